@@ -1,0 +1,42 @@
+# `make demo` and `make test` need Python 3.11 or later, with pip and venv, and nothing else.
+PYTHON  ?= python3
+VENV    ?= .venv
+WORKERS ?= 2
+OUT     := runs/demo-$(shell date +%Y%m%d-%H%M%S)
+
+BIN   := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check bench wheel clean
+
+demo: $(READY)  ## check, count, draw and train
+	$(BIN)/dsvgraph check deepseek_v3
+	$(BIN)/dsvgraph cost deepseek_v3
+	$(BIN)/dsvgraph check deepseek_v3_tiny
+	mkdir -p $(dir $(OUT))
+	$(BIN)/dsvgraph render deepseek_v3_tiny -o $(OUT).svg
+	$(BIN)/dsvgraph compile deepseek_v3_tiny --train --out $(OUT)
+	$(BIN)/dsvgraph generate $(OUT) --prompt 'def '
+
+test: $(READY)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+check: $(READY)  ## linter, formatter, type checker
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(READY)
+	set -e; for file in benchmarks/*.py; do $(BIN)/python $$file; done
+
+wheel: $(READY)
+	$(BIN)/python -m hatchling build -t wheel
+
+clean:
+	rm -rf dist .hypothesis .mypy_cache .pytest_cache .ruff_cache runs/demo-*
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("dsvgraph needs Python 3.11 or later: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all]'
+	touch $@

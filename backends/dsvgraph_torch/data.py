@@ -1,0 +1,223 @@
+"""Text as tokens: bytes of files, a held-out split, and rows of T+1 drawn by step.
+
+Shape legend: N bytes of the whole text, B rows, T tokens of a row, R = T + 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import sysconfig
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dsvgraph.errors import DsvError
+
+Spans = tuple[tuple[int, int], ...]
+
+VOCABULARY = 256
+"""One token per byte."""
+
+HELDOUT_SHARE = 0.04
+BLOCK = 32 * 1024
+"""Length of one held-out block, in bytes, where the text is long enough."""
+
+LIBRARY_SKIPS = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
+"""Folders of the standard library that are not read: other people's code, and tests."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """The part of a text that lies in ``spans``, each ``(start, stop)`` in bytes.
+
+    Rows never cross the end of a span, so that no row of one split holds text of another.
+    """
+
+    bytes_N: Tensor = field(repr=False)
+    spans: tuple[tuple[int, int], ...]
+
+    def __len__(self) -> int:
+        return sum(stop - start for start, stop in self.spans)
+
+    def rows(self, length: int) -> int:
+        """How many different rows of ``length`` bytes there are."""
+        return sum(self._counts(length))
+
+    def sample(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
+        """``batch`` rows at random places, [B, length] int64."""
+        pick_B = torch.randint(self.rows(length), (batch,), generator=generator)
+        return self._gather(pick_B.tolist(), length)
+
+    def spread(self, count: int, length: int) -> Tensor:
+        """At most ``count`` rows, the same each time, evenly spread, [rows, length] int64."""
+        found = self.rows(length)
+        count = min(count, max(1, len(self) // length))
+        return self._gather([i * found // count for i in range(count)], length)
+
+    def _counts(self, length: int) -> list[int]:
+        return [max(0, stop - start - length + 1) for start, stop in self.spans]
+
+    def _gather(self, picks: list[int], length: int) -> Tensor:
+        """The rows number ``picks``, counted over all spans."""
+        ends = list(accumulate(self._counts(length)))
+        starts = []
+        for pick in picks:
+            span = bisect_right(ends, pick)
+            starts.append(self.spans[span][1] - length + 1 - (ends[span] - pick))
+        return torch.stack([self.bytes_N[s : s + length] for s in starts]).long()
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text in two parts. ``digest`` tells whether two runs read the same bytes."""
+
+    source: str
+    digest: str
+    train: Split
+    heldout: Split
+
+    def batch(self, batch: int, seq: int, seed: int, index: int) -> tuple[Tensor, Tensor]:
+        """Training batch number ``index``: inputs [B, T] and the tokens that follow [B, T].
+
+        It depends on nothing but ``seed`` and ``index``, so a resumed run needs no state.
+        """
+        rows_BR = self.train.sample(batch, seq + 1, seeded(seed, "batch", index))
+        return rows_BR[:, :-1], rows_BR[:, 1:]
+
+    def heldout_batches(self, batch: int, seq: int, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """About ``rows`` held-out rows as (inputs, targets), each [<=B, T]."""
+        for rows_BR in self.heldout.spread(rows, seq + 1).split(batch):
+            yield rows_BR[:, :-1], rows_BR[:, 1:]
+
+    def prompt(self, length: int = 64) -> bytes:
+        """Some held-out text from the start of a line, to continue in a sample."""
+        start, stop = self.heldout.spans[len(self.heldout.spans) // 2]
+        text = bytes(self.heldout.bytes_N[start : min(stop, start + 4096)].tolist())
+        return text[text.find(b"\n") + 1 :][:length]
+
+
+def seeded(seed: int, *names: object) -> torch.Generator:
+    """A CPU generator that depends on ``seed`` and ``names`` alone."""
+    text = ":".join(map(str, (seed, *names)))
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    return torch.Generator().manual_seed(number >> 1)
+
+
+def load_corpus(path: Path | None, batch: int, seq: int) -> Corpus:
+    """Reads and splits a text file, a folder of them, or (None) the standard library.
+
+    Raises DsvError where there is no text, or less than one batch of it.
+    """
+    if path is None:
+        source, text = f"the standard library of Python {sysconfig.get_python_version()}", _library()
+    else:
+        source, text = str(path), _read(path)
+    return split(text, source, batch, seq)
+
+
+def split(text: bytes | bytearray, source: str, batch: int, seq: int) -> Corpus:
+    """Holds out a share of the text in equal blocks, evenly spread over it."""
+    total, row = len(text), seq + 1
+    held = max(int(total * HELDOUT_SHARE), row)
+    if total < held + batch * row:
+        raise DsvError(
+            f"--data: {source} holds {total:,} bytes; one batch of {batch} x {seq} and a held-out row need "
+            f"at least {held + batch * row:,}",
+            hint="give more text, or a smaller --batch or --seq",
+        )
+    blocks = max(1, held // max(BLOCK, row))
+    train, heldout = _interleave(total, blocks, held // blocks)
+    bytes_N = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+    digest = hashlib.sha256(text).hexdigest()
+    return Corpus(source, digest, Split(bytes_N, train), Split(bytes_N, heldout))
+
+
+def _interleave(total: int, blocks: int, size: int) -> tuple[Spans, Spans]:
+    """Spans of (train, held-out): the last ``size`` bytes of each of ``blocks`` stretches are held out."""
+    stops = [total * (i + 1) // blocks for i in range(blocks)]
+    starts = [0, *stops[:-1]]
+    train = tuple((start, stop - size) for start, stop in zip(starts, stops, strict=True))
+    return train, tuple((stop - size, stop) for stop in stops)
+
+
+def _library() -> bytearray:
+    """The standard library's modules, less what differs between machines with one Python."""
+    root = Path(sysconfig.get_path("stdlib"))
+    files = []
+    for folder, names, found in os.walk(root):
+        names[:] = sorted(n for n in names if n not in LIBRARY_SKIPS and not n.startswith("config-"))
+        files += [Path(folder, f) for f in found if f.endswith(".py") and not f.startswith("_sysconfigdata")]
+    if not files:
+        raise DsvError(f"--data: this Python has no library sources under {root}", hint="give a text file or a folder")
+    return _join(_by_name(files, root))
+
+
+def _read(path: Path) -> bytes | bytearray:
+    """The text of a file, or of every text file below a folder."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            return _read_folder(path)
+        if not stat.S_ISREG(mode):
+            raise DsvError(f"--data: {path} is neither a file nor a folder")
+        text = path.read_bytes()
+    except FileNotFoundError:
+        raise DsvError(f"--data: {path} does not exist") from None
+    except OSError as error:
+        raise DsvError(f"--data: cannot read {error.filename or path}: {error.strerror or error}") from None
+    if not text:
+        raise DsvError(f"--data: {path} is empty")
+    if why := _not_text(text):
+        raise DsvError(f"--data: {path} is not text: {why}", hint="a text file is UTF-8, without NUL bytes")
+    return text
+
+
+def _read_folder(root: Path) -> bytearray:
+    files = _visible_files(root)
+    text = _join(files)
+    if not text:
+        found = f"{len(files)} files, none of them text" if files else "no files"
+        raise DsvError(f"--data: no text under {root}: it holds {found} (hidden ones are not read)")
+    return text
+
+
+def _visible_files(root: Path) -> list[Path]:
+    """Regular files below ``root``, hidden ones left out, in the order of their names."""
+    files = []
+    for folder, names, found in os.walk(root):
+        names[:] = sorted(n for n in names if not n.startswith(".") and n != "__pycache__")
+        files += [Path(folder, f) for f in found if not f.startswith(".")]
+    return _by_name([f for f in files if f.is_file()], root)
+
+
+def _by_name(files: list[Path], root: Path) -> list[Path]:
+    """``files`` in one order on every machine."""
+    return sorted(files, key=lambda f: f.relative_to(root).as_posix())
+
+
+def _join(files: list[Path]) -> bytearray:
+    """The text of those files that are text, one after the other."""
+    text = bytearray()
+    for file in files:
+        content = file.read_bytes()
+        if not _not_text(content):
+            text += content
+    return text
+
+
+def _not_text(content: bytes) -> str:
+    """Why ``content`` is not text, or nothing."""
+    if (at := content.find(b"\0")) >= 0:
+        return f"a NUL byte at offset {at:,}"
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        return f"no UTF-8 at offset {error.start:,}"
+    return ""

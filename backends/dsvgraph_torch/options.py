@@ -1,0 +1,96 @@
+"""What may be chosen about a training run, and how a resumed run takes it up again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dsvgraph.errors import DsvError
+
+MAY_CHANGE = {"steps", "device", "eval_every", "save_every", "out", "resume"}
+"""Options that a resumed run may set anew; the others would make it another run."""
+
+
+class TrainOptions(BaseModel):
+    """Options of ``dsvgraph compile --train``; the defaults suit the tiny spec on two cores."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(600, ge=1)
+    batch: int = Field(16, ge=1)
+    seq: int = Field(128, ge=2)
+    data: Path | None = None
+    out: Path | None = None
+    seed: int = Field(0, ge=0, lt=2**63)
+    device: str = "auto"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    lr: float = Field(2e-3, gt=0, allow_inf_nan=False)
+    warmup: int | None = Field(None, ge=0)
+    accumulate: int = Field(1, ge=1)
+    weight_decay: float = Field(0.1, ge=0, allow_inf_nan=False)
+    clip: float = Field(1.0, gt=0)
+    eval_every: int | None = Field(None, ge=1)
+    save_every: int | None = Field(None, ge=1)
+    resume: bool = False
+
+    @classmethod
+    def given(cls, **values: Any) -> TrainOptions:
+        """Options from those that the user gave; None means not given.
+
+        Raises DsvError that names the first wrong option.
+        """
+        try:
+            return cls(**{name: value for name, value in values.items() if value is not None})
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0]) if first["loc"] else "options"
+            got = "" if first["type"] == "extra_forbidden" else f", got {first['input']!r}"
+            raise DsvError(f"--{name.replace('_', '-')}: {_decapitalised(first['msg'])}{got}") from None
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of one optimizer step."""
+        return self.batch * self.seq * self.accumulate
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps to the full learning rate: as given, or a twentieth of all."""
+        return max(1, self.steps // 20) if self.warmup is None else self.warmup
+
+    def due(self, step: int, every: int | None) -> bool:
+        """Whether what happens ``every`` so many steps (or ten times a run) happens after ``step``."""
+        return step % (every or max(1, self.steps // 10)) == 0
+
+    def resumed(self, saved: dict[str, Any]) -> TrainOptions:
+        """The options of a run that goes on: as ``saved``, but for what was given now and may change.
+
+        Raises DsvError where an option that was given now contradicts the run.
+        """
+        before = TrainOptions.given(**saved)
+        now = {name: getattr(self, name) for name in self.model_fields_set}
+        for name, value in now.items():
+            if name not in MAY_CHANGE and value != (old := getattr(before, name)):
+                raise DsvError(
+                    f"--{name.replace('_', '-')}: the run was started with {old}, and {value} would be another run",
+                    hint="leave the option out to go on with the run, or start a new one with --out",
+                )
+        return before.model_copy(update=now)
+
+    def torch_device(self) -> torch.device:
+        """The device to train on. Raises DsvError where it is not there."""
+        name = self.device
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            device = torch.device(name)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise DsvError(f"--device: {name} cannot be used: {str(error).splitlines()[0]}") from None
+        return device
+
+
+def _decapitalised(text: str) -> str:
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,71 @@
+"""The losses of a run as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INK = "#1f2430"
+FAINT = "#8a90a0"
+COLOURS = ("#2f5fd0", "#d9663a", "#2b9a74", "#9150c8", "#c23b78", "#7a7420", "#3a94b8", "#6b7280")
+
+
+def plot_losses(records: Iterable[dict[str, Any]], title: str, path: Path) -> None:
+    """Draws train losses (thin, smoothed) and held-out losses (dots) over tokens seen.
+
+    One line for each of the spec's losses that is measured in nats. Raises OSError.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.4, 4.8), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    steps = list(records)
+    for colour, name in zip(COLOURS, prediction_losses(steps), strict=False):
+        _draw_loss(axes, steps, name, colour)
+    _dress(axes, title)
+    figure.savefig(path)
+
+
+def prediction_losses(steps: list[dict[str, Any]]) -> list[str]:
+    """Names of the losses that start near log(vocabulary): the others are of another scale."""
+    if not steps:
+        return []
+    first = steps[0]["losses"]
+    return [name for name, value in first.items() if value > 0.5 * max(first.values())]
+
+
+def smoothed(values: list[float], share: float = 0.02) -> list[float]:
+    """A running mean over the last ``share`` of ``values``, without a bias at the start."""
+    width = max(1, int(len(values) * share))
+    sums = [0.0]
+    for value in values:
+        sums.append(sums[-1] + value)
+    return [(sums[i + 1] - sums[max(0, i + 1 - width)]) / min(i + 1, width) for i in range(len(values))]
+
+
+def _draw_loss(axes: Axes, steps: list[dict[str, Any]], name: str, colour: str) -> None:
+    tokens = [s["tokens"] for s in steps]
+    axes.plot(tokens, smoothed([s["losses"][name] for s in steps]), color=colour, alpha=0.45, linewidth=1)
+    measured = [(s["tokens"], s["heldout"][name]) for s in steps if name in s.get("heldout", ())]
+    if not measured:
+        return
+    x, y = zip(*measured, strict=True)
+    axes.plot(x, y, color=colour, linewidth=2, marker="o", markersize=4, label=f"{name}  {y[-1]:.3f}")
+
+
+def _dress(axes: Axes, title: str) -> None:
+    axes.set_title(title, loc="left", color=INK, fontsize=12, fontweight="bold")
+    axes.set_xlabel("tokens seen", color=INK)
+    axes.set_ylabel("loss (nats per token)", color=INK)
+    axes.grid(axis="y", color="#e6e8ee", linewidth=0.8)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(colors=FAINT, length=0)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e6:g} M" if value >= 1e5 else f"{value:,.0f}")
+    axes.margins(x=0.01)
+    if axes.get_legend_handles_labels()[0]:
+        caption = "held-out (thin: train)"
+        axes.legend(title=caption, frameon=False, labelcolor=INK, alignment="left", title_fontsize=9)

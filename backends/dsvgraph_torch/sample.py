@@ -1,0 +1,115 @@
+"""Text from a trained run: the first output only, the MTP heads dropped.
+
+Shape legend: T tokens, V vocabulary; a row of one sequence is written [1, T].
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import dsvgraph
+from dsvgraph.errors import DsvError
+
+from .data import VOCABULARY, seeded
+from .options import TrainOptions
+from .run import Run
+
+
+def generate(
+    run_dir: Path,
+    prompt: str = "",
+    tokens: int = 200,
+    temperature: float = 0.8,
+    top_k: int | None = 50,
+    seed: int = 0,
+    cached: bool = True,
+    device: str = "auto",
+) -> Iterator[str]:
+    """Continues ``prompt`` with the model of a run folder, piece by piece as it is made.
+
+    Raises DsvError where ``run_dir`` is no finished run, before the first piece.
+    """
+    check_sampling(tokens, temperature, top_k)
+    model, context = load_model(Path(run_dir), device)
+    ids = sample(model, prompt.encode(), tokens, context, temperature, top_k, seed, cached)
+    return text_of(ids)
+
+
+def load_model(run_dir: Path, device: str = "auto") -> tuple[Any, int]:
+    """The model of a run folder, ready to predict, and the length of the rows it was trained on."""
+    from . import compile
+
+    run = Run(run_dir)
+    options = TrainOptions.given(**run.read_about()["options"])
+    if not run.weights.exists():
+        raise DsvError(f"{run_dir} has no weights yet: its run was stopped before the first save")
+    model = compile(dsvgraph.load(str(run.spec)))
+    run.load(model)
+    target = options.model_copy(update={"device": device}).torch_device()
+    return model.to(target).eval(), options.seq
+
+
+def sample(
+    model: Any, prompt: bytes, tokens: int, context: int, temperature: float, top_k: int | None, seed: int, cached: bool
+) -> Iterator[int]:
+    """Token ids after ``prompt``, at most ``tokens`` of them.
+
+    The model sees at most ``context`` tokens; when they are full it goes on from the later half.
+    """
+    generator = seeded(seed, "sample")
+    window = list(prompt or b"\n")[-context:]
+    cache: dict[str, Any] = {}
+    fresh = window
+    for _ in range(tokens):
+        logits_V = next_logits(model, fresh if cached else window, cache if cached else None)
+        token = pick(logits_V, temperature, top_k, generator)
+        yield token
+        window.append(token)
+        fresh = [token]
+        if len(window) > context:
+            window = window[-max(1, context // 2) :]
+            cache, fresh = {}, window
+
+
+@torch.inference_mode()
+def next_logits(model: Any, ids: list[int], cache: dict[str, Any] | None) -> Tensor:
+    """Logits [V] of the byte after ``ids``, in float32 on the CPU."""
+    device = next(model.parameters()).device
+    ids_1T = torch.tensor([ids], device=device)
+    logits_1TV: Tensor = model.predict(ids_1T, cache=cache)
+    return logits_1TV[0, -1, :VOCABULARY].float().cpu()
+
+
+def pick(logits_V: Tensor, temperature: float, top_k: int | None, generator: torch.Generator) -> int:
+    """One token id; the likeliest where ``temperature`` is 0."""
+    if temperature == 0:
+        return int(logits_V.argmax())
+    kept_K, ids_K = logits_V.topk(min(top_k or len(logits_V), len(logits_V)))
+    chances_K = torch.softmax(kept_K / temperature, -1)
+    return int(ids_K[torch.multinomial(chances_K, 1, generator=generator)])
+
+
+def text_of(ids: Iterable[int]) -> Iterator[str]:
+    """Bytes as text, piece by piece; what is no UTF-8 becomes a replacement character."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    for token in ids:
+        if piece := decoder.decode(bytes([token])):
+            yield piece
+    if rest := decoder.decode(b"", final=True):
+        yield rest
+
+
+def check_sampling(tokens: int, temperature: float, top_k: int | None) -> None:
+    """Raises DsvError where an option makes no sense."""
+    if tokens < 1:
+        raise DsvError(f"--tokens: must be at least 1, got {tokens}")
+    if not 0 <= temperature < float("inf"):
+        raise DsvError(f"--temperature: must be 0 (greedy) or more, got {temperature}")
+    if top_k is not None and top_k < 1:
+        raise DsvError(f"--top-k: must be at least 1, got {top_k}")

@@ -1,0 +1,33 @@
+"""dsvgraph: one YAML file is the model; it is checked, counted, drawn, compiled and trained.
+
+>>> graph = load("deepseek_v3_tiny", {"num_nextn_predict_layers": 3})
+>>> graph.name
+'DeepSeek-V3-tiny'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from dsvgraph import spec as _spec
+from dsvgraph.build import build
+from dsvgraph.errors import DsvError
+from dsvgraph.graph import Graph, Model
+
+__version__ = "0.1.0"
+__all__ = ["DsvError", "Graph", "Model", "build", "load", "loads"]
+
+
+def load(name: str, config: Mapping[str, Any] | None = None, symbolic: Iterable[str] = ()) -> Model:
+    """The checked model of a spec file, or of a bundled spec by its name.
+
+    ``config`` overrides config values; names in ``symbolic`` stay names in every size.
+    Raises DsvError with every mistake of the spec, each at its place.
+    """
+    return build(_spec.read(str(name), config, frozenset(symbolic)))
+
+
+def loads(text: str, config: Mapping[str, Any] | None = None, name: str = "<spec>") -> Model:
+    """The checked model of a spec given as YAML text (it may include bundled files)."""
+    return build(_spec.read_text(text, config, name))

@@ -1,0 +1,99 @@
+"""One named line of a body: what it calls, what is wired, what is said about it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from dsvgraph.build.scope import BlockValue, Scope, Word
+from dsvgraph.errors import DsvError, Span, nearest
+from dsvgraph.ops import OPS
+from dsvgraph.spec import Part
+
+RESERVED = ("at", "repeat", "each", "slice", "share")
+PATH = re.compile(r"(\.|[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*)$", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line taken apart; ``attributes`` are raw, ``presets`` came with a block argument."""
+
+    name: str
+    key: str
+    callee: str
+    wired: Any
+    attributes: dict[str, Any]
+    presets: dict[str, Any]
+    at: str
+    part: Part
+    repeat: Any = None
+    each: Any = None
+    slice: tuple[str, ...] = ()
+    share: tuple[str, ...] = ()
+
+    @property
+    def span(self) -> Span | None:
+        return self.part.key()
+
+    def where(self, *path: Any) -> Span | None:
+        """Where a key of the line, or what is below it, stands."""
+        return self.part.value(*path)
+
+    def at_key(self, key: str) -> Span | None:
+        return self.part.key(key)
+
+
+def take(name: str, raw: dict[str, Any], part: Part, scope: Scope) -> Line:
+    """The line ``name`` taken apart; raises DsvError where it calls nothing that exists."""
+    if not raw:
+        raise DsvError(f"`{name}` says nothing", part.key(), hint="write {op_or_block: input, ...}")
+    key = next(iter(raw))
+    block = _callee(key, raw, part, scope)
+    rest = {k: v for k, v in raw.items() if k != key and k not in RESERVED}
+    if "repeat" in raw and "each" in raw:
+        raise DsvError("a line has `repeat` or `each`, not both", part.key("each"))
+    return Line(
+        name, key, block.name, raw[key], rest, dict(block.presets), _address(name, raw, part), part,
+        raw.get("repeat"), raw.get("each"), _ports(raw, "slice", part), _ports(raw, "share", part),
+    )  # fmt: skip
+
+
+def _callee(key: str, raw: dict[str, Any], part: Part, scope: Scope) -> BlockValue:
+    held = scope.values.get(key) if key in scope.values else None
+    if isinstance(held, BlockValue):
+        return held
+    if isinstance(held, Word):
+        known = scope.library.names()
+        raise DsvError(f"`{key}` holds `{held}`, which is no block", part.key(key), hint=nearest(held, known))
+    if key in scope.library:
+        return BlockValue(key)
+    raise DsvError(f"there is no op or block `{key}`", part.key(key), hint=_near_callee(key, raw, scope))
+
+
+def _near_callee(key: str, raw: dict[str, Any], scope: Scope) -> str:
+    others = [k for k in raw if k in scope.library]
+    if others:
+        return f"the first key says what the line is: put `{others[0]}` first"
+    blocks = [n for n, v in scope.values.items() if isinstance(v, BlockValue)]
+    return nearest(key, [*scope.library.names(), *blocks]) or "see `dsvgraph schema` for the ops"
+
+
+def _address(name: str, raw: dict[str, Any], part: Part) -> str:
+    at = raw.get("at", name)
+    if not isinstance(at, str) or not PATH.match(at) or len(at) > 200:
+        raise DsvError(f"`{at}` is no path", part.value("at"), hint="write names joined by dots, or . alone")
+    return "" if at == "." else at
+
+
+def _ports(raw: dict[str, Any], key: str, part: Part) -> tuple[str, ...]:
+    value = raw.get(key, [])
+    names = value if isinstance(value, list) else [value]
+    if not all(isinstance(n, str) for n in names):
+        raise DsvError(f"`{key}` lists names of inputs", part.value(key))
+    return tuple(names)
+
+
+def is_op(callee: str) -> bool:
+    """Whether ``callee`` is a primitive op."""
+    return callee in OPS

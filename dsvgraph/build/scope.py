@@ -1,0 +1,187 @@
+"""Names and values: what a text in a spec means where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dsvgraph import expr
+from dsvgraph.dims import Size, symbol
+from dsvgraph.errors import DsvError, Span, nearest
+from dsvgraph.ops import OPS
+from dsvgraph.spec import Entry, Part
+from dsvgraph.types import as_size
+
+
+class Word(str):
+    """A text that names no value: an enum's choice, or a mistake that its reader will tell."""
+
+
+@dataclass(frozen=True)
+class BlockValue:
+    """A block (or an op) as a value, with the arguments that are already given."""
+
+    name: str
+    presets: tuple[tuple[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        given = "".join(f", {k}: {v}" for k, v in self.presets)
+        return f"{{{self.name}{given}}}" if given else self.name
+
+
+@dataclass(frozen=True)
+class Library:
+    """What a line can call: ops and blocks."""
+
+    blocks: Mapping[str, Part]
+
+    def __contains__(self, name: object) -> bool:
+        return name in OPS or name in self.blocks
+
+    def names(self) -> list[str]:
+        return [*OPS, *self.blocks]
+
+
+class Scope:
+    """The names visible at one place, and how a raw value becomes a value there."""
+
+    def __init__(self, values: Mapping[str, Any], library: Library) -> None:
+        self.values = values
+        self.library = library
+
+    def extended(self, more: Mapping[str, Any]) -> Scope:
+        """The scope with more names."""
+        return Scope({**self.values, **more}, self.library)
+
+    def value(self, raw: Any, span: Span | None) -> Any:
+        """``raw`` as a value: number, word, block, list or record."""
+        if isinstance(raw, str) and not isinstance(raw, Word):
+            return self._text(raw, span)
+        if isinstance(raw, list):
+            return [self.value(item, span) for item in raw]
+        if isinstance(raw, dict):
+            return self._mapping(raw, span)
+        return raw
+
+    def _mapping(self, raw: dict[str, Any], span: Span | None) -> Any:
+        head = next(iter(raw), None)
+        values = {k: self.value(v, span) for k, v in raw.items()}
+        if head is None or raw[head] is not None or head not in self.library:
+            return values
+        values.pop(head)
+        return BlockValue(head, tuple(values.items()))
+
+    def _text(self, text: str, span: Span | None) -> Any:
+        try:
+            tree = expr.parse(text)
+        except ValueError:
+            return Word(text)
+        if tree.op == "name":
+            return self._named(tree.args[0])
+        try:
+            return expr.evaluate(tree, self.number)
+        except ValueError as error:
+            raise DsvError(f"`{text}`: {error}", span, hint=self._unknown(tree)) from None
+
+    def _named(self, name: str) -> Any:
+        if name in self.values:
+            return self.values[name]
+        return BlockValue(name) if name in self.library else Word(name)
+
+    def number(self, name: str) -> Any:
+        """The value of a name inside arithmetic; raises ValueError where there is none."""
+        if name not in self.values:
+            raise ValueError(f"there is no name `{name}` here")
+        return self.values[name]
+
+    def _unknown(self, tree: expr.Expr) -> str:
+        missing = [n for n in sorted(tree.names()) if n not in self.values]
+        return nearest(missing[0], self.values) if missing else ""
+
+    def size(self, raw: Any, span: Span | None, least: int = 1) -> Size:
+        """``raw`` as a size; raises DsvError where it is none."""
+        value = self.value(raw, span)
+        try:
+            return as_size(value, least)
+        except ValueError as error:
+            raise DsvError(self.blame(value) or str(error), span, hint=self.near(value)) from None
+
+    def blame(self, value: Any) -> str:
+        """Why a word is no number: it is a name that nothing has, or broken arithmetic."""
+        if isinstance(value, BlockValue):
+            return f"a number is expected, `{value.name}` is a block"
+        if not isinstance(value, Word):
+            return ""
+        try:
+            expr.parse(value)
+        except ValueError as error:
+            return f"`{value}`: {error}"
+        return f"there is no name `{value}` here"
+
+    def near(self, value: Any) -> str:
+        """The visible name that a word most resembles."""
+        return nearest(value, self.values) if isinstance(value, Word) else ""
+
+
+class ConfigScope(Scope):
+    """Config values, which may be written in terms of each other."""
+
+    def __init__(self, config: Mapping[str, Entry], library: Library, symbolic: Iterable[str]) -> None:
+        super().__init__({}, library)
+        self.config = config
+        self.symbolic = frozenset(symbolic)
+        self.open: list[str] = []
+        self.done: dict[str, Any] = {}
+        self.values = _Lazy(self)
+
+    def get(self, name: str) -> Any:
+        """The value of config name ``name``."""
+        if name not in self.done:
+            self.done[name] = symbol(name) if name in self.symbolic else self._evaluate(name)
+        return self.done[name]
+
+    def _evaluate(self, name: str) -> Any:
+        entry = self.config[name]
+        if name in self.open:
+            chain = " -> ".join([*self.open[self.open.index(name) :], name])
+            raise DsvError(f"config values are defined by each other in a circle: {chain}", entry.span)
+        if entry.value == name:
+            return BlockValue(name) if name in self.library else Word(name)
+        self.open.append(name)
+        try:
+            return self.value(entry.value, entry.span)
+        finally:
+            self.open.pop()
+
+
+class _Lazy(Mapping[str, Any]):
+    """A view of the config that evaluates what is asked for."""
+
+    def __init__(self, scope: ConfigScope) -> None:
+        self.scope = scope
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.scope.config:
+            raise KeyError(name)
+        return self.scope.get(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.scope.config
+
+    def __iter__(self) -> Any:
+        return iter(self.scope.config)
+
+    def __len__(self) -> int:
+        return len(self.scope.config)
+
+
+def freeze(value: Any) -> Any:
+    """A value as a dictionary key."""
+    if isinstance(value, Mapping):
+        return tuple((k, freeze(v)) for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return tuple(freeze(v) for v in value)
+    if isinstance(value, BlockValue):
+        return (value.name, freeze(value.presets))
+    return (type(value).__name__, value)

@@ -1,0 +1,269 @@
+"""Sizes: integers, or polynomials over named sizes in canonical form, so that ``==`` is algebra."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import reduce
+from math import prod
+from typing import Union
+
+Number = Union[int, Fraction]
+Size = Union[int, "Poly"]
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The quotient ``above // below`` where it is no polynomial: an atom of its own."""
+
+    above: Size
+    below: Size
+
+    def __str__(self) -> str:
+        return f"({self.above})//({self.below})"
+
+
+Atom = Union[str, Floor]
+Monomial = tuple[tuple[Atom, int], ...]
+
+
+class Poly:
+    """A polynomial with rational coefficients; never a bare constant (those are numbers).
+
+    >>> 2 * symbol("B") * (symbol("T") + 1)
+    2*B + 2*B*T
+    """
+
+    __slots__ = ("_hash", "terms")
+
+    def __init__(self, terms: Mapping[Monomial, Number]) -> None:
+        self.terms = dict(terms)
+        self._hash: int | None = None
+
+    def __add__(self, other: object) -> Size:
+        return _from_terms(_sum(_terms(self), _terms(other)))
+
+    def __mul__(self, other: object) -> Size:
+        return _from_terms(_product(_terms(self), _terms(other)))
+
+    def __neg__(self) -> Size:
+        return self * -1
+
+    def __sub__(self, other: object) -> Size:
+        return self + _from_terms({m: -c for m, c in _terms(other).items()})
+
+    def __rsub__(self, other: object) -> Size:
+        return -self + other
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: object) -> Size:
+        return divide(self, other)
+
+    def __rtruediv__(self, other: object) -> Size:
+        return divide(other, self)
+
+    def __floordiv__(self, other: object) -> Size:
+        return floordiv(self, other)
+
+    def __rfloordiv__(self, other: object) -> Size:
+        return floordiv(other, self)
+
+    def __pow__(self, power: object) -> Size:
+        if not isinstance(power, int) or not 0 <= power <= 16:
+            raise ValueError(f"a symbolic size can be raised to the powers 0 to 16, not {power}")
+        return reduce(lambda a, b: a * b, [self] * power, 1)  # type: ignore[return-value]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Poly) and self.terms == other.terms
+
+    def __hash__(self) -> int:
+        if self._hash is None:
+            self._hash = hash(frozenset(self.terms.items()))
+        return self._hash
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __str__(self) -> str:
+        return " + ".join(_term_text(m, c) for m, c in sorted(self.terms.items(), key=_order)).replace(
+            "+ -", "- "
+        )
+
+    __repr__ = __str__
+
+
+def symbol(name: str) -> Poly:
+    """The named size ``name``."""
+    return Poly({((name, 1),): 1})
+
+
+def divide(above: object, below: object) -> Size:
+    """``above / below`` where the quotient is a polynomial.
+
+    Raises ValueError where it is not.
+    """
+    divisor = _terms(below)
+    if len(divisor) != 1:
+        quotient = _ratio(_terms(above), divisor)
+        if quotient is None:
+            raise ValueError(f"{above} cannot be divided by {below} as a size")
+        return quotient
+    ((monomial, factor),) = divisor.items()
+    return _from_terms({_over(m, monomial): Fraction(c) / factor for m, c in _terms(above).items()})
+
+
+def floordiv(above: object, below: object) -> Size:
+    """``above // below``: exact where the division is, else an atom of its own."""
+    if isinstance(above, int) and isinstance(below, int):
+        return above // below
+    try:
+        exact = divide(above, below)
+        if all(Fraction(c).denominator == 1 for c in _terms(exact).values()):
+            return exact
+    except ValueError:
+        pass
+    return Poly({((Floor(_as_size(above), _as_size(below)), 1),): 1})
+
+
+def evaluate(size: Size | Fraction, values: Mapping[str, int]) -> Number:
+    """``size`` with every name replaced by its value; raises KeyError for a name without one."""
+    if not isinstance(size, Poly):
+        return size
+    total: Number = 0
+    for monomial, factor in size.terms.items():
+        total += factor * prod(_atom_value(a, values) ** p for a, p in monomial)
+    return _whole(total)
+
+
+def substitute(size: Size, values: Mapping[str, int]) -> Size:
+    """``size`` with the names in ``values`` replaced, the others kept."""
+    if not isinstance(size, Poly):
+        return size
+    total: Size = 0
+    for monomial, factor in size.terms.items():
+        total = total + _scaled([_atom_kept(a, values) ** p for a, p in monomial], factor)
+    return total
+
+
+def names(size: object) -> set[str]:
+    """The named sizes that ``size`` depends on."""
+    if not isinstance(size, Poly):
+        return set()
+    found: set[str] = set()
+    for monomial in size.terms:
+        for atom, _ in monomial:
+            found |= {atom} if isinstance(atom, str) else names(atom.above) | names(atom.below)
+    return found
+
+
+def total(sizes: Iterable[Size]) -> Size:
+    """The sum of sizes."""
+    return reduce(lambda a, b: a + b, sizes, 0)
+
+
+def product(sizes: Iterable[Size]) -> Size:
+    """The product of sizes."""
+    return reduce(lambda a, b: a * b, sizes, 1)
+
+
+def _terms(value: object) -> dict[Monomial, Number]:
+    if isinstance(value, Poly):
+        return value.terms
+    if isinstance(value, (int, Fraction)):
+        return {(): value} if value else {}
+    raise ValueError(f"{value!r} is not a size")
+
+
+def _as_size(value: object) -> Size:
+    return _from_terms(_terms(value))
+
+
+def _whole(value: Number) -> Number:
+    return int(value) if isinstance(value, Fraction) and value.denominator == 1 else value
+
+
+def _from_terms(terms: Mapping[Monomial, Number]) -> Size:
+    kept = {m: _whole(c) for m, c in terms.items() if c}
+    if not kept:
+        return 0
+    if list(kept) == [()]:
+        return kept[()]  # type: ignore[return-value]
+    return Poly(kept)
+
+
+def _sum(a: Mapping[Monomial, Number], b: Mapping[Monomial, Number]) -> dict[Monomial, Number]:
+    terms = dict(a)
+    for monomial, factor in b.items():
+        terms[monomial] = terms.get(monomial, 0) + factor
+    return terms
+
+
+def _product(a: Mapping[Monomial, Number], b: Mapping[Monomial, Number]) -> dict[Monomial, Number]:
+    terms: dict[Monomial, Number] = {}
+    for m, c in a.items():
+        for n, d in b.items():
+            key = _times(m, n)
+            terms[key] = terms.get(key, 0) + c * d
+    return terms
+
+
+def _times(m: Monomial, n: Monomial) -> Monomial:
+    powers = dict(m)
+    for atom, power in n:
+        powers[atom] = powers.get(atom, 0) + power
+    return tuple(sorted(((a, p) for a, p in powers.items() if p), key=lambda item: str(item[0])))
+
+
+def _over(m: Monomial, n: Monomial) -> Monomial:
+    quotient = _times(m, tuple((a, -p) for a, p in n))
+    if any(p < 0 for _, p in quotient):
+        raise ValueError("the quotient is not a polynomial")
+    return quotient
+
+
+def _ratio(above: Mapping[Monomial, Number], below: Mapping[Monomial, Number]) -> Number | None:
+    """The constant c with above == c * below, if there is one."""
+    if not above:
+        return 0
+    if above.keys() != below.keys():
+        return None
+    ratios = {Fraction(c) / below[m] for m, c in above.items()}
+    return _whole(ratios.pop()) if len(ratios) == 1 else None
+
+
+def _scaled(factors: list[Size], factor: Number) -> Size:
+    return _from_terms(_product(_terms(product(factors)), {(): factor}))
+
+
+def _atom_value(atom: Atom, values: Mapping[str, int]) -> Number:
+    if isinstance(atom, Floor):
+        return evaluate(atom.above, values) // evaluate(atom.below, values)
+    return values[atom]
+
+
+def _atom_kept(atom: Atom, values: Mapping[str, int]) -> Size:
+    if isinstance(atom, Floor):
+        return floordiv(substitute(atom.above, values), substitute(atom.below, values))
+    return values[atom] if atom in values else symbol(atom)
+
+
+def _order(term: tuple[Monomial, Number]) -> tuple[int, str]:
+    monomial, _ = term
+    return sum(p for _, p in monomial), "*".join(str(a) for a, _ in monomial)
+
+
+def _term_text(monomial: Monomial, factor: Number) -> str:
+    powers = [str(a) if p == 1 else f"{a}**{p}" for a, p in monomial]
+    if not powers:
+        return str(factor)
+    if factor == 1:
+        return "*".join(powers)
+    if factor == -1:
+        return "-" + "*".join(powers)
+    below = f"/{factor.denominator}" if isinstance(factor, Fraction) else ""
+    above = factor.numerator if isinstance(factor, Fraction) else factor
+    head = [] if below and above == 1 else [str(above)]
+    return "*".join(head + powers) + below

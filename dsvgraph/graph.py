@@ -1,0 +1,207 @@
+"""The graph: what a spec means once every port has a type. An untyped graph never exists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import networkx as nx
+
+from dsvgraph.dims import Size
+from dsvgraph.errors import Span
+from dsvgraph.expr import Expr
+from dsvgraph.ops import Op
+from dsvgraph.spec import Spec
+from dsvgraph.types import Init, Reach, Sight, Type, Weight
+
+
+class Ref(NamedTuple):
+    """An output (or a weight) of a node; an input of the graph is a node with one port."""
+
+    node: str
+    port: str
+
+    def __str__(self) -> str:
+        return f"{self.node}.{self.port}" if self.node != self.port else self.node
+
+
+class Run(NamedTuple):
+    """Copies in a row that are equal: one graph and how many."""
+
+    graph: Graph
+    count: Size
+
+
+@dataclass(eq=False)
+class Node:
+    """One line of a body. Either ``op`` is set, or ``runs`` (one call is one run of one).
+
+    ``at`` is the address below the enclosing path ("" adds nothing); under ``repeat`` and
+    ``each`` copies are numbered from ``start``. ``roles`` tells for each port of a repeated
+    block whether it is carried, shared, sliced or stacked.
+    """
+
+    name: str
+    callee: str
+    at: str
+    inputs: dict[str, Ref]
+    ins: dict[str, Type]
+    outputs: dict[str, Type]
+    op: Op | None = None
+    runs: tuple[Run, ...] = ()
+    mode: str = "call"  # call, repeat, each
+    count: Size = 1
+    start: Size = 0
+    roles: dict[str, str] = field(default_factory=dict)
+    weights: dict[str, Weight] = field(default_factory=dict)
+    tied: dict[str, Ref] = field(default_factory=dict)
+    reach: dict[str, Reach] = field(default_factory=dict)
+    copies: dict[str, list[Reach]] = field(default_factory=dict)
+    span: Span | None = None
+
+    @property
+    def first(self) -> str:
+        """Name of the first output."""
+        return next(iter(self.outputs))
+
+    @property
+    def sources(self) -> dict[str, Ref]:
+        """Everything wired into the node: inputs and tied weights, by port."""
+        return {**self.inputs, **self.tied}
+
+    def copy_graphs(self) -> Iterator[tuple[Size, Graph]]:
+        """Each copy's number in its address, and its graph; needs a count that is a number."""
+        number = self.start
+        for run in self.runs:
+            for _ in range(int(run.count)):  # type: ignore[arg-type]
+                yield number, run.graph
+                number = number + 1
+
+    def segment(self, number: Size) -> str:
+        """The address of one copy below the enclosing path."""
+        return self.at if self.mode == "call" else join(self.at, str(number))
+
+
+@dataclass(eq=False)
+class Graph:
+    """A block with its arguments and input types filled in. Equal calls share one object."""
+
+    name: str
+    doc: str
+    args: Mapping[str, Any]
+    inputs: dict[str, Type]
+    nodes: dict[str, Node] = field(default_factory=dict)
+    outputs: dict[str, Ref] = field(default_factory=dict)
+    cache: tuple[Ref, ...] = ()
+    reach: dict[str, Reach] = field(default_factory=dict)
+    net: nx.MultiDiGraph = field(default_factory=nx.MultiDiGraph, repr=False)
+    span: Span | None = None
+
+    def type(self, ref: Ref) -> Type:
+        """The type of what ``ref`` names."""
+        if ref.node in self.inputs:
+            return self.inputs[ref.node]
+        node = self.nodes[ref.node]
+        if ref.port in node.outputs:
+            return node.outputs[ref.port]
+        return node.weights[ref.port].type if ref.port in node.weights else node.ins[ref.port]
+
+    def reach_of(self, ref: Ref) -> Reach:
+        """What ``ref`` has seen, in terms of this graph's inputs."""
+        if ref.node in self.inputs:
+            return Reach({ref.node: Sight()})
+        return self.nodes[ref.node].reach.get(ref.port, Reach())
+
+    def link(self, node: Node) -> None:
+        """Adds ``node`` and the edges into it."""
+        self.nodes[node.name] = node
+        self.net.add_node(node.name, node=node)
+        for port, ref in node.sources.items():
+            self.net.add_edge(ref.node, node.name, src=ref.port, dst=port, type=self.type(ref))
+
+    def needed(self, outputs: list[str]) -> set[str]:
+        """Names of the nodes and inputs that the named outputs depend on."""
+        ends = {self.outputs[o].node for o in outputs}
+        return ends.union(*(nx.ancestors(self.net, end) for end in ends))
+
+    def graphs(self) -> dict[Graph, None]:
+        """This graph and all below it, each once, callees first."""
+        found: dict[Graph, None] = {}
+        for node in self.nodes.values():
+            for run in node.runs:
+                found.update(run.graph.graphs())
+        found[self] = None
+        return found
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One line of the loss: what it scores, against what, with which weight.
+
+    ``weight``, ``shift`` and ``divide`` are expressions over config names (already filled in),
+    ``depth`` (1, 2, ... of a stacked output), ``tokens`` (seen so far), ``valid`` (targets
+    counted), B and T. ``depths`` holds 0 for an output that is not stacked.
+    """
+
+    name: str
+    kind: str  # cross_entropy, sequence_balance, bias_update
+    output: str | None
+    target: str | None
+    weight: Expr
+    shift: Expr | None
+    divide: Expr | None
+    depths: tuple[int, ...]
+    routers: str | None = None
+    span: Span | None = None
+
+
+@dataclass(eq=False)
+class Model(Graph):
+    """The whole graph of a spec, with its losses, its config and its sections by path."""
+
+    losses: tuple[Loss, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    spec: Spec | None = field(default=None, repr=False)
+    init: tuple[tuple[str, Init], ...] = ()
+    trained: tuple[tuple[str, bool], ...] = ()
+
+    @property
+    def depths(self) -> int:
+        """The largest depth that a loss speaks of."""
+        return max((d for loss in self.losses for d in loss.depths), default=0)
+
+
+def join(*parts: str) -> str:
+    """A path of the parts that are not empty."""
+    return ".".join(p for p in parts if p)
+
+
+class Visit(NamedTuple):
+    """One node of the whole, seen once for all its equal copies."""
+
+    path: str
+    node: Node
+    copies: Size
+
+
+def walk(graph: Graph, prefix: str = "", copies: Size = 1) -> Iterator[Visit]:
+    """Every node below ``graph``, callers before callees; equal copies are one visit.
+
+    The numbers of equal copies are written as a range: ``model.layers.[3-60].mlp``.
+    """
+    for node in graph.nodes.values():
+        path = join(prefix, node.at)
+        yield Visit(path, node, copies)
+        start = node.start
+        for run in node.runs:
+            inner = path if node.mode == "call" else join(path, span_text(start, run.count))
+            yield from walk(run.graph, inner, copies * run.count)
+            start = start + run.count
+
+
+def span_text(start: Size, count: Size) -> str:
+    """The numbers of ``count`` copies from ``start``: [3-60]."""
+    if isinstance(count, int) and count == 1:
+        return f"[{start}]"
+    return f"[{start}-{start + count - 1}]"

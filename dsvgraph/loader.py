@@ -1,0 +1,289 @@
+"""YAML text to plain data with positions: YAML 1.2 scalars, no tags, no code, with limits."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
+
+from dsvgraph.errors import DsvError, Source, Span, nearest, printable
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 40
+MAX_VALUES = 100_000  # after aliases are followed
+
+Key = tuple[Any, ...]
+
+INT = re.compile(r"[-+]?[0-9][0-9_]*$")
+FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
+CONSTANTS = {"true": True, "false": False, "null": None, "~": None, "": None}
+
+
+@dataclass(eq=False)
+class Doc:
+    """A text as data, and where each key and value of it stands."""
+
+    source: Source
+    data: Any
+    keys: dict[Key, Span] = field(default_factory=dict, repr=False)
+    values: dict[Key, Span] = field(default_factory=dict, repr=False)
+
+    def key(self, *path: Any) -> Span | None:
+        """Where the key at ``path`` stands (for a list item, the item)."""
+        return self.keys.get(path) or self.value(*path)
+
+    def value(self, *path: Any) -> Span | None:
+        """Where the value at ``path`` stands, or the nearest thing that encloses it."""
+        while path not in self.values and path:
+            path = path[:-1]
+        return self.values.get(path)
+
+
+def bundled() -> Path:
+    """The folder of the specs that come with the package."""
+    inside = Path(__file__).parent / "specs"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "specs"
+
+
+def find(name: str, near: Path | None = None, span: Span | None = None) -> Path:
+    """The file that ``name`` means: a path, one beside ``near``, or a bundled spec.
+
+    Raises DsvError with the nearest bundled name where there is none.
+    """
+    candidates = [Path(name)] if near is None else [near / name]
+    library = bundled()
+    if ".." not in Path(name).parts and not Path(name).is_absolute():
+        candidates += [library / name, library / f"{name}.yaml"]
+    for path in candidates:
+        if path.is_file():
+            return path
+    if Path(candidates[0]).exists():
+        raise DsvError(f"`{name}` is not a regular file", span)
+    known = sorted(p.relative_to(library).as_posix().removesuffix(".yaml") for p in library.rglob("*.yaml"))
+    raise DsvError(
+        f"there is no spec `{name}`", span, hint=nearest(name, known) or f"bundled: {', '.join(known)}"
+    )
+
+
+def read(path: Path, span: Span | None = None) -> Doc:
+    """Reads and parses a YAML file; raises DsvError where it is none."""
+    return parse(_text(path, span), _shown(path))
+
+
+def _shown(path: Path) -> str:
+    relative = os.path.relpath(path)
+    return relative if not relative.startswith("..") else str(path)
+
+
+def _text(path: Path, span: Span | None) -> str:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DsvError(f"`{path}` is not a regular file", span)
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise DsvError(f"`{path}` cannot be read: {error.strerror}", span) from None
+    if len(raw) > MAX_BYTES:
+        raise DsvError(f"`{path}` is larger than {MAX_BYTES:,} bytes, the most a spec may have", span)
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise DsvError(f"`{path}` is not UTF-8 text (line {line}, byte {error.start})", span) from None
+
+
+def parse(text: str, name: str = "<spec>") -> Doc:
+    """Parses YAML text; raises DsvError at file:line:col."""
+    source = Source(name, tuple(text.splitlines()))
+    doc = Doc(source, None)
+    try:
+        _Composer(doc).run(YAML(typ="safe", pure=True).parse(text))
+    except MarkedYAMLError as error:
+        raise _yaml_error(source, error) from None
+    except (YAMLError, ValueError) as error:
+        raise DsvError(f"this is not YAML: {str(error).splitlines()[0]}", _special(source)) from None
+    return doc
+
+
+def _yaml_error(source: Source, error: MarkedYAMLError) -> DsvError:
+    mark = error.problem_mark or error.context_mark
+    span = Span(source, mark.line + 1, mark.column + 1) if mark else None
+    words = " ".join(p for p in (error.context, error.problem) if p)
+    return DsvError(f"this is not YAML: {words}", span)
+
+
+def _special(source: Source) -> Span:
+    """Where the first character stands that YAML does not allow."""
+    for number, line in enumerate(source.lines, 1):
+        for column, char in enumerate(line, 1):
+            if printable(char) != char and char != "\t":
+                return Span(source, number, column)
+    return Span(source, 1, 1)
+
+
+@dataclass
+class _Open:
+    """A mapping or a list that is being read."""
+
+    path: Key
+    value: Any
+    key: Any = None
+    merges: list[Any] = field(default_factory=list)
+
+
+class _Composer:
+    """Builds data from parser events, so that nothing recurses and every limit is ours."""
+
+    def __init__(self, doc: Doc) -> None:
+        self.doc = doc
+        self.stack: list[_Open] = []
+        self.anchors: dict[str, tuple[Any, int]] = {}
+        self.names: list[tuple[str, int, int]] = []  # open anchors: name, depth, count before
+        self.count = 0
+        self.documents = 0
+
+    def run(self, events: Any) -> None:
+        for event in events:
+            if type(event).__name__ == "DocumentStartEvent":
+                self.documents += 1
+                if self.documents > 1:
+                    raise DsvError("a file holds one document", self.span(event))
+            elif isinstance(event, (MappingStartEvent, SequenceStartEvent)):
+                self.open(event)
+            elif isinstance(event, (MappingEndEvent, SequenceEndEvent)):
+                self.close()
+            elif isinstance(event, ScalarEvent):
+                self.scalar(event)
+            elif isinstance(event, AliasEvent):
+                self.alias(event)
+
+    def span(self, event: Any) -> Span:
+        start, end = event.start_mark, event.end_mark
+        width = end.column - start.column if end.line == start.line else 1
+        return Span(self.doc.source, start.line + 1, start.column + 1, max(1, width))
+
+    def plain(self, event: Any) -> None:
+        tag = getattr(event, "ctag", None) or getattr(event, "tag", None)
+        if tag:
+            raise DsvError(
+                f"tags such as `{tag}` have no place in a spec", self.span(event), hint="remove the tag"
+            )
+
+    def path(self) -> Key:
+        if not self.stack:
+            return ()
+        top = self.stack[-1]
+        return (*top.path, len(top.value) if isinstance(top.value, list) else top.key)
+
+    def counted(self, event: Any, number: int = 1) -> None:
+        self.count += number
+        if self.count > MAX_VALUES:
+            raise DsvError(
+                f"the text holds more than {MAX_VALUES:,} values once its aliases are followed",
+                self.span(event),
+            )
+
+    def open(self, event: Any) -> None:
+        self.plain(event)
+        self.counted(event)
+        if self.wants_key():
+            raise DsvError("a key must be a plain word", self.span(event))
+        if len(self.stack) >= MAX_DEPTH:
+            raise DsvError(f"values nest at most {MAX_DEPTH} deep", self.span(event))
+        path = self.path()
+        self.doc.values.setdefault(path, self.span(event))
+        if event.anchor:
+            self.names.append((event.anchor, len(self.stack), self.count - 1))
+        self.stack.append(_Open(path, {} if isinstance(event, MappingStartEvent) else []))
+
+    def close(self) -> None:
+        top = self.stack.pop()
+        for merged in top.merges:
+            for key, value in merged.items():
+                if key not in top.value:
+                    self.doc.keys.setdefault((*top.path, key), self.doc.values[top.path])
+                    top.value[key] = value
+        if self.names and self.names[-1][1] == len(self.stack):
+            name, _, before = self.names.pop()
+            self.anchors[name] = (top.value, self.count - before)
+        self.put(top.value)
+
+    def wants_key(self) -> bool:
+        return bool(self.stack) and isinstance(self.stack[-1].value, dict) and self.stack[-1].key is None
+
+    def scalar(self, event: Any) -> None:
+        self.plain(event)
+        self.counted(event)
+        if self.wants_key():
+            self.set_key(event)
+            return
+        plain = event.implicit[0] if isinstance(event.implicit, tuple) else bool(event.implicit)
+        value = _resolve(event.value, self.span(event)) if plain else event.value
+        self.doc.values.setdefault(self.path(), self.span(event))
+        if event.anchor:
+            self.anchors[event.anchor] = (value, 1)
+        self.put(value)
+
+    def set_key(self, event: Any) -> None:
+        top, span = self.stack[-1], self.span(event)
+        if not event.value or printable(event.value) != event.value or len(event.value) > 200:
+            raise DsvError("a key is a printable word of at most 200 characters", span)
+        if event.value in top.value:
+            raise DsvError(
+                f"`{event.value}` is given twice", span, notes=[("first here", self.doc.key(*top.path, event.value))]
+            )
+        top.key = event.value
+        self.doc.keys.setdefault(self.path(), span)
+
+    def alias(self, event: Any) -> None:
+        if event.anchor not in self.anchors:
+            raise DsvError(f"there is no anchor `&{event.anchor}` before this", self.span(event))
+        value, size = self.anchors[event.anchor]
+        self.counted(event, size)
+        if self.wants_key():
+            raise DsvError("a key must be a plain word", self.span(event))
+        self.doc.values.setdefault(self.path(), self.span(event))
+        self.put(value)
+
+    def put(self, value: Any) -> None:
+        if not self.stack:
+            self.doc.data = value
+            return
+        top = self.stack[-1]
+        if isinstance(top.value, list):
+            top.value.append(value)
+            return
+        if top.key == "<<":
+            top.merges += value if isinstance(value, list) else [value]
+            if not all(isinstance(v, dict) for v in top.merges):
+                raise DsvError("`<<` merges mappings", self.doc.value(*top.path, "<<"))
+        else:
+            top.value[top.key] = value
+        top.key = None
+
+
+def _resolve(text: str, span: Span) -> Any:
+    """A plain scalar by YAML 1.2's core schema: `no` is a word, `1e-6` a number."""
+    if text.lower() in CONSTANTS and text in (text.lower(), text.upper(), text.capitalize()):
+        return CONSTANTS[text.lower()]
+    if INT.match(text):
+        if len(text) > 40:
+            raise DsvError("a number has at most 40 digits", span)
+        return int(text)
+    if FLOAT.match(text) and len(text) <= 60:
+        return float(text)
+    return text

@@ -1,0 +1,113 @@
+"""Ops that send tokens to some of many copies of a block, and bring the results together."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from dsvgraph.dims import Poly, Size
+from dsvgraph.ops.base import Op, SizeAttr, Types, need_float, need_int, need_rank, rows, same
+from dsvgraph.types import NORMAL, ZEROS, Type, Weight
+
+
+class Router(Op):
+    """Scores every expert and chooses ``top_k``: x [B, T, d] -> index int[B, T, K], score [B, T, K].
+
+    DeepSeek-V3, equations 12 to 16: scores are ``sigmoid`` or ``softmax`` of the logits in
+    float32; ``bias`` adds e_score_correction_bias for the selection only; with ``groups`` only
+    the ``top_groups`` best groups are open, a group counting its two best (``top2_sum``) or its
+    best (``max``); ``normalize`` makes the chosen scores add up to one; ``scaling`` multiplies.
+    FLOPs: 2 * rows * experts * d.
+    """
+
+    op: ClassVar[str] = "router"
+    formula: ClassVar[str] = "index = topk(s(x weight^T) + bias), score = scaling * s[index] / sum"
+    along: ClassVar[bool] = True
+    experts: SizeAttr
+    top_k: SizeAttr
+    groups: SizeAttr = 1
+    top_groups: SizeAttr = 1
+    score: Literal["sigmoid", "softmax"] = "sigmoid"
+    normalize: bool = True
+    scaling: float = Field(default=1.0, gt=0)
+    bias: bool = True
+    group_score: Literal["top2_sum", "max"] = "top2_sum"
+
+    def outputs(self, ins: Types) -> dict[str, Type]:
+        x = ins["x"]
+        need_float(x, "x")
+        need_rank(x, 3, "x")
+        self._check()
+        chosen = x.with_last(self.top_k)
+        return {"index": Type(chosen.shape, "int"), "score": chosen}
+
+    def _check(self) -> None:
+        e, k, g, kept = self.experts, self.top_k, self.groups, self.top_groups
+        if any(isinstance(v, Poly) for v in (e, k, g, kept)):
+            return
+        if e % g:
+            raise ValueError(f"{e} experts do not fall into {g} equal groups")
+        if kept > g:
+            raise ValueError(f"`top_groups` is at most `groups`: {kept} against {g}")
+        if k > e // g * kept:
+            raise ValueError(f"`top_k` is {k}, but only {e // g * kept} experts are open to a token")
+        if self.group_score == "top2_sum" and g > 1 and e // g < 2:
+            raise ValueError(f"`top2_sum` needs groups of two experts or more, found {e // g}")
+
+    def weights(self, ins: Types) -> dict[str, Weight]:
+        need_rank(ins["x"], 1, "x")
+        found = {"weight": Weight((self.experts, ins["x"].shape[-1]), NORMAL)}
+        if self.bias:
+            found["e_score_correction_bias"] = Weight((self.experts,), ZEROS, trained=False)
+        return found
+
+    def flops(self, ins: Types, outs: Types, attention: str = "causal") -> Size:
+        return 2 * ins["x"].numel * self.experts
+
+
+def _share(index: Type, experts: Size) -> Any:
+    """Tokens that one expert receives on average: choices over experts."""
+    choices = index.numel
+    if isinstance(choices, int) and isinstance(experts, int):
+        exact = Fraction(choices, experts)
+        return int(exact) if exact.denominator == 1 else exact
+    return choices / experts
+
+
+class Dispatch(Op):
+    """Sends every token to its experts: x [B, T, d], index int[B, T, K] -> [experts, S, d].
+
+    S is the number of tokens an expert receives, B T K / experts on average; nothing is
+    dropped and nothing is padded.
+    """
+
+    op: ClassVar[str] = "dispatch"
+    formula: ClassVar[str] = "y[e] = x[index == e]"
+    ports: ClassVar[tuple[str, ...]] = ("x", "index")
+    experts: SizeAttr
+
+    def outputs(self, ins: Types) -> dict[str, Type]:
+        x, index = ins["x"], ins["index"]
+        need_rank(x, 2, "x")
+        need_int(index, "index")
+        same(x.shape[:-1], index.shape[:-1], "x and index differ in positions")
+        return {"y": Type((self.experts, _share(index, self.experts), x.shape[-1]))}
+
+
+class Combine(Op):
+    """Brings the experts' results back, weighted: x [experts, S, d], index, score -> [B, T, d]."""
+
+    op: ClassVar[str] = "combine"
+    formula: ClassVar[str] = "y[t] = sum_k score[t, k] * x[index[t, k]]"
+    ports: ClassVar[tuple[str, ...]] = ("x", "index", "score")
+
+    def outputs(self, ins: Types) -> dict[str, Type]:
+        x, index, score = ins["x"], ins["index"], ins["score"]
+        need_int(index, "index")
+        if x.rank != 3:
+            raise ValueError(f"`x` is [experts, tokens, size], found {x}")
+        same(index.shape, score.shape, "index and score differ")
+        same(rows(x), index.numel, "tokens sent and tokens brought back differ")
+        return {"y": score.with_last(x.shape[-1])}

@@ -1,0 +1,109 @@
+"""Ops that look along the row: position encoding, attention, shift."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from dsvgraph.dims import Poly, Size
+from dsvgraph.ops.base import Op, SizeAttr, Types, need_float, need_rank, same
+from dsvgraph.types import Type
+
+
+class Rope(Op):
+    """Rotary position embedding of the last axis: [B, T, ..., R] -> the same.
+
+    Su et al., arXiv 2104.09864. ``interleave`` rotates adjacent pairs (DeepSeek's layout),
+    otherwise halves (Llama's). ``scaling`` is Hugging Face's ``rope_scaling``.
+    """
+
+    op: ClassVar[str] = "rope"
+    formula: ClassVar[str] = "y[2i:2i+2] = rotation(position * theta**(-2i/R)) x[2i:2i+2]"
+    along: ClassVar[bool] = True
+    theta: float = Field(default=10000.0, gt=0)
+    interleave: bool = False
+    scaling: dict[str, Any] | None = None
+
+    def outputs(self, ins: Types) -> dict[str, Type]:
+        x = ins["x"]
+        need_float(x, "x")
+        need_rank(x, 3, "x")
+        if isinstance(x.shape[-1], int) and x.shape[-1] % 2:
+            raise ValueError(f"rope turns pairs, so the last axis must be even, found {x}")
+        return {"y": x}
+
+    def mixed(self, ins: Types) -> list[Size]:
+        return [ins["x"].shape[-1]]
+
+
+class Attention(Op):
+    """Scaled dot-product attention: q [B, T, H, Q], k [B, T, G, Q], v [B, T, G, V] -> [B, T, H, V].
+
+    Vaswani et al., arXiv 1706.03762; G divides H (grouped queries, arXiv 2305.13245).
+    FLOPs: 2 B H T T (Q + V); causal attention counts half of it unless ``full`` is asked for;
+    a window W counts 2 B H T W (Q + V).
+    """
+
+    op: ClassVar[str] = "attention"
+    formula: ClassVar[str] = "y = softmax(scale * q k^T + mask) v"
+    ports: ClassVar[tuple[str, ...]] = ("q", "k", "v")
+    along: ClassVar[bool] = True
+    scale: float | None = None
+    causal: bool = True
+    window: SizeAttr | None = None
+
+    def outputs(self, ins: Types) -> dict[str, Type]:
+        q, k, v = ins["q"], ins["k"], ins["v"]
+        for port, x in (("q", q), ("k", k), ("v", v)):
+            need_float(x, port)
+            if x.rank != 4:
+                raise ValueError(f"`{port}` is [batch, positions, heads, size], found {x}")
+        same(q.shape[:2], k.shape[:2], "q and k differ in batch or positions")
+        same(k.shape[:3], v.shape[:3], "k and v differ in batch, positions or heads")
+        same(q.shape[3], k.shape[3], "q and k differ in the size of a head")
+        self._check_groups(q.shape[2], k.shape[2])
+        return {"y": Type((*q.shape[:3], v.shape[3]))}
+
+    @staticmethod
+    def _check_groups(heads: Size, groups: Size) -> None:
+        symbolic = isinstance(heads, Poly) or isinstance(groups, Poly)
+        if not symbolic and heads % groups:  # type: ignore[operator]
+            raise ValueError(f"{heads} query heads cannot be shared by {groups} key-value heads")
+
+    def flops(self, ins: Types, outs: Types, attention: str = "causal") -> Size:
+        q, v = ins["q"], ins["v"]
+        batch, length, heads, size = q.shape
+        pairs = length * length
+        if self.causal and attention == "causal":
+            pairs = length * self.window if self.window else pairs * Fraction(1, 2)
+        return 2 * batch * heads * pairs * (size + v.shape[3])
+
+    def shift(self) -> float:
+        return 0 if self.causal else math.inf
+
+    def mixed(self, ins: Types) -> list[Size]:
+        return [*ins["q"].shape[2:], *ins["v"].shape[2:]]
+
+
+class Shift(Op):
+    """Moves a row ``by`` positions to the left, so that position i holds what i + by held.
+
+    [B, T, ...] -> the same; the last ``by`` positions are ``fill``. This is how a
+    multi-token-prediction depth reads a future token (DeepSeek-V3, arXiv 2412.19437, 2.2).
+    """
+
+    op: ClassVar[str] = "shift"
+    formula: ClassVar[str] = "y[i] = x[i + by]"
+    along: ClassVar[bool] = True
+    by: int = Field(default=1, ge=-1024, le=1024)
+    fill: int = 0
+
+    def outputs(self, ins: Types) -> dict[str, Type]:
+        need_rank(ins["x"], 2, "x")
+        return {"y": ins["x"]}
+
+    def shift(self) -> float:
+        return self.by

@@ -1,0 +1,260 @@
+"""A spec as written: Pydantic models of the file, and the merge of `extends`, `include`, `--set`."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from dsvgraph import loader
+from dsvgraph.errors import DsvError, Span, nearest
+from dsvgraph.loader import Doc
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}$", re.ASCII)
+
+
+def _name(text: str) -> str:
+    if not NAME.match(text) or keyword.iskeyword(text) or text.startswith("__"):
+        raise ValueError(
+            f"`{text}` is no name: letters, digits and _, at most 64, not a Python keyword, no leading __"
+        )
+    return text
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Line = dict[str, Any]
+
+
+class BlockModel(BaseModel):
+    """A block (or the graph itself): arguments, typed inputs, named lines, outputs, cache."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    doc: str = Field(default="", description="What the block is, with its source.")
+    args: dict[Name, Any] = Field(
+        default={}, description="Arguments; one without a value is required, a default may be a block."
+    )
+    inputs: dict[Name, str | list[Any]] = Field(
+        alias="in", min_length=1, description="Typed inputs: [B, T, d] or int[B, T]."
+    )
+    body: dict[Name, Line] = Field(min_length=1, description="One line per node: {callee: inputs, ...}.")
+    out: str | dict[Name, str] = Field(description="The output, or outputs by name.")
+    cache: list[str] = Field(default=[], description="Nodes whose values decoding keeps per token.")
+
+
+class SpecModel(BaseModel):
+    """One YAML file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: str = Field(default="", max_length=100, description="The model's name.")
+    doc: str = Field(default="", description="What the model is, with its sources.")
+    extends: str | None = Field(default=None, description="A spec whose parts this one starts from.")
+    include: list[str] = Field(default=[], description="Files that bring blocks.")
+    config: dict[Name, Any] = Field(default={}, description="Values, named as in config.json.")
+    blocks: dict[Name, BlockModel] = Field(default={}, description="Blocks by name.")
+    graph: BlockModel | None = Field(default=None, description="The model itself.")
+    loss: dict[Name, Line] = Field(default={}, description="Loss lines over the graph's outputs.")
+    init: dict[str, Any] = Field(default={}, description="Initialisation by path pattern; the last match wins.")
+    trained: dict[str, bool] = Field(default={}, description="Whether weights train, by path pattern.")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a spec and the document that it stands in."""
+
+    model: Any
+    doc: Doc
+    path: tuple[Any, ...]
+
+    def key(self, *path: Any) -> Span | None:
+        return self.doc.key(*self.path, *path)
+
+    def value(self, *path: Any) -> Span | None:
+        return self.doc.value(*self.path, *path)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A config value, where it was set, and the places that it overrides (latest first)."""
+
+    value: Any
+    span: Span | None
+    overrides: tuple[Span | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A whole spec: everything merged, nothing evaluated."""
+
+    name: str
+    doc: str
+    config: Mapping[str, Entry]
+    blocks: Mapping[str, Part]
+    graph: Part
+    loss: Mapping[str, Part]
+    init: Mapping[str, Part]
+    trained: Mapping[str, Part]
+    symbolic: frozenset[str] = frozenset()
+
+
+@dataclass
+class _Merge:
+    """The parts collected so far, bases first."""
+
+    name: str = ""
+    doc: str = ""
+    config: dict[str, Entry] = field(default_factory=dict)
+    blocks: dict[str, Part] = field(default_factory=dict)
+    graph: Part | None = None
+    loss: dict[str, Part] = field(default_factory=dict)
+    init: dict[str, Part] = field(default_factory=dict)
+    trained: dict[str, Part] = field(default_factory=dict)
+
+
+def read(name: str, settings: Mapping[str, Any] | None = None, symbolic: frozenset[str] = frozenset()) -> Spec:
+    """The spec ``name`` (a path or a bundled name) with all it extends and includes.
+
+    ``settings`` override config values by name; names in ``symbolic`` stay names.
+    Raises DsvError for everything that is wrong with the files.
+    """
+    path = loader.find(name)
+    return _finish(_collect(path, ()), path.stem, settings or {}, symbolic)
+
+
+def read_text(text: str, settings: Mapping[str, Any] | None = None, name: str = "<spec>") -> Spec:
+    """The spec that ``text`` holds; it may include bundled files."""
+    doc = loader.parse(text, name)
+    return _finish(_merge(doc, loader.bundled(), ()), "spec", settings or {}, frozenset())
+
+
+def _finish(merge: _Merge, stem: str, settings: Mapping[str, Any], symbolic: frozenset[str]) -> Spec:
+    if merge.graph is None:
+        raise DsvError(f"`{merge.name or stem}` has no `graph`, so it is no model", hint="add `graph:` or `extends:`")
+    for name, value in settings.items():
+        _known(name, merge.config, "--set")
+        old = merge.config[name]
+        merge.config[name] = Entry(value, None, (old.span, *old.overrides))
+    for name in symbolic:
+        _known(name, merge.config, "symbolic")
+    return Spec(
+        merge.name or stem, merge.doc, merge.config, merge.blocks, merge.graph,
+        merge.loss, merge.init, merge.trained, symbolic,
+    )  # fmt: skip
+
+
+def _known(name: str, config: Mapping[str, Entry], option: str) -> None:
+    if name not in config:
+        raise DsvError(
+            f"{option}: the spec has no config value `{name}`",
+            hint=nearest(name, config) or f"it has {', '.join(sorted(config))}",
+        )
+
+
+def with_settings(spec: Spec, settings: Mapping[str, Any], symbolic: frozenset[str] = frozenset()) -> Spec:
+    """``spec`` with other config values, or with some left symbolic."""
+    config = dict(spec.config)
+    for name, value in settings.items():
+        _known(name, config, "--set")
+        config[name] = replace(config[name], value=value)
+    return replace(spec, config=config, symbolic=symbolic)
+
+
+def _collect(path: Path, stack: tuple[Path, ...], span: Span | None = None) -> _Merge:
+    real = path.resolve()
+    if real in stack:
+        chain = " -> ".join(p.name for p in (*stack[stack.index(real) :], real))
+        raise DsvError(f"files include each other in a circle: {chain}", span)
+    return _merge(loader.read(path, span), path.parent, (*stack, real))
+
+
+def _merge(doc: Doc, folder: Path, stack: tuple[Path, ...]) -> _Merge:
+    model = validate(SpecModel, doc)
+    merge = _Merge()
+    if model.extends is not None:
+        span = doc.value("extends")
+        merge = _collect(_inside(model.extends, folder, span), stack, span)
+    for i, name in enumerate(model.include):
+        span = doc.value("include", i)
+        _take_blocks(merge, _collect(_inside(name, folder, span), stack, span), name, span)
+    merge.name, merge.doc = model.name or merge.name, model.doc or merge.doc
+    for name, value in model.config.items():
+        old = merge.config.get(name)
+        overridden = (old.span, *old.overrides) if old else ()
+        merge.config[name] = Entry(value, doc.value("config", name), overridden)
+    for name, block in model.blocks.items():
+        merge.blocks[name] = Part(block, doc, ("blocks", name))
+    if model.graph is not None:
+        merge.graph = Part(model.graph, doc, ("graph",))
+    if model.loss:
+        merge.loss = {n: Part(line, doc, ("loss", n)) for n, line in model.loss.items()}
+    for section in ("init", "trained"):
+        for pattern, value in getattr(model, section).items():
+            getattr(merge, section).pop(pattern, None)
+            getattr(merge, section)[pattern] = Part(value, doc, (section, pattern))
+    return merge
+
+
+def _inside(name: str, folder: Path, span: Span | None) -> Path:
+    """The file that an include means; it stays in the spec's folder or the bundled library."""
+    path = loader.find(name, folder, span)
+    homes = [folder.resolve(), loader.bundled().resolve()]
+    if Path(name).is_absolute() or not any(path.resolve().is_relative_to(home) for home in homes):
+        raise DsvError(f"`{name}` lies outside the spec's folder", span, hint="copy it beside the spec")
+    return path
+
+
+def _take_blocks(merge: _Merge, other: _Merge, name: str, span: Span | None) -> None:
+    if other.graph is not None:
+        raise DsvError(f"`{name}` is a whole model", span, hint="use `extends` for it")
+    for block, part in other.blocks.items():
+        old = merge.blocks.get(block)
+        if old and old.doc.source.name != part.doc.source.name:
+            notes = [("first here", old.key()), ("again here", part.key())]
+            raise DsvError(f"two files bring the block `{block}`", span, notes=notes)
+        merge.blocks[block] = part
+
+
+def validate(model: type[SpecModel], doc: Doc) -> SpecModel:
+    """The data of ``doc`` as ``model``; raises DsvError with every mistake at its place."""
+    if not isinstance(doc.data, dict):
+        raise DsvError("a spec is a mapping of `name`, `config`, `graph` and so on", doc.value())
+    try:
+        return model.model_validate(doc.data)
+    except ValidationError as error:
+        raise DsvError.collect(_schema_error(doc, e, model) for e in error.errors()) from None
+
+
+def _schema_error(doc: Doc, error: Any, model: type[BaseModel]) -> DsvError:
+    path = _clean(doc, error["loc"])
+    where = ".".join(str(p) for p in path)
+    if error["type"] == "extra_forbidden":
+        known = _fields(model, error["loc"])
+        return DsvError(
+            f"unknown key `{path[-1]}`", doc.key(*path), hint=nearest(str(path[-1]), known) or f"known: {', '.join(known)}"
+        )
+    if error["type"] == "missing":
+        return DsvError(f"`{error['loc'][-1]}` is missing", doc.key(*path), path=where)
+    words = error["msg"].removeprefix("Value error, ")
+    words = words[:1].lower() + words[1:]
+    return DsvError(words, doc.value(*path) if "[key]" not in error["loc"] else doc.key(*path), path=where)
+
+
+def _clean(doc: Doc, loc: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The part of a Pydantic location that is a path in the document."""
+    path: tuple[Any, ...] = ()
+    for step in loc:
+        if (*path, step) in doc.values or (*path, step) in doc.keys:
+            path = (*path, step)
+    return path
+
+
+def _fields(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
+    block = "blocks" in loc[:1] or "graph" in loc[:1]
+    chosen = BlockModel if block and len(loc) > 1 else model
+    return [f.alias or n for n, f in chosen.model_fields.items()]

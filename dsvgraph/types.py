@@ -1,0 +1,145 @@
+"""Types of ports: a shape of sizes, a kind of number, and how far along the row a value has seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from dsvgraph.dims import Poly, Size, product
+
+MAX_SIZE = 2**50
+
+
+@dataclass(frozen=True)
+class Type:
+    """What a port carries: ``[B, T, 7168]`` or ``int[B, T]``."""
+
+    shape: tuple[Size, ...]
+    dtype: str = "float"
+
+    def __str__(self) -> str:
+        head = "" if self.dtype == "float" else self.dtype
+        return f"{head}[{', '.join(str(s) for s in self.shape)}]"
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def numel(self) -> Size:
+        """Number of elements."""
+        return product(self.shape)
+
+    def with_last(self, *sizes: Size, drop: int = 1) -> Type:
+        """The type with its last ``drop`` axes replaced by ``sizes``."""
+        return Type(self.shape[: self.rank - drop] + sizes, self.dtype)
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A weight that an op declares: shape, initialisation, and whether gradients train it."""
+
+    shape: tuple[Size, ...]
+    init: Init
+    trained: bool = True
+
+    @property
+    def type(self) -> Type:
+        return Type(self.shape)
+
+    @property
+    def numel(self) -> Size:
+        return product(self.shape)
+
+
+@dataclass(frozen=True)
+class Init:
+    """How a weight begins: ``normal`` (std), ``uniform`` (bound), ``zeros`` or ``ones``."""
+
+    kind: str
+    value: float = 0.0
+
+    def __str__(self) -> str:
+        return self.kind if self.kind in ("zeros", "ones") else f"{self.kind}({self.value:g})"
+
+
+ZEROS, ONES, NORMAL = Init("zeros"), Init("ones"), Init("normal", 0.02)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """How far ahead of its own position a value has seen, and how many last positions are fill."""
+
+    horizon: float = 0
+    tail: float = 0
+
+    def moved(self, by: float) -> Sight:
+        return Sight(self.horizon + by, self.tail + max(by, 0))
+
+
+class Reach:
+    """What a port has seen, per input of its block: joins take the largest, shifts add.
+
+    Horizons compose as in max-plus algebra, so a block is analysed once for all its copies.
+    """
+
+    __slots__ = ("seen",)
+
+    def __init__(self, seen: Mapping[str, Sight] | None = None) -> None:
+        self.seen = dict(seen or {})
+
+    @staticmethod
+    def join(reaches: list[Reach]) -> Reach:
+        seen: dict[str, Sight] = {}
+        for reach in reaches:
+            for name, span in reach.seen.items():
+                old = seen.get(name, span)
+                seen[name] = Sight(max(old.horizon, span.horizon), max(old.tail, span.tail))
+        return Reach(seen)
+
+    def moved(self, by: float, tail: bool = True) -> Reach:
+        """The reach after a shift; ``inf`` forgets positions altogether."""
+        return Reach({n: Sight(s.horizon + by, s.tail + (max(by, 0) if tail else 0)) for n, s in self.seen.items()})
+
+    def after(self, inputs: Mapping[str, Reach]) -> Reach:
+        """This reach, over a block's inputs, in terms of what those inputs have seen."""
+        found = []
+        for name, own in self.seen.items():
+            outer = inputs.get(name, Reach()).seen
+            found.append(
+                Reach({n: Sight(s.horizon + own.horizon, s.tail + own.tail) for n, s in outer.items()})
+            )
+        return Reach.join(found)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Reach) and self.seen == other.seen
+
+    def __repr__(self) -> str:
+        return f"Reach({self.seen})"
+
+    def horizon(self, name: str) -> float:
+        """How far ahead of its position it has seen of ``name``; -inf if it never looks."""
+        return self.seen[name].horizon if name in self.seen else -math.inf
+
+    @property
+    def tail(self) -> int:
+        """How many of the last positions are made of fill."""
+        return int(max((s.tail for s in self.seen.values()), default=0))
+
+
+def as_size(value: Any, least: int = 1) -> Size:
+    """``value`` as a size; raises ValueError where it is none."""
+    if isinstance(value, Poly):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, Fraction) or isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"a size is a whole number, found `{'null' if value is None else value}`")
+    if value < least:
+        raise ValueError(f"a size is at least {least}, found {value}")
+    if value > MAX_SIZE:
+        raise ValueError(f"a size is at most 2**50, found {value}")
+    return value

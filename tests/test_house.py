@@ -1,0 +1,177 @@
+"""Ratchets: the layers, what may import what, the size of files, and what an installation puts where."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {"dsvgraph": ROOT / "dsvgraph"} | {p.name: p for p in (ROOT / "backends").glob("dsvgraph_*")}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+LAYERS = """
+errors dims
+expr
+types
+ops
+loader spec
+graph
+build
+passes
+__init__
+cli __main__
+"""  # a module imports its own line and those above; __init__ is what `from dsvgraph import load` means
+RANK = {name: rank for rank, line in enumerate(LAYERS.split("\n")) for name in line.split()}
+
+MAY_IMPORT = {"dsvgraph": [], "dsvgraph_graphviz": ["draw"], "dsvgraph_torch": ["torch", "hf"]}  # extras
+MODULE_OF = {
+    "ruamel.yaml": "ruamel",
+    "pydantic": "pydantic pydantic_core",
+}  # where it is not the package's name
+LINES = 320
+
+
+def sources(*folders: str) -> list[Path]:
+    return sorted(p for folder in folders for p in (ROOT / folder).rglob("*.py"))
+
+
+def ident(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and absolute name of every import, wherever it stands; `from a import b` names a.b."""
+    here = path.relative_to(ROOT / "backends" if path.is_relative_to(ROOT / "backends") else ROOT).parts
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = [*here[: len(here) - node.level]] if node.level else []
+            base += [node.module] if node.module else []
+            yield from ((node.lineno, ".".join([*base, alias.name])) for alias in node.names)
+
+
+def layer(name: str) -> str:
+    """The line of LAYERS that a dotted name below dsvgraph belongs to."""
+    part = name.split(".")[1] if "." in name else "__init__"
+    return (
+        part
+        if (ROOT / "dsvgraph" / part).is_dir() or (ROOT / "dsvgraph" / f"{part}.py").is_file()
+        else "__init__"
+    )
+
+
+CORE = sources("dsvgraph")
+CODE = sources("dsvgraph", "backends", "tests", "benchmarks")
+
+
+@pytest.mark.parametrize("path", CORE, ids=ident)
+def test_imports_point_down(path: Path) -> None:
+    own = path.relative_to(ROOT / "dsvgraph").parts[0].removesuffix(".py")
+    assert own in RANK, f"dsvgraph.{own} has no place in LAYERS"
+    for line, name in imports(path):
+        if name.split(".")[0] == "dsvgraph":
+            other = layer(name)
+            assert other in RANK, f"dsvgraph.{other} has no place in LAYERS"
+            assert RANK[other] <= RANK[own], f"{ident(path)}:{line}: {own} may not import {other}"
+
+
+@pytest.mark.parametrize("path", sources("dsvgraph", "backends"), ids=ident)
+def test_imports_are_declared(path: Path) -> None:
+    """Core imports no torch and no backend, a backend not another: only what pyproject.toml gives each."""
+    package = path.relative_to(ROOT).parts[path.is_relative_to(ROOT / "backends")]
+    extras = PROJECT["optional-dependencies"]
+    wanted = PROJECT["dependencies"] + [need for extra in MAY_IMPORT[package] for need in extras[extra]]
+    names = [re.match(r"[\w.-]+", need)[0] for need in wanted]
+    allowed = {m for name in names for m in MODULE_OF.get(name, name.replace("-", "_")).split()}
+    for line, name in imports(path):
+        root = name.split(".")[0]
+        known = root in sys.stdlib_module_names or root in allowed | {"dsvgraph", package}
+        assert known, f"{ident(path)}:{line}: {package} may not import {root}"
+
+
+@pytest.mark.parametrize("path", sources("dsvgraph", "backends", "benchmarks"), ids=ident)
+def test_files_are_short(path: Path) -> None:
+    length = len(path.read_text(encoding="utf-8").splitlines())
+    assert length <= LINES, f"{ident(path)} has {length} lines"
+
+
+@pytest.mark.parametrize("path", [*CODE, *sorted((ROOT / "specs").rglob("*.yaml"))], ids=ident)
+def test_nothing_is_left_for_later(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert not re.findall(r"\b(?:TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b", text)
+    stubs = (
+        [node.name for node in functions(ast.parse(text)) if is_empty(node)] if path.suffix == ".py" else []
+    )
+    assert not stubs, f"{ident(path)}: these do nothing: {', '.join(stubs)}"
+
+
+def functions(node: ast.AST) -> Iterator[ast.FunctionDef]:
+    """The functions of a file, but for those of a Protocol and decorated ones (abstract, overload)."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef) and not child.decorator_list:
+            yield child
+        if not (isinstance(child, ast.ClassDef) and "Protocol" in map(ast.unparse, child.bases)):
+            yield from functions(child)
+
+
+def is_empty(node: ast.FunctionDef) -> bool:
+    """Nothing remains without docstring, `pass` and `...`."""
+    return all(
+        isinstance(line, ast.Pass) or (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant))
+        for line in node.body
+    )
+
+
+@pytest.mark.parametrize("name", sorted(PACKAGES))
+def test_packages_are_typed(name: str) -> None:
+    assert (PACKAGES[name] / "py.typed").is_file()
+
+
+def test_backends_are_found_by_entry_point() -> None:
+    found = {point.name: point.value for point in entry_points(group="dsvgraph.backends")}
+    assert found.items() >= {"torch": "dsvgraph_torch", "graphviz": "dsvgraph_graphviz"}.items()
+
+
+def isolated(code: str, cwd: Path) -> str:
+    """What Python prints, run away from the checkout with nothing but the installation on its path."""
+    return subprocess.run(
+        [sys.executable, "-I", "-c", code], cwd=cwd, check=True, capture_output=True, text=True
+    ).stdout
+
+
+def test_only_the_packages_can_be_imported(tmp_path: Path) -> None:
+    names = [*PACKAGES, "backends", "specs", "tests", "benchmarks", "docs"]
+    code = f"""
+from importlib.util import find_spec
+for name in {names!r}:
+    spec = find_spec(name)
+    if spec and any(place.startswith({str(ROOT)!r}) for place in spec.submodule_search_locations or []):
+        print(name)
+"""
+    assert sorted(isolated(code, tmp_path).split()) == sorted(PACKAGES)
+
+
+def test_importing_the_command_line_imports_no_torch(tmp_path: Path) -> None:
+    code = "import sys, dsvgraph.cli; print(*{'torch', 'numpy', 'transformers', 'sympy'} & set(sys.modules))"
+    assert isolated(code, tmp_path).split() == []
+
+
+def test_wheel(tmp_path: Path) -> None:
+    pytest.importorskip("hatchling", reason="building the wheel needs hatchling, of the extra `dev`")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {n.split("/")[0] for n in names if ".dist-info/" not in n} == set(PACKAGES)
+    assert names >= {f"dsvgraph/{ident(p)}" for p in (ROOT / "specs").rglob("*.yaml")}
+    assert names >= {f"{package}/py.typed" for package in PACKAGES}
