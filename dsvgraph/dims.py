@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
 from math import prod
-from typing import Union
+from typing import Any, Union
 
 Number = Union[int, Fraction]
 Size = Union[int, "Poly"]
@@ -115,6 +115,19 @@ def divide(above: object, below: object) -> Size:
     return _from_terms({_over(m, monomial): Fraction(c) / factor for m, c in _terms(above).items()})
 
 
+def ratio(above: object, below: object) -> Size:
+    """``above / below`` where names may stay in the denominator, as negative powers.
+
+    Raises ValueError where ``below`` is a sum and does not divide.
+    """
+    divisor = _terms(below)
+    if len(divisor) != 1:
+        return divide(above, below)
+    ((monomial, factor),) = divisor.items()
+    inverse = {tuple((a, -p) for a, p in monomial): 1 / Fraction(factor)}
+    return _from_terms(_product(_terms(above), inverse))
+
+
 def floordiv(above: object, below: object) -> Size:
     """``above // below``: exact where the division is, else an atom of its own."""
     if isinstance(above, int) and isinstance(below, int):
@@ -134,7 +147,7 @@ def evaluate(size: Size | Fraction, values: Mapping[str, int]) -> Number:
         return size
     total: Number = 0
     for monomial, factor in size.terms.items():
-        total += factor * prod(_atom_value(a, values) ** p for a, p in monomial)
+        total += factor * prod(_powered(_atom_value(a, values), p) for a, p in monomial)
     return _whole(total)
 
 
@@ -144,7 +157,7 @@ def substitute(size: Size, values: Mapping[str, int]) -> Size:
         return size
     total: Size = 0
     for monomial, factor in size.terms.items():
-        total = total + _scaled([_atom_kept(a, values) ** p for a, p in monomial], factor)
+        total = total + _scaled([_powered(_atom_kept(a, values), p) for a, p in monomial], factor)
     return total
 
 
@@ -236,6 +249,10 @@ def _ratio(above: Mapping[Monomial, Number], below: Mapping[Monomial, Number]) -
 
 def _scaled(factors: list[Size], factor: Number) -> Size:
     return _from_terms(_product(_terms(product(factors)), {(): factor}))
+
+
+def _powered(base: Any, power: int) -> Any:
+    return base**power if power >= 0 else ratio(1, base**-power)
 
 
 def _atom_value(atom: Atom, values: Mapping[str, int]) -> Number:

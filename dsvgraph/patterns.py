@@ -22,3 +22,8 @@ def matches(pattern: str, path: str) -> bool:
     """
     plain = RANGE.sub(r"\1", path)
     return bool(_compiled(pattern).match(plain))
+
+
+def regex(pattern: str) -> str:
+    """The pattern as a regular expression, for ``re.fullmatch``."""
+    return ".*".join(re.escape(p).replace(r"\*", "[^.]*") for p in pattern.split("**"))

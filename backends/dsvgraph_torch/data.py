@@ -155,7 +155,8 @@ def _library() -> bytearray:
         names[:] = sorted(n for n in names if n not in LIBRARY_SKIPS and not n.startswith("config-"))
         files += [Path(folder, f) for f in found if f.endswith(".py") and not f.startswith("_sysconfigdata")]
     if not files:
-        raise DsvError(f"--data: this Python has no library sources under {root}", hint="give a text file or a folder")
+        hint = "give a text file or a folder"
+        raise DsvError(f"--data: this Python has no library sources under {root}", hint=hint)
     return _join(_by_name(files, root))
 
 

@@ -73,10 +73,9 @@ class TrainOptions(BaseModel):
         now = {name: getattr(self, name) for name in self.model_fields_set}
         for name, value in now.items():
             if name not in MAY_CHANGE and value != (old := getattr(before, name)):
-                raise DsvError(
-                    f"--{name.replace('_', '-')}: the run was started with {old}, and {value} would be another run",
-                    hint="leave the option out to go on with the run, or start a new one with --out",
-                )
+                words = f"the run was started with {old}, and {value} would be another run"
+                hint = "leave the option out to go on with the run, or start a new one with --out"
+                raise DsvError(f"--{name.replace('_', '-')}: {words}", hint=hint)
         return before.model_copy(update=now)
 
     def torch_device(self) -> torch.device:

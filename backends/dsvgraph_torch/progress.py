@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from types import TracebackType
+import math
 from typing import Protocol
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
+from .heads import Head
 from .step import StepMetrics
 
 LINES = 10
@@ -17,19 +19,14 @@ LINES = 10
 
 
 class Reporter(Protocol):
-    """Shows a run as it goes."""
+    """Shows a run as it goes; enter it before the first step."""
 
     def __enter__(self) -> Reporter: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
 
-    def step(self, step: int, metrics: StepMetrics) -> None:
-        """Tells of one step."""
-
-    def note(self, text: str) -> None:
-        """Tells of something that happened."""
+    def step(self, step: int, metrics: StepMetrics, heldout: dict[str, float]) -> None:
+        """Tells of one step, and of the held-out losses where they were measured after it."""
 
 
 def reporter(console: Console, start: int, steps: int) -> Reporter:
@@ -42,28 +39,28 @@ class Bar:
     """A live progress bar with the losses of every depth beside it."""
 
     def __init__(self, console: Console, start: int, steps: int) -> None:
-        columns = (BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}", markup=False))
-        self.progress = Progress(*columns, console=console)
+        column = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        told = TextColumn("{task.description}", markup=False, table_column=column)
+        bar, count, left = BarColumn(16), MofNCompleteColumn(), TimeRemainingColumn()
+        self.progress = Progress(bar, count, left, told, console=console, expand=True)
         self.task = self.progress.add_task("", completed=start, total=steps)
 
     def __enter__(self) -> Bar:
         self.progress.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.progress.stop()
 
-    def step(self, step: int, metrics: StepMetrics) -> None:
+    def step(self, step: int, metrics: StepMetrics, heldout: dict[str, float]) -> None:
         self.progress.update(self.task, completed=step, description=summary(metrics))
-
-    def note(self, text: str) -> None:
-        self.progress.console.print(Text(text, style="dim"))
+        if heldout:
+            words = f"step {step}  held-out  {losses_text(heldout)}"
+            self.progress.console.print(Text(words, style="dim"), no_wrap=True, overflow="ellipsis")
 
 
 class Lines:
-    """A line at each tenth of the run, for log files."""
+    """A line at the start, at each tenth of the run and at each evaluation, for log files."""
 
     def __init__(self, console: Console, steps: int) -> None:
         self.console, self.steps = console, steps
@@ -71,24 +68,42 @@ class Lines:
     def __enter__(self) -> Lines:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         return None
 
-    def step(self, step: int, metrics: StepMetrics) -> None:
-        tenth = max(1, self.steps // LINES)
-        if step % tenth == 0 or step in (1, self.steps):
-            self.note(f"step {step}/{self.steps}  {summary(metrics)}")
+    def step(self, step: int, metrics: StepMetrics, heldout: dict[str, float]) -> None:
+        tenth = step % max(1, self.steps // LINES) == 0
+        if tenth or heldout or step in (1, self.steps):
+            measured = f"  |  held-out  {losses_text(heldout)}" if heldout else ""
+            line = f"step {step}/{self.steps}  {summary(metrics)}{measured}"
+            self.console.print(Text(line), soft_wrap=True)
 
-    def note(self, text: str) -> None:
-        self.console.print(Text(text), soft_wrap=True)
+
+def heldout_table(
+    heads: list[Head], heldout: dict[str, float], right: dict[str, float], tokens: int
+) -> Table:
+    """The held-out loss of every depth: what it predicts, its loss, how often it is right."""
+    table = Table(title="held-out", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("loss")
+    table.add_column("predicts")
+    for column in ("nats", "bits", "top-1", "weight"):
+        table.add_column(column, justify="right")
+    for head in heads:
+        nats = heldout[head.name]
+        numbers = (f"{nats:.3f}", f"{nats / math.log(2):.3f}", f"{right[head.name]:.1%}", head.weight(tokens))
+        table.add_row(head.name, f"byte i + {head.shift}", *numbers)
+    return table
 
 
 def summary(metrics: StepMetrics) -> str:
     """One step in one line: the loss, each of its parts, speed, balance."""
-    parts = [f"loss {metrics.loss:.3f}", *(f"{name} {value:.3f}" for name, value in metrics.losses.items())]
+    parts = [losses_text({"loss": metrics.loss, **metrics.losses})]
     parts.append(f"{metrics.tokens_per_second:,.0f} tok/s")
     if metrics.balance:
-        parts.append(f"balance {metrics.balance:.2f}")
+        parts.append(f"load max/mean {metrics.balance:.2f}")
     return "  ".join(parts)
+
+
+def losses_text(losses: dict[str, float]) -> str:
+    """Losses by name, in one line."""
+    return "  ".join(f"{name} {value:.3f}" for name, value in losses.items())

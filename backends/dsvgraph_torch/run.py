@@ -67,7 +67,8 @@ class Run:
             raise DsvError(f"--out: {self.path} is a file, not a folder")
         if self.path.is_dir() and any(self.path.iterdir()):
             go_on = "go on with its run by --resume" if self.about.exists() else "empty it"
-            raise DsvError(f"--out: {self.path} exists and is not empty", hint=f"name another folder, or {go_on}")
+            hint = f"name another folder, or {go_on}"
+            raise DsvError(f"--out: {self.path} exists and is not empty", hint=hint)
         with told(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
 

@@ -37,8 +37,8 @@ def generate(
     """
     check_sampling(tokens, temperature, top_k)
     model, context = load_model(Path(run_dir), device)
-    ids = sample(model, prompt.encode(), tokens, context, temperature, top_k, seed, cached)
-    return text_of(ids)
+    choose = Chooser(temperature, top_k, seed)
+    return text_of(sample(model, prompt.encode(), tokens, context, choose, cached))
 
 
 def load_model(run_dir: Path, device: str = "auto") -> tuple[Any, int]:
@@ -55,20 +55,34 @@ def load_model(run_dir: Path, device: str = "auto") -> tuple[Any, int]:
     return model.to(target).eval(), options.seq
 
 
+class Chooser:
+    """Draws a token: the likeliest at temperature 0, else by chance among the ``top_k`` likeliest."""
+
+    def __init__(self, temperature: float, top_k: int | None, seed: int) -> None:
+        self.temperature, self.top_k = temperature, top_k
+        self.generator = seeded(seed, "sample")
+
+    def __call__(self, logits_V: Tensor) -> int:
+        if self.temperature == 0:
+            return int(logits_V.argmax())
+        kept_K, ids_K = logits_V.topk(min(self.top_k or len(logits_V), len(logits_V)))
+        chances_K = torch.softmax(kept_K / self.temperature, -1)
+        return int(ids_K[torch.multinomial(chances_K, 1, generator=self.generator)])
+
+
 def sample(
-    model: Any, prompt: bytes, tokens: int, context: int, temperature: float, top_k: int | None, seed: int, cached: bool
+    model: Any, prompt: bytes, tokens: int, context: int, choose: Chooser, cached: bool = True
 ) -> Iterator[int]:
     """Token ids after ``prompt``, at most ``tokens`` of them.
 
     The model sees at most ``context`` tokens; when they are full it goes on from the later half.
     """
-    generator = seeded(seed, "sample")
     window = list(prompt or b"\n")[-context:]
     cache: dict[str, Any] = {}
     fresh = window
     for _ in range(tokens):
         logits_V = next_logits(model, fresh if cached else window, cache if cached else None)
-        token = pick(logits_V, temperature, top_k, generator)
+        token = choose(logits_V)
         yield token
         window.append(token)
         fresh = [token]
@@ -84,15 +98,6 @@ def next_logits(model: Any, ids: list[int], cache: dict[str, Any] | None) -> Ten
     ids_1T = torch.tensor([ids], device=device)
     logits_1TV: Tensor = model.predict(ids_1T, cache=cache)
     return logits_1TV[0, -1, :VOCABULARY].float().cpu()
-
-
-def pick(logits_V: Tensor, temperature: float, top_k: int | None, generator: torch.Generator) -> int:
-    """One token id; the likeliest where ``temperature`` is 0."""
-    if temperature == 0:
-        return int(logits_V.argmax())
-    kept_K, ids_K = logits_V.topk(min(top_k or len(logits_V), len(logits_V)))
-    chances_K = torch.softmax(kept_K / temperature, -1)
-    return int(ids_K[torch.multinomial(chances_K, 1, generator=generator)])
 
 
 def text_of(ids: Iterable[int]) -> Iterator[str]:

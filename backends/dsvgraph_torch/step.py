@@ -64,7 +64,12 @@ class Precision:
 
 
 def train_step(
-    model: Any, optimizer: torch.optim.Optimizer, batches: list[Batch], rate: float, clip: float, precision: Precision
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    batches: list[Batch],
+    rate: float,
+    clip: float,
+    precision: Precision,
 ) -> StepMetrics:
     """Accumulates the gradients of ``batches`` and takes one step, routers included.
 
@@ -111,7 +116,8 @@ def finite(values: dict[str, Tensor]) -> dict[str, float]:
     numbers = dict(zip(values, stacked.tolist(), strict=True))
     wrong = [f"{name} is {number}" for name, number in numbers.items() if not math.isfinite(number)]
     if wrong:
-        raise DsvError(f"training diverged: {', '.join(wrong)}", hint="a lower --lr or a longer --warmup may help")
+        hint = "a lower --lr may help"
+        raise DsvError(f"training diverged: {', '.join(wrong)}", hint=hint)
     return numbers
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from dsvgraph.dims import Poly, Size
+from dsvgraph.dims import Poly, Size, ratio
 from dsvgraph.ops.base import Op, SizeAttr, Types, need_float, need_int, need_rank, rows, same
 from dsvgraph.types import NORMAL, ZEROS, Type, Weight
 
@@ -69,11 +68,7 @@ class Router(Op):
 
 def _share(index: Type, experts: Size) -> Any:
     """Tokens that one expert receives on average: choices over experts."""
-    choices = index.numel
-    if isinstance(choices, int) and isinstance(experts, int):
-        exact = Fraction(choices, experts)
-        return int(exact) if exact.denominator == 1 else exact
-    return choices / experts
+    return ratio(index.numel, experts)
 
 
 class Dispatch(Op):

@@ -1,0 +1,99 @@
+"""From DOT to a file: by the system's graphviz, else by the library in pygraphviz's wheel."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from dsvgraph.errors import DsvError
+from dsvgraph_graphviz.svg import finish
+
+ENDINGS = ("svg", "png", "pdf", "dot")
+LIMIT = 120  # seconds that graphviz may take
+INSTALL = "pip install 'dsvgraph[draw]' (or graphviz from your system's packages); -o FILE.dot needs neither"
+BUNDLED = Path(__file__).with_name("bundled.py")
+
+
+def write(source: str, path: Path, title: str = "", words: str = "") -> Path:
+    """Draws ``source`` into ``path``, by its ending; raises DsvError where that cannot be done."""
+    ending = path.suffix.lower().removeprefix(".")
+    if ending not in ENDINGS:
+        found = f"ends in `.{ending}`" if ending else "has no ending"
+        raise DsvError(f"-o: `{path}` {found}", hint=f"a picture ends in {', '.join('.' + e for e in ENDINGS)}")
+    _check_place(path)
+    _save(path, source.encode() if ending == "dot" else picture(source, ending, title, words))
+    return path
+
+
+def picture(source: str, ending: str, title: str = "", words: str = "") -> bytes:
+    """The picture of ``source`` as svg, png or pdf; an SVG gets its title, description and text widths."""
+    if ending != "svg":
+        return call(source, ending)
+    return finish(call(source, "svg").decode(), measured(source), title, words).encode()
+
+
+def measured(source: str) -> dict[str, Any]:
+    """The layout of ``source`` as graphviz's JSON: boxes, splines, and the width of every text."""
+    found: dict[str, Any] = json.loads(call(source, "json"))
+    return found
+
+
+def call(source: str, ending: str) -> bytes:
+    """What graphviz makes of ``source``; raises DsvError where there is no graphviz or it fails."""
+    try:
+        done = subprocess.run(_command(ending), input=source.encode(), capture_output=True, timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        raise DsvError(f"graphviz was not done after {LIMIT} seconds", hint="draw less: --depth 1") from None
+    if done.returncode or not done.stdout:
+        raise DsvError(f"graphviz could not draw this graph as {ending}: {_last_words(done.stderr)}")
+    return done.stdout
+
+
+def _command(ending: str) -> list[str]:
+    """The system's `dot`, or the wheel's library in a process of its own: it is C, and a crash must not be ours."""
+    if dot := shutil.which("dot"):
+        return [dot, f"-T{ending}"]
+    if importlib.util.find_spec("pygraphviz") is None:
+        raise DsvError("there is no graphviz on this machine", hint=INSTALL)
+    return [sys.executable, "-P", str(BUNDLED), ending]
+
+
+def _last_words(stderr: bytes) -> str:
+    lines = [line for line in stderr.decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "it said nothing"
+
+
+def _check_place(path: Path) -> None:
+    if path.is_dir():
+        raise DsvError(f"-o: `{path}` is a folder", hint=f"name a file in it: {path / 'model.svg'}")
+    if not path.parent.is_dir():
+        raise DsvError(f"-o: there is no folder `{path.parent}`")
+
+
+def _save(path: Path, content: bytes) -> None:
+    """Writes beside ``path`` and renames, so that a reader never sees half a file."""
+    name = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            name = file.name
+            file.write(content)
+        os.chmod(name, _mode())
+        os.replace(name, path)
+    except OSError as error:
+        if name:
+            Path(name).unlink(missing_ok=True)
+        raise DsvError(f"-o: `{path}` cannot be written: {error.strerror}") from None
+
+
+def _mode() -> int:
+    """The rights of a new file; a temporary one has fewer."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask

@@ -1,0 +1,134 @@
+"""What a node is in the picture: found from its op, its weights, its contents and its place, never from names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+
+from dsvgraph.graph import Graph, Model, Node, Ref
+
+ACTIVATIONS = {"silu", "gelu", "relu", "sigmoid", "mul"}
+ROUTING = {"router", "dispatch", "combine"}
+
+
+class Role(StrEnum):
+    """The roles that have a hue."""
+
+    TOKENS = "tokens"
+    EMBEDDING = "embedding"
+    HEAD = "head"
+    POSITION = "position"
+    ATTENTION = "attention"
+    KEYS = "keys"
+    DENSE = "dense"
+    EXPERTS = "experts"
+    MTP = "mtp"
+    LOSS = "loss"
+    NORM = "norm"
+    PLAIN = "plain"
+
+
+BY_OP = {
+    "embedding": Role.EMBEDDING,
+    "rms_norm": Role.NORM,
+    "layer_norm": Role.NORM,
+    "rope": Role.POSITION,
+    "attention": Role.ATTENTION,
+    "router": Role.EXPERTS,
+    "dispatch": Role.EXPERTS,
+    "combine": Role.EXPERTS,
+}
+
+
+class Roles:
+    """The roles in one model; what a graph contains is found once."""
+
+    def __init__(self, model: Model) -> None:
+        self._ops: dict[Graph, frozenset[str]] = {}
+        self._heads = {id(node) for node in _ends(model)}
+
+    def ops(self, graph: Graph) -> frozenset[str]:
+        """The names of all ops in ``graph`` and below."""
+        if graph not in self._ops:
+            found = {n.callee for n in graph.nodes.values() if n.op}
+            below = (self.ops(run.graph) for n in graph.nodes.values() for run in n.runs)
+            self._ops[graph] = frozenset(found.union(*below))
+        return self._ops[graph]
+
+    def inside(self, node: Node) -> frozenset[str]:
+        """The names of the ops that ``node`` is made of."""
+        if node.op:
+            return frozenset([node.callee])
+        return frozenset().union(*(self.ops(run.graph) for run in node.runs))
+
+    def is_layer(self, node: Node) -> bool:
+        """Whether ``node`` holds attention and a feed-forward network beside it."""
+        return any(self._is_layer(run.graph) for run in node.runs)
+
+    def _is_layer(self, graph: Graph) -> bool:
+        parts = [self.inside(n) for n in graph.nodes.values() if n.runs]
+        mixed = any("attention" in part for part in parts)
+        return mixed and any("linear" in part and "attention" not in part for part in parts)
+
+    def of(self, node: Node, around: Role = Role.PLAIN) -> Role:
+        """The role of ``node`` in a body whose own role is ``around``."""
+        if id(node) in self._heads:
+            return Role.HEAD
+        if node.op:
+            return BY_OP.get(node.callee, around)
+        return self.of_ops(self.inside(node), self.is_layer(node), around)
+
+    def of_graph(self, graph: Graph) -> Role:
+        """The role of a whole block."""
+        return self.of_ops(self.ops(graph), self._is_layer(graph))
+
+    @staticmethod
+    def of_ops(ops: frozenset[str], layer: bool, around: Role = Role.PLAIN) -> Role:
+        """The role of a block made of ``ops``; a layer has that of its feed-forward network."""
+        if ops & ROUTING:
+            return Role.EXPERTS
+        if "attention" in ops:
+            return Role.DENSE if layer else Role.ATTENTION
+        if "linear" in ops and ops & ACTIVATIONS:
+            return Role.DENSE
+        return BY_OP.get(next(iter(ops)), around) if len(ops) == 1 else around
+
+
+def keys_only(graph: Graph) -> set[str]:
+    """The nodes that only the keys and values of an attention in ``graph`` are made of."""
+    found: set[str] = set()
+    for node in graph.nodes.values():
+        if node.callee == "attention":
+            reached = {port: _above(graph, ref) for port, ref in node.inputs.items()}
+            found |= (reached["k"] | reached["v"]) - reached["q"]
+    return found
+
+
+def _above(graph: Graph, ref: Ref) -> set[str]:
+    names, seen = [ref.node], set()
+    while names:
+        name = names.pop()
+        if name in graph.nodes and name not in seen:
+            seen.add(name)
+            names += graph.net.predecessors(name)
+    return seen
+
+
+def _ends(model: Model) -> Iterator[Node]:
+    """The products with weights that give scores over a vocabulary: scored by a loss, or shaped like an embedding."""
+    scored = {loss.output for loss in model.losses}
+    tables = {w.shape for g in model.graphs() for n in g.nodes.values() if n.callee == "embedding" for w in n.weights.values()}
+    for name, ref in model.outputs.items():
+        for node in _producers(model, ref):
+            if node.callee == "linear" and (name in scored or any(w.shape in tables for w in node.weights.values())):
+                yield node
+
+
+def _producers(graph: Graph, ref: Ref) -> Iterator[Node]:
+    """The op that makes ``ref``, looked for inside blocks; one for each kind of copy."""
+    node = graph.nodes.get(ref.node)
+    if node is not None and node.op:
+        yield node
+    for run in node.runs if node is not None else ():
+        if ref.port in run.graph.outputs:
+            yield from _producers(run.graph, run.graph.outputs[ref.port])

@@ -1,0 +1,41 @@
+"""Which linear maps end in a loss and nowhere else: their logits need never exist at once."""
+
+from __future__ import annotations
+
+from dsvgraph.graph import Graph, Model, Node, Ref
+
+
+def deferred_heads(model: Model) -> set[tuple[Graph, str]]:
+    """The nodes, by graph and name, whose product a loss may take in chunks."""
+    found: set[tuple[Graph, str]] = set()
+    for loss in model.losses:
+        if loss.kind == "cross_entropy" and loss.output:
+            found |= _behind(model, model, model.outputs[loss.output])
+    return found
+
+
+def _behind(model: Model, graph: Graph, ref: Ref) -> set[tuple[Graph, str]]:
+    """The linear maps behind ``ref``, followed into blocks, where nothing else reads them."""
+    node = graph.nodes.get(ref.node)
+    if node is None or _read(graph, ref):
+        return set()
+    if node.op:
+        plain = node.callee == "linear" and len(node.op.out) == 1 and node.op.contract == 1 and not node.op.bias  # type: ignore[attr-defined]
+        return {(graph, node.name)} if plain else set()
+    if node.mode == "each" or node.roles.get(ref.port) == "carried" or _used_elsewhere(model, node):
+        return set()
+    inner = [_behind(model, run.graph, run.graph.outputs[ref.port]) for run in node.runs]
+    return set().union(*inner) if all(inner) else set()
+
+
+def _read(graph: Graph, ref: Ref) -> bool:
+    """Whether a node of the graph, or a second output, reads ``ref`` too."""
+    consumers = sum(ref in n.sources.values() for n in graph.nodes.values())
+    return consumers > 0 or list(graph.outputs.values()).count(ref) > 1
+
+
+def _used_elsewhere(model: Model, node: Node) -> bool:
+    """Whether another line calls one of the node's graphs: it may want the logits themselves."""
+    mine = {run.graph for run in node.runs}
+    others = (n for g in model.graphs() for n in g.nodes.values() if n is not node)
+    return any(run.graph in mine for n in others for run in n.runs)

@@ -1,0 +1,65 @@
+"""What differs between equal copies: second names of shared weights, fill at the end of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dsvgraph.graph import Graph, Model, Node, Ref, join
+from dsvgraph.types import Reach, Sight
+
+Names = dict[str, str]
+
+
+def aliases(model: Model) -> dict[str, str]:
+    """Second name -> owner of every weight that is wired instead of owned."""
+    return dict(_aliases(model, "", {}))
+
+
+def _aliases(graph: Graph, prefix: str, env: Names) -> Iterator[tuple[str, str]]:
+    for node in graph.nodes.values():
+        path = join(prefix, node.at)
+        for weight, ref in node.tied.items():
+            owner = _owner(graph, prefix, ref, env)
+            if owner:
+                yield join(path, weight), owner
+        inner = {p: o for p, r in node.sources.items() if (o := _owner(graph, prefix, r, env))}
+        if inner and not node.op:
+            for number, copy in node.copy_graphs():
+                yield from _aliases(copy, path if node.mode == "call" else join(path, str(number)), inner)
+
+
+def _owner(graph: Graph, prefix: str, ref: Ref, env: Names) -> str | None:
+    """The path of the weight that ``ref`` names, if it names one."""
+    if ref.node in graph.inputs:
+        return env.get(ref.node)
+    node = graph.nodes[ref.node]
+    return join(prefix, node.at, ref.port) if ref.port in node.weights else None
+
+
+def tails(model: Model) -> dict[str, int]:
+    """Path of each router whose rows end in fill -> how many positions."""
+    home = {name: Reach({name: Sight()}) for name in model.inputs}
+    return {path: tail for path, tail in _tails(model, "", home) if tail}
+
+
+def _tails(graph: Graph, prefix: str, env: dict[str, Reach]) -> Iterator[tuple[str, int]]:
+    for node in graph.nodes.values():
+        path = join(prefix, node.at)
+        seen = {p: graph.reach_of(r).after(env) for p, r in node.inputs.items()}
+        if node.callee == "router":
+            yield path, seen["x"].tail
+        elif not node.op and _routes(node):
+            yield from _copies(node, path, seen)
+
+
+def _routes(node: Node) -> bool:
+    return any(n.callee == "router" or _routes(n) for run in node.runs for n in run.graph.nodes.values())
+
+
+def _copies(node: Node, path: str, seen: dict[str, Reach]) -> Iterator[tuple[str, int]]:
+    for number, copy in node.copy_graphs():
+        inner = path if node.mode == "call" else join(path, str(number))
+        yield from _tails(copy, inner, seen)
+        for port, role in node.roles.items():
+            if role == "carried":
+                seen = {**seen, port: copy.reach[port].after(seen)}

@@ -1,0 +1,327 @@
+"""Lowering: every distinct block of a graph becomes one class of straight-line torch code."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from dsvgraph.errors import DsvError
+from dsvgraph.graph import Graph, Model, Node, Ref
+from dsvgraph_torch import ops
+from dsvgraph_torch.deferred import deferred_heads
+from dsvgraph_torch.names import class_names, runtime_names, variable
+from dsvgraph_torch.ops import SIDE_BY_SIDE, Code, Site
+
+WIDTH = 72  # column where comments begin
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One class to write: a graph, alone or as ``copies`` side by side."""
+
+    graph: Graph
+    copies: int = 0
+
+
+@dataclass
+class Class:
+    """The text of one class while it is written."""
+
+    name: str
+    copies: int = 0
+    init: list[str] = field(default_factory=list)
+    body: list[str] = field(default_factory=list)
+    containers: set[str] = field(default_factory=set)
+    lists: set[str] = field(default_factory=set)
+    taken: set[str] = field(default_factory=set)
+
+
+class Lowering:
+    """Writes the classes of a model, callees first."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.names = class_names(model)
+        self.deferred = deferred_heads(model)
+        self.classes: dict[Unit, Class] = {}
+        self.contexts: dict[Graph, bool] = {}
+
+    def unit(self, graph: Graph, copies: int = 0) -> Class:
+        """The class of a block, written on first use."""
+        key = Unit(graph, copies)
+        if key not in self.classes:
+            name = self.names[graph] + ("Each" if copies else "")
+            built = Class(name, copies, taken=set(reserved()))
+            Writer(self, built, graph, copies).block()
+            self.classes[key] = built
+        return self.classes[key]
+
+    def needs_context(self, graph: Graph) -> bool:
+        """Whether an op below ``graph`` asks for positions, documents or the cache."""
+        if graph not in self.contexts:
+            own = bool(graph.cache) or any(
+                n.callee in ops.CONTEXT or (graph, n.name) in self.deferred for n in graph.nodes.values()
+            )
+            inner = [r.graph for n in graph.nodes.values() for r in n.runs]
+            self.contexts[graph] = own or any([self.needs_context(g) for g in inner])
+        return self.contexts[graph]
+
+
+def reserved() -> set[str]:
+    """Names that a local variable must not hide."""
+    return {"self", "ctx", "torch", "nn", "F", "re", "math", "targets", "copy", "i", *dir(builtins), *runtime_names()}
+
+
+class Writer:
+    """Writes one graph into one class; blocks without an address are written in line."""
+
+    def __init__(self, lowering: Lowering, out: Class, graph: Graph, copies: int = 0) -> None:
+        self.lowering, self.out, self.graph, self.copies = lowering, out, graph, copies
+        self.vars: dict[Ref, str] = {}
+        self.ragged: set[Ref] = set()
+        self.prefix = ""
+
+    # -- the class ---------------------------------------------------------------------------
+
+    def block(self) -> None:
+        """A whole class: its inputs are arguments, its outputs are returned."""
+        for name in self.graph.inputs:
+            self.vars[Ref(name, name)] = self.new(name)
+        args = list(self.vars.values())
+        sent = self.copies > 0
+        if sent:
+            first = args[0]
+            args = ["sent"]
+            self.line(f"{first} = sent.x")
+        self.nodes(self.graph.nodes.values())
+        values = [self.value(r) for r in self.graph.outputs.values()]
+        result = f"sent._replace(x={values[0]})" if sent else ", ".join(values)
+        self.line(f"return {result}")
+        more = ["ctx"] if self.lowering.needs_context(self.graph) and not sent else []
+        self.out.body.insert(0, f"def forward({', '.join(['self', *args, *more])}):")
+
+    def nodes(self, nodes: Iterable[Node]) -> None:
+        """The lines of several nodes, in order."""
+        for node in nodes:
+            if node.op:
+                self.op(node)
+            elif node.mode == "call":
+                self.inline(node) if not node.at else self.call(node)
+            elif node.mode == "each":
+                self.each(node)
+            else:
+                self.repeat(node)
+            self.keep(node)
+
+    def keep(self, node: Node) -> None:
+        """Values that decoding keeps are joined with those of earlier tokens."""
+        for ref in self.graph.cache:
+            if ref.node == node.name:
+                name = self.vars[ref]
+                self.line(f'{name} = ctx.extend((self, "{name}"), {name})')
+
+    # -- text --------------------------------------------------------------------------------
+
+    def line(self, code: str, node: Node | None = None, note: str = "") -> None:
+        if node is not None and node.span:
+            note = f"{note}  {place(node)}" if note else place(node)
+        self.out.body.append(f"    {code}" + (f"  # {note}" if note else ""))
+
+    def new(self, name: str) -> str:
+        """A fresh local name."""
+        fresh = variable(self.prefix + name, self.out.taken)
+        self.out.taken.add(fresh)
+        return fresh
+
+    def value(self, ref: Ref) -> str:
+        """The text of what a reference names."""
+        if ref in self.vars:
+            return self.vars[ref]
+        node = self.graph.nodes[ref.node]
+        if ref.port in node.inputs:
+            return self.value(node.inputs[ref.port])
+        return f"{self.at(node)}.{ref.port}"
+
+    def at(self, node: Node) -> str:
+        """The text of the module at a node's address."""
+        return f"self.{node.at}" if node.at else "self"
+
+    def container(self, address: str) -> None:
+        """Plain modules for the steps of an address that no block fills."""
+        steps = address.split(".")[:-1]
+        for i in range(len(steps)):
+            path = ".".join(steps[: i + 1])
+            if path not in self.out.containers:
+                self.out.containers.add(path)
+                self.out.init.append(f"self.{path} = nn.Module()")
+
+    def shapes(self, node: Node) -> str:
+        return ", ".join(str(t) for t in node.outputs.values())
+
+    # -- ops ---------------------------------------------------------------------------------
+
+    def op(self, node: Node) -> None:
+        site = self.site(node)
+        code = ops.lower(site)
+        if node.weights:
+            self.own(node, site, code)
+        target = self.targets(node)
+        self.line(f"{target} = {code.value}", node, self.shapes(node))
+
+    def site(self, node: Node) -> Site:
+        args = {p: self.value(r) for p, r in node.inputs.items()}
+        self.check_side_by_side(node)
+        owned = {w: f"{self.at(node)}.{w}" for w in node.weights}
+        tied = {w: self.value(r) for w, r in node.tied.items()}
+        whole = bool(node.at) and not node.tied and bool(node.weights)
+        module = self.at(node) if whole else None
+        deferred = (self.graph, node.name) in self.lowering.deferred
+        return Site(node, args, module, {**tied, **owned}, "sent" if self.copies else None, self.copies, deferred)
+
+    def check_side_by_side(self, node: Node) -> None:
+        if self.copies and node.callee not in SIDE_BY_SIDE:
+            raise DsvError(f"`{node.callee}` cannot run inside experts: they see tokens, not rows", node.span)
+        ragged = any(r in self.ragged for r in node.inputs.values())
+        if ragged and node.callee != "combine":
+            raise DsvError(f"`{node.callee}` takes tokens sent to experts; only `each` and `combine` do", node.span)
+        if node.callee == "dispatch":
+            self.ragged.add(Ref(node.name, node.first))
+
+    def own(self, node: Node, site: Site, code: Code) -> None:
+        """The submodule, or the bare weights, that a node owns."""
+        if node.at:
+            self.container(node.at)
+        if site.module:
+            self.out.init.append(f"self.{node.at} = {code.module}")
+            return
+        if node.at and node.at not in self.out.containers:
+            self.out.containers.add(node.at)
+            self.out.init.append(f"self.{node.at} = nn.Module()")
+        for name, weight in node.weights.items():
+            shape = ", ".join(str(s) for s in ((self.copies,) if self.copies else ()) + weight.shape)
+            self.out.init.append(f"{self.at(node)}.{name} = nn.Parameter(torch.empty({shape}))")
+
+    def targets(self, node: Node) -> str:
+        many = len(node.outputs) > 1
+        names = []
+        for port in node.outputs:
+            name = self.new(f"{node.name}_{port}" if many else node.name)
+            self.vars[Ref(node.name, port)] = name
+            names.append(name)
+        if len(names) == 1 and node.callee == "split":
+            return names[0] + ","
+        return ", ".join(names)
+
+    # -- blocks ------------------------------------------------------------------------------
+
+    def call(self, node: Node) -> None:
+        inner = node.runs[0].graph
+        self.check_not_ragged(node)
+        self.container(node.at)
+        self.out.init.append(f"self.{node.at} = {self.lowering.unit(inner).name}()")
+        args = self.arguments(node, inner, {})
+        self.line(f"{self.targets(node)} = self.{node.at}({args})", node, self.shapes(node))
+
+    def check_not_ragged(self, node: Node) -> None:
+        if self.copies:
+            raise DsvError("a block inside experts needs `at: .`", node.span)
+        if any(r in self.ragged for r in node.inputs.values()):
+            raise DsvError(f"`{node.callee}` takes tokens sent to experts; call it with `each`", node.span)
+
+    def arguments(self, node: Node, inner: Graph, replaced: dict[str, str]) -> str:
+        values = [replaced.get(p) or self.value(node.sources[p]) for p in inner.inputs]
+        return ", ".join(values + (["ctx"] if self.lowering.needs_context(inner) else []))
+
+    def inline(self, node: Node) -> None:
+        """A block at `.` has no module of its own: its lines stand here."""
+        inner = node.runs[0].graph
+        writer = Writer(self.lowering, self.out, inner, self.copies)
+        writer.prefix = f"{self.prefix}{node.name}_"
+        writer.vars = {Ref(p, p): self.value(node.sources[p]) for p in inner.inputs}
+        writer.nodes(inner.nodes.values())
+        for port, ref in inner.outputs.items():
+            self.vars[Ref(node.name, port)] = writer.value(ref)
+
+    def each(self, node: Node) -> None:
+        inner = node.runs[0].graph
+        wired = [node.inputs[p] for p in inner.inputs if p in node.inputs]
+        if any(r in self.ragged for r in wired):
+            self.side_by_side(node, inner, wired)
+        else:
+            self.stacked(node)
+
+    def side_by_side(self, node: Node, inner: Graph, wired: list[Ref]) -> None:
+        """Copies that tokens were sent to: stacked weights, grouped products."""
+        if len(wired) != 1 or node.tied or len(node.runs) != 1 or len(inner.outputs) != 1:
+            raise DsvError("experts have one input, one output and equal copies", node.span)
+        copies = int(node.count)  # type: ignore[arg-type]
+        self.container(node.at)
+        self.out.init.append(f"self.{node.at} = {self.lowering.unit(inner, copies).name}()")
+        value = self.value(wired[0])
+        self.ragged.add(Ref(node.name, node.first))
+        self.line(f"{self.targets(node)} = self.{node.at}({value})", node, self.shapes(node))
+
+    def extend(self, node: Node) -> str:
+        """Adds a repeated node's copies to the list at its address; the text of its part."""
+        path = self.at(node)
+        if not node.at:
+            raise DsvError("copies need an address of their own, not `.`", node.span)
+        self.container(node.at)
+        if node.at not in self.out.lists:
+            self.out.lists.add(node.at)
+            self.out.init.append(f"{path} = nn.ModuleList()")
+        for run in node.runs:
+            self.out.init.append(f"{path}.extend({self.lowering.unit(run.graph).name}() for _ in range({run.count}))")
+        end = node.start + node.count
+        return f"{path}[{node.start}:{end}]"
+
+    def stacked(self, node: Node) -> None:
+        """Copies over a first axis that is a number: a loop, results stacked."""
+        part = self.extend(node)
+        outs = self.loop(node, part, carried=[])
+        for port, name in outs.items():
+            self.line(f"{name} = torch.stack({name})", note=str(node.outputs[port]))
+
+    def repeat(self, node: Node) -> None:
+        """A chain of copies: carried values go round the loop, the others are collected."""
+        part = self.extend(node) if node.runs else "()"
+        carried = [p for p, r in node.roles.items() if r == "carried"]
+        outs = self.loop(node, part, carried)
+        consumed = {r for n in self.graph.nodes.values() for r in n.sources.values()}
+        returned = set(self.graph.outputs.values()) if not isinstance(self.graph, Model) else set()
+        for port, name in outs.items():
+            if Ref(node.name, port) in consumed | returned and port not in carried:
+                self.line(f"{name} = torch.stack({name})", note=str(node.outputs[port]))
+
+    def loop(self, node: Node, part: str, carried: list[str]) -> dict[str, str]:
+        """The loop over copies; returns the variables of the collected outputs."""
+        names = {p: self.new(f"{node.name}_{p}" if len(node.outputs) > 1 else node.name) for p in node.outputs}
+        first = [self.value(node.inputs[p]) if p in carried else "[]" for p in names]
+        self.line(f"{', '.join(names.values())} = {', '.join(first)}", node, self.shapes(node))
+        sliced = [p for p, r in node.roles.items() if r == "sliced"]
+        head = f"for i, copy in enumerate({part}):" if sliced else f"for copy in {part}:"
+        if node.runs:
+            self.line(head)
+            self.step(node, names, carried, sliced)
+        for port, name in names.items():
+            self.vars[Ref(node.name, port)] = name
+        return {p: n for p, n in names.items() if p not in carried}
+
+    def step(self, node: Node, names: dict[str, str], carried: list[str], sliced: list[str]) -> None:
+        """One turn of the loop."""
+        inner = node.runs[0].graph
+        replaced = {p: names[p] for p in carried}
+        replaced.update({p: f"{self.value(node.sources[p])}[i]" for p in sliced})
+        results = {p: names[p] if p in carried else self.new(f"{node.name}_{p}_i") for p in names}
+        args = self.arguments(node, inner, replaced)
+        self.line(f"    {', '.join(results.values())} = copy({args})")
+        for port, name in results.items():
+            if port not in carried:
+                self.line(f"    {names[port]}.append({name})")
+
+
+def place(node: Node) -> str:
+    """The spec's line of a node: mla.yaml:24."""
+    assert node.span is not None
+    return f"{node.span.source.name.rsplit('/', 1)[-1]}:{node.span.line}"

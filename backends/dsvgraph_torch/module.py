@@ -1,0 +1,92 @@
+"""Compiling: the emitted source becomes a live module, proved against the count."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import types
+from itertools import count
+from typing import Any
+
+import torch
+from torch import nn
+
+from dsvgraph.dims import Size
+from dsvgraph.errors import DsvError, listed
+from dsvgraph.graph import Graph, Model, join
+from dsvgraph_torch.emit import emit
+from dsvgraph_torch.names import class_names
+
+_serial = count(1)
+
+
+def compile(model: Model, device: str | torch.device | None = None, seed: int = 0) -> nn.Module:
+    """A torch module of the model, initialised, whose weights are at the graph's paths.
+
+    ``device="meta"`` allocates nothing and initialises nothing. Raises DsvError where the
+    module's parameters differ from the graph's, by path or by shape.
+    """
+    source = emit(model)
+    cls = getattr(load_source(source, model.name), class_names(model)[model])
+    with torch.device(device or "cpu"):
+        module = cls()
+    prove(module, model)
+    if str(device) != "meta":
+        module.initialise(seed)
+    module.graph = model
+    return module
+
+
+def load_source(source: str, name: str) -> types.ModuleType:
+    """Runs emitted source as a module of its own; tracebacks show its lines."""
+    title = f"dsvgraph_emitted_{next(_serial)}"
+    filename = f"<{name}, compiled by dsvgraph>"
+    module = types.ModuleType(title)
+    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    sys.modules[title] = module
+    exec(builtins_compile(source, filename, "exec"), module.__dict__)
+    return module
+
+
+def builtins_compile(source: str, filename: str, mode: str) -> Any:
+    """The builtin `compile`, which this file's own function hides."""
+    import builtins
+
+    return builtins.compile(source, filename, mode, dont_inherit=True)
+
+
+def weights(graph: Graph, prefix: str = "") -> dict[str, tuple[Size, ...]]:
+    """Path -> shape of every weight that the graph owns, copies written out."""
+    found: dict[str, tuple[Size, ...]] = {}
+    below: dict[Graph, dict[str, tuple[Size, ...]]] = {}
+    for node in graph.nodes.values():
+        path = join(prefix, node.at)
+        found.update({join(path, w): weight.shape for w, weight in node.weights.items()})
+        for number, copy in node.copy_graphs():
+            inner = path if node.mode == "call" else join(path, str(number))
+            if copy not in below:
+                below[copy] = weights(copy)
+            found.update({join(inner, p): shape for p, shape in below[copy].items()})
+    return found
+
+
+def prove(module: nn.Module, model: Model) -> int:
+    """Checks that the module holds the graph's weights, by path and by shape; returns their number.
+
+    Raises DsvError where it does not.
+    """
+    want = weights(model)
+    have = {path: tuple(tensor.shape) for path, tensor in module.state_dict().items()}
+    if want == have:
+        return sum(torch.Size(shape).numel() for shape in have.values())
+    missing, extra = want.keys() - have.keys(), have.keys() - want.keys()
+    other = [f"{p}: {want[p]} counted, {have[p]} built" for p in want.keys() & have.keys() if want[p] != have[p]]
+    raise DsvError(
+        "the module's weights differ from the graph's",
+        notes=[
+            (f"counted, not built: {listed(sorted(missing))}", None),
+            (f"built, not counted: {listed(sorted(extra))}", None),
+            (f"of another shape: {listed(other)}", None),
+        ],
+        hint="this is a mistake of the compiler, please report it with the spec",
+    )

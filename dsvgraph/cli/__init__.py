@@ -1,0 +1,54 @@
+"""The command line: one file per command; whatever goes wrong is told at one border."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from dsvgraph import __version__
+from dsvgraph.cli import check, compile, cost, diff, generate, render, schema, show
+from dsvgraph.cli.border import Command, border, internal
+from dsvgraph.cli.output import coloured
+
+__all__ = ["app", "main"]
+
+PANELS = {"Read": (check, show, cost, diff, schema), "Make": (render, compile, generate)}
+
+app = typer.Typer(
+    name="dsvgraph",
+    help="One YAML file is the model: it is checked, counted, compared, drawn, compiled and trained.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich" if coloured(sys.stdout) else None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for panel, modules in PANELS.items():
+    for module in modules:
+        app.command(module.__name__.split(".")[-1], cls=Command, rich_help_panel=panel)(module.run)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"dsvgraph {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """One YAML file is the model: it is checked, counted, compared, drawn, compiled and trained."""
+
+
+def main() -> None:
+    """The program ``dsvgraph``."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that knows no Unicode is no error
+    try:
+        with border():
+            app(prog_name="dsvgraph")
+    except Exception as error:  # noqa: BLE001 - the last place to tell it in words
+        sys.exit(internal(error))

@@ -1,0 +1,87 @@
+"""The border between commands and people: whatever goes wrong becomes words and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from typer.core import TyperCommand
+
+from dsvgraph.cli import output
+from dsvgraph.errors import DsvError
+
+WRONG = 1  # the spec or the data
+INTERNAL = 70  # a mistake of ours
+INTERRUPTED = 130
+HUNG_UP = 141  # the reader of a pipe has gone, as after SIGPIPE
+
+
+class Command(TyperCommand):
+    """A command whose errors are told as the border tells them."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command."""
+        with border(bool(ctx.params.get("as_json"))):
+            return super().invoke(ctx)
+
+
+@contextmanager
+def border(as_json: bool = False) -> Iterator[None]:
+    """Turns errors into messages and exit codes; raises nothing but SystemExit and Typer's own."""
+    try:
+        try:
+            yield
+        finally:
+            _flush()
+    except DsvError as error:
+        _exit(error, as_json)
+    except BrokenPipeError:
+        _hang_up()
+        sys.exit(HUNG_UP)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except OSError as error:
+        _exit(DsvError(_os_words(error)), as_json)
+    except MemoryError:
+        _exit(DsvError("there is not enough memory for this"), as_json)
+
+
+def internal(error: Exception) -> int:
+    """Tells of an error that nobody foresaw; returns the exit code."""
+    if os.environ.get("DSVGRAPH_TRACEBACK"):
+        raise error
+    words = f"internal error: {type(error).__name__}: {error}"
+    hint = "this is a mistake in dsvgraph, please report it; with DSVGRAPH_TRACEBACK=1 it says where"
+    output.errors(DsvError(words, hint=hint))
+    return INTERNAL
+
+
+def _exit(error: DsvError, as_json: bool) -> None:
+    try:
+        output.errors(error, as_json)
+        _flush()
+    except OSError:  # standard output is what failed: say it on the other stream
+        _hang_up()
+        with suppress(OSError):
+            output.errors(error)
+    sys.exit(WRONG)
+
+
+def _flush() -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _os_words(error: OSError) -> str:
+    what = error.strerror or str(error)
+    return f"{error.filename}: {what}" if error.filename else f"cannot write the output: {what}"
+
+
+def _hang_up() -> None:
+    """Sends what is still buffered nowhere, so that Python does not stumble over it at exit."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

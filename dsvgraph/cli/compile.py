@@ -1,0 +1,116 @@
+"""`dsvgraph compile`: a module that is proved to be what was counted, its source, its training."""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dsvgraph.cli import output
+from dsvgraph.cli.backends import backend
+from dsvgraph.cli.border import INTERRUPTED
+from dsvgraph.cli.options import JsonOption, SetOption, SpecArgument, load
+from dsvgraph.files import write_atomic
+from dsvgraph.graph import Model
+
+PANEL = "With --train"
+
+
+class Dtype(str, Enum):
+    """The kind of number that matrices are multiplied in."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+def _training(option: str, words: str, metavar: str = "N", least: float | None = None) -> Any:
+    """An option that goes with --train."""
+    return typer.Option(option, help=words, metavar=metavar, min=least, rich_help_panel=PANEL)
+
+
+Emit = Annotated[Path | None, typer.Option("--emit", metavar="FILE", help="Write the module as one Python file.")]
+Train = Annotated[bool, typer.Option("--train", help="Train the module.")]
+Steps = Annotated[int | None, _training("--steps", "Optimizer steps. [600]", least=1)]
+Batch = Annotated[int | None, _training("--batch", "Rows of one batch. [16]", least=1)]
+Seq = Annotated[int | None, _training("--seq", "Tokens of one row. [128]", least=2)]
+Data = Annotated[
+    Path | None, _training("--data", "A text file or a folder. [the standard library of this Python]", "PATH")
+]
+Out = Annotated[Path | None, _training("--out", "The run's folder, a new one. [runs/NAME]", "DIR")]
+Seed = Annotated[int | None, _training("--seed", "What chance depends on. [0]", least=0)]
+Device = Annotated[str | None, _training("--device", "cpu, cuda, ... [the best there is]", "NAME")]
+Type = Annotated[Dtype | None, _training("--dtype", "float32 or bfloat16 (autocast). [float32]", "TYPE")]
+Lr = Annotated[float | None, _training("--lr", "The learning rate after warm-up. [0.002]", "X", least=0)]
+Warmup = Annotated[int | None, _training("--warmup", "Steps of warm-up. [a twentieth of all]", least=0)]
+Accumulate = Annotated[int | None, _training("--accumulate", "Batches of one step. [1]", least=1)]
+Decay = Annotated[float | None, _training("--weight-decay", "Of matrices. [0.1]", "X", least=0)]
+Clip = Annotated[float | None, _training("--clip", "The largest norm of a gradient. [1]", "X", least=0)]
+Eval = Annotated[int | None, _training("--eval-every", "Steps between measurements. [a tenth of all]", least=1)]
+Save = Annotated[int | None, _training("--save-every", "Steps between savings. [a tenth of all]", least=1)]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.", rich_help_panel=PANEL)]
+
+
+def run(
+    ctx: typer.Context,
+    spec: SpecArgument,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+    emit: Emit = None,
+    train: Train = False,
+    steps: Steps = None,
+    batch: Batch = None,
+    seq: Seq = None,
+    data: Data = None,
+    out: Out = None,
+    seed: Seed = None,
+    device: Device = None,
+    dtype: Type = None,
+    lr: Lr = None,
+    warmup: Warmup = None,
+    accumulate: Accumulate = None,
+    weight_decay: Decay = None,
+    clip: Clip = None,
+    eval_every: Eval = None,
+    save_every: Save = None,
+    resume: Resume = False,
+) -> None:
+    """Build the module, prove that its parameters are those counted, and sum it up; write or train it."""
+    given = training_options(ctx)
+    if given and not train:
+        option = f"--{next(iter(given)).replace('_', '-')}"
+        raise typer.BadParameter("goes with --train", ctx=ctx, param_hint=option)
+    model = load(spec, settings)
+    torch = backend("torch", "compiling")
+    if emit:
+        write_atomic(emit, torch.emit(model))
+    if train:
+        _train(torch, model, given, as_json)
+    else:
+        _report(torch, model, emit, as_json)
+
+
+def training_options(ctx: typer.Context) -> dict[str, Any]:
+    """What was given of the options that go with --train, as plain values."""
+    others = ("spec", "settings", "as_json", "emit", "train")
+    given = {name: value for name, value in ctx.params.items() if name not in others and value not in (None, False)}
+    return {name: value.value if isinstance(value, Enum) else value for name, value in given.items()}
+
+
+def _report(torch: Any, model: Model, emitted: Path | None, as_json: bool) -> None:
+    facts = torch.report(model) | ({"emitted": str(emitted)} if emitted else {})
+    if as_json:
+        output.data(facts)
+    else:
+        output.console().print(output.pairs((name.replace("_", " "), value) for name, value in facts.items()))
+
+
+def _train(torch: Any, model: Model, given: dict[str, Any], as_json: bool) -> None:
+    """Trains; with --json the progress goes to standard error and the result to standard output."""
+    result = torch.train(model, given, output.console(sys.stderr if as_json else sys.stdout))
+    if as_json:
+        output.data(vars(result))
+    if result.interrupted:
+        sys.exit(INTERRUPTED)

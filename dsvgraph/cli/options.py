@@ -1,0 +1,60 @@
+"""What several commands share: the spec, `--set`, `--json`, and how the text of `--set` is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from dsvgraph import load as load_model
+from dsvgraph import loader
+from dsvgraph.errors import DsvError
+from dsvgraph.graph import Model
+from dsvgraph.spec import NAME
+
+
+class Setting(NamedTuple):
+    """One `--set name=value`."""
+
+    name: str
+    value: Any
+
+
+def setting(text: str) -> Setting:
+    """Reads ``name=value``; the value is YAML, so that 1e-6 is a number and [1, 2] a list."""
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not NAME.match(name):
+        raise typer.BadParameter(f"`{text}` is not of the form name=value")
+    try:
+        return Setting(name, loader.parse(value, "--set").data)
+    except DsvError as error:
+        raise typer.BadParameter(f"`{text}`: {error.diagnostics[0].message}") from None
+
+
+def bundled_names(incomplete: str) -> list[str]:
+    """Names of the bundled specs, for the shell's completion."""
+    return sorted(path.stem for path in loader.bundled().glob("*.yaml") if path.stem.startswith(incomplete))
+
+
+SpecArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SPEC",
+        help="A YAML file, or the name of a bundled spec.",
+        autocompletion=bundled_names,
+        show_default=False,
+    ),
+]
+SetOption = Annotated[
+    list[Setting] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", parser=setting, help="Another value for a name in `config`; may be repeated."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, errors too.")]
+
+
+def load(spec: str, settings: Iterable[Setting] | None = None) -> Model:
+    """The checked model of a command's SPEC and --set; raises DsvError."""
+    return load_model(spec, dict(settings or ()))

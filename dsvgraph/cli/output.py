@@ -1,0 +1,127 @@
+"""What people and programs read: tables, JSON, errors. Colours on a terminal only."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, TextIO
+
+from dsvgraph.errors import Diagnostic, DsvError, printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+PLAIN_WIDTH = 100  # where no terminal says how wide it is
+STYLES = {
+    r"^error:": "bold red",
+    r"^warning:": "bold yellow",
+    r"^ *-->|^ *\d* \|": "blue",
+    r"\^+$": "bold red",
+    r"^  = \w+:": "cyan",
+}
+
+
+def console(stream: TextIO | None = None) -> Console:
+    """Where tables go; without a terminal the same text for everybody."""
+    from rich.console import Console
+
+    stream = stream or sys.stdout
+    plain = not coloured(stream)
+    width = None if is_terminal(stream) else PLAIN_WIDTH
+    return Console(
+        file=stream, width=width, markup=False, emoji=False, highlight=False,
+        color_system=None if plain else "auto", no_color=plain,
+    )  # fmt: skip
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person is likely to look at what ``stream`` gets."""
+    return stream is not None and stream.isatty()
+
+
+def coloured(stream: TextIO | None) -> bool:
+    """Whether to use colours on ``stream``: https://no-color.org."""
+    return is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def data(value: object) -> None:
+    """Prints ``value`` as JSON."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], wraps: Sequence[str] = ()) -> Table:
+    """A table without boxes. A column written `>name` is of numbers; those in ``wraps`` may break."""
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        name = column.removeprefix(">")
+        right = column.startswith(">")
+        made.add_column(name, justify="right" if right else "left", no_wrap=name not in wraps, overflow="fold")
+    for row in rows:
+        made.add_row(*(cell(value) for value in row))
+    return made
+
+
+def pairs(rows: Iterable[Sequence[object]]) -> Table:
+    """Labels and values, one pair a line."""
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    made.add_column(no_wrap=True, style="bold")
+    made.add_column(overflow="fold")
+    for row in rows:
+        made.add_row(*(cell(value) for value in row))
+    return made
+
+
+def cell(value: object) -> str:
+    """A value as it stands in a table."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
+
+
+def short(value: float) -> str:
+    """A number with three or four digits and a unit: 671.0 G."""
+    units = ["", " K", " M", " G", " T", " P", " E", " Z", " Y"]
+    while abs(value) >= 1000 and len(units) > 1:
+        value, units = value / 1000, units[1:]
+    return f"{value:.4g}{units[0]}"
+
+
+def errors(error: DsvError, as_json: bool = False) -> None:
+    """Tells what is wrong: for people on standard error, as JSON on standard output."""
+    if as_json:
+        data({"ok": False, "errors": [d.as_dict() for d in error.diagnostics]})
+        return
+    diagnostics("error", error.diagnostics, sys.stderr)
+    if len(error.diagnostics) > 1:
+        print(f"\n{len(error.diagnostics)} errors", file=sys.stderr)
+
+
+def diagnostics(kind: str, found: Iterable[Diagnostic], stream: TextIO) -> None:
+    """Tells of errors or warnings, an empty line between them."""
+    for i, diagnostic in enumerate(found):
+        first, *rest = diagnostic.text()
+        lines = [*([""] if i else []), f"{kind}: {first.removeprefix('error: ')}", *rest]
+        if coloured(stream):
+            _print_styled(lines, stream)
+        else:
+            print(*lines, sep="\n", file=stream)
+
+
+def _print_styled(lines: list[str], stream: TextIO) -> None:
+    from rich.text import Text
+
+    to = console(stream)
+    for line in lines:
+        text = Text(line)
+        for pattern, style in STYLES.items():
+            text.highlight_regex(pattern, style)
+        to.print(text, soft_wrap=True)

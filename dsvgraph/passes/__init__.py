@@ -1,0 +1,1 @@
+"""Passes: functions of a graph, one file each."""

@@ -1,0 +1,206 @@
+"""What a model costs: parameters, active parameters, FLOPs and cache, in numbers and in formulas.
+
+Weights are counted where they are owned, FLOPs where they are used. docs/cost.md has the conventions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal
+
+from dsvgraph.build import build
+from dsvgraph.dims import Size, names, ratio
+from dsvgraph.errors import DsvError
+from dsvgraph.graph import Model
+from dsvgraph.passes.formulas import counting, generic, whole_numbers
+from dsvgraph.passes.paths import cells, last_match, weights
+from dsvgraph.passes.rows import Row, rows
+from dsvgraph.passes.tally import Meter, Tally, number
+from dsvgraph.spec import with_settings
+
+Attention = Literal["causal", "full"]
+BYTES = 2  # of a cached number at 16 bits
+BACKWARD = 2  # times the forward: one product for the input's gradient, one for the weight's
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Numbers of weights. ``inference`` is what the first output depends on, ``active`` per token there."""
+
+    total: int
+    inference: int
+    active: int
+    active_without_embedding: int
+    trained: int  # by gradients, of the total
+    untrained: int  # selection biases, and what the section `trained` freezes
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Floating-point operations, a multiply-add counted as two; for the whole batch or per token."""
+
+    attention: Attention  # causal: half of the square, as a causal kernel computes
+    forward: float
+    train: float
+    inference_forward: float
+    forward_per_token: float
+    train_per_token: float
+    inference_forward_per_token: float
+    by_op: Mapping[str, float]  # of `forward`
+
+
+@dataclass(frozen=True)
+class KVCache:
+    """What decoding keeps per token for the first output, and if all heads are kept."""
+
+    elements_per_token: float
+    bytes_per_token: float
+    elements_per_token_all_outputs: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of one model on ``batch`` rows of ``seq`` tokens."""
+
+    name: str
+    batch: int
+    seq: int
+    parameters: Parameters
+    flops: Flops
+    kv_cache: KVCache
+    symbolic: Mapping[str, Any] = field(default_factory=dict)
+    blocks: tuple[Row, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The cost as plain data, for ``--json``."""
+        plain: dict[str, Any] = _plain(self)
+        return plain
+
+
+def cost(
+    model: Model, batch: int = 1, seq: int = 4096, attention: Attention = "causal", *, formulas: bool = True
+) -> Cost:
+    """What ``model`` costs on ``batch`` rows of ``seq`` tokens; without ``formulas`` in numbers alone.
+
+    Raises DsvError where a size of the inputs has no number.
+    """
+    if model.spec is not None and model.spec.symbolic:
+        model = build(with_settings(model.spec, {}))
+    counts = _Counts(model, _inputs(model, batch, seq), attention)
+    open_ = _generic(model, counts) if formulas else None
+    return Cost(
+        model.name, batch, seq, _parameters(model, counts), _flops(counts), KVCache(**counts.numbers("kv_cache")),
+        _symbolic(open_) if open_ else {},
+        tuple(rows(model, counts.meter, open_.model if open_ else None, open_.meter if open_ else None)),
+    )  # fmt: skip
+
+
+def _inputs(model: Model, batch: int, seq: int) -> dict[str, int]:
+    """Numbers for the sizes of the inputs: axis 0 counts rows, axis 1 positions."""
+    values: dict[str, int] = {}
+    for name, type_ in model.inputs.items():
+        for size, value in zip(type_.shape, (batch, seq)):
+            values.update({n: value for n in names(size)})
+        unknown = {n for s in type_.shape for n in names(s)} - values.keys()
+        if unknown:
+            words = f"the size `{min(unknown)}` of input `{name}` has no number, so nothing can be counted"
+            raise DsvError(words, model.span, hint="give it a number in `config`")
+    return values
+
+
+class _Counts:
+    """The sums of one model, as sizes in B, T and the names that it left open."""
+
+    def __init__(self, model: Model, values: Mapping[str, int], attention: Attention) -> None:
+        self.model, self.values, self.attention = model, values, attention
+        row = next(t for t in model.inputs.values() if t.rank > 1)
+        self.tokens: Size = row.shape[0] * row.shape[1]
+        self.meter = Meter(self.tokens, values, attention)
+        self.all = self.meter.of(model)
+        self.kept = self.meter.of(model, frozenset([next(iter(model.outputs))]))
+
+    def numbers(self, section: str) -> dict[str, Any]:
+        """The values of one section of the quantities."""
+        found = _quantities(self.all, self.kept, self.tokens)[section]
+        return {name: number(size, self.values) for name, size in found.items()}
+
+    def formulas(self, kept: set[str]) -> dict[str, dict[str, str]]:
+        """The quantities with ``kept`` (and the inputs' sizes) as names, all others as numbers."""
+        sizes = {n for t in self.model.inputs.values() for s in t.shape for n in names(s)}
+        values = {n: v for n, v in self.values.items() if n not in kept | sizes}
+        found = _quantities(self.all.filled(values), self.kept.filled(values), self.tokens)
+        return {part: {name: str(size) for name, size in sizes.items()} for part, sizes in found.items()}
+
+
+def _quantities(every: Tally, kept: Tally, tokens: Size) -> dict[str, dict[str, Size]]:
+    """What has a formula, by section and name as in the JSON."""
+    return {
+        "parameters": {
+            "total": every.parameters,
+            "inference": kept.parameters,
+            "active": kept.active,
+            "active_without_embedding": kept.active - kept.embedding,
+        },
+        "flops": {
+            "forward": every.forward,
+            "train": every.forward * (1 + BACKWARD),
+            "inference_forward": kept.forward,
+            "forward_per_token": ratio(every.forward, tokens),
+            "train_per_token": ratio(every.forward, tokens) * (1 + BACKWARD),
+            "inference_forward_per_token": ratio(kept.forward, tokens),
+        },
+        "kv_cache": {
+            "elements_per_token": ratio(kept.cache, tokens),
+            "bytes_per_token": ratio(kept.cache, tokens) * BYTES,
+            "elements_per_token_all_outputs": ratio(every.cache, tokens),
+        },
+    }
+
+
+def _parameters(model: Model, counts: _Counts) -> Parameters:
+    numbers = counts.numbers("parameters")
+    untrained = _untrained(model)
+    return Parameters(**numbers, trained=numbers["total"] - untrained, untrained=untrained)
+
+
+def _untrained(model: Model) -> int:
+    """Weights without a gradient, by themselves or by the spec's section `trained`."""
+    patterns = [p for p, _ in model.trained]
+    total = 0
+    for path, weight, _ in weights(model):
+        for cell, copies in cells(path, patterns):
+            frozen = last_match(model.trained, cell) is False or not weight.trained
+            total += int(weight.numel) * copies if frozen else 0  # type: ignore[arg-type]
+    return total
+
+
+def _flops(counts: _Counts) -> Flops:
+    by_op = {op: number(size, counts.values) for op, size in counts.all.flops.items()}
+    return Flops(counts.attention, **counts.numbers("flops"), by_op=by_op)
+
+
+def _generic(model: Model, counts: _Counts) -> _Counts | None:
+    """The same sums over config names; None unless they give the same numbers."""
+    twin = generic(model)
+    if twin is None:
+        return None
+    found = _Counts(twin, {**whole_numbers(model), **counts.values}, counts.attention)
+    sections = ("parameters", "flops", "kv_cache")
+    return found if all(found.numbers(s) == counts.numbers(s) for s in sections) else None
+
+
+def _symbolic(counts: _Counts) -> dict[str, Any]:
+    """Formulas: in what inference drops (MTP depth), and in every name that layers are counted by."""
+    layers = counting(counts.model)
+    heads = layers & names(counts.all.parameters) - names(counts.kept.parameters)
+    return {"heads": sorted(heads), **counts.formulas(heads), "by_layers": counts.formulas(layers)}
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses as dictionaries."""
+    if is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {name: _plain(v) for name, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, tuple) else value

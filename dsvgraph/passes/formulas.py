@@ -1,0 +1,58 @@
+"""Counts as formulas: the model once more, with config names left in place of their numbers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from dsvgraph.build import build
+from dsvgraph.dims import names
+from dsvgraph.errors import Diagnostic, DsvError
+from dsvgraph.graph import Model, walk
+from dsvgraph.spec import with_settings
+
+TRIES = 8  # each names what cannot stay symbolic
+
+
+def whole_numbers(model: Model) -> dict[str, int]:
+    """The config values that are whole numbers."""
+    return {n: v for n, v in model.config.items() if isinstance(v, int) and not isinstance(v, bool)}
+
+
+def generic(model: Model) -> Model | None:
+    """``model`` with every whole number of its config left as a name, as far as its lines allow.
+
+    A name stays a number where a line needs one (an angle, a list that cycles by layer), or
+    where a shape rule holds for this number only. None where the model cannot be built so.
+    """
+    if model.spec is None:
+        return None
+    spec = replace(with_settings(model.spec, {}), loss={}, init={}, trained={})
+    left = set(whole_numbers(model))
+    for _ in range(TRIES):
+        try:
+            return build(replace(spec, symbolic=frozenset(left)))
+        except DsvError as error:
+            guilty = set[str]().union(*(_blamed(d, left) for d in error.diagnostics))
+        if not guilty:
+            return None
+        left -= guilty
+    return None
+
+
+def _blamed(diagnostic: Diagnostic, candidates: set[str]) -> set[str]:
+    """The names that a mistake speaks of, or else those on its line."""
+    said = " ".join([diagnostic.message, *(words for words, _ in diagnostic.notes)])
+    span = diagnostic.span
+    line = span.source.line(span.line) if span else ""
+    return candidates & _words(diagnostic.message) or candidates & _words(said) or candidates & _words(line)
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"[A-Za-z_]\w*", text))
+
+
+def counting(model: Model) -> set[str]:
+    """The config names that layers are counted by (the counts of `repeat`)."""
+    counts = [v.node.count for v in walk(model) if v.node.mode == "repeat"]
+    return set[str]().union(*(names(c) for c in counts)) & model.config.keys()

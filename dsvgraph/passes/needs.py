@@ -1,0 +1,85 @@
+"""What outputs depend on, port by port and through blocks: what remains when heads are dropped."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from dsvgraph.graph import Graph, Node, Run
+
+Ports = frozenset[str]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The part of one graph that some of its outputs depend on.
+
+    ``ports`` tells for each node that is needed which of its outputs (or weights) are,
+    ``runs`` which outputs each run of copies must give, ``inputs`` which inputs are read.
+    """
+
+    inputs: Ports
+    ports: dict[str, Ports]
+    runs: dict[str, tuple[Ports, ...]] = field(default_factory=dict)
+
+    def computes(self, node: Node) -> bool:
+        """Whether the node runs; one that only lends a weight does not."""
+        return not self.ports.get(node.name, frozenset()).isdisjoint(node.outputs)
+
+
+class Dependence:
+    """Answers what outputs depend on; equal questions are answered once."""
+
+    def __init__(self) -> None:
+        self.memo: dict[tuple[Graph, Ports], Needs] = {}
+
+    def of(self, graph: Graph, outputs: Iterable[str]) -> Needs:
+        """What the named ``outputs`` of ``graph`` depend on."""
+        key = (graph, frozenset(outputs))
+        if key not in self.memo:
+            self.memo[key] = self._trace(*key)
+        return self.memo[key]
+
+    def whole(self, graph: Graph) -> Needs:
+        """Everything in ``graph``, needed or not."""
+        ports = {name: frozenset(node.outputs) for name, node in graph.nodes.items()}
+        runs = {name: tuple(frozenset(r.graph.outputs) for r in n.runs) for name, n in graph.nodes.items()}
+        return Needs(frozenset(graph.inputs), ports, runs)
+
+    def _trace(self, graph: Graph, outputs: Ports) -> Needs:
+        """Walks the body backwards; its lines are in topological order."""
+        wanted: dict[str, set[str]] = defaultdict(set)
+        runs: dict[str, tuple[Ports, ...]] = {}
+        for name in outputs:
+            wanted[graph.outputs[name].node].add(graph.outputs[name].port)
+        for name in reversed(graph.nodes):
+            if name in wanted:
+                read, runs[name] = self._reads(graph.nodes[name], frozenset(wanted[name]))
+                for source, _, edge in graph.net.in_edges(name, data=True):
+                    if edge["dst"] in read:
+                        wanted[source].add(edge["src"])
+        ports = {name: frozenset(found) for name, found in wanted.items() if name in graph.nodes}
+        return Needs(frozenset(wanted.keys() & graph.inputs.keys()), ports, runs)
+
+    def _reads(self, node: Node, ports: Ports) -> tuple[Ports, tuple[Ports, ...]]:
+        """The ports that ``node`` must read to give ``ports``, and what each run of it must give."""
+        if node.op:
+            return (frozenset() if ports.isdisjoint(node.outputs) else frozenset(node.sources)), ()
+        carried = frozenset(p for p, role in node.roles.items() if role == "carried")
+        state, read, runs = ports & carried, frozenset[str](), []
+        for run in reversed(node.runs):
+            wanted = self._settled(run, state | (ports - carried), carried)
+            inputs = self.of(run.graph, wanted).inputs
+            state, read = inputs & carried, read | (inputs - carried)
+            runs.append(wanted)
+        return state | read, tuple(reversed(runs))
+
+    def _settled(self, run: Run, wanted: Ports, carried: Ports) -> Ports:
+        """What every copy of a run must give, so that the next copy gets what it carries."""
+        while run.count != 1:
+            more = wanted | (self.of(run.graph, wanted).inputs & carried)
+            if more == wanted:
+                break
+            wanted = more
+        return wanted

@@ -1,0 +1,162 @@
+"""What one graph owns and does, counted once per distinct graph and added up by copies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from fractions import Fraction
+
+from dsvgraph.dims import Size, evaluate, ratio, substitute
+from dsvgraph.graph import Graph, Node
+from dsvgraph.ops.base import rows
+from dsvgraph.passes.needs import Dependence, Needs, Ports
+
+Flops = Mapping[str, Size]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Sums over a graph: weights in elements, forward FLOPs by op, cached elements for [B, T]."""
+
+    parameters: Size = 0
+    untrained: Size = 0  # by the op: a selection bias has no gradient
+    active: Size = 0  # weights times the share of tokens that meet them; tables whole
+    embedding: Size = 0  # the part of `active` that is only looked up
+    cache: Size = 0
+    flops: Flops = field(default_factory=dict)
+
+    def __add__(self, other: Tally) -> Tally:
+        sums = {f: getattr(self, f) + getattr(other, f) for f in NUMBERS}
+        return Tally(**sums, flops=added(self.flops, other.flops))
+
+    def times(self, copies: Size) -> Tally:
+        """The sums of ``copies`` equal graphs."""
+        sums = {f: getattr(self, f) * copies for f in NUMBERS}
+        return Tally(**sums, flops={op: value * copies for op, value in self.flops.items()})
+
+    def filled(self, values: Mapping[str, int]) -> Tally:
+        """The sums with some names replaced by numbers."""
+        sums = {f: substitute(getattr(self, f), values) for f in NUMBERS}
+        return Tally(**sums, flops={op: substitute(value, values) for op, value in self.flops.items()})
+
+    @property
+    def forward(self) -> Size:
+        """All forward FLOPs."""
+        total: Size = 0
+        for value in self.flops.values():
+            total = total + value
+        return total
+
+
+NUMBERS = [f.name for f in fields(Tally) if f.name != "flops"]
+
+
+LOOKUP = "embedding"
+
+
+def number(size: Size, values: Mapping[str, int]) -> int | float:
+    """The value of a size, whole where it is."""
+    value = Fraction(evaluate(size, values))
+    return int(value) if value.denominator == 1 else float(value)
+
+
+def added(a: Flops, b: Flops) -> Flops:
+    """The sum by op."""
+    return {op: a.get(op, 0) + b.get(op, 0) for op in {**a, **b}}
+
+
+class Meter:
+    """Counts graphs. ``tokens`` is the size B * T; ``values`` gives names their numbers.
+
+    Weights are counted where they are owned, FLOPs where they are used.
+    """
+
+    def __init__(self, tokens: Size, values: Mapping[str, int], attention: str = "causal") -> None:
+        self.tokens, self.values, self.attention = tokens, values, attention
+        self.depends = Dependence()
+        self.memo: dict[tuple[Graph, Ports | None], Tally] = {}
+
+    def of(self, graph: Graph, outputs: Ports | None = None) -> Tally:
+        """The sums over what ``outputs`` depend on, or over all of ``graph``."""
+        key = (graph, outputs)
+        if key not in self.memo:
+            self.memo[key] = self._sum(graph, outputs)
+        return self.memo[key]
+
+    def needs(self, graph: Graph, outputs: Ports | None) -> Needs:
+        """What the outputs depend on, or all of ``graph``."""
+        return self.depends.whole(graph) if outputs is None else self.depends.of(graph, outputs)
+
+    def _sum(self, graph: Graph, outputs: Ports | None) -> Tally:
+        needs = self.needs(graph, outputs)
+        total = Tally(cache=self._cached(graph, needs))
+        for name, node in graph.nodes.items():
+            if name in needs.ports:
+                total = total + self.node(graph, node, needs, outputs is None)
+        return total
+
+    def _cached(self, graph: Graph, needs: Needs) -> Size:
+        total: Size = 0
+        for ref in graph.cache:
+            total = total + (graph.type(ref).numel if ref.node in needs.ports else 0)
+        return total
+
+    def node(self, graph: Graph, node: Node, needs: Needs, whole: bool) -> Tally:
+        """The sums of one node with all its copies."""
+        if node.op:
+            return self._op(graph, node, needs)
+        total = Tally()
+        for run, outputs in zip(node.runs, needs.runs[node.name]):
+            total = total + self.of(run.graph, None if whole else outputs).times(run.count)
+        return total
+
+    def _op(self, graph: Graph, node: Node, needs: Needs) -> Tally:
+        assert node.op is not None
+        owned: Size = sum((w.numel for w in node.weights.values()), start=0)
+        untrained: Size = sum((w.numel for w in node.weights.values() if not w.trained), start=0)
+        table = self._looked_up(graph, node, needs)
+        if node.op.op == LOOKUP or not needs.computes(node):
+            return Tally(owned, untrained, owned, table)
+        known = {**node.ins, **{p: graph.type(r) for p, r in node.tied.items()}}
+        flops = node.op.flops(known, node.outputs, self.attention)
+        return Tally(owned, untrained, owned * self._share(node), 0, 0, {node.op.op: flops} if flops else {})
+
+    def _share(self, node: Node) -> Size:
+        """The share of tokens that meet a node's weights, at most one.
+
+        It is the number of its input's vectors over B * T: an expert's input is [B T K / E, d].
+        """
+        if not node.weights or not node.ins:
+            return 1
+        first = next(iter(node.ins.values()))
+        share = ratio(rows(first, getattr(node.op, "contract", 1)), self.tokens)
+        return share if evaluate(share, self.values) < 1 else 1
+
+    def _looked_up(self, graph: Graph, node: Node, needs: Needs) -> Size:
+        """Elements of the node's tables that are looked up and never multiplied with."""
+        if node.op is None or node.op.op != LOOKUP:
+            return 0
+        return sum(
+            (w.numel for p, w in node.weights.items() if self._uses(graph, node.name, p, needs) <= {LOOKUP}),
+            start=0,
+        )
+
+    def _uses(self, graph: Graph, source: str, port: str, needs: Needs) -> set[str]:
+        """The ops that read ``source.port`` (an input or a weight), here and in blocks."""
+        found: set[str] = set()
+        for reader, dst in readers(graph, source, port):
+            node = graph.nodes[reader]
+            if node.op and needs.computes(node):
+                found.add(node.op.op)
+            for run, outputs in zip(node.runs, needs.runs.get(reader, ())):
+                inner = self.depends.of(run.graph, outputs)
+                found |= self._uses(run.graph, dst, dst, inner)
+        return found
+
+
+def readers(graph: Graph, source: str, port: str) -> Iterator[tuple[str, str]]:
+    """The nodes that ``source.port`` is wired into, with the port where it arrives."""
+    if source in graph.net:
+        for _, reader, edge in graph.net.out_edges(source, data=True):
+            if edge["src"] == port:
+                yield reader, edge["dst"]
