@@ -8,15 +8,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from dsvgraph import spec as _spec
 from dsvgraph.build import build
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Model
 
+if TYPE_CHECKING:
+    from dsvgraph.passes.cost import cost
+    from dsvgraph.passes.diff import diff
+    from dsvgraph.passes.lint import lint
+    from dsvgraph.passes.show import show
+
 __version__ = "0.1.0"
-__all__ = ["DsvError", "Graph", "Model", "build", "load", "loads"]
+__all__ = ["DsvError", "Graph", "Model", "build", "cost", "diff", "lint", "load", "loads", "show"]
 
 
 def load(name: str, config: Mapping[str, Any] | None = None, symbolic: Iterable[str] = ()) -> Model:
@@ -31,3 +38,11 @@ def load(name: str, config: Mapping[str, Any] | None = None, symbolic: Iterable[
 def loads(text: str, config: Mapping[str, Any] | None = None, name: str = "<spec>") -> Model:
     """The checked model of a spec given as YAML text (it may include bundled files)."""
     return build(_spec.read_text(text, config, name))
+
+
+def __getattr__(name: str) -> Any:
+    """A pass by its name, imported when it is first asked for."""
+    if name not in ("cost", "diff", "lint", "show"):
+        raise AttributeError(f"module `dsvgraph` has no attribute `{name}`")
+    globals()[name] = getattr(import_module(f"dsvgraph.passes.{name}"), name)
+    return globals()[name]

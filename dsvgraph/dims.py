@@ -35,11 +35,12 @@ class Poly:
     2*B + 2*B*T
     """
 
-    __slots__ = ("_hash", "terms")
+    __slots__ = ("_hash", "_text", "terms")
 
     def __init__(self, terms: Mapping[Monomial, Number]) -> None:
         self.terms = dict(terms)
         self._hash: int | None = None
+        self._text = ""
 
     def __add__(self, other: object) -> Size:
         return _from_terms(_sum(_terms(self), _terms(other)))
@@ -88,9 +89,10 @@ class Poly:
         return True
 
     def __str__(self) -> str:
-        return " + ".join(_term_text(m, c) for m, c in sorted(self.terms.items(), key=_order)).replace(
-            "+ -", "- "
-        )
+        if not self._text:
+            terms = sorted(self.terms.items(), key=_order)
+            self._text = " + ".join(_term_text(m, c) for m, c in terms).replace("+ -", "- ")
+        return self._text
 
     __repr__ = __str__
 
@@ -267,20 +269,22 @@ def _atom_kept(atom: Atom, values: Mapping[str, int]) -> Size:
     return values[atom] if atom in values else symbol(atom)
 
 
-def _order(term: tuple[Monomial, Number]) -> tuple[int, str]:
+def _order(term: tuple[Monomial, Number]) -> tuple[bool, int, str]:
     monomial, _ = term
-    return sum(p for _, p in monomial), "*".join(str(a) for a, _ in monomial)
+    powers = [p for _, p in monomial]
+    return any(p < 0 for p in powers), sum(powers), "*".join(str(a) for a, _ in monomial)
 
 
 def _term_text(monomial: Monomial, factor: Number) -> str:
-    powers = [str(a) if p == 1 else f"{a}**{p}" for a, p in monomial]
-    if not powers:
-        return str(factor)
-    if factor == 1:
-        return "*".join(powers)
-    if factor == -1:
-        return "-" + "*".join(powers)
-    below = f"/{factor.denominator}" if isinstance(factor, Fraction) else ""
-    above = factor.numerator if isinstance(factor, Fraction) else factor
-    head = [] if below and above == 1 else [str(above)]
-    return "*".join(head + powers) + below
+    exact = Fraction(factor)
+    above = [_power_text(a, p) for a, p in monomial if p > 0]
+    below = [str(exact.denominator)] * (exact.denominator != 1)
+    below += [_power_text(a, -p) for a, p in monomial if p < 0]
+    if abs(exact.numerator) != 1 or not above:
+        above = [str(abs(exact.numerator)), *above]
+    quotient = "" if not below else f"/{below[0]}" if len(below) == 1 else f"/({'*'.join(below)})"
+    return ("-" if exact < 0 else "") + "*".join(above) + quotient
+
+
+def _power_text(atom: Atom, power: int) -> str:
+    return str(atom) if power == 1 else f"{atom}**{power}"

@@ -5,6 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
+
+
+MAX_ERRORS = 50  # told at once
+MAX_NAMES = 1000  # that a misspelt one is compared with
 
 
 @dataclass(frozen=True)
@@ -34,20 +39,21 @@ class Span:
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """One mistake: words, place, the path of the node, what came before, a hint."""
+    """One mistake (or a warning): words, place, the path of the node, what came before, a hint."""
 
     message: str
     span: Span | None = None
     path: str = ""
     notes: tuple[tuple[str, Span | None], ...] = ()
     hint: str = ""
+    severity: str = "error"
 
     def __str__(self) -> str:
         return "\n".join(self.text())
 
     def text(self) -> list[str]:
         """The diagnostic as lines, in the manner of a compiler."""
-        lines = [f"error: {printable(self.message)}"]
+        lines = [f"{self.severity}: {printable(self.message)}"]
         lines += excerpt(self.span)
         if self.path:
             lines.append(f"  = in: {printable(self.path)}")
@@ -67,6 +73,7 @@ class Diagnostic:
         }
         notes = [{"message": words, "at": str(span) if span else None} for words, span in self.notes]
         return {
+            "severity": self.severity,
             "message": self.message,
             "span": place,
             "path": self.path,
@@ -101,17 +108,17 @@ class DsvError(Exception):
         notes: Iterable[tuple[str, Span | None]] = (),
         hint: str = "",
     ) -> None:
-        self.diagnostics = (Diagnostic(message, span, path, tuple(notes), hint),)
+        self.diagnostics: tuple[Diagnostic, ...] = (Diagnostic(message, span, path, tuple(notes), hint),)
         super().__init__(message)
 
     @classmethod
     def collect(cls, errors: Iterable[DsvError]) -> DsvError:
-        """One error that holds the diagnostics of many, in the order of the text."""
+        """One error that holds the diagnostics of many (at most 50), in the order of the text."""
         found = [d for e in errors for d in e.diagnostics]
         unique = list({(d.message, d.span): d for d in reversed(found)}.values())
         unique.sort(key=lambda d: (d.span.source.name, d.span.line, d.span.column) if d.span else ("", 0, 0))
         error = cls(unique[0].message)
-        error.diagnostics = tuple(unique)
+        error.diagnostics = tuple(unique[:MAX_ERRORS])
         return error
 
     def __str__(self) -> str:
@@ -125,7 +132,8 @@ def printable(text: str) -> str:
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """A hint with the name that ``name`` most resembles, or nothing."""
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    known = [n for n in islice(names, MAX_NAMES) if n != name]
+    close = difflib.get_close_matches(name[:100], known, n=1, cutoff=0.6)
     return f"did you mean `{close[0]}`?" if close else ""
 
 

@@ -27,3 +27,8 @@ def matches(pattern: str, path: str) -> bool:
 def regex(pattern: str) -> str:
     """The pattern as a regular expression, for ``re.fullmatch``."""
     return ".*".join(re.escape(p).replace(r"\*", "[^.]*") for p in pattern.split("**"))
+
+
+def ranged(path: str) -> str:
+    """A folded path (ranges of copies as [3-60]) as a regular expression over its copies."""
+    return r"\d+".join(re.escape(p) for p in RANGE.split(path)[::2])

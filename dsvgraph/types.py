@@ -57,7 +57,7 @@ class Weight:
 
 @dataclass(frozen=True)
 class Init:
-    """How a weight begins: ``normal`` (std), ``uniform`` (bound), ``zeros`` or ``ones``."""
+    """How a weight begins: ``normal`` (std), ``zeros`` or ``ones``."""
 
     kind: str
     value: float = 0.0

@@ -57,6 +57,8 @@ def decimal(value: float) -> str:
     >>> decimal(1), decimal(0.15), decimal(0.0001)
     ('1.00', '0.15', '0.0001')
     """
+    if value == 0:
+        return "0"
     return f"{value:.2f}" if abs(value * 100 - round(value * 100)) < 1e-9 else f"{value:.3g}"
 
 

@@ -10,11 +10,11 @@ def deferred_heads(model: Model) -> set[tuple[Graph, str]]:
     found: set[tuple[Graph, str]] = set()
     for loss in model.losses:
         if loss.kind == "cross_entropy" and loss.output:
-            found |= _behind(model, model, model.outputs[loss.output])
+            found |= behind(model, model, model.outputs[loss.output])
     return found
 
 
-def _behind(model: Model, graph: Graph, ref: Ref) -> set[tuple[Graph, str]]:
+def behind(model: Model, graph: Graph, ref: Ref) -> set[tuple[Graph, str]]:
     """The linear maps behind ``ref``, followed into blocks, where nothing else reads them."""
     node = graph.nodes.get(ref.node)
     if node is None or _read(graph, ref):
@@ -24,7 +24,7 @@ def _behind(model: Model, graph: Graph, ref: Ref) -> set[tuple[Graph, str]]:
         return {(graph, node.name)} if plain else set()
     if node.mode == "each" or node.roles.get(ref.port) == "carried" or _used_elsewhere(model, node):
         return set()
-    inner = [_behind(model, run.graph, run.graph.outputs[ref.port]) for run in node.runs]
+    inner = [behind(model, run.graph, run.graph.outputs[ref.port]) for run in node.runs]
     return set().union(*inner) if all(inner) else set()
 
 

@@ -1,79 +1,82 @@
-"""The whole file: a legend, the runtime that is used, the classes, all readable in one sitting."""
+"""The whole file: a legend, as much of the runtime as is used, the classes."""
 
 from __future__ import annotations
 
+import ast
+import copy
+import re
 import textwrap
 
-from dsvgraph.graph import Graph, Model
+from dsvgraph.graph import Model
 from dsvgraph_torch import root
-from dsvgraph_torch.lower import Class, Lowering
-from dsvgraph_torch.names import needed, runtime
+from dsvgraph_torch.lower import Lowering
+from dsvgraph_torch.names import camel, first_sentence, runtime
+from dsvgraph_torch.sharing import Text, fill, rename, share
+from dsvgraph_torch.specialise import names, specialise
 
-IMPORTS = """import math
-import re
-from dataclasses import dataclass, field
-from typing import NamedTuple
-
-import torch
-import torch.nn as nn
-import torch.nn.functional as F
-"""
+IMPORTS = {
+    "math": "import math",
+    "re": "import re",
+    "dataclass": "from dataclasses import dataclass, field",
+    "partial": "from functools import partial",
+    "NamedTuple": "from typing import NamedTuple",
+    "torch": "\nimport torch",
+    "nn": "import torch.nn as nn",
+    "F": "import torch.nn.functional as F",
+    "checkpoint": "from torch.utils.checkpoint import checkpoint",
+}
+LEGEND = """Letters in names of tensors: B batch, T positions, C positions of keys, D width, H heads, G key heads, Q and
+V width of a head, R rotated width, E experts, K experts per token, N tokens, S pairs of token and expert,
+F width of an expert. Behind the lines: shapes and the line of the spec."""
 
 
 def emit(model: Model) -> str:
     """The model as the text of one Python file that needs torch and nothing else."""
     lowering = Lowering(model)
     top = root.write(lowering)
-    classes = [_class(c, unit.graph) for unit, c in lowering.classes.items()]
-    classes.append(_class(top, model, "Model", root.constants(model)))
-    code = "\n\n\n".join(classes)
-    helpers = [runtime()[name][1] for name in needed(code)]
-    parts = [_head(model), IMPORTS.strip(), *helpers, code]
-    return "\n\n\n".join(parts).replace("\n\n\n", "\n\n", 1) + "\n"
+    classes = [*lowering.classes, top]
+    share(classes)
+    rename(classes, camel)
+    main = "\n\n".join(_class(t, classes) for t in classes if t.shared in (None, t))
+    definitions = {name: copy.deepcopy(tree) for name, tree in runtime().items()}
+    main, helpers = specialise(main, definitions)
+    used = names(ast.parse(main)).union(*map(names, helpers))
+    imports = [line for name, line in IMPORTS.items() if name in used]
+    parts = [_head(model), "\n".join(imports), *map(_helper, helpers)]
+    return "\n\n".join([*parts, aligned(main)]) + "\n"
 
 
 def _head(model: Model) -> str:
-    doc = textwrap.fill(f"{model.name}. {model.doc}".strip(), 96)
-    return f'''"""{doc}
-
-Letters in names of tensors: B batch, T positions of the queries, C positions of the keys, D width,
-H heads, G key and value heads, Q and V width of a head, R rotated width, E experts, K experts chosen
-per token, N tokens (B * T), S token-expert pairs (N * K), F width of an expert. Comments behind the
-lines give shapes and the line of the spec.
-"""'''
+    doc = textwrap.fill(f"{model.name}. {model.doc}".strip(), 100)
+    return f'"""{doc}\n\n{LEGEND}\n"""'
 
 
-def _class(text: Class, graph: Graph, base: str = "", constants: list[str] | None = None) -> str:
-    base = base or ("Each" if text.name.endswith("Each") and text.copies else "nn.Module")
-    lines = [f"class {text.name}({base}):", *_doc(graph)]
-    lines += [f"    {c}" for c in constants or []]
-    if lines[-1] != "":
-        lines.append("")
-    opening = f"super().__init__({text.copies or ''})"
-    lines += ["    def __init__(self):", f"        {opening}", *(f"        {i}" for i in _folded(text.init))]
-    lines += ["", *(f"    {b}" if b else "" for b in aligned(text.body))]
-    return "\n".join(lines)
+def _helper(tree: ast.stmt) -> str:
+    """A runtime definition as text, its documentation cut to the first sentence."""
+    for node in ast.walk(tree):
+        documented = isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node)
+        if not documented:
+            continue
+        words = " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())  # type: ignore[arg-type]
+        node.body[0] = ast.Expr(ast.Constant(first_sentence(words)))  # type: ignore[attr-defined]
+    text = ast.unparse(tree)
+    return re.sub(r'("""\n|:\n)\n(?=    (def|@))', r"\1", text)
 
 
-def _doc(graph: Graph) -> list[str]:
-    ins = ", ".join(f"{n} {t}" for n, t in graph.inputs.items())
-    doc = " ".join(graph.doc.split()) or graph.name
-    text = textwrap.wrap(f"{doc} {ins}".replace('"', "'").replace("\\", "/"), 96)
-    if len(text) == 1:
-        return [f'    """{text[0]}"""', ""]
-    return [f'    """{text[0]}', *(f"    {t}" for t in text[1:]), '    """', ""]
+def _class(text: Text, classes: list[Text]) -> str:
+    parent, _, given = fill(text.parent, classes).partition("(")
+    base = parent or text.base or ("Each" if text.copies else "nn.Module")
+    head = [f"class {text.name}({base}):", f'    """{text.doc}"""', *(f"    {c}" for c in text.constants)]
+    params = "".join(f", {p}" for p in text.params)
+    init = [f"    def __init__(self{params}):", f"        super().__init__({given or ')'}"]
+    init += [f"        {fill(line, classes)}" for line in text.init]
+    return "\n".join([*head, *init, "", *(f"    {line}" if line else "" for line in text.body)])
 
 
-def _folded(init: list[str]) -> list[str]:
-    """A list that is made empty and then filled once is one line."""
-    text = "\n".join(init)
-    return text.splitlines()
-
-
-def aligned(body: list[str], column: int = 76) -> list[str]:
+def aligned(text: str, column: int = 80) -> str:
     """Comments behind the lines begin at one column."""
     out = []
-    for line in body:
+    for line in text.splitlines():
         code, mark, note = line.partition("  # ")
         out.append(f"{code.ljust(column)}  # {note}" if mark else line)
-    return out
+    return "\n".join(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -10,11 +11,9 @@ from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Model, Node, Ref
 from dsvgraph_torch import ops
 from dsvgraph_torch.deferred import deferred_heads
-from dsvgraph_torch.names import class_names, runtime_names, variable
+from dsvgraph_torch.names import class_names, first_sentence, runtime_names, variable
 from dsvgraph_torch.ops import SIDE_BY_SIDE, Code, Site
-
-WIDTH = 72  # column where comments begin
-
+from dsvgraph_torch.sharing import Text
 
 @dataclass(frozen=True)
 class Unit:
@@ -26,12 +25,9 @@ class Unit:
 
 @dataclass
 class Class:
-    """The text of one class while it is written."""
+    """What the writer knows of a class while it is written."""
 
-    name: str
-    copies: int = 0
-    init: list[str] = field(default_factory=list)
-    body: list[str] = field(default_factory=list)
+    text: Text
     containers: set[str] = field(default_factory=set)
     lists: set[str] = field(default_factory=set)
     taken: set[str] = field(default_factory=set)
@@ -44,28 +40,25 @@ class Lowering:
         self.model = model
         self.names = class_names(model)
         self.deferred = deferred_heads(model)
-        self.classes: dict[Unit, Class] = {}
-        self.contexts: dict[Graph, bool] = {}
+        self.balanced = any(loss.kind == "sequence_balance" for loss in model.losses)
+        self.classes: list[Text] = []
+        self.units: dict[Unit, int] = {}
 
-    def unit(self, graph: Graph, copies: int = 0) -> Class:
-        """The class of a block, written on first use."""
+    def unit(self, graph: Graph, copies: int = 0) -> str:
+        """What stands for the construction of a block's class, which is written on first use."""
         key = Unit(graph, copies)
-        if key not in self.classes:
+        if key not in self.units:
             name = self.names[graph] + ("Each" if copies else "")
-            built = Class(name, copies, taken=set(reserved()))
-            Writer(self, built, graph, copies).block()
-            self.classes[key] = built
-        return self.classes[key]
+            text = Text(name, graph.name, copies, graph.args, doc=document(graph))
+            Writer(self, Class(text, taken=reserved()), graph, copies).block()
+            self.units[key] = len(self.classes)
+            self.classes.append(text)
+        return f"<{self.units[key]}>"
 
-    def needs_context(self, graph: Graph) -> bool:
-        """Whether an op below ``graph`` asks for positions, documents or the cache."""
-        if graph not in self.contexts:
-            own = bool(graph.cache) or any(
-                n.callee in ops.CONTEXT or (graph, n.name) in self.deferred for n in graph.nodes.values()
-            )
-            inner = [r.graph for n in graph.nodes.values() for r in n.runs]
-            self.contexts[graph] = own or any([self.needs_context(g) for g in inner])
-        return self.contexts[graph]
+
+def document(graph: Graph) -> str:
+    """A docstring of one line: what the block is."""
+    return textwrap.shorten(first_sentence(graph.doc) or graph.name, 110, placeholder=" ...")
 
 
 def reserved() -> set[str]:
@@ -81,6 +74,7 @@ class Writer:
         self.vars: dict[Ref, str] = {}
         self.ragged: set[Ref] = set()
         self.prefix = ""
+        self.parent: Node | None = None
 
     # -- the class ---------------------------------------------------------------------------
 
@@ -88,18 +82,28 @@ class Writer:
         """A whole class: its inputs are arguments, its outputs are returned."""
         for name in self.graph.inputs:
             self.vars[Ref(name, name)] = self.new(name)
-        args = list(self.vars.values())
-        sent = self.copies > 0
-        if sent:
-            first = args[0]
+        args = [*self.vars.values(), "ctx"]
+        if self.copies:
+            self.vars[Ref(*[next(iter(self.graph.inputs))] * 2)] = "sent.x"
             args = ["sent"]
-            self.line(f"{first} = sent.x")
+        self.parent = None if self.copies else extended(self.graph)
+        if self.parent:
+            self.out.text.parent = self.lowering.unit(self.parent.runs[0].graph)
         self.nodes(self.graph.nodes.values())
-        values = [self.value(r) for r in self.graph.outputs.values()]
-        result = f"sent._replace(x={values[0]})" if sent else ", ".join(values)
-        self.line(f"return {result}")
-        more = ["ctx"] if self.lowering.needs_context(self.graph) and not sent else []
-        self.out.body.insert(0, f"def forward({', '.join(['self', *args, *more])}):")
+        self.finish([self.value(r) for r in self.graph.outputs.values()])
+        self.out.text.body.insert(0, f"def forward({', '.join(['self', *args])}):")
+
+    def finish(self, values: list[str]) -> None:
+        """Returns the outputs; a last line that only names the single output returns it itself."""
+        body = self.out.text.body
+        name, is_line, rest = body[-1].strip().partition(" = ")
+        if len(values) == 1 and is_line and name == values[0]:
+            code, mark, note = rest.partition("  # ")
+            body.pop()
+            values, note = [code.rstrip()], note if mark else ""
+        else:
+            note = ""
+        self.line(f"return sent._replace(x={values[0]})" if self.copies else f"return {', '.join(values)}", note=note)
 
     def nodes(self, nodes: Iterable[Node]) -> None:
         """The lines of several nodes, in order."""
@@ -107,7 +111,7 @@ class Writer:
             if node.op:
                 self.op(node)
             elif node.mode == "call":
-                self.inline(node) if not node.at else self.call(node)
+                self.call(node) if node.at else self.extend_parent(node) if node is self.parent else self.inline(node)
             elif node.mode == "each":
                 self.each(node)
             else:
@@ -117,16 +121,21 @@ class Writer:
     def keep(self, node: Node) -> None:
         """Values that decoding keeps are joined with those of earlier tokens."""
         for ref in self.graph.cache:
-            if ref.node == node.name:
+            if ref.node == node.name and not node.op:
                 name = self.vars[ref]
-                self.line(f'{name} = ctx.extend((self, "{name}"), {name})')
+                self.line(f"{name} = {kept(name, name)}")
+
+    def extend_parent(self, node: Node) -> None:
+        """The block at `.` is the class that this one extends."""
+        inner = node.runs[0].graph
+        self.line(f"{self.targets(node)} = super().forward({self.arguments(node, inner, {})})", node, self.shapes(node))
 
     # -- text --------------------------------------------------------------------------------
 
     def line(self, code: str, node: Node | None = None, note: str = "") -> None:
         if node is not None and node.span:
             note = f"{note}  {place(node)}" if note else place(node)
-        self.out.body.append(f"    {code}" + (f"  # {note}" if note else ""))
+        self.out.text.body.append(f"    {code}" + (f"  # {note}" if note else ""))
 
     def new(self, name: str) -> str:
         """A fresh local name."""
@@ -154,7 +163,7 @@ class Writer:
             path = ".".join(steps[: i + 1])
             if path not in self.out.containers:
                 self.out.containers.add(path)
-                self.out.init.append(f"self.{path} = nn.Module()")
+                self.out.text.init.append(f"self.{path} = nn.Module()")
 
     def shapes(self, node: Node) -> str:
         return ", ".join(str(t) for t in node.outputs.values())
@@ -162,11 +171,14 @@ class Writer:
     # -- ops ---------------------------------------------------------------------------------
 
     def op(self, node: Node) -> None:
+        """One op is one line, and a submodule where it owns weights."""
         site = self.site(node)
         code = ops.lower(site)
         if node.weights:
             self.own(node, site, code)
         target = self.targets(node)
+        if any(ref.node == node.name for ref in self.graph.cache):
+            code.value = kept(target, code.value)
         self.line(f"{target} = {code.value}", node, self.shapes(node))
 
     def site(self, node: Node) -> Site:
@@ -177,7 +189,8 @@ class Writer:
         whole = bool(node.at) and not node.tied and bool(node.weights)
         module = self.at(node) if whole else None
         deferred = (self.graph, node.name) in self.lowering.deferred
-        return Site(node, args, module, {**tied, **owned}, "sent" if self.copies else None, self.copies, deferred)
+        sent = "sent" if self.copies else None
+        return Site(node, args, module, {**tied, **owned}, sent, self.copies, deferred, self.lowering.balanced)
 
     def check_side_by_side(self, node: Node) -> None:
         if self.copies and node.callee not in SIDE_BY_SIDE:
@@ -193,14 +206,14 @@ class Writer:
         if node.at:
             self.container(node.at)
         if site.module:
-            self.out.init.append(f"self.{node.at} = {code.module}")
+            self.out.text.init.append(f"self.{node.at} = {code.module}")
             return
         if node.at and node.at not in self.out.containers:
             self.out.containers.add(node.at)
-            self.out.init.append(f"self.{node.at} = nn.Module()")
+            self.out.text.init.append(f"self.{node.at} = nn.Module()")
         for name, weight in node.weights.items():
             shape = ", ".join(str(s) for s in ((self.copies,) if self.copies else ()) + weight.shape)
-            self.out.init.append(f"{self.at(node)}.{name} = nn.Parameter(torch.empty({shape}))")
+            self.out.text.init.append(f"{self.at(node)}.{name} = nn.Parameter(torch.empty({shape}))")
 
     def targets(self, node: Node) -> str:
         many = len(node.outputs) > 1
@@ -219,7 +232,7 @@ class Writer:
         inner = node.runs[0].graph
         self.check_not_ragged(node)
         self.container(node.at)
-        self.out.init.append(f"self.{node.at} = {self.lowering.unit(inner).name}()")
+        self.out.text.init.append(f"self.{node.at} = {self.lowering.unit(inner)}")
         args = self.arguments(node, inner, {})
         self.line(f"{self.targets(node)} = self.{node.at}({args})", node, self.shapes(node))
 
@@ -231,7 +244,7 @@ class Writer:
 
     def arguments(self, node: Node, inner: Graph, replaced: dict[str, str]) -> str:
         values = [replaced.get(p) or self.value(node.sources[p]) for p in inner.inputs]
-        return ", ".join(values + (["ctx"] if self.lowering.needs_context(inner) else []))
+        return ", ".join([*values, "ctx"])
 
     def inline(self, node: Node) -> None:
         """A block at `.` has no module of its own: its lines stand here."""
@@ -257,7 +270,7 @@ class Writer:
             raise DsvError("experts have one input, one output and equal copies", node.span)
         copies = int(node.count)  # type: ignore[arg-type]
         self.container(node.at)
-        self.out.init.append(f"self.{node.at} = {self.lowering.unit(inner, copies).name}()")
+        self.out.text.init.append(f"self.{node.at} = {self.lowering.unit(inner, copies)}")
         value = self.value(wired[0])
         self.ragged.add(Ref(node.name, node.first))
         self.line(f"{self.targets(node)} = self.{node.at}({value})", node, self.shapes(node))
@@ -270,9 +283,11 @@ class Writer:
         self.container(node.at)
         if node.at not in self.out.lists:
             self.out.lists.add(node.at)
-            self.out.init.append(f"{path} = nn.ModuleList()")
+            self.out.text.init.append(f"{path} = nn.ModuleList()")
         for run in node.runs:
-            self.out.init.append(f"{path}.extend({self.lowering.unit(run.graph).name}() for _ in range({run.count}))")
+            made = self.lowering.unit(run.graph)
+            many = f"{path}.extend({made} for _ in range({run.count}))"
+            self.out.text.init.append(f"{path}.append({made})" if run.count == 1 else many)
         end = node.start + node.count
         return f"{path}[{node.start}:{end}]"
 
@@ -319,6 +334,27 @@ class Writer:
         for port, name in results.items():
             if port not in carried:
                 self.line(f"    {names[port]}.append({name})")
+
+
+def kept(name: str, value: str) -> str:
+    """A value with what the decoding cache holds of it."""
+    return f'ctx.extend((self, "{name}"), {value})'
+
+
+def extended(graph: Graph) -> Node | None:
+    """The one block at `.` that a class can extend: no address of the two may meet."""
+    inner = [n for n in graph.nodes.values() if n.mode == "call" and not n.op and not n.at]
+    if len(inner) != 1 or any(n.weights and not n.at for n in graph.nodes.values()):
+        return None
+    below = _first_steps(inner[0].runs[0].graph)
+    own = [n.at.split(".")[0] for n in graph.nodes.values() if n is not inner[0] and (n.weights or n.runs)]
+    return None if below is None or below & set(own) else inner[0]
+
+
+def _first_steps(graph: Graph) -> set[str] | None:
+    """First steps of the addresses that a graph fills; None where it fills its own."""
+    filled = [n for n in graph.nodes.values() if n.weights or n.runs]
+    return None if any(not n.at for n in filled) else {n.at.split(".")[0] for n in filled}
 
 
 def place(node: Node) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ast
 import keyword
+import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from dsvgraph.build.scope import BlockValue
 from dsvgraph.graph import Graph, Model
 
-RUNTIME = ("runtime.py", "base.py")
+RUNTIME = ("plain.py",)
 
 
 def camel(name: str) -> str:
@@ -57,15 +57,12 @@ def variable(name: str, taken: set[str]) -> str:
 
 
 @lru_cache(maxsize=1)
-def runtime() -> dict[str, tuple[ast.stmt, str]]:
-    """The top-level definitions of the runtime files: tree and text by name, in order."""
-    found: dict[str, tuple[ast.stmt, str]] = {}
+def runtime() -> dict[str, ast.stmt]:
+    """The top-level definitions of the runtime files by name, in order."""
+    found: dict[str, ast.stmt] = {}
     for file in RUNTIME:
         text = (Path(__file__).parent / file).read_text(encoding="utf-8")
-        for statement in ast.parse(text).body:
-            name = _defined(statement)
-            if name:
-                found[name] = (statement, _source(text, statement))
+        found.update({name: s for s in ast.parse(text).body if (name := _defined(s))})
     return found
 
 
@@ -77,27 +74,13 @@ def _defined(statement: ast.stmt) -> str:
     return ""
 
 
-def _source(text: str, statement: Any) -> str:
-    first = min([statement.lineno, *(d.lineno for d in getattr(statement, "decorator_list", []))])
-    return "\n".join(text.splitlines()[first - 1 : statement.end_lineno])
-
-
 def runtime_names() -> list[str]:
     """Names that the runtime defines."""
     return list(runtime())
 
 
-def needed(code: str) -> list[str]:
-    """The runtime definitions that ``code`` uses, directly or through others, in order."""
-    defined = runtime()
-    found: set[str] = set()
-    todo = _names(ast.parse(code)) & defined.keys()
-    while todo:
-        name = todo.pop()
-        found.add(name)
-        todo |= (_names(defined[name][0]) & defined.keys()) - found
-    return [name for name in defined if name in found]
-
-
-def _names(tree: ast.AST) -> set[str]:
-    return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+def first_sentence(doc: str) -> str:
+    """The first sentence of a block's documentation, for a docstring."""
+    words = " ".join(doc.split()).replace('"', "'").replace("\\", "/")
+    end = next((m.end() - 1 for m in re.finditer(r"(?<!arXiv)[.] (?=[A-Z])", words)), len(words))
+    return words[:end].rstrip(".") + "." if words else ""

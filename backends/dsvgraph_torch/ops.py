@@ -27,6 +27,7 @@ class Site:
     sent: str | None = None
     copies: int = 0
     deferred: bool = False
+    balanced: bool = False
 
     @property
     def op(self) -> Any:
@@ -109,7 +110,7 @@ def _grouped_linear(s: Site, x: str) -> Code:
 @lowers("rms_norm")
 def rms_norm(s: Site) -> Code:
     if s.module is None:
-        return Code(f"rms_norm({s.x}, {s.weights['weight']}, {s.op.eps!r})")
+        return Code(f"F.rms_norm({s.x}, {s.x}.shape[-1:], {s.weights['weight']}, {s.op.eps!r})")
     (width,) = s.node.weights["weight"].shape
     if s.sent:
         return Code(f"{s.module}({s.x}, {s.sent})", f"Norms({s.copies}, {width}, {s.op.eps!r})")
@@ -156,6 +157,7 @@ def router(s: Site) -> Code:
         scaling=o.scaling,
         bias=o.bias,
         group_score=o.group_score if o.group_score != "top2_sum" else None,
+        balanced=s.balanced,
     )
     if s.module is None:
         raise DsvError("a router owns its weights and has an address of its own", s.node.span)

@@ -2,65 +2,139 @@
 
 from __future__ import annotations
 
+import re
+
 from dsvgraph import expr
 from dsvgraph.errors import DsvError
 from dsvgraph.expr import Expr
-from dsvgraph.graph import Loss, Model, Ref
-from dsvgraph.patterns import regex
-from dsvgraph_torch.instances import aliases, tails
-from dsvgraph_torch.lower import Class, Lowering, Writer, reserved
+from dsvgraph.graph import Loss, Model, Node, Ref, walk
+from dsvgraph.patterns import matches, ranged, regex
+from dsvgraph.types import Init
+from dsvgraph_torch.deferred import behind
+from dsvgraph_torch.instances import tails
+from dsvgraph_torch.lower import Class, Lowering, Writer, document, reserved
 from dsvgraph_torch.names import variable
+from dsvgraph_torch.sharing import Text
 
 
-def write(lowering: Lowering) -> Class:
+Rule = tuple[str, float, float]
+
+
+def write(lowering: Lowering) -> Text:
     """The root class, after the classes that it uses."""
     model = lowering.model
-    out = Class(lowering.names[model], taken=set(reserved()))
-    out.body += _forward(lowering, out) + _predict(lowering) + _losses(model) + _after_step(model)
-    out.init += ["self.finish()"]
-    return out
+    text = Text(lowering.names[model], "", 0, {}, doc=document(model), base="Model")
+    methods = _methods(lowering, text) + _losses(model) + _after_step(model)
+    text.body = methods
+    text.constants = constants(model)
+    text.init += [f"self.{path}.tail = {tail}" for path, tail in _indexed(tails(model)).items()]
+    if model.trained:
+        text.init.append(f"freeze(self, {tuple((regex(p), t) for p, t in model.trained)!r})")
+    return text
+
+
+def _indexed(paths: dict[str, int]) -> dict[str, int]:
+    """Paths as Python reads them: model.layers[61].mlp."""
+    return {re.sub(r"\.(\d+)", r"[\1]", path): tail for path, tail in paths.items()}
 
 
 def constants(model: Model) -> list[str]:
-    """What the graph knows of single copies and patterns, as class attributes."""
-    init = tuple((regex(p), i.kind, i.value) for p, i in model.init)
-    frozen = tuple((regex(p), t) for p, t in model.trained)
-    found = {"aliases": aliases(model), "init": init, "frozen": frozen, "tails": tails(model)}
-    lines = [f"{name} = {value!r}" for name, value in found.items() if value]
-    balanced = any(loss.kind == "sequence_balance" for loss in model.losses)
-    return lines + (["wants_balance = True"] if balanced else [])
+    """What the graph knows of names and beginnings, as class attributes."""
+    return [f"init = {init_rules(model)!r}"]
 
 
-def _forward(lowering: Lowering, out: Class) -> list[str]:
+def init_rules(model: Model) -> tuple[tuple[str, float, float], ...]:
+    """(pattern, start, spread): what the spec says, and before it what ops say of weights that it does not name."""
+    rules = []
+    for visit in walk(model):
+        for name, weight in visit.node.weights.items():
+            path = f"{visit.path}.{name}" if visit.path else name
+            if not any(matches(p, path) for p, _ in model.init):
+                rules.append((ranged(path), *_init(weight.init)))
+    rules = _grouped(rules) + [(regex(p), *_init(i)) for p, i in model.init]
+    return tuple(dict.fromkeys(rules))
+
+
+def _grouped(rules: list[Rule]) -> list[Rule]:
+    """Rules of one kind share a line where the last word of their paths tells them apart."""
+    ends: dict[str, set[tuple[float, float]]] = {}
+    for path, kind, value in rules:
+        ends.setdefault(_end(path), set()).add((kind, value))
+    plain = [(rf".*{re.escape(_end(p))}", k, v) for p, k, v in rules if len(ends[_end(p)]) == 1]
+    return list(dict.fromkeys(plain + [r for r in rules if len(ends[_end(r[0])]) > 1]))
+
+
+def _end(path: str) -> str:
+    return ".".join(re.sub(r"\\", "", path).split(".")[-2:])
+
+
+def _init(init: Init) -> tuple[float, float]:
+    """Start and spread of a weight's beginning."""
+    return {"zeros": (0.0, 0.0), "ones": (1.0, 0.0)}.get(init.kind, (0.0, init.value))
+
+
+def _methods(lowering: Lowering, text: Text) -> list[str]:
+    """trunk: up to the first output; forward: everything; predict: the first output alone."""
     model = lowering.model
+    first = next(iter(model.outputs))
+    needed = model.needed([first])
+    out = Class(text, taken=reserved())
     writer = Writer(lowering, out, model)
     args = _inputs(writer)
-    targets = "targets=None, " if model.losses else ""
-    wired = "targets, " if model.losses else "None, "
-    out.body = []
-    writer.nodes(model.nodes.values())
-    lines = [
-        f"def forward(self, {', '.join(args)}, {targets}positions=None, documents=None):",
-        f'    """{_signature(model)}"""',
-        f"    ctx = self.context({wired}positions, documents)",
-        *out.body,
-    ]
-    out.body = []
+    trunk = [n for n in model.nodes.values() if n.name in needed]
+    heads = [n for n in model.nodes.values() if n.name not in needed]
+    writer.nodes(trunk)
+    trunk_lines, text.body = text.body, []
+    writer.nodes(heads)
+    passed = _passed(model, writer, trunk, heads, first)
+    ins, values = ", ".join(args), ", ".join(passed)
+    lines = [f"def trunk(self, {ins}, ctx):", *trunk_lines, f"    return {values}", ""]
+    lines += _forward_head(model, ins)
+    lines += [f"    {values} = self.trunk({ins}, ctx)", *text.body]
     if model.losses:
         lines += ["    if targets is not None:", f"        return self.losses({_loss_arguments(model, writer)})"]
-    return [*lines, f"    return {{{', '.join(_returned(model, writer))}}}"]
+    lines += [f"    return {{{', '.join(_returned(model, writer))}}}", ""]
+    text.body = []
+    return lines + _predict(ins, first, passed, writer.value(model.outputs[first]))
+
+
+def _forward_head(model: Model, ins: str) -> list[str]:
+    outs = ", ".join(f"{n} {model.type(r)}" for n, r in model.outputs.items())
+    if not model.losses:
+        return [
+            f"def forward(self, {ins}, positions=None, documents=None):",
+            f'    """{outs}."""',
+            "    ctx = Context(positions, documents)",
+        ]
+    return [
+        f"def forward(self, {ins}, targets=None, positions=None, documents=None):",
+        f'    """{outs}; given targets (the token after each position) the losses."""',
+        "    ctx = Context(positions, documents, collect=targets is not None)",
+    ]
+
+
+def _passed(model: Model, writer: Writer, trunk: list[Node], heads: list[Node], first: str) -> list[str]:
+    """What the trunk hands on: values that heads or outputs read, the first output last."""
+    read = [r for n in heads for r in n.sources.values()] + list(model.outputs.values())
+    made = {n.name for n in trunk}
+    values = [writer.vars[r] for r in read if r.node in made and r in writer.vars]
+    last = writer.value(model.outputs[first])
+    return [*[v for v in dict.fromkeys(values) if v != last], last]
+
+
+def _predict(ins: str, first: str, passed: list[str], last: str) -> list[str]:
+    pick = "" if len(passed) == 1 else "[-1]"
+    return [
+        f"def predict(self, {ins}, cache=None, positions=None, documents=None):",
+        f'    """{first} alone, without the heads that only train; a dict as cache decodes step by step."""',
+        f"    return self.trunk({ins}, Context(positions, documents, cache)){pick}",
+    ]
 
 
 def _inputs(writer: Writer) -> list[str]:
     for name in writer.graph.inputs:
         writer.vars[Ref(name, name)] = writer.new(name)
     return list(writer.vars.values())
-
-
-def _signature(model: Model) -> str:
-    ins = ", ".join(f"{n} {t}" for n, t in model.inputs.items())
-    outs = ", ".join(f"{n} {model.type(r)}" for n, r in model.outputs.items())
-    return f"{ins} -> {outs}; with targets (the token after each position) the losses."
 
 
 def _returned(model: Model, writer: Writer) -> list[str]:
@@ -81,27 +155,6 @@ def _loss_arguments(model: Model, writer: Writer) -> str:
     return ", ".join([*(f"{writer.value(model.outputs[o])}" for o in refs), "targets", "ctx"])
 
 
-def _predict(lowering: Lowering) -> list[str]:
-    """Forward cut down to what the first output depends on."""
-    model = lowering.model
-    first = next(iter(model.outputs))
-    needed = model.needed([first])
-    scratch = Class("", taken=set(reserved()))
-    writer = Writer(lowering, scratch, model)
-    args = _inputs(writer)
-    for node in model.nodes.values():
-        if node.name in needed:
-            writer.nodes([node])
-    return [
-        "",
-        f"def predict(self, {', '.join(args)}, cache=None, positions=None, documents=None):",
-        f'    """{first} alone, without the heads that only train; a dict as cache decodes step by step."""',
-        "    ctx = self.context(None, positions, documents, cache)",
-        *scratch.body,
-        f"    return {writer.value(model.outputs[first])}",
-    ]
-
-
 # -- losses ----------------------------------------------------------------------------------------
 
 
@@ -111,47 +164,62 @@ def _losses(model: Model) -> list[str]:
     if len({loss.target for loss in model.losses if loss.target}) > 1:
         raise DsvError("the losses of one model predict one input", model.losses[0].span)
     outputs = list(dict.fromkeys(loss.output for loss in model.losses if loss.output and loss.depths))
-    taken = set(reserved()) - {"targets", "ctx"} | {"B", "T", "tokens", "losses", "total", "depth", "valid"}
+    taken = reserved() - {"targets", "ctx"} | {"B", "T", "losses", "total", "depth", "valid", "copy"}
     names = {o: variable(o, taken) for o in outputs}
-    lines = [
+    body = [line for loss in model.losses for line in _loss(loss, names, model)]
+    sizes = ["    B, T = targets.shape"] if {"B", "T"} & _open_names(model) else []
+    return [
         "",
         f"def losses(self, {', '.join([*names.values(), 'targets', 'ctx'])}):",
-        '    """The weighted sum under "loss", and each loss by name."""',
+        '    """The weighted sum under "loss", and each by name."""',
+        *sizes,
+        "    losses, loss = {}, 0.0",
+        *body,
+        '    return {"loss": loss, **losses}',
     ]
-    body = [line for loss in model.losses for line in _loss(loss, names, model)]
-    used = "\n".join(body)
-    if "B *" in used or "T" in used:
-        lines.append("    B, T = targets.shape")
-    if "tokens" in used:
-        lines.append("    tokens = self.tokens_seen")
-    return [*lines, "    losses, loss = {}, 0.0", *body, '    return {"loss": loss, **losses}']
+
+
+def _open_names(model: Model) -> set[str]:
+    trees = [t for loss in model.losses for t in (loss.weight, loss.shift, loss.divide) if t]
+    return {name for tree in trees for name in tree.names()}
 
 
 def _loss(loss: Loss, names: dict[str, str], model: Model) -> list[str]:
-    place = f"  # {loss.span}" if loss.span else ""
-    place = place.replace(loss.span.source.name, loss.span.source.name.rsplit("/", 1)[-1]) if loss.span else ""
+    place = f"  # {loss.span.source.name.rsplit('/', 1)[-1]}:{loss.span.line}" if loss.span else ""
     if loss.kind == "sequence_balance":
-        return [
-            f'    losses["{loss.name}"] = self.balance(ctx, {regex(loss.routers or "")!r}){place}',
-            f'    loss = loss + {_python(loss.weight)} * losses["{loss.name}"]',
-        ]
+        chosen = _chosen(loss, model)
+        some = f"sum(ctx.balance[r] for r in self.routers({chosen!r}).values())"
+        value = some if chosen else "sum(ctx.balance.values())"
+        return [f'    losses["{loss.name}"] = {value}{place}', _added(loss, f'"{loss.name}"', "    ")]
     if loss.kind != "cross_entropy" or not loss.depths:
         return []
     value, tail = names[loss.output or ""], _tail(loss, model)
+    deferred = bool(behind(model, model, model.outputs[loss.output or ""]))
     if loss.depths == (0,):
-        return _scored(loss, f'"{loss.name}"', value, tail, "    ", place)
+        return _scored(loss, f'"{loss.name}"', value, tail, deferred, "    ", place)
     head = f"    for depth, copy in enumerate({value}, 1):{place}"
-    return [head, *_scored(loss, f'f"{loss.name}.{{depth}}"', "copy", tail, "        ", "")]
+    return [head, *_scored(loss, f'f"{loss.name}.{{depth}}"', "copy", tail, deferred, "        ", "")]
 
 
-def _scored(loss: Loss, key: str, value: str, tail: str, indent: str, place: str) -> list[str]:
+def _chosen(loss: Loss, model: Model) -> str:
+    """A regular expression for the routers of a line, or nothing where it means all."""
+    paths = [v.path for v in walk(model) if v.node.callee == "router"]
+    return "" if all(matches(loss.routers or "", p) for p in paths) else regex(loss.routers or "")
+
+
+def _scored(loss: Loss, key: str, value: str, tail: str, deferred: bool, indent: str, place: str) -> list[str]:
     assert loss.shift is not None and loss.divide is not None
-    divide = _python(loss.divide)
+    function = "head_cross_entropy" if deferred else "cross_entropy"
     return [
-        f"{indent}total, valid = cross_entropy({value}, targets, {_python(loss.shift)}{tail}){place}",
-        f"{indent}losses[{key}] = total / {divide}",
-        f"{indent}loss = loss + {_python(loss.weight)} * losses[{key}]",
+        f"{indent}total, valid = {function}({value}, targets, {_python(loss.shift)}{tail}){place}",
+        f"{indent}losses[{key}] = total / {_python(loss.divide, inside=True)}",
+        _added(loss, key, indent),
     ]
+
+
+def _added(loss: Loss, key: str, indent: str) -> str:
+    weight = _python(loss.weight, inside=True)
+    return f"{indent}loss = loss + {weight} * losses[{key}]".replace("+ 1 * ", "+ ")
 
 
 def _tail(loss: Loss, model: Model) -> str:
@@ -168,19 +236,23 @@ def _tail(loss: Loss, model: Model) -> str:
     return f", {found[0]}" if loss.depths == (0,) else f", {found!r}[depth - 1]"
 
 
-def _python(tree: Expr) -> str:
-    text = expr.to_text(tree)
-    return text[1:-1] if tree.op == "if" and False else text
+def _python(tree: Expr, inside: bool = False) -> str:
+    """An expression as Python; ``inside`` a product it keeps its parentheses."""
+    text = expr.to_text(tree, lambda name: "self.tokens_seen" if name == "tokens" else name)
+    bare = text.startswith("(") and tree.op not in ("name", "number", "call")
+    return text[1:-1] if bare and not inside else text
 
 
 def _after_step(model: Model) -> list[str]:
+    """Once per optimizer step: biases move, counts begin anew."""
     updates = [loss for loss in model.losses if loss.kind == "bias_update"]
-    if not updates:
+    if not any(v.node.callee == "router" for v in walk(model)):
         return []
-    lines = ["", "def after_step(self):", '    """Once per optimizer step: the biases of the routers move."""']
-    if any("tokens" in loss.weight.names() for loss in updates):
-        lines.append("    tokens = self.tokens_seen")
+    lines = ["", "def after_step(self):", '    """Once per optimizer step, after it: biases move, counts begin anew."""']
     for loss in updates:
-        lines.append(f"    for router in self.routers({regex(loss.routers or '')!r}).values():")
+        chosen = _chosen(loss, model)
+        lines.append(f"    for router in self.routers({repr(chosen) if chosen else ''}).values():")
         lines.append(f"        router.update_bias({_python(loss.weight)})")
-    return [*lines, "    super().after_step()"]
+    if not updates or any(_chosen(loss, model) for loss in updates):
+        lines += ["    for router in self.routers().values():", "        router.tokens_per_expert.zero_()"]
+    return lines

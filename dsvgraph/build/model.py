@@ -15,7 +15,7 @@ from dsvgraph.graph import Model, Node, join, walk
 from dsvgraph.spec import Part, Spec
 from dsvgraph.types import Init
 
-INITS = {"normal": 1, "uniform": 1, "zeros": 0, "ones": 0}
+INITS = {"normal": 1, "zeros": 0, "ones": 0}
 
 
 def build(spec: Spec) -> Model:
@@ -42,7 +42,7 @@ def build(spec: Spec) -> Model:
 
 
 def _init(part: Part, scope: Scope) -> Init:
-    """One initialisation: `zeros`, `ones`, {normal: std}, {uniform: bound}."""
+    """One initialisation: `zeros`, `ones`, {normal: std}."""
     raw: Any = part.model
     if isinstance(raw, str):
         raw = {raw: None}

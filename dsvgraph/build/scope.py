@@ -90,7 +90,12 @@ class Scope:
         return BlockValue(name) if name in self.library else Word(name)
 
     def number(self, name: str) -> Any:
-        """The value of a name inside arithmetic; raises ValueError where there is none."""
+        """The value of a name inside an expression; raises ValueError where there is none.
+
+        A block is a value too, so that `moe if index >= 3 else mlp` says which layers are dense.
+        """
+        if name not in self.values and name in self.library:
+            return BlockValue(name)
         if name not in self.values:
             raise ValueError(f"there is no name `{name}` here")
         return self.values[name]

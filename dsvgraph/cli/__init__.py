@@ -35,9 +35,14 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
+Version = Annotated[
+    bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+]
+
+
 @app.callback()
-def options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+def root(
+    version: Version = False,
 ) -> None:
     """One YAML file is the model: it is checked, counted, compared, drawn, compiled and trained."""
 

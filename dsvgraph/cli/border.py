@@ -78,7 +78,9 @@ def _flush() -> None:
 
 def _os_words(error: OSError) -> str:
     what = error.strerror or str(error)
-    return f"{error.filename}: {what}" if error.filename else f"cannot write the output: {what}"
+    name = str(error.filename or "")
+    shown = name if len(name) < 200 else f"{name[:90]}...{name[-90:]}"
+    return f"{shown}: {what}" if name else f"cannot write the output: {what}"
 
 
 def _hang_up() -> None:

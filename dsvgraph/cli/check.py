@@ -19,7 +19,7 @@ def run(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption = Fa
         found = [w.as_dict() for w in warnings]
         output.data({"name": model.name, "ok": True, "warnings": found, "summary": dict(facts)})
         return
-    output.console().print(output.pairs(facts))
+    output.write(output.pairs(facts))
     if warnings:
         print()
-        output.diagnostics("warning", warnings, sys.stdout)
+        output.diagnostics(warnings, sys.stdout)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from enum import Enum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +19,7 @@ from dsvgraph.graph import Model
 PANEL = "With --train"
 
 
-class Dtype(str, Enum):
+class Dtype(StrEnum):
     """The kind of number that matrices are multiplied in."""
 
     float32 = "float32"
@@ -31,7 +31,7 @@ def _training(option: str, words: str, metavar: str = "N", least: float | None =
     return typer.Option(option, help=words, metavar=metavar, min=least, rich_help_panel=PANEL)
 
 
-Emit = Annotated[Path | None, typer.Option("--emit", metavar="FILE", help="Write the module as one Python file.")]
+Emit = Annotated[Path | None, typer.Option("--emit", metavar="FILE", help="Write it as one Python file.")]
 Train = Annotated[bool, typer.Option("--train", help="Train the module.")]
 Steps = Annotated[int | None, _training("--steps", "Optimizer steps. [600]", least=1)]
 Batch = Annotated[int | None, _training("--batch", "Rows of one batch. [16]", least=1)]
@@ -48,8 +48,8 @@ Warmup = Annotated[int | None, _training("--warmup", "Steps of warm-up. [a twent
 Accumulate = Annotated[int | None, _training("--accumulate", "Batches of one step. [1]", least=1)]
 Decay = Annotated[float | None, _training("--weight-decay", "Of matrices. [0.1]", "X", least=0)]
 Clip = Annotated[float | None, _training("--clip", "The largest norm of a gradient. [1]", "X", least=0)]
-Eval = Annotated[int | None, _training("--eval-every", "Steps between measurements. [a tenth of all]", least=1)]
-Save = Annotated[int | None, _training("--save-every", "Steps between savings. [a tenth of all]", least=1)]
+Eval = Annotated[int | None, _training("--eval-every", "Steps between evaluations. [a tenth]", least=1)]
+Save = Annotated[int | None, _training("--save-every", "Steps between saves. [a tenth]", least=1)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.", rich_help_panel=PANEL)]
 
 
@@ -95,7 +95,7 @@ def run(
 def training_options(ctx: typer.Context) -> dict[str, Any]:
     """What was given of the options that go with --train, as plain values."""
     others = ("spec", "settings", "as_json", "emit", "train")
-    given = {name: value for name, value in ctx.params.items() if name not in others and value not in (None, False)}
+    given = {n: v for n, v in ctx.params.items() if n not in others and v is not None and v is not False}
     return {name: value.value if isinstance(value, Enum) else value for name, value in given.items()}
 
 
@@ -104,7 +104,7 @@ def _report(torch: Any, model: Model, emitted: Path | None, as_json: bool) -> No
     if as_json:
         output.data(facts)
     else:
-        output.console().print(output.pairs((name.replace("_", " "), value) for name, value in facts.items()))
+        output.write(output.pairs((name.replace("_", " "), value) for name, value in facts.items()))
 
 
 def _train(torch: Any, model: Model, given: dict[str, Any], as_json: bool) -> None:

@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING
 
 from dsvgraph.cli import output
-from dsvgraph.cli.options import JsonOption, SetOption, SpecArgument, load
+from dsvgraph.cli.options import (
+    Attention,
+    AttentionOption,
+    BatchOption,
+    JsonOption,
+    SeqOption,
+    SetOption,
+    SpecArgument,
+    load,
+)
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from dsvgraph.passes.cost import Cost
+    from dsvgraph.passes.rows import Row
 
 TOTALS = {
     "parameters": ("total", "inference", "active", "active_without_embedding", "trained", "untrained"),
     "flops": ("forward", "train", "inference_forward", "forward_per_token", "train_per_token"),
     "kv_cache": ("elements_per_token", "bytes_per_token"),
 }
-TITLES = {"parameters": "parameters", "flops": "FLOPs", "kv_cache": "KV cache"}
-
-
-class Attention(str, Enum):
-    """How the two products of attention are counted."""
-
-    causal = "causal"
-    full = "full"
-
-
-BatchOption = Annotated[int, typer.Option("--batch", metavar="B", min=1, help="Rows of the batch.")]
-SeqOption = Annotated[int, typer.Option("--seq", metavar="T", min=1, help="Tokens of a row.")]
-AttentionOption = Annotated[Attention, typer.Option("--attention", help="Count half of the square, or all of it.")]
+WIDE = 96  # room for parameters to the unit
+TERMS = 10  # of a formula that is still read
 
 
 def run(
@@ -49,29 +47,41 @@ def run(
     if as_json:
         output.data(found.as_dict())
         return
-    console = output.console()
-    console.print(f"{output.cell(found.name)}: {batch} x {seq:,} tokens, {attention.value} attention\n")
-    console.print(output.table(["", ">number", "", "formula"], _totals(found), wraps=["formula"]))
-    console.print()
-    console.print(output.table(["block", "is", ">copies", ">parameters", ">active", ">FLOPs", ">share"], _blocks(found)))
-    formulas = _formulas(found)
-    if formulas:
-        console.print("\nparameters of one copy")
-        console.print(output.pairs(formulas.items()))
+    wide = output.console().width >= WIDE
+    counted = ">parameters" if wide else ">weights"
+    columns = ["path", "block", ">copies", counted, ">active", ">FLOPs", ">share"]
+    output.write(
+        f"{output.cell(found.name)}: {batch:,} x {seq:,} tokens, {attention.value} attention\n",
+        output.table(["", ">", ""], _totals(found)),
+        *_symbolic(found),
+        "",
+        output.table(columns, _blocks(found, wide), wraps=columns[:2]),
+        *_notes(found),
+    )
 
 
-def _totals(found: Cost) -> Iterator[tuple[str, object, str, str]]:
-    """The quantities of the whole model: label, number, the same in short, formula."""
+def _totals(found: Cost) -> Iterator[tuple[str, str, str]]:
+    """The quantities of the whole model: label, number, the same in short."""
     for section, names in TOTALS.items():
-        formulas = found.symbolic.get(section, {})
+        units = "KMBT" if section == "parameters" else "KMGTPEZY"
         for name in names:
             value = getattr(getattr(found, section), name)
-            formula = formulas.get(name, "")
-            label = f"{TITLES[section]}, {name.replace('_', ' ')}"
-            yield label, round(value), output.short(value), "" if formula.isdigit() else formula
+            yield output.title(section, name), f"{value:,.0f}", output.short(value, units)
 
 
-def _blocks(found: Cost) -> Iterator[tuple[object, ...]]:
+def _symbolic(found: Cost) -> Iterator[RenderableType]:
+    """The quantities that are more than a number, with D for the one name that they speak of."""
+    heads = found.symbolic.get("heads", [])
+    formulas = [(s, n, found.symbolic.get(s, {}).get(n, "")) for s, names in TOTALS.items() for n in names]
+    told = [(output.title(s, n), f) for s, n, f in formulas if f and not f.isdigit()]
+    if len(heads) == 1:
+        told = [(title, formula.replace(heads[0], "D")) for title, formula in told]
+    if told:
+        yield f"\nformulas, D = {heads[0]}" if len(heads) == 1 else "\nformulas"
+        yield output.pairs(told)
+
+
+def _blocks(found: Cost, wide: bool) -> Iterator[tuple[object, ...]]:
     """One row for all equal copies of a block, indented as they nest."""
     parents: list[str] = []
     for row in found.blocks:
@@ -79,10 +89,23 @@ def _blocks(found: Cost) -> Iterator[tuple[object, ...]]:
         inner = row.path.removeprefix(parents[-1]).lstrip(".") if parents else row.path
         label = "  " * row.depth + (inner or f"({row.line})")
         parents.append(row.path)
-        share = f"{row.share:.1%}"
-        yield label, row.block, row.copies, row.parameters, output.short(row.active), output.short(row.flops), share
+        block = row.block if row.inference else f"{row.block} *"
+        parameters = f"{row.parameters:,}" if wide else output.short(row.parameters, "KMBT")
+        numbers = output.short(row.active, "KMBT"), output.short(row.flops), f"{row.share:.1%}"
+        yield label, block, row.copies, parameters, *numbers
 
 
-def _formulas(found: Cost) -> dict[str, Any]:
-    """The formula of each distinct block that has one, callees first."""
-    return {row.block: row.formula for row in sorted(found.blocks, key=lambda r: -r.depth) if row.formula}
+def _notes(found: Cost) -> Iterator[RenderableType]:
+    """What the stars mean, and the formulas of the smaller blocks."""
+    if not all(row.inference for row in found.blocks):
+        first = "the first output does not depend on it, so inference drops it"
+        yield f"* {first}"
+    found_of = {(_label(row), row.formula): row.formula for row in found.blocks if row.formula}
+    plain = [(label, text) for (label, _), text in found_of.items() if text.count(" ") < 2 * TERMS]
+    if plain:
+        yield "\nparameters of one copy (blocks not listed are sums of these; --json has all in full)"
+        yield output.pairs(plain)
+
+
+def _label(row: Row) -> str:
+    return row.line if row.line == row.block else f"{row.line} ({row.block})"

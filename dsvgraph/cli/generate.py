@@ -16,7 +16,7 @@ from dsvgraph.errors import printable
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False)]
 Prompt = Annotated[str, typer.Option("--prompt", metavar="TEXT", help="The text to continue.")]
 Tokens = Annotated[int, typer.Option("--tokens", metavar="N", min=1, help="How many tokens to make.")]
-Temperature = Annotated[float, typer.Option("--temperature", metavar="X", min=0, help="0 takes the likeliest.")]
+Temperature = Annotated[float, typer.Option("--temperature", metavar="X", min=0, help="0: the likeliest.")]
 TopK = Annotated[int, typer.Option("--top-k", metavar="N", min=1, help="Draw among the N likeliest.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="What chance depends on.")]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda, ...")]

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from enum import StrEnum
 from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from dsvgraph import load as load_model
 from dsvgraph import loader
-from dsvgraph.errors import DsvError
+from dsvgraph.errors import Diagnostic, DsvError
 from dsvgraph.graph import Model
 from dsvgraph.spec import NAME
+
+
+class Attention(StrEnum):
+    """How the two products of attention are counted."""
+
+    causal = "causal"
+    full = "full"
 
 
 class Setting(NamedTuple):
@@ -49,12 +59,31 @@ SpecArgument = Annotated[
 SetOption = Annotated[
     list[Setting] | None,
     typer.Option(
-        "--set", metavar="NAME=VALUE", parser=setting, help="Another value for a name in `config`; may be repeated."
+        "--set", metavar="NAME=VALUE", parser=setting, help="Another value in `config`; repeatable."
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, errors too.")]
+BatchOption = Annotated[int, typer.Option("--batch", metavar="B", min=1, help="Rows of the batch.")]
+SeqOption = Annotated[int, typer.Option("--seq", metavar="T", min=1, help="Tokens of a row.")]
+AttentionOption = Annotated[Attention, typer.Option("--attention", help="Half of the square, or all of it.")]
 
 
 def load(spec: str, settings: Iterable[Setting] | None = None) -> Model:
-    """The checked model of a command's SPEC and --set; raises DsvError."""
-    return load_model(spec, dict(settings or ()))
+    """The checked model of a command's SPEC and --set.
+
+    Raises DsvError, whose diagnostics tell of the settings that their lines speak of.
+    """
+    given = dict(settings or ())
+    try:
+        return load_model(spec, given)
+    except DsvError as error:
+        error.diagnostics = tuple(_with_settings(d, given) for d in error.diagnostics)
+        raise
+
+
+def _with_settings(found: Diagnostic, given: Mapping[str, Any]) -> Diagnostic:
+    """The diagnostic, with a note for each setting on its line."""
+    line = found.span.source.line(found.span.line) if found.span else ""
+    words = set(re.findall(r"\w+", line))
+    notes = [(f"`{name}` is {value!r} by --set", None) for name, value in given.items() if name in words]
+    return replace(found, notes=(*found.notes, *notes))

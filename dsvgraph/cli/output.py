@@ -6,15 +6,16 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from dsvgraph.errors import Diagnostic, DsvError, printable
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.table import Table
 
 PLAIN_WIDTH = 100  # where no terminal says how wide it is
+SECTIONS = {"parameters": "parameters", "flops": "FLOPs", "kv_cache": "KV cache"}
 STYLES = {
     r"^error:": "bold red",
     r"^warning:": "bold yellow",
@@ -22,6 +23,15 @@ STYLES = {
     r"\^+$": "bold red",
     r"^  = \w+:": "cyan",
 }
+
+
+def write(*parts: RenderableType) -> None:
+    """Prints tables and text, no spaces at the ends of lines."""
+    to = console()
+    for part in parts:
+        with to.capture() as capture:
+            to.print(part)
+        print(*(line.rstrip() for line in capture.get().splitlines()), sep="\n")
 
 
 def console(stream: TextIO | None = None) -> Console:
@@ -56,11 +66,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], wraps: Seque
     """A table without boxes. A column written `>name` is of numbers; those in ``wraps`` may break."""
     from rich.table import Table
 
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    titled = any(column.strip(">") for column in columns)
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=titled)
     for column in columns:
         name = column.removeprefix(">")
-        right = column.startswith(">")
-        made.add_column(name, justify="right" if right else "left", no_wrap=name not in wraps, overflow="fold")
+        side: Literal["left", "right"] = "right" if column.startswith(">") else "left"
+        made.add_column(name, justify=side, no_wrap=column not in wraps, overflow="fold")
     for row in rows:
         made.add_row(*(cell(value) for value in row))
     return made
@@ -87,12 +98,18 @@ def cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
 
 
-def short(value: float) -> str:
-    """A number with three or four digits and a unit: 671.0 G."""
-    units = ["", " K", " M", " G", " T", " P", " E", " Z", " Y"]
-    while abs(value) >= 1000 and len(units) > 1:
-        value, units = value / 1000, units[1:]
-    return f"{value:.4g}{units[0]}"
+def title(section: str, name: str) -> str:
+    """How people read a quantity of a cost."""
+    return f"{SECTIONS[section]}, {name.replace('_', ' ')}"
+
+
+def short(value: float, units: str = "KMGTPEZY", sign: str = "") -> str:
+    """A number with four digits and a unit: 671.0 G."""
+    steps = ["", *(f" {unit}" for unit in units)]
+    while abs(value) >= 999.95 and len(steps) > 1:
+        value, steps = value / 1000, steps[1:]
+    digits = 0 if value == int(value) and not steps[0] else max(0, 4 - len(str(int(abs(value)))))
+    return f"{value:{sign}.{digits}f}{steps[0]}"
 
 
 def errors(error: DsvError, as_json: bool = False) -> None:
@@ -100,16 +117,15 @@ def errors(error: DsvError, as_json: bool = False) -> None:
     if as_json:
         data({"ok": False, "errors": [d.as_dict() for d in error.diagnostics]})
         return
-    diagnostics("error", error.diagnostics, sys.stderr)
+    diagnostics(error.diagnostics, sys.stderr)
     if len(error.diagnostics) > 1:
         print(f"\n{len(error.diagnostics)} errors", file=sys.stderr)
 
 
-def diagnostics(kind: str, found: Iterable[Diagnostic], stream: TextIO) -> None:
+def diagnostics(found: Iterable[Diagnostic], stream: TextIO) -> None:
     """Tells of errors or warnings, an empty line between them."""
     for i, diagnostic in enumerate(found):
-        first, *rest = diagnostic.text()
-        lines = [*([""] if i else []), f"{kind}: {first.removeprefix('error: ')}", *rest]
+        lines = [*([""] if i else []), *diagnostic.text()]
         if coloured(stream):
             _print_styled(lines, stream)
         else:

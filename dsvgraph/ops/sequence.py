@@ -44,7 +44,7 @@ class Attention(Op):
 
     Vaswani et al., arXiv 1706.03762; G divides H (grouped queries, arXiv 2305.13245).
     FLOPs: 2 B H T T (Q + V); causal attention counts half of it unless ``full`` is asked for;
-    a window W counts 2 B H T W (Q + V).
+    a window W, at most T, counts 2 B H (T W - W W / 2) (Q + V).
     """
 
     op: ClassVar[str] = "attention"
@@ -78,7 +78,8 @@ class Attention(Op):
         batch, length, heads, size = q.shape
         pairs = length * length
         if self.causal and attention == "causal":
-            pairs = length * self.window if self.window else pairs * Fraction(1, 2)
+            half = Fraction(1, 2)
+            pairs = (length - self.window * half) * self.window if self.window else pairs * half
         return 2 * batch * heads * pairs * (size + v.shape[3])
 
     def shift(self) -> float:

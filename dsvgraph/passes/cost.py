@@ -88,11 +88,12 @@ def cost(
     if model.spec is not None and model.spec.symbolic:
         model = build(with_settings(model.spec, {}))
     counts = _Counts(model, _inputs(model, batch, seq), attention)
-    open_ = _generic(model, counts) if formulas else None
+    twin = _generic(model, counts) if formulas else None
     return Cost(
-        model.name, batch, seq, _parameters(model, counts), _flops(counts), KVCache(**counts.numbers("kv_cache")),
-        _symbolic(open_) if open_ else {},
-        tuple(rows(model, counts.meter, open_.model if open_ else None, open_.meter if open_ else None)),
+        model.name, batch, seq, _parameters(model, counts), _flops(counts),
+        KVCache(**counts.numbers("kv_cache")),
+        _symbolic(twin) if twin else {},
+        tuple(rows(model, counts.meter, twin.model if twin else None, twin.meter if twin else None)),
     )  # fmt: skip
 
 
@@ -100,8 +101,8 @@ def _inputs(model: Model, batch: int, seq: int) -> dict[str, int]:
     """Numbers for the sizes of the inputs: axis 0 counts rows, axis 1 positions."""
     values: dict[str, int] = {}
     for name, type_ in model.inputs.items():
-        for size, value in zip(type_.shape, (batch, seq)):
-            values.update({n: value for n in names(size)})
+        for size, value in zip(type_.shape, (batch, seq), strict=False):
+            values.update(dict.fromkeys(names(size), value))
         unknown = {n for s in type_.shape for n in names(s)} - values.keys()
         if unknown:
             words = f"the size `{min(unknown)}` of input `{name}` has no number, so nothing can be counted"
@@ -160,7 +161,7 @@ def _quantities(every: Tally, kept: Tally, tokens: Size) -> dict[str, dict[str, 
 
 def _parameters(model: Model, counts: _Counts) -> Parameters:
     numbers = counts.numbers("parameters")
-    untrained = _untrained(model)
+    untrained = _untrained(model) if model.trained else int(number(counts.all.untrained, counts.values))
     return Parameters(**numbers, trained=numbers["total"] - untrained, untrained=untrained)
 
 

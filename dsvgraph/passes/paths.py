@@ -9,7 +9,7 @@ from math import prod
 from typing import NamedTuple
 
 from dsvgraph.dims import Size
-from dsvgraph.graph import Graph, join, walk
+from dsvgraph.graph import Graph, Node, join, span_text, walk
 from dsvgraph.patterns import matches
 from dsvgraph.types import Weight
 
@@ -50,6 +50,27 @@ def _axis(first: int, last: int, named: set[int]) -> list[tuple[int, int]]:
     others = (n for n in range(first, last + 1) if n not in named)
     rest = last - first + 1 - len(alone)
     return [(n, 1) for n in alone] + ([(next(others), rest)] if rest else [])
+
+
+def run_paths(node: Node, path: str) -> dict[Graph, tuple[str, Size]]:
+    """The distinct graphs of a node with the path of their copies below ``path``, and their number.
+
+    Copies that are equal but not in a row are one: ``model.layers.[0-1,3-4]``.
+    """
+    spans: dict[Graph, list[str]] = {}
+    counts: dict[Graph, Size] = {}
+    start = node.start
+    for run in node.runs:
+        spans.setdefault(run.graph, []).append(span_text(start, run.count)[1:-1])
+        counts[run.graph] = counts.get(run.graph, 0) + run.count
+        start = start + run.count
+    paths = {graph: path if node.mode == "call" else join(path, listed(s)) for graph, s in spans.items()}
+    return {graph: (paths[graph], counts[graph]) for graph in spans}
+
+
+def listed(spans: list[str]) -> str:
+    """Numbers of copies in brackets; many are cut short."""
+    return f"[{','.join(spans if len(spans) <= 6 else [*spans[:3], '...', spans[-1]])}]"
 
 
 def last_match(sections: Iterable[tuple[str, object]], path: str) -> object:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
-from dsvgraph.dims import Size
-from dsvgraph.graph import Graph, Model, Node, join, span_text
+from dsvgraph.dims import Size, total
+from dsvgraph.graph import Graph, Model, Node, join
 from dsvgraph.passes.needs import Needs, Ports
+from dsvgraph.passes.paths import run_paths
 from dsvgraph.passes.tally import Meter, Tally, number
 
 
@@ -34,56 +35,68 @@ class Row:
 
 
 def rows(model: Model, meter: Meter, twin: Graph | None = None, other: Meter | None = None) -> Iterator[Row]:
-    """The rows of ``model``; ``twin`` is the same model over config names, for the formulas."""
-    yield from _Rows(model, meter, other).inside(model, twin, "", 0, 1, frozenset([next(iter(model.outputs))]))
+    """The rows of ``model``; ``twin`` is the same model over config names, counted by ``other``."""
+    root = _Place(model, twin, "", 0, 1, frozenset([next(iter(model.outputs))]))
+    yield from _Rows(meter, other, meter.of(model).forward).inside(root)
 
 
-class _Rows:
-    def __init__(self, model: Model, meter: Meter, other: Meter | None) -> None:
-        self.meter, self.other = meter, other
-        self.forward = meter.of(model).forward
+class _Place(NamedTuple):
+    """A graph on the way down: where it stands, how often, which outputs inference needs of it."""
 
-    def inside(
-        self, graph: Graph, twin: Graph | None, prefix: str, depth: int, copies: int, outputs: Ports | None
-    ) -> Iterator[Row]:
-        """Rows of the lines of ``graph``; ``outputs`` are those that inference needs, if any."""
-        needs = self.meter.depends.of(graph, outputs or ())
-        for node in graph.nodes.values():
-            same = twin.nodes.get(node.name) if twin else None
-            if node.op and (depth or not node.weights):
-                continue
-            if node.op:
-                tally = self.meter.node(graph, node, self.meter.depends.whole(graph), True)
-                formula = self._formula(same)
-                yield self._row(join(prefix, node.at), node, node.callee, depth, copies, tally, node.name in needs.ports, formula)
-            yield from self._runs(node, same, prefix, depth, copies, needs)
+    graph: Graph
+    twin: Graph | None
+    path: str
+    depth: int
+    copies: int
+    outputs: Ports | None
 
-    def _runs(
-        self, node: Node, twin: Node | None, prefix: str, depth: int, copies: int, needs: Needs
-    ) -> Iterator[Row]:
-        start = node.start
-        path = join(prefix, node.at)
-        kept = needs.runs.get(node.name, (None,) * len(node.runs))
-        twins = twin.runs if twin and len(twin.runs) == len(node.runs) else [None] * len(node.runs)
-        for run, same, outputs in zip(node.runs, twins, kept):
-            inner = path if node.mode == "call" else join(path, span_text(start, run.count))
-            number = copies * int(run.count)
-            tally = self.meter.of(run.graph)
-            formula = self.other.of(same.graph).parameters if same and self.other else None
-            yield self._row(inner, node, run.graph.name, depth, number, tally, bool(outputs), formula)
-            yield from self.inside(run.graph, same and same.graph, inner, depth + 1, number, outputs)
-            start = start + run.count
 
-    def _formula(self, twin: Node | None) -> Size | None:
-        return sum((w.numel for w in twin.weights.values()), start=0) if twin else None
+class _Rows(NamedTuple):
+    meter: Meter
+    other: Meter | None
+    forward: Size
+
+    def inside(self, place: _Place) -> Iterator[Row]:
+        """Rows of the lines of a graph: of its blocks, and of weights on the first page."""
+        needs = self.meter.depends.of(place.graph, place.outputs or ())
+        for node in place.graph.nodes.values():
+            twin = place.twin.nodes.get(node.name) if place.twin else None
+            if node.weights and not place.depth:
+                yield self._weights(place, node, twin, needs)
+            yield from self._runs(place, node, twin, needs)
+
+    def _weights(self, place: _Place, node: Node, twin: Node | None, needs: Needs) -> Row:
+        tally = self.meter.node(place.graph, node, self.meter.depends.whole(place.graph), True)
+        formula = total(w.numel for w in twin.weights.values()) if twin else None
+        inner = place._replace(path=join(place.path, node.at))
+        return self._row(inner, node, node.callee, tally, node.name in needs.ports, formula)
+
+    def _runs(self, place: _Place, node: Node, twin: Node | None, needs: Needs) -> Iterator[Row]:
+        twins = twin.runs if twin and len(twin.runs) == len(node.runs) else ()
+        same = {run.graph: other.graph for run, other in zip(node.runs, twins, strict=False)}
+        kept = _united(node, needs)
+        for graph, (path, count) in run_paths(node, join(place.path, node.at)).items():
+            copies = place.copies * int(count)  # type: ignore[arg-type]
+            found = _Place(graph, same.get(graph), path, place.depth, copies, kept.get(graph))
+            formula = self.other.of(same[graph]).parameters if graph in same and self.other else None
+            yield self._row(found, node, graph.name, self.meter.of(graph), bool(found.outputs), formula)
+            yield from self.inside(found._replace(depth=place.depth + 1))
 
     def _row(
-        self, path: str, node: Node, block: str, depth: int, copies: int, tally: Tally, kept: bool, formula: Any
+        self, place: _Place, node: Node, block: str, one: Tally, kept: bool, formula: Size | None
     ) -> Row:
-        flops = number(tally.forward * copies, self.meter.values)
-        whole = number(self.forward, self.meter.values)
+        every, values = one.times(place.copies), self.meter.values
+        flops, whole = number(every.forward, values), number(self.forward, values)
         return Row(
-            path, node.name, block, depth, copies, kept, tally.parameters * copies,
-            number(tally.active * copies, self.meter.values), flops, flops / whole if whole else 0.0,
-            None if formula is None else str(formula),
+            place.path, node.name, block, place.depth, place.copies, kept,
+            int(number(every.parameters, values)), number(every.active, values),
+            flops, flops / whole if whole else 0.0, None if formula is None else str(formula),
         )  # fmt: skip
+
+
+def _united(node: Node, needs: Needs) -> dict[Graph, Ports]:
+    """What inference needs of each distinct graph of a node, in any of its runs."""
+    found: dict[Graph, Ports] = {}
+    for run, outputs in zip(node.runs, needs.runs.get(node.name, ()), strict=False):
+        found[run.graph] = found.get(run.graph, frozenset()) | outputs
+    return found

@@ -16,11 +16,12 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 NAME = "^(?!__)[A-Za-z_][A-Za-z0-9_]{0,63}$"
 REFERENCE = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?$"
 TYPE = r"^(int|float|bool)?\s*\[.*\]$"
+SIZE: Json = {"type": ["integer", "string"]}
 NUMBER: Json = {"$ref": "#/$defs/number"}
 ADDRESS = r"^(\.|[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*)$"
 
 LINE_KEYS: dict[str, Json] = {
-    "at": {"type": "string", "pattern": ADDRESS, "description": "The path below the enclosing one; . adds nothing."},
+    "at": {"type": "string", "pattern": ADDRESS, "description": "The path, below the enclosing one."},
     "repeat": {"$ref": "#/$defs/size", "description": "Chains so many copies, like a scan."},
     "each": {"$ref": "#/$defs/size", "description": "Runs so many copies side by side over the first axis."},
     "slice": {"$ref": "#/$defs/ports", "description": "Inputs of which each copy gets one piece."},
@@ -88,7 +89,7 @@ def _basics() -> dict[str, Json]:
         "number": _either({"type": "number"}, "A number or an expression."),
         "size": _either({"type": "integer", "minimum": 0}, "A whole number or an expression."),
         "type": {
-            "anyOf": [{"type": "string", "pattern": TYPE}, {"type": "array", "items": {"type": ["integer", "string"]}}],
+            "anyOf": [{"type": "string", "pattern": TYPE}, {"type": "array", "items": SIZE}],
             "description": "[B, T, hidden_size] or int[B, T]; a free name is a size bound by what is wired.",
         },
         "ports": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
@@ -122,7 +123,7 @@ def _line() -> Json:
     ops = {name: {"description": _summary(cls)} for name, cls in OPS.items()}
     rules = [{"if": {"required": [name]}, "then": {"$ref": f"#/$defs/op_{name}"}} for name in OPS]
     return {
-        "description": "{what it is: where from, attribute: value, ...}: an op, a block or an argument that holds one.",
+        "description": "{what it is: where from, attribute: value, ...}: an op, or a block.",
         "type": "object",
         "minProperties": 1,
         "properties": {**ops, **LINE_KEYS},
@@ -163,7 +164,7 @@ def _inputs(cls: type[Op]) -> Json:
     words = {"description": _summary(cls)}
     if cls.variadic:
         return {"anyOf": [reference, {"type": "array", "items": reference, "minItems": 1}]} | words
-    ports = {port: reference for port in cls.ports}
+    ports = dict.fromkeys(cls.ports, reference)
     named = {"type": "object", "properties": ports, "required": list(ports), "additionalProperties": False}
     return (named if len(ports) > 1 else {"anyOf": [reference, named]}) | words
 

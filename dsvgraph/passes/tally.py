@@ -8,8 +8,9 @@ from fractions import Fraction
 
 from dsvgraph.dims import Size, evaluate, ratio, substitute
 from dsvgraph.graph import Graph, Node
-from dsvgraph.ops.base import rows
+from dsvgraph.ops.base import Op, rows
 from dsvgraph.passes.needs import Dependence, Needs, Ports
+from dsvgraph.types import Type
 
 Flops = Mapping[str, Size]
 
@@ -105,10 +106,11 @@ class Meter:
         """The sums of one node with all its copies."""
         if node.op:
             return self._op(graph, node, needs)
-        total = Tally()
-        for run, outputs in zip(node.runs, needs.runs[node.name]):
-            total = total + self.of(run.graph, None if whole else outputs).times(run.count)
-        return total
+        copies: dict[tuple[Graph, Ports | None], Size] = {}
+        for run, outputs in zip(node.runs, needs.runs[node.name], strict=True):
+            key = (run.graph, None if whole else outputs)
+            copies[key] = copies.get(key, 0) + run.count
+        return sum((self.of(*key).times(count) for key, count in copies.items()), start=Tally())
 
     def _op(self, graph: Graph, node: Node, needs: Needs) -> Tally:
         assert node.op is not None
@@ -118,8 +120,14 @@ class Meter:
         if node.op.op == LOOKUP or not needs.computes(node):
             return Tally(owned, untrained, owned, table)
         known = {**node.ins, **{p: graph.type(r) for p, r in node.tied.items()}}
-        flops = node.op.flops(known, node.outputs, self.attention)
+        flops = self._seen(node.op, node.ins).flops(known, node.outputs, self.attention)
         return Tally(owned, untrained, owned * self._share(node), 0, 0, {node.op.op: flops} if flops else {})
+
+    def _seen(self, op: Op, ins: Mapping[str, Type]) -> Op:
+        """The op without a window that is wider than the row."""
+        window = getattr(op, "window", None)
+        wide = window is not None and number(ins["q"].shape[1] - window, self.values) < 0
+        return op.model_copy(update={"window": None}) if wide else op
 
     def _share(self, node: Node) -> Size:
         """The share of tokens that meet a node's weights, at most one.
@@ -148,7 +156,7 @@ class Meter:
             node = graph.nodes[reader]
             if node.op and needs.computes(node):
                 found.add(node.op.op)
-            for run, outputs in zip(node.runs, needs.runs.get(reader, ())):
+            for run, outputs in zip(node.runs, needs.runs.get(reader, ()), strict=False):
                 inner = self.depends.of(run.graph, outputs)
                 found |= self._uses(run.graph, dst, dst, inner)
         return found

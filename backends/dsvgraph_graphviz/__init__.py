@@ -1,0 +1,53 @@
+"""Draws a model with graphviz: columns, rows, one hue per role.
+
+>>> import dsvgraph
+>>> render(dsvgraph.load("deepseek_v3_tiny"), "tiny.svg")  # doctest: +SKIP
+PosixPath('tiny.svg')
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+import graphviz
+
+from dsvgraph.graph import Model
+from dsvgraph_graphviz import theme
+from dsvgraph_graphviz.draw import draw
+from dsvgraph_graphviz.engine import write
+from dsvgraph_graphviz.heading import heading, lines
+from dsvgraph_graphviz.markup import cell, label, table, words
+from dsvgraph_graphviz.plan import Plan, plan
+from dsvgraph_graphviz.scoring import auxiliary, formula, score
+
+__all__ = ["dot", "dot_source", "render"]
+
+
+def render(graph: Model, path: str | PathLike[str], depth: int = 1) -> Path:
+    """Draws ``graph`` into ``path``: svg, png, pdf or dot by its ending.
+
+    Depth 1 shows the lines of the graph, every level more opens blocks one level further.
+    Raises DsvError where the file cannot be written or there is no graphviz.
+    """
+    made = plan(graph, depth)
+    return write(_draw(made).source, Path(path), f"{graph.name}", ". ".join(part for part in lines(made) if part))
+
+
+def dot(graph: Model, depth: int = 1) -> graphviz.Digraph:
+    """The diagram of ``graph`` as DOT, not laid out yet."""
+    return _draw(plan(graph, depth))
+
+
+def dot_source(graph: Model, depth: int = 1) -> str:
+    """The text of the DOT."""
+    return str(dot(graph, depth).source)
+
+
+def _draw(made: Plan) -> graphviz.Digraph:
+    terms = score(made)
+    hue = theme.ROSE
+    rows = [cell(words(formula(terms), hue.title, 15, bold=True))] if terms else []
+    rows += [cell(words(" · ".join(more), hue.text, theme.QUIET))] if (more := auxiliary(made.model)) else []
+    sum_label = label(table(rows, border=0, cellspacing=0, cellpadding=2)) if rows else ""
+    return draw(made, heading(made), terms, sum_label)

@@ -1,0 +1,105 @@
+"""The shapes of cards: pills, cards with a badge, cells with ports, token rows, circles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dsvgraph_graphviz import theme
+from dsvgraph_graphviz.fuse import Cell
+from dsvgraph_graphviz.markup import box, cell, label, table, words
+from dsvgraph_graphviz.theme import Hue
+
+WIDE, NARROW, PILL = 190, 126, 110
+BADGE = 22  # height
+
+
+def pill(title: str, hue: Hue, width: int = PILL, bold: bool = False) -> str:
+    """A card of one word."""
+    inner = cell(words(title, hue.title, theme.BODY, bold), width=width)
+    return label(box([inner], hue, cellpadding=5))
+
+
+def card(
+    title: str, lines: Sequence[str], hue: Hue, *, badge: str = "", width: int = WIDE,
+    above: Sequence[Cell] = (), below: Sequence[Cell] = (), border: int = 1,
+) -> str:  # fmt: skip
+    """A bold name over quiet lines; cells that values leave from above, that values enter by below."""
+    span = {"colspan": 2, "align": "left"} if badge else {}
+    rows = [_cells(above, hue)] if above else []
+    rows.append(_head(title, hue, badge, width))
+    rows += [cell(words(line, hue.text, theme.QUIET), **span) for line in lines]
+    rows += [_cells(below, hue)] if below else []
+    return label(box(rows, hue, border=border, cellspacing=2))
+
+
+def _head(title: str, hue: Hue, badge: str, width: int) -> str:
+    name = words(title, hue.title, theme.TITLE, bold=True)
+    if not badge:
+        return cell(name, width=width)
+    mark = words(f" {badge} ", theme.PAPER, theme.BODY, bold=True)
+    return cell(name, width=width - 50, align="left") + cell(mark, bgcolor=hue.badge, style="rounded", height=BADGE)
+
+
+def _cells(cells: Sequence[Cell], hue: Hue) -> str:
+    """One row of cells with ports, as a table of its own so that its columns are free."""
+    inner = "".join(
+        cell(
+            words(c.text, hue.title, theme.QUIET), port=c.port, border=1, style="rounded",
+            color=hue.cell_border, bgcolor=hue.cell, cellpadding=4, width=60,
+        )
+        for c in cells
+    )  # fmt: skip
+    return cell(table([inner], border=0, cellspacing=3, cellpadding=0))
+
+
+def shared(title: str, hue: Hue, note: str = "shared", width: int = NARROW) -> str:
+    """A card whose weight is another's: dashed, and it says so."""
+    pale = theme.SHARED_FILL
+    rows = [
+        cell(words(title, hue.title, theme.BODY), width=width),
+        cell(words(note, hue.text, theme.QUIET, italic=True)),
+    ]
+    return label(box(rows, hue, style="rounded,dashed", bgcolor=pale))
+
+
+def tokens(names: Sequence[str]) -> str:
+    """The first tokens of a row, one cell each."""
+    cells = "".join(cell(words(n, theme.INK), style="rounded", bgcolor=theme.PAPER) for n in names)
+    return label(table([cells], border=0, cellborder=1, cellspacing=3, cellpadding=5, color=theme.RAIL))
+
+
+def text(title: str, quiet: str = "") -> str:
+    """Words without a frame: what enters and leaves an open block."""
+    name = words(title, theme.MUTED, 12, italic=True)
+    return label(table([cell(name + (words(f"  {quiet}", theme.MUTED, 12) if quiet else ""))], border=0, cellpadding=3))
+
+
+def experts(title: str, lines: Sequence[str], router: str, shown: Sequence[tuple[str, str]], hue: Hue) -> str:
+    """A card with one small cell per copy: open, chosen (filled), beside (amber) or a gap."""
+    rows = [
+        cell(words(title, hue.title, theme.TITLE, bold=True)),
+        cell(table(["".join(_expert(n, kind, hue) for n, kind in shown)], border=0, cellborder=1, cellspacing=3, cellpadding=0)),
+    ]
+    if router:
+        inner = words(router, hue.title, theme.QUIET)
+        rows.append(cell(inner, border=1, style="rounded", color=hue.cell_border, bgcolor=hue.cell, cellpadding=5))
+    rows += [cell(words(line, hue.text, theme.QUIET)) for line in lines]
+    return label(box(rows, hue, cellpadding=2, cellspacing=3))
+
+
+def _expert(name: str, kind: str, hue: Hue) -> str:
+    if kind == "gap":
+        return cell(words(name, hue.text, 12), border=0, width=16)
+    size = {"width": 26, "height": 26, "style": "rounded"}
+    if kind == "beside":
+        return cell(words(name, theme.AMBER.title, theme.SMALL, bold=True), color=theme.AMBER.badge, bgcolor="#FDE68A", **size)
+    if kind == "chosen":
+        return cell(words(name, theme.PAPER, theme.SMALL, bold=True), color=hue.text, bgcolor=hue.border, **size)
+    return cell(words(name, hue.text, theme.SMALL), color=hue.cell_border, bgcolor=theme.PAPER, **size)
+
+
+def loss(name: str, predicts: str, hue: Hue, times: str = "") -> str:
+    """A loss and the tokens it predicts."""
+    inner = words(name, hue.title, theme.BODY, bold=True) + words(f"   {predicts}", hue.title)
+    inner += words(f"   {times}", hue.title, bold=True) if times else ""
+    return label(box([cell(inner, width=150)], hue, cellpadding=5))

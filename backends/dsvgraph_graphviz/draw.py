@@ -1,0 +1,158 @@
+"""From a scene to DOT: frames, cards, wires, and what makes graphviz put them in columns and rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import graphviz
+
+from dsvgraph_graphviz import theme
+from dsvgraph_graphviz.markup import label, words
+from dsvgraph_graphviz.plan import ASIDE, Plan
+from dsvgraph_graphviz.rails import Rails
+from dsvgraph_graphviz.roles import Role
+from dsvgraph_graphviz.rows import levels, rows, spine
+from dsvgraph_graphviz.scene import Card, Cluster, End, Scene, Wire
+from dsvgraph_graphviz.scoring import Term
+
+GRAPH = {
+    "rankdir": "BT", "bgcolor": theme.PAPER, "pad": "0.4", "nodesep": "0.26", "ranksep": "0.40", "splines": "spline",
+    "newrank": "true", "compound": "true", "fontname": theme.SANS, "fontcolor": theme.INK, "labelloc": "t",
+    "labeljust": "l", "tooltip": " ",
+}  # fmt: skip
+NODE = {"shape": "plain", "fontname": theme.SANS, "fontsize": f"{theme.BODY}", "fontcolor": theme.INK}
+EDGE = {
+    "color": theme.LINE, "penwidth": "1.5", "arrowsize": "0.75", "fontname": theme.MONO,
+    "fontsize": f"{theme.SHAPE}", "fontcolor": theme.LINE, "tooltip": " ",
+}  # fmt: skip
+CIRCLE = {
+    "shape": "circle", "width": "0.28", "fixedsize": "true", "fontsize": "16", "color": theme.LINE,
+    "fontcolor": theme.SLATE.title, "penwidth": "1.5", "style": "filled", "fillcolor": theme.PAPER,
+}  # fmt: skip
+INVISIBLE = {"style": "invis", "weight": "0"}
+BAR = "2.6"  # inches of the bar over each column
+STRAIGHT = "20"  # weight of the wires of a spine
+
+
+def draw(made: Plan, heading: str, terms: list[Term], sum_label: str) -> graphviz.Digraph:
+    """The DOT of a scene."""
+    return Drawing(made.scene).build(heading, terms, sum_label)
+
+
+class Drawing:
+    """Writes one scene as DOT. Order of statements is order in the scene, so equal models give equal texts."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        heights = levels(scene)
+        self.spines = {column: spine(scene, column, heights) for column in scene.columns()}
+        self.rows = rows(scene, self.spines, ASIDE)
+        self.group = {name: f"g{column}" for column, names in self.spines.items() for name in names}
+        self.rails = Rails(scene, heights, self.rows, self.group)
+
+    def build(self, heading: str, terms: list[Term], sum_label: str) -> graphviz.Digraph:
+        dot = graphviz.Digraph("model", graph_attr={**GRAPH, "label": heading}, node_attr=NODE, edge_attr=EDGE)
+        for cluster in sorted((c for c in self.scene.clusters.values() if not c.parent), key=self._column):
+            dot.subgraph(self._frame(cluster))
+        for wire in self.scene.wires:
+            if not self.rails.carries(wire):
+                self._wire(dot, wire)
+        for edge in self.rails.edges:
+            dot.edge(edge.tail, edge.head, **edge.style)
+        self._sum(dot, terms, sum_label)
+        self._ranks(dot)
+        return dot
+
+    # -- frames and cards -------------------------------------------------------------------
+
+    def _column(self, cluster: Cluster) -> int:
+        return next((c.column for c in self.scene.cards.values() if c.cluster == cluster.id), 0)
+
+    def _frame(self, cluster: Cluster) -> graphviz.Digraph:
+        hue = theme.HUES[cluster.role]
+        title = words(cluster.title + (f"   {cluster.badge}" if cluster.badge else ""), hue.text, theme.BODY, bold=True)
+        frame = graphviz.Digraph(f"cluster_{cluster.id}")
+        frame.attr(
+            label=label(title), labelloc="b", labeljust="l", style="rounded,filled", fillcolor=hue.panel,
+            color=hue.panel_border, penwidth="1.2", margin="18", id=cluster.id, tooltip=plain(cluster.tip or cluster.title),
+        )  # fmt: skip
+        for card in self.scene.cards.values():
+            if card.cluster == cluster.id:
+                self._card(frame, card)
+        for point in self.rails.points.get(cluster.id, ()):
+            frame.node(point.id, group=point.group, shape="point", width="0.01", height="0.01", color=point.color, label="")
+        for child in self.scene.clusters.values():
+            if child.parent == cluster.id:
+                frame.subgraph(self._frame(child))
+        return frame
+
+    def _card(self, frame: graphviz.Digraph, card: Card) -> None:
+        more = CIRCLE if card.shape == "circle" else {}
+        group = {"group": self.group[card.id]} if card.id in self.group else {}
+        tip = plain(card.tip or card.id)
+        frame.node(card.id, label=card.label, id=card.id, tooltip=tip, **{"class": card.role.value}, **group, **more)
+
+    # -- wires ------------------------------------------------------------------------------
+
+    def _wire(self, dot: graphviz.Digraph, wire: Wire) -> None:
+        style = {"label": f"  {wire.label}"} if wire.label else {}
+        if self.group.get(wire.src.card) == self.group.get(wire.dst.card, ""):
+            style["weight"] = STRAIGHT
+        style["tooltip"] = style["labeltooltip"] = plain(f"{wire.name} [{wire.label}]")
+        dot.edge(port(wire.src, "n"), port(wire.dst, "s"), **style)
+
+    # -- the sum ----------------------------------------------------------------------------
+
+    def _sum(self, dot: graphviz.Digraph, terms: list[Term], sum_label: str) -> None:
+        """A bar over all columns that have a loss, with an arrow from each."""
+        if not terms:
+            return
+        hue = theme.HUES[Role.LOSS]
+        bar = graphviz.Digraph("cluster_sum")
+        bar.attr(
+            label=sum_label, labelloc="b", labeljust="c", style="rounded,filled", fillcolor=hue.panel,
+            color=hue.panel_border, penwidth="1.2", margin="6", id="sum", tooltip="the loss",
+        )  # fmt: skip
+        for term in terms:
+            group = {"group": self.group[term.card]} if term.card in self.group else {}
+            bar.node(f"sum/{term.card}", shape="box", width=BAR, height="0.02", fixedsize="true", style="invis", label="", **group)
+        dot.subgraph(bar)
+        for i, term in enumerate(terms):
+            dot.edge(
+                term.card, f"sum/{term.card}", lhead="cluster_sum", label=f"  × {term.weight}", weight=STRAIGHT,
+                color=hue.border, fontcolor=hue.text, penwidth="1.4" if i else "3.0",
+            )  # fmt: skip
+        dot.body.append("\t{rank=same; " + " ".join(f'"sum/{t.card}";' for t in terms) + "}\n")
+
+    # -- columns and rows -------------------------------------------------------------------
+
+    def _ranks(self, dot: graphviz.Digraph) -> None:
+        for names in self.rails.ranks():
+            with dot.subgraph() as same:
+                same.attr(rank="same")
+                for name in names:
+                    same.node(name)
+        for left, right in self._order():
+            dot.edge(left, right, **INVISIBLE)
+
+    def _order(self) -> Iterator[tuple[str, str]]:
+        """Pairs of cards in one row that keep neighbouring columns in their order: the lowest and the highest row."""
+        columns = self.scene.columns()
+        for left, right in pairwise(columns):
+            pairs = [pair for row in self.rows if (pair := self._pair(row, left, right))]
+            yield from dict.fromkeys([*pairs[:1], *pairs[-1:]])
+
+    def _pair(self, row: list[str], left: int, right: int) -> tuple[str, str] | None:
+        found = {self.scene.cards[name].column: name for name in row}
+        return (found[left], found[right]) if left in found and right in found else None
+
+
+def port(end: End, side: str) -> str:
+    """The end of an edge: a card, or the side of a cell."""
+    return f"{end.card}:{end.port}:{side}" if end.port else end.card
+
+
+def plain(text: str) -> str:
+    """Text for an attribute that graphviz must take as it is."""
+    return graphviz.escape(text).replace("\n", "&#10;")

@@ -1,0 +1,103 @@
+"""What cards say about a model: roles, parameters, and what a block is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from dsvgraph.dims import Size, names
+from dsvgraph.errors import DsvError
+from dsvgraph.graph import Graph, Model, Node
+from dsvgraph.passes.cost import Cost, cost
+from dsvgraph.passes.tally import Meter, number
+from dsvgraph.types import Type
+from dsvgraph_graphviz.roles import Role, Roles
+
+BATCH, LENGTH = 1, 4096  # shares of tokens do not depend on them
+
+
+class Facts:
+    """Answers about the parts of one model; equal parts are counted once."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.roles = Roles(model)
+        rows = next((t for t in model.inputs.values() if t.rank > 1), None)
+        self._values = _sizes(model)
+        self._meter = Meter(rows.shape[0] * rows.shape[1] if rows else 1, self._values)
+
+    def parameters(self, graph: Graph, node: Node | None = None) -> Size:
+        """Parameters owned by ``graph``, or by one node of it with all its copies."""
+        return self._tally(graph, node).parameters
+
+    def active(self, graph: Graph, node: Node | None = None) -> Size:
+        """The parameters among them that one token meets."""
+        size = self._tally(graph, node).active
+        return size if names(size) - self._values.keys() else round(number(size, self._values))
+
+    def _tally(self, graph: Graph, node: Node | None) -> Any:
+        if node is None:
+            return self._meter.of(graph)
+        return self._meter.node(graph, node, self._meter.depends.whole(graph), True)
+
+    def cost(self) -> Cost | None:
+        """The cost of the whole; None where some size has no number."""
+        try:
+            return cost(self.model, BATCH, LENGTH, formulas=False)
+        except (DsvError, StopIteration, KeyError):
+            return None
+
+    def find(self, graph: Graph, op: str) -> tuple[Graph, Node] | None:
+        """The first node with this op in ``graph`` or below, and the graph that it stands in."""
+        for node in graph.nodes.values():
+            if node.callee == op and node.op:
+                return graph, node
+        inner = (self.find(run.graph, op) for n in graph.nodes.values() for run in n.runs)
+        return next((found for found in inner if found), None)
+
+
+def _sizes(model: Model) -> dict[str, int]:
+    config = {n: v for n, v in model.config.items() if isinstance(v, int) and not isinstance(v, bool)}
+    for type_ in model.inputs.values():
+        for size, value in zip(type_.shape, (BATCH, LENGTH)):
+            config |= dict.fromkeys(names(size), value)
+    return config
+
+
+def width(graph: Graph) -> Size | None:
+    """The inner width of a feed-forward block: what its last product takes in."""
+    for ref in graph.outputs.values():
+        node = graph.nodes.get(ref.node)
+        if node is not None and node.callee == "linear" and "weight" in node.weights:
+            return node.weights["weight"].shape[1]
+    return None
+
+
+def ranks(graph: Graph) -> list[Size]:
+    """The widths of bottlenecks: products whose result only goes into other products."""
+    found = []
+    for node in graph.nodes.values():
+        if node.callee == "linear":
+            parts = _into_linears(graph, node.name, node.outputs[node.first])
+            found += [t.shape[-1] for t in parts]
+    return found
+
+
+def _into_linears(graph: Graph, name: str, type_: Type) -> list[Type]:
+    """The values behind ``name``, past norms and splits, that a product takes in."""
+    found: dict[str, Type] = {}
+    for _, reader, edge in graph.net.out_edges(name, data=True):
+        node = graph.nodes[reader]
+        if node.callee == "linear" and edge["dst"] in node.inputs:
+            found[f"{name}.{edge['src']}"] = edge["type"]
+        elif node.callee in ("rms_norm", "layer_norm", "split"):
+            found |= {f"{reader}.{i}": t for i, t in enumerate(_into_linears(graph, reader, edge["type"]))}
+    return list(found.values())
+
+
+def parts(graph: Graph, facts: Facts) -> Iterator[tuple[Node, Role]]:
+    """The blocks in the body of a layer that are attention or feed-forward networks, with their roles."""
+    for node in graph.nodes.values():
+        role = facts.roles.of(node)
+        if node.runs and role in (Role.ATTENTION, Role.DENSE, Role.EXPERTS):
+            yield node, role

@@ -1,0 +1,111 @@
+"""Which small nodes are drawn as cells of a neighbour: a split on what it cuts, a concat and its norms on what takes them in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dsvgraph.graph import Graph, Node, Ref
+from dsvgraph_graphviz.words import number, op_title
+
+NORMS = ("rms_norm", "layer_norm")
+
+
+@dataclass
+class Cell:
+    """One cell of a card: its port, its words, and what is wired into it (for a value that comes in)."""
+
+    port: str
+    text: str
+    ref: Ref | None = None
+    name: str = ""  # of the value
+
+
+@dataclass
+class Fused:
+    """A node with the nodes drawn inside its card: ``below`` are cells of values that come in, ``above`` that leave."""
+
+    node: Node
+    concat: Node | None = None
+    split: Node | None = None
+    below: list[Cell] = field(default_factory=list)
+
+    @property
+    def last(self) -> Node:
+        """The node whose outputs leave the card."""
+        return self.split or self.node
+
+    @property
+    def above(self) -> list[Cell]:
+        """A cell for each output, where there are several."""
+        outputs = self.last.outputs if self.last.op else {}
+        several = len(outputs) > 1 or self.split is not None
+        return [Cell(out_port(o), f"{o} {number(t.shape[-1])}") for o, t in outputs.items()] if several else []
+
+    @property
+    def joined(self) -> str:
+        """The values of a concat in its order: [a; b]."""
+        names = {c.port: c.name for c in self.below}
+        return f"[{'; '.join(names[p] for p in self.concat.inputs)}]" if self.concat else ""
+
+    @property
+    def inputs(self) -> dict[str, Ref]:
+        """What is wired into the card, by port."""
+        return {c.port: c.ref for c in self.below if c.ref} or self.node.inputs
+
+
+def out_port(output: str) -> str:
+    """The cell that an output leaves from; inputs may have the same name."""
+    return f"{output}-out"
+
+
+def fused(graph: Graph) -> list[Fused]:
+    """The cards of a body in its order, each with what it takes in."""
+    kept = {ref.node for ref in (*graph.outputs.values(), *graph.cache)}
+    inner: set[str] = set()
+    cards = []
+    for node in reversed(graph.nodes.values()):  # readers first
+        if node.name not in inner:
+            cards.append(_card(graph, node, kept, inner))
+    return cards[::-1]
+
+
+def _card(graph: Graph, node: Node, kept: set[str], inner: set[str]) -> Fused:
+    card = _with_split(graph, node, kept) if node.callee == "split" else Fused(node)
+    inner.add(card.node.name)
+    card.concat = _concat(graph, card.node, kept)
+    if card.concat:
+        inner.add(card.concat.name)
+        card.below = [_joined(graph, card.concat, p, r, kept, inner) for p, r in card.concat.inputs.items()]
+    elif card.node.op and not card.node.op.variadic and len(card.node.inputs) > 1:
+        card.below = [Cell(port, port, ref) for port, ref in card.node.inputs.items()]
+    return card
+
+
+def _with_split(graph: Graph, node: Node, kept: set[str]) -> Fused:
+    source = _only_for(graph, node.inputs["x"], node, kept)
+    return Fused(source if source is not None and source.callee == "linear" else node, split=node)
+
+
+def _concat(graph: Graph, node: Node, kept: set[str]) -> Node | None:
+    if node.callee == "concat":
+        return node
+    source = _only_for(graph, node.inputs["x"], node, kept) if node.callee == "linear" else None
+    return source if source is not None and source.callee == "concat" else None
+
+
+def _joined(graph: Graph, concat: Node, port: str, ref: Ref, kept: set[str], inner: set[str]) -> Cell:
+    """A cell for one joined value; a norm that is only for it is drawn in it."""
+    source = _only_for(graph, ref, concat, kept)
+    if source is None or source.callee not in NORMS:
+        return Cell(port, ref.node, ref, ref.node)
+    inner.add(source.name)
+    inner = source.inputs["x"]
+    return Cell(port, f"{op_title(source)} {inner.node}", inner, inner.node)
+
+
+def _only_for(graph: Graph, ref: Ref, reader: Node, kept: set[str]) -> Node | None:
+    """The op behind ``ref`` if nobody but ``reader`` takes anything from it."""
+    node = graph.nodes.get(ref.node)
+    if node is None or not node.op or node.name in kept or graph.net.out_degree(node.name) != 1:
+        return None
+    return node if ref.port in node.outputs else None

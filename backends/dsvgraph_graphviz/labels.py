@@ -1,0 +1,211 @@
+"""What the card of a node says: its bold name and its quiet lines, by role."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dsvgraph.dims import Poly, Size
+from dsvgraph.graph import Graph, Node
+from dsvgraph_graphviz import cards
+from dsvgraph_graphviz.facts import Facts, parts, ranks, width
+from dsvgraph_graphviz.fuse import Fused
+from dsvgraph_graphviz.roles import Role
+from dsvgraph_graphviz.theme import CACHED, HUES
+from dsvgraph_graphviz.words import cut, first_words, number, op_title, product, short
+
+PILLS = {Role.NORM, Role.POSITION}
+ROLE_TITLES = {Role.EMBEDDING: "Embedding", Role.HEAD: "Output head"}
+LAYER_TITLES = {Role.DENSE: "Dense block", Role.EXPERTS: "Expert block"}
+SHOWN = 4  # experts with a cell of their own before the dots
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Writes the labels of one model. ``named`` cards carry the names of lines, as inside an open block."""
+
+    facts: Facts
+
+    def of(self, graph: Graph, card: Fused, role: Role, named: bool, cached: bool = False) -> str:
+        """The label of one card."""
+        node = card.node
+        if cached:
+            return cards.card(self._cached_name(node), ["cached"], CACHED, width=cards.NARROW, border=2)
+        if node.tied:
+            return cards.shared(self.title(graph, node, role, named), HUES[role])
+        if self._is_pill(card):
+            return cards.pill(op_title(node), HUES[role], bold=role == Role.POSITION)
+        if node.runs and role == Role.EXPERTS and not self.facts.roles.is_layer(node):
+            return self._experts(graph, node)
+        return self._card(graph, card, role, named)
+
+    def _is_pill(self, card: Fused) -> bool:
+        node = card.node
+        heavy = node.weights and node.callee not in ("rms_norm", "layer_norm")
+        return bool(node.op) and not (heavy or card.below or card.above or node.callee == "attention")
+
+    def _cached_name(self, node: Node) -> str:
+        return cut(node.name)
+
+    def _card(self, graph: Graph, card: Fused, role: Role, named: bool) -> str:
+        node = card.node
+        layer = self.facts.roles.is_layer(node)
+        badge = f"× {number(node.count)}" if node.runs and (node.mode != "call" or layer) else ""
+        return cards.card(
+            self.title(graph, node, role, named), self.lines(graph, card, named), HUES[role],
+            badge=badge, above=card.above, below=card.below, width=cards.WIDE if not named or badge else cards.NARROW,
+        )  # fmt: skip
+
+    # -- the bold name ----------------------------------------------------------------------
+
+    def title(self, graph: Graph, node: Node, role: Role, named: bool = False) -> str:
+        """What a card or a frame is called."""
+        if node.op:
+            if role in ROLE_TITLES and node.callee in ("embedding", "linear"):
+                return ROLE_TITLES[role]
+            if named or node.callee != "linear":
+                return cut(node.name)
+            return f"Linear {_change(node)}" if node.weights else cut(node.name)
+        if self.facts.roles.is_layer(node):
+            return LAYER_TITLES[role]
+        return block_title(node.runs[0].graph) if node.runs else cut(node.name)
+
+    # -- the quiet lines --------------------------------------------------------------------
+
+    def lines(self, graph: Graph, card: Fused, named: bool) -> list[str]:
+        """Sizes and parameters."""
+        node = card.node
+        if node.op:
+            return _spread([*_op_words(node, card, named), *self._count(graph, node)])
+        if self.facts.roles.is_layer(node):
+            return [self._contents(node), self._each(node)]
+        inner = node.runs[0].graph
+        return _spread([*self._block_words(inner), *self._count(graph, node)])
+
+    def _count(self, graph: Graph, node: Node) -> list[str]:
+        count = self.facts.parameters(graph, node)
+        return [short(count)] if count != 0 else []
+
+    def _contents(self, node: Node) -> str:
+        """The blocks that layers are made of: mla + mlp 18,432; different layers one after another."""
+        kinds = dict.fromkeys(self._layer_words(run.graph) for run in node.runs)
+        return cut(" | ".join(kinds), 44)
+
+    def _layer_words(self, graph: Graph) -> str:
+        found = []
+        for node, role in parts(graph, self.facts):
+            inner = width(node.runs[0].graph) if role == Role.DENSE else None
+            found.append(f"{node.callee} {number(inner)}" if inner else node.callee)
+        return " + ".join(found)
+
+    def _each(self, node: Node) -> str:
+        sizes = [self.facts.parameters(run.graph) for run in node.runs]
+        active = [self.facts.active(run.graph) for run in node.runs]
+        each = " each" if node.count != 1 else ""
+        if len(set(sizes)) > 1:
+            return f"{short(min(sizes))} to {short(max(sizes))} each" if _numbers(sizes) else "sizes differ"
+        return f"{short(sizes[0])}{each}" + (f", {short(active[0])} active" if active != sizes else "")
+
+    def _block_words(self, graph: Graph) -> list[str]:
+        if found := self.facts.find(graph, "attention"):
+            return _attention_words(*found)
+        inner = width(graph)
+        outs = [graph.type(ref).shape for ref in graph.outputs.values()]
+        ins = [t.shape for t in graph.inputs.values()]
+        if inner is None or not outs or not ins or not (outs[0] and ins[0]):
+            return []
+        return [" → ".join(number(s) for s in (ins[0][-1], inner, outs[0][-1]))]
+
+    # -- experts ----------------------------------------------------------------------------
+
+    def _experts(self, graph: Graph, node: Node) -> str:
+        inner = node.runs[0].graph
+        routers = self.facts.find(inner, "router")
+        body = routers[0] if routers else inner
+        many = next((n for n in body.nodes.values() if n.mode == "each"), None)
+        beside = [n for n, role in parts(body, self.facts) if role == Role.DENSE and n is not many]
+        count: Size = many.count if many else 0
+        share = _shared_count(many, beside)
+        total, active = self.facts.parameters(graph, node), self.facts.active(graph, node)
+        words = [f"{share} shared + {number(count)} routed" if share else f"{number(count)} routed"]
+        words += [f"width {number(width(many.runs[0].graph))}"] if many and width(many.runs[0].graph) else []
+        words += [short(total) + (f", {short(active)} active" if active != total else "")]
+        router = _router_words(routers[1].op) if routers else ""
+        return cards.experts(block_title(inner), [" · ".join(words)], router, _expert_cells(count, share), HUES[Role.EXPERTS])
+
+
+def block_title(graph: Graph) -> str:
+    """What a block calls itself in its doc, else its name."""
+    return first_words(graph.doc) or cut(graph.name)
+
+
+def _op_words(node: Node, card: Fused, named: bool) -> list[str]:
+    """Sizes of an op's weight, or what an op without weight does."""
+    if node.callee == "attention":
+        return ["softmax( s · q kᵀ + mask ) v", f"{number(node.outputs['y'].shape[2])} heads"]
+    if node.callee == "embedding" and "weight" in node.weights:
+        return [product(node.weights["weight"].shape)]
+    if node.callee == "linear" and "weight" in node.weights:
+        join = [cut(card.joined)] if card.concat else []
+        return [*join, _change(node)] if named or not join else join
+    if node.callee == "router":
+        return [_router_words(node.op)]
+    return [] if node.callee in ("split", "concat") else [op_title(node)]
+
+
+def _change(node: Node) -> str:
+    rows, columns = node.weights["weight"].shape
+    return f"{number(columns)} → {number(rows)}"
+
+
+def _attention_words(graph: Graph, node: Node) -> list[str]:
+    heads, groups = node.ins["q"].shape[2], node.ins["k"].shape[2]
+    found = [f"{number(heads)} heads" + (f" in {number(groups)} groups" if groups != heads else "")]
+    low = ranks(graph)
+    found += [f"rank{'s' if len(low) > 1 else ''} {', '.join(number(r) for r in low)}"] if low else []
+    kept = [_features(graph.type(ref).shape) for ref in graph.cache]
+    return [*found, f"caches {' + '.join(kept)}"] if kept else found
+
+
+def _features(shape: tuple[Size, ...]) -> str:
+    return " × ".join(number(s) for s in shape[2:])
+
+
+def _router_words(op: Any) -> str:
+    groups = f", {number(op.top_groups)} of {number(op.groups)} groups" if op.groups != 1 else ""
+    bias = " + bias" if op.bias else ""
+    return f"{op.score} router{bias}  ·  top {number(op.top_k)} of {number(op.experts)}{groups}"
+
+
+def _shared_count(many: Node | None, beside: list[Node]) -> int:
+    """How many experts' widths the blocks beside the routed experts make up, at least one each."""
+    one = width(many.runs[0].graph) if many else None
+    total = 0
+    for node in beside:
+        own = width(node.runs[0].graph)
+        total += own // one if isinstance(own, int) and isinstance(one, int) and own >= one else 1
+    return total
+
+
+def _expert_cells(count: Size, share: int) -> list[tuple[str, str]]:
+    """Cells of the first and last experts, two of three filled as if chosen."""
+    beside = [("S" if share == 1 else f"{share} S", "beside"), ("", "gap")] if share else []
+    if isinstance(count, Poly):
+        return [*beside, ("1", "open"), ("2", "chosen"), ("···", "gap")]
+    numbers = list(range(1, count + 1))
+    few = len(numbers) <= SHOWN + 2
+    first, last = (numbers, []) if few else (numbers[:SHOWN], numbers[-2:])
+    dots = [("···", "gap")] if last else []
+    shown = [(str(n), "chosen" if n % 2 == 0 else "open") for n in first]
+    return [*beside, *shown, *dots, *[(str(n), "chosen" if n == count else "open") for n in last]]
+
+
+def _spread(found: Sequence[str], longest: int = 46) -> list[str]:
+    """Words joined by dots, in two lines where one would be long."""
+    text = " · ".join(found)
+    return [text] if len(text) <= longest or len(found) < 2 else [" · ".join(found[:-1]), found[-1]] if text else []
+
+
+def _numbers(sizes: Sequence[Size]) -> bool:
+    return all(isinstance(s, int) for s in sizes)

@@ -1,0 +1,171 @@
+"""Opens bodies: every node becomes a card, a circle, or a frame with its own body inside."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from dsvgraph.dims import Size
+from dsvgraph.graph import Graph, Node, Ref, Run, join
+from dsvgraph_graphviz import cards
+from dsvgraph_graphviz.facts import Facts
+from dsvgraph_graphviz.fuse import Cell, Fused, fused, out_port
+from dsvgraph_graphviz.labels import Labels
+from dsvgraph_graphviz.roles import Role, keys_only
+from dsvgraph_graphviz.scene import Card, Cluster, End, Scene
+from dsvgraph_graphviz.words import cut, number, shape, tokens
+
+CIRCLES = {"add": "+", "mul": "×"}
+MANY_RUNS = 3  # kinds of copies drawn in a row; more are folded by kind
+Ends = dict[Ref, End]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a body is drawn: its column and frame, the prefix of its ids and paths, how many levels to open.
+
+    ``role`` is the body's own; in a ``named`` body cards carry the names of its lines.
+    """
+
+    column: int
+    cluster: str
+    id: str
+    path: str
+    levels: int
+    role: Role = Role.PLAIN
+    named: bool = False
+
+
+class Opener:
+    """Fills a scene from the graphs of one model."""
+
+    def __init__(self, facts: Facts, scene: Scene) -> None:
+        self.facts, self.scene, self.labels = facts, scene, Labels(facts)
+
+    def body(self, graph: Graph, ins: dict[str, End], place: Place, skip: Collection[str] = ()) -> Ends:
+        """Draws the nodes of ``graph``; the ends of all its values and weights."""
+        ends: Ends = {Ref(name, name): end for name, end in ins.items()}
+        keys = keys_only(graph)
+        for card in fused(graph):
+            if card.node.name not in skip:
+                around = Role.KEYS if card.node.name in keys else place.role
+                self._node(graph, card, ends, replace(place, role=around))
+        return ends
+
+    def _node(self, graph: Graph, card: Fused, ends: Ends, place: Place) -> None:
+        node = card.node
+        if ahead := _moved_tokens(node, ends):
+            self._tokens(node, ends, place, ahead)
+        elif node.callee in CIRCLES and node.op and len(node.inputs) > 1:
+            self._put(graph, card, ends, place, CIRCLES[node.callee], "circle")
+        elif place.levels > 0 and _has_body(node):
+            self._open(graph, node, ends, place)
+        else:
+            card.below.sort(key=lambda c: self._comes_from_here(c, ends, place))
+            self._put(graph, card, ends, place, self._label(graph, card, place))
+
+    def _comes_from_here(self, cell: Cell, ends: Ends, place: Place) -> bool:
+        """What another column hands on arrives on the left."""
+        return cell.ref is None or self.scene.cards[ends[cell.ref].card].column == place.column
+
+    # -- cards ------------------------------------------------------------------------------
+
+    def _label(self, graph: Graph, card: Fused, place: Place) -> str:
+        cached = any(ref.node == card.last.name for ref in graph.cache)
+        return self.labels.of(graph, card, self.facts.roles.of(card.node, place.role), place.named, cached)
+
+    def _put(self, graph: Graph, card: Fused, ends: Ends, place: Place, label: str, form: str = "card") -> None:
+        """One card, the wires into it, and the ends that leave it."""
+        node = card.node
+        role = self.facts.roles.of(node, place.role)
+        id_ = place.id + node.name
+        self.scene.add(Card(id_, label, place.column, place.cluster, role, key(node), tip(node, place), form))
+        here = [c.port for c in card.below if self._comes_from_here(c, ends, place)]
+        cells = here if len(here) > 1 else []  # a single wire from below stays in the middle
+        for port, ref in card.inputs.items():
+            end = End(id_, port if port in cells else "")
+            self.scene.wire(ends[ref], end, shape(graph.type(ref)), str(ref))
+        for ref in node.tied.values():
+            self.scene.wire(ends[ref], End(id_), name=str(ref))
+        ends.update(_leaving(card, id_))
+
+    def _tokens(self, node: Node, ends: Ends, place: Place, ahead: int) -> None:
+        """A row of tokens further on; the row that it comes from is not wired to it across columns."""
+        source, id_ = ends[node.inputs["x"]], place.id + node.name
+        label = cards.tokens(tokens(ahead))
+        self.scene.add(Card(id_, label, place.column, place.cluster, Role.TOKENS, "tokens", tip(node, place)))
+        if self.scene.cards[source.card].column == place.column:
+            self.scene.wire(source, End(id_), f"{ahead} on")
+        ends[Ref(node.name, node.first)] = End(id_, "", ahead)
+
+    # -- open blocks ------------------------------------------------------------------------
+
+    def _open(self, graph: Graph, node: Node, ends: Ends, place: Place) -> None:
+        state = {port: ends[ref] for port, ref in node.inputs.items()}
+        for i, run in enumerate(kinds(node)):
+            outs = self._frame(graph, replace(node, runs=(run,), count=run.count), state, place, f"-{i + 1}" if i else "")
+            state |= {port: end for port, end in outs.items() if node.roles.get(port) == "carried"}
+            ends.update({Ref(node.name, port): end for port, end in outs.items()})
+
+    def _frame(self, graph: Graph, node: Node, state: dict[str, End], place: Place, suffix: str) -> dict[str, End]:
+        """One open block in a frame of its own; the ends of its outputs."""
+        role, id_ = self.facts.roles.of(node, place.role), place.id + node.name + suffix
+        once = node.mode == "call"
+        title = self.labels.title(graph, node, role)
+        badge = "" if once else f"× {number(node.count)}"
+        self.scene.clusters[id_] = Cluster(id_, title, role, place.cluster, badge, tip(node, place))
+        path = join(place.path, node.at, "" if once else "*")
+        inner = Place(place.column, id_, f"{id_}/", path, place.levels - 1, role, named=True)
+        block = node.runs[0].graph
+        ends = self.body(block, {port: self._entry(block, port, end, inner) for port, end in state.items()}, inner)
+        return {name: ends[ref] for name, ref in block.outputs.items()}
+
+    def _entry(self, graph: Graph, port: str, end: End, place: Place) -> End:
+        """Where an input comes in: a word of its own where several nodes read it."""
+        readers = graph.net.out_degree(port) if port in graph.net else 0
+        type_ = graph.inputs[port]
+        if readers < 2 or type_.dtype != "float" or end.ahead is not None or end.weight:
+            return end
+        id_ = place.id + port
+        self.scene.add(Card(id_, cards.text(cut(port)), place.column, place.cluster, Role.PLAIN, "entry", shape="text"))
+        self.scene.wire(end, End(id_), shape(type_))
+        return End(id_)
+
+
+def _moved_tokens(node: Node, ends: Ends) -> int:
+    """How far on a shifted row of tokens is; 0 where the node shifts no tokens."""
+    end = ends.get(node.inputs["x"]) if node.callee == "shift" and node.op else None
+    return end.ahead + int(node.op.shift()) if end and end.ahead is not None and node.op else 0
+
+
+def _has_body(node: Node) -> bool:
+    """Whether there is something to open: copies of a single op have no body."""
+    return any(len(run.graph.nodes) > 1 for run in node.runs)
+
+
+def _leaving(card: Fused, id_: str) -> Ends:
+    cells = {cell.port for cell in card.above}
+    found = {Ref(card.last.name, o): End(id_, out_port(o) if out_port(o) in cells else "") for o in card.last.outputs}
+    return found | {Ref(card.node.name, weight): End(id_, weight=True) for weight in card.node.weights}
+
+
+def kinds(node: Node) -> tuple[Run, ...]:
+    """The runs of a node; where there are many, one for each kind of copy."""
+    if len(node.runs) <= MANY_RUNS:
+        return node.runs
+    found: dict[Graph, Size] = {}
+    for run in node.runs:
+        found[run.graph] = found.get(run.graph, 0) + run.count
+    return tuple(Run(graph, count) for graph, count in found.items())
+
+
+def key(node: Node) -> object:
+    """Cards with one key stand for the same line in two columns."""
+    return str(node.span or node.name)
+
+
+def tip(node: Node, place: Place) -> str:
+    """The path of a node, what it is, and the line of the spec that says so."""
+    path = join(place.path, node.at, "" if node.mode == "call" else "*")
+    where = f"{node.span.source.name}:{node.span.line}" if node.span else ""
+    return "\n".join(part for part in (path or node.name, node.callee, where) if part)

@@ -1,0 +1,200 @@
+"""Rails: lines that skip rows or change columns run at right angles, over points that share a row with their ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from dsvgraph_graphviz import theme
+from dsvgraph_graphviz.rows import buses
+from dsvgraph_graphviz.scene import Card, End, Scene, Wire
+from dsvgraph_graphviz.words import subscript
+
+SKIP = 2  # rows that a line must pass to run on a rail
+HANDED = {"color": theme.HANDED, "penwidth": "2.4", "fontcolor": theme.PINK.text}
+SHARED = {"style": "dashed", "dir": "none", "color": theme.AMBER.border, "penwidth": "1.3"}
+RESIDUAL = {"color": theme.RAIL}
+
+
+@dataclass(frozen=True)
+class Point:
+    """A corner of a rail."""
+
+    id: str
+    group: str
+    color: str
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One piece of a rail."""
+
+    tail: str
+    head: str
+    style: dict[str, str]
+
+
+@dataclass
+class Rails:
+    """The rails of a scene: their corners by frame, their pieces, and which corners stand beside which card."""
+
+    scene: Scene
+    heights: dict[str, int]
+    rows: list[list[str]]
+    group: dict[str, str]
+    points: dict[str, list[Point]] = field(default_factory=dict)
+    edges: list[Edge] = field(default_factory=list)
+    beside: dict[str, list[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.row = {name: i for i, names in enumerate(self.rows) for name in names}
+        self.lanes: dict[str, list[tuple[int, int, int]]] = {}
+        self._residuals()
+        self._handed()
+        self._shared()
+
+    def carries(self, wire: Wire) -> bool:
+        """Whether a wire is drawn on a rail."""
+        return wire.kind != "flow" or self._skips(wire)
+
+    def ranks(self) -> Iterator[list[str]]:
+        """Sets of cards and corners that stand at one height."""
+        for names in self.rows:
+            yield [*names, *(p for n in names for p in self.beside.get(n, ()))]
+        for name, corners in self.beside.items():
+            if name not in self.row:
+                yield [name, *corners]
+
+    # -- around blocks ----------------------------------------------------------------------
+
+    def _skips(self, wire: Wire) -> bool:
+        """Whether a wire goes past other cards into a circle."""
+        circle = self.scene.cards[wire.dst.card].shape == "circle"
+        return circle and wire.kind == "flow" and self._height(wire.dst) - self._height(wire.src) >= SKIP
+
+    def _height(self, end: End) -> int:
+        return self.heights[end.card]
+
+    def _residuals(self) -> None:
+        for wire in self.scene.wires:
+            if self._skips(wire):
+                lane = self._lane(wire)
+                group = f"{self._frame(wire)}-rail-{lane}"
+                low, high = (self._point(c, self._frame(wire), group, theme.RAIL) for c in (wire.src.card, wire.dst.card))
+                right = lane % 2 == 0
+                self._flat(wire.src.card, low, right, {**RESIDUAL, "dir": "none"})
+                self._piece(low, high, {**RESIDUAL, "dir": "none", "weight": "8"})
+                self._arrow(wire.dst.card, high, right, RESIDUAL)
+
+    def _frame(self, wire: Wire) -> str:
+        return self.scene.cards[wire.dst.card].cluster
+
+    def _lane(self, wire: Wire) -> int:
+        """The first free lane: 0 on the right, 1 on the left, 2 on the right again. Lines may not touch."""
+        low, high = self._height(wire.src), self._height(wire.dst)
+        taken = self.lanes.setdefault(self._frame(wire), [])
+        lane = 0
+        while any(lane == other and low <= top and bottom <= high for other, bottom, top in taken):
+            lane += 1
+        taken.append((lane, low, high))
+        return lane
+
+    # -- between columns --------------------------------------------------------------------
+
+    def _handed(self) -> None:
+        shared_out = buses(self.scene)
+        for wire in self.scene.wires:
+            if wire.kind == "handed" and wire not in shared_out:
+                self._step(wire, HANDED)
+        for source in dict.fromkeys(w.src for w in shared_out):
+            self._bus([w for w in shared_out if w.src == source])
+
+    def _step(self, wire: Wire, style: dict[str, str], arrow: bool = True) -> None:
+        """Level out of one column, along its neighbour's edge, level into it."""
+        card = self.scene.cards[wire.dst.card]
+        frame, group = self._top(card), f"{self._top(card)}-in-{len(self.edges)}"
+        start, end = (self._point(c, frame, group, style["color"]) for c in (wire.src.card, wire.dst.card))
+        self._flat(wire.src.card, start, True, {**style, "dir": "none"})
+        name = f" {wire.name}{subscript(self.scene.cards[wire.src.card].column)}" if wire.name else ""
+        self._between(wire, start, end, {**style, "dir": "none", "weight": "4", "label": name})
+        self._piece(end, wire.dst.card, style if arrow else {**style, "dir": "none"})
+
+    def _between(self, wire: Wire, start: str, end: str, style: dict[str, str]) -> None:
+        a, b = self.row.get(wire.src.card), self.row.get(wire.dst.card)
+        if a is None or b is None:
+            self._piece(start, end, {**style, "constraint": "false"})
+        elif a != b:
+            self._piece(*((start, end) if a < b else (end, start)), style)
+        else:
+            self._piece(start, end, style)
+
+    def _bus(self, wires: list[Wire]) -> None:
+        """One level line past several columns, with a branch up into each."""
+        before = wires[0].src.card
+        for wire in wires:
+            card = self.scene.cards[wire.dst.card]
+            corner = self._point(wire.src.card, self._top(card), self.group.get(card.id, card.id), theme.HANDED)
+            self._piece(before, corner, {**HANDED, "dir": "none"})
+            self._piece(corner, wire.dst.card, HANDED)
+            before = corner
+
+    # -- shared weights ---------------------------------------------------------------------
+
+    def _shared(self) -> None:
+        """From the owner to its users, column by column."""
+        wires = [w for w in self.scene.wires if w.kind == "shared"]
+        for owner in dict.fromkeys(w.src.card for w in wires):
+            users = sorted({w.dst.card for w in wires if w.src.card == owner}, key=self._order)
+            for left, right in pairwise([owner, *users]):
+                self._link(left, right)
+
+    def _order(self, card: str) -> tuple[int, int]:
+        return self.scene.cards[card].column, self.heights[card]
+
+    def _link(self, left: str, right: str) -> None:
+        a, b = self.scene.cards[left], self.scene.cards[right]
+        if self.row.get(left) is not None and self.row.get(left) == self.row.get(right):
+            self._piece(right, left, SHARED)  # drawn twice by graphviz 2.4 the other way round
+        elif a.column == b.column:
+            self._around(left, right)
+        else:
+            self._step(Wire(End(left), End(right), "shared"), SHARED, arrow=False)
+
+    def _around(self, low: str, high: str) -> None:
+        """Two cards of one column: on its left."""
+        low, high = sorted((low, high), key=self.heights.__getitem__)
+        frame = self._top(self.scene.cards[low])
+        group = f"{frame}-tied-{len(self.edges)}"
+        a, b = (self._point(card, frame, group, SHARED["color"]) for card in (low, high))
+        self._piece(a, low, SHARED)
+        self._piece(a, b, {**SHARED, "weight": "8"})
+        self._piece(b, high, SHARED)
+
+    # -- pieces -----------------------------------------------------------------------------
+
+    def _top(self, card: Card) -> str:
+        cluster = card.cluster
+        while parent := self.scene.clusters[cluster].parent:
+            cluster = parent
+        return cluster
+
+    def _point(self, card: str, frame: str, group: str, color: str) -> str:
+        """A corner at the height of ``card``."""
+        id_ = f"corner/{sum(len(p) for p in self.points.values())}"
+        self.points.setdefault(frame, []).append(Point(id_, group, color))
+        self.beside.setdefault(card, []).append(id_)
+        return id_
+
+    def _flat(self, card: str, corner: str, right: bool, style: dict[str, str]) -> None:
+        self._piece(*((card, corner) if right else (corner, card)), style)
+
+    def _arrow(self, card: str, corner: str, right: bool, style: dict[str, str]) -> None:
+        """Into a card from a corner on its right or left."""
+        if right:
+            self._piece(card, corner, {**style, "dir": "back"})
+        else:
+            self._piece(corner, card, style)
+
+    def _piece(self, tail: str, head: str, style: dict[str, str]) -> None:
+        self.edges.append(Edge(tail, head, style))

@@ -1,0 +1,86 @@
+"""What stands in the picture before anything is placed: cards, wires, clusters, columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from dsvgraph_graphviz.roles import Role
+
+
+class End(NamedTuple):
+    """Where a wire begins or ends: a card, or one of its cells.
+
+    ``ahead`` is how many positions further on the tokens are that this value holds; None if it holds none.
+    ``weight`` marks a weight that its owner lends.
+    """
+
+    card: str
+    port: str = ""
+    ahead: int | None = None
+    weight: bool = False
+
+
+@dataclass
+class Card:
+    """One box, circle or text of the picture. ``key`` tells which cards of two columns are alike."""
+
+    id: str
+    label: str
+    column: int
+    cluster: str
+    role: Role
+    key: object
+    tip: str = ""
+    shape: str = "card"  # card, circle, text
+
+
+@dataclass(frozen=True)
+class Wire:
+    """One line between two cards. Kinds: flow, handed (between columns), shared (a tied weight).
+
+    ``label`` is the shape that flows, ``name`` what the reader's body calls it.
+    """
+
+    src: End
+    dst: End
+    kind: str = "flow"
+    label: str = ""
+    name: str = ""
+
+
+@dataclass
+class Cluster:
+    """A frame around cards: a column, or a block that is open."""
+
+    id: str
+    title: str
+    role: Role
+    parent: str = ""
+    badge: str = ""
+    tip: str = ""
+
+
+@dataclass
+class Scene:
+    """The whole picture. Columns count from 0, the main model; the block opened beside it is column -1."""
+
+    cards: dict[str, Card] = field(default_factory=dict)
+    wires: list[Wire] = field(default_factory=list)
+    clusters: dict[str, Cluster] = field(default_factory=dict)
+
+    def add(self, card: Card) -> Card:
+        """Puts ``card`` in the scene."""
+        assert card.id not in self.cards, card.id
+        self.cards[card.id] = card
+        return card
+
+    def wire(self, src: End, dst: End, label: str = "", name: str = "") -> None:
+        """Draws a line: a weight is shared, a value flows within a column and is handed on between two."""
+        crosses = self.cards[src.card].column != self.cards[dst.card].column
+        kind = "shared" if src.weight else "handed" if crosses else "flow"
+        self.wires.append(Wire(src, dst, kind, label, name))
+
+    def columns(self) -> list[int]:
+        """The columns that hold cards, from left to right."""
+        return sorted({card.column for card in self.cards.values()})

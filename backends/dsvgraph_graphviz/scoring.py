@@ -1,0 +1,149 @@
+"""The losses of a model in the picture: what each predicts, its weight, and the formula of the sum."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from dsvgraph.dims import Poly, Size, symbol
+from dsvgraph.expr import Expr, evaluate
+from dsvgraph.graph import Loss, Model, walk
+from dsvgraph.patterns import matches
+from dsvgraph_graphviz import cards
+from dsvgraph_graphviz.plan import Plan
+from dsvgraph_graphviz.roles import Role
+from dsvgraph_graphviz.scene import Card, End
+from dsvgraph_graphviz.theme import HUES
+from dsvgraph_graphviz.words import cut, decimal, number, shape, subscript, tokens
+
+LATER = 1e18  # tokens: past the end of any schedule
+AUXILIARY = {
+    "sequence_balance": "+  {weight} · balance loss of {routers}",
+    "bias_update": "selection bias of {routers} moves by {weight} a step",
+}
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of the sum: its card, its name and its weight at the first and at the last token."""
+
+    card: str
+    name: str
+    weight: str
+
+
+def score(made: Plan) -> list[Term]:
+    """Puts a card for every loss, and for every output that no loss reads, on top of its column."""
+    found = []
+    for loss in made.model.losses:
+        if loss.kind == "cross_entropy" and loss.output:
+            found += _cards(made, loss)
+    _outputs(made)
+    return found
+
+
+def _cards(made: Plan, loss: Loss) -> list[Term]:
+    ref = made.model.outputs[loss.output or ""]
+    ends = made.stacked.get(ref, [])
+    folded = len(ends) < len(loss.depths)
+    if folded and ref not in made.ends:
+        return []
+    found = []
+    for depth, end in zip(loss.depths, ends or [made.ends[ref]]):
+        found.append(_card(made, loss, depth, end, f"× {number(len(loss.depths))}" if folded and loss.depths != (0,) else ""))
+    return found
+
+
+def _card(made: Plan, loss: Loss, depth: int, end: End, times: str) -> Term:
+    """The card of one loss at one depth."""
+    place = made.scene.cards[end.card]
+    name = _name(made.model, loss, depth)
+    ahead = value(loss.shift, depth, 0) if loss.shift else 1
+    names = tokens(int(ahead)) if isinstance(ahead, int) else ["?"]
+    label = cards.loss(name, f"predicts {names[0]} … {names[-1]}", HUES[Role.LOSS], times)
+    id_ = f"loss/{loss.name}" + (f"-{depth}" if depth else "")
+    where = f"{loss.span.source.name}:{loss.span.line}" if loss.span else ""
+    made.scene.add(Card(id_, label, place.column, _column(made, place), Role.LOSS, "loss", f"{loss.name}\n{where}"))
+    made.scene.wire(end, End(id_), shape(made.model.type(made.model.outputs[loss.output or ""])) if not depth else "")
+    return Term(id_, name, weight(loss.weight, depth))
+
+
+def _column(made: Plan, card: Card) -> str:
+    """The outermost frame around a card."""
+    cluster = card.cluster
+    while made.scene.clusters[cluster].parent:
+        cluster = made.scene.clusters[cluster].parent
+    return cluster
+
+
+def _outputs(made: Plan) -> None:
+    """Outputs that nothing scores end in their name."""
+    scored = {loss.output for loss in made.model.losses}
+    for name, ref in made.model.outputs.items():
+        if name not in scored and ref in made.ends:
+            end = made.ends[ref]
+            place = made.scene.cards[end.card]
+            id_ = f"out/{name}"
+            made.scene.add(Card(id_, cards.text(cut(name)), place.column, _column(made, place), Role.PLAIN, "exit", shape="text"))
+            made.scene.wire(end, End(id_), shape(made.model.type(ref)))
+
+
+def _name(model: Model, loss: Loss, depth: int) -> str:
+    """L₀, L₁, ... by depth, where this is unambiguous; else the line's name."""
+    alike = [other for other in model.losses if other.kind == "cross_entropy" and depth in other.depths]
+    return f"L{subscript(depth)}" if len(alike) == 1 else cut(loss.name) + (subscript(depth) if depth else "")
+
+
+# -- weights and the sum ------------------------------------------------------------------------
+
+
+def value(tree: Expr, depth: int, tokens_seen: float) -> Any:
+    """A loss expression at one depth and at a number of tokens seen; what has no number stays a symbol."""
+    known = {"depth": depth, "tokens": tokens_seen}
+    return evaluate(tree, lambda name: known[name] if name in known else symbol(name))
+
+
+def weight(tree: Expr, depth: int) -> str:
+    """The weight as text: 0.15, or 0.15 → 0.05 where it changes while training."""
+    try:
+        first, last = (value(tree, depth, t) for t in (0, LATER))
+    except ValueError:
+        return "w"
+    if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in (first, last)):
+        return number(first) if isinstance(first, Poly) else "w"
+    return decimal(first) if first == last else f"{decimal(first)} → {decimal(last)}"
+
+
+def formula(terms: list[Term]) -> str:
+    """The sum of the losses: L = L₀ + 0.15 · (L₁ + L₂)."""
+    groups: dict[str, list[str]] = {}
+    for term in terms:
+        groups.setdefault(term.weight, []).append(term.name)
+    return "L  =  " + "  +  ".join(_product(w, names) for w, names in groups.items())
+
+
+def _product(weight_: str, names: list[str]) -> str:
+    """One weight times the losses that have it; a changing weight is its first value."""
+    first = weight_.split(" → ")[0]
+    inner = " + ".join(names)
+    if first == "1.00":
+        return inner
+    return f"{first} · ( {inner} )" if len(names) > 1 else f"{first} · {inner}"
+
+
+def auxiliary(model: Model) -> list[str]:
+    """What is added or done beside the scores: balance of routers, updates of their bias."""
+    return [
+        AUXILIARY[loss.kind].format(weight=weight(loss.weight, 0), routers=_routers(model, loss))
+        for loss in model.losses
+        if loss.kind in AUXILIARY
+    ]
+
+
+def _routers(model: Model, loss: Loss) -> str:
+    count: Size = 0
+    for visit in walk(model):
+        if visit.node.callee == "router" and matches(loss.routers or "", visit.path):
+            count = count + visit.copies
+    return f"{number(count)} router{'' if count == 1 else 's'}"

@@ -1,0 +1,328 @@
+"""What emitted models are made of besides torch: short, plain functions, copied as far as they are used.
+
+Letters in names of tensors: B batch, T positions, C positions of the keys (T and what is cached),
+D width, H heads, G key and value heads, Q and V width of a head, R rotated width, E experts,
+K experts per token, N tokens (B * T), S pairs of token and expert (N * K), F width of an expert.
+"""
+
+import math
+import re
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
+
+
+@dataclass
+class Context:
+    """What ops ask for and nobody wires: one per forward pass. ``collect``: losses are wanted."""
+
+    positions: torch.Tensor | None = None
+    documents: torch.Tensor | None = None
+    cache: dict | None = None
+    collect: bool = False
+    balance: dict = field(default_factory=dict)
+    memo: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.past = next((kept.shape[1] for kept in (self.cache or {}).values()), 0)
+
+    def extend(self, key, value):
+        """The value behind what the cache holds of earlier positions; the cache keeps both."""
+        if self.cache is not None:
+            self.cache[key] = value = torch.cat([self.cache[key], value], 1) if key in self.cache else value
+        return value
+
+
+def frequencies(dim, theta, scaling=None):
+    """Angle per position of each pair, and a gain. ``scaling`` is config.json's rope_scaling."""
+    f = theta ** -(torch.arange(0, dim, 2).double() / dim)
+    if not scaling:
+        return f, 1.0
+    kind = scaling.get("rope_type", scaling.get("type"))
+    if kind == "yarn":
+        return yarn(f, dim, theta, scaling), yarn_gain(scaling)
+    if kind == "llama3":
+        return llama3(f, scaling), 1.0
+    return f / scaling["factor"], 1.0
+
+
+def yarn(f, dim, theta, scaling):
+    """Slow turns are slowed further by the factor, fast ones kept (arXiv 2309.00071)."""
+    turns = scaling["original_max_position_embeddings"] / (2 * math.pi)
+    low, high = (
+        dim * math.log(turns / n) / (2 * math.log(theta))
+        for n in (scaling.get("beta_fast", 32), scaling.get("beta_slow", 1))
+    )
+    low, high = max(math.floor(low), 0), min(math.ceil(high), dim - 1)
+    ramp = ((torch.arange(dim // 2) - low) / max(high - low, 0.001)).clamp(0, 1)
+    return f / scaling["factor"] * ramp + f * (1 - ramp)
+
+
+def yarn_gain(scaling):
+    """YaRN's temperature as far as it sits in cos and sin: 1 where both mscales are equal."""
+    if scaling.get("mscale") is not None and scaling.get("mscale") == scaling.get("mscale_all_dim"):
+        return 1.0
+    grow = 0.1 * math.log(scaling["factor"])
+    if scaling.get("mscale") and scaling.get("mscale_all_dim"):
+        return (grow * scaling["mscale"] + 1) / (grow * scaling["mscale_all_dim"] + 1)
+    return grow + 1
+
+
+def llama3(f, scaling):
+    """Long waves slowed by the factor, short ones kept, a blend between (Llama 3.1)."""
+    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+    turns = scaling["original_max_position_embeddings"] * f / (2 * math.pi)
+    keep = ((turns - low) / (high - low)).clamp(0, 1)
+    return f / scaling["factor"] * (1 - keep) + f * keep
+
+
+def rotary(ctx, x, theta, scaling=None):
+    """Cosines and sines of the positions, once per pass: [T, R / 2], or [B, T, R / 2]."""
+    key = (x.shape[-1], theta, scaling and scaling.get("factor"))
+    if key not in ctx.memo:
+        counted = torch.arange(ctx.past, ctx.past + x.shape[1], device=x.device)
+        f, gain = frequencies(x.shape[-1], theta, scaling)
+        angle = (counted if ctx.positions is None else ctx.positions)[..., None] * f.float().to(x.device)
+        ctx.memo[key] = angle.cos() * gain, angle.sin() * gain
+    return ctx.memo[key]
+
+
+def rope(x, ctx, theta, interleave=False, scaling=None):
+    """Turns pairs of the last axis, neighbours or halves, by their position (arXiv 2104.09864)."""
+    cos, sin = (t.to(x.dtype) for t in rotary(ctx, x, theta, scaling))
+    if x.dim() == 4:
+        cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)
+    a, b = x.unflatten(-1, (-1, 2)).unbind(-1) if interleave else x.chunk(2, -1)
+    turned = a * cos - b * sin, b * cos + a * sin
+    return torch.stack(turned, -1).flatten(-2) if interleave else torch.cat(turned, -1)
+
+
+def attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal=True, window=None):
+    """softmax(scale q k^T + mask) v, [B, T, H, V]; the queries are the last T of C positions."""
+    T, C, V = q_BTHQ.shape[1], k_BCGQ.shape[1], v_BCGV.shape[-1]
+    plain = window is None and ctx.documents is None and (not causal or T in (1, C))  # the kernel masks
+    mask = None if plain else q_BTHQ.new_ones(T, C, dtype=torch.bool).tril(C - T if causal else C)
+    if window is not None:
+        mask = mask.triu(C - T - window + 1)
+    if ctx.documents is not None:
+        mask = mask & (ctx.documents[:, None, C - T :, None] == ctx.documents[:, None, None])
+    wide = max(q_BTHQ.shape[-1], V)  # fused kernels want equal widths; zeros change nothing
+    q, k, v = (F.pad(x, (0, wide - x.shape[-1])).transpose(1, 2) for x in (q_BTHQ, k_BCGQ, v_BCGV))
+    options = dict(is_causal=causal and plain and T > 1, enable_gqa=q.shape[1] != k.shape[1])
+    y = F.scaled_dot_product_attention(q, k, v, mask, scale=scale, **options)
+    return y.transpose(1, 2)[..., :V]
+
+
+class RMSNorm(nn.RMSNorm):
+    """x / sqrt(mean(x^2) + eps) * weight, statistics in float32 (arXiv 1910.07467)."""
+
+    def forward(self, x):
+        return F.rms_norm(x.to(self.weight.dtype), self.normalized_shape, self.weight, self.eps)
+
+
+def shift(x_BT, by, fill=0):
+    """y[i] = x[i + by] along dim 1; positions without a source are fill."""
+    y = torch.roll(x_BT, -by, 1)
+    (y[:, -by:] if by > 0 else y[:, :-by]).fill_(fill)
+    return y
+
+
+class Router(nn.Module):
+    """Chooses top_k experts by biased score and weighs them by unbiased score (arXiv 2412.19437, 12-16).
+
+    tail: how many last positions of a row are fill; they are not counted.
+    """
+
+    tail = 0
+
+    def __init__(self, dim, experts, top_k, groups=1, top_groups=1, score="sigmoid", normalize=True,
+                 scaling=1.0, bias=True, group_score="top2_sum", balanced=True):  # fmt: skip
+        super().__init__()
+        self.top_k, self.groups, self.top_groups, self.scaling = top_k, groups, top_groups, scaling
+        self.score, self.normalize, self.biased = score, normalize, bias
+        self.group_score, self.balanced = group_score, balanced
+        self.weight = nn.Parameter(torch.empty(experts, dim))
+        if bias:
+            self.register_buffer("e_score_correction_bias", torch.zeros(experts))
+        self.register_buffer("tokens_per_expert", torch.zeros(experts), persistent=False)
+
+    def forward(self, x_BTD, ctx):
+        with torch.autocast(x_BTD.device.type, enabled=False):  # near ties decide: never in bfloat16
+            logits = F.linear(x_BTD.float(), self.weight.float())
+        s_BTE = logits.sigmoid() if self.score == "sigmoid" else logits.softmax(-1)
+        index_BTK = self.choose(s_BTE.detach())
+        score_BTK = s_BTE.gather(-1, index_BTK)
+        if self.normalize:
+            score_BTK = score_BTK / (score_BTK.sum(-1, keepdim=True) + 1e-20)
+        T = max(0, x_BTD.shape[1] - self.tail)
+        if ctx.collect and self.training:
+            self.tokens_per_expert += torch.bincount(index_BTK[:, :T].flatten(), minlength=s_BTE.shape[-1])
+        if self.balanced and ctx.collect:
+            ctx.balance[self] = sequence_balance(s_BTE[:, :T], self.top_k) if T else 0.0
+        return index_BTK, score_BTK * self.scaling
+
+    def choose(self, c_BTE):
+        """The top_k experts out of the top_groups groups."""
+        if self.biased:
+            c_BTE = c_BTE + self.e_score_correction_bias
+        if self.groups > 1:
+            grouped = c_BTE.unflatten(-1, (self.groups, -1))
+            best = grouped.amax(-1) if self.group_score == "max" else grouped.topk(2).values.sum(-1)
+            closed = torch.ones_like(best).scatter(-1, best.topk(self.top_groups).indices, 0).bool()
+            c_BTE = grouped.masked_fill(closed[..., None], -math.inf).flatten(-2)
+        return c_BTE.topk(self.top_k, sorted=False).indices
+
+    @torch.no_grad()
+    def update_bias(self, speed):
+        """b += speed * sign(mean load - load), once per optimizer step (arXiv 2408.15664)."""
+        count = self.tokens_per_expert
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(count)
+        self.e_score_correction_bias += speed * (count.mean() - count).sign()
+        count.zero_()
+
+
+def sequence_balance(s_BTE, top_k):
+    """sum_i f_i P_i per sequence, mean over the batch: 1 if even (arXiv 2412.19437, 17-20)."""
+    B, T, E = s_BTE.shape
+    top = s_BTE.topk(top_k, sorted=False).indices.flatten(1)
+    f_BE = s_BTE.new_zeros(B, E).scatter_add_(1, top, torch.ones_like(top, dtype=s_BTE.dtype))
+    P_BE = (s_BTE / s_BTE.sum(-1, keepdim=True)).mean(1)
+    return (f_BE * P_BE).sum(-1).mean() * E / (top_k * T)
+
+
+class Ragged(NamedTuple):
+    """Tokens sorted by expert: x [S, D], where each expert's rows end, and where each choice's row is."""
+
+    x: torch.Tensor
+    offsets: torch.Tensor
+    inverse: torch.Tensor
+
+
+def dispatch(x_BTD, index_BTK, experts):
+    """Sends each token to each of its experts: nothing dropped, nothing padded."""
+    expert_S, order_S = index_BTK.flatten().sort(stable=True)
+    ends = torch.arange(experts, device=expert_S.device)
+    offsets_E = torch.searchsorted(expert_S, ends, right=True, out_int32=True)
+    x_SD = x_BTD.flatten(0, 1)[order_S // index_BTK.shape[-1]]
+    return Ragged(x_SD, offsets_E, order_S.argsort().view_as(index_BTK))
+
+
+def combine(sent, index_BTK, score_BTK):
+    """Adds up what the experts made of each token, weighted by score: [B, T, D]."""
+    return (sent.x[sent.inverse] * score_BTK[..., None].to(sent.x.dtype)).sum(-2)
+
+
+class Linears(nn.Module):
+    """One linear map per copy, the weights stacked: [copies, out, in]."""
+
+    def __init__(self, copies, inputs, outputs, bias=False):
+        super().__init__()
+        self.biased = bias
+        self.weight = nn.Parameter(torch.empty(copies, outputs, inputs))
+        if bias:
+            self.bias = nn.Parameter(torch.empty(copies, outputs))
+
+    def forward(self, x_SD, sent):
+        kind = x_SD.device.type  # autocast does not know this product
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_SD.dtype
+        product = F.grouped_mm if hasattr(F, "grouped_mm") else torch._grouped_mm
+        y_SF = product(x_SD.to(dtype), self.weight.to(dtype).transpose(1, 2), offs=sent.offsets)
+        if y_SF.requires_grad:
+            y_SF.register_hook(torch.Tensor.contiguous)  # its backward wants plain strides
+        return y_SF + per_row(self.bias, sent, y_SF) if self.biased else y_SF
+
+
+class Norms(nn.Module):
+    """One RMSNorm per copy, the gains stacked: [copies, width]."""
+
+    def __init__(self, copies, width, eps):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.empty(copies, width))
+
+    def forward(self, x_SD, sent):
+        return F.rms_norm(x_SD.float(), x_SD.shape[-1:], eps=self.eps) * per_row(self.weight, sent, x_SD)
+
+
+def per_row(weight_EF, sent, like):
+    """Each row's own entry of a stacked weight: [S, F]."""
+    rows = torch.arange(like.shape[0], device=like.device, dtype=sent.offsets.dtype)
+    return weight_EF[torch.searchsorted(sent.offsets, rows, right=True)].to(like.dtype)
+
+
+class Each(nn.Module):
+    """Copies side by side with stacked weights; the state_dict has a name for each copy."""
+
+    def state_dict(self, *args, destination=None, prefix="", keep_vars=False):
+        destination = {} if destination is None else destination
+        for name, stacked in super().state_dict(keep_vars=keep_vars).items():
+            destination.update({f"{prefix}{i}.{name}": weight for i, weight in enumerate(stacked)})
+        return destination
+
+    def _load_from_state_dict(self, state, prefix, *args):
+        for name, stacked in self.named_parameters():
+            keys = [f"{prefix}{i}.{name}" for i in range(len(stacked))]
+            if all(key in state and state[key].shape == stacked.shape[1:] for key in keys):
+                state[prefix + name] = torch.stack([state.pop(key) for key in keys])
+        super()._load_from_state_dict(state, prefix, *args)
+
+
+def head(x, weight, ctx):
+    """Logits; or their two factors, where a loss will multiply them in chunks."""
+    return (x, weight) if ctx.collect else F.linear(x, weight)
+
+
+def cross_entropy(logits, targets_BT, ahead, tail=0):
+    """Sum over the positions that have a target (token i + ahead is targets[i + ahead - 1]), and their number.
+
+    The last ``tail`` positions are made of fill and are left out; the number is at least 1.
+    """
+    n = max(0, targets_BT.shape[1] - max(ahead - 1, tail))
+    t_N = targets_BT[:, ahead - 1 : ahead - 1 + n].flatten()
+    loss = F.cross_entropy(logits[:, :n].flatten(0, 1).float(), t_N, reduction="sum")
+    return loss, (t_N != -100).sum().clamp(min=1)
+
+
+def head_cross_entropy(factors, targets_BT, ahead, tail=0):
+    """The same of logits x weight^T, in chunks of rows: all logits never exist at once."""
+    x, weight = factors
+    def chunked(x, t):
+        return F.cross_entropy(F.linear(x, weight).float(), t, reduction="sum")
+    n = max(0, targets_BT.shape[1] - max(ahead - 1, tail))
+    t_N = targets_BT[:, ahead - 1 : ahead - 1 + n].flatten()
+    pieces = [*zip(*(rows.split(max(1, 2**25 // len(weight))) for rows in (x[:, :n].flatten(0, 1), t_N)))]
+    run = chunked if len(pieces) == 1 else partial(checkpoint, chunked, use_reentrant=False)
+    return sum(run(*piece) for piece in pieces), (t_N != -100).sum().clamp(min=1)
+
+
+class Model(nn.Module):
+    """Base of the models; the trainer sets tokens_seen, which drives schedules."""
+
+    tokens_seen = 0
+
+    def routers(self, pattern=".*"):
+        """Routers by path."""
+        return {n: m for n, m in self.named_modules() if isinstance(m, Router) and re.fullmatch(pattern, n)}
+
+    @torch.no_grad()
+    def initialise(self, seed=0):
+        """Weights begin at start + spread * normal, by the last rule of ``init`` that matches their path."""
+        generator = torch.Generator().manual_seed(seed)
+        for path, weight in self.state_dict().items():
+            start, spread = [rule[1:] for rule in self.init if re.fullmatch(rule[0], path)][-1]
+            weight.copy_(torch.randn(weight.shape, generator=generator) * spread + start)
+        return self
+
+
+def freeze(model, rules):
+    """Takes weights out of training, or puts them back: the last rule that matches a path wins."""
+    for path, weight in model.state_dict(keep_vars=True).items():
+        found = [trained for pattern, trained in rules if re.fullmatch(pattern, path)]
+        if found and weight.is_floating_point():
+            (weight if weight._base is None else weight._base).requires_grad_(found[-1])

@@ -1,0 +1,114 @@
+"""Warnings: what a spec says and nothing uses. None of it makes the model wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import networkx as nx
+
+from dsvgraph.errors import Diagnostic, Span, nearest
+from dsvgraph.graph import Graph, Model
+from dsvgraph.passes.paths import cells, weights
+from dsvgraph.passes.show import used_blocks, words
+from dsvgraph.patterns import matches
+from dsvgraph.spec import Part, Spec
+
+
+def lint(model: Model) -> list[Diagnostic]:
+    """What in the spec of ``model`` has no effect, in the order of the text."""
+    found = [*_graphs(model), *_outputs(model)]
+    if model.spec is not None:
+        found += [*_config(model.spec, model.config), *_blocks(model.spec, model.config), *_patterns(model)]
+    unique = list({(d.message, d.span): d for d in found}.values())
+    return sorted(unique, key=_place)
+
+
+def _place(found: Diagnostic) -> tuple[str, int, int]:
+    span = found.span
+    return (span.source.name, span.line, span.column) if span else ("", 0, 0)
+
+
+def _warning(message: str, span: Span | None, hint: str = "") -> Diagnostic:
+    return Diagnostic(message, span, hint=hint, severity="warning")
+
+
+def _graphs(model: Model) -> Iterator[Diagnostic]:
+    """Lines and inputs of every distinct graph that none of its outputs depends on."""
+    for graph in model.graphs():
+        used = graph.needed(list(graph.outputs)) | _cached(graph)
+        if isinstance(graph, Model):
+            used |= {loss.target for loss in graph.losses if loss.target}
+        for node in graph.nodes.values():
+            if node.name not in used:
+                yield _warning(f"nothing depends on `{node.name}`", node.span)
+        for name in graph.inputs:
+            if name not in used and graph.outputs.keys() != {name}:
+                span = _input(model, graph, name)
+                yield _warning(f"nothing reads the input `{name}` of `{graph.name}`", span)
+
+
+def _cached(graph: Graph) -> set[str]:
+    """What the values kept for decoding depend on."""
+    ends = {ref.node for ref in graph.cache}
+    return ends.union(*(nx.ancestors(graph.net, end) for end in ends))
+
+
+def _input(model: Model, graph: Graph, name: str) -> Span | None:
+    """Where an input is declared."""
+    part = model.spec and (model.spec.graph if graph is model else model.spec.blocks.get(graph.name))
+    return part.key("in", name) if part else graph.span
+
+
+def _outputs(model: Model) -> Iterator[Diagnostic]:
+    """Outputs that no loss reads, where there are losses."""
+    read = {loss.output for loss in model.losses}
+    if not read - {None}:
+        return
+    for name in model.outputs:
+        if name not in read:
+            span = model.spec.graph.key("out", name) if model.spec else model.span
+            yield _warning(f"no loss reads the output `{name}`", span)
+
+
+def _config(spec: Spec, config: Mapping[str, Any]) -> Iterator[Diagnostic]:
+    """Config values that no line, no argument of a block in use, and no other value speaks of."""
+    parts = [spec.graph, *(spec.blocks[name] for name in used_blocks(spec, config))]
+    used: set[str] = set().union(*(_said(part) for part in parts))
+    for section in (spec.loss, spec.init):
+        used |= words({name: part.model for name, part in section.items()})
+    fresh = used & spec.config.keys()
+    while fresh:
+        more: set[str] = set().union(*(words(spec.config[name].value) for name in fresh))
+        fresh = (more & spec.config.keys()) - used
+        used |= more
+    for name, entry in spec.config.items():
+        if name not in used:
+            hint = nearest(name, used - spec.config.keys())
+            yield _warning(f"nothing uses the config value `{name}`", entry.span, hint)
+
+
+def _said(part: Part) -> set[str]:
+    model = part.model
+    return words([dict(model.args), dict(model.inputs), dict(model.body)])
+
+
+def _blocks(spec: Spec, config: Mapping[str, Any]) -> Iterator[Diagnostic]:
+    """Blocks of a model's own file that it does not use; a library may hold more than one needs."""
+    used = used_blocks(spec, config)
+    for name, part in spec.blocks.items():
+        if name not in used and {"graph", "extends"} & part.doc.data.keys():
+            yield _warning(f"nothing calls the block `{name}`", part.key())
+
+
+def _patterns(model: Model) -> Iterator[Diagnostic]:
+    """Path patterns that fit no weight."""
+    assert model.spec is not None
+    sections = {"init": model.spec.init, "trained": model.spec.trained}
+    paths = [owned.path for owned in weights(model)]
+    for section, parts in sections.items():
+        for pattern, part in parts.items():
+            if not any(matches(pattern, cell) for path in paths for cell, _ in cells(path, [pattern])):
+                yield _warning(
+                    f"`{pattern}` in `{section}` fits no weight", part.key(), nearest(pattern, paths)
+                )

@@ -1,0 +1,158 @@
+"""The spec with everything resolved, as YAML that checks to the same graph."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from dsvgraph.build import build
+from dsvgraph.build.scope import BlockValue
+from dsvgraph.errors import DsvError
+from dsvgraph.graph import Model
+from dsvgraph.spec import BlockModel, Part, Spec, with_settings
+
+WIDTH = 132  # of a node's line
+PROSE = 100
+PLAIN = re.compile(  # inside braces
+    r"(?:[A-Za-z_(]|\d[\d.]* [a-z*/+-])(?:[\w .()*/+<>=%-]*[\w)])?$|\.$|\.\.\.$", re.ASCII
+)
+LINE = re.compile(r"[A-Za-z](?:(?!: | #)[ -~])*[!-9;-~]$")  # on a line of its own
+CONSTANTS = ("true", "false", "null")
+WORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+
+
+def show(model: Model) -> str:
+    """``model`` as one self-contained spec: files merged, config evaluated, blocks that are used.
+
+    Checking the text gives a graph with the same signature, and showing that the same text.
+    """
+    if model.spec is None:
+        raise DsvError(f"`{model.name}` was not made from a spec, so there is none to show")
+    if model.spec.symbolic:
+        model = build(with_settings(model.spec, {}))
+    assert model.spec is not None
+    return "\n".join(_spec(model.spec, model.config)) + "\n"
+
+
+def _spec(spec: Spec, config: Mapping[str, Any]) -> Iterator[str]:
+    yield f"name: {_block(spec.name)}"
+    yield from _doc(spec.doc, "")
+    yield from _section("config", (f"  {name}: {_block(_plain(value))}" for name, value in config.items()))
+    yield from _section("blocks", _blocks(spec, config))
+    yield from _section("graph", _body(spec.graph.model, "  "))
+    yield from _section("loss", _lines({name: part.model for name, part in spec.loss.items()}, "  "))
+    for section, parts in (("init", spec.init), ("trained", spec.trained)):
+        yield from _section(section, (f"  {_flow(p)}: {_flow(part.model)}" for p, part in parts.items()))
+
+
+def _section(name: str, lines: Iterable[str]) -> Iterator[str]:
+    found = list(lines)
+    if found:
+        yield from ("", f"{name}:", *found)
+
+
+def _blocks(spec: Spec, config: Mapping[str, Any]) -> Iterator[str]:
+    used = used_blocks(spec, config)
+    for number, (name, part) in enumerate((n, p) for n, p in spec.blocks.items() if n in used):
+        yield from [""] * (number > 0)
+        yield f"  {name}:"
+        yield from _doc(part.model.doc, "    ")
+        yield from _body(part.model, "    ")
+
+
+def used_blocks(spec: Spec, config: Mapping[str, Any]) -> set[str]:
+    """The blocks that the graph can reach, by every word of the lines that it can reach."""
+    found: set[str] = set()
+    fresh = (_words(spec.graph) | words({n: _plain(v) for n, v in config.items()})) & spec.blocks.keys()
+    while fresh:
+        found |= fresh
+        fresh = set().union(*(_words(spec.blocks[name]) for name in fresh)) & spec.blocks.keys() - found
+    return found
+
+
+def _words(part: Part) -> set[str]:
+    model: BlockModel = part.model
+    return words(model.args) | words(model.body)
+
+
+def words(value: Any) -> set[str]:
+    """The names in a raw value, wherever they stand."""
+    if isinstance(value, Mapping):
+        return set(value).union(*(words(v) for v in value.values()))
+    if isinstance(value, list):
+        return set().union(*(words(v) for v in value))
+    return set(WORD.findall(value)) if isinstance(value, str) else set()
+
+
+def _body(model: BlockModel, indent: str) -> Iterator[str]:
+    if model.args:
+        yield f"{indent}args:"
+        yield from (_entry(name, value, indent + "  ") for name, value in model.args.items())
+    yield f"{indent}in:"
+    yield from (_entry(name, value, indent + "  ") for name, value in model.inputs.items())
+    yield f"{indent}body:"
+    yield from _lines(model.body, indent + "  ")
+    out = model.out
+    yield f"{indent}out: {_flow(out)}"
+    if model.cache:
+        yield f"{indent}cache: {_flow(model.cache)}"
+
+
+def _entry(name: str, value: Any, indent: str) -> str:
+    return f"{indent}{name}:" + (f" {_block(value)}" if value is not None else "")
+
+
+def _lines(body: Mapping[str, dict[str, Any]], indent: str) -> Iterator[str]:
+    """Named lines in columns; one that is too long for the page takes a line per key."""
+    width = max((len(name) for name in body), default=0) + 1
+    for name, raw in body.items():
+        line = f"{indent}{name + ':':<{width}} {_flow(raw)}"
+        if len(line) <= WIDTH:
+            yield line
+        else:
+            yield f"{indent}{name}:"
+            yield from (_entry(_flow(key), value, indent + "  ") for key, value in raw.items())
+
+
+def _doc(doc: str, indent: str) -> Iterator[str]:
+    if not doc:
+        return
+    if len(doc) + len(indent) < PROSE or " ".join(doc.split()) != doc:
+        yield f"{indent}doc: {_block(doc)}"
+    else:
+        yield f"{indent}doc: >-"
+        yield from textwrap.wrap(
+            doc, PROSE, initial_indent=indent + "  ", subsequent_indent=indent + "  ",
+            break_long_words=False, break_on_hyphens=False,
+        )  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    """An evaluated value as it is written: blocks by their name, with what is given."""
+    if isinstance(value, BlockValue):
+        given = {name: _plain(v) for name, v in value.presets}
+        return {value.name: None, **given} if given else value.name
+    if isinstance(value, Mapping):
+        return {name: _plain(v) for name, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _block(value: Any) -> str:
+    """A value after `name: ` on a line of its own."""
+    plain = isinstance(value, str) and LINE.match(value) and value.lower() not in CONSTANTS
+    return value if plain else _flow(value)
+
+
+def _flow(value: Any) -> str:
+    """A value inside braces."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_flow(k)}: {_flow(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_flow(v) for v in value) + "]"
+    if isinstance(value, str):
+        plain = PLAIN.match(value) and value.lower() not in CONSTANTS
+        return value if plain else json.dumps(value, ensure_ascii=False)
+    return json.dumps(value)

@@ -1,0 +1,111 @@
+"""The canonical text of a graph, one fact per line: two graphs are the same if their texts are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dsvgraph.expr import Expr, to_text
+from dsvgraph.graph import Graph, Loss, Model, Node, Ref, join, span_text
+
+LARGE = re.compile(r"\b\d{7,}\.0\b")
+
+
+def signature(graph: Graph) -> str:
+    """What ``graph`` is, without the names of its files, its documentation and its blocks' arguments.
+
+    Lines begin with the folded path and the name on the page::
+
+        model.layers.[3-60].mlp.gate: gate = router(x=x) {experts: 256, ...} -> index int[B, T, 8], ...
+        model.layers.[3-60].mlp.gate.weight: [256, 7168]
+    """
+    return "\n".join([*_graph(graph, ""), *(_model(graph) if isinstance(graph, Model) else ())]) + "\n"
+
+
+def _graph(graph: Graph, prefix: str) -> Iterator[str]:
+    head = f"{prefix}: " if prefix else ""
+    for name, type_ in graph.inputs.items():
+        yield f"{head}in {name} {type_}"
+    for node in graph.nodes.values():
+        yield from _node(node, prefix)
+    for name, ref in graph.outputs.items():
+        yield f"{head}out {name} = {ref} {graph.type(ref)}"
+    if graph.cache:
+        yield f"{head}cache {', '.join(map(str, graph.cache))}"
+
+
+def _node(node: Node, prefix: str) -> Iterator[str]:
+    path = join(prefix, node.at)
+    yield f"{path}: {line(node)}"
+    for name, weight in node.weights.items():
+        yield f"{join(path, name)}: {weight.type}" + ("" if weight.trained else " without gradient")
+    start = node.start
+    for run in node.runs:
+        inner = path if node.mode == "call" else join(path, span_text(start, run.count))
+        yield from _graph(run.graph, inner)
+        start = start + run.count
+
+
+def line(node: Node) -> str:
+    """One node as text: what it is, what is wired into it, its attributes, its types."""
+    types = ", ".join(f"{port} {type_}" for port, type_ in node.outputs.items())
+    return f"{node.name} = {node.callee}({wiring(node.sources)}){attributes(node)}{_copies(node)} -> {types}"
+
+
+def wiring(sources: Mapping[str, Ref]) -> str:
+    """Ports and what is wired into them."""
+    return ", ".join(f"{port}={ref}" for port, ref in sources.items())
+
+
+def attributes(node: Node) -> str:
+    """The attributes of an op, defaults included; nothing for a block."""
+    found = node.op.model_dump() if node.op else {}
+    return " " + value(found) if found else ""
+
+
+def value(found: Any) -> str:
+    """A value of an attribute, as in YAML."""
+    if isinstance(found, Mapping):
+        return "{" + ", ".join(f"{k}: {value(v)}" for k, v in found.items()) + "}"
+    if isinstance(found, (list, tuple)):
+        return "[" + ", ".join(value(v) for v in found) + "]"
+    words = {None: "null", True: "true", False: "false"}
+    return words[found] if found is None or isinstance(found, bool) else str(found)
+
+
+def _copies(node: Node) -> str:
+    if node.mode == "call":
+        return ""
+    roles = ", ".join(f"{port} {role}" for port, role in sorted(node.roles.items()))
+    return f" {node.mode} {node.count} from {node.start} ({roles})"
+
+
+def _model(model: Model) -> Iterator[str]:
+    for found in model.losses:
+        yield loss(found)
+    for pattern, init in model.init:
+        yield f"init {pattern}: {init}"
+    for pattern, trained in model.trained:
+        yield f"trained {pattern}: {value(trained)}"
+
+
+def loss(found: Loss) -> str:
+    """One loss as text, with its expressions as they are after config names were filled in."""
+    return f"loss {found.name}: " + " ".join(f"{part} {text}" for part, text in loss_parts(found).items())
+
+
+def loss_parts(found: Loss) -> dict[str, str]:
+    """The parts of a loss as text: what is scored against what, shift, divisor, weight, depths."""
+    trees = {"shift": found.shift, "divide": found.divide, "weight": found.weight}
+    parts = {found.kind: found.output or found.routers or "", "target": found.target or ""}
+    parts |= {key: expression(tree) for key, tree in trees.items() if tree is not None}
+    if found.depths != (0,):
+        parts["depths"] = ", ".join(map(str, found.depths)) or "none"
+    return {key: text for key, text in parts.items() if text}
+
+
+def expression(tree: Expr) -> str:
+    """An expression as text, without the outer brackets."""
+    text = LARGE.sub(lambda match: f"{float(match[0]):g}".replace("e+", "e"), to_text(tree))
+    return text[1:-1] if text.startswith("(") and tree.op not in ("number", "name", "call") else text

@@ -1,0 +1,129 @@
+"""The command line as a program: from any folder, in pipes, on terminals, interrupted; and how fast."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from dsvgraph import cli
+from dsvgraph.cli import options, output
+
+
+def test_a_bundled_spec_is_found_from_any_folder(program, tmp_path):
+    answer = program("check", "deepseek_v3", cwd=tmp_path)
+    assert answer.code == 0
+    assert "DeepSeek-V3" in answer.out
+
+
+def test_nothing_imports_torch(program, tmp_path):
+    code = (
+        "import sys; sys.argv = ['dsvgraph', 'diff', 'deepseek_v3', '--mtp', '0,1']\n"
+        "from dsvgraph.cli import main\n"
+        "try: main()\n"
+        "finally: print(*{'torch', 'numpy', 'sympy', 'graphviz'} & set(sys.modules), file=sys.stderr)"
+    )
+    from conftest import environment
+
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
+    assert done.stderr.split() == []
+
+
+def test_plain_text_where_no_terminal_is(program):
+    for answer in (program("cost", "deepseek_v3"), program("check", "nothing")):
+        assert "\x1b" not in answer.out + answer.err
+        assert (answer.out + answer.err).isascii()
+    assert program("cost", "deepseek_v3").out == program("cost", "deepseek_v3", env={"COLUMNS": "40"}).out
+
+
+def test_a_reader_that_hangs_up(program):
+    """`dsvgraph schema | true` says nothing."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    answer = program("schema", stdout=writing, stderr=subprocess.PIPE, capture_output=False)
+    os.close(writing)
+    assert (answer.code, answer.err) == (141, "")
+
+
+def test_a_terminal_that_knows_no_unicode(program, tmp_path):
+    path = tmp_path / "wide.yaml"
+    path.write_text("extends: deepseek_v3.yaml\ndoc: \"\N{SNOWMAN} \\ud800 \\e[31m\"\n", encoding="utf-8")
+    for encoding in ("ascii", "utf-8"):
+        for command in ("check", "show"):
+            answer = program(command, path, env={"PYTHONIOENCODING": encoding})
+            assert (answer.code, answer.err) == (0, "")
+            assert "\x1b" not in answer.out
+
+
+def test_ctrl_c(monkeypatch, capsys):
+    code, said = _main(monkeypatch, capsys, KeyboardInterrupt())
+    assert (code, said) == (130, "interrupted\n")
+
+
+def test_a_mistake_of_ours_is_told_in_words(monkeypatch, capsys):
+    code, said = _main(monkeypatch, capsys, KeyError("x"))
+    assert code == 70
+    assert said.startswith("error: internal error: KeyError: 'x'")
+    assert "Traceback" not in said
+
+
+def test_no_memory(monkeypatch, capsys):
+    code, said = _main(monkeypatch, capsys, MemoryError())
+    assert (code, said) == (1, "error: there is not enough memory for this\n")
+
+
+def test_files_that_may_not_be_read(monkeypatch, capsys):
+    code, said = _main(monkeypatch, capsys, PermissionError(13, "Permission denied", "secret.yaml"))
+    assert (code, said) == (1, "error: secret.yaml: Permission denied\n")
+
+
+def _main(monkeypatch, capsys, error):
+    """What `dsvgraph check` says if ``error`` happens in it."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(options, "load_model", fail)
+    monkeypatch.setattr(sys, "argv", ["dsvgraph", "check", "deepseek_v3"])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    return exit_.value.code, capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize("env", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}])
+@pytest.mark.parametrize("args", [("check", "nothing"), ("cost", "deepseek_v3"), ("--help",)])
+def test_colours_on_a_terminal(args, env, program):
+    import pty
+
+    leader, terminal = pty.openpty()
+    coloured = {"TERM": "xterm-256color", "NO_COLOR": "", **env}
+    program(*args, env=coloured, stdout=terminal, stderr=terminal, capture_output=False)
+    os.close(terminal)
+    said = _all_of(leader)
+    assert said
+    assert (b"\x1b[" in said) == (not env)
+
+
+def _all_of(leader: int) -> bytes:
+    found = b""
+    while True:
+        try:
+            piece = os.read(leader, 65536)
+        except OSError:  # the terminal is closed
+            piece = b""
+        if not piece:
+            os.close(leader)
+            return found
+        found += piece
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (1, "1"), (999, "999"), (1000, "1.000 K"), (34.5, "34.50"), (999_960, "1.000 M"),
+     (671_026_419_200, "671.0 G"), (-10_190_000_000, "-10.19 G"), (1e30, "1000000 Y")],
+)  # fmt: skip
+def test_short_numbers(value, text):
+    assert output.short(value) == text
