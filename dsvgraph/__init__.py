@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from importlib import import_module
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsvgraph import spec as _spec
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from dsvgraph.passes.show import show
 
 __version__ = "0.1.0"
-__all__ = ["DsvError", "Graph", "Model", "build", "cost", "diff", "lint", "load", "loads", "show"]
+__all__ = ["DsvError", "Graph", "Model", "build", "cost", "diff", "lint", "load", "loads", "render", "show"]
 
 
 def load(name: str, config: Mapping[str, Any] | None = None, symbolic: Iterable[str] = ()) -> Model:
@@ -38,6 +40,17 @@ def load(name: str, config: Mapping[str, Any] | None = None, symbolic: Iterable[
 def loads(text: str, config: Mapping[str, Any] | None = None, name: str = "<spec>") -> Model:
     """The checked model of a spec given as YAML text (it may include bundled files)."""
     return build(_spec.read_text(text, config, name))
+
+
+def render(graph: Model, path: str | PathLike[str], depth: int = 1) -> Path:
+    """Draws ``graph`` into ``path`` (svg, png, pdf or dot by its ending); every depth opens blocks.
+
+    Raises DsvError where the file cannot be written or graphviz is not there.
+    """
+    from dsvgraph.backends import backend
+
+    drawn: Path = backend("graphviz", "drawing").render(graph, Path(path), depth)
+    return drawn
 
 
 def __getattr__(name: str) -> Any:

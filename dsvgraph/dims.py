@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import reduce
 from math import prod
-from typing import Any, Union
+from typing import Any, TypeAlias, Union
 
-Number = Union[int, Fraction]
-Size = Union[int, "Poly"]
+from dsvgraph.errors import DsvError
+
+Number: TypeAlias = int | Fraction
+Size: TypeAlias = Union[int, "Poly"]
+
+MAX_PRODUCTS = 100_000  # of terms, in one multiplication
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,8 @@ class Floor:
         return f"({self.above})//({self.below})"
 
 
-Atom = Union[str, Floor]
-Monomial = tuple[tuple[Atom, int], ...]
+Atom: TypeAlias = str | Floor
+Monomial: TypeAlias = tuple[tuple[Atom, int], ...]
 
 
 class Poly:
@@ -55,7 +58,7 @@ class Poly:
         return self + _from_terms({m: -c for m, c in _terms(other).items()})
 
     def __rsub__(self, other: object) -> Size:
-        return -self + other
+        return _from_terms(_terms(other)) - self
 
     __radd__ = __add__
     __rmul__ = __mul__
@@ -75,7 +78,7 @@ class Poly:
     def __pow__(self, power: object) -> Size:
         if not isinstance(power, int) or not 0 <= power <= 16:
             raise ValueError(f"a symbolic size can be raised to the powers 0 to 16, not {power}")
-        return reduce(lambda a, b: a * b, [self] * power, 1)  # type: ignore[return-value]
+        return product([self] * power)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Poly) and self.terms == other.terms
@@ -107,12 +110,12 @@ def divide(above: object, below: object) -> Size:
 
     Raises ValueError where it is not.
     """
-    divisor = _terms(below)
+    divisor = _divisor(below)
     if len(divisor) != 1:
         quotient = _ratio(_terms(above), divisor)
         if quotient is None:
             raise ValueError(f"{above} cannot be divided by {below} as a size")
-        return quotient
+        return _from_terms({(): quotient})
     ((monomial, factor),) = divisor.items()
     return _from_terms({_over(m, monomial): Fraction(c) / factor for m, c in _terms(above).items()})
 
@@ -132,6 +135,7 @@ def ratio(above: object, below: object) -> Size:
 
 def floordiv(above: object, below: object) -> Size:
     """``above // below``: exact where the division is, else an atom of its own."""
+    _divisor(below)
     if isinstance(above, int) and isinstance(below, int):
         return above // below
     try:
@@ -176,12 +180,18 @@ def names(size: object) -> set[str]:
 
 def total(sizes: Iterable[Size]) -> Size:
     """The sum of sizes."""
-    return reduce(lambda a, b: a + b, sizes, 0)
+    found: Size = 0
+    for size in sizes:
+        found = found + size
+    return found
 
 
 def product(sizes: Iterable[Size]) -> Size:
     """The product of sizes."""
-    return reduce(lambda a, b: a * b, sizes, 1)
+    found: Size = 1
+    for size in sizes:
+        found = found * size
+    return found
 
 
 def _terms(value: object) -> dict[Monomial, Number]:
@@ -190,6 +200,13 @@ def _terms(value: object) -> dict[Monomial, Number]:
     if isinstance(value, (int, Fraction)):
         return {(): value} if value else {}
     raise ValueError(f"{value!r} is not a size")
+
+
+def _divisor(value: object) -> Mapping[Monomial, Number]:
+    terms = _terms(value)
+    if not terms:
+        raise ZeroDivisionError("division by zero")
+    return terms
 
 
 def _as_size(value: object) -> Size:
@@ -217,6 +234,8 @@ def _sum(a: Mapping[Monomial, Number], b: Mapping[Monomial, Number]) -> dict[Mon
 
 
 def _product(a: Mapping[Monomial, Number], b: Mapping[Monomial, Number]) -> dict[Monomial, Number]:
+    if len(a) * len(b) > MAX_PRODUCTS:
+        raise DsvError(f"a size would be a sum of more than {MAX_PRODUCTS:,} products")
     terms: dict[Monomial, Number] = {}
     for m, c in a.items():
         for n, d in b.items():

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 
-
 MAX_ERRORS = 50  # told at once
 MAX_NAMES = 1000  # that a misspelt one is compared with
 

@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,20 @@ from ruamel.yaml.events import (
 
 from dsvgraph.errors import DsvError, Source, Span, nearest, printable
 
-MAX_BYTES = 1_000_000
-MAX_DEPTH = 40
-MAX_VALUES = 100_000  # after aliases are followed
+MAX_BYTES = 250_000
+MAX_DEPTH = 40  # after aliases are followed, like the next
+MAX_VALUES = 20_000
 
 Key = tuple[Any, ...]
 
 INT = re.compile(r"[-+]?[0-9][0-9_]*$")
 FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
+HINTS = {  # by a part of the parser's words
+    "'['": 'inside braces a type is quoted: {ids: "int[B, T]"}',
+    r"'\t'": "indent with spaces, never with tabs",
+    "mapping values are not allowed": "quote a value that holds a colon, and look at the indentation",
+    "cannot start any token": "quote a value that begins with a sign",
+}
 CONSTANTS = {"true": True, "false": False, "null": None, "~": None, "": None}
 
 
@@ -108,6 +115,14 @@ def _text(path: Path, span: Span | None) -> str:
 
 def parse(text: str, name: str = "<spec>") -> Doc:
     """Parses YAML text; raises DsvError at file:line:col."""
+    if len(text) > MAX_BYTES:
+        raise DsvError(f"`{name}` is larger than {MAX_BYTES:,} bytes, the most a spec may have")
+    return _composed(text, name)
+
+
+@lru_cache(maxsize=64)
+def _composed(text: str, name: str) -> Doc:
+    """The text as data; nobody changes a Doc, so equal texts share one."""
     source = Source(name, tuple(text.splitlines()))
     doc = Doc(source, None)
     try:
@@ -123,7 +138,8 @@ def _yaml_error(source: Source, error: MarkedYAMLError) -> DsvError:
     mark = error.problem_mark or error.context_mark
     span = Span(source, mark.line + 1, mark.column + 1) if mark else None
     words = " ".join(p for p in (error.context, error.problem) if p)
-    return DsvError(f"this is not YAML: {words}", span)
+    hint = next((hint for part, hint in HINTS.items() if part in words), "")
+    return DsvError(f"this is not YAML: {words}", span, hint=hint)
 
 
 def _special(source: Source) -> Span:
@@ -142,6 +158,7 @@ class _Open:
     path: Key
     value: Any
     key: Any = None
+    depth: int = 1  # of what it holds
     merges: list[Any] = field(default_factory=list)
 
 
@@ -151,7 +168,7 @@ class _Composer:
     def __init__(self, doc: Doc) -> None:
         self.doc = doc
         self.stack: list[_Open] = []
-        self.anchors: dict[str, tuple[Any, int]] = {}
+        self.anchors: dict[str, tuple[Any, int, int]] = {}  # value, number of values, depth
         self.names: list[tuple[str, int, int]] = []  # open anchors: name, depth, count before
         self.count = 0
         self.documents = 0
@@ -197,13 +214,16 @@ class _Composer:
                 self.span(event),
             )
 
+    def check_depth(self, event: Any, depth: int) -> None:
+        if len(self.stack) + depth > MAX_DEPTH:
+            raise DsvError(f"values nest at most {MAX_DEPTH} deep", self.span(event))
+
     def open(self, event: Any) -> None:
         self.plain(event)
         self.counted(event)
         if self.wants_key():
             raise DsvError("a key must be a plain word", self.span(event))
-        if len(self.stack) >= MAX_DEPTH:
-            raise DsvError(f"values nest at most {MAX_DEPTH} deep", self.span(event))
+        self.check_depth(event, 1)
         path = self.path()
         self.doc.values.setdefault(path, self.span(event))
         if event.anchor:
@@ -219,8 +239,8 @@ class _Composer:
                     top.value[key] = value
         if self.names and self.names[-1][1] == len(self.stack):
             name, _, before = self.names.pop()
-            self.anchors[name] = (top.value, self.count - before)
-        self.put(top.value)
+            self.anchors[name] = (top.value, self.count - before, top.depth)
+        self.put(top.value, top.depth)
 
     def wants_key(self) -> bool:
         return bool(self.stack) and isinstance(self.stack[-1].value, dict) and self.stack[-1].key is None
@@ -235,7 +255,7 @@ class _Composer:
         value = _resolve(event.value, self.span(event)) if plain else event.value
         self.doc.values.setdefault(self.path(), self.span(event))
         if event.anchor:
-            self.anchors[event.anchor] = (value, 1)
+            self.anchors[event.anchor] = (value, 1, 0)
         self.put(value)
 
     def set_key(self, event: Any) -> None:
@@ -252,18 +272,20 @@ class _Composer:
     def alias(self, event: Any) -> None:
         if event.anchor not in self.anchors:
             raise DsvError(f"there is no anchor `&{event.anchor}` before this", self.span(event))
-        value, size = self.anchors[event.anchor]
+        value, size, depth = self.anchors[event.anchor]
         self.counted(event, size)
+        self.check_depth(event, depth)
         if self.wants_key():
             raise DsvError("a key must be a plain word", self.span(event))
         self.doc.values.setdefault(self.path(), self.span(event))
-        self.put(value)
+        self.put(value, depth)
 
-    def put(self, value: Any) -> None:
+    def put(self, value: Any, depth: int = 0) -> None:
         if not self.stack:
             self.doc.data = value
             return
         top = self.stack[-1]
+        top.depth = max(top.depth, depth + 1)
         if isinstance(top.value, list):
             top.value.append(value)
             return
@@ -285,5 +307,7 @@ def _resolve(text: str, span: Span) -> Any:
             raise DsvError("a number has at most 40 digits", span)
         return int(text)
     if FLOAT.match(text) and len(text) <= 60:
+        if abs(float(text)) > 1e30:
+            raise DsvError("a number is at most 1e30 in magnitude", span)
         return float(text)
     return text

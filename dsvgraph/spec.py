@@ -12,9 +12,10 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from dsvgraph import loader
-from dsvgraph.errors import DsvError, Span, nearest
+from dsvgraph.errors import DsvError, Source, Span, listed, nearest
 from dsvgraph.loader import Doc
 
+MAX_FILES = 200
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}$", re.ASCII)
 
 
@@ -26,6 +27,13 @@ def _name(text: str) -> str:
     return text
 
 
+KINDS = {  # Pydantic's kinds of error, in plain words
+    "dict_type": "a mapping {name: value, ...}",
+    "model_type": "a mapping {name: value, ...}",
+    "list_type": "a list [...]",
+    "string_type": "a text",
+    "bool_type": "true or false",
+}
 Name = Annotated[str, AfterValidator(_name)]
 Line = dict[str, Any]
 
@@ -124,35 +132,30 @@ def read(name: str, settings: Mapping[str, Any] | None = None, symbolic: frozens
     Raises DsvError for everything that is wrong with the files.
     """
     path = loader.find(name)
-    return _finish(_collect(path, ()), path.stem, settings or {}, symbolic)
+    return _finish(_Reader().collect(path), path.stem, settings or {}, symbolic)
 
 
 def read_text(text: str, settings: Mapping[str, Any] | None = None, name: str = "<spec>") -> Spec:
     """The spec that ``text`` holds; it may include bundled files."""
     doc = loader.parse(text, name)
-    return _finish(_merge(doc, loader.bundled(), ()), "spec", settings or {}, frozenset())
+    return _finish(_Reader().merge(doc, loader.bundled(), ()), "spec", settings or {}, frozenset())
 
 
 def _finish(merge: _Merge, stem: str, settings: Mapping[str, Any], symbolic: frozenset[str]) -> Spec:
     if merge.graph is None:
         raise DsvError(f"`{merge.name or stem}` has no `graph`, so it is no model", hint="add `graph:` or `extends:`")
-    for name, value in settings.items():
-        _known(name, merge.config, "--set")
-        old = merge.config[name]
-        merge.config[name] = Entry(value, None, (old.span, *old.overrides))
-    for name in symbolic:
-        _known(name, merge.config, "symbolic")
-    return Spec(
+    spec = Spec(
         merge.name or stem, merge.doc, merge.config, merge.blocks, merge.graph,
-        merge.loss, merge.init, merge.trained, symbolic,
+        merge.loss, merge.init, merge.trained,
     )  # fmt: skip
+    return with_settings(spec, settings, symbolic)
 
 
 def _known(name: str, config: Mapping[str, Entry], option: str) -> None:
     if name not in config:
         raise DsvError(
             f"{option}: the spec has no config value `{name}`",
-            hint=nearest(name, config) or f"it has {', '.join(sorted(config))}",
+            hint=nearest(str(name), config) or f"it has {listed(sorted(config))}",
         )
 
 
@@ -161,32 +164,59 @@ def with_settings(spec: Spec, settings: Mapping[str, Any], symbolic: frozenset[s
     config = dict(spec.config)
     for name, value in settings.items():
         _known(name, config, "--set")
-        config[name] = replace(config[name], value=value)
+        config[name] = _overridden(config[name], value, _setting(name, value))
+    for name in symbolic:
+        _known(name, config, "symbolic")
     return replace(spec, config=config, symbolic=symbolic)
 
 
-def _collect(path: Path, stack: tuple[Path, ...], span: Span | None = None) -> _Merge:
-    real = path.resolve()
-    if real in stack:
-        chain = " -> ".join(p.name for p in (*stack[stack.index(real) :], real))
-        raise DsvError(f"files include each other in a circle: {chain}", span)
-    return _merge(loader.read(path, span), path.parent, (*stack, real))
+def _setting(name: str, value: Any) -> Span:
+    """The place of a value that no file holds: the option that gave it."""
+    if not isinstance(value, (str, int, float, list, dict, type(None))):
+        raise DsvError(f"--set: a config value is what YAML can hold, `{name}` is {type(value).__name__}")
+    shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    text = f"{name}={shown.splitlines()[0] if shown else ''}"
+    return Span(Source("--set", (text,)), 1, len(name) + 2, max(1, len(text) - len(name) - 1))
 
 
-def _merge(doc: Doc, folder: Path, stack: tuple[Path, ...]) -> _Merge:
-    model = validate(SpecModel, doc)
-    merge = _Merge()
-    if model.extends is not None:
-        span = doc.value("extends")
-        merge = _collect(_inside(model.extends, folder, span), stack, span)
-    for i, name in enumerate(model.include):
-        span = doc.value("include", i)
-        _take_blocks(merge, _collect(_inside(name, folder, span), stack, span), name, span)
+def _overridden(old: Entry | None, value: Any, span: Span | None) -> Entry:
+    return Entry(value, span, (old.span, *old.overrides) if old else ())
+
+
+class _Reader:
+    """Reads a file with all that it extends and includes."""
+
+    def __init__(self) -> None:
+        self.files = 0
+
+    def collect(self, path: Path, stack: tuple[Path, ...] = (), span: Span | None = None) -> _Merge:
+        real = path.resolve()
+        if real in stack:
+            chain = " -> ".join(p.name for p in (*stack[stack.index(real) :], real))
+            raise DsvError(f"files include each other in a circle: {chain}", span)
+        self.files += 1
+        if self.files > MAX_FILES:
+            raise DsvError(f"a spec reads at most {MAX_FILES} files", span)
+        return self.merge(loader.read(path, span), path.parent, (*stack, real))
+
+    def merge(self, doc: Doc, folder: Path, stack: tuple[Path, ...]) -> _Merge:
+        model = validate(SpecModel, doc)
+        merge = _Merge()
+        if model.extends is not None:
+            span = doc.value("extends")
+            merge = self.collect(_inside(model.extends, folder, span), stack, span)
+        for i, name in enumerate(model.include):
+            span = doc.value("include", i)
+            _take_blocks(merge, self.collect(_inside(name, folder, span), stack, span), name, span)
+        _add(merge, model, doc)
+        return merge
+
+
+def _add(merge: _Merge, model: SpecModel, doc: Doc) -> None:
+    """Puts a file's own parts over those it starts from."""
     merge.name, merge.doc = model.name or merge.name, model.doc or merge.doc
     for name, value in model.config.items():
-        old = merge.config.get(name)
-        overridden = (old.span, *old.overrides) if old else ()
-        merge.config[name] = Entry(value, doc.value("config", name), overridden)
+        merge.config[name] = _overridden(merge.config.get(name), value, doc.value("config", name))
     for name, block in model.blocks.items():
         merge.blocks[name] = Part(block, doc, ("blocks", name))
     if model.graph is not None:
@@ -197,7 +227,6 @@ def _merge(doc: Doc, folder: Path, stack: tuple[Path, ...]) -> _Merge:
         for pattern, value in getattr(model, section).items():
             getattr(merge, section).pop(pattern, None)
             getattr(merge, section)[pattern] = Part(value, doc, (section, pattern))
-    return merge
 
 
 def _inside(name: str, folder: Path, span: Span | None) -> Path:
@@ -212,6 +241,9 @@ def _inside(name: str, folder: Path, span: Span | None) -> Path:
 def _take_blocks(merge: _Merge, other: _Merge, name: str, span: Span | None) -> None:
     if other.graph is not None:
         raise DsvError(f"`{name}` is a whole model", span, hint="use `extends` for it")
+    for section in ("config", "loss", "init", "trained"):
+        if getattr(other, section):
+            raise DsvError(f"`{name}` has a section `{section}`, and `include` brings only blocks", span)
     for block, part in other.blocks.items():
         old = merge.blocks.get(block)
         if old and old.doc.source.name != part.doc.source.name:
@@ -227,7 +259,25 @@ def validate(model: type[SpecModel], doc: Doc) -> SpecModel:
     try:
         return model.model_validate(doc.data)
     except ValidationError as error:
-        raise DsvError.collect(_schema_error(doc, e, model) for e in error.errors()) from None
+        errors = _roots(doc, model, error.errors())
+        raise DsvError.collect(_schema_error(doc, e, model) for e in errors) from None
+
+
+def _roots(doc: Doc, model: type[BaseModel], errors: list[Any]) -> list[Any]:
+    """One error a mistake: of a union's the deepest, and no key is missing that is misspelt."""
+    misspelt = {
+        (*path[:-1], nearest(str(path[-1]), _fields(model, e["loc"])))
+        for e in errors
+        if e["type"] == "extra_forbidden" and (path := _clean(doc, e["loc"]))
+    }
+    found: dict[Any, Any] = {}
+    for e in errors:
+        path = _clean(doc, e["loc"])
+        if e["type"] != "missing":
+            found.setdefault(path, e)
+        elif (*path, f"did you mean `{e['loc'][-1]}`?") not in misspelt:
+            found[(*path, e["loc"][-1])] = e
+    return [e for path, e in found.items() if not any(path == other[: len(path)] != other for other in found)]
 
 
 def _schema_error(doc: Doc, error: Any, model: type[BaseModel]) -> DsvError:
@@ -235,14 +285,26 @@ def _schema_error(doc: Doc, error: Any, model: type[BaseModel]) -> DsvError:
     where = ".".join(str(p) for p in path)
     if error["type"] == "extra_forbidden":
         known = _fields(model, error["loc"])
-        return DsvError(
-            f"unknown key `{path[-1]}`", doc.key(*path), hint=nearest(str(path[-1]), known) or f"known: {', '.join(known)}"
-        )
+        hint = nearest(str(path[-1]), known) or f"known: {', '.join(known)}"
+        return DsvError(f"unknown key `{path[-1]}`", doc.key(*path), hint=hint)
     if error["type"] == "missing":
         return DsvError(f"`{error['loc'][-1]}` is missing", doc.key(*path), path=where)
-    words = error["msg"].removeprefix("Value error, ")
-    words = words[:1].lower() + words[1:]
-    return DsvError(words, doc.value(*path) if "[key]" not in error["loc"] else doc.key(*path), path=where)
+    if "[key]" in error["loc"]:
+        return DsvError(error["msg"].removeprefix("Value error, "), doc.key(*path), path=where)
+    return DsvError(_expected(error, path), doc.value(*path), path=where)
+
+
+def _expected(error: Any, path: tuple[Any, ...]) -> str:
+    """What belongs at ``path``, and what was found there."""
+    found = "null" if error["input"] is None else str(error["input"])
+    if "too_" in error["type"]:
+        return f"`{path[-1]}` is empty" if "short" in error["type"] else f"`{path[-1]}` is too long"
+    wanted = KINDS.get(error["type"], error["msg"])
+    if path[0] in ("graph", "blocks"):
+        wanted = {"in": "a type such as [B, T, hidden_size]", "out": "an output, or outputs by name"}.get(
+            next((p for p in path if p in ("in", "out")), ""), wanted
+        )
+    return f"expected {wanted}, found `{found[:60]}`"
 
 
 def _clean(doc: Doc, loc: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -26,7 +26,7 @@ ops
 loader spec
 graph
 build
-passes
+passes backends
 __init__
 cli __main__
 """  # a module imports its own line and those above; __init__ is what `from dsvgraph import load` means

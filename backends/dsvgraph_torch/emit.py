@@ -18,7 +18,6 @@ IMPORTS = {
     "math": "import math",
     "re": "import re",
     "dataclass": "from dataclasses import dataclass, field",
-    "partial": "from functools import partial",
     "NamedTuple": "from typing import NamedTuple",
     "torch": "\nimport torch",
     "nn": "import torch.nn as nn",

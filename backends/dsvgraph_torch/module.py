@@ -37,6 +37,33 @@ def compile(model: Model, device: str | torch.device | None = None, seed: int = 
     return module
 
 
+def expert_load(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Tokens sent to each expert since the last step, by router path: [experts] each."""
+    return {n: m.tokens_per_expert for n, m in module.named_modules() if hasattr(m, "tokens_per_expert")}
+
+
+def after_step(module: nn.Module) -> None:
+    """Once per optimizer step, after it: the biases of routers move and their counts begin anew."""
+    getattr(module, "after_step", lambda: None)()
+
+
+def report(model: Model) -> dict[str, Any]:
+    """What compiling gives, without allocating: the module is built on the meta device and proved.
+
+    Raises DsvError where its weights differ from the graph's.
+    """
+    source = emit(model)
+    module = compile(model, device="meta")
+    return {
+        "name": model.name,
+        "parameters": prove(module, model),
+        "weights": len(weights(model)),
+        "modules": sum(1 for _ in module.modules()),
+        "classes": source.count("\nclass "),
+        "lines": source.count("\n"),
+    }
+
+
 def load_source(source: str, name: str) -> types.ModuleType:
     """Runs emitted source as a module of its own; tracebacks show its lines."""
     title = f"dsvgraph_emitted_{next(_serial)}"

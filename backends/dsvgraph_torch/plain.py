@@ -8,7 +8,6 @@ K experts per token, N tokens (B * T), S pairs of token and expert (N * K), F wi
 import math
 import re
 from dataclasses import dataclass, field
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -180,20 +179,19 @@ class Router(nn.Module):
     @torch.no_grad()
     def update_bias(self, speed):
         """b += speed * sign(mean load - load), once per optimizer step (arXiv 2408.15664)."""
-        count = self.tokens_per_expert
+        load = self.tokens_per_expert
         if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(count)
-        self.e_score_correction_bias += speed * (count.mean() - count).sign()
-        count.zero_()
+            torch.distributed.all_reduce(load)
+        self.e_score_correction_bias += speed * (load.mean() - load).sign()
+        load.zero_()
 
 
 def sequence_balance(s_BTE, top_k):
     """sum_i f_i P_i per sequence, mean over the batch: 1 if even (arXiv 2412.19437, 17-20)."""
-    B, T, E = s_BTE.shape
     top = s_BTE.topk(top_k, sorted=False).indices.flatten(1)
-    f_BE = s_BTE.new_zeros(B, E).scatter_add_(1, top, torch.ones_like(top, dtype=s_BTE.dtype))
+    f_BE = torch.zeros_like(s_BTE[:, 0]).scatter_add_(1, top, torch.ones_like(top, dtype=s_BTE.dtype))
     P_BE = (s_BTE / s_BTE.sum(-1, keepdim=True)).mean(1)
-    return (f_BE * P_BE).sum(-1).mean() * E / (top_k * T)
+    return (f_BE * P_BE).sum(-1).mean() * s_BTE.shape[-1] / top.shape[-1]
 
 
 class Ragged(NamedTuple):
@@ -229,8 +227,8 @@ class Linears(nn.Module):
             self.bias = nn.Parameter(torch.empty(copies, outputs))
 
     def forward(self, x_SD, sent):
-        kind = x_SD.device.type  # autocast does not know this product
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_SD.dtype
+        lower = torch.is_autocast_enabled(x_SD.device.type)  # autocast does not know this product
+        dtype = torch.get_autocast_dtype(x_SD.device.type) if lower else x_SD.dtype
         product = F.grouped_mm if hasattr(F, "grouped_mm") else torch._grouped_mm
         y_SF = product(x_SD.to(dtype), self.weight.to(dtype).transpose(1, 2), offs=sent.offsets)
         if y_SF.requires_grad:
@@ -292,23 +290,19 @@ def cross_entropy(logits, targets_BT, ahead, tail=0):
 def head_cross_entropy(factors, targets_BT, ahead, tail=0):
     """The same of logits x weight^T, in chunks of rows: all logits never exist at once."""
     x, weight = factors
-    def chunked(x, t):
-        return F.cross_entropy(F.linear(x, weight).float(), t, reduction="sum")
     n = max(0, targets_BT.shape[1] - max(ahead - 1, tail))
     t_N = targets_BT[:, ahead - 1 : ahead - 1 + n].flatten()
-    pieces = [*zip(*(rows.split(max(1, 2**25 // len(weight))) for rows in (x[:, :n].flatten(0, 1), t_N)))]
-    run = chunked if len(pieces) == 1 else partial(checkpoint, chunked, use_reentrant=False)
-    return sum(run(*piece) for piece in pieces), (t_N != -100).sum().clamp(min=1)
+    size = max(1, 2**25 // len(weight))
+    part = lambda x, t: F.cross_entropy(F.linear(x, weight).float(), t, reduction="sum")  # noqa: E731
+    run = part if len(t_N) <= size else lambda x, t: checkpoint(part, x, t, use_reentrant=False)
+    loss = sum(run(*piece) for piece in zip(x[:, :n].flatten(0, 1).split(size), t_N.split(size)))
+    return loss, (t_N != -100).sum().clamp(min=1)
 
 
 class Model(nn.Module):
     """Base of the models; the trainer sets tokens_seen, which drives schedules."""
 
     tokens_seen = 0
-
-    def routers(self, pattern=".*"):
-        """Routers by path."""
-        return {n: m for n, m in self.named_modules() if isinstance(m, Router) and re.fullmatch(pattern, n)}
 
     @torch.no_grad()
     def initialise(self, seed=0):

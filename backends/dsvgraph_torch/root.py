@@ -188,7 +188,7 @@ def _loss(loss: Loss, names: dict[str, str], model: Model) -> list[str]:
     place = f"  # {loss.span.source.name.rsplit('/', 1)[-1]}:{loss.span.line}" if loss.span else ""
     if loss.kind == "sequence_balance":
         chosen = _chosen(loss, model)
-        some = f"sum(ctx.balance[r] for r in self.routers({chosen!r}).values())"
+        some = f"sum(ctx.balance[r] for p, r in self.named_modules() if r in ctx.balance and re.fullmatch({chosen!r}, p))"
         value = some if chosen else "sum(ctx.balance.values())"
         return [f'    losses["{loss.name}"] = {value}{place}', _added(loss, f'"{loss.name}"', "    ")]
     if loss.kind != "cross_entropy" or not loss.depths:
@@ -251,8 +251,16 @@ def _after_step(model: Model) -> list[str]:
     lines = ["", "def after_step(self):", '    """Once per optimizer step, after it: biases move, counts begin anew."""']
     for loss in updates:
         chosen = _chosen(loss, model)
-        lines.append(f"    for router in self.routers({repr(chosen) if chosen else ''}).values():")
-        lines.append(f"        router.update_bias({_python(loss.weight)})")
+        some = f" and re.fullmatch({chosen!r}, path)" if chosen else ""
+        lines += [
+            "    for path, router in self.named_modules():" if chosen else "    for router in self.modules():",
+            f"        if isinstance(router, Router){some}:",
+            f"            router.update_bias({_python(loss.weight)})",
+        ]
     if not updates or any(_chosen(loss, model) for loss in updates):
-        lines += ["    for router in self.routers().values():", "        router.tokens_per_expert.zero_()"]
+        lines += [
+            "    for router in self.modules():",
+            "        if isinstance(router, Router):",
+            "            router.tokens_per_expert.zero_()",
+        ]
     return lines

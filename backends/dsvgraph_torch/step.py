@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from dsvgraph.errors import DsvError
 
+from .module import after_step, expert_load
+
 Batch = tuple[Tensor, Tensor]
 """Token ids and the ids that follow them, each [B, T]."""
 
@@ -24,10 +26,6 @@ class Trainable(Protocol):
     """What the trainer asks of a compiled module, besides being an nn.Module."""
 
     tokens_seen: int
-
-    def after_step(self) -> None: ...
-
-    def expert_load(self) -> dict[str, Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -85,8 +83,8 @@ def train_step(
         group["lr"] = rate
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    load = {path: [int(n) for n in load_E.tolist()] for path, load_E in model.expert_load().items()}
-    model.after_step()
+    load = {path: [int(n) for n in load_E.tolist()] for path, load_E in expert_load(model).items()}
+    after_step(model)
     tokens = sum(inputs_BT.numel() for inputs_BT, _ in batches)
     return StepMetrics(
         loss=numbers.pop("loss"),

@@ -84,7 +84,7 @@ class Body:
         node = self.graph.nodes[name]
         if not port:
             return Ref(name, node.first)
-        if port in node.inputs:
+        if port in node.inputs and port not in node.outputs:  # what is carried comes out as another value
             return node.inputs[port]
         if port not in node.outputs and port not in node.weights:
             message, hint = unknown(f"port on `{name}`", port, [*node.outputs, *node.weights, *node.inputs])

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from dsvgraph.cli import output
-from dsvgraph.cli.backends import backend
+from dsvgraph.backends import backend
 from dsvgraph.cli.border import INTERRUPTED
 from dsvgraph.cli.options import JsonOption, SetOption, SpecArgument, load
 from dsvgraph.files import write_atomic

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dsvgraph.cli.backends import backend
+from dsvgraph.backends import backend
 from dsvgraph.cli.options import SetOption, SpecArgument, load
 from dsvgraph.files import write_whole
 

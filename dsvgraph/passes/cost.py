@@ -34,6 +34,7 @@ class Parameters:
     active_without_embedding: int
     trained: int  # by gradients, of the total
     untrained: int  # selection biases, and what the section `trained` freezes
+    selection_biases: int  # of `inference`: what routers add to choose experts, moved without gradients
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,9 @@ def _quantities(every: Tally, kept: Tally, tokens: Size) -> dict[str, dict[str, 
 def _parameters(model: Model, counts: _Counts) -> Parameters:
     numbers = counts.numbers("parameters")
     untrained = _untrained(model) if model.trained else int(number(counts.all.untrained, counts.values))
-    return Parameters(**numbers, trained=numbers["total"] - untrained, untrained=untrained)
+    biases = int(number(counts.kept.untrained, counts.values))
+    trained = numbers["total"] - untrained
+    return Parameters(**numbers, trained=trained, untrained=untrained, selection_biases=biases)
 
 
 def _untrained(model: Model) -> int:

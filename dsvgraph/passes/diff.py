@@ -1,4 +1,4 @@
-"""What differs between two models: lines added, removed, replaced, resized, changed, rewired, and what that costs.
+"""What differs between two models, line by line, and what that changes in parameters and FLOPs.
 
 Lines are compared block by block and by name, copies folded, so 61 against 62 layers is one line.
 """

@@ -57,19 +57,21 @@ class _Rows(NamedTuple):
     forward: Size
 
     def inside(self, place: _Place) -> Iterator[Row]:
-        """Rows of the lines of a graph: of its blocks, and of weights on the first page."""
+        """Rows of the lines of a graph: of its blocks, and on the first page of what costs anything."""
         needs = self.meter.depends.of(place.graph, place.outputs or ())
         for node in place.graph.nodes.values():
             twin = place.twin.nodes.get(node.name) if place.twin else None
-            if node.weights and not place.depth:
-                yield self._weights(place, node, twin, needs)
+            if node.op and not place.depth:
+                yield from self._op(place, node, twin, needs)
             yield from self._runs(place, node, twin, needs)
 
-    def _weights(self, place: _Place, node: Node, twin: Node | None, needs: Needs) -> Row:
+    def _op(self, place: _Place, node: Node, twin: Node | None, needs: Needs) -> Iterator[Row]:
         tally = self.meter.node(place.graph, node, self.meter.depends.whole(place.graph), True)
+        if not (tally.parameters or tally.flops):
+            return
         formula = total(w.numel for w in twin.weights.values()) if twin else None
         inner = place._replace(path=join(place.path, node.at))
-        return self._row(inner, node, node.callee, tally, node.name in needs.ports, formula)
+        yield self._row(inner, node, node.callee, tally, node.name in needs.ports, formula)
 
     def _runs(self, place: _Place, node: Node, twin: Node | None, needs: Needs) -> Iterator[Row]:
         twins = twin.runs if twin and len(twin.runs) == len(node.runs) else ()

@@ -154,5 +154,5 @@ def _flow(value: Any) -> str:
         return "[" + ", ".join(_flow(v) for v in value) + "]"
     if isinstance(value, str):
         plain = PLAIN.match(value) and value.lower() not in CONSTANTS
-        return value if plain else json.dumps(value, ensure_ascii=False)
+        return value if plain else json.dumps(value, ensure_ascii=not value.isprintable())
     return json.dumps(value)

@@ -1,0 +1,46 @@
+"""The torch backend: a graph becomes a module that trains, or one readable file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from dsvgraph.graph import Model
+from dsvgraph_torch.emit import emit
+from dsvgraph_torch.module import after_step, compile, expert_load, prove, report, weights
+
+__all__ = [
+    "after_step",
+    "compile",
+    "emit",
+    "expert_load",
+    "generate",
+    "prove",
+    "report",
+    "train",
+    "weights",
+]
+
+
+def train(model: Model, options: Mapping[str, Any], console: Console | None = None) -> Any:
+    """Trains the model and leaves a run folder; ``options`` are those of TrainOptions.
+
+    Raises DsvError on wrong options or data, a folder in use, a full disk, or diverging losses.
+    """
+    from dsvgraph_torch.options import TrainOptions
+    from dsvgraph_torch.train import train as run
+
+    return run(model, TrainOptions.given(**options), console or Console())
+
+
+def generate(run_dir: Path, *args: Any, **options: Any) -> Iterator[str]:
+    """Text from a trained run, piece by piece, with the heads that only train dropped.
+
+    Raises DsvError where the folder holds no finished weights.
+    """
+    from dsvgraph_torch.sample import generate as run
+
+    return run(Path(run_dir), *args, **options)

@@ -1,0 +1,152 @@
+"""What differs is told once, at its place, with what it costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import dsvgraph
+from dsvgraph import DsvError
+from dsvgraph.passes.compare import Change
+from dsvgraph.passes.diff import Diff, depths, diff
+
+
+def load(name: str, **config: Any) -> dsvgraph.Model:
+    return dsvgraph.load(name, config)
+
+
+def told(found: Diff) -> list[str]:
+    """A diff as text, one fact per line."""
+    lines = [_line(change) for change in found.changes]
+    lines += [f"config {s}" for s in found.config] + [f"loss {s}" for s in found.losses]
+    lines += [f"section {s}" for s in found.sections]
+    deltas = {f"{s}.{n}": v for s, numbers in found.deltas().items() for n, v in numbers.items() if v}
+    return [*lines, *(f"{name} {value:+,}" for name, value in deltas.items())]
+
+
+def _line(change: Change) -> str:
+    also = f" (and {', '.join(change.also)})" if change.also else ""
+    reaches = ", ".join(change.reaches)
+    return f"{change.kind} {change.path}{also}: {change.line}: {change.before} -> {change.after}; reaches {reaches}"
+
+
+def test_released_against_paper() -> None:
+    assert told(diff(load("deepseek_v3"), load("deepseek_v3_paper"))) == [
+        "rewired model.layers: mtp: h norm (carried) -> h sparse (carried); reaches mtp_logits",
+        "rewired model.layers.[61].eh: eh: x0 enorm, x1 hnorm -> x0 hnorm, x1 enorm; reaches mtp_logits",
+        "rewired model.layers.[61]: out h: norm -> layer; reaches mtp_logits",
+        "loss next_token.divide: valid -> B * T",
+        "loss mtp.divide: valid -> B * T",
+    ]
+
+
+def test_a_layer_more_is_one_line() -> None:
+    found = diff(load("deepseek_v3"), load("deepseek_v3", num_hidden_layers=62))
+    assert [(c.kind, c.line, c.before, c.after) for c in found.changes] == [
+        ("resized", "sparse", "copies 58", "copies 59")
+    ]
+    assert found.deltas()["parameters"]["total"] == 11_507_286_272
+
+
+def test_nothing_differs() -> None:
+    found = diff(load("deepseek_v3"), load("deepseek_v3"))
+    assert not found
+    assert told(found) == []
+
+
+def test_depth_zero() -> None:
+    found = diff(load("deepseek_v3"), load("deepseek_v3", num_nextn_predict_layers=0))
+    assert [str(s) for s in found.losses] == ["mtp.depths: 1 -> none"]
+    assert found.deltas()["parameters"]["total"] == -11_610_068_224
+    assert found.deltas()["parameters"]["inference"] == 0
+
+
+PAIRS = {
+    "tiny_sizes": (load("deepseek_v3_tiny"), load("deepseek_v3_tiny", hidden_size=64, hidden_act="gelu")),
+    "v3_tiny": (load("deepseek_v3"), load("deepseek_v3_tiny")),
+    "v3_tutorial": (load("deepseek_v3_tiny"), load("tutorial_mtp")),
+    "patterns": (
+        load("tests/specs/patterns.yaml"),
+        load("tests/specs/patterns.yaml", layer_types=["sliding", "gqa"]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_golden(name: str, golden: Any) -> None:
+    golden(f"diff/{name}.txt", "\n".join(told(diff(*PAIRS[name]))))
+
+
+def edited(*changes: tuple[str, str]) -> dsvgraph.Model:
+    text = dsvgraph.show(load("deepseek_v3_tiny"))
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new, 1)
+    return dsvgraph.loads(text)
+
+
+def kinds(found: Diff) -> set[tuple[str, str]]:
+    return {(c.kind, c.line) for c in found.changes}
+
+
+def test_another_feed_forward_is_one_replacement() -> None:
+    found = diff(load("deepseek_v3_tiny"), edited(("{decoder_layer: embed, at", "{decoder_layer: embed, ffn: moe, at")))
+    assert kinds(found) == {("replaced", "mlp")}
+    (change,) = found.changes
+    assert change.before == "mlp, 147,456 parameters"
+    assert change.after.startswith("moe, ")
+
+
+def test_lines_added_and_removed() -> None:
+    lines = "lm_head: {linear: norm, out: vocab_size}"
+    more = "capped:  {times: norm, by: 0.5}\n    lm_head: {linear: capped, out: vocab_size}"
+    found = diff(load("deepseek_v3_tiny"), edited((lines, more)))
+    assert kinds(found) == {("added", "capped"), ("rewired", "lm_head")}
+    back = diff(edited((lines, more)), load("deepseek_v3_tiny"))
+    assert kinds(back) == {("removed", "capped"), ("rewired", "lm_head")}
+    assert all(c.reaches == ("logits",) for c in found.changes if c.line == "capped")
+
+
+def test_tied_weight_is_rewired() -> None:
+    tied = ("lm_head: {linear: norm, out: vocab_size}", "lm_head: {linear: norm, out: vocab_size, weight: embed.weight}")
+    uses = ("head: lm_head.weight", "head: embed.weight")
+    found = diff(load("deepseek_v3_tiny"), edited(tied, uses))
+    assert ("rewired", "lm_head") in kinds(found) and ("rewired", "mtp") in kinds(found)
+    assert found.deltas()["parameters"]["total"] == -256 * 128
+
+
+def test_another_name_of_a_line_is_no_difference() -> None:
+    renamed = ("norm:    {rms_norm", "final:   {rms_norm"), ("linear: norm, out: vocab_size}", "linear: final, out: vocab_size}")
+    assert not diff(load("deepseek_v3_tiny"), edited(*renamed, ("{h: norm, ids: input_ids", "{h: final, ids: input_ids")))
+
+
+def test_another_address_is_a_renamed_weight() -> None:
+    found = diff(load("deepseek_v3_tiny"), edited(("at: model.norm}", "at: model.final_norm}")))
+    assert [(c.kind, c.before, c.after) for c in found.changes] == [("renamed", "model.norm", "model.final_norm")]
+
+
+def test_sections_and_losses() -> None:
+    changes = ('"**norm.weight": ones', '"**norm.weight": {normal: 1}'), ("balance:    ", "balanced:   ")
+    found = diff(load("deepseek_v3_tiny"), edited(*changes))
+    assert [str(s) for s in found.sections] == ["init **norm.weight: ones -> normal(1)"]
+    assert [s.name for s in found.losses] == ["balance", "balanced"]
+
+
+def test_as_dict() -> None:
+    found = diff(load("deepseek_v3"), load("deepseek_v3_paper")).as_dict()
+    assert [len(found[kind]) for kind in ("added", "removed", "resized", "rewired")] == [0, 0, 0, 3]
+    assert found["cost"]["delta"]["parameters"]["total"] == 0
+    assert found["cost"]["a"]["parameters"] == found["cost"]["b"]["parameters"]
+
+
+def test_depths() -> None:
+    found = depths(load("deepseek_v3"), [0, 1, 2])
+    assert [c.parameters.total for c in found] == [671_026_419_200 + d * 11_610_068_224 for d in (0, 1, 2)]
+    steps = [b.flops.train_per_token - a.flops.train_per_token for a, b in zip(found, found[1:])]
+    assert [round(step / 1e9, 2) for step in steps] == [10.19, 10.19]
+
+
+def test_depths_need_the_name() -> None:
+    with pytest.raises(DsvError, match="no config value `num_nextn_predict_layers`"):
+        depths(load("tests/specs/patterns.yaml"), [1])

@@ -1,0 +1,94 @@
+"""Warnings: what nothing uses. The specs that ship have none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import dsvgraph
+
+SPECS = ["deepseek_v3", "deepseek_v3_paper", "deepseek_v3_tiny", "tutorial_mtp"]
+TEST_SPECS = ["tests/specs/parallel_heads.yaml", "tests/specs/patterns.yaml"]
+
+SPEC = """
+config: {dim: 8, unused: 3, half: dim // 2, vocab: 10}
+blocks:
+  layer:
+    args: {dim, half}
+    in: {x: [B, T, dim], spare: [B, T, dim]}
+    body:
+      p:    {linear: x, out: half}
+      idle: {linear: x, out: half}
+      o:    {linear: p, out: dim}
+    out: {x: o}
+  never:
+    in: {x: [B, T, d]}
+    body: {y: {silu: x}}
+    out: y
+graph:
+  in: {ids: "int[B, T]", other: "int[B, T]", labels: "int[B, T]"}
+  body:
+    embed:  {embedding: ids, num: vocab, dim: dim}
+    layers: {layer: {x: embed, spare: embed}, repeat: 2}
+    lost:   {linear: layers, out: 4}
+    head:   {linear: layers, out: vocab}
+  out: {logits: head, states: layers}
+loss:
+  next: {cross_entropy: logits, target: labels}
+init:
+  "**": {normal: 0.1}
+  "layers.1.p.weight": zeros
+  "layers.7.p.weight": zeros
+  "**.gain": ones
+trained:
+  "heads.*": false
+"""
+
+
+def lint(text: str) -> dict[str, int]:
+    return {d.message: d.span.line for d in dsvgraph.lint(dsvgraph.loads(text)) if d.span}
+
+
+@pytest.mark.parametrize("name", [*SPECS, *TEST_SPECS])
+def test_specs_that_ship_are_clean(name: str) -> None:
+    assert dsvgraph.lint(dsvgraph.load(name)) == []
+
+
+def test_each_warning_at_its_line() -> None:
+    assert lint(SPEC) == {
+        "nothing uses the config value `unused`": 2,
+        "nothing reads the input `spare` of `layer`": 6,
+        "nothing depends on `idle`": 9,
+        "nothing calls the block `never`": 12,
+        "nothing reads the input `other` of `spec`": 17,
+        "nothing depends on `lost`": 21,
+        "no loss reads the output `states`": 23,
+        "`layers.7.p.weight` in `init` fits no weight": 29,
+        "`**.gain` in `init` fits no weight": 30,
+        "`heads.*` in `trained` fits no weight": 32,
+    }
+
+
+def test_warnings_are_no_errors(golden: Any) -> None:
+    found = dsvgraph.lint(dsvgraph.loads(SPEC))
+    assert {d.severity for d in found} == {"warning"}
+    golden("lint/warnings.txt", "\n\n".join(str(d) for d in found))
+
+
+def test_values_that_only_other_values_use() -> None:
+    used = SPEC.replace("num: vocab, dim: dim", "num: vocab + half, dim: dim").replace("unused: 3", "deep: 3")
+    assert "nothing uses the config value `half`" not in lint(used)
+    chained = SPEC.replace("unused: 3", "third: 3").replace("half: dim // 2", "half: dim // third")
+    assert not [words for words in lint(chained) if "config value" in words]
+
+
+def test_cached_values_are_used() -> None:
+    spec = SPEC.replace("    out: {x: o}", "    out: {x: o}\n    cache: [idle]")
+    assert "nothing depends on `idle`" not in lint(spec)
+
+
+def test_without_losses_outputs_are_free() -> None:
+    spec = SPEC[: SPEC.index("loss:")] + SPEC[SPEC.index("init:") :]
+    assert not [words for words in lint(spec) if "no loss" in words]
+    assert "nothing reads the input `labels` of `spec`" in lint(spec)
