@@ -52,14 +52,14 @@ class Diagnostic:
 
     def text(self) -> list[str]:
         """The diagnostic as lines, in the manner of a compiler."""
-        lines = [f"{self.severity}: {printable(self.message)}"]
+        lines = [f"{self.severity}: {clipped(printable(self.message))}"]
         lines += excerpt(self.span)
         if self.path:
             lines.append(f"  = in: {printable(self.path)}")
         for words, span in self.notes:
-            lines.append(f"  = note: {printable(words)}" + (f" ({span})" if span else ""))
+            lines.append(f"  = note: {clipped(printable(words))}" + (f" ({printable(str(span))})" if span else ""))
         if self.hint:
-            lines.append(f"  = help: {printable(self.hint)}")
+            lines.append(f"  = help: {clipped(printable(self.hint))}")
         return lines
 
     def as_dict(self) -> dict[str, object]:
@@ -127,6 +127,11 @@ class DsvError(Exception):
 def printable(text: str) -> str:
     """``text`` without control characters: a spec must not steer the terminal."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text.replace("\t", " "))
+
+
+def clipped(text: str, most: int = 400) -> str:
+    """``text``, cut where it is longer than a reader would read."""
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

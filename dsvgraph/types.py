@@ -11,14 +11,20 @@ from typing import Any
 from dsvgraph.dims import Poly, Size, product
 
 MAX_SIZE = 2**50
+MAX_TERMS = 12
 
 
 @dataclass(frozen=True)
 class Type:
-    """What a port carries: ``[B, T, 7168]`` or ``int[B, T]``."""
+    """What a port carries: ``[B, T, 7168]`` or ``int[B, T]``.
+
+    ``order`` is empty for rows in the order of the text; tokens sent to experts are sorted by an
+    index, and ``order`` names it, so that rows of different orders never meet.
+    """
 
     shape: tuple[Size, ...]
     dtype: str = "float"
+    order: str = ""
 
     def __str__(self) -> str:
         head = "" if self.dtype == "float" else self.dtype
@@ -77,7 +83,7 @@ class Sight:
     tail: float = 0
 
     def moved(self, by: float) -> Sight:
-        return Sight(self.horizon + by, self.tail + max(by, 0))
+        return Sight(self.horizon + by, self.tail + (max(by, 0) if by < math.inf else 0))
 
 
 class Reach:
@@ -100,9 +106,12 @@ class Reach:
                 seen[name] = Sight(max(old.horizon, span.horizon), max(old.tail, span.tail))
         return Reach(seen)
 
-    def moved(self, by: float, tail: bool = True) -> Reach:
-        """The reach after a shift; ``inf`` forgets positions altogether."""
-        return Reach({n: Sight(s.horizon + by, s.tail + (max(by, 0) if tail else 0)) for n, s in self.seen.items()})
+    def moved(self, by: float) -> Reach:
+        """The reach after a shift; ``inf`` looks at the whole row.
+
+        A shift to the right takes nothing off the tail: fill may stand where it need not be counted.
+        """
+        return Reach({name: sight.moved(by) for name, sight in self.seen.items()})
 
     def after(self, inputs: Mapping[str, Reach]) -> Reach:
         """This reach, over a block's inputs, in terms of what those inputs have seen."""
@@ -130,14 +139,23 @@ class Reach:
         return int(max((s.tail for s in self.seen.values()), default=0))
 
 
+def shown(value: Any) -> str:
+    """A value as it is written in YAML."""
+    if isinstance(value, float) and math.isnan(value):
+        return "a number that is not known yet"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def as_size(value: Any, least: int = 1) -> Size:
     """``value`` as a size; raises ValueError where it is none."""
     if isinstance(value, Poly):
+        if len(value.terms) > MAX_TERMS:
+            raise ValueError(f"a size is a sum of at most {MAX_TERMS} terms, found {len(value.terms)}")
         return value
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, Fraction) or isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"a size is a whole number, found `{'null' if value is None else value}`")
+    if isinstance(value, (Fraction, bool)) or not isinstance(value, int):
+        raise ValueError(f"a size is a whole number, found `{shown(value)}`")
     if value < least:
         raise ValueError(f"a size is at least {least}, found {value}")
     if value > MAX_SIZE:

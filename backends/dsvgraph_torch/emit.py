@@ -31,18 +31,22 @@ F width of an expert. Behind the lines: shapes and the line of the spec."""
 
 def emit(model: Model) -> str:
     """The model as the text of one Python file that needs torch and nothing else."""
+    definitions = {name: copy.deepcopy(tree) for name, tree in runtime().items()}
+    main, helpers = specialise(classes_of(model), definitions)
+    used = names(ast.parse(main)).union(*map(names, helpers))
+    imports = [line for name, line in IMPORTS.items() if name in used]
+    parts = [_head(model), "\n".join(imports), *map(_helper, helpers)]
+    return "\n\n".join([*parts, aligned(main)]) + "\n"
+
+
+def classes_of(model: Model) -> str:
+    """The text of the model's own classes, callees first."""
     lowering = Lowering(model)
     top = root.write(lowering)
     classes = [*lowering.classes, top]
     share(classes)
     rename(classes, camel)
-    main = "\n\n".join(_class(t, classes) for t in classes if t.shared in (None, t))
-    definitions = {name: copy.deepcopy(tree) for name, tree in runtime().items()}
-    main, helpers = specialise(main, definitions)
-    used = names(ast.parse(main)).union(*map(names, helpers))
-    imports = [line for name, line in IMPORTS.items() if name in used]
-    parts = [_head(model), "\n".join(imports), *map(_helper, helpers)]
-    return "\n\n".join([*parts, aligned(main)]) + "\n"
+    return "\n\n".join(_class(t, classes) for t in classes if t.shared in (None, t))
 
 
 def _head(model: Model) -> str:

@@ -14,27 +14,37 @@ from torch import nn
 from dsvgraph.dims import Size
 from dsvgraph.errors import DsvError, listed
 from dsvgraph.graph import Graph, Model, join
-from dsvgraph_torch.emit import emit
+from dsvgraph_torch.emit import classes_of, emit
 from dsvgraph_torch.names import class_names
 
 _serial = count(1)
 
 
-def compile(model: Model, device: str | torch.device | None = None, seed: int = 0) -> nn.Module:
+def compile(
+    model: Model, device: str | torch.device | None = None, seed: int = 0, kernels: str = "plain"
+) -> nn.Module:
     """A torch module of the model, initialised, whose weights are at the graph's paths.
 
-    ``device="meta"`` allocates nothing and initialises nothing. Raises DsvError where the
-    module's parameters differ from the graph's, by path or by shape.
+    ``kernels="plain"`` runs exactly what `emit` writes; ``"fast"`` runs the same classes on
+    kernels that train faster on a CPU, equal up to rounding. ``device="meta"`` allocates nothing
+    and initialises nothing. Raises DsvError where the module's parameters differ from the
+    graph's, by path or by shape.
     """
-    source = emit(model)
-    cls = getattr(load_source(source, model.name), class_names(model)[model])
+    namespace = _fast(model) if kernels == "fast" else load_source(emit(model), model.name).__dict__
     with torch.device(device or "cpu"):
-        module = cls()
+        module: nn.Module = namespace[class_names(model)[model]]()
     prove(module, model)
     if str(device) != "meta":
-        module.initialise(seed)
-    module.graph = model
+        module.initialise(seed)  # type: ignore[operator]
     return module
+
+
+def _fast(model: Model) -> dict[str, Any]:
+    """The model's classes on the fast kernels: the same lines, other functions behind their names."""
+    from dsvgraph_torch import kernels, plain
+
+    known = {**vars(plain), **{n: v for n, v in vars(kernels).items() if not n.startswith("__")}}
+    return load_source(classes_of(model).replace("nn.Linear(", "Linear("), model.name, known).__dict__
 
 
 def expert_load(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -64,12 +74,13 @@ def report(model: Model) -> dict[str, Any]:
     }
 
 
-def load_source(source: str, name: str) -> types.ModuleType:
-    """Runs emitted source as a module of its own; tracebacks show its lines."""
+def load_source(source: str, name: str, known: dict[str, Any] | None = None) -> types.ModuleType:
+    """Runs emitted source as a module of its own, with ``known`` names; tracebacks show its lines."""
     title = f"dsvgraph_emitted_{next(_serial)}"
     filename = f"<{name}, compiled by dsvgraph>"
     module = types.ModuleType(title)
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    module.__dict__.update({n: v for n, v in (known or {}).items() if not n.startswith("__")})
     sys.modules[title] = module
     exec(builtins_compile(source, filename, "exec"), module.__dict__)
     return module

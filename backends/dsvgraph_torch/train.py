@@ -95,7 +95,7 @@ def build(graph: Model, options: TrainOptions, device: torch.device) -> Any:
     """The initialised module on its device."""
     from . import compile
 
-    model = compile(graph)
+    model = compile(graph, kernels="fast")
     model.initialise(options.seed)
     return model.to(device)
 

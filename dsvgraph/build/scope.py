@@ -1,17 +1,20 @@
-"""Names and values: what a text in a spec means where it stands."""
+"""Names and values: what a text in a spec means where it stands, and where a value was written."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dsvgraph import expr
 from dsvgraph.dims import Size, symbol
-from dsvgraph.errors import DsvError, Span, nearest
+from dsvgraph.errors import DsvError, Span, clipped, nearest
 from dsvgraph.ops import OPS
 from dsvgraph.spec import Entry, Part
-from dsvgraph.types import as_size
+from dsvgraph.types import as_size, shown
+
+MAX_CHAIN = 40  # config values in terms of others
+Note = tuple[str, Span | None]
 
 
 class Word(str):
@@ -43,16 +46,29 @@ class Library:
         return [*OPS, *self.blocks]
 
 
+@dataclass(frozen=True)
+class Given:
+    """How a name got its value: the text, its place, and the scope that the text was read in."""
+
+    name: str
+    raw: Any
+    span: Span | None
+    scope: Scope
+
+
 class Scope:
     """The names visible at one place, and how a raw value becomes a value there."""
 
-    def __init__(self, values: Mapping[str, Any], library: Library) -> None:
+    def __init__(
+        self, values: Mapping[str, Any], library: Library, given: Mapping[str, Given] | None = None
+    ) -> None:
         self.values = values
         self.library = library
+        self.given = given or {}
 
     def extended(self, more: Mapping[str, Any]) -> Scope:
         """The scope with more names."""
-        return Scope({**self.values, **more}, self.library)
+        return Scope({**self.values, **more}, self.library, self.given)
 
     def value(self, raw: Any, span: Span | None) -> Any:
         """``raw`` as a value: number, word, block, list or record."""
@@ -82,7 +98,9 @@ class Scope:
         try:
             return expr.evaluate(tree, self.number)
         except ValueError as error:
-            raise DsvError(f"`{text}`: {error}", span, hint=self._unknown(tree)) from None
+            raise DsvError(
+                f"`{text}`: {error}", span, notes=self.origins(text), hint=self._unknown(tree)
+            ) from None
 
     def _named(self, name: str) -> Any:
         if name in self.values:
@@ -101,7 +119,7 @@ class Scope:
         return self.values[name]
 
     def _unknown(self, tree: expr.Expr) -> str:
-        missing = [n for n in sorted(tree.names()) if n not in self.values]
+        missing = [n for n in sorted(tree.names()) if n not in self.values and n not in self.library]
         return nearest(missing[0], self.values) if missing else ""
 
     def size(self, raw: Any, span: Span | None, least: int = 1) -> Size:
@@ -110,9 +128,20 @@ class Scope:
         try:
             return as_size(value, least)
         except ValueError as error:
-            raise DsvError(self.blame(value) or str(error), span, hint=self.near(value)) from None
+            raise self.fault(raw, value, span, str(error)) from None
 
-    def blame(self, value: Any) -> str:
+    # -- what is wrong, and where it was written ---------------------------------------------
+
+    def fault(self, raw: Any, value: Any, span: Span | None, words: str, used: str = "") -> DsvError:
+        """The mistake that ``value`` is, told where it was written; ``raw`` at ``span`` uses it."""
+        words = self._blame(value) or words
+        source = self.source(raw)
+        if source is None or source.span is None:
+            return DsvError(words, span, notes=self.origins(raw), hint=self.near(value))
+        notes = [(f"used here{used}", span), *source.scope.origins(source.raw)]
+        return DsvError(words, source.span, notes=notes, hint=source.scope.near(value))
+
+    def _blame(self, value: Any) -> str:
         """Why a word is no number: it is a name that nothing has, or broken arithmetic."""
         if isinstance(value, BlockValue):
             return f"a number is expected, `{value.name}` is a block"
@@ -127,6 +156,27 @@ class Scope:
     def near(self, value: Any) -> str:
         """The visible name that a word most resembles."""
         return nearest(value, self.values) if isinstance(value, Word) else ""
+
+    def find_given(self, name: str) -> Given | None:
+        """How ``name`` got its value, one step back."""
+        return self.given.get(name)
+
+    def source(self, raw: Any) -> Given | None:
+        """Where the value of the name ``raw`` was written, however often it was handed on."""
+        given = self.find_given(raw) if isinstance(raw, str) else None
+        if given is None or (given.raw == raw and given.scope is self):
+            return given
+        return given.scope.source(given.raw) or given
+
+    def origins(self, raw: Any) -> list[Note]:
+        """For each name that ``raw`` reads: its value and where that was written."""
+        found = []
+        for name in sorted(free_names(raw)):
+            source = self.source(name)
+            if source is not None:
+                words = f"`{source.name}` is {clipped(shown(self.values.get(name)), 80)}"
+                found.append((words, source.span))
+        return found
 
 
 class ConfigScope(Scope):
@@ -151,6 +201,8 @@ class ConfigScope(Scope):
         if name in self.open:
             chain = " -> ".join([*self.open[self.open.index(name) :], name])
             raise DsvError(f"config values are defined by each other in a circle: {chain}", entry.span)
+        if len(self.open) >= MAX_CHAIN:
+            raise DsvError(f"config values are defined by each other at most {MAX_CHAIN} deep", entry.span)
         if entry.value == name:
             return BlockValue(name) if name in self.library else Word(name)
         self.open.append(name)
@@ -158,6 +210,10 @@ class ConfigScope(Scope):
             return self.value(entry.value, entry.span)
         finally:
             self.open.pop()
+
+    def find_given(self, name: str) -> Given | None:
+        entry = self.config.get(name)
+        return Given(name, entry.value, entry.span, self) if entry else None
 
 
 class _Lazy(Mapping[str, Any]):
@@ -174,11 +230,24 @@ class _Lazy(Mapping[str, Any]):
     def __contains__(self, name: object) -> bool:
         return name in self.scope.config
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(self.scope.config)
 
     def __len__(self) -> int:
         return len(self.scope.config)
+
+
+def free_names(raw: Any) -> frozenset[str]:
+    """Names that a raw value reads, as far as it is an expression."""
+    if isinstance(raw, (list, dict)):
+        items = raw if isinstance(raw, list) else raw.values()
+        return frozenset[str]().union(*(free_names(item) for item in items))
+    if not isinstance(raw, str):
+        return frozenset()
+    try:
+        return expr.parse(raw).names()
+    except ValueError:
+        return frozenset()
 
 
 def freeze(value: Any) -> Any:

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
-import networkx as nx
-
 from dsvgraph.graph import Graph, Model, Node, Ref, join, span_text
+from dsvgraph.passes.needs import Dependence
 from dsvgraph.passes.paths import listed, weights
 from dsvgraph.passes.signature import value
 
@@ -75,9 +74,9 @@ def _pairs(a: Graph, b: Graph) -> list[tuple[Node, Node]]:
 
 
 def _reached(graph: Graph, name: str) -> tuple[str, ...]:
-    """The outputs that depend on a line."""
-    below = nx.descendants(graph.net, name) | {name}
-    return tuple(o for o, ref in graph.outputs.items() if ref.node in below)
+    """The outputs that depend on a line (not those that only borrow a weight from what follows it)."""
+    depends = Dependence()
+    return tuple(o for o in graph.outputs if name in depends.of(graph, [o]).ports)
 
 
 def _nodes(
@@ -90,7 +89,7 @@ def _nodes(
 
     wires = _wires(a, old, names), _wires(b, new, {})
     if wires[0] != wires[1]:
-        yield change("rewired", *_differing(*wires))
+        yield change("rewired", *_differing(_owning(old, *wires), _owning(new, *reversed(wires))))
     if old.at != new.at:
         yield change("renamed", join(prefix, old.at) or ".", path or ".")
     if not _alike(old, new):
@@ -116,6 +115,11 @@ def _wires(graph: Graph, node: Node, names: Mapping[str, str]) -> dict[str, str]
     edges = graph.net.in_edges(node.name, data=True)
     refs = {e["dst"]: Ref(source, e["src"]) for source, _, e in edges}
     return {port: _named(graph, refs[port], names) + _role(node, port) for port in node.sources}
+
+
+def _owning(node: Node, own: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:
+    """The wires of a node, with the weights that it owns where the other side has them wired."""
+    return {**own, **{port: "its own" for port in node.weights if port in other}}
 
 
 def _role(node: Node, port: str) -> str:

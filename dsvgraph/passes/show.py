@@ -154,5 +154,11 @@ def _flow(value: Any) -> str:
         return "[" + ", ".join(_flow(v) for v in value) + "]"
     if isinstance(value, str):
         plain = PLAIN.match(value) and value.lower() not in CONSTANTS
-        return value if plain else json.dumps(value, ensure_ascii=not value.isprintable())
+        return value if plain else _quoted(value)
     return json.dumps(value)
+
+
+def _quoted(text: str) -> str:
+    """A text in quotes, as JSON writes it; what cannot be printed is escaped as YAML does."""
+    found = json.dumps(text, ensure_ascii=False)
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in found)

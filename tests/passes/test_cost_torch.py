@@ -14,11 +14,25 @@ from dsvgraph.spec import with_settings
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-NAMES = (
-    "vocab_size hidden_size num_hidden_layers first_k_dense_replace num_attention_heads q_lora_rank kv_lora_rank "
-    "qk_nope_head_dim qk_rope_head_dim v_head_dim intermediate_size moe_intermediate_size n_routed_experts "
-    "n_shared_experts num_experts_per_tok n_group topk_group"
-).split()
+NAMES = [  # of config.json, the same here and there
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "first_k_dense_replace",
+    "num_attention_heads",
+    "q_lora_rank",
+    "kv_lora_rank",
+    "qk_nope_head_dim",
+    "qk_rope_head_dim",
+    "v_head_dim",
+    "intermediate_size",
+    "moe_intermediate_size",
+    "n_routed_experts",
+    "n_shared_experts",
+    "num_experts_per_tok",
+    "n_group",
+    "topk_group",
+]
 
 
 def hugging(model: dsvgraph.Model, device: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -27,8 +28,8 @@ def told(found: Diff) -> list[str]:
 
 def _line(change: Change) -> str:
     also = f" (and {', '.join(change.also)})" if change.also else ""
-    reaches = ", ".join(change.reaches)
-    return f"{change.kind} {change.path}{also}: {change.line}: {change.before} -> {change.after}; reaches {reaches}"
+    texts = f"{change.before} -> {change.after}; reaches {', '.join(change.reaches)}"
+    return f"{change.kind} {change.path}{also}: {change.line}: {texts}"
 
 
 def test_released_against_paper() -> None:
@@ -91,7 +92,9 @@ def kinds(found: Diff) -> set[tuple[str, str]]:
 
 
 def test_another_feed_forward_is_one_replacement() -> None:
-    found = diff(load("deepseek_v3_tiny"), edited(("{decoder_layer: embed, at", "{decoder_layer: embed, ffn: moe, at")))
+    found = diff(
+        load("deepseek_v3_tiny"), edited(("{decoder_layer: embed, at", "{decoder_layer: embed, ffn: moe, at"))
+    )
     assert kinds(found) == {("replaced", "mlp")}
     (change,) = found.changes
     assert change.before == "mlp, 147,456 parameters"
@@ -109,21 +112,33 @@ def test_lines_added_and_removed() -> None:
 
 
 def test_tied_weight_is_rewired() -> None:
-    tied = ("lm_head: {linear: norm, out: vocab_size}", "lm_head: {linear: norm, out: vocab_size, weight: embed.weight}")
+    tied = (
+        "lm_head: {linear: norm, out: vocab_size}",
+        "lm_head: {linear: norm, out: vocab_size, weight: embed.weight}",
+    )
     uses = ("head: lm_head.weight", "head: embed.weight")
     found = diff(load("deepseek_v3_tiny"), edited(tied, uses))
+    head = next(c for c in found.changes if c.line == "lm_head")
+    assert (head.before, head.after) == ("weight its own", "weight embed.weight")
     assert ("rewired", "lm_head") in kinds(found) and ("rewired", "mtp") in kinds(found)
     assert found.deltas()["parameters"]["total"] == -256 * 128
 
 
 def test_another_name_of_a_line_is_no_difference() -> None:
-    renamed = ("norm:    {rms_norm", "final:   {rms_norm"), ("linear: norm, out: vocab_size}", "linear: final, out: vocab_size}")
-    assert not diff(load("deepseek_v3_tiny"), edited(*renamed, ("{h: norm, ids: input_ids", "{h: final, ids: input_ids")))
+    renamed = (
+        ("norm:    {rms_norm", "final:   {rms_norm"),
+        ("linear: norm, out: vocab_size}", "linear: final, out: vocab_size}"),
+    )
+    assert not diff(
+        load("deepseek_v3_tiny"), edited(*renamed, ("{h: norm, ids: input_ids", "{h: final, ids: input_ids"))
+    )
 
 
 def test_another_address_is_a_renamed_weight() -> None:
     found = diff(load("deepseek_v3_tiny"), edited(("at: model.norm}", "at: model.final_norm}")))
-    assert [(c.kind, c.before, c.after) for c in found.changes] == [("renamed", "model.norm", "model.final_norm")]
+    assert [(c.kind, c.before, c.after) for c in found.changes] == [
+        ("renamed", "model.norm", "model.final_norm")
+    ]
 
 
 def test_sections_and_losses() -> None:
@@ -143,7 +158,7 @@ def test_as_dict() -> None:
 def test_depths() -> None:
     found = depths(load("deepseek_v3"), [0, 1, 2])
     assert [c.parameters.total for c in found] == [671_026_419_200 + d * 11_610_068_224 for d in (0, 1, 2)]
-    steps = [b.flops.train_per_token - a.flops.train_per_token for a, b in zip(found, found[1:])]
+    steps = [b.flops.train_per_token - a.flops.train_per_token for a, b in pairwise(found)]
     assert [round(step / 1e9, 2) for step in steps] == [10.19, 10.19]
 
 

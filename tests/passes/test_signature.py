@@ -21,13 +21,20 @@ def test_golden(name: str, golden: Any) -> None:
 
 def test_each_change_shows() -> None:
     base = signature(dsvgraph.load("deepseek_v3_tiny"))
-    settings: dict[str, Any] = {"rope_theta": 5000, "hidden_size": 64, "norm_topk_prob": False, "initializer_range": 0.1}
+    settings: dict[str, Any] = {
+        "rope_theta": 5000,
+        "hidden_size": 64,
+        "norm_topk_prob": False,
+        "initializer_range": 0.1,
+    }
     for name, value in settings.items():
         assert signature(dsvgraph.load("deepseek_v3_tiny", {name: value})) != base, name
 
 
 def test_wiring_shows() -> None:
-    released, paper = (signature(dsvgraph.load(name)).splitlines() for name in ("deepseek_v3", "deepseek_v3_paper"))
+    released, paper = (
+        signature(dsvgraph.load(name)).splitlines() for name in ("deepseek_v3", "deepseek_v3_paper")
+    )
     differing = [line for line in released if line not in paper]
     assert len(differing) == 5  # the call, the concat, the state handed on, two divisors
     assert any("concat(x0=enorm.y, x1=hnorm.y)" in line for line in differing)

@@ -1,75 +1,19 @@
-"""A spec as written: Pydantic models of the file, and the merge of `extends`, `include`, `--set`."""
+"""A spec as written: a file, what it extends and includes, and `--set`, merged."""
 
 from __future__ import annotations
 
-import keyword
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from typing import Any
 
 from dsvgraph import loader
 from dsvgraph.errors import DsvError, Source, Span, listed, nearest
 from dsvgraph.loader import Doc
+from dsvgraph.spec.models import SpecModel
+from dsvgraph.spec.validate import validate
 
 MAX_FILES = 200
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}$", re.ASCII)
-
-
-def _name(text: str) -> str:
-    if not NAME.match(text) or keyword.iskeyword(text) or text.startswith("__"):
-        raise ValueError(
-            f"`{text}` is no name: letters, digits and _, at most 64, not a Python keyword, no leading __"
-        )
-    return text
-
-
-KINDS = {  # Pydantic's kinds of error, in plain words
-    "dict_type": "a mapping {name: value, ...}",
-    "model_type": "a mapping {name: value, ...}",
-    "list_type": "a list [...]",
-    "string_type": "a text",
-    "bool_type": "true or false",
-}
-Name = Annotated[str, AfterValidator(_name)]
-Line = dict[str, Any]
-
-
-class BlockModel(BaseModel):
-    """A block (or the graph itself): arguments, typed inputs, named lines, outputs, cache."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    doc: str = Field(default="", description="What the block is, with its source.")
-    args: dict[Name, Any] = Field(
-        default={}, description="Arguments; one without a value is required, a default may be a block."
-    )
-    inputs: dict[Name, str | list[Any]] = Field(
-        alias="in", min_length=1, description="Typed inputs: [B, T, d] or int[B, T]."
-    )
-    body: dict[Name, Line] = Field(min_length=1, description="One line per node: {callee: inputs, ...}.")
-    out: str | dict[Name, str] = Field(description="The output, or outputs by name.")
-    cache: list[str] = Field(default=[], description="Nodes whose values decoding keeps per token.")
-
-
-class SpecModel(BaseModel):
-    """One YAML file."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    name: str = Field(default="", max_length=100, description="The model's name.")
-    doc: str = Field(default="", description="What the model is, with its sources.")
-    extends: str | None = Field(default=None, description="A spec whose parts this one starts from.")
-    include: list[str] = Field(default=[], description="Files that bring blocks.")
-    config: dict[Name, Any] = Field(default={}, description="Values, named as in config.json.")
-    blocks: dict[Name, BlockModel] = Field(default={}, description="Blocks by name.")
-    graph: BlockModel | None = Field(default=None, description="The model itself.")
-    loss: dict[Name, Line] = Field(default={}, description="Loss lines over the graph's outputs.")
-    init: dict[str, Any] = Field(default={}, description="Initialisation by path pattern; the last match wins.")
-    trained: dict[str, bool] = Field(default={}, description="Whether weights train, by path pattern.")
 
 
 @dataclass(frozen=True)
@@ -250,73 +194,3 @@ def _take_blocks(merge: _Merge, other: _Merge, name: str, span: Span | None) -> 
             notes = [("first here", old.key()), ("again here", part.key())]
             raise DsvError(f"two files bring the block `{block}`", span, notes=notes)
         merge.blocks[block] = part
-
-
-def validate(model: type[SpecModel], doc: Doc) -> SpecModel:
-    """The data of ``doc`` as ``model``; raises DsvError with every mistake at its place."""
-    if not isinstance(doc.data, dict):
-        raise DsvError("a spec is a mapping of `name`, `config`, `graph` and so on", doc.value())
-    try:
-        return model.model_validate(doc.data)
-    except ValidationError as error:
-        errors = _roots(doc, model, error.errors())
-        raise DsvError.collect(_schema_error(doc, e, model) for e in errors) from None
-
-
-def _roots(doc: Doc, model: type[BaseModel], errors: list[Any]) -> list[Any]:
-    """One error a mistake: of a union's the deepest, and no key is missing that is misspelt."""
-    misspelt = {
-        (*path[:-1], nearest(str(path[-1]), _fields(model, e["loc"])))
-        for e in errors
-        if e["type"] == "extra_forbidden" and (path := _clean(doc, e["loc"]))
-    }
-    found: dict[Any, Any] = {}
-    for e in errors:
-        path = _clean(doc, e["loc"])
-        if e["type"] != "missing":
-            found.setdefault(path, e)
-        elif (*path, f"did you mean `{e['loc'][-1]}`?") not in misspelt:
-            found[(*path, e["loc"][-1])] = e
-    return [e for path, e in found.items() if not any(path == other[: len(path)] != other for other in found)]
-
-
-def _schema_error(doc: Doc, error: Any, model: type[BaseModel]) -> DsvError:
-    path = _clean(doc, error["loc"])
-    where = ".".join(str(p) for p in path)
-    if error["type"] == "extra_forbidden":
-        known = _fields(model, error["loc"])
-        hint = nearest(str(path[-1]), known) or f"known: {', '.join(known)}"
-        return DsvError(f"unknown key `{path[-1]}`", doc.key(*path), hint=hint)
-    if error["type"] == "missing":
-        return DsvError(f"`{error['loc'][-1]}` is missing", doc.key(*path), path=where)
-    if "[key]" in error["loc"]:
-        return DsvError(error["msg"].removeprefix("Value error, "), doc.key(*path), path=where)
-    return DsvError(_expected(error, path), doc.value(*path), path=where)
-
-
-def _expected(error: Any, path: tuple[Any, ...]) -> str:
-    """What belongs at ``path``, and what was found there."""
-    found = "null" if error["input"] is None else str(error["input"])
-    if "too_" in error["type"]:
-        return f"`{path[-1]}` is empty" if "short" in error["type"] else f"`{path[-1]}` is too long"
-    wanted = KINDS.get(error["type"], error["msg"])
-    if path[0] in ("graph", "blocks"):
-        wanted = {"in": "a type such as [B, T, hidden_size]", "out": "an output, or outputs by name"}.get(
-            next((p for p in path if p in ("in", "out")), ""), wanted
-        )
-    return f"expected {wanted}, found `{found[:60]}`"
-
-
-def _clean(doc: Doc, loc: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The part of a Pydantic location that is a path in the document."""
-    path: tuple[Any, ...] = ()
-    for step in loc:
-        if (*path, step) in doc.values or (*path, step) in doc.keys:
-            path = (*path, step)
-    return path
-
-
-def _fields(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
-    block = "blocks" in loc[:1] or "graph" in loc[:1]
-    chosen = BlockModel if block and len(loc) > 1 else model
-    return [f.alias or n for n, f in chosen.model_fields.items()]

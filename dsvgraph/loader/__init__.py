@@ -1,0 +1,6 @@
+"""Files and their text as plain data with positions."""
+
+from dsvgraph.loader.compose import MAX_BYTES, MAX_DEPTH, MAX_VALUES, Doc, parse
+from dsvgraph.loader.files import bundled, find, read
+
+__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_VALUES", "Doc", "bundled", "find", "parse", "read"]

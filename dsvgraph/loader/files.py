@@ -1,0 +1,63 @@
+"""Which file a name means, and its text."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from dsvgraph.errors import DsvError, Span, nearest
+from dsvgraph.loader.compose import MAX_BYTES, Doc, parse
+
+
+def bundled() -> Path:
+    """The folder of the specs that come with the package."""
+    package = Path(__file__).parents[1]
+    return package / "specs" if (package / "specs").is_dir() else package.parent / "specs"
+
+
+def find(name: str, near: Path | None = None, span: Span | None = None) -> Path:
+    """The file that ``name`` means: a path, one beside ``near``, or a bundled spec.
+
+    Raises DsvError with the nearest bundled name where there is none.
+    """
+    candidates = [Path(name)] if near is None else [near / name]
+    library = bundled()
+    if ".." not in Path(name).parts and not Path(name).is_absolute():
+        candidates += [library / name, library / f"{name}.yaml"]
+    for path in candidates:
+        if path.is_file():
+            return path
+    if Path(candidates[0]).exists():
+        raise DsvError(f"`{name}` is not a regular file", span)
+    known = sorted(p.relative_to(library).as_posix().removesuffix(".yaml") for p in library.rglob("*.yaml"))
+    raise DsvError(
+        f"there is no spec `{name}`", span, hint=nearest(name, known) or f"bundled: {', '.join(known)}"
+    )
+
+
+def read(path: Path, span: Span | None = None) -> Doc:
+    """Reads and parses a YAML file; raises DsvError where it is none."""
+    return parse(_text(path, span), _shown(path))
+
+
+def _shown(path: Path) -> str:
+    relative = os.path.relpath(path)
+    return relative if not relative.startswith("..") else str(path)
+
+
+def _text(path: Path, span: Span | None) -> str:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DsvError(f"`{path}` is not a regular file", span)
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise DsvError(f"`{path}` cannot be read: {error.strerror}", span) from None
+    if len(raw) > MAX_BYTES:
+        raise DsvError(f"`{path}` is larger than {MAX_BYTES:,} bytes, the most a spec may have", span)
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise DsvError(f"`{path}` is not UTF-8 text (line {line}, byte {error.start})", span) from None

@@ -1,0 +1,57 @@
+"""The language as Pydantic models: what a file may hold, as written."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}$", re.ASCII)
+
+
+def _name(text: str) -> str:
+    if not NAME.match(text) or keyword.iskeyword(text) or text.startswith("__"):
+        raise ValueError(
+            f"`{text}` is no name: letters, digits and _, at most 64, not a Python keyword, no leading __"
+        )
+    return text
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Line = dict[str, Any]
+
+
+class BlockModel(BaseModel):
+    """A block (or the graph itself): arguments, typed inputs, named lines, outputs, cache."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    doc: str = Field(default="", description="What the block is, with its source.")
+    args: dict[Name, Any] = Field(
+        default={}, description="Arguments; one without a value is required, a default may be a block."
+    )
+    inputs: dict[Name, str | list[Any]] = Field(
+        alias="in", min_length=1, description="Typed inputs: [B, T, d] or int[B, T]."
+    )
+    body: dict[Name, Line] = Field(min_length=1, description="One line per node: {callee: inputs, ...}.")
+    out: str | dict[Name, str] = Field(description="The output, or outputs by name.")
+    cache: list[str] = Field(default=[], description="Nodes whose values decoding keeps per token.")
+
+
+class SpecModel(BaseModel):
+    """One YAML file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: str = Field(default="", max_length=100, description="The model's name.")
+    doc: str = Field(default="", description="What the model is, with its sources.")
+    extends: str | None = Field(default=None, description="A spec whose parts this one starts from.")
+    include: list[str] = Field(default=[], description="Files that bring blocks.")
+    config: dict[Name, Any] = Field(default={}, description="Values, named as in config.json.")
+    blocks: dict[Name, BlockModel] = Field(default={}, description="Blocks by name.")
+    graph: BlockModel | None = Field(default=None, description="The model itself.")
+    loss: dict[Name, Line] = Field(default={}, description="Loss lines over the graph's outputs.")
+    init: dict[str, Any] = Field(default={}, description="Initialisation by path pattern; the last match wins.")
+    trained: dict[str, bool] = Field(default={}, description="Whether weights train, by path pattern.")

@@ -1,0 +1,89 @@
+"""Data against the models of the language, with every mistake told at its place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from dsvgraph.errors import DsvError, nearest
+from dsvgraph.loader import Doc
+from dsvgraph.spec.models import BlockModel, SpecModel
+
+KINDS = {  # Pydantic's kinds of error, in plain words
+    "dict_type": "a mapping {name: value, ...}",
+    "model_type": "a mapping {name: value, ...}",
+    "list_type": "a list [...]",
+    "string_type": "a text",
+    "bool_type": "true or false",
+}
+
+
+def validate(model: type[SpecModel], doc: Doc) -> SpecModel:
+    """The data of ``doc`` as ``model``; raises DsvError with every mistake at its place."""
+    if not isinstance(doc.data, dict):
+        raise DsvError("a spec is a mapping of `name`, `config`, `graph` and so on", doc.value())
+    try:
+        return model.model_validate(doc.data)
+    except ValidationError as error:
+        errors = _roots(doc, model, error.errors())
+        raise DsvError.collect(_schema_error(doc, e, model) for e in errors) from None
+
+
+def _roots(doc: Doc, model: type[BaseModel], errors: list[Any]) -> list[Any]:
+    """One error a mistake: of a union's the deepest, and no key is missing that is misspelt."""
+    misspelt = {
+        (*path[:-1], nearest(str(path[-1]), _fields(model, e["loc"])))
+        for e in errors
+        if e["type"] == "extra_forbidden" and (path := _clean(doc, e["loc"]))
+    }
+    found: dict[Any, Any] = {}
+    for e in errors:
+        path = _clean(doc, e["loc"])
+        if e["type"] != "missing":
+            found.setdefault(path, e)
+        elif (*path, f"did you mean `{e['loc'][-1]}`?") not in misspelt:
+            found[(*path, e["loc"][-1])] = e
+    return [e for path, e in found.items() if not any(path == other[: len(path)] != other for other in found)]
+
+
+def _schema_error(doc: Doc, error: Any, model: type[BaseModel]) -> DsvError:
+    path = _clean(doc, error["loc"])
+    where = ".".join(str(p) for p in path)
+    if error["type"] == "extra_forbidden":
+        known = _fields(model, error["loc"])
+        hint = nearest(str(path[-1]), known) or f"known: {', '.join(known)}"
+        return DsvError(f"unknown key `{path[-1]}`", doc.key(*path), hint=hint)
+    if error["type"] == "missing":
+        return DsvError(f"`{error['loc'][-1]}` is missing", doc.key(*path), path=where)
+    if "[key]" in error["loc"]:
+        return DsvError(error["msg"].removeprefix("Value error, "), doc.key(*path), path=where)
+    return DsvError(_expected(error, path), doc.value(*path), path=where)
+
+
+def _expected(error: Any, path: tuple[Any, ...]) -> str:
+    """What belongs at ``path``, and what was found there."""
+    found = "null" if error["input"] is None else str(error["input"])
+    if "too_" in error["type"]:
+        return f"`{path[-1]}` is empty" if "short" in error["type"] else f"`{path[-1]}` is too long"
+    wanted = KINDS.get(error["type"], error["msg"])
+    if path[0] in ("graph", "blocks"):
+        wanted = {"in": "a type such as [B, T, hidden_size]", "out": "an output, or outputs by name"}.get(
+            next((p for p in path if p in ("in", "out")), ""), wanted
+        )
+    return f"expected {wanted}, found `{found[:60]}`"
+
+
+def _clean(doc: Doc, loc: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The part of a Pydantic location that is a path in the document."""
+    path: tuple[Any, ...] = ()
+    for step in loc:
+        if (*path, step) in doc.values or (*path, step) in doc.keys:
+            path = (*path, step)
+    return path
+
+
+def _fields(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
+    block = "blocks" in loc[:1] or "graph" in loc[:1]
+    chosen = BlockModel if block and len(loc) > 1 else model
+    return [f.alias or n for n, f in chosen.model_fields.items()]

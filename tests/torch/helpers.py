@@ -1,0 +1,95 @@
+"""What the tests of compiled models share: small models, random weights, checkpoints' names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dsvgraph
+import dsvgraph_torch
+import torch
+
+SPECS = Path(__file__).parents[1] / "specs"
+V3 = dict(
+    vocab_size=61, hidden_size=32, num_hidden_layers=3, first_k_dense_replace=1, num_nextn_predict_layers=2,
+    num_attention_heads=2, q_lora_rank=12, kv_lora_rank=8, qk_nope_head_dim=8, qk_rope_head_dim=4,
+    v_head_dim=6, intermediate_size=40, moe_intermediate_size=12, n_routed_experts=8,
+    num_experts_per_tok=3, n_group=4, topk_group=2, initializer_range=0.3,
+)  # fmt: skip
+TUTORIAL = dict(
+    vocab_size=61, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, q_lora_rank=12, kv_lora_rank=8,
+    head_dim=8, rope_dim=4, moe_intermediate_size=12, shared_intermediate_size=16, initializer_range=0.3,
+)  # fmt: skip
+SMALL = {
+    "deepseek_v3": V3,
+    "deepseek_v3_paper": V3,
+    "deepseek_v3_tiny": V3,
+    "tutorial_mtp": TUTORIAL,
+    str(SPECS / "parallel_heads.yaml"): dict(vocab_size=61, hidden_size=32),
+    str(SPECS / "patterns.yaml"): dict(vocab_size=61, hidden_size=32, sliding_window=3, num_hidden_layers=6),
+}
+"""Every spec, at sizes that run in milliseconds."""
+
+
+def small(name: str, **config: object) -> dsvgraph.Model:
+    """A spec of SMALL as a graph."""
+    return dsvgraph.load(name, {**SMALL[name], **config})
+
+
+def built(model: dsvgraph.Model | str, seed: int = 0, **config: object) -> torch.nn.Module:
+    """The module of a graph, or of a spec of SMALL, with nothing at zero or one."""
+    graph = small(model, **config) if isinstance(model, str) else model
+    return randomised(dsvgraph_torch.compile(graph), seed)
+
+
+@torch.no_grad()
+def randomised(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """The module with random weights: gains near one, selection biases that matter."""
+    generator = torch.Generator().manual_seed(seed)
+    for path, weight in module.state_dict().items():
+        noise = torch.randn(weight.shape, generator=generator)
+        weight.copy_(1 + 0.1 * noise if path.endswith("norm.weight") else 0.2 * noise)
+    return module
+
+
+def tokens(rows: int = 2, length: int = 11, vocab: int = 61, seed: int = 0) -> torch.Tensor:
+    """Random token ids, [rows, length]."""
+    return torch.randint(vocab, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+def split(row: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and the tokens after them."""
+    return row[:, :-1], row[:, 1:]
+
+
+def hub_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A state_dict of transformers with experts by name instead of stacked, as checkpoints have them."""
+    found: dict[str, torch.Tensor] = {}
+    for path, weight in state.items():
+        head, _, last = path.rpartition(".")
+        if last not in ("gate_up_proj", "down_proj") or not head.endswith("experts"):
+            found[path] = weight
+            continue
+        for i, expert in enumerate(weight):
+            parts = zip(("gate_proj", "up_proj"), expert.chunk(2)) if last == "gate_up_proj" else [(last, expert)]
+            found.update({f"{head}.{i}.{name}.weight": part for name, part in parts})
+    return found
+
+
+def gradients(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The gradient of every weight by its name in the checkpoint; zeros where there is none."""
+    weights = module.state_dict(keep_vars=True).items()
+    return {path: _gradient(weight) for path, weight in weights if weight.requires_grad}
+
+
+def _gradient(weight: torch.Tensor) -> torch.Tensor:
+    if weight._base is None:
+        return torch.zeros_like(weight) if weight.grad is None else weight.grad
+    base = weight._base
+    grad = torch.zeros_like(base) if base.grad is None else base.grad
+    return grad.as_strided(weight.shape, weight.stride(), weight.storage_offset())
+
+
+def furthest(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
+    """The largest difference of tensors of the same names, each relative to its own largest entry."""
+    assert a.keys() == b.keys()
+    return max(float((a[k] - b[k]).abs().max() / b[k].abs().max().clamp(min=1e-12)) for k in a)
