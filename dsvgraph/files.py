@@ -27,17 +27,12 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     /dev/stdout) is written to as it is. Raises DsvError on a full disk and the like.
     """
     with told(path):
-        target = Path(os.path.realpath(path))
-        if target.exists() and not target.is_file():
-            _refuse_folder(target)
-            write(target)
+        if path.is_dir():
+            raise IsADirectoryError(None, "it is a folder")
+        if path.exists() and not path.is_file():
+            write(path)
         else:
-            _replace(target, write)
-
-
-def _refuse_folder(target: Path) -> None:
-    if target.is_dir():
-        raise IsADirectoryError(None, "it is a folder")
+            _replace(Path(os.path.realpath(path)), write)
 
 
 def _replace(target: Path, write: Callable[[Path], object]) -> None:

@@ -30,7 +30,7 @@ class Run(NamedTuple):
     """Copies in a row that are equal: one graph and how many."""
 
     graph: Graph
-    count: Size
+    count: Size  # type: ignore[assignment]  # a tuple has a method of this name
 
 
 @dataclass(eq=False)

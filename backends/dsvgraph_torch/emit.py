@@ -10,7 +10,7 @@ import textwrap
 from dsvgraph.graph import Model
 from dsvgraph_torch import root
 from dsvgraph_torch.lower import Lowering
-from dsvgraph_torch.names import camel, first_sentence, runtime
+from dsvgraph_torch.names import camel, first_sentence, harmless, runtime
 from dsvgraph_torch.sharing import Text, fill, rename, share
 from dsvgraph_torch.specialise import names, specialise
 
@@ -50,7 +50,7 @@ def classes_of(model: Model) -> str:
 
 
 def _head(model: Model) -> str:
-    doc = textwrap.fill(f"{model.name}. {model.doc}".strip(), 100)
+    doc = textwrap.fill(harmless(f"{model.name}. {model.doc}"), 100)
     return f'"""{doc}\n\n{LEGEND}\n"""'
 
 

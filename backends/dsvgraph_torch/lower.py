@@ -7,13 +7,19 @@ import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from dsvgraph.errors import DsvError
+from torch import nn
+
+from dsvgraph.errors import DsvError, Span
 from dsvgraph.graph import Graph, Model, Node, Ref
-from dsvgraph_torch import ops
+from dsvgraph_torch import ops, plain
 from dsvgraph_torch.deferred import deferred_heads
-from dsvgraph_torch.names import class_names, first_sentence, runtime_names, variable
+from dsvgraph_torch.names import class_names, first_sentence, harmless, runtime_names, variable
 from dsvgraph_torch.ops import SIDE_BY_SIDE, Code, Site
 from dsvgraph_torch.sharing import Text
+
+MODULE = set(dir(nn.Module()))
+ROOT = {*dir(plain.Model), "init", "trunk", "predict", "losses", "after_step"}
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -108,6 +114,7 @@ class Writer:
     def nodes(self, nodes: Iterable[Node]) -> None:
         """The lines of several nodes, in order."""
         for node in nodes:
+            self.check_address(node)
             if node.op:
                 self.op(node)
             elif node.mode == "call":
@@ -117,6 +124,16 @@ class Writer:
             else:
                 self.repeat(node)
             self.keep(node)
+
+    def check_address(self, node: Node) -> None:
+        """Modules have names of their own, which no address may take."""
+        first, *rest = node.at.split(".")
+        known = MODULE | ROOT if isinstance(self.graph, Model) else MODULE
+        taken = {first} & known or MODULE.intersection(rest)
+        if taken and (node.weights or node.runs):
+            name = taken.pop()
+            hint = f"give it another address, such as `at: {name}_`"
+            raise DsvError(f"`{name}` is a name that torch's modules have themselves", node.span, hint=hint)
 
     def keep(self, node: Node) -> None:
         """Values that decoding keeps are joined with those of earlier tokens."""
@@ -360,4 +377,9 @@ def _first_steps(graph: Graph) -> set[str] | None:
 def place(node: Node) -> str:
     """The spec's line of a node: mla.yaml:24."""
     assert node.span is not None
-    return f"{node.span.source.name.rsplit('/', 1)[-1]}:{node.span.line}"
+    return where(node.span)
+
+
+def where(span: Span) -> str:
+    """The file and the line of a place in a spec."""
+    return f"{harmless(span.source.name).rsplit('/', 1)[-1]}:{span.line}"

@@ -79,8 +79,14 @@ def runtime_names() -> list[str]:
     return list(runtime())
 
 
+def harmless(text: str) -> str:
+    """What a user wrote as words for a comment or a docstring: one line that cannot end either."""
+    words = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(words.replace('"', "'").replace("\\", "/").split())
+
+
 def first_sentence(doc: str) -> str:
     """The first sentence of a block's documentation, for a docstring."""
-    words = " ".join(doc.split()).replace('"', "'").replace("\\", "/")
+    words = harmless(doc)
     end = next((m.end() - 1 for m in re.finditer(r"(?<!arXiv)[.] (?=[A-Z])", words)), len(words))
     return words[:end].rstrip(".") + "." if words else ""

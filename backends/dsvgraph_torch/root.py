@@ -12,7 +12,7 @@ from dsvgraph.patterns import matches, ranged, regex
 from dsvgraph.types import Init
 from dsvgraph_torch.deferred import behind
 from dsvgraph_torch.instances import tails
-from dsvgraph_torch.lower import Class, Lowering, Writer, document, reserved
+from dsvgraph_torch.lower import Class, Lowering, Writer, document, reserved, where
 from dsvgraph_torch.names import variable
 from dsvgraph_torch.sharing import Text
 
@@ -185,7 +185,7 @@ def _open_names(model: Model) -> set[str]:
 
 
 def _loss(loss: Loss, names: dict[str, str], model: Model) -> list[str]:
-    place = f"  # {loss.span.source.name.rsplit('/', 1)[-1]}:{loss.span.line}" if loss.span else ""
+    place = f"  # {where(loss.span)}" if loss.span else ""
     if loss.kind == "sequence_balance":
         chosen = _chosen(loss, model)
         some = f"sum(ctx.balance[r] for p, r in self.named_modules() if r in ctx.balance and re.fullmatch({chosen!r}, p))"

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from dsvgraph.build import copies, line as lines
+from dsvgraph.build import attributes, copies, reaches
+from dsvgraph.build import line as lines
 from dsvgraph.build.line import Line
 from dsvgraph.build.ports import unknown
-from dsvgraph.build.scope import BlockValue, Scope, Word
-from dsvgraph.dims import Size, names
-from dsvgraph.errors import DsvError, Span, nearest
+from dsvgraph.build.scope import Scope, free_names
+from dsvgraph.dims import names
+from dsvgraph.errors import MAX_ERRORS, DsvError, Span, nearest
 from dsvgraph.graph import Graph, Node, Ref, Run
 from dsvgraph.ops import OPS, Op
 from dsvgraph.spec import Part
-from dsvgraph.types import Reach, Type, Weight
+from dsvgraph.types import Type, Weight
 
 if TYPE_CHECKING:
     from dsvgraph.build.builder import Builder
 
+MAX_AXES = 8
+
 
 class Poisoned(Exception):
     """A line reads another that is already known to be wrong."""
+
+
+class Fatal(DsvError):
+    """A mistake after which nothing else is looked at."""
 
 
 class Body:
@@ -32,29 +40,34 @@ class Body:
         self.builder, self.graph, self.part, self.scope = builder, graph, part, scope
         self.poisoned: set[str] = set()
         self.errors: list[DsvError] = []
-        self.numbering: dict[str, Size] = {}
+        self.numbering: dict[str, Any] = {}
 
     def run(self) -> Graph:
         """The finished graph; raises DsvError with every independent mistake."""
         for name, raw in self.part.model.body.items():
-            self._guard(name, lambda n=name, r=raw: self._line(n, r))  # type: ignore[misc]
-        self._guard("out", self._outputs)
-        self._guard("cache", self._cache)
+            self._guard(name, partial(self._line, name, raw))
+        self._outputs()
+        self._cache()
         if self.errors:
             raise DsvError.collect(self.errors)
         return self.graph
 
-    def _guard(self, name: str, action: Any) -> None:
+    def _guard(self, name: str, action: Callable[[], None]) -> None:
         try:
             action()
         except Poisoned:
             self.poisoned.add(name)
+        except Fatal:
+            raise
         except DsvError as error:
             self.poisoned.add(name)
             self.errors.append(error)
+            if len(self.errors) >= MAX_ERRORS:
+                raise Fatal.collect(self.errors) from None
 
     def _line(self, name: str, raw: dict[str, Any]) -> None:
         part = Part(raw, self.part.doc, (*self.part.path, "body", name))
+        self.builder.counted(part.key())
         if name in self.graph.inputs:
             raise DsvError(f"`{name}` is already an input of this block", part.key())
         line = lines.take(name, raw, part, self.scope)
@@ -74,41 +87,42 @@ class Body:
         """What a reference names; raises DsvError with the nearest name."""
         if not isinstance(text, str):
             raise DsvError(f"`{text}` is no reference", span, hint="write name or name.port")
-        name, _, port = text.partition(".")
+        name, dot, port = text.partition(".")
         if name in self.poisoned:
             raise Poisoned
-        if name in self.graph.inputs and not port:
+        if name in self.graph.inputs and not dot:
             return Ref(name, name)
+        if name in self.graph.inputs:
+            raise DsvError(f"`{name}` is an input, it has no ports", span, hint=f"write `{name}`")
         if name not in self.graph.nodes:
             raise self._no_such(name, span)
         node = self.graph.nodes[name]
-        if not port:
+        if not dot:
             return Ref(name, node.first)
-        if port in node.inputs and port not in node.outputs:  # what is carried comes out as another value
-            return node.inputs[port]
-        if port not in node.outputs and port not in node.weights:
-            message, hint = unknown(f"port on `{name}`", port, [*node.outputs, *node.weights, *node.inputs])
-            raise DsvError(message, span, hint=hint)
-        return Ref(name, port)
+        if port in node.outputs or port in node.weights:
+            return Ref(name, port)
+        if port in node.sources:
+            return node.sources[port]
+        message, hint = unknown(f"port on `{name}`", port, [*node.outputs, *node.weights, *node.sources])
+        raise DsvError(message, span, hint=hint)
 
     def _no_such(self, name: str, span: Span | None) -> DsvError:
+        known = [*self.graph.inputs, *self.graph.nodes]
+        hint = nearest(name, known) or nearest(name, self.part.model.body) or unknown("", name, known)[1]
         if name in self.part.model.body:
             hint = f"`{name}` stands further down; a line reads only what is above it"
-        else:
-            message, hint = unknown("node or input", name, [*self.graph.inputs, *self.graph.nodes])
-            hint = hint if hint.startswith("did") else nearest(name, self.part.model.body) or hint
-        return DsvError(f"there is no node or input `{name}` here", span, hint=hint)
+        return DsvError(f"there is no node or input `{name}` here", span, path=self.builder.path(), hint=hint)
 
     def wire(self, line: Line, ports: list[str], variadic: bool = False) -> dict[str, Ref]:
         """The inputs of a line by port; raises DsvError where one is missing or unknown."""
         raw = line.wired
-        if variadic:
+        if variadic and raw is not None and raw != []:
             items = raw if isinstance(raw, list) else [raw]
             return {f"x{i}": self.ref(r, line.where(line.key, i)) for i, r in enumerate(items)}
-        if isinstance(raw, list):
+        if isinstance(raw, list) and raw:
             hint = f"write {{{ports[0]}: ..., ...}}"
             raise DsvError(f"`{line.callee}` takes its inputs by name", line.where(line.key), hint=hint)
-        given = raw if isinstance(raw, dict) else {ports[0]: raw}
+        given = raw if isinstance(raw, dict) else {ports[0]: raw or None}
         for port in given:
             if port not in ports:
                 message, hint = unknown(f"input on `{line.callee}`", port, ports)
@@ -121,42 +135,19 @@ class Body:
                 path=self.builder.path(),
                 notes=self.builder.declared_here(line.callee, "in", missing[0]),
             )
-        return {p: self.ref(given[p], line.where(line.key, p)) for p in ports if p in given}
+        return {p: self.ref(given[p], line.where(line.key, p)) for p in ports}
 
     # -- ops --------------------------------------------------------------------------------
 
     def _op(self, line: Line) -> Node:
         cls = OPS[line.callee]
         sources = self.wire(line, list(cls.ports), cls.variadic)
-        op, tied = self.attributes(line, self.scope)
+        op, tied = attributes.read(self, line, self.scope)
         ins = {p: self.graph.type(r) for p, r in sources.items()}
         node = Node(line.name, line.callee, line.at, sources, ins, {}, op, tied=tied, span=line.span)
         self.finish_op(node, {p: self.graph.type(r) for p, r in tied.items()}, line)
-        node.reach = self._reach(node)
+        reaches.of_op(self.graph, node)
         return node
-
-    def attributes(self, line: Line, scope: Scope) -> tuple[Op, dict[str, Ref]]:
-        """The op with its attributes, and the weights that are wired instead of owned."""
-        cls = OPS[line.callee]
-        tied = {k: v for k, v in line.attributes.items() if k not in cls.model_fields}
-        for key in tied:
-            if key not in ("weight", "bias"):
-                known = [*cls.model_fields, "at", "repeat", "each"]
-                message, hint = unknown(f"attribute on `{line.callee}`", key, known)
-                raise DsvError(message, line.at_key(key), hint=hint)
-        raw = {k: v for k, v in line.attributes.items() if k in cls.model_fields}
-        values = {k: scope.value(v, line.where(k)) for k, v in raw.items()}
-        values = {**line.presets, **values}
-        refs = {k: self.ref(v, line.where(k)) for k, v in tied.items()}
-        return self._validated(cls, {k: _plain(v) for k, v in values.items()}, values, line, scope), refs
-
-    def _validated(self, cls: type[Op], plain: Any, values: Any, line: Line, scope: Scope) -> Op:
-        try:
-            return cls.model_validate(plain)
-        except ValidationError as error:
-            raise DsvError.collect(
-                _attribute_error(e, values, line, scope, self.builder.path()) for e in error.errors()
-            ) from None
 
     def finish_op(self, node: Node, tied: dict[str, Type], line: Line) -> None:
         """Types of outputs and weights; raises DsvError where shapes do not fit."""
@@ -165,23 +156,32 @@ class Body:
         try:
             weights = op.weights(known)
             _check_tied(weights, tied, line.callee)
-            node.outputs = op.outputs(known)
+            outputs = op.outputs(known)
             self._check_positions(op, node.ins, weights)
+            order = self._order(op, node)
         except ValueError as error:
             raise self._mismatch(error, node, line) from None
+        for type_ in outputs.values():
+            if type_.rank > MAX_AXES:
+                raise DsvError(f"a value has at most {MAX_AXES} axes, found {type_}", line.span)
+        node.outputs = {port: replace(type_, order=order) for port, type_ in outputs.items()}
         node.weights = {n: w for n, w in weights.items() if n not in tied}
 
     def _mismatch(self, error: ValueError, node: Node, line: Line) -> DsvError:
-        notes = [
-            (f"`{port}` is {node.ins[port]}, from `{ref}`", self._origin(ref))
-            for port, ref in node.inputs.items()
-        ]
+        """A mismatch, with what was wired, and where the sizes on these lines were written."""
+        notes, read = [], set(free_names(line.attributes))
+        for port, ref in node.inputs.items():
+            notes.append((f"`{port}` is {node.ins[port]}, from `{ref}`", self._origin(ref)))
+            maker = self.part.model.body.get(ref.node) or {}
+            read |= free_names({k: v for k, v in maker.items() if k in ("out", "into", "dim", "size")})
+        notes += self.scope.origins(sorted(read))[:6]
         return DsvError(str(error), line.span, path=self.builder.path(), notes=notes)
 
     def _origin(self, ref: Ref) -> Span | None:
         return self.graph.nodes[ref.node].span if ref.node in self.graph.nodes else self.part.key("in", ref.node)
 
     def _check_positions(self, op: Op, ins: dict[str, Type], weights: dict[str, Weight]) -> None:
+        """Raises ValueError where the op would mix positions, or look along an axis that is none."""
         moving = self.builder.positions
         for size in op.mixed(ins):
             if names(size) & moving:
@@ -190,15 +190,24 @@ class Body:
             if any(names(s) & moving for s in weight.shape):
                 raise ValueError(f"the size of `{name}` would depend on the input: {weight.type}")
         first = ins.get(op.ports[0])
-        if op.along and first and first.shape[1:2] != (self.builder.length,):
+        if op.along and first and (first.shape[1:2] != (self.builder.length,) or first.order):
             raise ValueError(f"`{op.op}` looks along axis 1, which must be positions, found {first}")
 
-    def _reach(self, node: Node) -> dict[str, Reach]:
-        assert node.op is not None
-        by = node.op.shift()
-        seen = Reach.join([self.graph.reach_of(r) for r in node.inputs.values()])
-        seen = seen.moved(by, tail=by != float("inf"))
-        return {p: seen for p in node.outputs}
+    def _order(self, op: Op, node: Node) -> str:
+        """The order of the rows that come out; raises ValueError where rows of two orders meet."""
+        orders = {port: type_.order for port, type_ in node.ins.items()}
+        if op.unsorts and orders.pop(op.ports[0]) != self._token(node.inputs[op.unsorts]):
+            words = "was not sent by this index, in this body"
+            raise ValueError(f"the rows of `{op.ports[0]}` cannot be brought back: it {words}")
+        if len(set(orders.values())) > 1 or ((op.sorts or op.unsorts) and any(orders.values())):
+            raise ValueError("rows sorted by expert meet rows in another order")
+        if op.sorts:
+            return self._token(node.inputs[op.sorts])
+        return "" if op.unsorts else next(iter(orders.values()), "")
+
+    def _token(self, index: Ref) -> str:
+        """The name of the order that sorting by ``index`` gives: unique among the bodies that are open."""
+        return f"{len(self.builder.stack)}:{index}"
 
     # -- blocks -----------------------------------------------------------------------------
 
@@ -206,42 +215,47 @@ class Body:
         part = self.builder.library.blocks[line.callee]
         sources = self.wire(line, list(part.model.inputs))
         ins = {p: self.graph.type(r) for p, r in sources.items()}
-        given = {k: self.scope.value(v, line.where(k)) for k, v in line.attributes.items()}
-        inner = self.builder.call(line, {**line.presets, **given}, ins)
+        inner = self.builder.call(line, self.given(line, self.scope), ins, self.scope)
         node = Node(line.name, line.callee, line.at, sources, ins, {}, runs=(Run(inner, 1),), span=line.span)
         node.outputs = {o: inner.type(r) for o, r in inner.outputs.items()}
-        seen = {p: self.graph.reach_of(r) for p, r in sources.items()}
-        node.reach = {o: inner.reach[o].after(seen) for o in inner.outputs}
+        reaches.of_call(self.graph, node)
         return node
+
+    def given(self, line: Line, scope: Scope) -> dict[str, Any]:
+        """The arguments on a line that calls a block, those of the block argument first."""
+        found = {k: self.builder.value(v, line.where(k), scope) for k, v in line.attributes.items()}
+        return {**line.presets, **found}
 
     # -- outputs and cache ------------------------------------------------------------------
 
     def _outputs(self) -> None:
         out = self.part.model.out
         named = out if isinstance(out, dict) else {"y": out}
+        if not named:
+            self.errors.append(DsvError("`out` is empty: a block has one output or more", self.part.value("out")))
         for name, text in named.items():
             span = self.part.value("out", name) if isinstance(out, dict) else self.part.value("out")
-            ref = self.ref(text, span)
-            self.graph.outputs[name] = ref
-            self.graph.reach[name] = self.graph.reach_of(ref)
+            self._guard("out", partial(self._output, name, text, span))
+
+    def _output(self, name: str, text: str, span: Span | None) -> None:
+        ref = self.ref(text, span)
+        if self.graph.type(ref).order.startswith(f"{len(self.builder.stack)}:"):
+            words = f"the rows of `{text}` are sorted by expert, so they cannot leave this body"
+            raise DsvError(words, span, hint="bring them back with `combine`")
+        self.graph.outputs[name] = ref
+        self.graph.reach[name] = self.graph.reach_of(ref)
 
     def _cache(self) -> None:
-        found = [self.ref(t, self.part.value("cache", i)) for i, t in enumerate(self.part.model.cache)]
-        for i, ref in enumerate(found):
-            type_ = self.graph.type(ref)
-            if type_.shape[1:2] != (self.builder.length,):
-                words = f"`{ref}` is {type_}: decoding caches values per position, [B, T, ...]"
-                raise DsvError(words, self.part.value("cache", i))
-        self.graph.cache = tuple(found)
+        for i, text in enumerate(self.part.model.cache):
+            span = self.part.value("cache", i)
+            self._guard("cache", partial(self._cached, text, span))
 
-
-def _plain(value: Any) -> Any:
-    """A value as an attribute: a word or the name of an op is a text."""
-    if isinstance(value, BlockValue) and not value.presets:
-        return value.name
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return str(value) if isinstance(value, Word) else value
+    def _cached(self, text: str, span: Span | None) -> None:
+        ref = self.ref(text, span)
+        type_ = self.graph.type(ref)
+        if type_.shape[1:2] != (self.builder.length,):
+            raise DsvError(f"`{ref}` is {type_}: decoding caches values per position, [B, T, ...]", span)
+        self.graph.cache = (*self.graph.cache, ref)
 
 
 def _check_tied(weights: dict[str, Weight], tied: dict[str, Type], callee: str) -> None:
@@ -250,28 +264,3 @@ def _check_tied(weights: dict[str, Weight], tied: dict[str, Type], callee: str) 
             raise ValueError(f"`{callee}` has no weight `{name}` here; it has {', '.join(weights) or 'none'}")
         if weights[name].type != type_:
             raise ValueError(f"the wired `{name}` is {type_}, expected {weights[name].type}")
-
-
-def _attribute_error(error: Any, values: Any, line: Line, scope: Scope, path: str) -> DsvError:
-    key = error["loc"][0] if error["loc"] else ""
-    if error["type"] == "missing":
-        return DsvError(f"`{line.callee}` needs the attribute `{key}`", line.at_key(line.key), path=path)
-    span = line.where(*[s for s in error["loc"] if not isinstance(s, int) or s >= 0])
-    value = _at(values, error["loc"])
-    words = error["msg"].removeprefix("Value error, ")
-    found = "null" if value is None else value
-    blamed = scope.blame(value) if "literal" not in error["type"] else ""
-    message = blamed or f"`{key}` of `{line.callee}`: {words[:1].lower() + words[1:]}, found `{found}`"
-    hint = scope.near(value)
-    if "literal" in error["type"] and isinstance(value, (Word, BlockValue)):
-        hint = nearest(str(value), str(error["ctx"]["expected"]).replace("'", "").replace(" or ", ", ").split(", "))
-    return DsvError(message, span or line.span, path=path, hint=hint)
-
-
-def _at(values: Any, loc: tuple[Any, ...]) -> Any:
-    """The first word inside the guilty value, or the value."""
-    value = values.get(loc[0]) if loc else None
-    if isinstance(value, (list, dict)):
-        items = value if isinstance(value, list) else list(value.values())
-        return next((v for v in items if isinstance(v, (Word, BlockValue))), value)
-    return value

@@ -8,18 +8,19 @@ from typing import Any
 
 import networkx as nx
 
-from dsvgraph.build.body import Body, Poisoned
+from dsvgraph.build.body import Body, Fatal, Poisoned
 from dsvgraph.build.line import Line
-from dsvgraph.build.ports import bind, unknown
-from dsvgraph.build.scope import ConfigScope, Library, Scope, freeze
-from dsvgraph.dims import Size
+from dsvgraph.build.ports import bind, declared, unknown
+from dsvgraph.build.scope import ConfigScope, Given, Library, Scope, free_names, freeze
+from dsvgraph.dims import Poly, Size, names
 from dsvgraph.errors import DsvError, Span
 from dsvgraph.graph import Graph
 from dsvgraph.ops import OPS
 from dsvgraph.spec import Part, Spec
 from dsvgraph.types import Type
 
-MAX_CALLS = 64  # blocks inside blocks
+MAX_CALLS = 32  # blocks inside blocks
+MAX_LINES = 15_000  # of distinct blocks, together
 
 
 class Builder:
@@ -31,8 +32,9 @@ class Builder:
         self.memo: dict[Any, Graph | None] = {}
         self.trail: list[str] = []
         self.stack: list[str] = []
-        self.positions: set[str] = set()
+        self.positions: frozenset[str] = frozenset()  # sizes that are known only when the model runs
         self.length: Size | None = None
+        self.lines = 0
         self.used: set[str] = set()  # config names that some argument took
         check_recursion(spec)
 
@@ -50,18 +52,36 @@ class Builder:
             raise Poisoned  # it failed before, and that was told
         return found
 
-    def call(self, line: Line, given: dict[str, Any], ins: dict[str, Type]) -> Graph:
+    def counted(self, span: Span | None) -> None:
+        """Counts one more line built; raises Fatal where blocks open into too many."""
+        self.lines += 1
+        if self.lines > MAX_LINES:
+            raise Fatal(f"the blocks open into more than {MAX_LINES:,} distinct lines", span)
+
+    def value(self, raw: Any, span: Span | None, scope: Scope) -> Any:
+        """``raw`` as the value of an attribute or an argument: known before the model runs."""
+        for name in sorted(free_names(raw)):
+            size = scope.values.get(name)
+            if isinstance(size, Poly) and names(size) & self.positions:
+                words = f"`{name}` is known only when the model runs, here a number is needed"
+                raise DsvError(words, span, path=self.path(), notes=scope.origins(name))
+        return scope.value(raw, span)
+
+    def call(self, line: Line, given: dict[str, Any], ins: dict[str, Type], scope: Scope) -> Graph:
         """The graph of one call of a block; raises DsvError at the line or inside the block."""
         part = self.library.blocks[line.callee]
         if line.callee in self.stack or len(self.stack) >= MAX_CALLS:
             chain = " -> ".join([*self.stack, line.callee])
-            raise DsvError(f"`{line.callee}` contains itself: {chain}", line.at_key(line.key), path=self.path())
+            words = f"`{line.callee}` contains itself" if line.callee in self.stack else "blocks nest too deep"
+            raise DsvError(f"{words}: {chain}", line.at_key(line.key), path=self.path())
         args = self._arguments(part, line, given)
         key = (line.callee, freeze(args), tuple(ins.items()))
-        return self.shared(key, lambda: self._build(part, line, args, ins))
+        return self.shared(key, lambda: self._build(part, line, args, ins, scope))
 
-    def _build(self, part: Part, line: Line, args: dict[str, Any], ins: dict[str, Type]) -> Graph:
-        scope = Scope(args, self.library)
+    def _build(
+        self, part: Part, line: Line, args: dict[str, Any], ins: dict[str, Type], outer: Scope
+    ) -> Graph:
+        scope = Scope(args, self.library, self._given(part, line, args, outer))
         bound = self._bind(part, line, ins, scope)
         graph = Graph(line.callee, part.model.doc, args, ins, span=part.key())
         self.stack.append(line.callee)
@@ -71,6 +91,14 @@ class Builder:
             raise _called(error, line) from None
         finally:
             self.stack.pop()
+
+    def _given(self, part: Part, line: Line, args: dict[str, Any], outer: Scope) -> dict[str, Given]:
+        """Where each argument got its value: on the line, in the config, or from its default."""
+        own = Scope(args, self.library)
+        found = {n: Given(n, d, part.value("args", n), own) for n, d in part.model.args.items()}
+        found |= {n: Given(n, n, None, self.config) for n in found if n in self.config.config}
+        found |= {n: Given(n, raw, line.where(n), outer) for n, raw in line.attributes.items()}
+        return {n: given for n, given in found.items() if n not in line.presets or n in line.attributes}
 
     def _arguments(self, part: Part, line: Line, given: dict[str, Any]) -> dict[str, Any]:
         declared = part.model.args
@@ -109,7 +137,7 @@ class Builder:
                 bind(raw, ins[port], scope, bound, part.value("in", port))
             except ValueError as error:
                 where = line.where(line.key, port) if isinstance(line.wired, dict) else line.where(line.key)
-                notes = [("declared here", part.key("in", port))]
+                notes = [("declared here", part.key("in", port)), *scope.origins(declared(raw, None)[1])]
                 words = f"input `{port}` of `{line.callee}`: {error}"
                 raise DsvError(words, where, path=self.path(), notes=notes) from None
         return bound

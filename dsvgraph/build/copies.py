@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from dsvgraph.build import attributes, reaches
 from dsvgraph.build.line import Line, is_op
-from dsvgraph.build.ports import free_names, unknown
-from dsvgraph.build.scope import Scope, freeze
+from dsvgraph.build.ports import unknown
+from dsvgraph.build.scope import Scope, free_names, freeze
 from dsvgraph.dims import Poly, Size
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Node, Ref, Run
-from dsvgraph.ops import OPS
-from dsvgraph.types import Reach, Type
+from dsvgraph.ops import OPS, Op
+from dsvgraph.types import Type
 
 if TYPE_CHECKING:
     from dsvgraph.build.body import Body
 
-MAX_COPIES = 100_000
+MAX_COPIES = 10_000
 
 
 def build(body: Body, line: Line) -> Node:
     """The node of a line with `repeat` or `each`; raises DsvError where copies do not fit."""
     mode = "repeat" if line.repeat is not None else "each"
-    raw = line.repeat if mode == "repeat" else line.each
-    count = body.scope.size(raw, line.where(mode), least=0)
-    if isinstance(count, int) and count > MAX_COPIES:
-        raise DsvError(f"at most {MAX_COPIES:,} copies, found {count:,}", line.where(mode))
+    count = _count(body, line, mode)
     sources, tied = _sources(body, line)
     wired = {p: body.graph.type(r) for p, r in {**sources, **tied}.items()}
     roles = _roles(body, line, mode, list(wired), list(tied))
@@ -37,21 +36,34 @@ def build(body: Body, line: Line) -> Node:
         line.name, line.callee, line.at, sources, {p: wired[p] for p in sources}, {},
         runs=tuple(runs) if count != 0 else (), mode=mode, count=count, start=start, tied=tied, span=line.span,
     )  # fmt: skip
+    node.roles = roles | {o: "stacked" for o in types if o not in roles}
     for port, type_ in types.items():
         carried = roles.get(port) == "carried"
-        node.roles[port] = "carried" if carried else "stacked"
-        node.outputs[port] = type_ if carried else Type((count, *type_.shape), type_.dtype)
-    node.roles.update({p: r for p, r in roles.items() if p not in node.roles})
-    _reaches(body.graph, node, roles)
+        node.outputs[port] = type_ if carried else replace(type_, shape=(count, *type_.shape))
+    _check_order(node, roles, body)
+    reaches.of_copies(body.graph, node)
     return node
+
+
+def _count(body: Body, line: Line, mode: str) -> Size:
+    raw, span = (line.repeat if mode == "repeat" else line.each), line.where(mode)
+    body.builder.value(raw, span, body.scope)
+    count = body.scope.size(raw, span, least=0)
+    if isinstance(count, int) and count > MAX_COPIES:
+        words = f"at most {MAX_COPIES:,} copies, found {count:,}"
+        raise body.scope.fault(raw, None, span, words)
+    return count
 
 
 def _sources(body: Body, line: Line) -> tuple[dict[str, Ref], dict[str, Ref]]:
     if not is_op(line.callee):
         return body.wire(line, list(body.builder.library.blocks[line.callee].model.inputs)), {}
     cls = OPS[line.callee]
-    _, tied = body.attributes(line, _indexed(body.scope, 0))
-    return body.wire(line, list(cls.ports), cls.variadic), tied
+    if cls.sorts or cls.unsorts:
+        raise DsvError(f"`{line.callee}` stands once: its rows cannot be sorted copy by copy", line.span)
+    sources = body.wire(line, list(cls.ports), cls.variadic)
+    _, tied = attributes.read(body, line, _indexed(body.scope, 0))
+    return sources, tied
 
 
 def _roles(body: Body, line: Line, mode: str, ports: list[str], tied: list[str]) -> dict[str, str]:
@@ -61,8 +73,10 @@ def _roles(body: Body, line: Line, mode: str, ports: list[str], tied: list[str])
             if port not in ports:
                 message, hint = unknown(f"input on `{line.callee}`", port, ports)
                 raise DsvError(message, line.where(key), hint=hint)
+            if port in line.slice and port in line.share:
+                raise DsvError(f"`{port}` cannot be sliced and shared", line.where(key))
     if mode == "each":
-        return {p: "shared" if p in line.share or p in tied else "sliced" for p in ports}
+        return {p: "shared" if p in line.share or (p in tied and p not in line.slice) else "sliced" for p in ports}
     outs = _outputs(body, line, ports)
     rest = {p: "sliced" if p in line.slice else "shared" for p in ports}
     return {p: "carried" if p in outs and p not in line.slice and p not in line.share else rest[p] for p in ports}
@@ -81,8 +95,21 @@ def _cut(port: str, type_: Type, role: str, count: Size, line: Line, body: Body)
         return type_
     if not type_.shape or type_.shape[0] != count:
         words = f"`{port}` is {type_}; one piece per copy needs a first axis of {count}"
-        raise DsvError(words, line.span, path=body.builder.path())
-    return Type(type_.shape[1:], type_.dtype)
+        hint = f"`share: [{port}]` gives every copy the whole" if line.each is not None else ""
+        raise DsvError(words, line.span, path=body.builder.path(), hint=hint)
+    return replace(type_, shape=type_.shape[1:])
+
+
+def _check_order(node: Node, roles: dict[str, str], body: Body) -> None:
+    """Rows sorted by expert stay with their expert: cut by `each`, or carried whole."""
+    allowed = "sliced" if node.mode == "each" else "carried"
+    path = body.builder.path()
+    for port, type_ in node.ins.items():
+        if type_.order and roles[port] not in (allowed, "shared" if node.mode == "repeat" else allowed):
+            raise DsvError(f"`{port}` is sorted by expert: only `each` cuts it", node.span, path=path)
+    for port, type_ in node.outputs.items():
+        if type_.order and node.mode == "repeat" and roles.get(port) != "carried":
+            raise DsvError(f"`{port}` is sorted by expert, so it cannot be stacked", node.span, path=path)
 
 
 def _indexed(scope: Scope, index: Size) -> Scope:
@@ -101,9 +128,10 @@ class _Copies:
             return [Run(first, count)], types
         if not isinstance(count, int):
             words = "copies that differ by `index` need a number of copies"
-            raise DsvError(f"{words}, `{count}` is symbolic", self.line.where("repeat"))
+            raise DsvError(f"{words}, `{count}` is symbolic", self.line.span)
         runs = [Run(first, 1)]
         for i in range(1, count):
+            self.body.builder.counted(self.line.span)
             graph, found = self.copy(i, ins)
             self.check_same(types, found)
             runs = _grown(runs, graph)
@@ -114,11 +142,9 @@ class _Copies:
         raw = self.line.attributes
         if any("index" in free_names(v) for v in raw.values()):
             return True
-        values = [self.body.scope.value(v, None) for k, v in raw.items() if not self.tying(k)]
-        return not is_op(self.line.callee) and any(isinstance(v, list) for v in values)
-
-    def tying(self, key: str) -> bool:
-        return is_op(self.line.callee) and key not in OPS[self.line.callee].model_fields
+        return not is_op(self.line.callee) and any(
+            isinstance(self.body.scope.value(v, None), list) for v in raw.values()
+        )
 
     def copy(self, i: int, ins: dict[str, Type]) -> tuple[Graph, dict[str, Type]]:
         index = self.start + i
@@ -136,29 +162,37 @@ class _Copies:
 
     def block(self, scope: Scope, index: Size, ins: dict[str, Type]) -> Graph:
         line = self.line
-        given = {k: scope.value(v, line.where(k)) for k, v in line.attributes.items()}
-        given = {**line.presets, **{k: _cycled(v, index) for k, v in given.items()}}
-        return self.body.builder.call(line, given, ins)
+        given = {k: self.cycled(k, v, index) for k, v in self.body.given(line, scope).items()}
+        return self.body.builder.call(line, given, ins, scope)
+
+    def cycled(self, key: str, value: Any, index: Size) -> Any:
+        """The item of a list that the copy numbered ``index`` takes; other values as they are."""
+        if not isinstance(value, list) or key not in self.line.attributes:
+            return value
+        span = self.line.where(key)
+        if not value:
+            raise DsvError(f"`{key}` is an empty list, so no copy can take an item", span)
+        if isinstance(index, Poly):
+            raise DsvError(f"a list cycles by the copy's number, and `{index}` is symbolic", span)
+        return value[index % len(value)]
 
     def op(self, scope: Scope, ins: dict[str, Type]) -> Graph:
         """One copy of an op as a graph of its own, so that only graphs are repeated."""
-        op, tied = self.body.attributes(self.line, scope)
-        key = (op.op, freeze(op.model_dump()), tuple(ins.items()), tuple(tied))
+        op, tied = attributes.read(self.body, self.line, scope)
+        key = (self.line.part.path, freeze(op.model_dump()), tuple(ins.items()), tuple(tied))
         return self.body.builder.shared(key, lambda: self.wrapped(op, tied, ins))
 
-    def wrapped(self, op: Any, tied: dict[str, Ref], ins: dict[str, Type]) -> Graph:
+    def wrapped(self, op: Op, tied: dict[str, Ref], ins: dict[str, Type]) -> Graph:
         graph = Graph(op.op, type(op).__doc__ or "", {}, ins, span=self.line.span)
-        refs = {p: Ref(p, p) for p in ins}
         own = {p: t for p, t in ins.items() if p not in tied}
-        node = Node(op.op + "_", op.op, "", {p: refs[p] for p in own}, own, {}, op, span=self.line.span)
-        node.tied = {p: refs[p] for p in tied}
+        node = Node(op.op + "_", op.op, "", {p: Ref(p, p) for p in own}, own, {}, op, span=self.line.span)
+        node.tied = {p: Ref(p, p) for p in tied}
         self.body.finish_op(node, {p: ins[p] for p in tied}, self.line)
-        seen = Reach.join([graph.reach_of(r) for r in node.inputs.values()]).moved(op.shift())
-        node.reach = {o: seen for o in node.outputs}
+        reaches.of_op(graph, node)
         graph.link(node)
         names = [next(iter(ins)), *list(node.outputs)[1:]]
-        graph.outputs = {name: Ref(node.name, o) for name, o in zip(names, node.outputs)}
-        graph.reach = {name: seen for name in graph.outputs}
+        graph.outputs = {name: Ref(node.name, o) for name, o in zip(names, node.outputs, strict=True)}
+        graph.reach = {name: node.reach[ref.port] for name, ref in graph.outputs.items()}
         return graph
 
     def check_same(self, types: dict[str, Type], found: dict[str, Type]) -> None:
@@ -168,37 +202,10 @@ class _Copies:
                 raise DsvError(words, self.line.span, path=self.body.builder.path())
 
 
-def _cycled(value: Any, index: Size) -> Any:
-    if not isinstance(value, list):
-        return value
-    if isinstance(index, Poly):
-        raise DsvError(f"a list cycles by the copy's number, and `{index}` is symbolic")
-    return value[index % len(value)] if value else None
-
-
 def _grown(runs: list[Run], graph: Graph) -> list[Run]:
     last = runs[-1]
     if last.graph is graph:
-        return [*runs[:-1], Run(graph, last.count + 1)]
-    return [*runs, Run(graph, 1)]
-
-
-def _reaches(graph: Graph, node: Node, roles: dict[str, str]) -> None:
-    """What every output has seen after all copies, and each copy's for the stacked ones."""
-    state = {p: graph.reach_of(r) for p, r in node.inputs.items()}
-    node.copies = {o: [] for o in node.outputs}
-    for run in node.runs:
-        remaining = run.count if isinstance(run.count, int) else 2
-        while remaining:
-            outs = {o: run.graph.reach[o].after(state) for o in node.outputs}
-            carried = {p: outs[p] for p, r in roles.items() if r == "carried"}
-            settled = all(state[p] == r for p, r in carried.items())
-            times = remaining if settled else 1
-            for o, reach in outs.items():
-                node.copies[o] += [reach] * times
-            state.update(carried)
-            remaining -= times
-    for o in node.outputs:
-        seen = node.copies[o][-1:] if roles.get(o) == "carried" else node.copies[o]
-        home = [state[o]] if roles.get(o) == "carried" else []
-        node.reach[o] = Reach.join(seen or home)
+        runs[-1] = Run(graph, last.count + 1)
+    else:
+        runs.append(Run(graph, 1))
+    return runs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from dsvgraph.build.scope import BlockValue, Scope, Word
 from dsvgraph.errors import DsvError, Span, nearest
 from dsvgraph.ops import OPS
 from dsvgraph.spec import Part
+from dsvgraph.types import shown
 
 RESERVED = ("at", "repeat", "each", "slice", "share")
 PATH = re.compile(r"(\.|[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*)$", re.ASCII)
@@ -51,23 +53,35 @@ def take(name: str, raw: dict[str, Any], part: Part, scope: Scope) -> Line:
     key = next(iter(raw))
     block = _callee(key, raw, part, scope)
     rest = {k: v for k, v in raw.items() if k != key and k not in RESERVED}
-    if "repeat" in raw and "each" in raw:
-        raise DsvError("a line has `repeat` or `each`, not both", part.key("each"))
+    _check_copies(raw, part)
     return Line(
         name, key, block.name, raw[key], rest, dict(block.presets), _address(name, raw, part), part,
         raw.get("repeat"), raw.get("each"), _ports(raw, "slice", part), _ports(raw, "share", part),
     )  # fmt: skip
 
 
+def _check_copies(raw: dict[str, Any], part: Part) -> None:
+    copied = [key for key in ("repeat", "each") if key in raw]
+    if len(copied) == 2:
+        raise DsvError("a line has `repeat` or `each`, not both", part.key("each"))
+    for key in (*copied, "slice", "share"):
+        if key in raw and raw[key] is None:
+            raise DsvError(f"`{key}` says nothing", part.key(key))
+        if key in raw and not copied:
+            raise DsvError(f"`{key}` says how copies get an input, and this line has none", part.key(key))
+
+
 def _callee(key: str, raw: dict[str, Any], part: Part, scope: Scope) -> BlockValue:
     held = scope.values.get(key) if key in scope.values else None
     if isinstance(held, BlockValue):
         return held
-    if isinstance(held, Word):
-        known = scope.library.names()
-        raise DsvError(f"`{key}` holds `{held}`, which is no block", part.key(key), hint=nearest(held, known))
-    if key in scope.library:
+    if key in scope.library and not isinstance(held, Word):
         return BlockValue(key)
+    if key in scope.values:
+        source, notes = scope.source(key), [(f"called here as `{key}`", part.key(key))]
+        words = f"`{key}` holds `{shown(held)}`, which is no op or block"
+        span = source.span if source else part.key(key)
+        raise DsvError(words, span, notes=notes, hint=nearest(str(held), scope.library.names()))
     raise DsvError(f"there is no op or block `{key}`", part.key(key), hint=_near_callee(key, raw, scope))
 
 
@@ -83,6 +97,9 @@ def _address(name: str, raw: dict[str, Any], part: Part) -> str:
     at = raw.get("at", name)
     if not isinstance(at, str) or not PATH.match(at) or len(at) > 200:
         raise DsvError(f"`{at}` is no path", part.value("at"), hint="write names joined by dots, or . alone")
+    for segment in at.split("."):
+        if keyword.iskeyword(segment) or segment.startswith("__"):
+            raise DsvError(f"`{segment}` cannot stand in a path: it is Python's", part.value("at"))
     return "" if at == "." else at
 
 

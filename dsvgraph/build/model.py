@@ -2,70 +2,96 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from dsvgraph.build import losses
 from dsvgraph.build.body import Body
 from dsvgraph.build.builder import Builder
-from dsvgraph.build.ports import root_type
-from dsvgraph.build.scope import BlockValue, Scope
+from dsvgraph.build.paths import check_paths
+from dsvgraph.build.ports import root_inputs
+from dsvgraph.build.scope import Scope
 from dsvgraph.dims import names
-from dsvgraph.errors import DsvError
-from dsvgraph.graph import Model, Node, join, walk
+from dsvgraph.errors import DsvError, nearest
+from dsvgraph.graph import Model
 from dsvgraph.spec import Part, Spec
-from dsvgraph.types import Init
+from dsvgraph.types import Init, shown
 
 INITS = {"normal": 1, "zeros": 0, "ones": 0}
 
 
 def build(spec: Spec) -> Model:
     """The checked model of ``spec``; raises DsvError with every independent mistake."""
-    builder = Builder(spec)
-    part = spec.graph
-    if part.model.args:
-        raise DsvError("the graph has no arguments: its values stand in `config`", part.key("args"))
-    scope: Scope = builder.config
-    inputs = {n: root_type(raw, scope, part.value("in", n)) for n, raw in part.model.inputs.items()}
-    for type_ in inputs.values():
-        builder.positions |= {n for s in type_.shape[:2] for n in names(s)} - set(spec.config)
-    builder.length = next((t.shape[1] for t in inputs.values() if t.rank > 1), None)
-    model = Model(spec.name, spec.doc, {}, inputs, spec=spec, span=part.key())
-    for name in spec.config:
-        builder.config.get(name)
-    Body(builder, model, part, Scope(builder.config.values, builder.library)).run()
-    model.config = dict(builder.config.values)
-    check_paths(model)
-    model.losses = losses.build(model, spec.loss, scope)
-    model.init = tuple((p, _init(v, scope)) for p, v in spec.init.items())
-    model.trained = tuple((p, bool(v.model)) for p, v in spec.trained.items())
-    return model
+    try:
+        return _Building(spec).run()
+    except RecursionError:
+        raise DsvError("the spec nests too deep", spec.graph.key()) from None
 
 
-def _init(part: Part, scope: Scope) -> Init:
+class _Building:
+    """One model on its way, and the mistakes found so far."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self.errors: list[DsvError] = []
+        self.builder = Builder(spec)
+        self.scope: Scope = self.builder.config
+
+    def run(self) -> Model:
+        for name in self.spec.config:
+            self.guard(partial(self.builder.config.get, name))
+        self.stop()
+        model = self.start()
+        self.guard(Body(self.builder, model, self.spec.graph, self.scope).run)
+        whole = not self.errors
+        model.config = dict(self.builder.config.values)
+        model.losses = losses.build(model, self.spec.loss, self.scope, self.errors, whole)
+        model.init = tuple((p, self.guard(partial(init, v, self.scope))) for p, v in self.spec.init.items())
+        model.trained = tuple((p, bool(v.model)) for p, v in self.spec.trained.items())
+        self.stop()
+        check_paths(model)
+        return model
+
+    def guard(self, action: Callable[[], Any]) -> Any:
+        """What ``action`` gives, or nothing where it finds a mistake."""
+        try:
+            return action()
+        except DsvError as error:
+            self.errors.append(error)
+            return None
+
+    def stop(self) -> None:
+        if self.errors:
+            raise DsvError.collect(self.errors)
+
+    def start(self) -> Model:
+        """The model with its inputs, still without nodes."""
+        part = self.spec.graph
+        if part.model.args:
+            raise DsvError("the graph has no arguments: its values stand in `config`", part.key("args"))
+        inputs = root_inputs(part, self.scope)
+        running = [size for type_ in inputs.values() for size in type_.shape[:2]]
+        self.builder.positions = frozenset[str]().union(*(names(size) for size in running))
+        self.builder.length = next((t.shape[1] for t in inputs.values() if t.rank > 1), None)
+        return Model(self.spec.name, self.spec.doc, {}, inputs, spec=self.spec, span=part.key())
+
+
+def init(part: Part, scope: Scope) -> Init:
     """One initialisation: `zeros`, `ones`, {normal: std}."""
     raw: Any = part.model
     if isinstance(raw, str):
         raw = {raw: None}
     kind = next(iter(raw), "") if isinstance(raw, dict) and len(raw) == 1 else ""
     if kind not in INITS:
-        raise DsvError(f"`{part.model}` is no initialisation", part.value(), hint=f"there are {', '.join(INITS)}")
+        hint = nearest(str(kind), INITS) or f"there are {', '.join(INITS)}"
+        raise DsvError(f"`{shown(part.model)}` is no initialisation", part.value(), hint=hint)
     if not INITS[kind]:
+        if raw[kind] is not None:
+            raise DsvError(f"`{kind}` takes no number, found `{shown(raw[kind])}`", part.value(kind))
         return Init(kind)
     value = scope.value(raw[kind], part.value(kind))
-    if isinstance(value, (str, BlockValue)) or not isinstance(value, (int, float)) or value < 0:
-        words = scope.blame(value) or f"`{kind}` needs a number of at least 0, found `{value}`"
-        raise DsvError(words, part.value(kind), hint=scope.near(value))
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        words = f"`{kind}` needs a number of at least 0, found `{shown(value)}`"
+        raise scope.fault(raw[kind], value, part.value(kind), words)
     return Init(kind, float(value))
-
-
-def check_paths(model: Model) -> None:
-    """Raises DsvError where two weights would have one name."""
-    owners: dict[str, Node] = {}
-    for visit in walk(model):
-        for weight in visit.node.weights:
-            path = join(visit.path, weight)
-            if path in owners:
-                notes = [("and of this", owners[path].span)]
-                words = f"`{path}` would be the name of two weights, of this line"
-                raise DsvError(words, visit.node.span, notes=notes, hint="give one of them another `at`")
-            owners[path] = visit.node

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
-from dsvgraph import expr
-from dsvgraph.dims import Size, symbol
-from dsvgraph.errors import DsvError, Span, nearest
 from dsvgraph.build.scope import Scope
-from dsvgraph.types import Type
+from dsvgraph.dims import Size, symbol
+from dsvgraph.errors import DsvError, Span, listed, nearest
+from dsvgraph.spec import Part
+from dsvgraph.spec.models import NAME
+from dsvgraph.types import Type, shown
 
 TEXT = re.compile(r"(int|float|bool)?\s*\[(.*)\]$")
+HINT = "types are written [B, T, hidden_size] or int[B, T]"
+ROOT = "inputs of the graph are [B, T, ...] or int[B, T]"
 
 
 def declared(raw: Any, span: Span | None) -> tuple[str, list[Any]]:
@@ -20,20 +24,59 @@ def declared(raw: Any, span: Span | None) -> tuple[str, list[Any]]:
         return "float", raw
     match = TEXT.match(raw.strip())
     if not match:
-        raise DsvError(f"`{raw}` is no type", span, hint="types are written [B, T, hidden_size] or int[B, T]")
+        raise DsvError(f"`{raw}` is no type", span, hint=HINT)
     inner = match.group(2).strip()
     return match.group(1) or "float", [part.strip() for part in inner.split(",")] if inner else []
 
 
-def root_type(raw: Any, scope: Scope, span: Span | None) -> Type:
-    """The type of an input of the whole graph: names without a value are its sizes."""
+def is_free(raw: Any, known: Mapping[str, Any]) -> bool:
+    """Whether a size as written is a name that nothing gives a value."""
+    return isinstance(raw, str) and bool(NAME.match(raw)) and raw not in known
+
+
+# -- inputs of the whole graph ----------------------------------------------------------------
+
+
+def root_inputs(part: Part, scope: Scope) -> dict[str, Type]:
+    """Types of the graph's inputs: [batch, positions, ...], the first two axes names without a value.
+
+    Every input has the same two, so that position i of one is position i of the other.
+    """
+    found: dict[str, Type] = {}
+    errors: list[DsvError] = []
+    axes: list[str] = []
+    for name, raw in part.model.inputs.items():
+        try:
+            found[name] = _root_input(raw, axes, scope, part.value("in", name))
+        except DsvError as error:
+            errors.append(error)
+    if errors:
+        raise DsvError.collect(errors)
+    return found
+
+
+def _root_input(raw: Any, axes: list[str], scope: Scope, span: Span | None) -> Type:
     dtype, sizes = declared(raw, span)
-    return Type(tuple(_root_size(s, scope, span) for s in sizes), dtype)
+    running = [_running(size, axis, axes, scope, span) for axis, size in enumerate(sizes[:2])]
+    if len(set(running)) < len(running):
+        raise DsvError(f"`{running[0]}` cannot count both rows of the batch and positions", span, hint=ROOT)
+    axes += running[len(axes) :]
+    return Type((*map(symbol, running), *(scope.size(size, span) for size in sizes[2:])), dtype)
 
 
-def _root_size(raw: Any, scope: Scope, span: Span | None) -> Size:
-    free = isinstance(raw, str) and raw.isidentifier() and raw not in scope.values
-    return symbol(raw) if free else scope.size(raw, span)
+def _running(raw: Any, axis: int, axes: list[str], scope: Scope, span: Span | None) -> str:
+    """The name of axis 0 or 1: sizes that are known only when the model runs."""
+    counts = ("rows of the batch", "positions")[axis]
+    if not is_free(raw, scope.values):
+        words = f"axis {axis} counts {counts}, a name without a value such as {'BT'[axis]}, found `{shown(raw)}`"
+        raise DsvError(words, span, notes=scope.origins(raw), hint=ROOT)
+    if axis < len(axes) and axes[axis] != raw:
+        words = f"axis {axis} counts {counts}, `{axes[axis]}` in the inputs before, found `{raw}`"
+        raise DsvError(words, span, hint=ROOT)
+    return str(raw)
+
+
+# -- inputs of a block ------------------------------------------------------------------------
 
 
 def bind(raw: Any, actual: Type, scope: Scope, bound: dict[str, Size], span: Span | None) -> None:
@@ -42,54 +85,40 @@ def bind(raw: Any, actual: Type, scope: Scope, bound: dict[str, Size], span: Spa
     Raises ValueError in plain words where they do not fit.
     """
     dtype, sizes = declared(raw, span)
+    story = f"expected {written(raw)}, found {actual}"
     if dtype != actual.dtype:
-        raise ValueError(f"expected {shown(raw)}, found {actual}: another kind of number")
-    sizes = _without_ellipsis(sizes, actual, raw)
-    for axis, (want, got) in enumerate(zip(sizes, actual.shape[actual.rank - len(sizes) :])):
-        _bind_size(want, got, scope, bound, span, f"expected {shown(raw)}, found {actual}", axis)
+        raise ValueError(f"{story}: another kind of number")
+    sizes = _without_ellipsis(sizes, actual, story, span)
+    for want, got in zip(sizes, actual.shape[actual.rank - len(sizes) :], strict=True):
+        _bind_size(want, got, scope, bound, span, story)
 
 
-def _without_ellipsis(sizes: list[Any], actual: Type, raw: Any) -> list[Any]:
+def _without_ellipsis(sizes: list[Any], actual: Type, story: str, span: Span | None) -> list[Any]:
     open_ended = bool(sizes) and sizes[0] == "..."
     sizes = sizes[1:] if open_ended else sizes
+    if "..." in sizes:
+        raise DsvError("`...` stands for leading axes, so it comes first", span, hint="[..., hidden_size]")
     if len(sizes) > actual.rank or (not open_ended and len(sizes) != actual.rank):
-        raise ValueError(f"expected {shown(raw)}, found {actual}: another number of axes")
+        raise ValueError(f"{story}: another number of axes")
     return sizes
 
 
-def _bind_size(
-    want: Any, got: Size, scope: Scope, bound: dict[str, Size], span: Span | None, story: str, axis: int
-) -> None:
-    if isinstance(want, str) and want.isidentifier() and want not in scope.values and want not in bound:
+def _bind_size(want: Any, got: Size, scope: Scope, bound: dict[str, Size], span: Span | None, story: str) -> None:
+    if is_free(want, {**scope.values, **bound}):
         bound[want] = got
         return
-    inner = scope.extended(bound)
-    size = inner.size(want, span)
+    size = scope.extended(bound).size(want, span)
     if size != got:
         known = f" (= {size})" if str(want) != str(size) else ""
         raise ValueError(f"{story}: `{want}`{known} against {got}")
 
 
-def shown(raw: Any) -> str:
+def written(raw: Any) -> str:
     """A declared type as the reader wrote it."""
     return f"[{', '.join(str(r) for r in raw)}]" if isinstance(raw, list) else str(raw)
-
-
-def free_names(text: Any) -> frozenset[str]:
-    """Names that a raw value reads, as far as it is an expression."""
-    if isinstance(text, list):
-        return frozenset().union(*(free_names(t) for t in text))
-    if isinstance(text, dict):
-        return frozenset().union(*(free_names(t) for t in text.values()))
-    if not isinstance(text, str):
-        return frozenset()
-    try:
-        return expr.parse(text).names()
-    except ValueError:
-        return frozenset()
 
 
 def unknown(what: str, name: str, known: Any) -> tuple[str, str]:
     """Message and hint for a name that is not among the known ones."""
     names = list(known)
-    return f"there is no {what} `{name}`", nearest(name, names) or f"there are: {', '.join(names) or 'none'}"
+    return f"there is no {what} `{name}`", nearest(name, names) or f"there are: {listed(names)}"

@@ -132,14 +132,18 @@ class Scope:
 
     # -- what is wrong, and where it was written ---------------------------------------------
 
-    def fault(self, raw: Any, value: Any, span: Span | None, words: str, used: str = "") -> DsvError:
-        """The mistake that ``value`` is, told where it was written; ``raw`` at ``span`` uses it."""
-        words = self._blame(value) or words
+    def fault(
+        self, raw: Any, value: Any, span: Span | None, words: str, key: str = "", hint: str = ""
+    ) -> DsvError:
+        """The mistake that ``value`` is, told where it was written; ``raw`` at ``span`` uses it as ``key``."""
+        blame = self._blame(value)
         source = self.source(raw)
         if source is None or source.span is None:
-            return DsvError(words, span, notes=self.origins(raw), hint=self.near(value))
-        notes = [(f"used here{used}", span), *source.scope.origins(source.raw)]
-        return DsvError(words, source.span, notes=notes, hint=source.scope.near(value))
+            words = blame or (f"{key}: {words}" if key else words)
+            return DsvError(words, span, notes=self.origins(raw), hint=hint or self.near(value))
+        used = f"used here as {key}" if key else "used here"
+        notes = [(used, span), *source.scope.origins(source.raw)]
+        return DsvError(blame or words, source.span, notes=notes, hint=hint or source.scope.near(value))
 
     def _blame(self, value: Any) -> str:
         """Why a word is no number: it is a name that nothing has, or broken arithmetic."""
@@ -161,12 +165,12 @@ class Scope:
         """How ``name`` got its value, one step back."""
         return self.given.get(name)
 
-    def source(self, raw: Any) -> Given | None:
+    def source(self, raw: Any, steps: int = 2 * MAX_CHAIN) -> Given | None:
         """Where the value of the name ``raw`` was written, however often it was handed on."""
         given = self.find_given(raw) if isinstance(raw, str) else None
-        if given is None or (given.raw == raw and given.scope is self):
+        if given is None or not steps or (given.raw == raw and given.scope is self):
             return given
-        return given.scope.source(given.raw) or given
+        return given.scope.source(given.raw, steps - 1) or given
 
     def origins(self, raw: Any) -> list[Note]:
         """For each name that ``raw`` reads: its value and where that was written."""
@@ -188,12 +192,19 @@ class ConfigScope(Scope):
         self.symbolic = frozenset(symbolic)
         self.open: list[str] = []
         self.done: dict[str, Any] = {}
+        self.broken: dict[str, DsvError] = {}  # told once, however many values depend on it
         self.values = _Lazy(self)
 
     def get(self, name: str) -> Any:
         """The value of config name ``name``."""
+        if name in self.broken:
+            raise self.broken[name]
         if name not in self.done:
-            self.done[name] = symbol(name) if name in self.symbolic else self._evaluate(name)
+            try:
+                self.done[name] = symbol(name) if name in self.symbolic else self._evaluate(name)
+            except DsvError as error:
+                self.broken[name] = error
+                raise
         return self.done[name]
 
     def _evaluate(self, name: str) -> Any:
@@ -253,7 +264,7 @@ def free_names(raw: Any) -> frozenset[str]:
 def freeze(value: Any) -> Any:
     """A value as a dictionary key."""
     if isinstance(value, Mapping):
-        return tuple((k, freeze(v)) for k, v in value.items())
+        return ("mapping", *((k, freeze(v)) for k, v in value.items()))
     if isinstance(value, (list, tuple)):
         return tuple(freeze(v) for v in value)
     if isinstance(value, BlockValue):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Any, NamedTuple
 
@@ -12,7 +10,7 @@ import typer
 
 from dsvgraph import load as load_model
 from dsvgraph import loader
-from dsvgraph.errors import Diagnostic, DsvError
+from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph.spec import NAME
 
@@ -69,21 +67,5 @@ AttentionOption = Annotated[Attention, typer.Option("--attention", help="Half of
 
 
 def load(spec: str, settings: Iterable[Setting] | None = None) -> Model:
-    """The checked model of a command's SPEC and --set.
-
-    Raises DsvError, whose diagnostics tell of the settings that their lines speak of.
-    """
-    given = dict(settings or ())
-    try:
-        return load_model(spec, given)
-    except DsvError as error:
-        error.diagnostics = tuple(_with_settings(d, given) for d in error.diagnostics)
-        raise
-
-
-def _with_settings(found: Diagnostic, given: Mapping[str, Any]) -> Diagnostic:
-    """The diagnostic, with a note for each setting on its line."""
-    line = found.span.source.line(found.span.line) if found.span else ""
-    words = set(re.findall(r"\w+", line))
-    notes = [(f"`{name}` is {value!r} by --set", None) for name, value in given.items() if name in words]
-    return replace(found, notes=(*found.notes, *notes))
+    """The checked model of a command's SPEC and --set; raises DsvError."""
+    return load_model(spec, dict(settings or ()))

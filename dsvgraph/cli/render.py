@@ -9,7 +9,6 @@ import typer
 
 from dsvgraph.backends import backend
 from dsvgraph.cli.options import SetOption, SpecArgument, load
-from dsvgraph.files import write_whole
 
 FORMATS = (".svg", ".png", ".pdf", ".dot")
 
@@ -28,13 +27,11 @@ Output = Annotated[
         help="Where to; svg, png, pdf or dot by its ending. [default: SPEC.svg]",
     ),
 ]  # fmt: skip
-Depth = Annotated[int, typer.Option("--depth", metavar="N", min=0, help="How many levels of blocks to open.")]
+Depth = Annotated[int, typer.Option("--depth", metavar="N", min=1, help="1 shows the lines of the graph, more opens blocks.")]
 
 
-def run(spec: SpecArgument, path: Output = None, depth: Depth = 2, settings: SetOption = None) -> None:
+def run(spec: SpecArgument, path: Output = None, depth: Depth = 1, settings: SetOption = None) -> None:
     """Draw a diagram: repeated layers folded, shapes on edges, the MTP chain and what it shares."""
     model = load(spec, settings)
     path = path or Path(f"{Path(spec).stem}.svg")
-    graphviz = backend("graphviz", "drawing")
-    write_whole(path, lambda temporary: graphviz.render(model, temporary, depth))
-    print(path)
+    print(backend("graphviz", "drawing").render(model, path, depth))

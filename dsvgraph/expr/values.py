@@ -71,6 +71,7 @@ def _apply(op: str, operands: list[Any]) -> Any:
         for value in operands:
             if not isinstance(value, (int, float, Poly, Fraction)):
                 raise ValueError(f"a number is expected, found `{_shown(value)}`")
+    result: Any
     try:
         result = OPERATIONS[op](*operands)
     except ZeroDivisionError:
@@ -85,10 +86,10 @@ def _apply(op: str, operands: list[Any]) -> Any:
 
 
 def _check_size(size: Poly) -> None:
-    degree = max(sum(abs(p) for _, p in m) for m in size.terms)
+    degree = max(sum(abs(power) for _, power in monomial) for monomial in size.terms)
     if len(size.terms) > MAX_TERMS or degree > MAX_POWER:
         raise ValueError(f"a symbolic size has at most {MAX_TERMS} terms of degree {MAX_POWER}")
-    if any(abs(c) > MAX_MAGNITUDE for c in size.terms.values()):
+    if any(abs(Fraction(c)) > MAX_MAGNITUDE for c in size.terms.values()):
         raise ValueError("a number is at most 1e30 in magnitude, a factor here is larger")
 
 

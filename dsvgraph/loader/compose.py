@@ -29,7 +29,7 @@ Key = tuple[Any, ...]
 INT = re.compile(r"[-+]?[0-9][0-9_]*$")
 FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
 HINTS = {  # by a part of the parser's words
-    "'['": 'inside braces a type is quoted: {ids: "int[B, T]"}',
+    "'['": 'inside braces and lists, quote what holds a bracket: {ids: "int[B, T]"}',
     r"'\t'": "indent with spaces, never with tabs",
     "mapping values are not allowed": "quote a value that holds a colon, and look at the indentation",
     "cannot start any token": "quote a value that begins with a sign",

@@ -20,13 +20,15 @@ class Op(BaseModel):
     ``ports`` are the inputs in order; ``variadic`` ops take a list instead, with ports x0, x1, ...
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     op: ClassVar[str] = ""
     ports: ClassVar[tuple[str, ...]] = ("x",)
     variadic: ClassVar[bool] = False
     formula: ClassVar[str] = ""
     along: ClassVar[bool] = False  # looks along axis 1, which must be positions
+    sorts: ClassVar[str] = ""  # the input by which the rows of the output are sorted
+    unsorts: ClassVar[str] = ""  # the input by which the first input's rows were sorted
 
     def outputs(self, ins: Types) -> dict[str, Type]:
         """Types of the outputs in order; raises ValueError in plain words where shapes do not fit."""
@@ -91,7 +93,8 @@ def broadcast(types: list[Type]) -> Type:
     """The common type of pointwise operands: equal shapes, or axes of size 1 that stretch."""
     first = types[0]
     for other in types[1:]:
-        if other.rank != first.rank or any(a != b and 1 not in (a, b) for a, b in zip(first.shape, other.shape)):
+        pairs = list(zip(first.shape, other.shape, strict=False))
+        if other.rank != first.rank or any(a != b and 1 not in (a, b) for a, b in pairs):
             raise ValueError(f"operands have different shapes: {first} against {other}")
-        first = Type(tuple(b if a == 1 else a for a, b in zip(first.shape, other.shape)), first.dtype)
+        first = Type(tuple(b if a == 1 else a for a, b in pairs), first.dtype)
     return first

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -66,7 +66,7 @@ class Router(Op):
         return 2 * ins["x"].numel * self.experts
 
 
-def _share(index: Type, experts: Size) -> Any:
+def _share(index: Type, experts: Size) -> Size:
     """Tokens that one expert receives on average: choices over experts."""
     return ratio(index.numel, experts)
 
@@ -81,11 +81,13 @@ class Dispatch(Op):
     op: ClassVar[str] = "dispatch"
     formula: ClassVar[str] = "y[e] = x[index == e]"
     ports: ClassVar[tuple[str, ...]] = ("x", "index")
+    along: ClassVar[bool] = True
+    sorts: ClassVar[str] = "index"
     experts: SizeAttr
 
     def outputs(self, ins: Types) -> dict[str, Type]:
         x, index = ins["x"], ins["index"]
-        need_rank(x, 2, "x")
+        need_rank(x, 3, "x")
         need_int(index, "index")
         same(x.shape[:-1], index.shape[:-1], "x and index differ in positions")
         return {"y": Type((self.experts, _share(index, self.experts), x.shape[-1]))}
@@ -97,6 +99,7 @@ class Combine(Op):
     op: ClassVar[str] = "combine"
     formula: ClassVar[str] = "y[t] = sum_k score[t, k] * x[index[t, k]]"
     ports: ClassVar[tuple[str, ...]] = ("x", "index", "score")
+    unsorts: ClassVar[str] = "index"
 
     def outputs(self, ins: Types) -> dict[str, Type]:
         x, index, score = ins["x"], ins["index"], ins["score"]

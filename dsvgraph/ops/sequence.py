@@ -76,7 +76,7 @@ class Attention(Op):
     def flops(self, ins: Types, outs: Types, attention: str = "causal") -> Size:
         q, v = ins["q"], ins["v"]
         batch, length, heads, size = q.shape
-        pairs = length * length
+        pairs: Any = length * length
         if self.causal and attention == "causal":
             half = Fraction(1, 2)
             pairs = (length - self.window * half) * self.window if self.window else pairs * half

@@ -84,7 +84,7 @@ def cost(
 ) -> Cost:
     """What ``model`` costs on ``batch`` rows of ``seq`` tokens; without ``formulas`` in numbers alone.
 
-    Raises DsvError where a size of the inputs has no number.
+    Raises DsvError where no input has rows of positions.
     """
     if model.spec is not None and model.spec.symbolic:
         model = build(with_settings(model.spec, {}))
@@ -99,16 +99,11 @@ def cost(
 
 
 def _inputs(model: Model, batch: int, seq: int) -> dict[str, int]:
-    """Numbers for the sizes of the inputs: axis 0 counts rows, axis 1 positions."""
-    values: dict[str, int] = {}
-    for name, type_ in model.inputs.items():
-        for size, value in zip(type_.shape, (batch, seq), strict=False):
-            values.update(dict.fromkeys(names(size), value))
-        unknown = {n for s in type_.shape for n in names(s)} - values.keys()
-        if unknown:
-            words = f"the size `{min(unknown)}` of input `{name}` has no number, so nothing can be counted"
-            raise DsvError(words, model.span, hint="give it a number in `config`")
-    return values
+    """Numbers for the sizes of the inputs, where they are names: axis 0 counts rows, axis 1 positions."""
+    row = next((type_ for type_ in model.inputs.values() if type_.rank > 1), None)
+    if row is None:
+        raise DsvError("no input has rows and positions, [B, T], so nothing can be counted", model.span)
+    return {name: n for size, n in zip(row.shape, (batch, seq), strict=False) for name in names(size)}
 
 
 class _Counts:

@@ -6,23 +6,22 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from dsvgraph.build.losses import number
+from dsvgraph.errors import DsvError
 from dsvgraph.graph import Loss, Model, Node
-from dsvgraph.passes.cost import Cost, cost
+from dsvgraph.passes.cost import cost
 from dsvgraph.passes.paths import run_paths
 from dsvgraph.passes.signature import expression
 
 
 def summary(model: Model) -> list[tuple[str, str]]:
     """Labels and values: sizes, layers, parameters, what is predicted with which weight, cache."""
-    found = cost(model, formulas=False)
     return [
         ("model", model.name),
         *([("what", " ".join(model.doc.split()))] if model.doc else []),
         *_ports(model),
         *_layers(model),
-        *_parameters(found),
+        *_counts(model),
         *_losses(model),
-        ("cache", f"{found.kv_cache.elements_per_token:,g} numbers per token"),
         ("graph", _graph(model)),
     ]
 
@@ -46,12 +45,18 @@ def _runs(node: Node) -> Iterator[str]:
         yield f"{count} x {made} at {path}"
 
 
-def _parameters(found: Cost) -> Iterator[tuple[str, str]]:
+def _counts(model: Model) -> Iterator[tuple[str, str]]:
+    try:
+        found = cost(model, formulas=False)
+    except DsvError as error:
+        yield "parameters", str(error.diagnostics[0].message)
+        return
     counts = found.parameters
     yield "parameters", f"{counts.total:,}"
     if counts.inference != counts.total:
         yield "at inference", f"{counts.inference:,}"
     yield "active", f"{counts.active:,} per token ({counts.active_without_embedding:,} without the embedding)"
+    yield "cache", f"{found.kv_cache.elements_per_token:,} numbers per token"
 
 
 def _losses(model: Model) -> Iterator[tuple[str, str]]:

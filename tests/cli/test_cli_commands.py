@@ -134,7 +134,6 @@ def test_diff_of_depths_needs_a_chain(dsv, small):
 
 
 def test_render(dsv, small):
-    pytest.importorskip("dsvgraph_graphviz.render", reason="the graphviz backend is not there")
     answer = dsv("render", small(), "-o", "out.dot")
     assert (answer.code, answer.out) == (0, "out.dot\n")
     assert Path("out.dot").read_text().startswith("digraph")

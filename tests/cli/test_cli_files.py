@@ -62,6 +62,15 @@ def test_a_device_is_written_to_as_it_is():
     assert os.stat(os.devnull).st_ino == before.st_ino
 
 
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="this system names no pipes")
+def test_a_pipe_is_written_to():
+    reading, writing = os.pipe()
+    write_atomic(Path(f"/dev/fd/{writing}"), "x")
+    assert os.read(reading, 9) == b"x"
+    os.close(reading)
+    os.close(writing)
+
+
 def test_a_folder_is_no_file(tmp_path):
     with pytest.raises(DsvError, match="it is a folder"):
         write_atomic(tmp_path, "x")

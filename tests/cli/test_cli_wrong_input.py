@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from dsvgraph.cli import render
 from dsvgraph.loader import bundled
 
 WRONG = {  # what is written instead of what, the guilty word in it, words of the message
@@ -31,7 +30,7 @@ WRONG = {  # what is written instead of what, the guilty word in it, words of th
     "Python tag": ("d: 8", "d: !!python/object/apply:os.system [ls]", "!!python", "tags such as", "remove"),
     "negative size": ("d: 8", "d: -8", "", "at least 1, found -8"),
     "huge size": ("d: 8", "d: 1e30", "", "at most 2**50, found 1"),
-    "huge count": ("layers: 2", "layers: 1000000", "", "at most 100,000 copies, found 1,000,000"),
+    "huge count": ("layers: 2", "layers: 1000000", "", "at most", "copies, found 1,000,000"),
     "no expression": ("dim: d", "dim: d +", "d +", "`d +`", "ends where"),
     "unknown output": ("cross_entropy: logits", "cross_entropy: logit", "logit", "did you mean `logits`?"),
     "label leak": ("shift: 1}", "shift: 0}", "0}", "at least 1, found 0"),
@@ -95,7 +94,7 @@ def test_every_command_tells_of_a_wrong_spec(command, dsv, small):
 
 
 FILES = {
-    "bomb": (b"".join(b"%c: &%c [%s]\n" % (c, c, b", ".join([b"*%c" % (c - 1)] * 9)) for c in b"bcdefgh"), "100,000"),
+    "bomb": (b"".join(b"%c: &%c [%s]\n" % (c, c, b", ".join([b"*%c" % (c - 1)] * 9)) for c in b"bcdefgh"), "once its aliases"),
     "binary": (b"\x89PNG\r\n\x1a\n\0\0", "is not UTF-8 text"),
     "empty": (b"", "a spec is a mapping"),
     "list": (b"- a\n- b\n", "a spec is a mapping"),
@@ -103,7 +102,7 @@ FILES = {
     "two documents": (b"name: a\n---\nname: b\n", "one document"),
     "deep": (b"name: " + b"[" * 1000, "deep"),
     "a block only": (b"name: a\nblocks: {}\n", "no `graph`"),
-    "big": (b"#" * 1_000_001, "larger than 1,000,000 bytes"),
+    "big": (b"#" * 3_000_000, "the most a spec may have"),
 }  # fmt: skip
 
 
@@ -156,8 +155,10 @@ def test_malformed_set(text, dsv, small):
 def test_a_wrong_value_is_blamed_on_set(text, dsv, small):
     answer = dsv("check", small(), "--set", text)
     assert answer.code == 1
+    name, value = text.split("=")
+    assert f"--set:1:{len(name) + 2}\n" in answer.err
+    assert f"1 | {name}=" in answer.err
     assert "small.yaml:1" in answer.err  # the line that reads it
-    assert "by --set" in answer.err
 
 
 USAGE = [
@@ -194,17 +195,7 @@ def test_usage(args, dsv):
 # -- files and streams ----------------------------------------------------------------------------
 
 
-class Pen:
-    """A graphviz backend that only writes."""
-
-    @staticmethod
-    def render(model: object, path: Path, depth: int) -> Path:
-        path.write_text(f"digraph {depth}")
-        return path
-
-
 def test_a_full_disk(dsv, small, monkeypatch):
-    monkeypatch.setattr(render, "backend", lambda *_: Pen)
     path = small()
     Path("small.dot").write_text("old")
 
@@ -214,19 +205,20 @@ def test_a_full_disk(dsv, small, monkeypatch):
     monkeypatch.setattr("os.replace", full)
     answer = dsv("render", path, "-o", "small.dot")
     assert answer.code == 1
-    assert "cannot write small.dot: No space left on device" in answer.err
+    assert "small.dot" in answer.err
+    assert "No space left on device" in answer.err
     assert Path("small.dot").read_text() == "old"
     assert sorted(os.listdir()) == ["small.dot", "small.yaml"]
 
 
-def test_an_output_that_cannot_be(dsv, small, monkeypatch):
-    monkeypatch.setattr(render, "backend", lambda *_: Pen)
+def test_an_output_that_cannot_be(dsv, small):
     path = small()
     Path("folder.dot").mkdir()
-    assert "cannot write folder.dot: it is a folder" in dsv("render", path, "-o", "folder.dot").err
-    answer = dsv("render", path, "-o", "no/such/a.dot")
-    assert answer.code == 1
-    assert "cannot write no/such/a.dot: No such file or directory" in answer.err
+    for output in ("folder.dot", "no/such/a.dot"):
+        answer = dsv("render", path, "-o", output)
+        assert (answer.code, answer.out) == (1, "")
+        assert "folder" in answer.err
+    assert sorted(os.listdir()) == ["folder.dot", "small.yaml"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")

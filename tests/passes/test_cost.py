@@ -82,6 +82,20 @@ def test_flops_to_the_unit(v3: Cost) -> None:
     assert v3.flops.train_per_token - 3 * v3.flops.inference_forward_per_token == depth
 
 
+def test_flops_against_megatrons_formula(v3: Cost) -> None:
+    """num_floating_point_operations by hand: it leaves out routers and the gains of layers' norms."""
+    d, heads, dq, value, rope = 7168, 128, 192, 128, 64
+    mla = 1536 * (d + heads * dq + 1) + 512 * (d + heads * (128 + value) + 1) + d * rope + heads * value * d
+    core = heads * (dq + value) * 4096 // 2
+    experts, head = 3 * d * 2048 * (8 + 1), 129280 * d
+    megatron = 6 * (61 * (mla + core) + 3 * 3 * d * 18432 + 58 * experts + head)
+    depth = 6 * (mla + core + experts + 3 * d + 2 * d * d + head)
+    routers, gains = 6 * 58 * 256 * d, 6 * (61 * 2 * d + d)
+    main = 3 * v3.flops.inference_forward_per_token
+    assert main - megatron == routers + gains
+    assert v3.flops.train_per_token - main - depth == 6 * 256 * d + 6 * 2 * d
+
+
 def test_flops_by_op_are_whole(v3: Cost) -> None:
     assert sum(v3.flops.by_op.values()) == v3.flops.forward
     assert {"linear", "router", "attention", "rms_norm"} == v3.flops.by_op.keys()
@@ -205,10 +219,9 @@ def test_symbolic_model_is_counted_in_numbers() -> None:
     assert cost(model).parameters == cost(dsvgraph.load("deepseek_v3")).parameters
 
 
-def test_size_without_a_number_is_told() -> None:
-    text = PLAIN.replace('{ids: "int[B, T]"}', '{ids: "int[B, T]", extra: [B, T, width]}')
-    with pytest.raises(DsvError, match="`width` of input `extra` has no number"):
-        cost(dsvgraph.loads(text))
+def test_input_without_positions_is_told() -> None:
+    with pytest.raises(DsvError, match="no input has rows and positions"):
+        cost(dsvgraph.loads("graph: {in: {x: [B]}, body: {y: {silu: x}}, out: y}"))
 
 
 def test_as_dict_is_plain(v3: Cost) -> None:

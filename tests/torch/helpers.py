@@ -43,11 +43,12 @@ def built(model: dsvgraph.Model | str, seed: int = 0, **config: object) -> torch
 
 @torch.no_grad()
 def randomised(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """The module with random weights: gains near one, selection biases that matter."""
+    """The module with random weights: matrices that keep a vector's size, gains near one, biases that matter."""
     generator = torch.Generator().manual_seed(seed)
     for path, weight in module.state_dict().items():
         noise = torch.randn(weight.shape, generator=generator)
-        weight.copy_(1 + 0.1 * noise if path.endswith("norm.weight") else 0.2 * noise)
+        spread = 0.1 if weight.dim() < 2 else 0.7 * weight.shape[-1] ** -0.5
+        weight.copy_(noise * spread + path.endswith("norm.weight"))
     return module
 
 
@@ -72,6 +73,20 @@ def hub_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         for i, expert in enumerate(weight):
             parts = zip(("gate_proj", "up_proj"), expert.chunk(2)) if last == "gate_up_proj" else [(last, expert)]
             found.update({f"{head}.{i}.{name}.weight": part for name, part in parts})
+    return found
+
+
+def hub_stacked(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The other way round: experts stacked, as transformers' modules have them."""
+    found = {path: weight for path, weight in state.items() if ".experts." not in path}
+    parts: dict[str, dict[str, list[torch.Tensor]]] = {}
+    for path, weight in state.items():
+        head, inside, tail = path.partition(".experts.")
+        if inside:
+            parts.setdefault(head, {}).setdefault(tail.split(".")[1], []).append(weight)
+    for head, by_name in parts.items():
+        gate, up, down = (torch.stack(by_name[n]) for n in ("gate_proj", "up_proj", "down_proj"))
+        found[f"{head}.experts.gate_up_proj"], found[f"{head}.experts.down_proj"] = torch.cat([gate, up], 1), down
     return found
 
 

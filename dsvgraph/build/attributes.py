@@ -1,0 +1,97 @@
+"""The attributes of a line that is an op: values checked by the op's own model."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from dsvgraph.build.line import Line
+from dsvgraph.build.ports import unknown
+from dsvgraph.build.scope import BlockValue, Scope, Word
+from dsvgraph.errors import DsvError, nearest
+from dsvgraph.graph import Ref
+from dsvgraph.ops import OPS, Op
+from dsvgraph.types import as_size, shown
+
+if TYPE_CHECKING:
+    from dsvgraph.build.body import Body
+
+WANTED = {  # Pydantic's kinds of error, in plain words
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "a text",
+    "dict_type": "a mapping {name: value, ...}",
+}
+
+
+def read(body: Body, line: Line, scope: Scope) -> tuple[Op, dict[str, Ref]]:
+    """The op with its attributes, and the weights that are wired instead of owned."""
+    cls = OPS[line.callee]
+    tied = {k: v for k, v in line.attributes.items() if k not in cls.model_fields}
+    for key in [*tied, *line.presets]:
+        if key not in ("weight", "bias") and key not in cls.model_fields:
+            known = [*cls.model_fields, "at", "repeat", "each"]
+            message, hint = unknown(f"attribute on `{line.callee}`", key, known)
+            raise DsvError(message, line.at_key(key), path=body.builder.path(), hint=hint)
+    raw = {k: v for k, v in line.attributes.items() if k in cls.model_fields}
+    found = {k: body.builder.value(v, line.where(k), scope) for k, v in raw.items()}
+    values = {**line.presets, **found}
+    for key, value in found.items():
+        if isinstance(value, float) and math.isnan(value) and not body.builder.config.symbolic:
+            raise DsvError(f"`{key}` depends on what is known only when the model runs", line.where(key))
+    refs = {k: body.ref(v, line.where(k)) for k, v in tied.items()}
+    try:
+        return cls.model_validate({k: _plain(v) for k, v in values.items()}), refs
+    except ValidationError as error:
+        first = {e["loc"][:1]: e for e in reversed(error.errors())}
+        raise DsvError.collect(_fault(e, values, line, scope) for e in first.values()) from None
+
+
+def _plain(value: Any) -> Any:
+    """A value as an attribute: a word or the name of an op is a text."""
+    if isinstance(value, BlockValue) and not value.presets:
+        return value.name
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return str(value) if isinstance(value, Word) else value
+
+
+def _fault(error: Any, values: dict[str, Any], line: Line, scope: Scope) -> DsvError:
+    """What is wrong with one attribute, told where its value was written."""
+    key = error["loc"][0]
+    if error["type"] == "missing":
+        return DsvError(f"`{line.callee}` needs the attribute `{key}`", line.at_key(line.key))
+    if error["type"] == "literal_error":
+        return _choice(error, values[key], line, scope)
+    steps, value = _guilty(values[key])
+    raw = line.attributes.get(key)
+    for step in steps:
+        raw = raw[step] if isinstance(raw, (list, dict)) else raw
+    words = error["msg"].removeprefix("Value error, ")
+    if error["type"] in WANTED:
+        words = f"expected {WANTED[error['type']]}, found `{shown(value)}`"
+    elif error["type"] != "value_error":
+        words = f"{words[:1].lower()}{words[1:]}, found `{shown(value)}`"
+    blamed = value if "bool" not in error["type"] else None
+    return scope.fault(raw, blamed, line.where(key, *steps), words, f"`{key}` of `{line.callee}`")
+
+
+def _choice(error: Any, value: Any, line: Line, scope: Scope) -> DsvError:
+    key, wanted = error["loc"][0], error["ctx"]["expected"].replace("'", "")
+    words = f"expected {wanted}, found `{shown(value)}`"
+    hint = nearest(str(value), wanted.replace(" or ", ", ").split(", "))
+    return scope.fault(line.attributes.get(key), None, line.where(key), words, f"`{key}` of `{line.callee}`", hint)
+
+
+def _guilty(value: Any) -> tuple[list[Any], Any]:
+    """The first item of a list or a mapping that is no size, and the steps to it; else the value."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, item in items:
+        try:
+            as_size(item)
+        except ValueError:
+            return [step], item
+    return [], value

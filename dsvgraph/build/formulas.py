@@ -1,0 +1,117 @@
+"""Weights, shifts and divisors of losses: expressions that stay open in what training will know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dsvgraph import expr
+from dsvgraph.build.scope import Scope
+from dsvgraph.dims import Poly, symbol
+from dsvgraph.errors import DsvError, Span, nearest
+from dsvgraph.expr import Expr
+from dsvgraph.spec import Part
+from dsvgraph.types import shown
+
+OPEN = {  # names that a formula may read beside those of the config
+    "weight": ("depth", "tokens"),
+    "speed": ("tokens",),
+    "shift": ("depth",),
+    "divide": ("depth", "valid", "B", "T"),
+}
+DEFAULT = {"weight": 1, "speed": 1, "shift": 1, "divide": "valid"}
+
+
+def number(tree: Expr, **values: float) -> Any:
+    """The value of a loss expression with its open names given; others stay symbolic."""
+    return expr.evaluate(tree, lambda name: values[name] if name in values else symbol(name))
+
+
+@dataclass(frozen=True)
+class Formula:
+    """One expression of a loss line: ``tree`` with config values filled in, ``raw`` as written."""
+
+    key: str
+    tree: Expr
+    raw: Expr
+    span: Span | None
+    scope: Scope
+
+    def check(self, values: Mapping[str, float]) -> Any:
+        """The value with ``values`` for the open names; raises DsvError where it is no number."""
+        where = f" (at depth {values['depth']})" if values.get("depth") else ""
+        if "depth" in self.raw.names() - values.keys():
+            words = "`depth` counts the pieces of a stacked output, and this one is not stacked"
+            raise DsvError(words, self.span)
+        try:
+            found = expr.evaluate(self.raw, lambda name: values[name] if name in values else self.scope.number(name))
+        except ValueError as error:
+            raise DsvError(f"`{self.key}`: {error}{where}", self.span) from None
+        if isinstance(found, bool) or not isinstance(found, (int, float, Poly)):
+            raise DsvError(f"`{self.key}` is a number, found `{shown(found)}`{where}", self.span)
+        if self.key == "divide" and not isinstance(found, Poly) and found <= 0:
+            raise DsvError(f"`divide` must be above zero, found {found}{where}", self.span)
+        return found
+
+
+def read(key: str, part: Part, scope: Scope) -> Formula:
+    """The formula ``key`` of a loss line, or its default."""
+    raw, span = part.model.get(key), part.value(key)
+    raw = DEFAULT[key] if raw is None else raw
+    if isinstance(raw, (list, dict)):
+        raise DsvError(f"`{key}` is a number or an expression, found `{shown(raw)}`", span)
+    try:
+        tree = expr.parse(raw) if isinstance(raw, str) else Expr("number", (raw,))
+    except ValueError as error:
+        raise DsvError(f"`{raw}`: {error}", span) from None
+    for name in sorted(tree.names()):
+        _check_name(name, key, scope, span)
+    return Formula(key, _filled(tree, OPEN[key], scope, span), tree, span, scope)
+
+
+def _check_name(name: str, key: str, scope: Scope, span: Span | None) -> None:
+    everywhere = {n for names in OPEN.values() for n in names}
+    if name in OPEN[key] and name in scope.values:
+        words = f"`{name}` is a config value, and in a loss it has a meaning of its own"
+        raise DsvError(words, span, notes=scope.origins(name), hint="give the config value another name")
+    if name in everywhere and name not in OPEN[key] and name not in scope.values:
+        words = f"`{key}` cannot depend on `{name}`, only on {', '.join(OPEN[key])} and the config"
+        raise DsvError(words, span)
+    if name not in OPEN[key] and name not in scope.values:
+        hint = nearest(name, [*OPEN[key], *scope.values])
+        raise DsvError(f"there is no name `{name}` here", span, hint=hint)
+
+
+def _filled(tree: Expr, free: tuple[str, ...], scope: Scope, span: Span | None) -> Expr:
+    """``tree`` with config values in place of their names."""
+    if tree.op in ("name", "field", "item") and not tree.names() & {*free}:
+        return _constant(tree, scope, span)
+    if tree.op == "item":
+        return _chosen(tree, free, scope, span)
+    return Expr(tree.op, tuple(_filled(a, free, scope, span) if isinstance(a, Expr) else a for a in tree.args))
+
+
+def _constant(tree: Expr, scope: Scope, span: Span | None) -> Expr:
+    try:
+        value = expr.evaluate(tree, scope.number)
+    except ValueError as error:
+        raise DsvError(f"`{expr.to_text(tree)}`: {error}", span) from None
+    if isinstance(value, Poly):
+        return tree
+    if not isinstance(value, (int, float)):
+        raw = tree.args[0] if tree.op == "name" else None
+        raise scope.fault(raw, None, span, f"a number is expected, found `{shown(value)}`", "a number")
+    return Expr("number", (value,))
+
+
+def _chosen(tree: Expr, free: tuple[str, ...], scope: Scope, span: Span | None) -> Expr:
+    """An item of a config list by a number that is open: a choice among its items."""
+    items = expr.evaluate(tree.args[0], scope.number) if not tree.args[0].names() & {*free} else None
+    if not isinstance(items, list) or not items or not all(isinstance(i, (int, float)) for i in items):
+        raise DsvError(f"`{expr.to_text(tree.args[0])}` is no list of numbers", span)
+    index = _filled(tree.args[1], free, scope, span)
+    chosen = Expr("number", (items[-1],))
+    for i, item in reversed(list(enumerate(items[:-1]))):
+        chosen = Expr("if", (Expr("number", (item,)), Expr("==", (index, Expr("number", (i,)))), chosen))
+    return chosen
