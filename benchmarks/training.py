@@ -48,7 +48,10 @@ Step = Callable[[bool], None]
 def transformers_model(experts: str) -> torch.nn.Module:
     """transformers' model of the same sizes, with one of its experts implementations."""
     config = DeepseekV3Config(
-        **SIZES, num_key_value_heads=SIZES["num_attention_heads"], max_position_embeddings=4096, rope_interleave=True
+        **SIZES,
+        num_key_value_heads=SIZES["num_attention_heads"],
+        max_position_embeddings=4096,
+        rope_interleave=True,
     )
     config._experts_implementation = experts
     return DeepseekV3ForCausalLM(config).train()
@@ -76,7 +79,9 @@ def contenders(batch: int, seq: int) -> dict[str, Step]:
     steps: dict[str, Step] = {}
     for experts in EXPERTS:
         theirs = transformers_model(experts)
-        steps[f"transformers, {experts}"] = stepper(theirs, lambda m=theirs: m(input_ids=ids, labels=ids).loss)  # type: ignore[misc]
+        steps[f"transformers, {experts}"] = stepper(
+            theirs, lambda m=theirs: m(input_ids=ids, labels=ids).loss
+        )  # type: ignore[misc]
     for kernels in ("plain", "fast"):
         ours = dsvgraph_torch.compile(graph, kernels=kernels).train()
         steps[f"dsvgraph, {kernels}"] = stepper(ours, lambda m=ours: m(ids, targets)["loss"])  # type: ignore[misc]
@@ -97,7 +102,9 @@ def measure(steps: dict[str, Step], rounds: int, autocast: bool) -> dict[str, fl
 
 def main() -> None:
     """Prints tokens per second, and the ratio to transformers' fastest."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name, default in (("rounds", 7), ("batch", 8), ("seq", 256), ("threads", 2)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()

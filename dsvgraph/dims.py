@@ -58,7 +58,7 @@ class Poly:
         return self + _from_terms({m: -c for m, c in _terms(other).items()})
 
     def __rsub__(self, other: object) -> Size:
-        return _from_terms(_terms(other)) - self
+        return _from_terms(_sum(_terms(other), {m: -c for m, c in self.terms.items()}))
 
     __radd__ = __add__
     __rmul__ = __mul__

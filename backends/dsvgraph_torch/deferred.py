@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dsvgraph.graph import Graph, Model, Node, Ref
+from dsvgraph.ops.weighted import Linear
 
 
 def deferred_heads(model: Model) -> set[tuple[Graph, str]]:
@@ -20,7 +21,8 @@ def behind(model: Model, graph: Graph, ref: Ref) -> set[tuple[Graph, str]]:
     if node is None or _read(graph, ref):
         return set()
     if node.op:
-        plain = node.callee == "linear" and len(node.op.out) == 1 and node.op.contract == 1 and not node.op.bias  # type: ignore[attr-defined]
+        op = node.op
+        plain = isinstance(op, Linear) and len(op.out) == 1 and op.contract == 1 and not op.bias
         return {(graph, node.name)} if plain else set()
     if node.mode == "each" or node.roles.get(ref.port) == "carried" or _used_elsewhere(model, node):
         return set()

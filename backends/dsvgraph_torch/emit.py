@@ -24,8 +24,8 @@ IMPORTS = {
     "F": "import torch.nn.functional as F",
     "checkpoint": "from torch.utils.checkpoint import checkpoint",
 }
-LEGEND = """Letters in names of tensors: B batch, T positions, C positions of keys, D width, H heads, G key heads, Q and
-V width of a head, R rotated width, E experts, K experts per token, N tokens, S pairs of token and expert,
+LEGEND = """Letters in names of tensors: B batch, T positions, C positions of keys, D width, H heads, G key
+heads, Q and V width of a head, R rotated width, E experts, K experts per token, N tokens, S pairs of token and expert,
 F width of an expert. Behind the lines: shapes and the line of the spec."""
 
 

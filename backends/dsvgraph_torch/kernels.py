@@ -8,8 +8,7 @@ Letters in names of tensors are those of plain.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn as nn
@@ -341,7 +340,7 @@ def grouped_mm(a, b, offsets):
 
 
 def head_cross_entropy(factors, targets_BT, ahead, tail=0):
-    """plain.head_cross_entropy, each chunk's gradient taken while its logits exist: nothing is computed twice."""
+    """plain.head_cross_entropy, each chunk's gradient taken while its logits exist."""
     x, weight = factors
     n = max(0, targets_BT.shape[1] - max(ahead - 1, tail))
     t_N = targets_BT[:, ahead - 1 : ahead - 1 + n].flatten()
@@ -364,7 +363,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         w = weight_VD.to(dtype)
         gx, gw = torch.empty_like(x_ND), torch.zeros_like(weight_VD)
         total = x_ND.new_zeros((), dtype=torch.promote_types(dtype, torch.float32))
-        for x, t, g in zip(x_ND.split(chunk), targets_N.split(chunk), gx.split(chunk)):
+        for x, t, g in zip(x_ND.split(chunk), targets_N.split(chunk), gx.split(chunk), strict=True):
             logits = (x @ w.t()).to(total.dtype)
             loss, p = softmax_gradient(logits, t)
             total += loss

@@ -11,10 +11,11 @@ from torch import nn
 
 from dsvgraph.errors import DsvError, Span
 from dsvgraph.graph import Graph, Model, Node, Ref
-from dsvgraph_torch import ops, plain
+from dsvgraph_torch import loops, ops, plain
 from dsvgraph_torch.deferred import deferred_heads
 from dsvgraph_torch.names import class_names, first_sentence, harmless, runtime_names, variable
 from dsvgraph_torch.ops import SIDE_BY_SIDE, Code, Site
+from dsvgraph_torch.parents import extended
 from dsvgraph_torch.sharing import Text
 
 MODULE = set(dir(nn.Module()))
@@ -69,7 +70,20 @@ def document(graph: Graph) -> str:
 
 def reserved() -> set[str]:
     """Names that a local variable must not hide."""
-    return {"self", "ctx", "torch", "nn", "F", "re", "math", "targets", "copy", "i", *dir(builtins), *runtime_names()}
+    return {
+        "self",
+        "ctx",
+        "torch",
+        "nn",
+        "F",
+        "re",
+        "math",
+        "targets",
+        "copy",
+        "i",
+        *dir(builtins),
+        *runtime_names(),
+    }
 
 
 class Writer:
@@ -109,7 +123,10 @@ class Writer:
             values, note = [code.rstrip()], note if mark else ""
         else:
             note = ""
-        self.line(f"return sent._replace(x={values[0]})" if self.copies else f"return {', '.join(values)}", note=note)
+        self.line(
+            f"return sent._replace(x={values[0]})" if self.copies else f"return {', '.join(values)}",
+            note=note,
+        )
 
     def nodes(self, nodes: Iterable[Node]) -> None:
         """The lines of several nodes, in order."""
@@ -118,11 +135,13 @@ class Writer:
             if node.op:
                 self.op(node)
             elif node.mode == "call":
-                self.call(node) if node.at else self.extend_parent(node) if node is self.parent else self.inline(node)
+                self.call(node) if node.at else self.extend_parent(
+                    node
+                ) if node is self.parent else self.inline(node)
             elif node.mode == "each":
-                self.each(node)
+                loops.each(self, node)
             else:
-                self.repeat(node)
+                loops.repeat(self, node)
             self.keep(node)
 
     def check_address(self, node: Node) -> None:
@@ -145,7 +164,11 @@ class Writer:
     def extend_parent(self, node: Node) -> None:
         """The block at `.` is the class that this one extends."""
         inner = node.runs[0].graph
-        self.line(f"{self.targets(node)} = super().forward({self.arguments(node, inner, {})})", node, self.shapes(node))
+        self.line(
+            f"{self.targets(node)} = super().forward({self.arguments(node, inner, {})})",
+            node,
+            self.shapes(node),
+        )
 
     # -- text --------------------------------------------------------------------------------
 
@@ -207,14 +230,18 @@ class Writer:
         module = self.at(node) if whole else None
         deferred = (self.graph, node.name) in self.lowering.deferred
         sent = "sent" if self.copies else None
-        return Site(node, args, module, {**tied, **owned}, sent, self.copies, deferred, self.lowering.balanced)
+        return Site(
+            node, args, module, {**tied, **owned}, sent, self.copies, deferred, self.lowering.balanced
+        )
 
     def check_side_by_side(self, node: Node) -> None:
         if self.copies and node.callee not in SIDE_BY_SIDE:
             raise DsvError(f"`{node.callee}` cannot run inside experts: they see tokens, not rows", node.span)
         ragged = any(r in self.ragged for r in node.inputs.values())
         if ragged and node.callee != "combine":
-            raise DsvError(f"`{node.callee}` takes tokens sent to experts; only `each` and `combine` do", node.span)
+            raise DsvError(
+                f"`{node.callee}` takes tokens sent to experts; only `each` and `combine` do", node.span
+            )
         if node.callee == "dispatch":
             self.ragged.add(Ref(node.name, node.first))
 
@@ -273,105 +300,10 @@ class Writer:
         for port, ref in inner.outputs.items():
             self.vars[Ref(node.name, port)] = writer.value(ref)
 
-    def each(self, node: Node) -> None:
-        inner = node.runs[0].graph
-        wired = [node.inputs[p] for p in inner.inputs if p in node.inputs]
-        if any(r in self.ragged for r in wired):
-            self.side_by_side(node, inner, wired)
-        else:
-            self.stacked(node)
-
-    def side_by_side(self, node: Node, inner: Graph, wired: list[Ref]) -> None:
-        """Copies that tokens were sent to: stacked weights, grouped products."""
-        if len(wired) != 1 or node.tied or len(node.runs) != 1 or len(inner.outputs) != 1:
-            raise DsvError("experts have one input, one output and equal copies", node.span)
-        copies = int(node.count)  # type: ignore[arg-type]
-        self.container(node.at)
-        self.out.text.init.append(f"self.{node.at} = {self.lowering.unit(inner, copies)}")
-        value = self.value(wired[0])
-        self.ragged.add(Ref(node.name, node.first))
-        self.line(f"{self.targets(node)} = self.{node.at}({value})", node, self.shapes(node))
-
-    def extend(self, node: Node) -> str:
-        """Adds a repeated node's copies to the list at its address; the text of its part."""
-        path = self.at(node)
-        if not node.at:
-            raise DsvError("copies need an address of their own, not `.`", node.span)
-        self.container(node.at)
-        if node.at not in self.out.lists:
-            self.out.lists.add(node.at)
-            self.out.text.init.append(f"{path} = nn.ModuleList()")
-        for run in node.runs:
-            made = self.lowering.unit(run.graph)
-            many = f"{path}.extend({made} for _ in range({run.count}))"
-            self.out.text.init.append(f"{path}.append({made})" if run.count == 1 else many)
-        end = node.start + node.count
-        return f"{path}[{node.start}:{end}]"
-
-    def stacked(self, node: Node) -> None:
-        """Copies over a first axis that is a number: a loop, results stacked."""
-        part = self.extend(node)
-        outs = self.loop(node, part, carried=[])
-        for port, name in outs.items():
-            self.line(f"{name} = torch.stack({name})", note=str(node.outputs[port]))
-
-    def repeat(self, node: Node) -> None:
-        """A chain of copies: carried values go round the loop, the others are collected."""
-        part = self.extend(node) if node.runs else "()"
-        carried = [p for p, r in node.roles.items() if r == "carried"]
-        outs = self.loop(node, part, carried)
-        consumed = {r for n in self.graph.nodes.values() for r in n.sources.values()}
-        returned = set(self.graph.outputs.values()) if not isinstance(self.graph, Model) else set()
-        for port, name in outs.items():
-            if Ref(node.name, port) in consumed | returned and port not in carried:
-                self.line(f"{name} = torch.stack({name})", note=str(node.outputs[port]))
-
-    def loop(self, node: Node, part: str, carried: list[str]) -> dict[str, str]:
-        """The loop over copies; returns the variables of the collected outputs."""
-        names = {p: self.new(f"{node.name}_{p}" if len(node.outputs) > 1 else node.name) for p in node.outputs}
-        first = [self.value(node.inputs[p]) if p in carried else "[]" for p in names]
-        self.line(f"{', '.join(names.values())} = {', '.join(first)}", node, self.shapes(node))
-        sliced = [p for p, r in node.roles.items() if r == "sliced"]
-        head = f"for i, copy in enumerate({part}):" if sliced else f"for copy in {part}:"
-        if node.runs:
-            self.line(head)
-            self.step(node, names, carried, sliced)
-        for port, name in names.items():
-            self.vars[Ref(node.name, port)] = name
-        return {p: n for p, n in names.items() if p not in carried}
-
-    def step(self, node: Node, names: dict[str, str], carried: list[str], sliced: list[str]) -> None:
-        """One turn of the loop."""
-        inner = node.runs[0].graph
-        replaced = {p: names[p] for p in carried}
-        replaced.update({p: f"{self.value(node.sources[p])}[i]" for p in sliced})
-        results = {p: names[p] if p in carried else self.new(f"{node.name}_{p}_i") for p in names}
-        args = self.arguments(node, inner, replaced)
-        self.line(f"    {', '.join(results.values())} = copy({args})")
-        for port, name in results.items():
-            if port not in carried:
-                self.line(f"    {names[port]}.append({name})")
-
 
 def kept(name: str, value: str) -> str:
     """A value with what the decoding cache holds of it."""
     return f'ctx.extend((self, "{name}"), {value})'
-
-
-def extended(graph: Graph) -> Node | None:
-    """The one block at `.` that a class can extend: no address of the two may meet."""
-    inner = [n for n in graph.nodes.values() if n.mode == "call" and not n.op and not n.at]
-    if len(inner) != 1 or any(n.weights and not n.at for n in graph.nodes.values()):
-        return None
-    below = _first_steps(inner[0].runs[0].graph)
-    own = [n.at.split(".")[0] for n in graph.nodes.values() if n is not inner[0] and (n.weights or n.runs)]
-    return None if below is None or below & set(own) else inner[0]
-
-
-def _first_steps(graph: Graph) -> set[str] | None:
-    """First steps of the addresses that a graph fills; None where it fills its own."""
-    filled = [n for n in graph.nodes.values() if n.weights or n.runs]
-    return None if any(not n.at for n in filled) else {n.at.split(".")[0] for n in filled}
 
 
 def place(node: Node) -> str:

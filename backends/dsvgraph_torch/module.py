@@ -35,7 +35,7 @@ def compile(
         module: nn.Module = namespace[class_names(model)[model]]()
     prove(module, model)
     if str(device) != "meta":
-        module.initialise(seed)  # type: ignore[operator]
+        module.initialise(seed)
     return module
 
 
@@ -118,7 +118,9 @@ def prove(module: nn.Module, model: Model) -> int:
     if want == have:
         return sum(torch.Size(shape).numel() for shape in have.values())
     missing, extra = want.keys() - have.keys(), have.keys() - want.keys()
-    other = [f"{p}: {want[p]} counted, {have[p]} built" for p in want.keys() & have.keys() if want[p] != have[p]]
+    other = [
+        f"{p}: {want[p]} counted, {have[p]} built" for p in want.keys() & have.keys() if want[p] != have[p]
+    ]
     raise DsvError(
         "the module's weights differ from the graph's",
         notes=[

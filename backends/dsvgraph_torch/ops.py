@@ -236,7 +236,21 @@ def expand(s: Site) -> Code:
     return Code(f"{s.x}.unsqueeze(-2).expand({sizes})")
 
 
-SIDE_BY_SIDE = {"linear", "rms_norm", "add", "mul", "times", "silu", "gelu", "relu", "sigmoid", "dropout", "detach", "concat", "split"}
+SIDE_BY_SIDE = {
+    "linear",
+    "rms_norm",
+    "add",
+    "mul",
+    "times",
+    "silu",
+    "gelu",
+    "relu",
+    "sigmoid",
+    "dropout",
+    "detach",
+    "concat",
+    "split",
+}
 CONTEXT = {"rope", "attention", "router"}
 
 

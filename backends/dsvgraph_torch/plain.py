@@ -106,9 +106,9 @@ def attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal=True, window=None):
     T, C, V = q_BTHQ.shape[1], k_BCGQ.shape[1], v_BCGV.shape[-1]
     plain = window is None and ctx.documents is None and (not causal or T in (1, C))  # the kernel masks
     mask = None if plain else q_BTHQ.new_ones(T, C, dtype=torch.bool).tril(C - T if causal else C)
-    if window is not None:
+    if mask is not None and window is not None:
         mask = mask.triu(C - T - window + 1)
-    if ctx.documents is not None:
+    if mask is not None and ctx.documents is not None:
         mask = mask & (ctx.documents[:, None, C - T :, None] == ctx.documents[:, None, None])
     wide = max(q_BTHQ.shape[-1], V)  # fused kernels want equal widths; zeros change nothing
     q, k, v = (F.pad(x, (0, wide - x.shape[-1])).transpose(1, 2) for x in (q_BTHQ, k_BCGQ, v_BCGV))
@@ -277,7 +277,7 @@ def head(x, weight, ctx):
 
 
 def cross_entropy(logits, targets_BT, ahead, tail=0):
-    """Sum over the positions that have a target (token i + ahead is targets[i + ahead - 1]), and their number.
+    """Sum over the positions with a target (token i + ahead is targets[i + ahead - 1]), and their number.
 
     The last ``tail`` positions are made of fill and are left out; the number is at least 1.
     """
@@ -295,7 +295,8 @@ def head_cross_entropy(factors, targets_BT, ahead, tail=0):
     size = max(1, 2**25 // len(weight))
     part = lambda x, t: F.cross_entropy(F.linear(x, weight).float(), t, reduction="sum")  # noqa: E731
     run = part if len(t_N) <= size else lambda x, t: checkpoint(part, x, t, use_reentrant=False)
-    loss = sum(run(*piece) for piece in zip(x[:, :n].flatten(0, 1).split(size), t_N.split(size)))
+    pieces = zip(x[:, :n].flatten(0, 1).split(size), t_N.split(size), strict=True)
+    loss = sum(run(*piece) for piece in pieces)
     return loss, (t_N != -100).sum().clamp(min=1)
 
 

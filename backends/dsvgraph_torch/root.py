@@ -16,7 +16,6 @@ from dsvgraph_torch.lower import Class, Lowering, Writer, document, reserved, wh
 from dsvgraph_torch.names import variable
 from dsvgraph_torch.sharing import Text
 
-
 Rule = tuple[str, float, float]
 
 
@@ -44,7 +43,7 @@ def constants(model: Model) -> list[str]:
 
 
 def init_rules(model: Model) -> tuple[tuple[str, float, float], ...]:
-    """(pattern, start, spread): what the spec says, and before it what ops say of weights that it does not name."""
+    """(pattern, start, spread): what ops say of weights that the spec does not name, then the spec."""
     rules = []
     for visit in walk(model):
         for name, weight in visit.node.weights.items():
@@ -92,7 +91,10 @@ def _methods(lowering: Lowering, text: Text) -> list[str]:
     lines += _forward_head(model, ins)
     lines += [f"    {values} = self.trunk({ins}, ctx)", *text.body]
     if model.losses:
-        lines += ["    if targets is not None:", f"        return self.losses({_loss_arguments(model, writer)})"]
+        lines += [
+            "    if targets is not None:",
+            f"        return self.losses({_loss_arguments(model, writer)})",
+        ]
     lines += [f"    return {{{', '.join(_returned(model, writer))}}}", ""]
     text.body = []
     return lines + _predict(ins, first, passed, writer.value(model.outputs[first]))
@@ -188,7 +190,8 @@ def _loss(loss: Loss, names: dict[str, str], model: Model) -> list[str]:
     place = f"  # {where(loss.span)}" if loss.span else ""
     if loss.kind == "sequence_balance":
         chosen = _chosen(loss, model)
-        some = f"sum(ctx.balance[r] for p, r in self.named_modules() if r in ctx.balance and re.fullmatch({chosen!r}, p))"
+        wanted = f"r in ctx.balance and re.fullmatch({chosen!r}, p)"
+        some = f"sum(ctx.balance[r] for p, r in self.named_modules() if {wanted})"
         value = some if chosen else "sum(ctx.balance.values())"
         return [f'    losses["{loss.name}"] = {value}{place}', _added(loss, f'"{loss.name}"', "    ")]
     if loss.kind != "cross_entropy" or not loss.depths:
@@ -207,7 +210,9 @@ def _chosen(loss: Loss, model: Model) -> str:
     return "" if all(matches(loss.routers or "", p) for p in paths) else regex(loss.routers or "")
 
 
-def _scored(loss: Loss, key: str, value: str, tail: str, deferred: bool, indent: str, place: str) -> list[str]:
+def _scored(
+    loss: Loss, key: str, value: str, tail: str, deferred: bool, indent: str, place: str
+) -> list[str]:
     assert loss.shift is not None and loss.divide is not None
     function = "head_cross_entropy" if deferred else "cross_entropy"
     return [
@@ -248,12 +253,18 @@ def _after_step(model: Model) -> list[str]:
     updates = [loss for loss in model.losses if loss.kind == "bias_update"]
     if not any(v.node.callee == "router" for v in walk(model)):
         return []
-    lines = ["", "def after_step(self):", '    """Once per optimizer step, after it: biases move, counts begin anew."""']
+    lines = [
+        "",
+        "def after_step(self):",
+        '    """Once per optimizer step, after it: biases move, counts begin anew."""',
+    ]
     for loss in updates:
         chosen = _chosen(loss, model)
         some = f" and re.fullmatch({chosen!r}, path)" if chosen else ""
         lines += [
-            "    for path, router in self.named_modules():" if chosen else "    for router in self.modules():",
+            "    for path, router in self.named_modules():"
+            if chosen
+            else "    for router in self.modules():",
             f"        if isinstance(router, Router){some}:",
             f"            router.update_bias({_python(loss.weight)})",
         ]

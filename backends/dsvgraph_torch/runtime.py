@@ -239,13 +239,13 @@ def attention_mask(ctx, q_BTHQ, keys, causal, window, sink):
 
 def make_mask(ctx, queries, keys, causal, window, sink, device):
     key = torch.arange(keys, device=device)
-    query = key[keys - queries:, None]
+    query = key[keys - queries :, None]
     seen = key <= query if causal else key >= 0
     if window is not None:
         seen = seen & (key > query - window)
     if ctx.documents is not None:
         ids = F.pad(ctx.documents, (1, 0)) if sink else ctx.documents
-        seen = seen & (ids[:, None, keys - queries:, None] == ids[:, None, None, :])
+        seen = seen & (ids[:, None, keys - queries :, None] == ids[:, None, None, :])
     return seen | (key == 0) if sink else seen
 
 
@@ -356,8 +356,20 @@ class Router(nn.Module):
     the score. tail: how many last positions of a row are fill and must not be counted.
     """
 
-    def __init__(self, dim, experts, top_k, groups=1, top_groups=1, score="sigmoid", normalize=True,
-                 scaling=1.0, bias=True, group_score="top2_sum", tail=0):
+    def __init__(
+        self,
+        dim,
+        experts,
+        top_k,
+        groups=1,
+        top_groups=1,
+        score="sigmoid",
+        normalize=True,
+        scaling=1.0,
+        bias=True,
+        group_score="top2_sum",
+        tail=0,
+    ):
         super().__init__()
         self.top_k, self.groups, self.top_groups, self.tail = top_k, groups, top_groups, tail
         self.score, self.normalize, self.scaling = score, normalize, scaling

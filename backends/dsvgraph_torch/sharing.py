@@ -34,7 +34,9 @@ def share(classes: Sequence[Text]) -> None:
     """Lets classes of one block with the same code be written once."""
     groups: dict[Any, list[Text]] = {}
     for text in classes:
-        groups.setdefault((text.block, text.copies, text.parent, tuple(map(_code, text.body)), len(text.init)), []).append(text)
+        groups.setdefault(
+            (text.block, text.copies, text.parent, tuple(map(_code, text.body)), len(text.init)), []
+        ).append(text)
     for group in groups.values():
         if len(group) > 1 and group[0].block:
             _merge(group)
@@ -47,13 +49,13 @@ def _code(line: str) -> str:
 def _merge(group: list[Text]) -> None:
     """One class for the group, if every difference is an argument of the block or a whole part."""
     found: dict[str, list[str]] = {}
-    lines = [_lifted(variants, group, found) for variants in zip(*(t.init for t in group))]
+    lines = [_lifted(variants, group, found) for variants in zip(*(t.init for t in group), strict=True)]
     if any(line is None for line in lines):
         return
     first = group[0]
     first.init = [line for line in lines if line is not None]
     first.params = list(found)
-    first.body = [_comment(variants, group) for variants in zip(*(t.body for t in group))]
+    first.body = [_comment(variants, group) for variants in zip(*(t.body for t in group), strict=True)]
     for i, text in enumerate(group):
         text.given = [values[i] for values in found.values()]
         text.shared = first
@@ -76,7 +78,7 @@ def _by_argument(variants: Sequence[str], group: list[Text], found: dict[str, li
     if len({len(r) for r in rows}) > 1:
         return None
     out = []
-    for column in zip(*rows):
+    for column in zip(*rows, strict=True):
         name = column[0] if len(set(column)) == 1 else _argument(column, group)
         if name is None:
             return None

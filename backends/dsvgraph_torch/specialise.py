@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
-from typing import Any, Union
+from typing import Any
 
-Function = Union[ast.FunctionDef, ast.ClassDef]
+from dsvgraph_torch.fold import Fold, InlineCalls, Replace, ReplaceSelf, constant
+
 MISSING = object()
 
 
@@ -24,9 +25,13 @@ def specialise(code: str, definitions: dict[str, ast.stmt]) -> tuple[str, list[a
     while True:
         kept = _reachable(main, definitions)
         trees = [main, *(definitions[n] for n in kept)]
-        changed = [_bind(definitions[n], trees) for n in kept if isinstance(definitions[n], (ast.FunctionDef, ast.ClassDef))]
+        changed = [
+            _bind(definitions[n], trees)
+            for n in kept
+            if isinstance(definitions[n], (ast.FunctionDef, ast.ClassDef))
+        ]
         for name in kept:
-            definitions[name] = ast.fix_missing_locations(_Fold().visit(definitions[name]))
+            definitions[name] = ast.fix_missing_locations(Fold().visit(definitions[name]))
         changed.append(_inline(definitions, kept, trees))
         if not any(changed):
             return _patched(code, places), [definitions[n] for n in _reachable(main, definitions)]
@@ -36,7 +41,7 @@ def _inline(definitions: dict[str, ast.stmt], kept: list[str], trees: list[ast.A
     """Calls of functions that have become one constant are that constant; whether there were any."""
     constants = {n: c for n in kept if (c := _only_constant(definitions[n])) is not None}
     for tree in trees if constants else []:
-        _InlineCalls(constants).visit(tree)
+        InlineCalls(constants).visit(tree)
     for name in constants:
         del definitions[name]
     return bool(constants)
@@ -47,7 +52,7 @@ def _only_constant(definition: ast.stmt) -> ast.AST | None:
         return None
     body = [s for s in definition.body if not isinstance(s, ast.Expr)]
     single = body[0] if len(body) == 1 else None
-    return single.value if isinstance(single, ast.Return) and _constant(single.value) else None
+    return single.value if isinstance(single, ast.Return) and constant(single.value) else None
 
 
 def _passed(call: ast.Call) -> int:
@@ -86,8 +91,12 @@ def _bind(definition: ast.stmt, trees: Iterable[ast.AST]) -> bool:
     if not isinstance(function, ast.FunctionDef) or function.args.vararg or _escapes(definition, trees):
         return False
     offset = 1 if isinstance(definition, ast.ClassDef) else 0
-    calls = [c for t in trees for c in ast.walk(t) if _calls(c, definition.name)]  # type: ignore[attr-defined]
-    values = {a.arg: _value(function, i, a.arg, calls, offset) for i, a in enumerate(function.args.args) if i >= offset}
+    calls: list[Any] = [c for t in trees for c in ast.walk(t) if _calls(c, definition.name)]  # type: ignore[attr-defined]
+    values = {
+        a.arg: _value(function, i, a.arg, calls, offset)
+        for i, a in enumerate(function.args.args)
+        if i >= offset
+    }
     fixed = {n: v for n, v in values.items() if isinstance(v, ast.AST)}
     if not fixed or not calls:
         return False
@@ -97,7 +106,7 @@ def _bind(definition: ast.stmt, trees: Iterable[ast.AST]) -> bool:
     target = definition if isinstance(definition, ast.ClassDef) else function
     if isinstance(definition, ast.ClassDef):
         _bind_attributes(definition, function, fixed)
-    _Replace(fixed).visit(function)
+    Replace(fixed).visit(function)
     ast.fix_missing_locations(target)
     return True
 
@@ -131,7 +140,7 @@ def _value(function: ast.FunctionDef, i: int, name: str, calls: list[Any], offse
     given = [default if g is MISSING else g for g in given]
     texts = {ast.dump(g) if isinstance(g, ast.AST) else str(g) for g in given}
     first = given[0] if given else None
-    if len(texts) != 1 or not _constant(first):
+    if len(texts) != 1 or not constant(first):
         return None
     # Numbers that calls pass stay where a reader looks for them.
     telling = isinstance(first, ast.Constant) and type(first.value) in (int, float)
@@ -152,17 +161,9 @@ def _default(function: ast.FunctionDef, i: int) -> Any:
     return args.defaults[back] if back >= 0 else MISSING
 
 
-def _constant(node: Any) -> bool:
-    if isinstance(node, ast.Dict):
-        return all(_constant(v) for v in node.values) and all(_constant(k) for k in node.keys)
-    if isinstance(node, ast.UnaryOp):
-        return isinstance(node.op, ast.USub) and _constant(node.operand)
-    return isinstance(node, ast.Constant)
-
-
 def _drop_arguments(call: ast.Call, function: ast.FunctionDef, fixed: dict[str, Any], offset: int) -> None:
     parameters = [a.arg for a in function.args.args[offset:]]
-    call.args = [a for name, a in zip(parameters, call.args) if name not in fixed]
+    call.args = [a for name, a in zip(parameters, call.args, strict=False) if name not in fixed]
     call.keywords = [k for k in call.keywords if k.arg not in fixed]
 
 
@@ -192,7 +193,7 @@ def _bind_attributes(definition: ast.ClassDef, init: ast.FunctionDef, fixed: dic
                 left.append((attribute, value))
         body += _assign(left)
     init.body = body
-    _ReplaceSelf(found).visit(definition)
+    ReplaceSelf(found).visit(definition)
 
 
 def _pairs(statement: ast.stmt) -> list[tuple[str, Any]] | None:
@@ -204,7 +205,7 @@ def _pairs(statement: ast.stmt) -> list[tuple[str, Any]] | None:
     targets = target.elts if both else [target]  # type: ignore[attr-defined]
     values = value.elts if both else [value]  # type: ignore[attr-defined]
     attributes = [t.attr for t in targets if isinstance(t, ast.Attribute) and isinstance(t.value, ast.Name)]
-    return list(zip(attributes, values)) if len(attributes) == len(targets) else None
+    return list(zip(attributes, values, strict=True)) if len(attributes) == len(targets) else None
 
 
 def _assign(pairs: list[tuple[str, Any]]) -> list[ast.stmt]:
@@ -227,150 +228,3 @@ def _assigned(definition: ast.ClassDef, attribute: str, init: ast.FunctionDef) -
         for m in methods
         for n in ast.walk(m)
     )
-
-
-class _Replace(ast.NodeTransformer):
-    """Names by constants."""
-
-    def __init__(self, values: dict[str, Any]) -> None:
-        self.values = values
-
-    def visit_Name(self, node: ast.Name) -> Any:
-        return self.values[node.id] if node.id in self.values and isinstance(node.ctx, ast.Load) else node
-
-
-class _ReplaceSelf(_Replace):
-    """Attributes of self by constants."""
-
-    def visit_Attribute(self, node: ast.Attribute) -> Any:
-        own = isinstance(node.value, ast.Name) and node.value.id == "self" and isinstance(node.ctx, ast.Load)
-        return self.values[node.attr] if own and node.attr in self.values else self.generic_visit(node)
-
-    def visit_Name(self, node: ast.Name) -> Any:
-        return node
-
-
-class _InlineCalls(_Replace):
-    """Calls without arguments by constants."""
-
-    def visit_Call(self, node: ast.Call) -> Any:
-        self.generic_visit(node)
-        known = isinstance(node.func, ast.Name) and node.func.id in self.values and not node.args
-        return self.values[node.func.id] if known else node  # type: ignore[attr-defined]
-
-    def visit_Name(self, node: ast.Name) -> Any:
-        return node
-
-
-class _Fold(ast.NodeTransformer):
-    """Conditions on constants are decided."""
-
-    def visit_IfExp(self, node: ast.IfExp) -> Any:
-        self.generic_visit(node)
-        truth = _truth(node.test)
-        return node if truth is None else node.body if truth else node.orelse
-
-    def visit_If(self, node: ast.If) -> Any:
-        self.generic_visit(node)
-        truth = _truth(node.test)
-        return node if truth is None else (node.body if truth else node.orelse) or None
-
-    def visit_Compare(self, node: ast.Compare) -> Any:
-        self.generic_visit(node)
-        if len(node.ops) != 1 or not (_constant(node.left) and _constant(node.comparators[0])):
-            return node
-        return _compared(node)
-
-    def visit_BoolOp(self, node: ast.BoolOp) -> Any:
-        self.generic_visit(node)
-        deciding = isinstance(node.op, ast.Or)
-        values: list[Any] = []
-        for value in node.values:
-            truth = _truth(value)
-            if truth is not None and truth is not deciding and value is not node.values[-1]:
-                continue  # a constant that decides nothing
-            values.append(value)
-            if truth is deciding:
-                break
-        node.values = values
-        return values[0] if len(values) == 1 else node
-
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> Any:
-        self.generic_visit(node)
-        truth = _truth(node.operand)
-        return ast.Constant(not truth) if isinstance(node.op, ast.Not) and truth is not None else node
-
-    def visit_Call(self, node: ast.Call) -> Any:
-        self.generic_visit(node)
-        f = node.func
-        if isinstance(f, ast.Attribute) and f.attr == "get" and isinstance(f.value, ast.Dict):
-            default = node.args[1] if len(node.args) > 1 else ast.Constant(None)
-            return _item(f.value, node.args[0], default)
-        return node
-
-    def visit_Subscript(self, node: ast.Subscript) -> Any:
-        self.generic_visit(node)
-        return _item(node.value, node.slice, node) if isinstance(node.value, ast.Dict) else node
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
-        self.generic_visit(node)
-        node.body = _until_return(node.body)
-        _inline_constants(node)
-        return node
-
-
-def _truth(node: Any) -> bool | None:
-    if isinstance(node, ast.Dict) and _constant(node):
-        return bool(node.keys)
-    return bool(node.value) if isinstance(node, ast.Constant) else None
-
-
-def _compared(node: ast.Compare) -> ast.AST:
-    try:
-        left, right = ast.literal_eval(node.left), ast.literal_eval(node.comparators[0])
-    except ValueError:
-        return node
-    results = {
-        ast.Is: left is right,
-        ast.IsNot: left is not right,
-        ast.Eq: left == right,
-        ast.NotEq: left != right,
-    }
-    op = type(node.ops[0])
-    if op in results:
-        return ast.Constant(results[op])
-    ordered = isinstance(left, (int, float)) and isinstance(right, (int, float))
-    if not ordered or op not in (ast.Lt, ast.LtE, ast.Gt, ast.GtE):
-        return node
-    return ast.Constant({ast.Lt: left < right, ast.LtE: left <= right, ast.Gt: left > right, ast.GtE: left >= right}[op])
-
-
-def _item(mapping: ast.Dict, key: Any, default: Any) -> Any:
-    for k, v in zip(mapping.keys, mapping.values):
-        if isinstance(k, ast.Constant) and isinstance(key, ast.Constant) and k.value == key.value:
-            return v
-    return default
-
-
-def _until_return(body: list[ast.stmt]) -> list[ast.stmt]:
-    """Statements behind a return never run."""
-    for i, statement in enumerate(body):
-        if isinstance(statement, (ast.Return, ast.Raise)):
-            return body[: i + 1]
-    return body
-
-
-def _inline_constants(function: ast.FunctionDef) -> None:
-    """A local that is set once, to a constant, is replaced by it."""
-    stores = [n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
-    found: dict[str, Any] = {}
-    body = []
-    for s in function.body:
-        single = isinstance(s, ast.Assign) and len(s.targets) == 1 and isinstance(s.targets[0], ast.Name)
-        if single and isinstance(s.value, ast.Constant) and stores.count(s.targets[0].id) == 1:  # type: ignore[attr-defined]
-            found[s.targets[0].id] = s.value  # type: ignore[attr-defined]
-        else:
-            body.append(s)
-    if found and body:
-        function.body = body
-        _Replace(found).visit(function)

@@ -95,7 +95,7 @@ def build(graph: Model, options: TrainOptions, device: torch.device) -> Any:
     """The initialised module on its device."""
     from . import compile
 
-    model = compile(graph, kernels="fast")
+    model = compile(graph, kernels="fast" if device.type == "cpu" else "plain")
     model.initialise(options.seed)
     return model.to(device)
 

@@ -182,16 +182,15 @@ class Body:
 
     def _check_positions(self, op: Op, ins: dict[str, Type], weights: dict[str, Weight]) -> None:
         """Raises ValueError where the op would mix positions, or look along an axis that is none."""
-        moving = self.builder.positions
+        moving, first = self.builder.positions, ins.get(op.ports[0])
+        if op.along and first and (first.shape[1:2] != (self.builder.length,) or first.order):
+            raise ValueError(f"`{op.op}` looks along axis 1, which must be positions, found {first}")
         for size in op.mixed(ins):
             if names(size) & moving:
                 raise ValueError(f"`{op.op}` would mix along {size}, which counts positions, not features")
         for name, weight in weights.items():
             if any(names(s) & moving for s in weight.shape):
                 raise ValueError(f"the size of `{name}` would depend on the input: {weight.type}")
-        first = ins.get(op.ports[0])
-        if op.along and first and (first.shape[1:2] != (self.builder.length,) or first.order):
-            raise ValueError(f"`{op.op}` looks along axis 1, which must be positions, found {first}")
 
     def _order(self, op: Op, node: Node) -> str:
         """The order of the rows that come out; raises ValueError where rows of two orders meet."""
@@ -202,8 +201,16 @@ class Body:
         if len(set(orders.values())) > 1 or ((op.sorts or op.unsorts) and any(orders.values())):
             raise ValueError("rows sorted by expert meet rows in another order")
         if op.sorts:
+            self._check_experts(op, node.inputs[op.sorts])
             return self._token(node.inputs[op.sorts])
         return "" if op.unsorts else next(iter(orders.values()), "")
+
+    def _check_experts(self, op: Op, index: Ref) -> None:
+        """The router that made an index, where it is in sight, chose among as many experts."""
+        maker = self.graph.nodes.get(index.node)
+        chosen, here = getattr(maker and maker.op, "experts", None), getattr(op, "experts", None)
+        if chosen is not None and chosen != here:
+            raise ValueError(f"`{index.node}` chooses among {chosen} experts, here are {here}")
 
     def _token(self, index: Ref) -> str:
         """The name of the order that sorting by ``index`` gives: unique among the bodies that are open."""

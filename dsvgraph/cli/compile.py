@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from dsvgraph.cli import output
 from dsvgraph.backends import backend
+from dsvgraph.cli import output
 from dsvgraph.cli.border import INTERRUPTED
 from dsvgraph.cli.options import JsonOption, SetOption, SpecArgument, load
 from dsvgraph.files import write_atomic

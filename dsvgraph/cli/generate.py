@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from dsvgraph.cli import output
 from dsvgraph.backends import backend
+from dsvgraph.cli import output
 from dsvgraph.errors import printable
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False)]

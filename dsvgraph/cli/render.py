@@ -27,7 +27,10 @@ Output = Annotated[
         help="Where to; svg, png, pdf or dot by its ending. [default: SPEC.svg]",
     ),
 ]  # fmt: skip
-Depth = Annotated[int, typer.Option("--depth", metavar="N", min=1, help="1 shows the lines of the graph, more opens blocks.")]
+Depth = Annotated[
+    int,
+    typer.Option("--depth", metavar="N", min=1, help="1 shows the graph, 2 and more open blocks."),
+]
 
 
 def run(spec: SpecArgument, path: Output = None, depth: Depth = 1, settings: SetOption = None) -> None:

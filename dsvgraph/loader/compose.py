@@ -197,7 +197,8 @@ class _Composer:
             return
         plain = event.implicit[0] if isinstance(event.implicit, tuple) else bool(event.implicit)
         value = _resolve(event.value, self.span(event)) if plain else event.value
-        self.doc.values.setdefault(self.path(), self.span(event))
+        span = self.doc.keys.get(self.path()) if event.value == "" else None  # what is not there stands at its key
+        self.doc.values.setdefault(self.path(), span or self.span(event))
         if event.anchor:
             self.anchors[event.anchor] = (value, 1, 0)
         self.put(value)

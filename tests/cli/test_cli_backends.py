@@ -105,7 +105,9 @@ def test_generate(dsv, torch):
 
 
 def test_a_model_does_not_steer_the_terminal():
-    assert generate._visible("a\tb\n\x1b[2J\r") == "a\tb\n\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}"
+    assert (
+        generate._visible("a\tb\n\x1b[2J\r") == "a\tb\n\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}"
+    )
 
 
 def test_render_draws_beside_where_one_stands(dsv, tmp_path, monkeypatch):
@@ -121,7 +123,11 @@ def test_render_draws_beside_where_one_stands(dsv, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("command", "extra"),
-    [(("compile", "deepseek_v3"), "torch"), (("render", "deepseek_v3"), "draw"), (("generate", "run"), "torch")],
+    [
+        (("compile", "deepseek_v3"), "torch"),
+        (("render", "deepseek_v3"), "draw"),
+        (("generate", "run"), "torch"),
+    ],
 )
 def test_a_missing_backend_says_how_to_get_it(command, extra, dsv, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
@@ -148,9 +154,9 @@ def test_training_options_are_those_of_the_backend():
     """Every option of a run can be given, and the help tells its default."""
     pytest.importorskip("torch")
     import typer
-    from dsvgraph_torch import options
 
     from dsvgraph.cli import app
+    from dsvgraph_torch import options
 
     command = typer.main.get_command(app).commands["compile"]
     given = {p.name: p for p in command.params if getattr(p, "rich_help_panel", None) == compile.PANEL}

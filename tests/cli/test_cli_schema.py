@@ -30,7 +30,10 @@ SPEC = {
     "config": {"d": 8},
     "graph": {
         "in": {"ids": "int[B, T]"},
-        "body": {"embed": {"embedding": "ids", "num": 256, "dim": "d"}, "head": {"linear": "embed", "out": 256}},
+        "body": {
+            "embed": {"embedding": "ids", "num": 256, "dim": "d"},
+            "head": {"linear": "embed", "out": 256},
+        },
         "out": {"logits": "head"},
     },
     "loss": {"next": {"cross_entropy": "logits", "target": "ids", "shift": 1, "weight": "1 / 2"}},

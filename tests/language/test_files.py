@@ -81,7 +81,7 @@ def test_a_chain_of_extends_tells_who_set_a_value(files: Path) -> None:
     entry = found.spec.config["n"]
     assert entry.value == 5
     assert [str(span) for span in (entry.span, *entry.overrides)] == [
-        "--set:1:3", "spec.yaml:3:6", "middle.yaml:3:6", "base.yaml:3:23",
+        "--set:1:3", "spec.yaml:3:6", "middle.yaml:3:6", "base.yaml:3:25",
     ]  # fmt: skip
 
 
