@@ -24,7 +24,8 @@ class Floor:
     below: Size
 
     def __str__(self) -> str:
-        return f"({self.above})//({self.below})"
+        above, below = (f"({s})" if isinstance(s, Poly) and not _is_name(s) else s for s in (self.above, self.below))
+        return f"({above}//{below})"
 
 
 Atom: TypeAlias = str | Floor
@@ -192,6 +193,10 @@ def product(sizes: Iterable[Size]) -> Size:
     for size in sizes:
         found = found * size
     return found
+
+
+def _is_name(size: Poly) -> bool:
+    return str(size).isidentifier()
 
 
 def _terms(value: object) -> dict[Monomial, Number]:

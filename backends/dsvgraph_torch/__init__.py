@@ -31,7 +31,7 @@ def train(model: Model, options: Mapping[str, Any], console: Console | None = No
     Raises DsvError on wrong options or data, a folder in use, a full disk, or diverging losses.
     """
     from dsvgraph_torch.options import TrainOptions
-    from dsvgraph_torch.train import train as run
+    from dsvgraph_torch.training import train as run
 
     return run(model, TrainOptions.given(**options), console or Console())
 
@@ -41,6 +41,6 @@ def generate(run_dir: Path, *args: Any, **options: Any) -> Iterator[str]:
 
     Raises DsvError where the folder holds no finished weights.
     """
-    from dsvgraph_torch.sample import generate as run
+    from dsvgraph_torch.sampling import generate as run
 
     return run(Path(run_dir), *args, **options)

@@ -25,8 +25,8 @@ IMPORTS = {
     "checkpoint": "from torch.utils.checkpoint import checkpoint",
 }
 LEGEND = """Letters in names of tensors: B batch, T positions, C positions of keys, D width, H heads, G key
-heads, Q and V width of a head, R rotated width, E experts, K experts per token, N tokens, S pairs of token and expert,
-F width of an expert. Behind the lines: shapes and the line of the spec."""
+heads, Q and V widths of a head, R rotated width, E experts, K experts a token, N tokens, S pairs of token
+and expert, F width of an expert. Behind the lines: shapes and the line of the spec."""
 
 
 def emit(model: Model) -> str:

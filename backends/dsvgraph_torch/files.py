@@ -1,37 +1,40 @@
-"""Files that are there whole or not at all."""
+"""Files of a run: whole or not at all, and logs that grow by whole lines."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 
 from safetensors import SafetensorError
 
-from dsvgraph.errors import DsvError
+from dsvgraph import files
+from dsvgraph.files import told
+
+__all__ = ["append_line", "told", "write_text", "write_whole"]
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Lets ``write`` fill a temporary file beside ``path``, then renames it.
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """dsvgraph.files.write_whole, where ``write`` may save tensors.
 
-    A reader finds the old file or the new one. Raises DsvError on a full disk and the like.
+    Raises DsvError on a full disk and the like.
     """
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    files.write_whole(path, lambda temporary: _plainly(write, temporary))
+
+
+def _plainly(write: Callable[[Path], object], path: Path) -> None:
+    """A failure of safetensors in the words of the file system."""
     try:
-        with told(path):
-            write(temporary)
-            _to_disk(temporary)
-            os.replace(temporary, path)
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        write(path)
+    except SafetensorError as error:
+        why = str(error).removeprefix("Error while serializing: ").removeprefix("I/O error: ")
+        raise OSError(errno.EIO, why) from error
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes ``text`` whole."""
-    write_whole(path, lambda temporary: _write_text(temporary, text))
+    files.write_atomic(path, text)
 
 
 def append_line(path: Path, line: str) -> None:
@@ -44,25 +47,3 @@ def append_line(path: Path, line: str) -> None:
         except BaseException:
             os.ftruncate(file.fileno(), size)
             raise
-
-
-@contextmanager
-def told(path: Path) -> Iterator[None]:
-    """Turns a failure of the file system into a DsvError that names ``path``."""
-    try:
-        yield
-    except OSError as error:
-        raise DsvError(f"cannot write {path}: {error.strerror or error}") from error
-    except SafetensorError as error:
-        why = str(error).removeprefix("Error while serializing: ").removeprefix("I/O error: ")
-        raise DsvError(f"cannot write {path}: {why}") from error
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
-
-
-def _to_disk(path: Path) -> None:
-    """A rename must not reach the disk before the bytes do."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -277,10 +277,7 @@ def head(x, weight, ctx):
 
 
 def cross_entropy(logits, targets_BT, ahead, tail=0):
-    """Sum over the positions with a target (token i + ahead is targets[i + ahead - 1]), and their number.
-
-    The last ``tail`` positions are made of fill and are left out; the number is at least 1.
-    """
+    """Sum over positions with a target (token i + ahead is targets[i + ahead - 1]), and their number."""
     n = max(0, targets_BT.shape[1] - max(ahead - 1, tail))
     t_N = targets_BT[:, ahead - 1 : ahead - 1 + n].flatten()
     loss = F.cross_entropy(logits[:, :n].flatten(0, 1).float(), t_N, reduction="sum")
@@ -295,8 +292,7 @@ def head_cross_entropy(factors, targets_BT, ahead, tail=0):
     size = max(1, 2**25 // len(weight))
     part = lambda x, t: F.cross_entropy(F.linear(x, weight).float(), t, reduction="sum")  # noqa: E731
     run = part if len(t_N) <= size else lambda x, t: checkpoint(part, x, t, use_reentrant=False)
-    pieces = zip(x[:, :n].flatten(0, 1).split(size), t_N.split(size), strict=True)
-    loss = sum(run(*piece) for piece in pieces)
+    loss = sum(map(run, x[:, :n].flatten(0, 1).split(size), t_N.split(size)))
     return loss, (t_N != -100).sum().clamp(min=1)
 
 

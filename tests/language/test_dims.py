@@ -111,7 +111,9 @@ def test_powers(a: Size, power: int, at: dict[str, int]) -> None:
     [
         (2 * symbol("B") * (symbol("T") + 1), "2*B + 2*B*T"),
         (symbol("T") ** 2 - 3 * symbol("T"), "-3*T + T**2"),
-        (floordiv(symbol("T") + 1, 2), "(1 + T)//2"),
+        (floordiv(symbol("T") + 1, 2), "((1 + T)//2)"),
+        (floordiv(symbol("T"), symbol("d") * 2), "(T//(2*d))"),
+        (3 * floordiv(symbol("T"), 2) + 1, "1 + 3*(T//2)"),
         (divide(symbol("B") * 3, 2), "3*B/2"),
         (7 - symbol("T"), "7 - T"),
     ],

@@ -119,7 +119,8 @@ def test_symbolic_values_become_the_numbers(text: str, value: int) -> None:
         ("a; b", "`; b` is not arithmetic"),
         ("open(d)", "there is no function `open`"),
         ("d(3)", "there is no function `d`"),
-        ("d.0", "a field's name is expected, found `0`"),
+        ("d.0", "`.0` is not expected here"),
+        ("d.(1)", "a field's name is expected, found `(`"),
         ("sqrt()", "a value is expected, found `)`"),
         ("sqrt(1, 2)", "`sqrt` takes one number"),
         ("min(1)", "`min` takes two numbers or more"),
@@ -145,7 +146,7 @@ def test_symbolic_values_become_the_numbers(text: str, value: int) -> None:
     ],
 )
 def test_refused(text: str, words: str) -> None:
-    with pytest.raises(ValueError, match="") as caught:
+    with pytest.raises(ValueError) as caught:
         ours(text)
     assert words in str(caught.value)
 
@@ -154,7 +155,8 @@ def test_refused(text: str, words: str) -> None:
     ("text", "words"),
     [
         ("T ** 65", "an exponent is at most 64"),
-        ("(T + 1) ** 64 * T", "at most 100 terms of degree 64"),
+        ("T ** 17", "raised to the powers 0 to 16, not 17"),
+        ("(T ** 16) ** 5", "at most 100 terms of degree 64"),
         ("(B + T + d) ** 16", "at most 100 terms, `**` gives more"),
         ("((10 * T) ** 16) ** 4", "at most 1e30"),
         ("2 ** T", "an exponent must be a number"),
@@ -165,6 +167,6 @@ def test_refused(text: str, words: str) -> None:
     ],
 )
 def test_refused_of_symbolic_sizes(text: str, words: str) -> None:
-    with pytest.raises(ValueError, match="") as caught:
+    with pytest.raises(ValueError) as caught:
         expr.evaluate(expr.parse(text), symbol)
     assert words in str(caught.value)

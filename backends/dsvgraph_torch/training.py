@@ -23,7 +23,7 @@ from .options import TrainOptions
 from .plot import plot_losses
 from .progress import Reporter, heldout_table, reporter
 from .run import Run, default_folder
-from .sample import Chooser, sample, text_of
+from .sampling import Chooser, sample, text_of
 from .step import Batch, Precision, evaluate, train_step
 from .stop import Stop
 
