@@ -10,7 +10,7 @@ import textwrap
 from dsvgraph.graph import Model
 from dsvgraph_torch import root
 from dsvgraph_torch.lower import Lowering
-from dsvgraph_torch.names import camel, first_sentence, harmless, runtime
+from dsvgraph_torch.names import camel, first_sentence, harmless, reserved, runtime
 from dsvgraph_torch.sharing import Text, fill, rename, share
 from dsvgraph_torch.specialise import names, specialise
 
@@ -44,8 +44,8 @@ def classes_of(model: Model) -> str:
     lowering = Lowering(model)
     top = root.write(lowering)
     classes = [*lowering.classes, top]
-    share(classes)
-    rename(classes, camel)
+    share(classes, reserved() | {t.name for t in classes})
+    rename(classes, camel, reserved())
     return "\n\n".join(_class(t, classes) for t in classes if t.shared in (None, t))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from dsvgraph.errors import DsvError, Span
 from dsvgraph.graph import Graph, Model, Node, Ref
 from dsvgraph_torch import loops, ops, plain
 from dsvgraph_torch.deferred import deferred_heads
-from dsvgraph_torch.names import class_names, first_sentence, harmless, runtime_names, variable
+from dsvgraph_torch.names import class_names, first_sentence, harmless, reserved, variable
 from dsvgraph_torch.ops import SIDE_BY_SIDE, Code, Site
 from dsvgraph_torch.parents import extended
 from dsvgraph_torch.sharing import Text
@@ -66,24 +65,6 @@ class Lowering:
 def document(graph: Graph) -> str:
     """A docstring of one line: what the block is."""
     return textwrap.shorten(first_sentence(graph.doc) or graph.name, 110, placeholder=" ...")
-
-
-def reserved() -> set[str]:
-    """Names that a local variable must not hide."""
-    return {
-        "self",
-        "ctx",
-        "torch",
-        "nn",
-        "F",
-        "re",
-        "math",
-        "targets",
-        "copy",
-        "i",
-        *dir(builtins),
-        *runtime_names(),
-    }
 
 
 class Writer:
@@ -147,7 +128,7 @@ class Writer:
     def check_address(self, node: Node) -> None:
         """Modules have names of their own, which no address may take."""
         first, *rest = node.at.split(".")
-        known = MODULE | ROOT if isinstance(self.graph, Model) else MODULE
+        known = MODULE | ROOT if self.out.text.base == "Model" else MODULE
         taken = {first} & known or MODULE.intersection(rest)
         if taken and (node.weights or node.runs):
             name = taken.pop()

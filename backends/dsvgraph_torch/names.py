@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import keyword
 import re
 from functools import lru_cache
@@ -12,6 +13,7 @@ from dsvgraph.build.scope import BlockValue
 from dsvgraph.graph import Graph, Model
 
 RUNTIME = ("plain.py",)
+OWN = "self ctx torch nn F re math NamedTuple dataclass field checkpoint targets copy i".split()
 
 
 def camel(name: str) -> str:
@@ -24,7 +26,7 @@ def camel(name: str) -> str:
 def class_names(model: Model) -> dict[Graph, str]:
     """One class name per distinct graph: the block's, with what tells it from its namesakes."""
     graphs = list(model.graphs())
-    taken = set(runtime_names())
+    taken = reserved()
     names: dict[Graph, str] = {}
     for graph in graphs:
         alike = [g for g in graphs if g.name == graph.name and g is not model]
@@ -77,6 +79,11 @@ def _defined(statement: ast.stmt) -> str:
 def runtime_names() -> list[str]:
     """Names that the runtime defines."""
     return list(runtime())
+
+
+def reserved() -> set[str]:
+    """Names that a class or a local variable must not hide."""
+    return {*OWN, *dir(builtins), *runtime_names()}
 
 
 def harmless(text: str) -> str:

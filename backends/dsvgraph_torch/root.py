@@ -12,8 +12,8 @@ from dsvgraph.patterns import matches, ranged, regex
 from dsvgraph.types import Init
 from dsvgraph_torch.deferred import behind
 from dsvgraph_torch.instances import tails
-from dsvgraph_torch.lower import Class, Lowering, Writer, document, reserved, where
-from dsvgraph_torch.names import variable
+from dsvgraph_torch.lower import Class, Lowering, Writer, document, where
+from dsvgraph_torch.names import reserved, variable
 from dsvgraph_torch.sharing import Text
 
 Rule = tuple[str, float, float]
@@ -77,7 +77,7 @@ def _methods(lowering: Lowering, text: Text) -> list[str]:
     model = lowering.model
     first = next(iter(model.outputs))
     needed = model.needed([first])
-    out = Class(text, taken=reserved())
+    out = Class(text, taken=reserved() | {"positions", "documents", "cache"})
     writer = Writer(lowering, out, model)
     args = _inputs(writer)
     trunk = [n for n in model.nodes.values() if n.name in needed]
@@ -166,7 +166,7 @@ def _losses(model: Model) -> list[str]:
     if len({loss.target for loss in model.losses if loss.target}) > 1:
         raise DsvError("the losses of one model predict one input", model.losses[0].span)
     outputs = list(dict.fromkeys(loss.output for loss in model.losses if loss.output and loss.depths))
-    taken = reserved() - {"targets", "ctx"} | {"B", "T", "losses", "total", "depth", "valid", "copy"}
+    taken = reserved() | {"B", "T", "losses", "loss", "total", "depth", "valid"}
     names = {o: variable(o, taken) for o in outputs}
     body = [line for loss in model.losses for line in _loss(loss, names, model)]
     sizes = ["    B, T = targets.shape"] if {"B", "T"} & _open_names(model) else []

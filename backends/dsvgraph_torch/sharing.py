@@ -30,8 +30,8 @@ class Text:
     shared: Text | None = None  # the class that is written for it
 
 
-def share(classes: Sequence[Text]) -> None:
-    """Lets classes of one block with the same code be written once."""
+def share(classes: Sequence[Text], taken: set[str]) -> None:
+    """Lets classes of one block with the same code be written once; ``taken`` can name no parameter."""
     groups: dict[Any, list[Text]] = {}
     for text in classes:
         groups.setdefault(
@@ -39,18 +39,18 @@ def share(classes: Sequence[Text]) -> None:
         ).append(text)
     for group in groups.values():
         if len(group) > 1 and group[0].block:
-            _merge(group)
+            _merge(group, taken)
 
 
 def _code(line: str) -> str:
     return line.partition("  # ")[0].rstrip()
 
 
-def _merge(group: list[Text]) -> None:
+def _merge(group: list[Text], taken: set[str]) -> None:
     """One class for the group, if every difference is an argument of the block or a whole part."""
     found: dict[str, list[str]] = {}
     lines = [_lifted(variants, group, found) for variants in zip(*(t.init for t in group), strict=True)]
-    if any(line is None for line in lines):
+    if any(line is None for line in lines) or taken & found.keys():
         return
     first = group[0]
     first.init = [line for line in lines if line is not None]
@@ -68,8 +68,7 @@ def _lifted(variants: Sequence[str], group: list[Text], found: dict[str, list[st
     parts = [ASSIGN.match(v) for v in variants]
     if all(parts) and len({p[1] for p in parts if p}) == 1:
         name = parts[0][1]  # type: ignore[index]
-        found[name] = [p[2] for p in parts if p]
-        return f"self.{name} = {name}"
+        return f"self.{name} = {name}" if _noted(name, [p[2] for p in parts if p], found) else None
     return _by_argument(variants, group, found)
 
 
@@ -80,12 +79,15 @@ def _by_argument(variants: Sequence[str], group: list[Text], found: dict[str, li
     out = []
     for column in zip(*rows, strict=True):
         name = column[0] if len(set(column)) == 1 else _argument(column, group)
-        if name is None:
+        if name is None or (len(set(column)) > 1 and not _noted(name, list(column), found)):
             return None
-        if len(set(column)) > 1:
-            found[name] = list(column)
         out.append(name)
     return "".join(out)
+
+
+def _noted(name: str, values: list[str], found: dict[str, list[str]]) -> bool:
+    """Whether a parameter of this name can have these values in the variants."""
+    return found.setdefault(name, values) == values
 
 
 def _argument(values: Sequence[str], group: list[Text]) -> str | None:
@@ -104,10 +106,10 @@ def _comment(variants: Sequence[str], group: list[Text]) -> str:
     return code + mark + (_by_argument(notes, group, {}) or notes[0])
 
 
-def rename(classes: Sequence[Text], camel: Callable[[str], str]) -> None:
-    """A block that is written as one class gives the class its name."""
+def rename(classes: Sequence[Text], camel: Callable[[str], str], known: set[str]) -> None:
+    """A block that is written as one class gives the class its name; ``known`` names are taken."""
     written = [t for t in classes if t.shared in (None, t) and t.block]
-    taken = {t.name for t in classes if t not in written}
+    taken = known | {t.name for t in classes if t not in written}
     for text in written:
         plain = camel(text.block) + ("Each" if text.copies else "")
         alike = [t for t in written if (t.block, t.copies > 0) == (text.block, text.copies > 0)]

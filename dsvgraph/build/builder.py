@@ -9,7 +9,7 @@ from typing import Any
 import networkx as nx
 
 from dsvgraph.build.body import Body, Fatal, Poisoned
-from dsvgraph.build.line import Line
+from dsvgraph.build.line import RESERVED, Line
 from dsvgraph.build.ports import bind, declared, unknown
 from dsvgraph.build.scope import ConfigScope, Given, Library, Scope, free_names, freeze
 from dsvgraph.dims import Poly, Size, names
@@ -36,7 +36,7 @@ class Builder:
         self.length: Size | None = None
         self.lines = 0
         self.used: set[str] = set()  # config names that some argument took
-        check_recursion(spec)
+        check_blocks(spec)
 
     def path(self) -> str:
         """Where we are, as names of lines."""
@@ -76,6 +76,8 @@ class Builder:
             raise DsvError(f"{words}: {chain}", line.at_key(line.key), path=self.path())
         args = self._arguments(part, line, given)
         key = (line.callee, freeze(args), tuple(ins.items()))
+        if key in self.memo and self.memo[key] is None:  # an input that does not fit is this line's mistake too
+            self._bind(part, line, ins, Scope(args, self.library, self._given(part, line, args, scope)))
         return self.shared(key, lambda: self._build(part, line, args, ins, scope))
 
     def _build(
@@ -155,12 +157,16 @@ def _called(error: DsvError, line: Line) -> DsvError:
     return error
 
 
-def check_recursion(spec: Spec) -> None:
-    """Raises DsvError where blocks contain each other, or are called like an op."""
+def check_blocks(spec: Spec) -> None:
+    """Raises DsvError where blocks contain each other, or have a name that is taken."""
     calls = nx.DiGraph()
     for name, part in spec.blocks.items():
         if name in OPS:
             raise DsvError(f"`{name}` is a primitive op, so no block can be called so", part.key())
+        for arg in part.model.args:
+            if arg in (*RESERVED, "index"):
+                words = f"`{arg}` is a word of the language, so no argument can be called so"
+                raise DsvError(words, part.key("args", arg))
         for node, line in part.model.body.items():
             callee = next(iter(line), None)
             if callee in spec.blocks and callee not in part.model.args:

@@ -26,6 +26,7 @@ MAX_VALUES = 20_000
 
 Key = tuple[Any, ...]
 
+BREAK = re.compile(r"\r\n|\n|\r")  # as YAML 1.2 counts lines
 INT = re.compile(r"[-+]?[0-9][0-9_]*$")
 FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
 HINTS = {  # by a part of the parser's words
@@ -67,7 +68,7 @@ def parse(text: str, name: str = "<spec>") -> Doc:
 @lru_cache(maxsize=64)
 def _composed(text: str, name: str) -> Doc:
     """The text as data; nobody changes a Doc, so equal texts share one."""
-    source = Source(name, tuple(text.splitlines()))
+    source = Source(name, tuple(BREAK.split(text)))
     doc = Doc(source, None)
     try:
         _Composer(doc).run(YAML(typ="safe", pure=True).parse(text))

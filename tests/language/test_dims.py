@@ -37,10 +37,13 @@ def judge(size: Any) -> sympy.Expr:
         return sympy.Rational(Fraction(size).numerator, Fraction(size).denominator)
     terms = []
     for monomial, factor in size.terms.items():
-        atoms = [SYMBOLS[a] if isinstance(a, str) else sympy.floor(judge(a.above) / judge(a.below)) for a, _ in monomial]
-        powers = [atom**power for atom, (_, power) in zip(atoms, monomial)]
+        powers = [atom(a) ** power for a, power in monomial]
         terms.append(judge(factor) * sympy.prod(powers))
     return sympy.Add(*terms)
+
+
+def atom(found: Any) -> sympy.Expr:
+    return SYMBOLS[found] if isinstance(found, str) else sympy.floor(judge(found.above) / judge(found.below))
 
 
 @given(sizes, sizes, sizes)

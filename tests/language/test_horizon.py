@@ -258,7 +258,7 @@ def test_hidden_looks_are_refused(body: str, words: str) -> None:
     ],
 )
 def test_sizes_of_the_data_are_no_numbers(lines: str, words: str) -> None:
-    blocks = "hide: {args: {d}, in: {x: [B, T, d]}, body: {%s}, out: y}\n" % lines
+    blocks = "hide: {args: {d}, in: {x: [B, T, d]}, body: {" + lines + "}, out: y}\n"
     blocks += "copy: {args: {n}, in: {x: [...]}, body: {y: {silu: x}}, out: y}"
     assert words in message("y: {hide: e}", blocks=blocks)
 

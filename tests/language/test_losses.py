@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
-from small import message, messages, model
+from small import message, messages, model, spec
 
+import dsvgraph
 from dsvgraph.build.losses import number
 from dsvgraph.expr import to_text
 from dsvgraph.graph import Loss
@@ -233,9 +234,6 @@ chain: {args: {d, V}, in: {h: [B, T, d], ids: "int[B, T]"}, body: {m: {step: {h:
 
 def test_another_input_is_another_row() -> None:
     """What is seen of one input says nothing of a target in another."""
-    import dsvgraph
-    from small import spec
-
     rest = "loss: {a: {cross_entropy: y, target: other}}"
     text = spec("a: {shift: e}\ny: {linear: a, out: V}", "{y: y}", rest=rest)
     found = dsvgraph.loads(text.replace('{ids: "int[B, T]"}', '{ids: "int[B, T]", other: "int[B, T]"}'))

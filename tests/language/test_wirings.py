@@ -14,10 +14,9 @@ from dsvgraph import DsvError
 from dsvgraph.graph import Model, join, walk
 
 TEXT = """
-include: [blocks/mtp.yaml, blocks/gqa.yaml, blocks/mlp.yaml]
+include: [blocks/decoder.yaml, blocks/gqa.yaml, blocks/mlp.yaml]
 config:
-  {{V: 11, vocab_size: 11, d: 8, hidden_size: 8, D: 3, layers: 2, num_attention_heads: 2, intermediate_size: 12,
-    mtp_ffn: mlp}}
+  {{V: 11, d: 8, hidden_size: 8, D: 3, layers: 2, num_attention_heads: 2, intermediate_size: 12}}
 blocks:
   layer: {{args: {{d}}, in: {{x: [B, T, d]}}, body: {{l: {{decoder_layer: x, attn: gqa, at: .}}}}, out: {{x: l}}}}
 {block}
@@ -118,8 +117,7 @@ mtp: {chain: {h: fused, ids: ids, embed: embed.weight, head: lm_head.weight}, re
 
 WIRINGS = {
     "paper": chain("trunk", H_EMB, "layer"),
-    "released": chain("norm", EMB_H, "norm"),
-    "megatron": chain("norm", EMB_H, "norm"),
+    "released": chain("norm", EMB_H, "norm"),  # and Megatron-LM, SGLang
     "torchtitan": chain("trunk", EMB_H, "norm"),
     "vllm before 2026": chain("norm", EMB_H, "layer"),
     "deepseek v4": chain("trunk", SUM, "layer"),

@@ -1,0 +1,129 @@
+"""Hostile input is refused at once, and nothing of it reaches the terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from small import model, spec
+
+import dsvgraph
+from dsvgraph import DsvError, loader
+from dsvgraph.build import builder
+
+
+def refused(action: Callable[[], object]) -> str:
+    """The words that ``action`` is refused with, in a second of computing."""
+    start = time.process_time()
+    with pytest.raises(DsvError) as caught:
+        action()
+    assert time.process_time() - start < 1
+    return str(caught.value)
+
+
+def deep(inner: bytes) -> bytes:
+    return b"[" * 15 + inner + b"]" * 15
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (b"graph: \x00", "unacceptable character #x0000"),
+        (b"\x80\x81", "is not UTF-8 text (line 1, byte 0)"),
+        (b"graph: 1\n# \xff", "is not UTF-8 text (line 2, byte 11)"),
+        (b"\xff\xfeg\x00r\x00", "is not UTF-8 text"),
+        (b"\x7fELF\x02\x01\x01\x00", "unacceptable character"),
+        (b"[" * 100_000, "values nest at most 40 deep"),
+        (b"{a: " * 60_000, "values nest at most 40 deep"),
+        (b"- " * 100_000, "values nest at most 40 deep"),
+        (b"? " * 100_000, "a key must be a plain word"),
+        (b"a: &a [x]\n" + b"b: [" + b"*a, " * 30_000 + b"]", "more than 20,000 values"),
+        (b"".join(b"k%d: v\n" % i for i in range(20_000)), "more than 20,000 values"),
+        (b"a: [*b, &b x]", "there is no anchor `&b` before this"),
+        (b"a: &a {x: *a}", "there is no anchor `&a` before this"),
+        (b"a: &a %b\nb: &b %b\nc: %b" % (deep(b"x"), deep(b"*a"), deep(b"*b")), "values nest at most 40 deep"),
+        (b"a: " + b"9" * 5_000, "a number has at most 40 digits"),
+        (b"[1]: 2", "a key must be a plain word"),
+        (b"'" + b"k" * 300 + b"': 1", "a key is a printable word of at most 200 characters"),
+        (b"a: 1\x1b[2J", "unacceptable character"),
+        (b"a: !!python/name:os.system x", "tags such as"),
+    ],
+    ids=lambda value: repr(value[:12]) if isinstance(value, bytes) else "",
+)  # fmt: skip
+def test_hostile_files(tmp_path: Path, raw: bytes, words: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_bytes(raw)
+    assert words in refused(lambda: dsvgraph.load(str(path)))
+
+
+def test_a_large_file_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "large.yaml"
+    with path.open("wb") as file:
+        file.truncate(100 * 2**20)
+    assert "is larger than 250,000 bytes" in refused(lambda: dsvgraph.load(str(path)))
+
+
+def test_many_files_are_not_read(tmp_path: Path) -> None:
+    """Every file includes the next twice."""
+    for i in range(30):
+        (tmp_path / f"f{i}.yaml").write_text(f"include: [f{i + 1}.yaml, f{i + 1}.yaml]")
+    (tmp_path / "f30.yaml").write_text("blocks: {}")
+    assert "a spec reads at most 200 files" in refused(lambda: dsvgraph.load(str(tmp_path / "f0.yaml")))
+
+
+def test_a_chain_of_config_values_ends(tmp_path: Path) -> None:
+    chain = ", ".join(f"a{i}: a{i + 1} + 1" for i in range(500))
+    text = spec("y: {silu: e}", config="{d: 4, V: 9, a500: 1, " + chain + "}")
+    assert "at most 40 deep" in refused(lambda: dsvgraph.loads(text))
+
+
+def test_blocks_that_open_into_ever_more_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every block calls the next twice, each time otherwise."""
+    monkeypatch.setattr(builder, "MAX_LINES", 500)
+    line = "b{0}: {{args: {{n}}, in: {{x: [...]}}, body: {{p: {{b{1}: x, n: 2 * n}}, q: {{b{1}: p, n: -n}}}}, out: q}}"
+    blocks = "\n".join(line.format(i, i + 1) for i in range(25))
+    blocks += "\nb25: {args: {n}, in: {x: [...]}, body: {p: {times: x, by: n}}, out: p}"
+    words = refused(lambda: model("y: {b0: e, n: 1}", blocks=blocks))
+    assert "the blocks open into more than 500 distinct lines" in words
+    assert words.count("error:") == 1
+
+
+@pytest.mark.parametrize("levels", [31, 33, 200])
+def test_deep_calls(levels: int) -> None:
+    block = "b{0}: {{in: {{x: [...]}}, body: {{p: {{b{1}: x, repeat: 1, at: a}}}}, out: {{x: p}}}}"
+    blocks = "\n".join(block.format(i, i + 1) for i in range(levels))
+    blocks += f"\nb{levels}: {{in: {{x: [...]}}, body: {{p: {{silu: x}}}}, out: {{x: p}}}}"
+    if levels < builder.MAX_CALLS:
+        assert model("y: {b0: e}", blocks=blocks).outputs
+    else:
+        assert "blocks nest too deep" in refused(lambda: model("y: {b0: e}", blocks=blocks))
+
+
+def test_many_mistakes_are_cut() -> None:
+    body = "\n".join(f"y{i}: {{silo{i}: e}}" for i in range(2000))
+    words = refused(lambda: model(body, "e"))
+    assert words.count("error:") == 50
+
+
+def test_long_texts_are_cut() -> None:
+    words = refused(lambda: model(f"y: {{silu: {'z' * 100_000}}}"))
+    assert max(map(len, words.splitlines())) < 600
+
+
+@pytest.mark.parametrize("where", ["y: {{silu: '{}'}}", "y: {{'{}': e}}", "y: {{silu: e, at: '{}'}}"])
+@pytest.mark.parametrize("hidden", ["\u202e", "\u2028", "\u200b", "\x85"])
+def test_nothing_unprintable_is_echoed(where: str, hidden: str) -> None:
+    words = refused(lambda: model(where.format(f"a{hidden}b")))
+    assert words.replace("\n", "").isprintable()
+
+
+def test_the_name_of_a_file_is_not_echoed_raw(tmp_path: Path) -> None:
+    path = tmp_path / "\x1b[31m.yaml"
+    path.write_text("graph: 1")
+    assert "\x1b" not in refused(lambda: dsvgraph.load(str(path)))
+
+
+def test_equal_texts_are_read_once() -> None:
+    assert loader.parse("a: [1]") is loader.parse("a: [1]")
