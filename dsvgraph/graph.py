@@ -38,8 +38,9 @@ class Node:
     """One line of a body. Either ``op`` is set, or ``runs`` (one call is one run of one).
 
     ``at`` is the address below the enclosing path ("" adds nothing); under ``repeat`` and
-    ``each`` copies are numbered from ``start``. ``roles`` tells for each port of a repeated
-    block whether it is carried, shared, sliced or stacked.
+    ``each`` copies are numbered from ``start``. ``roles`` tells for each input of a repeated
+    block whether it is carried, shared or sliced; outputs that are not carried are stacked.
+    ``reach`` tells what each output has seen, ``copies`` the same for each piece of a stacked one.
     """
 
     name: str
@@ -95,7 +96,7 @@ class Graph:
     outputs: dict[str, Ref] = field(default_factory=dict)
     cache: tuple[Ref, ...] = ()
     reach: dict[str, Reach] = field(default_factory=dict)
-    net: nx.MultiDiGraph = field(default_factory=nx.MultiDiGraph, repr=False)
+    net: nx.MultiDiGraph[str] = field(default_factory=nx.MultiDiGraph, repr=False)
     span: Span | None = None
 
     def type(self, ref: Ref) -> Type:

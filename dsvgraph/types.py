@@ -118,9 +118,7 @@ class Reach:
         found = []
         for name, own in self.seen.items():
             outer = inputs.get(name, Reach()).seen
-            found.append(
-                Reach({n: Sight(s.horizon + own.horizon, s.tail + own.tail) for n, s in outer.items()})
-            )
+            found.append(Reach({n: Sight(s.horizon + own.horizon, s.tail + own.tail) for n, s in outer.items()}))
         return Reach.join(found)
 
     def __eq__(self, other: object) -> bool:

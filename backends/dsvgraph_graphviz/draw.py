@@ -32,7 +32,7 @@ CIRCLE = {
 }  # fmt: skip
 INVISIBLE = {"style": "invis", "weight": "0"}
 BAR = "2.6"  # inches of the bar over each column
-STRAIGHT = "20"  # weight of the wires of a spine
+STRAIGHT = "100"  # weight of the wires of a spine
 
 
 def draw(made: Plan, heading: str, terms: list[Term], sum_label: str) -> graphviz.Digraph:
@@ -48,8 +48,16 @@ class Drawing:
         heights = levels(scene)
         self.spines = {column: spine(scene, column, heights) for column in scene.columns()}
         self.rows = rows(scene, self.spines, ASIDE)
-        self.group = {name: f"g{column}" for column, names in self.spines.items() for name in names}
+        self.group = {name: group for column, names in self.spines.items() for name, group in self._groups(column, names)}
         self.rails = Rails(scene, heights, self.rows, self.group)
+
+    def _groups(self, column: int, names: list[str]) -> Iterator[tuple[str, str]]:
+        """A spine stands straight, but for a step where a wire enters or leaves by a cell."""
+        stepped = {(w.src.card, w.dst.card) for w in self.scene.wires if w.src.port or w.dst.port}
+        steps = 0
+        for below, name in zip(["", *names], names):
+            steps += (below, name) in stepped
+            yield name, f"spine {column}.{steps}"
 
     def build(self, heading: str, terms: list[Term], sum_label: str) -> graphviz.Digraph:
         dot = graphviz.Digraph("model", graph_attr={**GRAPH, "label": heading}, node_attr=NODE, edge_attr=EDGE)

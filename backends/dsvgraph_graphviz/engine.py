@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from dsvgraph.errors import DsvError
+from dsvgraph.files import write_atomic
 from dsvgraph_graphviz.svg import finish
 
 ENDINGS = ("svg", "png", "pdf", "dot")
@@ -28,7 +27,7 @@ def write(source: str, path: Path, title: str = "", words: str = "") -> Path:
         found = f"ends in `.{ending}`" if ending else "has no ending"
         raise DsvError(f"-o: `{path}` {found}", hint=f"a picture ends in {', '.join('.' + e for e in ENDINGS)}")
     _check_place(path)
-    _save(path, source.encode() if ending == "dot" else picture(source, ending, title, words))
+    write_atomic(path, source.encode() if ending == "dot" else picture(source, ending, title, words))
     return path
 
 
@@ -75,25 +74,3 @@ def _check_place(path: Path) -> None:
         raise DsvError(f"-o: `{path}` is a folder", hint=f"name a file in it: {path / 'model.svg'}")
     if not path.parent.is_dir():
         raise DsvError(f"-o: there is no folder `{path.parent}`")
-
-
-def _save(path: Path, content: bytes) -> None:
-    """Writes beside ``path`` and renames, so that a reader never sees half a file."""
-    name = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            name = file.name
-            file.write(content)
-        os.chmod(name, _mode())
-        os.replace(name, path)
-    except OSError as error:
-        if name:
-            Path(name).unlink(missing_ok=True)
-        raise DsvError(f"-o: `{path}` cannot be written: {error.strerror}") from None
-
-
-def _mode() -> int:
-    """The rights of a new file; a temporary one has fewer."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask

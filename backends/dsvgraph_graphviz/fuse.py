@@ -28,18 +28,12 @@ class Fused:
     concat: Node | None = None
     split: Node | None = None
     below: list[Cell] = field(default_factory=list)
+    above: list[Cell] = field(default_factory=list)
 
     @property
     def last(self) -> Node:
         """The node whose outputs leave the card."""
         return self.split or self.node
-
-    @property
-    def above(self) -> list[Cell]:
-        """A cell for each output, where there are several."""
-        outputs = self.last.outputs if self.last.op else {}
-        several = len(outputs) > 1 or self.split is not None
-        return [Cell(out_port(o), f"{o} {number(t.shape[-1])}") for o, t in outputs.items()] if several else []
 
     @property
     def joined(self) -> str:
@@ -62,11 +56,45 @@ def fused(graph: Graph) -> list[Fused]:
     """The cards of a body in its order, each with what it takes in."""
     kept = {ref.node for ref in (*graph.outputs.values(), *graph.cache)}
     inner: set[str] = set()
+    across = positions(graph)
     cards = []
     for node in reversed(graph.nodes.values()):  # readers first
         if node.name not in inner:
             cards.append(_card(graph, node, kept, inner))
+            _untangle(graph, cards[-1], across)
     return cards[::-1]
+
+
+def positions(graph: Graph) -> dict[str, float]:
+    """How far to the right the readers of each node want it: ops with named inputs take them from left to right."""
+    found: dict[str, float] = {}
+    for name in reversed(graph.nodes):
+        found[name] = _mean([_wanted(graph, reader, edge["dst"], found) for _, reader, edge in graph.net.out_edges(name, data=True)])
+    return found
+
+
+def _wanted(graph: Graph, reader: str, port: str, found: dict[str, float]) -> float:
+    node = graph.nodes[reader]
+    ports = list(node.inputs)
+    if not node.op or node.op.variadic or port not in ports:
+        return found[reader]
+    return found[reader] + ports.index(port) - (len(ports) - 1) / 2
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else 0
+
+
+def _untangle(graph: Graph, card: Fused, across: dict[str, float]) -> None:
+    """Orders the cells whose order is free so that fewer lines cross; a concat says its own order in words."""
+    last = card.last
+    if last.op and (len(last.outputs) > 1 or card.split):
+        card.above = [Cell(out_port(o), f"{o} {number(t.shape[-1])}") for o, t in last.outputs.items()]
+        edges = list(graph.net.out_edges(last.name, data=True))
+        wanted = {out_port(o): _mean([_wanted(graph, r, e["dst"], across) for _, r, e in edges if e["src"] == o]) for o in last.outputs}
+        card.above.sort(key=lambda c: wanted[c.port])
+    if card.concat:
+        card.below.sort(key=lambda c: across.get(c.ref.node, 0) if c.ref else 0)
 
 
 def _card(graph: Graph, node: Node, kept: set[str], inner: set[str]) -> Fused:
@@ -97,7 +125,8 @@ def _joined(graph: Graph, concat: Node, port: str, ref: Ref, kept: set[str], inn
     """A cell for one joined value; a norm that is only for it is drawn in it."""
     source = _only_for(graph, ref, concat, kept)
     if source is None or source.callee not in NORMS:
-        return Cell(port, ref.node, ref, ref.node)
+        name = ref.port if ref.node in graph.nodes and graph.nodes[ref.node].callee == "split" else ref.node
+        return Cell(port, f"{name} {number(graph.type(ref).shape[-1])}", ref, name)
     inner.add(source.name)
     inner = source.inputs["x"]
     return Cell(port, f"{op_title(source)} {inner.node}", inner, inner.node)

@@ -33,7 +33,8 @@ class Labels:
         if cached:
             return cards.card(self._cached_name(node), ["cached"], CACHED, width=cards.NARROW, border=2)
         if node.tied:
-            return cards.shared(self.title(graph, node, role, named), HUES[role])
+            title = op_title(node) if role == Role.NORM else self.title(graph, node, role, named)
+            return cards.shared(title, HUES[role])
         if self._is_pill(card):
             return cards.pill(op_title(node), HUES[role], bold=role == Role.POSITION)
         if node.runs and role == Role.EXPERTS and not self.facts.roles.is_layer(node):
@@ -151,7 +152,9 @@ def _op_words(node: Node, card: Fused, named: bool) -> list[str]:
         return [*join, _change(node)] if named or not join else join
     if node.callee == "router":
         return [_router_words(node.op)]
-    return [] if node.callee in ("split", "concat") else [op_title(node)]
+    if node.callee == "concat":
+        return [cut(card.joined)]
+    return [] if node.callee == "split" else [op_title(node)]
 
 
 def _change(node: Node) -> str:

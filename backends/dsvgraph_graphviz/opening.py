@@ -54,7 +54,9 @@ class Opener:
 
     def _node(self, graph: Graph, card: Fused, ends: Ends, place: Place) -> None:
         node = card.node
-        if ahead := _moved_tokens(node, ends):
+        if not node.op and not node.runs:  # no copies: what is carried passes by
+            ends.update({Ref(node.name, p): ends[node.inputs[p]] for p in node.outputs if p in node.inputs})
+        elif ahead := _moved_tokens(node, ends):
             self._tokens(node, ends, place, ahead)
         elif node.callee in CIRCLES and node.op and len(node.inputs) > 1:
             self._put(graph, card, ends, place, CIRCLES[node.callee], "circle")
@@ -66,7 +68,7 @@ class Opener:
 
     def _comes_from_here(self, cell: Cell, ends: Ends, place: Place) -> bool:
         """What another column hands on arrives on the left."""
-        return cell.ref is None or self.scene.cards[ends[cell.ref].card].column == place.column
+        return cell.ref not in ends or self.scene.cards[ends[cell.ref].card].column == place.column
 
     # -- cards ------------------------------------------------------------------------------
 
@@ -79,13 +81,13 @@ class Opener:
         node = card.node
         role = self.facts.roles.of(node, place.role)
         id_ = place.id + node.name
-        self.scene.add(Card(id_, label, place.column, place.cluster, role, key(node), tip(node, place), form))
+        self.scene.add(Card(id_, label, place.column, place.cluster, role, id(node), tip(node, place), form))
         here = [c.port for c in card.below if self._comes_from_here(c, ends, place)]
         cells = here if len(here) > 1 else []  # a single wire from below stays in the middle
-        for port, ref in card.inputs.items():
+        for port, ref in known(card.inputs, ends):
             end = End(id_, port if port in cells else "")
             self.scene.wire(ends[ref], end, shape(graph.type(ref)), str(ref))
-        for ref in node.tied.values():
+        for _, ref in known(node.tied, ends):
             self.scene.wire(ends[ref], End(id_), name=str(ref))
         ends.update(_leaving(card, id_))
 
@@ -101,7 +103,7 @@ class Opener:
     # -- open blocks ------------------------------------------------------------------------
 
     def _open(self, graph: Graph, node: Node, ends: Ends, place: Place) -> None:
-        state = {port: ends[ref] for port, ref in node.inputs.items()}
+        state = {port: ends[ref] for port, ref in known(node.inputs, ends)}
         for i, run in enumerate(kinds(node)):
             outs = self._frame(graph, replace(node, runs=(run,), count=run.count), state, place, f"-{i + 1}" if i else "")
             state |= {port: end for port, end in outs.items() if node.roles.get(port) == "carried"}
@@ -127,9 +129,14 @@ class Opener:
         if readers < 2 or type_.dtype != "float" or end.ahead is not None or end.weight:
             return end
         id_ = place.id + port
-        self.scene.add(Card(id_, cards.text(cut(port)), place.column, place.cluster, Role.PLAIN, "entry", shape="text"))
+        self.scene.add(Card(id_, cards.text(cut(port)), place.column, place.cluster, Role.PLAIN, (id(graph), port), shape="text"))
         self.scene.wire(end, End(id_), shape(type_))
         return End(id_)
+
+
+def known(inputs: dict[str, Ref], ends: Ends) -> list[tuple[str, Ref]]:
+    """The inputs that come from somewhere: what no copy stacks is nowhere."""
+    return [(port, ref) for port, ref in inputs.items() if ref in ends]
 
 
 def _moved_tokens(node: Node, ends: Ends) -> int:
@@ -157,11 +164,6 @@ def kinds(node: Node) -> tuple[Run, ...]:
     for run in node.runs:
         found[run.graph] = found.get(run.graph, 0) + run.count
     return tuple(Run(graph, count) for graph, count in found.items())
-
-
-def key(node: Node) -> object:
-    """Cards with one key stand for the same line in two columns."""
-    return str(node.span or node.name)
 
 
 def tip(node: Node, place: Place) -> str:

@@ -9,7 +9,7 @@ from dsvgraph.graph import Graph, Model, Node, Ref, Run, join
 from dsvgraph_graphviz import cards
 from dsvgraph_graphviz.facts import Facts
 from dsvgraph_graphviz.fuse import Fused
-from dsvgraph_graphviz.opening import Ends, Opener, Place, tip
+from dsvgraph_graphviz.opening import Ends, Opener, Place, known, tip
 from dsvgraph_graphviz.roles import Role
 from dsvgraph_graphviz.scene import Card, Cluster, End, Scene
 from dsvgraph_graphviz.words import cut, number, readable, shape, tokens
@@ -71,7 +71,7 @@ def _read_by_others(model: Model) -> list[Node]:
 
 def _columns(made: Plan, opener: Opener, node: Node, place: Place) -> None:
     """One column per copy; what is carried goes from column to column."""
-    state = {port: made.ends[ref] for port, ref in node.inputs.items() if ref in made.ends}
+    state = {port: made.ends[ref] for port, ref in known(node.inputs, made.ends)}
     folded = isinstance(node.count, Poly) or node.count > COLUMNS
     copies = [(node.start, node.runs[0].graph)] if folded else list(node.copy_graphs())
     for i, (copy, graph) in enumerate(copies):
@@ -119,11 +119,12 @@ def _word(scene: Scene, id_: str, name: str, quiet: str, key: str) -> End:
 
 def _most_repeated(model: Model) -> tuple[Node, Run] | None:
     """The run of equal layers that is longest, if it is longer than one and has a body to show."""
+    columns = chains(model)  # are open already
     runs = [
         (node, run)
         for node in model.nodes.values()
         for run in node.runs
-        if node.mode == "repeat" and len(run.graph.nodes) > 2 and (isinstance(run.count, Poly) or run.count > 1)
+        if node.mode == "repeat" and node not in columns and len(run.graph.nodes) > 2 and (isinstance(run.count, Poly) or run.count > 1)
     ]
     return max(runs, key=lambda found: _rank(found[1]), default=None)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 from dsvgraph_graphviz import theme
 from dsvgraph_graphviz.rows import buses
@@ -91,12 +90,15 @@ class Rails:
         return self.scene.cards[wire.dst.card].cluster
 
     def _lane(self, wire: Wire) -> int:
-        """The first free lane: 0 on the right, 1 on the left, 2 on the right again. Lines may not touch."""
+        """The first free lane: 0 on the right, 1 on the left, 2 on the right again. Lines may not touch.
+
+        A branch, which is no skip, keeps to the right.
+        """
         low, high = self._height(wire.src), self._height(wire.dst)
         taken = self.lanes.setdefault(self._frame(wire), [])
-        lane = 0
+        lane, step = 0, 2 if self.scene.cards[wire.src.card].shape == "card" else 1
         while any(lane == other and low <= top and bottom <= high for other, bottom, top in taken):
-            lane += 1
+            lane += step
         taken.append((lane, low, high))
         return lane
 
@@ -145,9 +147,17 @@ class Rails:
         """From the owner to its users, column by column."""
         wires = [w for w in self.scene.wires if w.kind == "shared"]
         for owner in dict.fromkeys(w.src.card for w in wires):
-            users = sorted({w.dst.card for w in wires if w.src.card == owner}, key=self._order)
-            for left, right in pairwise([owner, *users]):
-                self._link(left, right)
+            before = [owner]
+            for user in sorted({w.dst.card for w in wires if w.src.card == owner}, key=self._order):
+                self._link(self._nearest(before, user), user)
+                before.append(user)
+
+    def _nearest(self, before: list[str], user: str) -> str:
+        """Which of the cards that hold the weight a user is linked to: one in its row, in its column, else the owner."""
+        row, column = self.row.get(user), self.scene.cards[user].column
+        level = [card for card in before if row is not None and self.row.get(card) == row]
+        beside = [card for card in before if self.scene.cards[card].column == column]
+        return [before[0], *beside[-1:], *level[-1:]][-1]
 
     def _order(self, card: str) -> tuple[int, int]:
         return self.scene.cards[card].column, self.heights[card]

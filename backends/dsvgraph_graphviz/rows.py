@@ -126,6 +126,6 @@ def _spread(grid: list[list[str]], column: list[str]) -> list[list[str]]:
     places = [round(i * (many - 1) / (few - 1)) for i in range(few)]
     if len(column) <= len(grid):
         added = dict(zip(places, column))
-        return [row + [added[i]] * (i in added) for i, row in enumerate(grid)]
+        return [[*row, added[i]] if i in added else row for i, row in enumerate(grid)]
     held = dict(zip(places, grid))
     return [[*held.get(i, []), name] for i, name in enumerate(column)]

@@ -45,14 +45,10 @@ def score(made: Plan) -> list[Term]:
 
 def _cards(made: Plan, loss: Loss) -> list[Term]:
     ref = made.model.outputs[loss.output or ""]
-    ends = made.stacked.get(ref, [])
-    folded = len(ends) < len(loss.depths)
-    if folded and ref not in made.ends:
-        return []
-    found = []
-    for depth, end in zip(loss.depths, ends or [made.ends[ref]]):
-        found.append(_card(made, loss, depth, end, f"× {number(len(loss.depths))}" if folded and loss.depths != (0,) else ""))
-    return found
+    whole = [made.ends[ref]] if ref in made.ends else []
+    ends = made.stacked.get(ref) or whole
+    times = f"× {number(len(loss.depths))}" if len(ends) < len(loss.depths) else ""
+    return [_card(made, loss, depth, end, times) for depth, end in zip(loss.depths, ends)]
 
 
 def _card(made: Plan, loss: Loss, depth: int, end: End, times: str) -> Term:

@@ -18,7 +18,7 @@ from dsvgraph_torch.parents import extended
 from dsvgraph_torch.sharing import Text
 
 MODULE = set(dir(nn.Module()))
-ROOT = {*dir(plain.Model), "init", "trunk", "predict", "losses", "after_step"}
+ROOT = {*dir(plain.Model), "init", "_trunk", "predict", "losses", "after_step"}
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def _init(init: Init) -> tuple[float, float]:
 
 
 def _methods(lowering: Lowering, text: Text) -> list[str]:
-    """trunk: up to the first output; forward: everything; predict: the first output alone."""
+    """_trunk: up to the first output; forward: everything; predict: the first output alone."""
     model = lowering.model
     first = next(iter(model.outputs))
     needed = model.needed([first])
@@ -87,9 +87,9 @@ def _methods(lowering: Lowering, text: Text) -> list[str]:
     writer.nodes(heads)
     passed = _passed(model, writer, trunk, heads, first)
     ins, values = ", ".join(args), ", ".join(passed)
-    lines = [f"def trunk(self, {ins}, ctx):", *trunk_lines, f"    return {values}", ""]
+    lines = [f"def _trunk(self, {ins}, ctx):", *trunk_lines, f"    return {values}", ""]
     lines += _forward_head(model, ins)
-    lines += [f"    {values} = self.trunk({ins}, ctx)", *text.body]
+    lines += [f"    {values} = self._trunk({ins}, ctx)", *text.body]
     if model.losses:
         lines += [
             "    if targets is not None:",
@@ -129,7 +129,7 @@ def _predict(ins: str, first: str, passed: list[str], last: str) -> list[str]:
     return [
         f"def predict(self, {ins}, cache=None, positions=None, documents=None):",
         f'    """{first} alone, without the heads that only train; a dict as cache decodes step by step."""',
-        f"    return self.trunk({ins}, Context(positions, documents, cache)){pick}",
+        f"    return self._trunk({ins}, Context(positions, documents, cache)){pick}",
     ]
 
 

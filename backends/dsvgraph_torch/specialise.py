@@ -7,6 +7,7 @@ constant is replaced by it, conditions on constants are folded, and what is then
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,11 +26,9 @@ def specialise(code: str, definitions: dict[str, ast.stmt]) -> tuple[str, list[a
     while True:
         kept = _reachable(main, definitions)
         trees = [main, *(definitions[n] for n in kept)]
-        changed = [
-            _bind(definitions[n], trees)
-            for n in kept
-            if isinstance(definitions[n], (ast.FunctionDef, ast.ClassDef))
-        ]
+        uses = Uses(trees)
+        bound = [d for n in kept if isinstance(d := definitions[n], (ast.FunctionDef, ast.ClassDef))]
+        changed = [_bind(definition, uses) for definition in bound]
         for name in kept:
             definitions[name] = ast.fix_missing_locations(Fold().visit(definitions[name]))
         changed.append(_inline(definitions, kept, trees))
@@ -85,13 +84,39 @@ def names(tree: ast.AST) -> set[str]:
     return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
 
 
-def _bind(definition: ast.stmt, trees: Iterable[ast.AST]) -> bool:
+class Uses:
+    """Every use of every name, found in one walk: how often it is read, and where it is called."""
+
+    def __init__(self, trees: Iterable[ast.AST]) -> None:
+        self.reads: Counter[str] = Counter()
+        self.checks: Counter[str] = Counter()
+        self.calls: dict[str, list[ast.Call]] = {}
+        for node in (n for tree in trees for n in ast.walk(tree)):
+            if isinstance(node, ast.Name):
+                self.reads[node.id] += 1
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                self.calls.setdefault(node.func.id, []).append(node)
+                self.checks[_checked(node)] += 1
+
+    def escapes(self, name: str) -> bool:
+        """Whether ``name`` is used as a value, so that its calls are not all known."""
+        return self.reads[name] != len(self.calls.get(name, [])) + self.checks[name]
+
+
+def _checked(call: ast.Call) -> str:
+    """Name of isinstance(x, Name), a use that needs no arguments."""
+    second = call.args[1] if len(call.args) == 2 else None
+    known = isinstance(call.func, ast.Name) and call.func.id == "isinstance"
+    return second.id if known and isinstance(second, ast.Name) else ""
+
+
+def _bind(definition: ast.FunctionDef | ast.ClassDef, uses: Uses) -> bool:
     """Replaces parameters that always have one constant value; whether there were any."""
     function = _constructor(definition) if isinstance(definition, ast.ClassDef) else definition
-    if not isinstance(function, ast.FunctionDef) or function.args.vararg or _escapes(definition, trees):
+    if function is None or function.args.vararg or uses.escapes(definition.name):
         return False
     offset = 1 if isinstance(definition, ast.ClassDef) else 0
-    calls: list[Any] = [c for t in trees for c in ast.walk(t) if _calls(c, definition.name)]  # type: ignore[attr-defined]
+    calls = uses.calls.get(definition.name, [])
     values = {
         a.arg: _value(function, i, a.arg, calls, offset)
         for i, a in enumerate(function.args.args)
@@ -113,24 +138,6 @@ def _bind(definition: ast.stmt, trees: Iterable[ast.AST]) -> bool:
 
 def _constructor(definition: ast.ClassDef) -> ast.FunctionDef | None:
     return next((d for d in definition.body if isinstance(d, ast.FunctionDef) and d.name == "__init__"), None)
-
-
-def _calls(node: ast.AST, name: str) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name
-
-
-def _escapes(definition: Any, trees: Iterable[ast.AST]) -> bool:
-    """Whether the function is used as a value, so that its calls are not all known."""
-    uses = sum(isinstance(n, ast.Name) and n.id == definition.name for t in trees for n in ast.walk(t))
-    calls = sum(_calls(n, definition.name) for t in trees for n in ast.walk(t))
-    checks = sum(_is_check(n, definition.name) for t in trees for n in ast.walk(t))
-    return uses != calls + checks
-
-
-def _is_check(node: ast.AST, name: str) -> bool:
-    """isinstance(x, Name) is a use that needs no arguments."""
-    second = node.args[1] if _calls(node, "isinstance") and len(node.args) == 2 else None  # type: ignore[attr-defined]
-    return isinstance(second, ast.Name) and second.id == name
 
 
 def _value(function: ast.FunctionDef, i: int, name: str, calls: list[Any], offset: int) -> Any:

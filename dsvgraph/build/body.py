@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -174,7 +175,10 @@ class Body:
             notes.append((f"`{port}` is {node.ins[port]}, from `{ref}`", self._origin(ref)))
             maker = self.part.model.body.get(ref.node) or {}
             read |= free_names({k: v for k, v in maker.items() if k in ("out", "into", "dim", "size")})
-        notes += self.scope.origins(sorted(read))[:6]
+        told = set(re.findall(r"\d+", str(error)))
+        sizes = [n for n in sorted(read) if type(self.scope.values.get(n)) is int]
+        sizes.sort(key=lambda name: str(self.scope.values[name]) not in told)  # those in the message first
+        notes += self.scope.origins(sizes[:4])
         return DsvError(str(error), line.span, path=self.builder.path(), notes=notes)
 
     def _origin(self, ref: Ref) -> Span | None:

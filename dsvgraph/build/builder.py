@@ -80,9 +80,7 @@ class Builder:
             self._bind(part, line, ins, Scope(args, self.library, self._given(part, line, args, scope)))
         return self.shared(key, lambda: self._build(part, line, args, ins, scope))
 
-    def _build(
-        self, part: Part, line: Line, args: dict[str, Any], ins: dict[str, Type], outer: Scope
-    ) -> Graph:
+    def _build(self, part: Part, line: Line, args: dict[str, Any], ins: dict[str, Type], outer: Scope) -> Graph:
         scope = Scope(args, self.library, self._given(part, line, args, outer))
         bound = self._bind(part, line, ins, scope)
         graph = Graph(line.callee, part.model.doc, args, ins, span=part.key())
@@ -96,11 +94,16 @@ class Builder:
 
     def _given(self, part: Part, line: Line, args: dict[str, Any], outer: Scope) -> dict[str, Given]:
         """Where each argument got its value: on the line, in the config, or from its default."""
-        own = Scope(args, self.library)
-        found = {n: Given(n, d, part.value("args", n), own) for n, d in part.model.args.items()}
-        found |= {n: Given(n, n, None, self.config) for n in found if n in self.config.config}
-        found |= {n: Given(n, raw, line.where(n), outer) for n, raw in line.attributes.items()}
-        return {n: given for n, given in found.items() if n not in line.presets or n in line.attributes}
+        found: dict[str, Given] = {}
+        own = Scope(args, self.library, found)
+        for name, default in part.model.args.items():
+            if name in line.attributes:
+                found[name] = Given(name, line.attributes[name], line.where(name), outer)
+            elif name in self.config.config and name not in line.presets:
+                found[name] = Given(name, name, None, self.config)
+            elif name not in line.presets:
+                found[name] = Given(name, default, part.value("args", name), own)
+        return found
 
     def _arguments(self, part: Part, line: Line, given: dict[str, Any]) -> dict[str, Any]:
         declared = part.model.args
@@ -159,7 +162,7 @@ def _called(error: DsvError, line: Line) -> DsvError:
 
 def check_blocks(spec: Spec) -> None:
     """Raises DsvError where blocks contain each other, or have a name that is taken."""
-    calls = nx.DiGraph()
+    calls: nx.DiGraph[str] = nx.DiGraph()
     for name, part in spec.blocks.items():
         if name in OPS:
             raise DsvError(f"`{name}` is a primitive op, so no block can be called so", part.key())
@@ -168,7 +171,7 @@ def check_blocks(spec: Spec) -> None:
                 words = f"`{arg}` is a word of the language, so no argument can be called so"
                 raise DsvError(words, part.key("args", arg))
         for node, line in part.model.body.items():
-            callee = next(iter(line), None)
+            callee = next(iter(line), "")
             if callee in spec.blocks and callee not in part.model.args:
                 calls.add_edge(name, callee, span=part.key("body", node))
     try:

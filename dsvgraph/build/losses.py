@@ -135,9 +135,7 @@ def _depths(model: Model, ref: Ref, ids: str, part: Part) -> tuple[int, ...]:
     return tuple(range(1, count + 1))
 
 
-def _check_depth(
-    loss: Loss, depth: int, model: Model, ref: Ref, part: Part, formula: dict[str, Formula]
-) -> None:
+def _check_depth(loss: Loss, depth: int, model: Model, ref: Ref, part: Part, formula: dict[str, Formula]) -> None:
     """Raises DsvError where the prediction of ``depth`` has seen its target (a label leak)."""
     at = {"depth": depth} if depth else {}
     formula["weight"].check({**at, "tokens": 0})

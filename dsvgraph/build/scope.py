@@ -59,12 +59,10 @@ class Given:
 class Scope:
     """The names visible at one place, and how a raw value becomes a value there."""
 
-    def __init__(
-        self, values: Mapping[str, Any], library: Library, given: Mapping[str, Given] | None = None
-    ) -> None:
+    def __init__(self, values: Mapping[str, Any], library: Library, given: Mapping[str, Given] | None = None) -> None:
         self.values = values
         self.library = library
-        self.given = given or {}
+        self.given: Mapping[str, Given] = {} if given is None else given
 
     def extended(self, more: Mapping[str, Any]) -> Scope:
         """The scope with more names."""
@@ -98,9 +96,7 @@ class Scope:
         try:
             return expr.evaluate(tree, self.number)
         except ValueError as error:
-            raise DsvError(
-                f"`{text}`: {error}", span, notes=self.origins(text), hint=self._unknown(tree)
-            ) from None
+            raise DsvError(f"`{text}`: {error}", span, notes=self.origins(text), hint=self._unknown(tree)) from None
 
     def _named(self, name: str) -> Any:
         if name in self.values:
@@ -132,9 +128,7 @@ class Scope:
 
     # -- what is wrong, and where it was written ---------------------------------------------
 
-    def fault(
-        self, raw: Any, value: Any, span: Span | None, words: str, key: str = "", hint: str = ""
-    ) -> DsvError:
+    def fault(self, raw: Any, value: Any, span: Span | None, words: str, key: str = "", hint: str = "") -> DsvError:
         """The mistake that ``value`` is, told where it was written; ``raw`` at ``span`` uses it as ``key``."""
         blame = self._blame(value)
         source = self.source(raw)
@@ -180,7 +174,7 @@ class Scope:
             if source is not None:
                 words = f"`{source.name}` is {clipped(shown(self.values.get(name)), 80)}"
                 found.append((words, source.span))
-        return found
+        return list(dict.fromkeys(found))
 
 
 class ConfigScope(Scope):

@@ -9,7 +9,7 @@ from typing import Any
 
 from dsvgraph import dims
 from dsvgraph.dims import Poly
-from dsvgraph.expr.syntax import MAX_MAGNITUDE, Expr
+from dsvgraph.expr.syntax import COMPARISONS, MAX_MAGNITUDE, Expr
 
 MAX_POWER = 64
 MAX_TERMS = 100  # of a symbolic size
@@ -71,6 +71,8 @@ def _apply(op: str, operands: list[Any]) -> Any:
         for value in operands:
             if not isinstance(value, (int, float, Poly, Fraction)):
                 raise ValueError(f"a number is expected, found `{_shown(value)}`")
+    if any(isinstance(value, float) and math.isnan(value) for value in operands):
+        return _unknown(op)
     result: Any
     try:
         result = OPERATIONS[op](*operands)
@@ -83,6 +85,13 @@ def _apply(op: str, operands: list[Any]) -> Any:
     elif isinstance(result, (int, float)) and not -MAX_MAGNITUDE <= result <= MAX_MAGNITUDE and result == result:
         raise ValueError(f"a number is at most 1e30 in magnitude, `{op}` gives a larger one")
     return result
+
+
+def _unknown(op: str) -> float:
+    """What depends on a number that is not known yet is not known either, and decides nothing."""
+    if op in COMPARISONS or op == "not":
+        raise ValueError("a number that is symbolic here can decide nothing")
+    return math.nan
 
 
 def _check_size(size: Poly) -> None:
@@ -181,4 +190,3 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "!=": _compare(lambda a, b: a != b),
     **{name: _on_numbers(f) for name, f in FUNCTIONS.items()},
 }
-

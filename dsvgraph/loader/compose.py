@@ -141,9 +141,7 @@ class _Composer:
     def plain(self, event: Any) -> None:
         tag = getattr(event, "ctag", None) or getattr(event, "tag", None)
         if tag:
-            raise DsvError(
-                f"tags such as `{tag}` have no place in a spec", self.span(event), hint="remove the tag"
-            )
+            raise DsvError(f"tags such as `{tag}` have no place in a spec", self.span(event), hint="remove the tag")
 
     def path(self) -> Key:
         if not self.stack:

@@ -31,9 +31,7 @@ def find(name: str, near: Path | None = None, span: Span | None = None) -> Path:
     if Path(candidates[0]).exists():
         raise DsvError(f"`{name}` is not a regular file", span)
     known = sorted(p.relative_to(library).as_posix().removesuffix(".yaml") for p in library.rglob("*.yaml"))
-    raise DsvError(
-        f"there is no spec `{name}`", span, hint=nearest(name, known) or f"bundled: {', '.join(known)}"
-    )
+    raise DsvError(f"there is no spec `{name}`", span, hint=nearest(name, known) or f"bundled: {', '.join(known)}")
 
 
 def read(path: Path, span: Span | None = None) -> Doc:

@@ -63,7 +63,8 @@ class Router(Op):
         return found
 
     def flops(self, ins: Types, outs: Types, attention: str = "causal") -> Size:
-        return 2 * ins["x"].numel * self.experts
+        products: Size = ins["x"].numel * self.experts
+        return 2 * products
 
 
 def _share(index: Type, experts: Size) -> Size:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -76,11 +75,10 @@ class Attention(Op):
     def flops(self, ins: Types, outs: Types, attention: str = "causal") -> Size:
         q, v = ins["q"], ins["v"]
         batch, length, heads, size = q.shape
-        pairs: Any = length * length
+        twice: Size = 2 * length * length  # the pairs, times two
         if self.causal and attention == "causal":
-            half = Fraction(1, 2)
-            pairs = (length - self.window * half) * self.window if self.window else pairs * half
-        return 2 * batch * heads * pairs * (size + v.shape[3])
+            twice = (2 * length - self.window) * self.window if self.window else length * length
+        return batch * heads * twice * (size + v.shape[3])
 
     def shift(self) -> float:
         return 0 if self.causal else math.inf

@@ -13,9 +13,7 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}$", re.ASCII)
 
 def _name(text: str) -> str:
     if not NAME.match(text) or keyword.iskeyword(text) or text.startswith("__"):
-        raise ValueError(
-            f"`{text}` is no name: letters, digits and _, at most 64, not a Python keyword, no leading __"
-        )
+        raise ValueError(f"`{text}` is no name: letters, digits and _, at most 64, not a Python keyword, no leading __")
     return text
 
 

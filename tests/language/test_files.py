@@ -199,7 +199,5 @@ def test_settings_are_values_or_expressions(files: Path) -> None:
         ({"d": {4}}, "--set: a config value is what YAML can hold, `d` is set", "None"),
     ],
 )
-def test_a_wrong_setting_is_told_as_one(
-    files: Path, settings: dict[str, object], words: str, place: str
-) -> None:
+def test_a_wrong_setting_is_told_as_one(files: Path, settings: dict[str, object], words: str, place: str) -> None:
     assert refused(files, BASE, **settings) == (words, place)

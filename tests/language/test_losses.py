@@ -224,9 +224,12 @@ def test_leaks_of_a_depth(out: str) -> None:
 
 
 def test_a_stack_inside_a_block_keeps_its_depths() -> None:
-    blocks = STEP + """
+    blocks = (
+        STEP
+        + """
 chain: {args: {d, V}, in: {h: [B, T, d], ids: "int[B, T]"}, body: {m: {step: {h: h, ids: ids}, repeat: 3}}, out: m.o}
 """
+    )
     rest = "loss: {a: {cross_entropy: y, target: ids, shift: depth + 1}}"
     found = model("c: {chain: {h: e, ids: ids}}", "{y: c}", blocks=blocks, rest=rest)
     assert found.losses[0].depths == (1, 2, 3)

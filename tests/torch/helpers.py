@@ -59,7 +59,7 @@ def tokens(rows: int = 2, length: int = 11, vocab: int = 61, seed: int = 0) -> t
 
 def split(row: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Inputs and the tokens after them."""
-    return row[:, :-1], row[:, 1:]
+    return row[:, :-1].clone(), row[:, 1:].clone()
 
 
 def hub_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -603,3 +603,14 @@ def test_head_cross_entropy_under_autocast(R):
     for a, b in zip(torch.autograd.grad(got, (x, w)), torch.autograd.grad(want, (x, w)), strict=True):
         assert a.dtype == torch.float32
         assert (a - b).norm() < 0.02 * b.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_experts_under_a_compiler(dtype):
+    offsets = torch.tensor([16, 16, 48], dtype=torch.int32)
+    x, w = leaf(48, 16, dtype=dtype), leaf(3, 32, 16, dtype=dtype)
+    same_gradients(
+        torch.compile(lambda x, w: kernels.grouped_linear(x, w, offsets), backend="aot_eager"),
+        lambda x, w: kernels.grouped_linear(x, w, offsets), x, w,
+        **(CLOSE if dtype == torch.float32 else {"rtol": 0.02, "atol": 0.02}),
+    )  # fmt: skip

@@ -1,0 +1,107 @@
+"""Errors tell where a size came from: the config, --set, the call, or a default."""
+
+from __future__ import annotations
+
+import pytest
+from small import spec
+
+import dsvgraph
+from dsvgraph import DsvError
+from dsvgraph.errors import Diagnostic
+
+BLOCKS = """
+cut:   {args: {left, right: left}, in: {x: [...]}, body: {y: {split: x, into: {a: left, b: right}}}, out: y}
+outer: {args: {part: 3}, in: {x: [...]}, body: {y: {cut: x, left: part}}, out: y}
+"""
+
+
+def told(body: str, config: str = "{d: 4, V: 9}", **settings: object) -> Diagnostic:
+    with pytest.raises(DsvError) as caught:
+        dsvgraph.loads(spec(body, blocks=BLOCKS, config=config), settings)
+    (found,) = caught.value.diagnostics
+    return found
+
+
+def notes(found: Diagnostic) -> list[str]:
+    return [f"{words} ({span})" for words, span in found.notes if " is " in words]
+
+
+@pytest.mark.parametrize(
+    ("line", "config", "settings", "wanted"),
+    [
+        ("{cut: e, left: 3}", "{d: 4, V: 9}", {}, ["`left` is 3 (<spec>:9:23)"]),
+        ("{outer: e}", "{d: 4, V: 9}", {}, ["`part` is 3 (<spec>:4:24)"]),
+        ("{outer: e}", "{d: 4, V: 9, part: 5}", {}, ["`part` is 5 (<spec>:1:28)"]),
+        ("{outer: e}", "{d: 4, V: 9, part: 5}", {"part": 7}, ["`part` is 7 (--set:1:6)"]),
+        ("{outer: e, part: wide}", "{d: 4, V: 9, wide: 5}", {}, ["`wide` is 5 (<spec>:1:28)"]),
+        ("{outer: e, part: d + 1}", "{d: 4, V: 9}", {}, ["`part` is 5 (<spec>:9:25)"]),
+    ],
+)
+def test_a_mismatch_tells_the_sizes_of_its_line(
+    line: str, config: str, settings: dict[str, object], wanted: list[str]
+) -> None:
+    found = told(f"y: {line}", config, **settings)
+    assert found.message.startswith("the parts do not add up to the last axis")
+    assert found.path.split(" > ")[0] == "y"
+    own = [note for note in notes(found) if not note.startswith("`x`")]
+    assert own == wanted
+
+
+def test_a_mismatch_tells_what_was_wired_and_the_sizes_of_that_line() -> None:
+    found = told("a: {linear: e, out: wide}\ny: {add: [a, e]}", "{d: 4, V: 9, wide: 5}")
+    assert notes(found) == [
+        "`x0` is [B, T, 5], from `a.y` (<spec>:9:5)", "`x1` is [B, T, 4], from `e.y` (<spec>:8:5)",
+        "`d` is 4 (<spec>:1:13)", "`wide` is 5 (<spec>:1:28)",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "place"),
+    [("{d: 4, V: 9, n: 0}", {}, "<spec>:1:25"), ("{d: 4, V: 9, n: m, m: 0}", {}, "<spec>:1:31"),
+     ("{d: 4, V: 9, n: 4}", {"n": 0}, "--set:1:3"), ("{d: 4, V: 9, n: d - 4}", {}, "<spec>:1:25")],
+)  # fmt: skip
+def test_a_bad_value_is_told_where_it_was_written(config: str, settings: dict[str, int], place: str) -> None:
+    found = told("y: {outer: e, part: n}", config, **settings)
+    assert (found.message, str(found.span)) == ("a size is at least 1, found 0", place)
+    assert found.notes[0][0] == "used here as `into` of `split`"
+
+
+def test_many_uses_of_a_bad_value_are_one_mistake() -> None:
+    found = told("a: {linear: e, out: n}\nb: {linear: e, out: n}\ny: {expand: e, size: n}", "{d: 4, V: 9, n: 0.5}")
+    assert found.message == "a size is a whole number, found `0.5`"
+
+
+def test_the_calls_that_led_there_are_told() -> None:
+    found = told("y: {outer: e}")
+    assert [words for words, _ in found.notes][-2:] == ["in `cut`, called from here", "in `outer`, called from here"]
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("y: {lineer: e, out: 4}", "did you mean `linear`?"),
+        ("y: {outr: e}", "did you mean `outer`?"),
+        ("y: {outer: e, prt: 3}", "did you mean `part`?"),
+        ("y: {linear: e, owt: 4}", "did you mean `out`?"),
+        ("y: {linear: e, out: VV}", "did you mean `V`?"),
+        ("y: {linear: f, out: 4}", "there are: `ids`, `e`"),
+        ("y: {linear: [e], out: 4}", "write {x: ..., ...}"),
+        ("y: {repeat: 3, silu: e}", "the first key says what the line is: put `silu` first"),
+        ("y: {silu: e.x.y}", "there are: `y`, `weight`, `x`"),
+        ("y: {silu: z}\nz: {silu: e}", "`z` stands further down; a line reads only what is above it"),
+        ("y: {silu: e, each: 4}", "`share: [x]` gives every copy the whole"),
+    ],
+)
+def test_hints(line: str, hint: str) -> None:
+    assert told(line).hint == hint
+
+
+def test_the_text_of_an_error() -> None:
+    assert str(told("y: {linear: e, out: hiden}", "{hidden: 3, d: 4, V: 9}")) == (
+        "error: there is no name `hiden` here\n"
+        " --> <spec>:9:25\n"
+        "  |\n"
+        "9 |     y: {linear: e, out: hiden}\n"
+        "  |                         ^^^^^\n"
+        "  = help: did you mean `hidden`?"
+    )
