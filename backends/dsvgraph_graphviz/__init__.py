@@ -31,7 +31,9 @@ def render(graph: Model, path: str | PathLike[str], depth: int = 1) -> Path:
     Raises DsvError where the file cannot be written or there is no graphviz.
     """
     made = plan(graph, depth)
-    return write(_draw(made).source, Path(path), f"{graph.name}", ". ".join(part for part in lines(made) if part))
+    return write(
+        _draw(made).source, Path(path), f"{graph.name}", ". ".join(part for part in lines(made) if part)
+    )
 
 
 def dot(graph: Model, depth: int = 1) -> graphviz.Digraph:

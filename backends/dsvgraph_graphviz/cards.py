@@ -37,7 +37,9 @@ def _head(title: str, hue: Hue, badge: str, width: int) -> str:
     if not badge:
         return cell(name, width=width)
     mark = words(f" {badge} ", theme.PAPER, theme.BODY, bold=True)
-    return cell(name, width=width - 50, align="left") + cell(mark, bgcolor=hue.badge, style="rounded", height=BADGE)
+    return cell(name, width=width - 50, align="left") + cell(
+        mark, bgcolor=hue.badge, style="rounded", height=BADGE
+    )
 
 
 def _cells(cells: Sequence[Cell], hue: Hue) -> str:
@@ -71,18 +73,30 @@ def tokens(names: Sequence[str]) -> str:
 def text(title: str, quiet: str = "") -> str:
     """Words without a frame: what enters and leaves an open block."""
     name = words(title, theme.MUTED, 12, italic=True)
-    return label(table([cell(name + (words(f"  {quiet}", theme.MUTED, 12) if quiet else ""))], border=0, cellpadding=3))
+    return label(
+        table([cell(name + (words(f"  {quiet}", theme.MUTED, 12) if quiet else ""))], border=0, cellpadding=3)
+    )
 
 
 def experts(title: str, lines: Sequence[str], router: str, shown: Sequence[tuple[str, str]], hue: Hue) -> str:
     """A card with one small cell per copy: open, chosen (filled), beside (amber) or a gap."""
     rows = [
         cell(words(title, hue.title, theme.TITLE, bold=True)),
-        cell(table(["".join(_expert(n, kind, hue) for n, kind in shown)], border=0, cellborder=1, cellspacing=3, cellpadding=0)),
+        cell(
+            table(
+                ["".join(_expert(n, kind, hue) for n, kind in shown)],
+                border=0,
+                cellborder=1,
+                cellspacing=3,
+                cellpadding=0,
+            )
+        ),
     ]
     if router:
         inner = words(router, hue.title, theme.QUIET)
-        rows.append(cell(inner, border=1, style="rounded", color=hue.cell_border, bgcolor=hue.cell, cellpadding=5))
+        rows.append(
+            cell(inner, border=1, style="rounded", color=hue.cell_border, bgcolor=hue.cell, cellpadding=5)
+        )
     rows += [cell(words(line, hue.text, theme.QUIET)) for line in lines]
     return label(box(rows, hue, cellpadding=2, cellspacing=3))
 
@@ -92,9 +106,16 @@ def _expert(name: str, kind: str, hue: Hue) -> str:
         return cell(words(name, hue.text, 12), border=0, width=16)
     size = {"width": 26, "height": 26, "style": "rounded"}
     if kind == "beside":
-        return cell(words(name, theme.AMBER.title, theme.SMALL, bold=True), color=theme.AMBER.badge, bgcolor="#FDE68A", **size)
+        return cell(
+            words(name, theme.AMBER.title, theme.SMALL, bold=True),
+            color=theme.AMBER.badge,
+            bgcolor="#FDE68A",
+            **size,
+        )
     if kind == "chosen":
-        return cell(words(name, theme.PAPER, theme.SMALL, bold=True), color=hue.text, bgcolor=hue.border, **size)
+        return cell(
+            words(name, theme.PAPER, theme.SMALL, bold=True), color=hue.text, bgcolor=hue.border, **size
+        )
     return cell(words(name, hue.text, theme.SMALL), color=hue.cell_border, bgcolor=theme.PAPER, **size)
 
 

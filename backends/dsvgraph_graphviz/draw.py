@@ -17,7 +17,8 @@ from dsvgraph_graphviz.scene import Card, Cluster, End, Scene, Wire
 from dsvgraph_graphviz.scoring import Term
 
 GRAPH = {
-    "rankdir": "BT", "bgcolor": theme.PAPER, "pad": "0.4", "nodesep": "0.26", "ranksep": "0.40", "splines": "spline",
+    "rankdir": "BT", "bgcolor": theme.PAPER, "pad": "0.4", "nodesep": "0.26", "ranksep": "0.40",
+    "splines": "spline",
     "newrank": "true", "compound": "true", "fontname": theme.SANS, "fontcolor": theme.INK, "labelloc": "t",
     "labeljust": "l", "tooltip": " ",
 }  # fmt: skip
@@ -41,26 +42,32 @@ def draw(made: Plan, heading: str, terms: list[Term], sum_label: str) -> graphvi
 
 
 class Drawing:
-    """Writes one scene as DOT. Order of statements is order in the scene, so equal models give equal texts."""
+    """Writes one scene as DOT. Statements keep the scene's order, so equal models give equal texts."""
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         heights = levels(scene)
         self.spines = {column: spine(scene, column, heights) for column in scene.columns()}
         self.rows = rows(scene, self.spines, ASIDE)
-        self.group = {name: group for column, names in self.spines.items() for name, group in self._groups(column, names)}
+        self.group = {
+            name: group
+            for column, names in self.spines.items()
+            for name, group in self._groups(column, names)
+        }
         self.rails = Rails(scene, heights, self.rows, self.group)
 
     def _groups(self, column: int, names: list[str]) -> Iterator[tuple[str, str]]:
         """A spine stands straight, but for a step where a wire enters or leaves by a cell."""
         stepped = {(w.src.card, w.dst.card) for w in self.scene.wires if w.src.port or w.dst.port}
         steps = 0
-        for below, name in zip(["", *names], names):
+        for below, name in zip(["", *names], names, strict=False):
             steps += (below, name) in stepped
             yield name, f"spine {column}.{steps}"
 
     def build(self, heading: str, terms: list[Term], sum_label: str) -> graphviz.Digraph:
-        dot = graphviz.Digraph("model", graph_attr={**GRAPH, "label": heading}, node_attr=NODE, edge_attr=EDGE)
+        dot = graphviz.Digraph(
+            "model", graph_attr={**GRAPH, "label": heading}, node_attr=NODE, edge_attr=EDGE
+        )
         for cluster in sorted((c for c in self.scene.clusters.values() if not c.parent), key=self._column):
             dot.subgraph(self._frame(cluster))
         for wire in self.scene.wires:
@@ -79,17 +86,28 @@ class Drawing:
 
     def _frame(self, cluster: Cluster) -> graphviz.Digraph:
         hue = theme.HUES[cluster.role]
-        title = words(cluster.title + (f"   {cluster.badge}" if cluster.badge else ""), hue.text, theme.BODY, bold=True)
+        title = words(
+            cluster.title + (f"   {cluster.badge}" if cluster.badge else ""), hue.text, theme.BODY, bold=True
+        )
         frame = graphviz.Digraph(f"cluster_{cluster.id}")
         frame.attr(
             label=label(title), labelloc="b", labeljust="l", style="rounded,filled", fillcolor=hue.panel,
-            color=hue.panel_border, penwidth="1.2", margin="18", id=cluster.id, tooltip=plain(cluster.tip or cluster.title),
+            color=hue.panel_border, penwidth="1.2", margin="18", id=cluster.id,
+            tooltip=plain(cluster.tip or cluster.title),
         )  # fmt: skip
         for card in self.scene.cards.values():
             if card.cluster == cluster.id:
                 self._card(frame, card)
         for point in self.rails.points.get(cluster.id, ()):
-            frame.node(point.id, group=point.group, shape="point", width="0.01", height="0.01", color=point.color, label="")
+            frame.node(
+                point.id,
+                group=point.group,
+                shape="point",
+                width="0.01",
+                height="0.01",
+                color=point.color,
+                label="",
+            )
         for child in self.scene.clusters.values():
             if child.parent == cluster.id:
                 frame.subgraph(self._frame(child))
@@ -99,7 +117,9 @@ class Drawing:
         more = CIRCLE if card.shape == "circle" else {}
         group = {"group": self.group[card.id]} if card.id in self.group else {}
         tip = plain(card.tip or card.id)
-        frame.node(card.id, label=card.label, id=card.id, tooltip=tip, **{"class": card.role.value}, **group, **more)
+        frame.node(
+            card.id, label=card.label, id=card.id, tooltip=tip, **{"class": card.role.value}, **group, **more
+        )
 
     # -- wires ------------------------------------------------------------------------------
 
@@ -124,12 +144,21 @@ class Drawing:
         )  # fmt: skip
         for term in terms:
             group = {"group": self.group[term.card]} if term.card in self.group else {}
-            bar.node(f"sum/{term.card}", shape="box", width=BAR, height="0.02", fixedsize="true", style="invis", label="", **group)
+            bar.node(
+                f"sum/{term.card}",
+                shape="box",
+                width=BAR,
+                height="0.02",
+                fixedsize="true",
+                style="invis",
+                label="",
+                **group,
+            )
         dot.subgraph(bar)
         for i, term in enumerate(terms):
             dot.edge(
-                term.card, f"sum/{term.card}", lhead="cluster_sum", label=f"  × {term.weight}", weight=STRAIGHT,
-                color=hue.border, fontcolor=hue.text, penwidth="1.4" if i else "3.0",
+                term.card, f"sum/{term.card}", lhead="cluster_sum", label=f"  × {term.weight}",
+                weight=STRAIGHT, color=hue.border, fontcolor=hue.text, penwidth="1.4" if i else "3.0",
             )  # fmt: skip
         dot.body.append("\t{rank=same; " + " ".join(f'"sum/{t.card}";' for t in terms) + "}\n")
 
@@ -145,7 +174,7 @@ class Drawing:
             dot.edge(left, right, **INVISIBLE)
 
     def _order(self) -> Iterator[tuple[str, str]]:
-        """Pairs of cards in one row that keep neighbouring columns in their order: the lowest and the highest row."""
+        """Pairs of cards in the lowest and the highest row that keep neighbouring columns in their order."""
         columns = self.scene.columns()
         for left, right in pairwise(columns):
             pairs = [pair for row in self.rows if (pair := self._pair(row, left, right))]

@@ -25,7 +25,9 @@ def write(source: str, path: Path, title: str = "", words: str = "") -> Path:
     ending = path.suffix.lower().removeprefix(".")
     if ending not in ENDINGS:
         found = f"ends in `.{ending}`" if ending else "has no ending"
-        raise DsvError(f"-o: `{path}` {found}", hint=f"a picture ends in {', '.join('.' + e for e in ENDINGS)}")
+        raise DsvError(
+            f"-o: `{path}` {found}", hint=f"a picture ends in {', '.join('.' + e for e in ENDINGS)}"
+        )
     _check_place(path)
     write_atomic(path, source.encode() if ending == "dot" else picture(source, ending, title, words))
     return path
@@ -56,7 +58,7 @@ def call(source: str, ending: str) -> bytes:
 
 
 def _command(ending: str) -> list[str]:
-    """The system's `dot`, or the wheel's library in a process of its own: it is C, and a crash must not be ours."""
+    """The system's `dot`, or the wheel's library in a process of its own: a crash in C must not be ours."""
     if dot := shutil.which("dot"):
         return [dot, f"-T{ending}"]
     if importlib.util.find_spec("pygraphviz") is None:

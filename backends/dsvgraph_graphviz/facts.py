@@ -59,7 +59,7 @@ class Facts:
 def _sizes(model: Model) -> dict[str, int]:
     config = {n: v for n, v in model.config.items() if isinstance(v, int) and not isinstance(v, bool)}
     for type_ in model.inputs.values():
-        for size, value in zip(type_.shape, (BATCH, LENGTH)):
+        for size, value in zip(type_.shape, (BATCH, LENGTH), strict=False):
             config |= dict.fromkeys(names(size), value)
     return config
 

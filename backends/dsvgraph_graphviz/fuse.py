@@ -1,4 +1,4 @@
-"""Which small nodes are drawn as cells of a neighbour: a split on what it cuts, a concat and its norms on what takes them in."""
+"""Small nodes drawn as cells of a neighbour: a split on what it cuts, a concat and its norms on their reader."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Cell:
 
 @dataclass
 class Fused:
-    """A node with the nodes drawn inside its card: ``below`` are cells of values that come in, ``above`` that leave."""
+    """A node with the nodes drawn inside its card: values come in by the cells ``below``, leave ``above``."""
 
     node: Node
     concat: Node | None = None
@@ -66,10 +66,15 @@ def fused(graph: Graph) -> list[Fused]:
 
 
 def positions(graph: Graph) -> dict[str, float]:
-    """How far to the right the readers of each node want it: ops with named inputs take them from left to right."""
+    """How far to the right the readers of each node want it: an op takes named inputs from left to right."""
     found: dict[str, float] = {}
     for name in reversed(graph.nodes):
-        found[name] = _mean([_wanted(graph, reader, edge["dst"], found) for _, reader, edge in graph.net.out_edges(name, data=True)])
+        found[name] = _mean(
+            [
+                _wanted(graph, reader, edge["dst"], found)
+                for _, reader, edge in graph.net.out_edges(name, data=True)
+            ]
+        )
     return found
 
 
@@ -86,12 +91,15 @@ def _mean(values: list[float]) -> float:
 
 
 def _untangle(graph: Graph, card: Fused, across: dict[str, float]) -> None:
-    """Orders the cells whose order is free so that fewer lines cross; a concat says its own order in words."""
+    """Orders the cells whose order is free so that fewer lines cross; a concat gives its own in words."""
     last = card.last
     if last.op and (len(last.outputs) > 1 or card.split):
         card.above = [Cell(out_port(o), f"{o} {number(t.shape[-1])}") for o, t in last.outputs.items()]
         edges = list(graph.net.out_edges(last.name, data=True))
-        wanted = {out_port(o): _mean([_wanted(graph, r, e["dst"], across) for _, r, e in edges if e["src"] == o]) for o in last.outputs}
+        wanted = {
+            out_port(o): _mean([_wanted(graph, r, e["dst"], across) for _, r, e in edges if e["src"] == o])
+            for o in last.outputs
+        }
         card.above.sort(key=lambda c: wanted[c.port])
     if card.concat:
         card.below.sort(key=lambda c: across.get(c.ref.node, 0) if c.ref else 0)
@@ -128,8 +136,8 @@ def _joined(graph: Graph, concat: Node, port: str, ref: Ref, kept: set[str], inn
         name = ref.port if ref.node in graph.nodes and graph.nodes[ref.node].callee == "split" else ref.node
         return Cell(port, f"{name} {number(graph.type(ref).shape[-1])}", ref, name)
     inner.add(source.name)
-    inner = source.inputs["x"]
-    return Cell(port, f"{op_title(source)} {inner.node}", inner, inner.node)
+    behind = source.inputs["x"]
+    return Cell(port, f"{op_title(source)} {behind.node}", behind, behind.node)
 
 
 def _only_for(graph: Graph, ref: Ref, reader: Node, kept: set[str]) -> Node | None:

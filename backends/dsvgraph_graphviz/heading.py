@@ -59,7 +59,11 @@ def _layers(made: Plan) -> Size:
     total: Size = 0
     for node in made.model.nodes.values():
         if node not in outside:
-            total = total + _layers_in(node.runs[0].graph, made) * node.count if node.runs and not made.facts.roles.is_layer(node) else total
+            total = (
+                total + _layers_in(node.runs[0].graph, made) * node.count
+                if node.runs and not made.facts.roles.is_layer(node)
+                else total
+            )
             total = total + (node.count if made.facts.roles.is_layer(node) else 0)
     return total
 

@@ -55,7 +55,8 @@ class Labels:
         badge = f"× {number(node.count)}" if node.runs and (node.mode != "call" or layer) else ""
         return cards.card(
             self.title(graph, node, role, named), self.lines(graph, card, named), HUES[role],
-            badge=badge, above=card.above, below=card.below, width=cards.WIDE if not named or badge else cards.NARROW,
+            badge=badge, above=card.above, below=card.below,
+            width=cards.WIDE if not named or badge else cards.NARROW,
         )  # fmt: skip
 
     # -- the bold name ----------------------------------------------------------------------
@@ -105,7 +106,12 @@ class Labels:
         active = [self.facts.active(run.graph) for run in node.runs]
         each = " each" if node.count != 1 else ""
         if len(set(sizes)) > 1:
-            return f"{short(min(sizes))} to {short(max(sizes))} each" if _numbers(sizes) else "sizes differ"
+            known = sorted(size for size in sizes if isinstance(size, int))
+            return (
+                f"{short(known[0])} to {short(known[-1])} each"
+                if len(known) == len(sizes)
+                else "sizes differ"
+            )
         return f"{short(sizes[0])}{each}" + (f", {short(active[0])} active" if active != sizes else "")
 
     def _block_words(self, graph: Graph) -> list[str]:
@@ -133,7 +139,9 @@ class Labels:
         words += [f"width {number(width(many.runs[0].graph))}"] if many and width(many.runs[0].graph) else []
         words += [short(total) + (f", {short(active)} active" if active != total else "")]
         router = _router_words(routers[1].op) if routers else ""
-        return cards.experts(block_title(inner), [" · ".join(words)], router, _expert_cells(count, share), HUES[Role.EXPERTS])
+        return cards.experts(
+            block_title(inner), [" · ".join(words)], router, _expert_cells(count, share), HUES[Role.EXPERTS]
+        )
 
 
 def block_title(graph: Graph) -> str:
@@ -207,8 +215,10 @@ def _expert_cells(count: Size, share: int) -> list[tuple[str, str]]:
 def _spread(found: Sequence[str], longest: int = 46) -> list[str]:
     """Words joined by dots, in two lines where one would be long."""
     text = " · ".join(found)
-    return [text] if len(text) <= longest or len(found) < 2 else [" · ".join(found[:-1]), found[-1]] if text else []
-
-
-def _numbers(sizes: Sequence[Size]) -> bool:
-    return all(isinstance(s, int) for s in sizes)
+    return (
+        [text]
+        if len(text) <= longest or len(found) < 2
+        else [" · ".join(found[:-1]), found[-1]]
+        if text
+        else []
+    )

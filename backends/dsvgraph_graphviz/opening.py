@@ -76,7 +76,9 @@ class Opener:
         cached = any(ref.node == card.last.name for ref in graph.cache)
         return self.labels.of(graph, card, self.facts.roles.of(card.node, place.role), place.named, cached)
 
-    def _put(self, graph: Graph, card: Fused, ends: Ends, place: Place, label: str, form: str = "card") -> None:
+    def _put(
+        self, graph: Graph, card: Fused, ends: Ends, place: Place, label: str, form: str = "card"
+    ) -> None:
         """One card, the wires into it, and the ends that leave it."""
         node = card.node
         role = self.facts.roles.of(node, place.role)
@@ -105,11 +107,15 @@ class Opener:
     def _open(self, graph: Graph, node: Node, ends: Ends, place: Place) -> None:
         state = {port: ends[ref] for port, ref in known(node.inputs, ends)}
         for i, run in enumerate(kinds(node)):
-            outs = self._frame(graph, replace(node, runs=(run,), count=run.count), state, place, f"-{i + 1}" if i else "")
+            outs = self._frame(
+                graph, replace(node, runs=(run,), count=run.count), state, place, f"-{i + 1}" if i else ""
+            )
             state |= {port: end for port, end in outs.items() if node.roles.get(port) == "carried"}
             ends.update({Ref(node.name, port): end for port, end in outs.items()})
 
-    def _frame(self, graph: Graph, node: Node, state: dict[str, End], place: Place, suffix: str) -> dict[str, End]:
+    def _frame(
+        self, graph: Graph, node: Node, state: dict[str, End], place: Place, suffix: str
+    ) -> dict[str, End]:
         """One open block in a frame of its own; the ends of its outputs."""
         role, id_ = self.facts.roles.of(node, place.role), place.id + node.name + suffix
         once = node.mode == "call"
@@ -119,7 +125,9 @@ class Opener:
         path = join(place.path, node.at, "" if once else "*")
         inner = Place(place.column, id_, f"{id_}/", path, place.levels - 1, role, named=True)
         block = node.runs[0].graph
-        ends = self.body(block, {port: self._entry(block, port, end, inner) for port, end in state.items()}, inner)
+        ends = self.body(
+            block, {port: self._entry(block, port, end, inner) for port, end in state.items()}, inner
+        )
         return {name: ends[ref] for name, ref in block.outputs.items()}
 
     def _entry(self, graph: Graph, port: str, end: End, place: Place) -> End:
@@ -129,7 +137,17 @@ class Opener:
         if readers < 2 or type_.dtype != "float" or end.ahead is not None or end.weight:
             return end
         id_ = place.id + port
-        self.scene.add(Card(id_, cards.text(cut(port)), place.column, place.cluster, Role.PLAIN, (id(graph), port), shape="text"))
+        self.scene.add(
+            Card(
+                id_,
+                cards.text(cut(port)),
+                place.column,
+                place.cluster,
+                Role.PLAIN,
+                (id(graph), port),
+                shape="text",
+            )
+        )
         self.scene.wire(end, End(id_), shape(type_))
         return End(id_)
 
@@ -152,7 +170,10 @@ def _has_body(node: Node) -> bool:
 
 def _leaving(card: Fused, id_: str) -> Ends:
     cells = {cell.port for cell in card.above}
-    found = {Ref(card.last.name, o): End(id_, out_port(o) if out_port(o) in cells else "") for o in card.last.outputs}
+    found = {
+        Ref(card.last.name, o): End(id_, out_port(o) if out_port(o) in cells else "")
+        for o in card.last.outputs
+    }
     return found | {Ref(card.node.name, weight): End(id_, weight=True) for weight in card.node.weights}
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dsvgraph.dims import Poly
-from dsvgraph.graph import Graph, Model, Node, Ref, Run, join
+from dsvgraph.graph import Model, Node, Ref, Run, join
 from dsvgraph_graphviz import cards
 from dsvgraph_graphviz.facts import Facts
-from dsvgraph_graphviz.fuse import Fused
 from dsvgraph_graphviz.opening import Ends, Opener, Place, known, tip
 from dsvgraph_graphviz.roles import Role
 from dsvgraph_graphviz.scene import Card, Cluster, End, Scene
@@ -50,7 +49,9 @@ def _input(model: Model, scene: Scene, name: str) -> End:
     type_ = model.inputs[name]
     is_row = type_.dtype == "int" and type_.rank == 2
     label = cards.tokens(tokens(0)) if is_row else cards.text(cut(name))
-    scene.add(Card(f"main/{name}", label, 0, "main", Role.TOKENS, "tokens", name, "card" if is_row else "text"))
+    scene.add(
+        Card(f"main/{name}", label, 0, "main", Role.TOKENS, "tokens", name, "card" if is_row else "text")
+    )
     return End(f"main/{name}", "", 0 if is_row else None)
 
 
@@ -66,7 +67,9 @@ def chains(model: Model) -> list[Node]:
 
 
 def _read_by_others(model: Model) -> list[Node]:
-    return [model.nodes[name] for name in model.net.nodes if name in model.nodes and model.net.out_degree(name)]
+    return [
+        model.nodes[name] for name in model.net.nodes if name in model.nodes and model.net.out_degree(name)
+    ]
 
 
 def _columns(made: Plan, opener: Opener, node: Node, place: Place) -> None:
@@ -100,10 +103,17 @@ def _aside(made: Plan, opener: Opener) -> None:
     if found is None:
         return
     node, run = found
-    fused, scene = Fused(node), made.scene
+    scene = made.scene
     role = made.facts.roles.of_graph(run.graph)
     title = opener.labels.title(made.model, node, role)
-    scene.clusters["inside"] = Cluster("inside", f"Inside one {title[:1].lower() + title[1:]}", role, "", "", tip(node, Place(0, "", "", "", 0)))
+    scene.clusters["inside"] = Cluster(
+        "inside",
+        f"Inside one {title[:1].lower() + title[1:]}",
+        role,
+        "",
+        "",
+        tip(node, Place(0, "", "", "", 0)),
+    )
     place = Place(ASIDE, "inside", "inside/", join(node.at, "*"), 0, role)
     ins = {port: _word(scene, f"inside/in-{port}", port, "from below", "entry") for port in run.graph.inputs}
     ends = opener.body(run.graph, ins, place)
@@ -124,7 +134,10 @@ def _most_repeated(model: Model) -> tuple[Node, Run] | None:
         (node, run)
         for node in model.nodes.values()
         for run in node.runs
-        if node.mode == "repeat" and node not in columns and len(run.graph.nodes) > 2 and (isinstance(run.count, Poly) or run.count > 1)
+        if node.mode == "repeat"
+        and node not in columns
+        and len(run.graph.nodes) > 2
+        and (isinstance(run.count, Poly) or run.count > 1)
     ]
     return max(runs, key=lambda found: _rank(found[1]), default=None)
 

@@ -1,4 +1,4 @@
-"""Rails: lines that skip rows or change columns run at right angles, over points that share a row with their ends."""
+"""Rails: lines that skip rows or change columns run at right angles, over points in their ends' rows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Edge:
 
 @dataclass
 class Rails:
-    """The rails of a scene: their corners by frame, their pieces, and which corners stand beside which card."""
+    """The rails of a scene: their corners by frame, their pieces, and the corners beside each card."""
 
     scene: Scene
     heights: dict[str, int]
@@ -80,7 +80,10 @@ class Rails:
             if self._skips(wire):
                 lane = self._lane(wire)
                 group = f"{self._frame(wire)}-rail-{lane}"
-                low, high = (self._point(c, self._frame(wire), group, theme.RAIL) for c in (wire.src.card, wire.dst.card))
+                low, high = (
+                    self._point(c, self._frame(wire), group, theme.RAIL)
+                    for c in (wire.src.card, wire.dst.card)
+                )
                 right = lane % 2 == 0
                 self._flat(wire.src.card, low, right, {**RESIDUAL, "dir": "none"})
                 self._piece(low, high, {**RESIDUAL, "dir": "none", "weight": "8"})
@@ -136,7 +139,9 @@ class Rails:
         before = wires[0].src.card
         for wire in wires:
             card = self.scene.cards[wire.dst.card]
-            corner = self._point(wire.src.card, self._top(card), self.group.get(card.id, card.id), theme.HANDED)
+            corner = self._point(
+                wire.src.card, self._top(card), self.group.get(card.id, card.id), theme.HANDED
+            )
             self._piece(before, corner, {**HANDED, "dir": "none"})
             self._piece(corner, wire.dst.card, HANDED)
             before = corner
@@ -153,7 +158,7 @@ class Rails:
                 before.append(user)
 
     def _nearest(self, before: list[str], user: str) -> str:
-        """Which of the cards that hold the weight a user is linked to: one in its row, in its column, else the owner."""
+        """Which card that holds the weight a user is linked to: one in its row, in its column, the owner."""
         row, column = self.row.get(user), self.scene.cards[user].column
         level = [card for card in before if row is not None and self.row.get(card) == row]
         beside = [card for card in before if self.scene.cards[card].column == column]

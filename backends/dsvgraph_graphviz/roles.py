@@ -1,4 +1,4 @@
-"""What a node is in the picture: found from its op, its weights, its contents and its place, never from names."""
+"""What a node is in the picture: found from its op, weights, contents and place, never from names."""
 
 from __future__ import annotations
 
@@ -115,12 +115,20 @@ def _above(graph: Graph, ref: Ref) -> set[str]:
 
 
 def _ends(model: Model) -> Iterator[Node]:
-    """The products with weights that give scores over a vocabulary: scored by a loss, or shaped like an embedding."""
+    """The products that give scores over a vocabulary: scored by a loss, or shaped like an embedding."""
     scored = {loss.output for loss in model.losses}
-    tables = {w.shape for g in model.graphs() for n in g.nodes.values() if n.callee == "embedding" for w in n.weights.values()}
+    tables = {
+        w.shape
+        for g in model.graphs()
+        for n in g.nodes.values()
+        if n.callee == "embedding"
+        for w in n.weights.values()
+    }
     for name, ref in model.outputs.items():
         for node in _producers(model, ref):
-            if node.callee == "linear" and (name in scored or any(w.shape in tables for w in node.weights.values())):
+            if node.callee == "linear" and (
+                name in scored or any(w.shape in tables for w in node.weights.values())
+            ):
                 yield node
 
 

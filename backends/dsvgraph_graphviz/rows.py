@@ -23,9 +23,9 @@ def levels(scene: Scene) -> dict[str, int]:
     return found
 
 
-def flow(scene: Scene) -> nx.DiGraph:
+def flow(scene: Scene) -> nx.DiGraph[str]:
     """The cards and the wires that flow within columns."""
-    net = nx.DiGraph()
+    net: nx.DiGraph[str] = nx.DiGraph()
     net.add_nodes_from(scene.cards)
     net.add_edges_from((w.src.card, w.dst.card) for w in scene.wires if w.kind == "flow")
     return net
@@ -43,7 +43,7 @@ def spine(scene: Scene, column: int, heights: dict[str, int]) -> list[str]:
 
 
 def rows(scene: Scene, spines: dict[int, list[str]], aside: int) -> list[list[str]]:
-    """Cards that stand at one height, from below: columns line up by role, the block beside them by number."""
+    """Cards at one height, from below: columns line up by role, the block beside them by number."""
     grid = [[name] for name in spines[0]]
     for column in sorted(spines):
         if column > 0:
@@ -125,7 +125,7 @@ def _spread(grid: list[list[str]], column: list[str]) -> list[list[str]]:
         return [*grid, *([name] for name in column)]
     places = [round(i * (many - 1) / (few - 1)) for i in range(few)]
     if len(column) <= len(grid):
-        added = dict(zip(places, column))
+        added = dict(zip(places, column, strict=True))
         return [[*row, added[i]] if i in added else row for i, row in enumerate(grid)]
-    held = dict(zip(places, grid))
+    held = dict(zip(places, grid, strict=True))
     return [[*held.get(i, []), name] for i, name in enumerate(column)]

@@ -48,7 +48,7 @@ def _cards(made: Plan, loss: Loss) -> list[Term]:
     whole = [made.ends[ref]] if ref in made.ends else []
     ends = made.stacked.get(ref) or whole
     times = f"× {number(len(loss.depths))}" if len(ends) < len(loss.depths) else ""
-    return [_card(made, loss, depth, end, times) for depth, end in zip(loss.depths, ends)]
+    return [_card(made, loss, depth, end, times) for depth, end in zip(loss.depths, ends, strict=False)]
 
 
 def _card(made: Plan, loss: Loss, depth: int, end: End, times: str) -> Term:
@@ -60,8 +60,12 @@ def _card(made: Plan, loss: Loss, depth: int, end: End, times: str) -> Term:
     label = cards.loss(name, f"predicts {names[0]} … {names[-1]}", HUES[Role.LOSS], times)
     id_ = f"loss/{loss.name}" + (f"-{depth}" if depth else "")
     where = f"{loss.span.source.name}:{loss.span.line}" if loss.span else ""
-    made.scene.add(Card(id_, label, place.column, _column(made, place), Role.LOSS, "loss", f"{loss.name}\n{where}"))
-    made.scene.wire(end, End(id_), shape(made.model.type(made.model.outputs[loss.output or ""])) if not depth else "")
+    made.scene.add(
+        Card(id_, label, place.column, _column(made, place), Role.LOSS, "loss", f"{loss.name}\n{where}")
+    )
+    made.scene.wire(
+        end, End(id_), shape(made.model.type(made.model.outputs[loss.output or ""])) if not depth else ""
+    )
     return Term(id_, name, weight(loss.weight, depth))
 
 
@@ -81,7 +85,17 @@ def _outputs(made: Plan) -> None:
             end = made.ends[ref]
             place = made.scene.cards[end.card]
             id_ = f"out/{name}"
-            made.scene.add(Card(id_, cards.text(cut(name)), place.column, _column(made, place), Role.PLAIN, "exit", shape="text"))
+            made.scene.add(
+                Card(
+                    id_,
+                    cards.text(cut(name)),
+                    place.column,
+                    _column(made, place),
+                    Role.PLAIN,
+                    "exit",
+                    shape="text",
+                )
+            )
             made.scene.wire(end, End(id_), shape(made.model.type(ref)))
 
 

@@ -17,7 +17,6 @@ from dsvgraph_torch.specialise import names, specialise
 IMPORTS = {
     "math": "import math",
     "re": "import re",
-    "dataclass": "from dataclasses import dataclass, field",
     "NamedTuple": "from typing import NamedTuple",
     "torch": "\nimport torch",
     "nn": "import torch.nn as nn",

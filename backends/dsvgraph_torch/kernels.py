@@ -142,13 +142,14 @@ class RMSNormFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, g):
-        x, weight, r = ctx.saved_tensors
+        x, weight, r = ctx.saved_tensors  # once: checkpointing unpacks them only once
+        dtype = x.dtype
         x, g = x.to(r.dtype), g.to(r.dtype)
         g_weight = torch.mv((g * x).flatten(0, -2).t(), r.flatten())
         gx = g * weight
         inner = torch.linalg.vecdot(gx, x)[..., None] * r**3 / -x.shape[-1]
         gx = gx.mul_(r).addcmul_(x, inner)
-        return gx.to(ctx.saved_tensors[0].dtype), g_weight.to(weight.dtype), None, None
+        return gx.to(dtype), g_weight.to(weight.dtype), None, None
 
 
 def linear(x, weight, bias=None):
@@ -261,6 +262,8 @@ class Linears(plain.Linears):
     """plain.Linears, whose product on a CPU is oneDNN's, expert by expert."""
 
     def forward(self, x_SD, sent):
+        if not eager_cpu(x_SD):
+            return super().forward(x_SD, sent)
         y_SF = grouped_linear(x_SD, self.weight, sent.offsets)
         return y_SF + plain.per_row(self.bias, sent, y_SF) if self.biased else y_SF
 

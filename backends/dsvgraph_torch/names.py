@@ -13,7 +13,7 @@ from dsvgraph.build.scope import BlockValue
 from dsvgraph.graph import Graph, Model
 
 RUNTIME = ("plain.py",)
-OWN = "self ctx torch nn F re math NamedTuple dataclass field checkpoint targets copy i".split()
+OWN = "self ctx torch nn F re math NamedTuple checkpoint targets copy i".split()
 
 
 def camel(name: str) -> str:

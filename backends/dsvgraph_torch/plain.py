@@ -7,7 +7,6 @@ K experts per token, N tokens (B * T), S pairs of token and expert (N * K), F wi
 
 import math
 import re
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -16,19 +15,13 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 
-@dataclass
 class Context:
     """What ops ask for and nobody wires: one per forward pass. ``collect``: losses are wanted."""
 
-    positions: torch.Tensor | None = None
-    documents: torch.Tensor | None = None
-    cache: dict | None = None
-    collect: bool = False
-    balance: dict = field(default_factory=dict)
-    memo: dict = field(default_factory=dict)
-
-    def __post_init__(self):
-        self.past = next((kept.shape[1] for kept in (self.cache or {}).values()), 0)
+    def __init__(self, positions=None, documents=None, cache=None, collect=False):
+        self.positions, self.documents, self.cache, self.collect = positions, documents, cache, collect
+        self.past = next((kept.shape[1] for kept in (cache or {}).values()), 0)
+        self.balance, self.memo = {}, {}
 
     def extend(self, key, value):
         """The value behind what the cache holds of earlier positions; the cache keeps both."""
@@ -229,11 +222,20 @@ class Linears(nn.Module):
     def forward(self, x_SD, sent):
         lower = torch.is_autocast_enabled(x_SD.device.type)  # autocast does not know this product
         dtype = torch.get_autocast_dtype(x_SD.device.type) if lower else x_SD.dtype
-        product = F.grouped_mm if hasattr(F, "grouped_mm") else torch._grouped_mm
-        y_SF = product(x_SD.to(dtype), self.weight.to(dtype).transpose(1, 2), offs=sent.offsets)
-        if y_SF.requires_grad:
-            y_SF.register_hook(torch.Tensor.contiguous)  # its backward wants plain strides
+        y_SF = grouped(x_SD.to(dtype), self.weight.to(dtype), sent.offsets)
         return y_SF + per_row(self.bias, sent, y_SF) if self.biased else y_SF
+
+
+def grouped(x_SD, weight_EFD, offsets_E):
+    """Each expert's rows times its weight: torch's grouped product, or a loop for what it does not take."""
+    if x_SD.dtype == torch.float64 or (torch.compiler.is_compiling() and x_SD.dtype != torch.bfloat16):
+        ends = offsets_E.tolist()
+        return torch.cat([x_SD[a:b] @ w.t() for a, b, w in zip([0, *ends], ends, weight_EFD)])
+    product = F.grouped_mm if hasattr(F, "grouped_mm") else torch._grouped_mm
+    y_SF = product(x_SD, weight_EFD.transpose(1, 2), offs=offsets_E)
+    if y_SF.requires_grad:
+        y_SF.register_hook(torch.Tensor.contiguous)  # its backward wants plain strides
+    return y_SF
 
 
 class Norms(nn.Module):
@@ -263,12 +265,15 @@ class Each(nn.Module):
             destination.update({f"{prefix}{i}.{name}": weight for i, weight in enumerate(stacked)})
         return destination
 
-    def _load_from_state_dict(self, state, prefix, *args):
+    def _load_from_state_dict(self, state, prefix, metadata, strict, missing, unexpected, errors):
         for name, stacked in self.named_parameters():
-            keys = [f"{prefix}{i}.{name}" for i in range(len(stacked))]
-            if all(key in state and state[key].shape == stacked.shape[1:] for key in keys):
-                state[prefix + name] = torch.stack([state.pop(key) for key in keys])
-        super()._load_from_state_dict(state, prefix, *args)
+            given = {f"{prefix}{i}.{name}": state.pop(f"{prefix}{i}.{name}", None) for i in range(len(stacked))}
+            missing += [key for key, w in given.items() if w is None]
+            wrong = {key: w for key, w in given.items() if w is not None and w.shape != stacked.shape[1:]}
+            errors += [f"size mismatch for {k}: {[*w.shape]} for {[*stacked.shape[1:]]}" for k, w in wrong.items()]
+            rows = [own if w is None or k in wrong else w for (k, w), own in zip(given.items(), stacked.data)]
+            state[prefix + name] = torch.stack(rows)
+        super()._load_from_state_dict(state, prefix, metadata, strict, missing, unexpected, errors)
 
 
 def head(x, weight, ctx):

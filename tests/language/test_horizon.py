@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small import message, model, node, spec
+from small import message, messages, model, node, spec
 from tracing import horizon, tail, trace
 
 import dsvgraph
@@ -119,6 +119,17 @@ def test_pieces_that_are_gathered_are_joined() -> None:
     y = node(PIECES + "y: {take: {h: e, piece: c.seen}, repeat: 3, slice: piece}", blocks=BLOCKS)
     assert [reach.horizon("ids") for reach in y.copies["h"]] == [1, 2, 3]
     assert y.reach["h"].horizon("ids") == 3
+
+
+def test_copies_of_a_carried_stack_are_not_its_pieces() -> None:
+    """Every piece of the stack goes through all three copies."""
+    move = "move: {in: {x: [n, B, T, d]}, body: {m: {next: x, each: n}}, out: {x: m}}"
+    body = "s: {silu: e, each: 3, share: x}\nc: {move: s, repeat: 3}\ny: {silu: c}"
+    found = model(body, blocks=BLOCKS + move)
+    assert found.nodes["y"].copies == {}
+    assert sight(found) == (3, 3)
+    rest = "loss: {a: {cross_entropy: y, target: ids, shift: depth}}"
+    assert "at depth 1 predicts token i + 1" in "".join(messages(body, "{y: y}", blocks=BLOCKS + move, rest=rest))
 
 
 def test_after_a_number_of_copies_that_is_not_known_all_may_have_been_seen() -> None:

@@ -55,7 +55,7 @@ def test_each_expert_has_its_name_and_shares_the_storage(module):
     with torch.no_grad():
         stacked[3].zero_()
     assert not state["model.layers.1.mlp.experts.3.gate_proj.weight"].any()
-    assert not any("experts.gate_proj" in k for k in state)
+    assert not any(".experts.gate_proj" in k for k in state)
     assert "model.layers.1.mlp.experts.gate_proj.weight" in dict(module.named_parameters())
 
 
@@ -63,7 +63,7 @@ def test_what_does_not_fit_is_told_by_name(module):
     name, state = "model.layers.1.mlp.experts.5.up_proj.weight", module.state_dict()
     with pytest.raises(RuntimeError, match=rf"Missing key.*{name}"):
         module.load_state_dict({k: v for k, v in state.items() if k != name})
-    with pytest.raises(RuntimeError, match=rf"size mismatch for {name}.*\[3, 3\].*\[12, 32\]"):
+    with pytest.raises(RuntimeError, match=rf"size mismatch for {name}.*\[3, 3\] for \[12, 32\]"):
         module.load_state_dict({**state, name: torch.zeros(3, 3)})
     with pytest.raises(RuntimeError, match=r"Unexpected key.*experts\.8\.up_proj"):
         module.load_state_dict({**state, name.replace(".5.", ".8."): state[name]})

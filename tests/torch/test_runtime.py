@@ -606,11 +606,11 @@ def test_head_cross_entropy_under_autocast(R):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_experts_under_a_compiler(dtype):
-    offsets = torch.tensor([16, 16, 48], dtype=torch.int32)
-    x, w = leaf(48, 16, dtype=dtype), leaf(3, 32, 16, dtype=dtype)
-    same_gradients(
-        torch.compile(lambda x, w: kernels.grouped_linear(x, w, offsets), backend="aot_eager"),
-        lambda x, w: kernels.grouped_linear(x, w, offsets), x, w,
-        **(CLOSE if dtype == torch.float32 else {"rtol": 0.02, "atol": 0.02}),
-    )  # fmt: skip
+def test_experts_under_a_compiler(R, dtype):
+    layer, close = R.Linears(3, 16, 32).to(dtype), {"rtol": 0.02, "atol": 0.02}
+    torch.nn.init.normal_(layer.weight)
+    sent = R.dispatch(torch.randn(1, 48, 16, dtype=dtype), torch.randint(3, (1, 48, 1)), 3)
+    x = sent.x.detach().requires_grad_()
+    compiled = torch.compile(lambda x, _: layer(x, sent), backend="aot_eager")
+    close = CLOSE if dtype == torch.float32 else close
+    same_gradients(compiled, lambda x, _: layer(x, sent), x, layer.weight, **close)
