@@ -137,9 +137,7 @@ def test_every_spec_is_drawn_and_no_text_is_clipped(svg, spec, depth):
 def moved(group):
     """The transform of graphviz's outermost group: scale, then translate inside it."""
     text = group.get("transform", "")
-    numbers = {
-        k: [float(n) for n in v.split()] for k, v in re.findall(r"(\w+)\(([^)]*)\)", text.replace(",", " "))
-    }
+    numbers = {k: [float(n) for n in v.split()] for k, v in re.findall(r"(\w+)\(([^)]*)\)", text.replace(",", " "))}
     sx, sy = (numbers.get("scale", [1, 1]) * 2)[:2]
     dx, dy = numbers.get("translate", [0, 0])
     return sx, sy, dx * sx, dy * sy
@@ -157,11 +155,7 @@ def span(text, x, scale):
 def test_cards_do_not_overlap(source, spec):
     text = source(spec, 1)
     picture(text)  # skips where there is no graphviz
-    boxes = {
-        n["name"]: box(n)
-        for n in engine.measured(text)["objects"]
-        if "pos" in n and n.get("style") != "invis"
-    }
+    boxes = {n["name"]: box(n) for n in engine.measured(text)["objects"] if "pos" in n and n.get("style") != "invis"}
     cards = {n: b for n, b in boxes.items() if not n.startswith("corner/")}
     for (a, p), (b, q) in itertools.combinations(cards.items(), 2):
         apart = p[2] <= q[0] or q[2] <= p[0] or p[3] <= q[1] or q[3] <= p[1]
@@ -194,9 +188,7 @@ def test_the_svg_speaks(svg):
 def test_the_chain_has_a_column_for_every_depth(svg, source, depths):
     config = {"num_nextn_predict_layers": depths}
     words = spoken(svg("deepseek_v3_tiny", **config))
-    assert [w for w in words if re.fullmatch(r"MTP depth \d+", w)] == [
-        f"MTP depth {d + 1}" for d in range(depths)
-    ]
+    assert [w for w in words if re.fullmatch(r"MTP depth \d+", w)] == [f"MTP depth {d + 1}" for d in range(depths)]
     assert words.count("shared") == 2 * depths  # the embedding and the head
     for d in range(depths + 1):
         assert f"L{'₀₁₂₃'[d]}" in words
@@ -210,6 +202,13 @@ def test_many_depths_are_folded_into_one_column_with_their_number(source):
     words = said(source("deepseek_v3_tiny", num_nextn_predict_layers=7))
     assert "MTP depths 1 … 7 × 7" in words
     assert "MTP depth 2" not in words
+    assert "· ( L₁ + … + L₇ )" in words
+
+
+def test_pictures_say_lines_of_specs_but_no_folders(source):
+    dot = source("deepseek_v3_tiny")
+    assert "decoder.yaml:" in dot
+    assert not re.search(r"[/\\]\w+\.yaml:", dot)
 
 
 def test_weights_of_losses_are_in_the_picture(source):

@@ -31,9 +31,7 @@ def render(graph: Model, path: str | PathLike[str], depth: int = 1) -> Path:
     Raises DsvError where the file cannot be written or there is no graphviz.
     """
     made = plan(graph, depth)
-    return write(
-        _draw(made).source, Path(path), f"{graph.name}", ". ".join(part for part in lines(made) if part)
-    )
+    return write(_draw(made).source, Path(path), f"{graph.name}", ". ".join(part for part in lines(made) if part))
 
 
 def dot(graph: Model, depth: int = 1) -> graphviz.Digraph:
@@ -51,5 +49,6 @@ def _draw(made: Plan) -> graphviz.Digraph:
     hue = theme.ROSE
     rows = [cell(words(formula(terms), hue.title, 15, bold=True))] if terms else []
     rows += [cell(words(" · ".join(more), hue.text, theme.QUIET))] if (more := auxiliary(made.model)) else []
-    sum_label = label(table(rows, border=0, cellspacing=0, cellpadding=2)) if rows else ""
+    rows = [cell("", height=6), *rows]  # as much room above the words as graphviz leaves below
+    sum_label = label(table(rows, border=0, cellspacing=0, cellpadding=2))
     return draw(made, heading(made), terms, sum_label)

@@ -37,9 +37,7 @@ def _head(title: str, hue: Hue, badge: str, width: int) -> str:
     if not badge:
         return cell(name, width=width)
     mark = words(f" {badge} ", theme.PAPER, theme.BODY, bold=True)
-    return cell(name, width=width - 50, align="left") + cell(
-        mark, bgcolor=hue.badge, style="rounded", height=BADGE
-    )
+    return cell(name, width=width - 50, align="left") + cell(mark, bgcolor=hue.badge, style="rounded", height=BADGE)
 
 
 def _cells(cells: Sequence[Cell], hue: Hue) -> str:
@@ -73,9 +71,7 @@ def tokens(names: Sequence[str]) -> str:
 def text(title: str, quiet: str = "") -> str:
     """Words without a frame: what enters and leaves an open block."""
     name = words(title, theme.MUTED, 12, italic=True)
-    return label(
-        table([cell(name + (words(f"  {quiet}", theme.MUTED, 12) if quiet else ""))], border=0, cellpadding=3)
-    )
+    return label(table([cell(name + (words(f"  {quiet}", theme.MUTED, 12) if quiet else ""))], border=0, cellpadding=3))
 
 
 def experts(title: str, lines: Sequence[str], router: str, shown: Sequence[tuple[str, str]], hue: Hue) -> str:
@@ -94,9 +90,7 @@ def experts(title: str, lines: Sequence[str], router: str, shown: Sequence[tuple
     ]
     if router:
         inner = words(router, hue.title, theme.QUIET)
-        rows.append(
-            cell(inner, border=1, style="rounded", color=hue.cell_border, bgcolor=hue.cell, cellpadding=5)
-        )
+        rows.append(cell(inner, border=1, style="rounded", color=hue.cell_border, bgcolor=hue.cell, cellpadding=5))
     rows += [cell(words(line, hue.text, theme.QUIET)) for line in lines]
     return label(box(rows, hue, cellpadding=2, cellspacing=3))
 
@@ -113,9 +107,7 @@ def _expert(name: str, kind: str, hue: Hue) -> str:
             **size,
         )
     if kind == "chosen":
-        return cell(
-            words(name, theme.PAPER, theme.SMALL, bold=True), color=hue.text, bgcolor=hue.border, **size
-        )
+        return cell(words(name, theme.PAPER, theme.SMALL, bold=True), color=hue.text, bgcolor=hue.border, **size)
     return cell(words(name, hue.text, theme.SMALL), color=hue.cell_border, bgcolor=theme.PAPER, **size)
 
 

@@ -18,9 +18,8 @@ from dsvgraph_graphviz.scoring import Term
 
 GRAPH = {
     "rankdir": "BT", "bgcolor": theme.PAPER, "pad": "0.4", "nodesep": "0.26", "ranksep": "0.40",
-    "splines": "spline",
-    "newrank": "true", "compound": "true", "fontname": theme.SANS, "fontcolor": theme.INK, "labelloc": "t",
-    "labeljust": "l", "tooltip": " ",
+    "splines": "spline", "newrank": "true", "compound": "true", "fontname": theme.SANS,
+    "fontcolor": theme.INK, "labelloc": "t", "labeljust": "l", "tooltip": " ",
 }  # fmt: skip
 NODE = {"shape": "plain", "fontname": theme.SANS, "fontsize": f"{theme.BODY}", "fontcolor": theme.INK}
 EDGE = {
@@ -33,6 +32,8 @@ CIRCLE = {
 }  # fmt: skip
 INVISIBLE = {"style": "invis", "weight": "0"}
 BAR = "2.6"  # inches of the bar over each column
+NESTED, OUTER = "18", "24"  # points between a frame and its cards
+NAME = 18  # characters: a longer name of an inner frame stands on the right, clear of the line through it
 STRAIGHT = "100"  # weight of the wires of a spine
 
 
@@ -50,9 +51,7 @@ class Drawing:
         self.spines = {column: spine(scene, column, heights) for column in scene.columns()}
         self.rows = rows(scene, self.spines, ASIDE)
         self.group = {
-            name: group
-            for column, names in self.spines.items()
-            for name, group in self._groups(column, names)
+            name: group for column, names in self.spines.items() for name, group in self._groups(column, names)
         }
         self.rails = Rails(scene, heights, self.rows, self.group)
 
@@ -65,9 +64,7 @@ class Drawing:
             yield name, f"spine {column}.{steps}"
 
     def build(self, heading: str, terms: list[Term], sum_label: str) -> graphviz.Digraph:
-        dot = graphviz.Digraph(
-            "model", graph_attr={**GRAPH, "label": heading}, node_attr=NODE, edge_attr=EDGE
-        )
+        dot = graphviz.Digraph("model", graph_attr={**GRAPH, "label": heading}, node_attr=NODE, edge_attr=EDGE)
         for cluster in sorted((c for c in self.scene.clusters.values() if not c.parent), key=self._column):
             dot.subgraph(self._frame(cluster))
         for wire in self.scene.wires:
@@ -86,13 +83,13 @@ class Drawing:
 
     def _frame(self, cluster: Cluster) -> graphviz.Digraph:
         hue = theme.HUES[cluster.role]
-        title = words(
-            cluster.title + (f"   {cluster.badge}" if cluster.badge else ""), hue.text, theme.BODY, bold=True
-        )
+        name = cluster.title + (f"   {cluster.badge}" if cluster.badge else "")
+        long = cluster.parent and len(cluster.title) > NAME
         frame = graphviz.Digraph(f"cluster_{cluster.id}")
         frame.attr(
-            label=label(title), labelloc="b", labeljust="l", style="rounded,filled", fillcolor=hue.panel,
-            color=hue.panel_border, penwidth="1.2", margin="18", id=cluster.id,
+            label=label(words(name, hue.text, theme.BODY, bold=True)), labelloc="b",
+            labeljust="r" if long else "l", style="rounded,filled", fillcolor=hue.panel, color=hue.panel_border,
+            penwidth="1.2", margin=NESTED if cluster.parent else OUTER, id=cluster.id,
             tooltip=plain(cluster.tip or cluster.title),
         )  # fmt: skip
         for card in self.scene.cards.values():
@@ -117,9 +114,7 @@ class Drawing:
         more = CIRCLE if card.shape == "circle" else {}
         group = {"group": self.group[card.id]} if card.id in self.group else {}
         tip = plain(card.tip or card.id)
-        frame.node(
-            card.id, label=card.label, id=card.id, tooltip=tip, **{"class": card.role.value}, **group, **more
-        )
+        frame.node(card.id, label=card.label, id=card.id, tooltip=tip, **{"class": card.role.value}, **group, **more)
 
     # -- wires ------------------------------------------------------------------------------
 

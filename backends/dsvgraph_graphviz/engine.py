@@ -25,9 +25,7 @@ def write(source: str, path: Path, title: str = "", words: str = "") -> Path:
     ending = path.suffix.lower().removeprefix(".")
     if ending not in ENDINGS:
         found = f"ends in `.{ending}`" if ending else "has no ending"
-        raise DsvError(
-            f"-o: `{path}` {found}", hint=f"a picture ends in {', '.join('.' + e for e in ENDINGS)}"
-        )
+        raise DsvError(f"-o: `{path}` {found}", hint=f"a picture ends in {', '.join('.' + e for e in ENDINGS)}")
     _check_place(path)
     write_atomic(path, source.encode() if ending == "dot" else picture(source, ending, title, words))
     return path

@@ -1,4 +1,4 @@
-"""Small nodes drawn as cells of a neighbour: a split on what it cuts, a concat and its norms on their reader."""
+"""Nodes drawn as cells of a neighbour: a split on what it cuts, a concat and its norms on their reader."""
 
 from __future__ import annotations
 
@@ -70,10 +70,7 @@ def positions(graph: Graph) -> dict[str, float]:
     found: dict[str, float] = {}
     for name in reversed(graph.nodes):
         found[name] = _mean(
-            [
-                _wanted(graph, reader, edge["dst"], found)
-                for _, reader, edge in graph.net.out_edges(name, data=True)
-            ]
+            [_wanted(graph, reader, edge["dst"], found) for _, reader, edge in graph.net.out_edges(name, data=True)]
         )
     return found
 

@@ -107,11 +107,7 @@ class Labels:
         each = " each" if node.count != 1 else ""
         if len(set(sizes)) > 1:
             known = sorted(size for size in sizes if isinstance(size, int))
-            return (
-                f"{short(known[0])} to {short(known[-1])} each"
-                if len(known) == len(sizes)
-                else "sizes differ"
-            )
+            return f"{short(known[0])} to {short(known[-1])} each" if len(known) == len(sizes) else "sizes differ"
         return f"{short(sizes[0])}{each}" + (f", {short(active[0])} active" if active != sizes else "")
 
     def _block_words(self, graph: Graph) -> list[str]:
@@ -215,10 +211,4 @@ def _expert_cells(count: Size, share: int) -> list[tuple[str, str]]:
 def _spread(found: Sequence[str], longest: int = 46) -> list[str]:
     """Words joined by dots, in two lines where one would be long."""
     text = " · ".join(found)
-    return (
-        [text]
-        if len(text) <= longest or len(found) < 2
-        else [" · ".join(found[:-1]), found[-1]]
-        if text
-        else []
-    )
+    return [text] if len(text) <= longest or len(found) < 2 else [" · ".join(found[:-1]), found[-1]] if text else []

@@ -13,7 +13,7 @@ from dsvgraph_graphviz.fuse import Cell, Fused, fused, out_port
 from dsvgraph_graphviz.labels import Labels
 from dsvgraph_graphviz.roles import Role, keys_only
 from dsvgraph_graphviz.scene import Card, Cluster, End, Scene
-from dsvgraph_graphviz.words import cut, number, shape, tokens
+from dsvgraph_graphviz.words import cut, number, shape, spot, tokens
 
 CIRCLES = {"add": "+", "mul": "×"}
 MANY_RUNS = 3  # kinds of copies drawn in a row; more are folded by kind
@@ -76,9 +76,7 @@ class Opener:
         cached = any(ref.node == card.last.name for ref in graph.cache)
         return self.labels.of(graph, card, self.facts.roles.of(card.node, place.role), place.named, cached)
 
-    def _put(
-        self, graph: Graph, card: Fused, ends: Ends, place: Place, label: str, form: str = "card"
-    ) -> None:
+    def _put(self, graph: Graph, card: Fused, ends: Ends, place: Place, label: str, form: str = "card") -> None:
         """One card, the wires into it, and the ends that leave it."""
         node = card.node
         role = self.facts.roles.of(node, place.role)
@@ -113,9 +111,7 @@ class Opener:
             state |= {port: end for port, end in outs.items() if node.roles.get(port) == "carried"}
             ends.update({Ref(node.name, port): end for port, end in outs.items()})
 
-    def _frame(
-        self, graph: Graph, node: Node, state: dict[str, End], place: Place, suffix: str
-    ) -> dict[str, End]:
+    def _frame(self, graph: Graph, node: Node, state: dict[str, End], place: Place, suffix: str) -> dict[str, End]:
         """One open block in a frame of its own; the ends of its outputs."""
         role, id_ = self.facts.roles.of(node, place.role), place.id + node.name + suffix
         once = node.mode == "call"
@@ -125,9 +121,7 @@ class Opener:
         path = join(place.path, node.at, "" if once else "*")
         inner = Place(place.column, id_, f"{id_}/", path, place.levels - 1, role, named=True)
         block = node.runs[0].graph
-        ends = self.body(
-            block, {port: self._entry(block, port, end, inner) for port, end in state.items()}, inner
-        )
+        ends = self.body(block, {port: self._entry(block, port, end, inner) for port, end in state.items()}, inner)
         return {name: ends[ref] for name, ref in block.outputs.items()}
 
     def _entry(self, graph: Graph, port: str, end: End, place: Place) -> End:
@@ -170,10 +164,7 @@ def _has_body(node: Node) -> bool:
 
 def _leaving(card: Fused, id_: str) -> Ends:
     cells = {cell.port for cell in card.above}
-    found = {
-        Ref(card.last.name, o): End(id_, out_port(o) if out_port(o) in cells else "")
-        for o in card.last.outputs
-    }
+    found = {Ref(card.last.name, o): End(id_, out_port(o) if out_port(o) in cells else "") for o in card.last.outputs}
     return found | {Ref(card.node.name, weight): End(id_, weight=True) for weight in card.node.weights}
 
 
@@ -190,5 +181,4 @@ def kinds(node: Node) -> tuple[Run, ...]:
 def tip(node: Node, place: Place) -> str:
     """The path of a node, what it is, and the line of the spec that says so."""
     path = join(place.path, node.at, "" if node.mode == "call" else "*")
-    where = f"{node.span.source.name}:{node.span.line}" if node.span else ""
-    return "\n".join(part for part in (path or node.name, node.callee, where) if part)
+    return "\n".join(part for part in (path or node.name, node.callee, spot(node.span)) if part)

@@ -49,9 +49,7 @@ def _input(model: Model, scene: Scene, name: str) -> End:
     type_ = model.inputs[name]
     is_row = type_.dtype == "int" and type_.rank == 2
     label = cards.tokens(tokens(0)) if is_row else cards.text(cut(name))
-    scene.add(
-        Card(f"main/{name}", label, 0, "main", Role.TOKENS, "tokens", name, "card" if is_row else "text")
-    )
+    scene.add(Card(f"main/{name}", label, 0, "main", Role.TOKENS, "tokens", name, "card" if is_row else "text"))
     return End(f"main/{name}", "", 0 if is_row else None)
 
 
@@ -67,9 +65,7 @@ def chains(model: Model) -> list[Node]:
 
 
 def _read_by_others(model: Model) -> list[Node]:
-    return [
-        model.nodes[name] for name in model.net.nodes if name in model.nodes and model.net.out_degree(name)
-    ]
+    return [model.nodes[name] for name in model.net.nodes if name in model.nodes and model.net.out_degree(name)]
 
 
 def _columns(made: Plan, opener: Opener, node: Node, place: Place) -> None:

@@ -81,8 +81,7 @@ class Rails:
                 lane = self._lane(wire)
                 group = f"{self._frame(wire)}-rail-{lane}"
                 low, high = (
-                    self._point(c, self._frame(wire), group, theme.RAIL)
-                    for c in (wire.src.card, wire.dst.card)
+                    self._point(c, self._frame(wire), group, theme.RAIL) for c in (wire.src.card, wire.dst.card)
                 )
                 right = lane % 2 == 0
                 self._flat(wire.src.card, low, right, {**RESIDUAL, "dir": "none"})
@@ -139,9 +138,7 @@ class Rails:
         before = wires[0].src.card
         for wire in wires:
             card = self.scene.cards[wire.dst.card]
-            corner = self._point(
-                wire.src.card, self._top(card), self.group.get(card.id, card.id), theme.HANDED
-            )
+            corner = self._point(wire.src.card, self._top(card), self.group.get(card.id, card.id), theme.HANDED)
             self._piece(before, corner, {**HANDED, "dir": "none"})
             self._piece(corner, wire.dst.card, HANDED)
             before = corner

@@ -118,17 +118,11 @@ def _ends(model: Model) -> Iterator[Node]:
     """The products that give scores over a vocabulary: scored by a loss, or shaped like an embedding."""
     scored = {loss.output for loss in model.losses}
     tables = {
-        w.shape
-        for g in model.graphs()
-        for n in g.nodes.values()
-        if n.callee == "embedding"
-        for w in n.weights.values()
+        w.shape for g in model.graphs() for n in g.nodes.values() if n.callee == "embedding" for w in n.weights.values()
     }
     for name, ref in model.outputs.items():
         for node in _producers(model, ref):
-            if node.callee == "linear" and (
-                name in scored or any(w.shape in tables for w in node.weights.values())
-            ):
+            if node.callee == "linear" and (name in scored or any(w.shape in tables for w in node.weights.values())):
                 yield node
 
 

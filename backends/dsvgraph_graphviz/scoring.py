@@ -15,7 +15,7 @@ from dsvgraph_graphviz.plan import Plan
 from dsvgraph_graphviz.roles import Role
 from dsvgraph_graphviz.scene import Card, End
 from dsvgraph_graphviz.theme import HUES
-from dsvgraph_graphviz.words import cut, decimal, number, shape, subscript, tokens
+from dsvgraph_graphviz.words import cut, decimal, number, shape, spot, subscript, tokens
 
 LATER = 1e18  # tokens: past the end of any schedule
 AUXILIARY = {
@@ -59,13 +59,12 @@ def _card(made: Plan, loss: Loss, depth: int, end: End, times: str) -> Term:
     names = tokens(int(ahead)) if isinstance(ahead, int) else ["?"]
     label = cards.loss(name, f"predicts {names[0]} … {names[-1]}", HUES[Role.LOSS], times)
     id_ = f"loss/{loss.name}" + (f"-{depth}" if depth else "")
-    where = f"{loss.span.source.name}:{loss.span.line}" if loss.span else ""
     made.scene.add(
-        Card(id_, label, place.column, _column(made, place), Role.LOSS, "loss", f"{loss.name}\n{where}")
+        Card(id_, label, place.column, _column(made, place), Role.LOSS, "loss", f"{loss.name}\n{spot(loss.span)}")
     )
-    made.scene.wire(
-        end, End(id_), shape(made.model.type(made.model.outputs[loss.output or ""])) if not depth else ""
-    )
+    made.scene.wire(end, End(id_), shape(made.model.type(made.model.outputs[loss.output or ""])) if not depth else "")
+    last = loss.depths[-1]
+    name = f"{name} + … + {_name(made.model, loss, last)}" if times and last != depth else name
     return Term(id_, name, weight(loss.weight, depth))
 
 
@@ -139,7 +138,7 @@ def _product(weight_: str, names: list[str]) -> str:
     inner = " + ".join(names)
     if first == "1.00":
         return inner
-    return f"{first} · ( {inner} )" if len(names) > 1 else f"{first} · {inner}"
+    return f"{first} · ( {inner} )" if " + " in inner else f"{first} · {inner}"
 
 
 def auxiliary(model: Model) -> list[str]:

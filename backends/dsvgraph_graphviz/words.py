@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from pathlib import PurePath
 from typing import Any
 
 from dsvgraph.dims import Poly, Size
-from dsvgraph.errors import printable
+from dsvgraph.errors import Span, printable
 from dsvgraph.graph import Node
 from dsvgraph.types import Type
 
@@ -83,6 +84,11 @@ def _axis(size: Size) -> str:
 def product(sizes: tuple[Size, ...]) -> str:
     """Sizes multiplied: 128 × 192."""
     return " × ".join(number(s) for s in sizes)
+
+
+def spot(span: Span | None) -> str:
+    """The line of a spec, without the folder it is in: a picture travels."""
+    return f"{PurePath(span.source.name).name}:{span.line}" if span else ""
 
 
 def cut(text: str, longest: int = LONGEST) -> str:

@@ -100,7 +100,7 @@ class Corpus:
         """Some held-out text from the start of a line, to continue in a sample."""
         start, stop = self.heldout.spans[len(self.heldout.spans) // 2]
         text = bytes(self.heldout.bytes_N[start : min(stop, start + 4096)].tolist())
-        return text[text.find(b"\n") + 1 :][:length]
+        return text[text.find(b"\n") + 1 :].lstrip(b"\n")[:length]
 
 
 def seeded(seed: int, *names: object) -> torch.Generator:
@@ -115,10 +115,14 @@ def load_corpus(path: Path | None, batch: int, seq: int) -> Corpus:
 
     Raises DsvError where there is no text, or less than one batch of it.
     """
-    if path is None:
-        source, text = f"the standard library of Python {sysconfig.get_python_version()}", _library()
-    else:
-        source, text = str(path), _read(path)
+    source = str(path or f"the standard library of Python {sysconfig.get_python_version()}")
+    try:
+        text = _read(path) if path else _library()
+    except FileNotFoundError:
+        raise DsvError(f"--data: {source} does not exist") from None
+    except OSError as error:
+        place = error.filename or source
+        raise DsvError(f"--data: cannot read {place}: {error.strerror or error}") from None
     return split(text, source, batch, seq)
 
 
@@ -162,17 +166,12 @@ def _library() -> bytearray:
 
 def _read(path: Path) -> bytes | bytearray:
     """The text of a file, or of every text file below a folder."""
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            return _read_folder(path)
-        if not stat.S_ISREG(mode):
-            raise DsvError(f"--data: {path} is neither a file nor a folder")
-        text = path.read_bytes()
-    except FileNotFoundError:
-        raise DsvError(f"--data: {path} does not exist") from None
-    except OSError as error:
-        raise DsvError(f"--data: cannot read {error.filename or path}: {error.strerror or error}") from None
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        return _read_folder(path)
+    if not stat.S_ISREG(mode):
+        raise DsvError(f"--data: {path} is neither a file nor a folder")
+    text = path.read_bytes()
     if not text:
         raise DsvError(f"--data: {path} is empty")
     if why := _not_text(text):

@@ -49,8 +49,8 @@ def classes_of(model: Model) -> str:
 
 
 def _head(model: Model) -> str:
-    doc = textwrap.fill(harmless(f"{model.name}. {model.doc}"), 100)
-    return f'"""{doc}\n\n{LEGEND}\n"""'
+    doc = textwrap.fill(harmless(f"{model.name}. {model.doc}"), 120)
+    return f'"""{doc}\n\n{textwrap.fill(LEGEND, 148)}\n"""'
 
 
 def _helper(tree: ast.stmt) -> str:

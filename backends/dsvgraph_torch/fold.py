@@ -100,7 +100,7 @@ class Fold(ast.NodeTransformer):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
         self.generic_visit(node)
-        node.body = _until_return(node.body)
+        node.body = _returned_at_once(_until_return(node.body))
         _inline_constants(node)
         return node
 
@@ -145,6 +145,14 @@ def _until_return(body: list[ast.stmt]) -> list[ast.stmt]:
     for i, statement in enumerate(body):
         if isinstance(statement, (ast.Return, ast.Raise)):
             return body[: i + 1]
+    return body
+
+
+def _returned_at_once(body: list[ast.stmt]) -> list[ast.stmt]:
+    """`y = x; return y` is `return x`."""
+    match body:
+        case [*before, ast.Assign([ast.Name(stored)], value), ast.Return(ast.Name(read))] if stored == read:
+            return [*before, ast.Return(value)]
     return body
 
 

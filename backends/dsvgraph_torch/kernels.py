@@ -11,30 +11,25 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn as nn
 import torch.nn.functional as F
-from torch import Tensor
 
 from dsvgraph_torch import plain
+from dsvgraph_torch.products import (
+    Linear as Linear,
+)
+from dsvgraph_torch.products import (
+    compute_dtype,
+    eager_cpu,
+    grouped_rows,
+    grouped_weight,
+    product,
+    weight_gradient,
+    wide_dtype,
+)
+from dsvgraph_torch.products import linear as linear
+from dsvgraph_torch.products import windows as windows
 
 LONGEST = 2048  # positions for which attention in blocks beats the fused kernel of a CPU
-MOST_EXPERTS = 64  # with more of them torch's own loop over experts is the shorter one
-
-
-def eager_cpu(x: Tensor) -> bool:
-    """Whether the CPU's detours apply: a compiler would rather see the plain functions."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
-
-
-def compute_dtype(x: Tensor) -> torch.dtype:
-    """The dtype that a matrix product of x has here: autocast's, if it is on."""
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-
-
-def wide_dtype(x: Tensor) -> torch.dtype:
-    """The dtype for sums over x: float32 or better."""
-    return torch.promote_types(x.dtype, torch.float32)
 
 
 # -- positions and attention ------------------------------------------------------------------------
@@ -72,29 +67,27 @@ class CausalBlocks(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q_BTHQ, k_BTGQ, v_BTGV, scale):
         (B, T, H, _), G = q_BTHQ.shape, k_BTGQ.shape[2]
-        q, k, v = by_head(q_BTHQ, G) * scale, by_head(k_BTGQ, G), by_head(v_BTGV, G)
+        q, k, v = by_head(q_BTHQ * scale, G), by_head(k_BTGQ, G), by_head(v_BTGV, G)
         o, probabilities = v.new_empty(B * G, T * H // G, v.shape[-1]), []
         later = torch.full((64, 64), -math.inf, dtype=q.dtype).triu(1).repeat_interleave(H // G, 0)
-        for rows, end in causal_blocks(T, H // G):
+        for rows, start, end in causal_blocks(T, H // G):
             s = q[:, rows] @ k[:, :end].transpose(1, 2)
-            size = (end - 1) % 64 + 1
-            s[:, :, end - size :] += later[: s.shape[1], :size]
+            s[:, :, start:] += later[: s.shape[1], : end - start]
             probabilities.append(s.softmax(-1))
             o[:, rows] = probabilities[-1] @ v[:, :end]
-        ctx.save_for_backward(q, k, v, o, *probabilities)
+        ctx.save_for_backward(q, k, v, *probabilities)
         ctx.scale, ctx.batch = scale, B
         return by_position(o, B, T)
 
     @staticmethod
     def backward(ctx, g_BTHV):
-        q, k, v, o, *probabilities = ctx.saved_tensors
+        q, k, v, *probabilities = ctx.saved_tensors
         T, G = k.shape[1], k.shape[0] // ctx.batch
         g = by_head(g_BTHV, G)
-        common = torch.linalg.vecdot(g, o)[..., None]
         gq, gk, gv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        for p, (rows, end) in zip(probabilities, causal_blocks(T, q.shape[1] // T), strict=True):
+        for p, (rows, _, end) in zip(probabilities, causal_blocks(T, q.shape[1] // T), strict=True):
             gv[:, :end].baddbmm_(p.transpose(1, 2), g[:, rows])
-            gs = (g[:, rows] @ v[:, :end].transpose(1, 2)).sub_(common[:, rows]).mul_(p)
+            gs = torch._softmax_backward_data(g[:, rows] @ v[:, :end].transpose(1, 2), p, -1, p.dtype)
             gq[:, rows] = gs @ k[:, :end]
             gk[:, :end].baddbmm_(gs.transpose(1, 2), q[:, rows])
         return *(by_position(t, ctx.batch, T) for t in (gq.mul_(ctx.scale), gk, gv)), None
@@ -112,13 +105,13 @@ def by_position(x, batch, positions):
 
 
 def causal_blocks(positions, heads):
-    """For each 64 positions: their rows, and how many keys they see."""
+    """For each 64 positions: their rows, where they start, and how many keys they see."""
     for start in range(0, positions, 64):
         end = min(start + 64, positions)
-        yield slice(start * heads, end * heads), end
+        yield slice(start * heads, end * heads), start, end
 
 
-# -- norms and products -----------------------------------------------------------------------------
+# -- norms ------------------------------------------------------------------------------------------
 
 
 class RMSNorm(plain.RMSNorm):
@@ -143,61 +136,12 @@ class RMSNormFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g):
         x, weight, r = ctx.saved_tensors  # once: checkpointing unpacks them only once
-        dtype = x.dtype
-        x, g = x.to(r.dtype), g.to(r.dtype)
-        g_weight = torch.mv((g * x).flatten(0, -2).t(), r.flatten())
-        gx = g * weight
-        inner = torch.linalg.vecdot(gx, x)[..., None] * r**3 / -x.shape[-1]
-        gx = gx.mul_(r).addcmul_(x, inner)
-        return gx.to(dtype), g_weight.to(weight.dtype), None, None
-
-
-def linear(x, weight, bias=None):
-    """x weight^T + bias, [..., D] -> [..., F]."""
-    if not (onednn_serves(x) and compute_dtype(x) == x.dtype == weight.dtype):
-        return F.linear(x, weight, bias)
-    y = OneDNNLinear.apply(x, weight)
-    return y if bias is None else y + bias
-
-
-class Linear(nn.Linear):
-    """nn.Linear through `linear`."""
-
-    def forward(self, x):
-        return linear(x, self.weight, self.bias)
-
-
-class OneDNNLinear(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, weight):
-        ctx.save_for_backward(x, weight)
-        return product(x.flatten(0, -2), weight).view(*x.shape[:-1], -1)
-
-    @staticmethod
-    def backward(ctx, g):
-        x, weight = ctx.saved_tensors
-        rows = g.flatten(0, -2)
-        gx = product(rows, weight.t()).view(x.shape) if ctx.needs_input_grad[0] else None
-        gw = weight_gradient(rows, x.flatten(0, -2)) if ctx.needs_input_grad[1] else None
-        return gx, gw
-
-
-def product(a_ND, b_FD):
-    """a b^T. oneDNN's float32 product is twice as fast as MKL's, torch's default, on AMD CPUs."""
-    if onednn_serves(a_ND):
-        return torch.ops.mkldnn._linear_pointwise(a_ND, b_FD, None, "none", [], "")
-    return a_ND @ b_FD.t()
-
-
-def weight_gradient(g_NF, x_ND):
-    """g^T x; oneDNN copies its first factor, so that is the narrower one."""
-    return product(g_NF.t(), x_ND.t()) if g_NF.shape[1] <= x_ND.shape[1] else product(x_ND.t(), g_NF.t()).t()
-
-
-def onednn_serves(x):
-    """Whether oneDNN's float32 product can be had for x."""
-    has = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return has and x.dtype == torch.float32 and eager_cpu(x)
+        wide, g = x.to(r.dtype), g.to(r.dtype)
+        product_ND = (g * wide).flatten(0, -2)
+        g_weight = torch.mv(product_ND.t(), r.flatten())
+        inner = torch.mv(product_ND, weight.to(r.dtype)).view(r.shape) * r**3 / -x.shape[-1]
+        gx = (g * weight).mul_(r).addcmul_(wide, inner)
+        return gx.to(x.dtype), g_weight.to(weight.dtype), None, None
 
 
 # -- experts ----------------------------------------------------------------------------------------
@@ -289,56 +233,6 @@ class GroupedLinear(torch.autograd.Function):
         return gx, gw, None
 
 
-def grouped_rows(x_SD, weight_EFD, offsets_E):
-    """Each row of x times the transpose of its expert's weight."""
-    if not eager_cpu(x_SD) or offsets_E.numel() > MOST_EXPERTS:
-        return grouped_mm(x_SD, weight_EFD.mT, offsets_E)
-    y_SF = x_SD.new_empty(x_SD.shape[0], weight_EFD.shape[1])
-    for e, start, end, _ in windows(offsets_E):
-        y_SF[start:end] = product(x_SD[start:end], weight_EFD[e])
-    return y_SF
-
-
-def grouped_weight(g_SF, x_SD, offsets_E):
-    """The sum of g^T x over each expert's rows: [E, F, D]."""
-    if not eager_cpu(g_SF) or offsets_E.numel() > MOST_EXPERTS:
-        return grouped_mm(g_SF.t(), x_SD, offsets_E)
-    gw_EFD = g_SF.new_zeros(offsets_E.numel(), g_SF.shape[1], x_SD.shape[1])
-    for e, start, end, seen in windows(offsets_E):
-        g = g_SF[start:end]
-        if seen > start:  # rows that the window before had
-            g = g.clone()
-            g[: seen - start] = 0
-        gw_EFD[e] += weight_gradient(g, x_SD[start:end])
-    return gw_EFD
-
-
-def windows(offsets_E):
-    """Cover each expert's rows by one or two windows: (expert, start, end, first row not yet seen).
-
-    oneDNN compiles a kernel for each number of rows (a millisecond: more than the product itself),
-    and the number of tokens of an expert is always new. Windows of 64 n or 2^n rows repeat.
-    """
-    start = 0
-    for e, end in enumerate(offsets_E.tolist()):
-        whole = start + (end - start) // 64 * 64
-        if whole > start:
-            yield e, start, whole, start
-        if end > whole:
-            size = 1 << (end - whole - 1).bit_length()
-            if size > end - start:
-                size //= 2
-                yield e, start, start + size, start
-                whole = start + size
-            yield e, end - size, end, whole
-        start = end
-
-
-def grouped_mm(a, b, offsets):
-    """torch's grouped product under its two names (public since torch 2.10)."""
-    return (F.grouped_mm if hasattr(F, "grouped_mm") else torch._grouped_mm)(a, b, offs=offsets)
-
-
 # -- losses -----------------------------------------------------------------------------------------
 
 
@@ -353,28 +247,27 @@ def head_cross_entropy(factors, targets_BT, ahead, tail=0):
 
 def linear_cross_entropy(x_ND, weight_VD, targets_N, chunk=None):
     """Sum of the cross-entropies of x weight^T against targets (-100: none), never all logits at once."""
-    dtype = compute_dtype(x_ND)
     chunk = chunk or max(1, 2**22 // weight_VD.shape[0])
-    return LinearCrossEntropy.apply(x_ND.to(dtype), weight_VD, targets_N, chunk, dtype)
+    wanted = torch.is_grad_enabled() and (x_ND.requires_grad or weight_VD.requires_grad)
+    return LinearCrossEntropy.apply(x_ND.to(compute_dtype(x_ND)), weight_VD, targets_N, chunk, wanted)
 
 
 class LinearCrossEntropy(torch.autograd.Function):
     """Chunks of rows; each chunk's gradient is taken while its logits exist."""
 
     @staticmethod
-    def forward(ctx, x_ND, weight_VD, targets_N, chunk, dtype):
-        w = weight_VD.to(dtype)
-        gx, gw = torch.empty_like(x_ND), torch.zeros_like(weight_VD)
-        total = x_ND.new_zeros((), dtype=torch.promote_types(dtype, torch.float32))
-        for x, t, g in zip(x_ND.split(chunk), targets_N.split(chunk), gx.split(chunk), strict=True):
-            logits = (x @ w.t()).to(total.dtype)
-            loss, p = softmax_gradient(logits, t)
-            total += loss
-            p = p.to(dtype)
-            torch.mm(p, w, out=g)
-            gw += p.t() @ x
+    def forward(ctx, x_ND, weight_VD, targets_N, chunk, wanted):
+        w, keep_N = weight_VD.to(x_ND.dtype), targets_N != -100
+        gx, gw, losses = torch.empty_like(x_ND), torch.zeros_like(weight_VD), []
+        parts = (a.split(chunk) for a in (x_ND, targets_N.where(keep_N, 0), keep_N[:, None], gx))
+        for x, t, keep, g in zip(*parts, strict=True):
+            p = product(x, w)
+            losses.append(softmax_gradient_(p, t))
+            if wanted:
+                torch.mul(product(p, w.t()), keep, out=g)
+                gw += weight_gradient(p, x * keep)
         ctx.save_for_backward(gx, gw)
-        return total
+        return (torch.cat(losses) * keep_N).sum()
 
     @staticmethod
     def backward(ctx, g):
@@ -382,12 +275,15 @@ class LinearCrossEntropy(torch.autograd.Function):
         return gx * g.to(gx.dtype), gw * g.to(gw.dtype), None, None, None
 
 
-def softmax_gradient(logits_NV, targets_N):
-    """Sum of the losses and d loss / d logits = softmax - onehot, in place of the logits."""
-    keep = targets_N != -100
-    index = targets_N.where(keep, 0)[:, None]
-    lse = logits_NV.logsumexp(-1, keepdim=True)
-    loss = ((lse - logits_NV.gather(1, index)).squeeze(1) * keep).sum()
-    p = logits_NV.sub_(lse).exp_()
-    p.scatter_add_(1, index, p.new_full((), -1.0).expand_as(index)).mul_(keep[:, None])
-    return loss, p
+def softmax_gradient_(logits_NV, targets_N):
+    """The losses, [N]; the logits become their gradients, softmax - onehot.
+
+    In pieces that a core's cache holds on a CPU.
+    """
+    N, V = logits_NV.shape
+    losses, piece = [], max(1, 2**18 // V) if eager_cpu(logits_NV) else N
+    for logits, t in zip(logits_NV.split(piece), targets_N[:, None].split(piece), strict=True):
+        log_p = logits.to(wide_dtype(logits)).log_softmax(-1)
+        losses.append(-log_p.gather(1, t).squeeze(1))
+        logits.copy_(log_p.exp_().scatter_add_(1, t, log_p.new_full((), -1.0).expand_as(t)))
+    return torch.cat(losses)

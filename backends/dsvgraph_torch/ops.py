@@ -110,7 +110,8 @@ def _grouped_linear(s: Site, x: str) -> Code:
 @lowers("rms_norm")
 def rms_norm(s: Site) -> Code:
     if s.module is None:
-        return Code(f"F.rms_norm({s.x}, {s.x}.shape[-1:], {s.weights['weight']}, {s.op.eps!r})")
+        weight = s.weights["weight"]
+        return Code(f"F.rms_norm({s.x}.to({weight}.dtype), {weight}.shape, {weight}, {s.op.eps!r})")
     (width,) = s.node.weights["weight"].shape
     if s.sent:
         return Code(f"{s.module}({s.x}, {s.sent})", f"Norms({s.copies}, {width}, {s.op.eps!r})")

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from dsvgraph.errors import DsvError
 
-MAY_CHANGE = {"steps", "device", "eval_every", "save_every", "out", "resume"}
+MAY_CHANGE = {"steps", "data", "device", "eval_every", "save_every", "out", "resume"}
 """Options that a resumed run may set anew; the others would make it another run."""
 
 
@@ -35,6 +35,12 @@ class TrainOptions(BaseModel):
     eval_every: int | None = Field(None, ge=1)
     save_every: int | None = Field(None, ge=1)
     resume: bool = False
+
+    @field_validator("data")
+    @classmethod
+    def _from_anywhere(cls, data: Path | None) -> Path | None:
+        """A run may go on from another folder than where it was started."""
+        return data and data.absolute()
 
     @classmethod
     def given(cls, **values: Any) -> TrainOptions:
@@ -85,7 +91,7 @@ class TrainOptions(BaseModel):
             name = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             device = torch.device(name)
-            torch.empty(0, device=device)
+            torch.zeros(1, device=device).tolist()
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             raise DsvError(f"--device: {name} cannot be used: {str(error).splitlines()[0]}") from None
         return device

@@ -45,9 +45,9 @@ def frequencies(dim, theta, scaling=None):
 
 def yarn(f, dim, theta, scaling):
     """Slow turns are slowed further by the factor, fast ones kept (arXiv 2309.00071)."""
-    turns = scaling["original_max_position_embeddings"] / (2 * math.pi)
+    length = scaling["original_max_position_embeddings"]
     low, high = (
-        dim * math.log(turns / n) / (2 * math.log(theta))
+        dim * math.log(length / (2 * math.pi * n)) / (2 * math.log(theta))
         for n in (scaling.get("beta_fast", 32), scaling.get("beta_slow", 1))
     )
     low, high = max(math.floor(low), 0), min(math.ceil(high), dim - 1)
@@ -130,14 +130,12 @@ class Router(nn.Module):
     tail: how many last positions of a row are fill; they are not counted.
     """
 
-    tail = 0
-
     def __init__(self, dim, experts, top_k, groups=1, top_groups=1, score="sigmoid", normalize=True,
                  scaling=1.0, bias=True, group_score="top2_sum", balanced=True):  # fmt: skip
         super().__init__()
         self.top_k, self.groups, self.top_groups, self.scaling = top_k, groups, top_groups, scaling
         self.score, self.normalize, self.biased = score, normalize, bias
-        self.group_score, self.balanced = group_score, balanced
+        self.group_score, self.balanced, self.tail = group_score, balanced, 0
         self.weight = nn.Parameter(torch.empty(experts, dim))
         if bias:
             self.register_buffer("e_score_correction_bias", torch.zeros(experts))
@@ -169,7 +167,6 @@ class Router(nn.Module):
             c_BTE = grouped.masked_fill(closed[..., None], -math.inf).flatten(-2)
         return c_BTE.topk(self.top_k, sorted=False).indices
 
-    @torch.no_grad()
     def update_bias(self, speed):
         """b += speed * sign(mean load - load), once per optimizer step (arXiv 2408.15664)."""
         load = self.tokens_per_expert
@@ -198,8 +195,8 @@ class Ragged(NamedTuple):
 def dispatch(x_BTD, index_BTK, experts):
     """Sends each token to each of its experts: nothing dropped, nothing padded."""
     expert_S, order_S = index_BTK.flatten().sort(stable=True)
-    ends = torch.arange(experts, device=expert_S.device)
-    offsets_E = torch.searchsorted(expert_S, ends, right=True, out_int32=True)
+    each_E = torch.arange(experts, device=expert_S.device)
+    offsets_E = torch.searchsorted(expert_S, each_E, right=True, out_int32=True)
     x_SD = x_BTD.flatten(0, 1)[order_S // index_BTK.shape[-1]]
     return Ragged(x_SD, offsets_E, order_S.argsort().view_as(index_BTK))
 
@@ -227,11 +224,12 @@ class Linears(nn.Module):
 
 
 def grouped(x_SD, weight_EFD, offsets_E):
-    """Each expert's rows times its weight: torch's grouped product, or a loop for what it does not take."""
-    if x_SD.dtype == torch.float64 or (torch.compiler.is_compiling() and x_SD.dtype != torch.bfloat16):
+    """Each expert's rows times its weight: torch's grouped product, or a loop for what that does not take."""
+    odd = x_SD.dtype == torch.float64 or any(n * x_SD.element_size() % 16 for n in weight_EFD.shape[1:])
+    if odd or (torch.compiler.is_compiling() and x_SD.dtype != torch.bfloat16):
         ends = offsets_E.tolist()
         return torch.cat([x_SD[a:b] @ w.t() for a, b, w in zip([0, *ends], ends, weight_EFD)])
-    product = F.grouped_mm if hasattr(F, "grouped_mm") else torch._grouped_mm
+    product = getattr(F, "grouped_mm", None) or torch._grouped_mm
     y_SF = product(x_SD, weight_EFD.transpose(1, 2), offs=offsets_E)
     if y_SF.requires_grad:
         y_SF.register_hook(torch.Tensor.contiguous)  # its backward wants plain strides
@@ -260,19 +258,20 @@ class Each(nn.Module):
     """Copies side by side with stacked weights; the state_dict has a name for each copy."""
 
     def state_dict(self, *args, destination=None, prefix="", keep_vars=False):
-        destination = {} if destination is None else destination
-        for name, stacked in super().state_dict(keep_vars=keep_vars).items():
-            destination.update({f"{prefix}{i}.{name}": weight for i, weight in enumerate(stacked)})
-        return destination
+        found = {} if destination is None else destination
+        for name, stack in super().state_dict(keep_vars=keep_vars).items():
+            found.update({f"{prefix}{i}.{name}": row for i, row in enumerate(stack)})
+        return found
 
     def _load_from_state_dict(self, state, prefix, metadata, strict, missing, unexpected, errors):
         for name, stacked in self.named_parameters():
-            given = {f"{prefix}{i}.{name}": state.pop(f"{prefix}{i}.{name}", None) for i in range(len(stacked))}
-            missing += [key for key, w in given.items() if w is None]
-            wrong = {key: w for key, w in given.items() if w is not None and w.shape != stacked.shape[1:]}
-            errors += [f"size mismatch for {k}: {[*w.shape]} for {[*stacked.shape[1:]]}" for k, w in wrong.items()]
-            rows = [own if w is None or k in wrong else w for (k, w), own in zip(given.items(), stacked.data)]
-            state[prefix + name] = torch.stack(rows)
+            own = {f"{prefix}{i}.{name}": row for i, row in enumerate(stacked.data)}
+            missing += [key for key in own if key not in state]
+            found = {key: state.pop(key) for key in own if key in state}
+            fits = {key: row for key, row in found.items() if row.shape == own[key].shape}
+            errors += [f"size mismatch for {k}: {[*found[k].shape]} for {[*own[k].shape]}" for k in found if k not in fits]
+            rows = [row if len(fits) == len(own) else own[key].copy_(row) for key, row in fits.items()]
+            state[prefix + name] = torch.stack(rows) if len(fits) == len(own) else stacked
         super()._load_from_state_dict(state, prefix, metadata, strict, missing, unexpected, errors)
 
 

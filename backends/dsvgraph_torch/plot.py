@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,28 +15,20 @@ FAINT = "#8a90a0"
 COLOURS = ("#2f5fd0", "#d9663a", "#2b9a74", "#9150c8", "#c23b78", "#7a7420", "#3a94b8", "#6b7280")
 
 
-def plot_losses(records: Iterable[dict[str, Any]], title: str, path: Path) -> None:
+def plot_losses(records: Iterable[dict[str, Any]], names: list[str], title: str, path: Path) -> None:
     """Draws train losses (thin, smoothed) and held-out losses (dots) over tokens seen.
 
-    One line for each of the spec's losses that is measured in nats. Raises OSError.
+    One line for each of the losses ``names``. Raises OSError.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.4, 4.8), dpi=150, layout="constrained")
     axes = figure.subplots()
     steps = list(records)
-    for colour, name in zip(COLOURS, prediction_losses(steps), strict=False):
+    for colour, name in zip(cycle(COLOURS), names, strict=False):
         _draw_loss(axes, steps, name, colour)
-    _dress(axes, title)
+    _dress(axes, title, max((s["tokens"] for s in steps), default=0))
     figure.savefig(path)
-
-
-def prediction_losses(steps: list[dict[str, Any]]) -> list[str]:
-    """Names of the losses that start near log(vocabulary): the others are of another scale."""
-    if not steps:
-        return []
-    first = steps[0]["losses"]
-    return [name for name, value in first.items() if value > 0.5 * max(first.values())]
 
 
 def smoothed(values: list[float], share: float = 0.02) -> list[float]:
@@ -57,14 +50,15 @@ def _draw_loss(axes: Axes, steps: list[dict[str, Any]], name: str, colour: str) 
     axes.plot(x, y, color=colour, linewidth=2, marker="o", markersize=4, label=f"{name}  {y[-1]:.3f}")
 
 
-def _dress(axes: Axes, title: str) -> None:
+def _dress(axes: Axes, title: str, tokens: int) -> None:
+    unit, word = (1e6, " (millions)") if tokens >= 1e6 else (1e3, " (thousands)") if tokens >= 1e4 else (1, "")
     axes.set_title(title, loc="left", color=INK, fontsize=12, fontweight="bold")
-    axes.set_xlabel("tokens seen", color=INK)
+    axes.set_xlabel(f"tokens seen{word}", color=INK)
     axes.set_ylabel("loss (nats per token)", color=INK)
     axes.grid(axis="y", color="#e6e8ee", linewidth=0.8)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(colors=FAINT, length=0)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e6:g} M" if value >= 1e5 else f"{value:,.0f}")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value / unit:g}")
     axes.margins(x=0.01)
     if axes.get_legend_handles_labels()[0]:
         caption = "held-out (thin: train)"

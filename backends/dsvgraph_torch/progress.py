@@ -29,16 +29,17 @@ class Reporter(Protocol):
         """Tells of one step, and of the held-out losses where they were measured after it."""
 
 
-def reporter(console: Console, start: int, steps: int) -> Reporter:
-    """A bar where one can be drawn, else plain lines."""
+def reporter(console: Console, names: list[str], start: int, steps: int) -> Reporter:
+    """A bar where one can be drawn, else plain lines; ``names`` are the losses to tell of."""
     animated = console.is_terminal and not console.is_dumb_terminal and not console.no_color
-    return Bar(console, start, steps) if animated else Lines(console, steps)
+    return Bar(console, names, start, steps) if animated else Lines(console, names, steps)
 
 
 class Bar:
     """A live progress bar with the losses of every depth beside it."""
 
-    def __init__(self, console: Console, start: int, steps: int) -> None:
+    def __init__(self, console: Console, names: list[str], start: int, steps: int) -> None:
+        self.names = names
         column = Column(ratio=1, no_wrap=True, overflow="ellipsis")
         told = TextColumn("{task.description}", markup=False, table_column=column)
         bar, count, left = BarColumn(16), MofNCompleteColumn(), TimeRemainingColumn()
@@ -53,17 +54,17 @@ class Bar:
         self.progress.stop()
 
     def step(self, step: int, metrics: StepMetrics, heldout: dict[str, float]) -> None:
-        self.progress.update(self.task, completed=step, description=summary(metrics))
+        self.progress.update(self.task, completed=step, description=summary(metrics, self.names))
         if heldout:
-            words = f"step {step}  held-out  {losses_text(heldout)}"
+            words = f"step {step}  held-out  {losses_text(heldout, self.names)}"
             self.progress.console.print(Text(words, style="dim"), no_wrap=True, overflow="ellipsis")
 
 
 class Lines:
     """A line at the start, at each tenth of the run and at each evaluation, for log files."""
 
-    def __init__(self, console: Console, steps: int) -> None:
-        self.console, self.steps = console, steps
+    def __init__(self, console: Console, names: list[str], steps: int) -> None:
+        self.console, self.names, self.steps = console, names, steps
 
     def __enter__(self) -> Lines:
         return self
@@ -74,8 +75,8 @@ class Lines:
     def step(self, step: int, metrics: StepMetrics, heldout: dict[str, float]) -> None:
         tenth = step % max(1, self.steps // LINES) == 0
         if tenth or heldout or step in (1, self.steps):
-            measured = f"  |  held-out  {losses_text(heldout)}" if heldout else ""
-            line = f"step {step}/{self.steps}  {summary(metrics)}{measured}"
+            measured = f"  |  held-out  {losses_text(heldout, self.names)}" if heldout else ""
+            line = f"step {step}/{self.steps}  {summary(metrics, self.names)}{measured}"
             self.console.print(Text(line), soft_wrap=True)
 
 
@@ -83,8 +84,8 @@ def heldout_table(
     heads: list[Head], heldout: dict[str, float], right: dict[str, float], tokens: int
 ) -> Table:
     """The held-out loss of every depth: what it predicts, its loss, how often it is right."""
-    table = Table(title="held-out", title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("loss")
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("held-out")
     table.add_column("predicts")
     for column in ("nats", "bits", "top-1", "weight"):
         table.add_column(column, justify="right")
@@ -95,15 +96,15 @@ def heldout_table(
     return table
 
 
-def summary(metrics: StepMetrics) -> str:
-    """One step in one line: the loss, each of its parts, speed, balance."""
-    parts = [losses_text({"loss": metrics.loss, **metrics.losses})]
+def summary(metrics: StepMetrics, names: list[str]) -> str:
+    """One step in one line: the loss, that of each depth, speed, balance."""
+    parts = [f"loss {metrics.loss:.3f}", losses_text(metrics.losses, names)]
     parts.append(f"{metrics.tokens_per_second:,.0f} tok/s")
     if metrics.balance:
         parts.append(f"load max/mean {metrics.balance:.2f}")
     return "  ".join(parts)
 
 
-def losses_text(losses: dict[str, float]) -> str:
-    """Losses by name, in one line."""
-    return "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
+def losses_text(losses: dict[str, float], names: list[str]) -> str:
+    """The named losses, in one line."""
+    return "  ".join(f"{name} {losses[name]:.3f}" for name in names)

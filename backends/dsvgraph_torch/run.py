@@ -19,7 +19,7 @@ from dsvgraph.errors import DsvError
 from .data import Corpus
 from .files import append_line, told, write_text, write_whole
 from .options import TrainOptions
-from .weights import load_tensors, load_training_state, load_weights, owned, save_tensors, training_state
+from .weights import load_tensors, load_training_state, load_weights, save_tensors, training_state
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,13 @@ class Run:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DsvError(f"{self.about} is damaged: {error}") from error
 
+    def read_spec(self) -> str:
+        """The text of the run's spec. Raises DsvError where it is gone."""
+        try:
+            return self.spec.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise DsvError(f"cannot read {self.spec}: {error}") from error
+
     def write_about(self, options: TrainOptions, corpus: Corpus, **more: Any) -> None:
         """Writes run.json."""
         about = {
@@ -115,7 +122,7 @@ class Run:
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
         """Saves all that is needed to go on after ``step``, then the weights alone."""
         save_tensors(self.state, training_state(model, optimizer), step)
-        save_tensors(self.weights, owned(model.state_dict()), step)
+        save_tensors(self.weights, model.state_dict(), step)
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
         """The step to go on after; 0 where the run was stopped before its first save."""

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +20,6 @@ from .module import after_step, expert_load
 
 Batch = tuple[Tensor, Tensor]
 """Token ids and the ids that follow them, each [B, T]."""
-
-
-class Trainable(Protocol):
-    """What the trainer asks of a compiled module, besides being an nn.Module."""
-
-    tokens_seen: int
 
 
 @dataclass(frozen=True)

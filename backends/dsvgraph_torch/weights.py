@@ -17,8 +17,14 @@ from .files import write_whole
 def save_tensors(path: Path, tensors: dict[str, Tensor], step: int) -> None:
     """Writes ``tensors`` whole, with the step they belong to. Raises DsvError on a full disk."""
     whole = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    metadata = {"format": "pt", "step": str(step)}
-    write_whole(path, lambda temporary: save_file(whole, temporary, metadata))
+
+    def write(temporary: Path) -> None:
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        save_file(whole, temporary, {"format": "pt", "step": str(step)})
+        temporary.chmod(mode)  # safetensors lets nobody else read
+
+    write_whole(path, write)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], int]:
@@ -36,22 +42,10 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], int]:
         raise DsvError(f"{path} is damaged: {error}") from error
 
 
-def owned(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """``state`` with every tensor once: shared weights keep their first name only."""
-    seen: dict[tuple[object, ...], str] = {}
-    for name, tensor in state.items():
-        seen.setdefault(_identity(name, tensor), name)
-    return {name: state[name] for name in seen.values()}
-
-
 def load_weights(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
-    """Loads what ``owned`` has kept, strictly. Raises DsvError where names or shapes differ."""
-    state = model.state_dict()
-    first = {_identity(name, tensor): name for name, tensor in reversed(state.items())}
-    aliases = {name: first[_identity(name, tensor)] for name, tensor in state.items()}
-    full = {name: tensors[owner] for name, owner in aliases.items() if owner in tensors}
+    """Loads a whole state_dict. Raises DsvError where names or shapes differ."""
     try:
-        model.load_state_dict(full | tensors, strict=True)
+        model.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
         words = " ".join(str(error).split())[:400]
         raise DsvError(f"the weights in {source} are not those of its spec: {words}") from error
@@ -59,7 +53,7 @@ def load_weights(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> 
 
 def training_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """All that a run needs to go on, by name: weights, and the optimizer's moments."""
-    state = {f"model.{name}": tensor for name, tensor in owned(model.state_dict()).items()}
+    state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for index, moments in optimizer.state_dict()["state"].items():
         state |= {f"optimizer.{index}.{key}": tensor for key, tensor in moments.items()}
     return state
@@ -77,10 +71,3 @@ def load_training_state(model: nn.Module, optimizer: torch.optim.Optimizer, path
             moments.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     return step
-
-
-def _identity(name: str, tensor: Tensor) -> tuple[object, ...]:
-    """The same for two names of one tensor; empty tensors are all different."""
-    if tensor.numel() == 0:
-        return (name,)
-    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
