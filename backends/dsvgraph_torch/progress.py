@@ -80,9 +80,7 @@ class Lines:
             self.console.print(Text(line), soft_wrap=True)
 
 
-def heldout_table(
-    heads: list[Head], heldout: dict[str, float], right: dict[str, float], tokens: int
-) -> Table:
+def heldout_table(heads: list[Head], heldout: dict[str, float], right: dict[str, float], tokens: int) -> Table:
     """The held-out loss of every depth: what it predicts, its loss, how often it is right."""
     table = Table(box=SIMPLE_HEAD)
     table.add_column("held-out")

@@ -134,7 +134,7 @@ class Run:
         load_weights(model, tensors, self.weights)
         return step
 
-    def draw(self, render: Callable[[Path], None]) -> str:
+    def draw(self, render: Callable[[Path], object]) -> str:
         """Writes the diagram; why it could not be drawn, or nothing."""
         try:
             write_whole(self.diagram, render)

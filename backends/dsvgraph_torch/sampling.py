@@ -38,7 +38,7 @@ def generate(
     check_sampling(tokens, temperature, top_k)
     model, context = load_model(Path(run_dir), device)
     choose = Chooser(temperature, top_k, seed)
-    return text_of(sample(model, prompt.encode(), tokens, context, choose, cached))
+    return text_of(sample(model, prompt.encode(errors="replace"), tokens, context, choose, cached))
 
 
 def load_model(run_dir: Path, device: str = "auto") -> tuple[Any, int]:
@@ -70,9 +70,7 @@ class Chooser:
         return int(ids_K[torch.multinomial(chances_K, 1, generator=self.generator)])
 
 
-def sample(
-    model: Any, prompt: bytes, tokens: int, context: int, choose: Chooser, cached: bool = True
-) -> Iterator[int]:
+def sample(model: Any, prompt: bytes, tokens: int, context: int, choose: Chooser, cached: bool = True) -> Iterator[int]:
     """Token ids after ``prompt``, at most ``tokens`` of them.
 
     The model sees at most ``context`` tokens; when they are full it goes on from the later half.

@@ -38,7 +38,7 @@ def test_rows_in_pieces_are_the_rows(name, sizes):
 def test_the_cache_holds_what_the_graph_counts(name):
     graph = dsvgraph.load(name, SMALL[name])
     _, cache = decoded(built(graph).eval(), tokens(2, T), [T])
-    counted = dsvgraph.cost(graph).kv_cache
+    counted = dsvgraph.cost(graph).kv_cache.elements_per_token
     assert sum(kept.numel() for kept in cache.values()) == counted * 2 * T
     assert all(kept.shape[:2] == (2, T) for kept in cache.values())
 

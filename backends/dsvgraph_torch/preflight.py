@@ -1,0 +1,85 @@
+"""What has to hold before a model is trained on text: said before anything is built or written."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from dsvgraph.errors import DsvError
+from dsvgraph.graph import Model
+
+from .data import VOCABULARY
+from .heads import Head, heads_of
+from .module import weights
+
+BYTES_PER_PARAMETER = 16
+"""A float32 weight, its gradient, and AdamW's two moments."""
+
+
+def check(graph: Model, seq: int, device: torch.device) -> None:
+    """Raises DsvError where ``graph`` cannot be trained on rows of ``seq`` bytes, or not on ``device``."""
+    heads = heads_of(graph)
+    if not heads:
+        hint = "a line such as `next_token: {cross_entropy: logits, target: input_ids, shift: 1}`"
+        raise DsvError(f"{graph.name} has no loss that predicts a token: there is nothing to train", hint=hint)
+    if len(graph.inputs) > 1:
+        names = ", ".join(graph.inputs)
+        raise DsvError(f"{graph.name} has the inputs {names}; one is trained on: rows of tokens")
+    for head in heads:
+        _check_head(head, graph, seq)
+    _check_memory(graph, device)
+
+
+def _check_head(head: Head, graph: Model, seq: int) -> None:
+    """Every byte has a logit, and a row is long enough for the head to have a target."""
+    vocabulary = graph.type(graph.outputs[str(head.loss.output)]).shape[-1]
+    if isinstance(vocabulary, int) and vocabulary < VOCABULARY:
+        found = f"`{head.loss.output}` has {vocabulary} logits"
+        hint = "--set vocab_size=256" if graph.config.get("vocab_size") == vocabulary else ""
+        raise DsvError(f"{found}, but text is read as bytes, which are {VOCABULARY}", head.loss.span, hint=hint)
+    if head.shift > seq:
+        words = f"--seq: {head.name} predicts token i + {head.shift}; a row of {seq} tokens has none"
+        raise DsvError(words, head.loss.span)
+
+
+def _check_memory(graph: Model, device: torch.device) -> None:
+    """A model that cannot fit is better refused than allocated."""
+    parameters = sum(math.prod(map(int, shape)) for shape in weights(graph).values())  # type: ignore[arg-type]
+    needed, there = parameters * BYTES_PER_PARAMETER, memory_of(device)
+    if needed > there:
+        raise DsvError(
+            f"training {graph.name} takes {needed / 1e9:,.1f} GB or more ({parameters:,} parameters, "
+            f"{BYTES_PER_PARAMETER} bytes each); {device.type} has {there / 1e9:,.1f} GB",
+            hint="smaller sizes by --set, or a small spec such as deepseek_v3_tiny",
+        )
+
+
+def memory_of(device: torch.device) -> float:
+    """Bytes of memory that ``device`` has; infinite where that is not known."""
+    if device.type == "cuda":
+        return float(torch.cuda.get_device_properties(device).total_memory)
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf
+
+
+@contextmanager
+def memory_told() -> Iterator[None]:
+    """Turns a lack of memory into a DsvError."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _no_memory() from error
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        raise _no_memory() from error
+
+
+def _no_memory() -> DsvError:
+    return DsvError("out of memory", hint="a smaller --batch (with --accumulate for the same step) or --seq")
