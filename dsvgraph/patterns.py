@@ -24,6 +24,21 @@ def matches(pattern: str, path: str) -> bool:
     return bool(_compiled(pattern).fullmatch(RANGE.sub(r"\1", path)))
 
 
+def matches_all(pattern: str, path: str) -> bool:
+    """Whether every path that a folded path stands for fits ``pattern``, whatever the numbers.
+
+    >>> matches_all("model.layers.3.**", "model.layers.[3-60].mlp.gate")
+    False
+    """
+    return bool(_compiled(pattern).fullmatch(BOTH_ENDS.sub(_kept, path)))
+
+
+def _kept(found: re.Match[str]) -> str:
+    """One copy is its number; of several, no number is told."""
+    alone = found[2] is None or found[2] == found[1]
+    return found[1] if alone else "#"
+
+
 def matches_some(pattern: str, path: str) -> bool:
     """Whether one of the paths that a folded path stands for fits ``pattern``.
 

@@ -7,8 +7,8 @@ import re
 from dsvgraph import expr
 from dsvgraph.errors import DsvError
 from dsvgraph.expr import Expr
-from dsvgraph.graph import Loss, Model, Node, Ref, walk
-from dsvgraph.patterns import matches, ranged, regex
+from dsvgraph.graph import Loss, Model, Node, Ref, join, walk
+from dsvgraph.patterns import matches_all, ranged, regex
 from dsvgraph.types import Init
 from dsvgraph_torch.deferred import behind
 from dsvgraph_torch.instances import tails
@@ -47,24 +47,23 @@ def init_rules(model: Model) -> tuple[tuple[str, float, float], ...]:
     rules = []
     for visit in walk(model):
         for name, weight in visit.node.weights.items():
-            path = f"{visit.path}.{name}" if visit.path else name
-            if not any(matches(p, path) for p, _ in model.init):
-                rules.append((ranged(path), *_init(weight.init)))
+            path = join(visit.path, name)
+            if not any(matches_all(p, path) for p, _ in model.init):
+                rules.append((path, *_init(weight.init)))
     rules = _grouped(rules) + [(regex(p), *_init(i)) for p, i in model.init]
     return tuple(dict.fromkeys(rules))
 
 
 def _grouped(rules: list[Rule]) -> list[Rule]:
-    """Rules of one kind share a line where the last word of their paths tells them apart."""
+    """Rules of folded paths as patterns; one for all paths of one end, where the end tells them apart."""
     ends: dict[str, set[tuple[float, float]]] = {}
-    for path, kind, value in rules:
-        ends.setdefault(_end(path), set()).add((kind, value))
-    plain = [(rf".*{re.escape(_end(p))}", k, v) for p, k, v in rules if len(ends[_end(p)]) == 1]
-    return list(dict.fromkeys(plain + [r for r in rules if len(ends[_end(r[0])]) > 1]))
+    for path, start, spread in rules:
+        ends.setdefault(_end(path), set()).add((start, spread))
+    return [(rf"(.*\.)?{ranged(_end(p))}" if len(ends[_end(p)]) == 1 else ranged(p), a, b) for p, a, b in rules]
 
 
 def _end(path: str) -> str:
-    return ".".join(re.sub(r"\\", "", path).split(".")[-2:])
+    return ".".join(path.split(".")[-2:])
 
 
 def _init(init: Init) -> tuple[float, float]:
@@ -207,7 +206,7 @@ def _loss(loss: Loss, names: dict[str, str], model: Model) -> list[str]:
 def _chosen(loss: Loss, model: Model) -> str:
     """A regular expression for the routers of a line, or nothing where it means all."""
     paths = [v.path for v in walk(model) if v.node.callee == "router"]
-    return "" if all(matches(loss.routers or "", p) for p in paths) else regex(loss.routers or "")
+    return "" if all(matches_all(loss.routers or "", p) for p in paths) else regex(loss.routers or "")
 
 
 def _scored(

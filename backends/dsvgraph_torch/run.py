@@ -19,7 +19,7 @@ from dsvgraph.errors import DsvError
 from .data import Corpus
 from .files import append_line, told, write_text, write_whole
 from .options import TrainOptions
-from .weights import load_tensors, load_training_state, load_weights, save_tensors, training_state
+from .tensors import load_tensors, load_training_state, load_weights, save_tensors, training_state
 
 
 @dataclass(frozen=True)

@@ -121,13 +121,16 @@ def balance(load: dict[str, list[int]]) -> float | None:
 
 @torch.no_grad()
 def evaluate(model: nn.Module, batches: Iterable[Batch], precision: Precision) -> dict[str, float]:
-    """Mean losses over ``batches``, by name, without a trace in the model."""
+    """Mean losses over ``batches``, by name, without a trace in the model.
+
+    Raises DsvError where one is infinite or NaN.
+    """
     model.eval()
-    sums: dict[str, float] = {}
+    sums: dict[str, Tensor] = {}
     rows = 0
     for batch in batches:
         size = len(batch[0])
         rows += size
         for name, value in precision.losses(model, batch).items():
-            sums[name] = sums.get(name, 0.0) + value.item() * size
-    return {name: value / rows for name, value in sums.items()}
+            sums[name] = sums.get(name, 0) + value.float() * size
+    return finite({name: value / rows for name, value in sums.items()})
