@@ -79,9 +79,7 @@ def contenders(batch: int, seq: int) -> dict[str, Step]:
     steps: dict[str, Step] = {}
     for experts in EXPERTS:
         theirs = transformers_model(experts)
-        steps[f"transformers, {experts}"] = stepper(
-            theirs, lambda m=theirs: m(input_ids=ids, labels=ids).loss
-        )  # type: ignore[misc]
+        steps[f"transformers, {experts}"] = stepper(theirs, lambda m=theirs: m(input_ids=ids, labels=ids).loss)  # type: ignore[misc]
     for kernels in ("plain", "fast"):
         ours = dsvgraph_torch.compile(graph, kernels=kernels).train()
         steps[f"dsvgraph, {kernels}"] = stepper(ours, lambda m=ours: m(ids, targets)["loss"])  # type: ignore[misc]
@@ -102,9 +100,7 @@ def measure(steps: dict[str, Step], rounds: int, autocast: bool) -> dict[str, fl
 
 def main() -> None:
     """Prints tokens per second, and the ratio to transformers' fastest."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("rounds", 7), ("batch", 8), ("seq", 256), ("threads", 2)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()

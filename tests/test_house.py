@@ -63,11 +63,7 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
 def layer(name: str) -> str:
     """The line of LAYERS that a dotted name below dsvgraph belongs to."""
     part = name.split(".")[1] if "." in name else "__init__"
-    return (
-        part
-        if (ROOT / "dsvgraph" / part).is_dir() or (ROOT / "dsvgraph" / f"{part}.py").is_file()
-        else "__init__"
-    )
+    return part if (ROOT / "dsvgraph" / part).is_dir() or (ROOT / "dsvgraph" / f"{part}.py").is_file() else "__init__"
 
 
 CORE = sources("dsvgraph")
@@ -109,9 +105,7 @@ def test_files_are_short(path: Path) -> None:
 def test_nothing_is_left_for_later(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert not re.findall(r"\b(?:TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b", text)
-    stubs = (
-        [node.name for node in functions(ast.parse(text)) if is_empty(node)] if path.suffix == ".py" else []
-    )
+    stubs = [node.name for node in functions(ast.parse(text)) if is_empty(node)] if path.suffix == ".py" else []
     assert not stubs, f"{ident(path)}: these do nothing: {', '.join(stubs)}"
 
 

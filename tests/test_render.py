@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import shutil
@@ -149,22 +148,6 @@ def span(text, x, scale):
     return {"middle": (x - width / 2, x + width / 2), "end": (x - width, x)}.get(
         text.get("text-anchor", "start"), (x, x + width)
     )
-
-
-@pytest.mark.parametrize("spec", ("deepseek_v3", "tutorial_mtp"))
-def test_cards_do_not_overlap(source, spec):
-    text = source(spec, 1)
-    picture(text)  # skips where there is no graphviz
-    boxes = {n["name"]: box(n) for n in engine.measured(text)["objects"] if "pos" in n and n.get("style") != "invis"}
-    cards = {n: b for n, b in boxes.items() if not n.startswith("corner/")}
-    for (a, p), (b, q) in itertools.combinations(cards.items(), 2):
-        apart = p[2] <= q[0] or q[2] <= p[0] or p[3] <= q[1] or q[3] <= p[1]
-        assert apart, f"{a} lies on {b}"
-
-
-def box(node):
-    (x, y), w, h = map(float, node["pos"].split(",")), float(node["width"]) * 72, float(node["height"]) * 72
-    return x - w / 2, y - h / 2, x + w / 2, y + h / 2
 
 
 def test_every_text_is_held_to_its_width(svg):

@@ -10,7 +10,7 @@ import graphviz
 from dsvgraph_graphviz import theme
 from dsvgraph_graphviz.markup import label, words
 from dsvgraph_graphviz.plan import ASIDE, Plan
-from dsvgraph_graphviz.rails import Rails
+from dsvgraph_graphviz.rails import THIN, Rails
 from dsvgraph_graphviz.roles import Role
 from dsvgraph_graphviz.rows import levels, rows, spine
 from dsvgraph_graphviz.scene import Card, Cluster, End, Scene, Wire
@@ -33,7 +33,6 @@ CIRCLE = {
 INVISIBLE = {"style": "invis", "weight": "0"}
 BAR = "2.6"  # inches of the bar over each column
 NESTED, OUTER = "18", "24"  # points between a frame and its cards
-NAME = 18  # characters: a longer name of an inner frame stands on the right, clear of the line through it
 STRAIGHT = "100"  # weight of the wires of a spine
 
 
@@ -83,13 +82,11 @@ class Drawing:
 
     def _frame(self, cluster: Cluster) -> graphviz.Digraph:
         hue = theme.HUES[cluster.role]
-        name = cluster.title + (f"   {cluster.badge}" if cluster.badge else "")
-        long = cluster.parent and len(cluster.title) > NAME
         frame = graphviz.Digraph(f"cluster_{cluster.id}")
         frame.attr(
-            label=label(words(name, hue.text, theme.BODY, bold=True)), labelloc="b",
-            labeljust="r" if long else "l", style="rounded,filled", fillcolor=hue.panel, color=hue.panel_border,
-            penwidth="1.2", margin=NESTED if cluster.parent else OUTER, id=cluster.id,
+            label=label(words(cluster.name, hue.text, theme.BODY, bold=True)), labelloc="b",
+            labeljust="r" if cluster.on_the_right else "l", style="rounded,filled", fillcolor=hue.panel,
+            color=hue.panel_border, penwidth="1.2", margin=NESTED if cluster.parent else OUTER, id=cluster.id,
             tooltip=plain(cluster.tip or cluster.title),
         )  # fmt: skip
         for card in self.scene.cards.values():
@@ -99,8 +96,8 @@ class Drawing:
             frame.node(
                 point.id,
                 group=point.group,
-                shape="point",
-                width="0.01",
+                shape="box" if point.width > THIN else "point",
+                width=f"{point.width:g}",
                 height="0.01",
                 color=point.color,
                 label="",

@@ -18,6 +18,7 @@ from dsvgraph_graphviz.words import cut, first_words, number, op_title, product,
 PILLS = {Role.NORM, Role.POSITION}
 ROLE_TITLES = {Role.EMBEDDING: "Embedding", Role.HEAD: "Output head"}
 LAYER_TITLES = {Role.DENSE: "Dense block", Role.EXPERTS: "Expert block"}
+LINE, KINDS = 44, 4  # characters of a line, kinds of layers with a line of their own
 SHOWN = 4  # experts with a cell of their own before the dots
 
 
@@ -81,7 +82,7 @@ class Labels:
         if node.op:
             return _spread([*_op_words(node, card, named), *self._count(graph, node)])
         if self.facts.roles.is_layer(node):
-            return [self._contents(node), self._each(node)]
+            return [*self._contents(node), self._each(node)]
         inner = node.runs[0].graph
         return _spread([*self._block_words(inner), *self._count(graph, node)])
 
@@ -89,10 +90,14 @@ class Labels:
         count = self.facts.parameters(graph, node)
         return [short(count)] if count != 0 else []
 
-    def _contents(self, node: Node) -> str:
-        """The blocks that layers are made of: mla + mlp 18,432; different layers one after another."""
-        kinds = dict.fromkeys(self._layer_words(run.graph) for run in node.runs)
-        return cut(" | ".join(kinds), 44)
+    def _contents(self, node: Node) -> list[str]:
+        """The blocks that layers are made of: mla + mlp 18,432; a line for each kind, with its number."""
+        found: dict[str, Size] = {}
+        for run in node.runs:
+            words = self._layer_words(run.graph)
+            found[words] = found.get(words, 0) + run.count
+        lines = [cut(w if len(found) == 1 else f"{number(n)} × {w}", LINE) for w, n in found.items()]
+        return lines if len(lines) <= KINDS else [*lines[: KINDS - 1], f"{len(lines) - KINDS + 1} other kinds"]
 
     def _layer_words(self, graph: Graph) -> str:
         found = []
@@ -169,6 +174,8 @@ def _change(node: Node) -> str:
 def _attention_words(graph: Graph, node: Node) -> list[str]:
     heads, groups = node.ins["q"].shape[2], node.ins["k"].shape[2]
     found = [f"{number(heads)} heads" + (f" in {number(groups)} groups" if groups != heads else "")]
+    window = getattr(node.op, "window", None)
+    found += [f"window {number(window)}"] if window is not None else []
     low = ranks(graph)
     found += [f"rank{'s' if len(low) > 1 else ''} {', '.join(number(r) for r in low)}"] if low else []
     kept = [_features(graph.type(ref).shape) for ref in graph.cache]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from dsvgraph_graphviz import theme
 from dsvgraph_graphviz.rows import buses
-from dsvgraph_graphviz.scene import Card, End, Scene, Wire
+from dsvgraph_graphviz.scene import Card, Cluster, End, Scene, Wire
 from dsvgraph_graphviz.words import subscript
 
 SKIP = 2  # rows that a line must pass to run on a rail
@@ -16,13 +16,18 @@ SHARED = {"style": "dashed", "dir": "none", "color": theme.AMBER.border, "penwid
 RESIDUAL = {"color": theme.RAIL}
 
 
+THIN = 0.01  # inches
+LETTER, CARD, CIRCLE, NEAR = 0.105, 0.8, 0.14, 0.5  # inches: a letter of a name, half a card, what lies between
+
+
 @dataclass(frozen=True)
 class Point:
-    """A corner of a rail."""
+    """A corner of a rail; a wide one keeps room free."""
 
     id: str
     group: str
     color: str
+    width: float = THIN
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class Rails:
         self._residuals()
         self._handed()
         self._shared()
+        self._fences()
 
     def carries(self, wire: Wire) -> bool:
         """Whether a wire is drawn on a rail."""
@@ -104,6 +110,33 @@ class Rails:
         taken.append((lane, low, high))
         return lane
 
+    def _fences(self) -> None:
+        """An unseen line along the right of every frame that lies in another frame.
+
+        Graphviz bends a wire with a label to the left where its neighbour on the right is of an outer
+        frame. The upper end of the line keeps the room free that the frame's name takes.
+        """
+        for frame in self.scene.clusters.values():
+            if frame.parent and (self.scene.clusters[frame.parent].parent or frame.parent in self.lanes):
+                names = sorted((c.id for c in self.scene.cards.values() if c.cluster == frame.id), key=self._along)
+                if len(names) > 1:
+                    self._fence(frame, names[0], names[-1])
+
+    def _along(self, card: str) -> tuple[int, bool]:
+        return self.heights[card], card in self.row
+
+    def _fence(self, frame: Cluster, low: str, high: str) -> None:
+        group = f"{frame.id}-fence"
+        a = self._point(low, frame.id, group, "transparent")
+        b = self._point(high, frame.id, group, "transparent", self._room(frame, high))
+        for tail, head in ((low, a), (a, b), (high, b)):
+            self._piece(tail, head, {"style": "invis"})
+
+    def _room(self, frame: Cluster, card: str) -> float:
+        """How wide a name on the right is beyond the card below it."""
+        beside = CIRCLE if self.scene.cards[card].shape == "circle" else CARD
+        return max(THIN, LETTER * len(frame.name) - beside - NEAR) if frame.on_the_right else THIN
+
     # -- between columns --------------------------------------------------------------------
 
     def _handed(self) -> None:
@@ -119,7 +152,7 @@ class Rails:
         card = self.scene.cards[wire.dst.card]
         frame, group = self._top(card), f"{self._top(card)}-in-{len(self.edges)}"
         start, end = (self._point(c, frame, group, style["color"]) for c in (wire.src.card, wire.dst.card))
-        self._flat(wire.src.card, start, True, {**style, "dir": "none"})
+        self._piece(start, wire.src.card, {**style, "dir": "none"})  # the other way graphviz 2.4 draws it twice
         name = f" {wire.name}{subscript(self.scene.cards[wire.src.card].column)}" if wire.name else ""
         self._between(wire, start, end, {**style, "dir": "none", "weight": "4", "label": name})
         self._piece(end, wire.dst.card, style if arrow else {**style, "dir": "none"})
@@ -139,7 +172,7 @@ class Rails:
         for wire in wires:
             card = self.scene.cards[wire.dst.card]
             corner = self._point(wire.src.card, self._top(card), self.group.get(card.id, card.id), theme.HANDED)
-            self._piece(before, corner, {**HANDED, "dir": "none"})
+            self._piece(corner, before, {**HANDED, "dir": "none"})
             self._piece(corner, wire.dst.card, HANDED)
             before = corner
 
@@ -191,10 +224,10 @@ class Rails:
             cluster = parent
         return cluster
 
-    def _point(self, card: str, frame: str, group: str, color: str) -> str:
+    def _point(self, card: str, frame: str, group: str, color: str, width: float = THIN) -> str:
         """A corner at the height of ``card``."""
         id_ = f"corner/{sum(len(p) for p in self.points.values())}"
-        self.points.setdefault(frame, []).append(Point(id_, group, color))
+        self.points.setdefault(frame, []).append(Point(id_, group, color, width))
         self.beside.setdefault(card, []).append(id_)
         return id_
 

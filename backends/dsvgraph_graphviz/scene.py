@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from dsvgraph_graphviz.roles import Role
 
+LONG = 18  # characters of a name
+
 
 class End(NamedTuple):
     """Where a wire begins or ends: a card, or one of its cells.
@@ -59,6 +61,16 @@ class Cluster:
     parent: str = ""
     badge: str = ""
     tip: str = ""
+
+    @property
+    def name(self) -> str:
+        """The title with its badge."""
+        return self.title + (f"   {self.badge}" if self.badge else "")
+
+    @property
+    def on_the_right(self) -> bool:
+        """Whether the name stands on the right: where it is long, a line through the frame might cross it."""
+        return bool(self.parent) and len(self.title) > LONG
 
 
 @dataclass

@@ -26,6 +26,8 @@ def behind(model: Model, graph: Graph, ref: Ref) -> set[tuple[Graph, str]]:
         return {(graph, node.name)} if plain else set()
     if node.mode == "each" or node.roles.get(ref.port) == "carried" or _used_elsewhere(model, node):
         return set()
+    if node.mode == "repeat" and not isinstance(graph, Model):  # a block returns one stacked value
+        return set()
     inner = [behind(model, run.graph, run.graph.outputs[ref.port]) for run in node.runs]
     return set().union(*inner) if all(inner) else set()
 

@@ -94,6 +94,11 @@ class Fold(ast.NodeTransformer):
             return _item(f.value, node.args[0], default)
         return node
 
+    def visit_Tuple(self, node: ast.Tuple) -> Any:
+        self.generic_visit(node)
+        node.elts = [e for element in node.elts for e in _spread(element)]
+        return node
+
     def visit_Subscript(self, node: ast.Subscript) -> Any:
         self.generic_visit(node)
         return _item(node.value, node.slice, node) if isinstance(node.value, ast.Dict) else node
@@ -103,6 +108,14 @@ class Fold(ast.NodeTransformer):
         node.body = _returned_at_once(_until_return(node.body))
         _inline_constants(node)
         return node
+
+
+def _spread(element: ast.expr) -> list[ast.expr]:
+    """The values of `*{...}.values()`; any other element of a tuple is itself."""
+    match element:
+        case ast.Starred(ast.Call(ast.Attribute(ast.Dict(_, values), "values"), [], [])):
+            return values
+    return [element]
 
 
 def _truth(node: Any) -> bool | None:

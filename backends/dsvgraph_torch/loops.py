@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 def each(writer: Writer, node: Node) -> None:
     """Copies side by side: grouped products over sent tokens, or a loop over a first axis."""
+    if not node.runs:
+        return _none(writer, node)
     inner = node.runs[0].graph
     wired = [node.inputs[p] for p in inner.inputs if p in node.inputs]
     if any(r in writer.ragged for r in wired):
@@ -60,7 +62,9 @@ def _stacked(writer: Writer, node: Node) -> None:
 
 def repeat(writer: Writer, node: Node) -> None:
     """A chain of copies: carried values go round the loop, the others are collected."""
-    part = _extend(writer, node) if node.runs else "()"
+    if not node.runs:
+        return _none(writer, node)
+    part = _extend(writer, node)
     carried = [p for p, r in node.roles.items() if r == "carried"]
     outs = _loop(writer, node, part, carried)
     consumed = {r for n in writer.graph.nodes.values() for r in n.sources.values()}
@@ -70,16 +74,21 @@ def repeat(writer: Writer, node: Node) -> None:
             writer.line(f"{name} = torch.stack({name})", note=str(node.outputs[port]))
 
 
+def _none(writer: Writer, node: Node) -> None:
+    """No copies: what is carried passes by, what is stacked has nothing in it."""
+    for port in node.outputs:
+        carried = node.roles.get(port) == "carried"
+        writer.vars[Ref(node.name, port)] = writer.value(node.inputs[port]) if carried else "[]"
+
+
 def _loop(writer: Writer, node: Node, part: str, carried: list[str]) -> dict[str, str]:
     """The loop over copies; returns the variables of the collected outputs."""
     names = {p: writer.new(f"{node.name}_{p}" if len(node.outputs) > 1 else node.name) for p in node.outputs}
     first = [writer.value(node.inputs[p]) if p in carried else "[]" for p in names]
     writer.line(f"{', '.join(names.values())} = {', '.join(first)}", node, writer.shapes(node))
     sliced = [p for p, r in node.roles.items() if r == "sliced"]
-    head = f"for i, copy in enumerate({part}):" if sliced else f"for copy in {part}:"
-    if node.runs:
-        writer.line(head)
-        _step(writer, node, names, carried, sliced)
+    writer.line(f"for i, copy in enumerate({part}):" if sliced else f"for copy in {part}:")
+    _step(writer, node, names, carried, sliced)
     for port, name in names.items():
         writer.vars[Ref(node.name, port)] = name
     return {p: n for p, n in names.items() if p not in carried}

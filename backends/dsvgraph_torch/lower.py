@@ -10,7 +10,7 @@ from torch import nn
 
 from dsvgraph.errors import DsvError, Span
 from dsvgraph.graph import Graph, Model, Node, Ref
-from dsvgraph_torch import loops, ops, plain
+from dsvgraph_torch import loops, ops, shell
 from dsvgraph_torch.deferred import deferred_heads
 from dsvgraph_torch.names import class_names, first_sentence, harmless, reserved, variable
 from dsvgraph_torch.ops import SIDE_BY_SIDE, Code, Site
@@ -18,7 +18,7 @@ from dsvgraph_torch.parents import extended
 from dsvgraph_torch.sharing import Text
 
 MODULE = set(dir(nn.Module()))
-ROOT = {*dir(plain.Model), "init", "_trunk", "predict", "losses", "after_step"}
+ROOT = {*dir(shell.Model), "init", "_trunk", "predict", "losses", "after_step"}
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Writer:
     def finish(self, values: list[str]) -> None:
         """Returns the outputs; a last line that only names the single output returns it itself."""
         body = self.out.text.body
-        name, is_line, rest = body[-1].strip().partition(" = ")
+        name, is_line, rest = body[-1][4:].partition(" = ") if body else ("", "", "")
         if len(values) == 1 and is_line and name == values[0]:
             code, mark, note = rest.partition("  # ")
             body.pop()
@@ -116,9 +116,7 @@ class Writer:
             if node.op:
                 self.op(node)
             elif node.mode == "call":
-                self.call(node) if node.at else self.extend_parent(
-                    node
-                ) if node is self.parent else self.inline(node)
+                self.call(node) if node.at else self.extend_parent(node) if node is self.parent else self.inline(node)
             elif node.mode == "each":
                 loops.each(self, node)
             else:
@@ -173,6 +171,13 @@ class Writer:
             return self.value(node.inputs[ref.port])
         return f"{self.at(node)}.{ref.port}"
 
+    def read(self, ref: Ref, node: Node) -> str:
+        """The text of what a node reads."""
+        text = self.value(ref)
+        if text == "[]":
+            raise DsvError(f"`{ref}` stacks what no copies made, so there is nothing to read", node.span)
+        return text
+
     def at(self, node: Node) -> str:
         """The text of the module at a node's address."""
         return f"self.{node.at}" if node.at else "self"
@@ -203,7 +208,7 @@ class Writer:
         self.line(f"{target} = {code.value}", node, self.shapes(node))
 
     def site(self, node: Node) -> Site:
-        args = {p: self.value(r) for p, r in node.inputs.items()}
+        args = {p: self.read(r, node) for p, r in node.inputs.items()}
         self.check_side_by_side(node)
         owned = {w: f"{self.at(node)}.{w}" for w in node.weights}
         tied = {w: self.value(r) for w, r in node.tied.items()}
@@ -211,18 +216,19 @@ class Writer:
         module = self.at(node) if whole else None
         deferred = (self.graph, node.name) in self.lowering.deferred
         sent = "sent" if self.copies else None
-        return Site(
-            node, args, module, {**tied, **owned}, sent, self.copies, deferred, self.lowering.balanced
-        )
+        return Site(node, args, module, {**tied, **owned}, sent, self.copies, deferred, self.lowering.balanced)
 
     def check_side_by_side(self, node: Node) -> None:
         if self.copies and node.callee not in SIDE_BY_SIDE:
-            raise DsvError(f"`{node.callee}` cannot run inside experts: they see tokens, not rows", node.span)
+            hint = f"there {', '.join(sorted(SIDE_BY_SIDE))} can"
+            words = f"`{node.callee}` cannot run inside experts, which see tokens, not rows"
+            raise DsvError(words, node.span, hint=hint)
+        if self.copies and node.weights and not node.at:
+            hint = "put the line into a block of its own and call that with `each`"
+            raise DsvError(f"as an expert, `{node.callee}` has no name for its weights", node.span, hint=hint)
         ragged = any(r in self.ragged for r in node.inputs.values())
         if ragged and node.callee != "combine":
-            raise DsvError(
-                f"`{node.callee}` takes tokens sent to experts; only `each` and `combine` do", node.span
-            )
+            raise DsvError(f"`{node.callee}` takes tokens sent to experts; only `each` and `combine` do", node.span)
         if node.callee == "dispatch":
             self.ragged.add(Ref(node.name, node.first))
 
@@ -268,7 +274,7 @@ class Writer:
             raise DsvError(f"`{node.callee}` takes tokens sent to experts; call it with `each`", node.span)
 
     def arguments(self, node: Node, inner: Graph, replaced: dict[str, str]) -> str:
-        values = [replaced.get(p) or self.value(node.sources[p]) for p in inner.inputs]
+        values = [replaced.get(p) or self.read(node.sources[p], node) for p in inner.inputs]
         return ", ".join([*values, "ctx"])
 
     def inline(self, node: Node) -> None:

@@ -20,9 +20,7 @@ from dsvgraph_torch.names import class_names
 _serial = count(1)
 
 
-def compile(
-    model: Model, device: str | torch.device | None = None, seed: int = 0, kernels: str = "plain"
-) -> nn.Module:
+def compile(model: Model, device: str | torch.device | None = None, seed: int = 0, kernels: str = "plain") -> nn.Module:
     """A torch module of the model, initialised, whose weights are at the graph's paths.
 
     ``kernels="plain"`` runs exactly what `emit` writes; ``"fast"`` runs the same classes on
@@ -41,9 +39,9 @@ def compile(
 
 def _fast(model: Model) -> dict[str, Any]:
     """The model's classes on the fast kernels: the same lines, other functions behind their names."""
-    from dsvgraph_torch import kernels, plain
+    from dsvgraph_torch import kernels, plain, shell
 
-    known = {**vars(plain), **{n: v for n, v in vars(kernels).items() if not n.startswith("__")}}
+    known = {**vars(plain), **vars(shell), **{n: v for n, v in vars(kernels).items() if not n.startswith("__")}}
     return load_source(classes_of(model).replace("nn.Linear(", "Linear("), model.name, known).__dict__
 
 
@@ -118,9 +116,7 @@ def prove(module: nn.Module, model: Model) -> int:
     if want == have:
         return sum(torch.Size(shape).numel() for shape in have.values())
     missing, extra = want.keys() - have.keys(), have.keys() - want.keys()
-    other = [
-        f"{p}: {want[p]} counted, {have[p]} built" for p in want.keys() & have.keys() if want[p] != have[p]
-    ]
+    other = [f"{p}: {want[p]} counted, {have[p]} built" for p in want.keys() & have.keys() if want[p] != have[p]]
     raise DsvError(
         "the module's weights differ from the graph's",
         notes=[

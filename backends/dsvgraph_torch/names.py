@@ -12,8 +12,8 @@ from pathlib import Path
 from dsvgraph.build.scope import BlockValue
 from dsvgraph.graph import Graph, Model
 
-RUNTIME = ("plain.py",)
-OWN = "self ctx torch nn F re math NamedTuple checkpoint targets copy i".split()
+RUNTIME = ("plain.py", "shell.py")
+OWN = ["self", "ctx", "torch", "nn", "F", "re", "math", "NamedTuple", "checkpoint", "targets", "copy", "i"]
 
 
 def camel(name: str) -> str:

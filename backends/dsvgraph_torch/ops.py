@@ -127,9 +127,39 @@ def layer_norm(s: Site) -> Code:
     return Code(f"{s.module}({s.x})", f"nn.LayerNorm({width}, eps={s.op.eps!r})")
 
 
+ROPE = {  # what each rope_scaling of a config.json needs, and what else it may say
+    "linear": (["factor"], []),
+    "llama3": (["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"], []),
+    "yarn": (
+        ["factor", "original_max_position_embeddings"],
+        ["beta_fast", "beta_slow", "mscale", "mscale_all_dim", "attention_factor", "truncate"],
+    ),
+}
+
+
+def rope_scaling(s: Site) -> dict[str, Any] | None:
+    """The scaling with nothing in it but its type and numbers; raises DsvError where there is no such."""
+    given = {k: v for k, v in (s.op.scaling or {}).items() if v is not None}
+    kind = given.pop("rope_type", given.pop("type", None))
+    if kind == "default" or not (kind or given):
+        return None
+    needed, others = ROPE.get(kind, ([], []))
+    missing, unknown = [k for k in needed if k not in given], [k for k in given if k not in needed + others]
+    if kind not in ROPE:
+        words = f"`type` of rope scaling is {', '.join(ROPE)} or default, found `{kind or 'nothing'}`"
+        raise DsvError(words, s.node.span)
+    if missing or unknown:
+        words = f"needs `{missing[0]}`" if missing else f"has no `{unknown[0]}`"
+        raise DsvError(f"rope scaling `{kind}` {words}", s.node.span, hint=f"it has {', '.join(needed + others)}")
+    wrong = [k for k, v in given.items() if not isinstance(v, (int, float)) or (k in needed and v <= 0)]
+    if wrong:
+        raise DsvError(f"`{wrong[0]}` of rope scaling is `{given[wrong[0]]}`, a number is expected", s.node.span)
+    return {"type": str(kind), **given}
+
+
 @lowers("rope")
 def rope(s: Site) -> Code:
-    scaling = s.op.scaling or None
+    scaling = rope_scaling(s)
     more = options(interleave=s.op.interleave or None, scaling=scaling)
     return Code(f"rope({s.x}, ctx, theta={s.op.theta!r}{more})")
 

@@ -6,7 +6,6 @@ K experts per token, N tokens (B * T), S pairs of token and expert (N * K), F wi
 """
 
 import math
-import re
 from typing import NamedTuple
 
 import torch
@@ -35,7 +34,7 @@ def frequencies(dim, theta, scaling=None):
     f = theta ** -(torch.arange(0, dim, 2).double() / dim)
     if not scaling:
         return f, 1.0
-    kind = scaling.get("rope_type", scaling.get("type"))
+    kind = scaling["type"]
     if kind == "yarn":
         return yarn(f, dim, theta, scaling), yarn_gain(scaling)
     if kind == "llama3":
@@ -50,13 +49,18 @@ def yarn(f, dim, theta, scaling):
         dim * math.log(length / (2 * math.pi * n)) / (2 * math.log(theta))
         for n in (scaling.get("beta_fast", 32), scaling.get("beta_slow", 1))
     )
-    low, high = max(math.floor(low), 0), min(math.ceil(high), dim - 1)
+    low, high = (
+        max(math.floor(low) if scaling.get("truncate", True) else low, 0),
+        min(math.ceil(high) if scaling.get("truncate", True) else high, dim - 1),
+    )
     ramp = ((torch.arange(dim // 2) - low) / max(high - low, 0.001)).clamp(0, 1)
     return f / scaling["factor"] * ramp + f * (1 - ramp)
 
 
 def yarn_gain(scaling):
     """YaRN's temperature as far as it sits in cos and sin: 1 where both mscales are equal."""
+    if scaling.get("attention_factor") is not None:
+        return scaling["attention_factor"]
     if scaling.get("mscale") is not None and scaling.get("mscale") == scaling.get("mscale_all_dim"):
         return 1.0
     grow = 0.1 * math.log(scaling["factor"])
@@ -75,7 +79,7 @@ def llama3(f, scaling):
 
 def rotary(ctx, x, theta, scaling=None):
     """Cosines and sines of the positions, once per pass: [T, R / 2], or [B, T, R / 2]."""
-    key = (x.shape[-1], theta, scaling and scaling.get("factor"))
+    key = (x.shape[-1], theta, *(scaling or {}).values())
     if key not in ctx.memo:
         counted = torch.arange(ctx.past, ctx.past + x.shape[1], device=x.device)
         f, gain = frequencies(x.shape[-1], theta, scaling)
@@ -172,7 +176,8 @@ class Router(nn.Module):
         load = self.tokens_per_expert
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(load)
-        self.e_score_correction_bias += speed * (load.mean() - load).sign()
+        if self.biased:
+            self.e_score_correction_bias += speed * (load.mean() - load).sign()
         load.zero_()
 
 
@@ -228,7 +233,7 @@ def grouped(x_SD, weight_EFD, offsets_E):
     odd = x_SD.dtype == torch.float64 or any(n * x_SD.element_size() % 16 for n in weight_EFD.shape[1:])
     if odd or (torch.compiler.is_compiling() and x_SD.dtype != torch.bfloat16):
         ends = offsets_E.tolist()
-        return torch.cat([x_SD[a:b] @ w.t() for a, b, w in zip([0, *ends], ends, weight_EFD)])
+        return torch.cat([x_SD[a:b] @ w.t() for a, b, w in zip([0, *ends[:-1]], ends, weight_EFD, strict=True)])
     product = getattr(F, "grouped_mm", None) or torch._grouped_mm
     y_SF = product(x_SD, weight_EFD.transpose(1, 2), offs=offsets_E)
     if y_SF.requires_grad:
@@ -254,27 +259,6 @@ def per_row(weight_EF, sent, like):
     return weight_EF[torch.searchsorted(sent.offsets, rows, right=True)].to(like.dtype)
 
 
-class Each(nn.Module):
-    """Copies side by side with stacked weights; the state_dict has a name for each copy."""
-
-    def state_dict(self, *args, destination=None, prefix="", keep_vars=False):
-        found = {} if destination is None else destination
-        for name, stack in super().state_dict(keep_vars=keep_vars).items():
-            found.update({f"{prefix}{i}.{name}": row for i, row in enumerate(stack)})
-        return found
-
-    def _load_from_state_dict(self, state, prefix, metadata, strict, missing, unexpected, errors):
-        for name, stacked in self.named_parameters():
-            own = {f"{prefix}{i}.{name}": row for i, row in enumerate(stacked.data)}
-            missing += [key for key in own if key not in state]
-            found = {key: state.pop(key) for key in own if key in state}
-            fits = {key: row for key, row in found.items() if row.shape == own[key].shape}
-            errors += [f"size mismatch for {k}: {[*found[k].shape]} for {[*own[k].shape]}" for k in found if k not in fits]
-            rows = [row if len(fits) == len(own) else own[key].copy_(row) for key, row in fits.items()]
-            state[prefix + name] = torch.stack(rows) if len(fits) == len(own) else stacked
-        super()._load_from_state_dict(state, prefix, metadata, strict, missing, unexpected, errors)
-
-
 def head(x, weight, ctx):
     """Logits; or their two factors, where a loss will multiply them in chunks."""
     return (x, weight) if ctx.collect else F.linear(x, weight)
@@ -298,26 +282,3 @@ def head_cross_entropy(factors, targets_BT, ahead, tail=0):
     run = part if len(t_N) <= size else lambda x, t: checkpoint(part, x, t, use_reentrant=False)
     loss = sum(map(run, x[:, :n].flatten(0, 1).split(size), t_N.split(size)))
     return loss, (t_N != -100).sum().clamp(min=1)
-
-
-class Model(nn.Module):
-    """Base of the models; the trainer sets tokens_seen, which drives schedules."""
-
-    tokens_seen = 0
-
-    @torch.no_grad()
-    def initialise(self, seed=0):
-        """Weights begin at start + spread * normal, by the last rule of ``init`` that matches their path."""
-        generator = torch.Generator().manual_seed(seed)
-        for path, weight in self.state_dict().items():
-            start, spread = [rule[1:] for rule in self.init if re.fullmatch(rule[0], path)][-1]
-            weight.copy_(torch.randn(weight.shape, generator=generator) * spread + start)
-        return self
-
-
-def freeze(model, rules):
-    """Takes weights out of training, or puts them back: the last rule that matches a path wins."""
-    for path, weight in model.state_dict(keep_vars=True).items():
-        found = [trained for pattern, trained in rules if re.fullmatch(pattern, path)]
-        if found and weight.is_floating_point():
-            (weight if weight._base is None else weight._base).requires_grad_(found[-1])

@@ -48,7 +48,7 @@ def _check_head(head: Head, graph: Model, seq: int) -> None:
 
 def _check_memory(graph: Model, device: torch.device) -> None:
     """A model that cannot fit is better refused than allocated."""
-    parameters = sum(math.prod(map(int, shape)) for shape in weights(graph).values())  # type: ignore[arg-type]
+    parameters = sum(math.prod(int(str(size)) for size in shape) for shape in weights(graph).values())
     needed, there = parameters * BYTES_PER_PARAMETER, memory_of(device)
     if needed > there:
         raise DsvError(

@@ -28,7 +28,8 @@ def write(lowering: Lowering) -> Text:
     text.constants = constants(model)
     text.init += [f"self.{path}.tail = {tail}" for path, tail in _indexed(tails(model)).items()]
     if model.trained:
-        text.init.append(f"freeze(self, {tuple((regex(p), t) for p, t in model.trained)!r})")
+        rules = repr(tuple((regex(p), t) for p, t in model.trained))
+        text.init.append(f"freeze(self, {rules})".replace("<", r"\x3c"))  # "<0>" would stand for a class
     return text
 
 
@@ -100,7 +101,8 @@ def _methods(lowering: Lowering, text: Text) -> list[str]:
 
 
 def _forward_head(model: Model, ins: str) -> list[str]:
-    outs = ", ".join(f"{n} {model.type(r)}" for n, r in model.outputs.items())
+    types = {name: model.type(ref) for name, ref in model.outputs.items()}
+    outs = ", ".join(f"{name} {type_}" for name, type_ in types.items() if 0 not in type_.shape)
     if not model.losses:
         return [
             f"def forward(self, {ins}, positions=None, documents=None):",
@@ -144,7 +146,7 @@ def _returned(model: Model, writer: Writer) -> list[str]:
     for name, ref in model.outputs.items():
         value, node = writer.value(ref), model.nodes.get(ref.node)
         listed = node and node.mode == "repeat" and node.roles.get(ref.port) == "stacked"
-        if listed and not node.runs:  # type: ignore[union-attr]
+        if 0 in model.type(ref).shape:
             continue
         consumed = any(ref in n.sources.values() for n in model.nodes.values())
         found.append(f'"{name}": torch.stack({value})' if listed and not consumed else f'"{name}": {value}')
@@ -209,9 +211,7 @@ def _chosen(loss: Loss, model: Model) -> str:
     return "" if all(matches_all(loss.routers or "", p) for p in paths) else regex(loss.routers or "")
 
 
-def _scored(
-    loss: Loss, key: str, value: str, tail: str, deferred: bool, indent: str, place: str
-) -> list[str]:
+def _scored(loss: Loss, key: str, value: str, tail: str, deferred: bool, indent: str, place: str) -> list[str]:
     assert loss.shift is not None and loss.divide is not None
     function = "head_cross_entropy" if deferred else "cross_entropy"
     return [
@@ -261,9 +261,7 @@ def _after_step(model: Model) -> list[str]:
         chosen = _chosen(loss, model)
         some = f" and re.fullmatch({chosen!r}, path)" if chosen else ""
         lines += [
-            "    for path, router in self.named_modules():"
-            if chosen
-            else "    for router in self.modules():",
+            "    for path, router in self.named_modules():" if chosen else "    for router in self.modules():",
             f"        if isinstance(router, Router){some}:",
             f"            router.update_bias({_python(loss.weight)})",
         ]

@@ -117,11 +117,7 @@ def _bind(definition: ast.FunctionDef | ast.ClassDef, uses: Uses) -> bool:
         return False
     offset = 1 if isinstance(definition, ast.ClassDef) else 0
     calls = uses.calls.get(definition.name, [])
-    values = {
-        a.arg: _value(function, i, a.arg, calls, offset)
-        for i, a in enumerate(function.args.args)
-        if i >= offset
-    }
+    values = {a.arg: _value(function, i, a.arg, calls, offset) for i, a in enumerate(function.args.args) if i >= offset}
     fixed = {n: v for n, v in values.items() if isinstance(v, ast.AST)}
     if not fixed or not calls:
         return False

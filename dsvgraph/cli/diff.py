@@ -78,9 +78,7 @@ def run(
 # -- two models ---------------------------------------------------------------------------------
 
 
-def _compare(
-    spec: str, other: str | None, settings: list[Setting] | None, counting: Any, as_json: bool
-) -> None:
+def _compare(spec: str, other: str | None, settings: list[Setting] | None, counting: Any, as_json: bool) -> None:
     from dsvgraph.passes.diff import diff
 
     before = load(spec, settings if other is not None else None)
@@ -140,9 +138,7 @@ def _deltas(found: Diff) -> Iterator[tuple[str, str, str, str]]:
 # -- depths of one ------------------------------------------------------------------------------
 
 
-def _over_depths(
-    spec: str, settings: list[Setting] | None, mtp: list[int], counting: Any, as_json: bool
-) -> None:
+def _over_depths(spec: str, settings: list[Setting] | None, mtp: list[int], counting: Any, as_json: bool) -> None:
     from dsvgraph.passes.diff import depths
 
     costs = depths(load(spec, settings), mtp, *counting)

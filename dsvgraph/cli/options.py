@@ -56,9 +56,7 @@ SpecArgument = Annotated[
 ]
 SetOption = Annotated[
     list[Setting] | None,
-    typer.Option(
-        "--set", metavar="NAME=VALUE", parser=setting, help="Another value in `config`; repeatable."
-    ),
+    typer.Option("--set", metavar="NAME=VALUE", parser=setting, help="Another value in `config`; repeatable."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, errors too.")]
 BatchOption = Annotated[int, typer.Option("--batch", metavar="B", min=1, help="Rows of the batch.")]

@@ -201,9 +201,7 @@ def _owned(node: Node) -> Iterator[tuple[Any, Any]]:
             yield owned.weight, owned.copies * run.count
 
 
-def _borders(
-    a: Graph, b: Graph, prefix: str, names: Mapping[str, str], reaches: tuple[str, ...]
-) -> Iterator[Change]:
+def _borders(a: Graph, b: Graph, prefix: str, names: Mapping[str, str], reaches: tuple[str, ...]) -> Iterator[Change]:
     """Outputs and cache of a block, and the inputs of the whole graph."""
     for name in {**a.outputs, **b.outputs}:
         before, after = _out(a, name, names), _out(b, name, {})

@@ -109,6 +109,4 @@ def _patterns(model: Model) -> Iterator[Diagnostic]:
     for section, parts in sections.items():
         for pattern, part in parts.items():
             if not any(matches(pattern, cell) for path in paths for cell, _ in cells(path, [pattern])):
-                yield _warning(
-                    f"`{pattern}` in `{section}` fits no weight", part.key(), nearest(pattern, paths)
-                )
+                yield _warning(f"`{pattern}` in `{section}` fits no weight", part.key(), nearest(pattern, paths))

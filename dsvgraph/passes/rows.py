@@ -84,9 +84,7 @@ class _Rows(NamedTuple):
             yield self._row(found, node, graph.name, self.meter.of(graph), bool(found.outputs), formula)
             yield from self.inside(found._replace(depth=place.depth + 1))
 
-    def _row(
-        self, place: _Place, node: Node, block: str, one: Tally, kept: bool, formula: Size | None
-    ) -> Row:
+    def _row(self, place: _Place, node: Node, block: str, one: Tally, kept: bool, formula: Size | None) -> Row:
         every, values = one.times(place.copies), self.meter.values
         flops, whole = number(every.forward, values), number(self.forward, values)
         return Row(

@@ -97,9 +97,7 @@ def test_every_command_tells_of_a_wrong_spec(command, dsv, small):
     assert os.listdir() == ["small.yaml"]
 
 
-BOMB = b"a: &a [x]\n" + b"".join(
-    b"%c: &%c [%s]\n" % (c, c, b", ".join([b"*%c" % (c - 1)] * 9)) for c in b"bcdefghi"
-)
+BOMB = b"a: &a [x]\n" + b"".join(b"%c: &%c [%s]\n" % (c, c, b", ".join([b"*%c" % (c - 1)] * 9)) for c in b"bcdefghi")
 FILES = {
     "bomb": (BOMB, "once its aliases are followed"),
     "binary": (b"\x89PNG\r\n\x1a\n\0\0", "is not UTF-8 text"),
@@ -148,9 +146,7 @@ def test_set_of_an_unknown_name(dsv):
     assert "did you mean `hidden_size`?" in answer.err
 
 
-@pytest.mark.parametrize(
-    "text", ["d", "=3", "3=d", "d=[1", "d={a: 1, a: 2}", "d=!!python/none", "d=*a", "a b=1"]
-)
+@pytest.mark.parametrize("text", ["d", "=3", "3=d", "d=[1", "d={a: 1, a: 2}", "d=!!python/none", "d=*a", "a b=1"])
 def test_malformed_set(text, dsv, small):
     answer = dsv("check", small(), "--set", text)
     assert (answer.code, answer.out) == (2, "")

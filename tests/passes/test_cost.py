@@ -35,9 +35,7 @@ def v3() -> Cost:
 
 def test_parameters_are_the_checkpoints(v3: Cost) -> None:
     moe = numel(GATE, BIAS, EXPERT) + 256 * numel(EXPERT)  # the shared expert is as wide as a routed one
-    inference = (
-        3 * numel(ATTENTION, NORMS, DENSE) + 58 * (numel(ATTENTION, NORMS) + moe) + numel(TABLE, NORM, TABLE)
-    )
+    inference = 3 * numel(ATTENTION, NORMS, DENSE) + 58 * (numel(ATTENTION, NORMS) + moe) + numel(TABLE, NORM, TABLE)
     depth = numel(MTP, ATTENTION, NORMS) + moe
     assert numel(ATTENTION) == 187_107_328
     assert v3.parameters.inference == inference == 671_026_419_200
@@ -48,9 +46,7 @@ def test_parameters_are_the_checkpoints(v3: Cost) -> None:
 
 def test_active_parameters(v3: Cost) -> None:
     routed = 58 * 9 * numel(EXPERT)  # eight routed experts and the shared one
-    inference = (
-        61 * numel(ATTENTION, NORMS) + 3 * numel(DENSE) + 58 * numel(GATE, BIAS) + routed + numel(TABLE, NORM)
-    )
+    inference = 61 * numel(ATTENTION, NORMS) + 3 * numel(DENSE) + 58 * numel(GATE, BIAS) + routed + numel(TABLE, NORM)
     assert v3.parameters.active_without_embedding == inference
     assert v3.parameters.active == inference + numel(TABLE)
     assert round(inference / 1e9, 2) == 36.63  # README_WEIGHTS.md: 36.6B with the head alone
@@ -156,9 +152,7 @@ def test_inference_is_what_the_first_output_depends_on() -> None:
 
 def test_lending_a_weight_is_no_work() -> None:
     """A line that inference needs for its weight alone costs memory and no FLOPs."""
-    text = PLAIN.replace(
-        "{linear: a, out: 100, weight: embed.weight}", "{linear: embed, out: 8, weight: a.weight}"
-    )
+    text = PLAIN.replace("{linear: a, out: 100, weight: embed.weight}", "{linear: embed, out: 8, weight: a.weight}")
     found = cost(dsvgraph.loads(text), seq=10)
     assert found.parameters.inference == 800 + 64
     assert found.flops.inference_forward == 10 * 2 * 64
@@ -194,9 +188,7 @@ def test_window_costs_no_more_than_the_whole_row() -> None:
     """Pairs of a causal window W over T: each position sees at most W, half a square at the start."""
     model = dsvgraph.load("tests/specs/patterns.yaml")
     for seq in (8, 32, 33, 500):
-        pairs = sum(Fraction(2 * min(i, 32) + 1, 2) for i in range(seq)) - Fraction(min(seq, 32), 2) * (
-            seq > 32
-        )
+        pairs = sum(Fraction(2 * min(i, 32) + 1, 2) for i in range(seq)) - Fraction(min(seq, 32), 2) * (seq > 32)
         window = Fraction(seq * seq, 2) if seq <= 32 else seq * 32 - Fraction(32 * 32, 2)
         assert abs(window - pairs) <= seq
         attention = cost(model, 1, seq).flops.by_op["attention"]
@@ -205,9 +197,7 @@ def test_window_costs_no_more_than_the_whole_row() -> None:
 
 def test_trained_patterns_are_counted_by_number() -> None:
     text = dsvgraph.show(dsvgraph.load("deepseek_v3_tiny"))
-    frozen = (
-        text + '\ntrained:\n  "model.layers.2.**": false\n  "model.layers.2.input_layernorm.weight": true\n'
-    )
+    frozen = text + '\ntrained:\n  "model.layers.2.**": false\n  "model.layers.2.input_layernorm.weight": true\n'
     model = dsvgraph.loads(frozen)
     layer = next(row for row in cost(model).blocks if row.path == "model.layers.[1-3]")
     gates = 5 * 16  # selection biases of the five layers with experts; the frozen one has one of them
@@ -233,11 +223,8 @@ def test_as_dict_is_plain(v3: Cost) -> None:
 
 
 def test_golden(golden: object, v3: Cost) -> None:
-    lines = [
-        f"{s} {n} {v}" for s in ("parameters", "flops", "kv_cache") for n, v in vars(getattr(v3, s)).items()
-    ]
+    lines = [f"{s} {n} {v}" for s in ("parameters", "flops", "kv_cache") for n, v in vars(getattr(v3, s)).items()]
     lines += [
-        f"{r.path} {r.line}={r.block} x{r.copies} {r.parameters} active {r.active} flops {r.flops}"
-        for r in v3.blocks
+        f"{r.path} {r.line}={r.block} x{r.copies} {r.parameters} active {r.active} flops {r.flops}" for r in v3.blocks
     ]
     golden("cost/deepseek_v3.txt", "\n".join(lines))  # type: ignore[operator]

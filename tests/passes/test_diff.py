@@ -92,9 +92,7 @@ def kinds(found: Diff) -> set[tuple[str, str]]:
 
 
 def test_another_feed_forward_is_one_replacement() -> None:
-    found = diff(
-        load("deepseek_v3_tiny"), edited(("{decoder_layer: embed, at", "{decoder_layer: embed, ffn: moe, at"))
-    )
+    found = diff(load("deepseek_v3_tiny"), edited(("{decoder_layer: embed, at", "{decoder_layer: embed, ffn: moe, at")))
     assert kinds(found) == {("replaced", "mlp")}
     (change,) = found.changes
     assert change.before == "mlp, 147,456 parameters"
@@ -136,9 +134,7 @@ def test_another_name_of_a_line_is_no_difference() -> None:
 
 def test_another_address_is_a_renamed_weight() -> None:
     found = diff(load("deepseek_v3_tiny"), edited(("at: model.norm}", "at: model.final_norm}")))
-    assert [(c.kind, c.before, c.after) for c in found.changes] == [
-        ("renamed", "model.norm", "model.final_norm")
-    ]
+    assert [(c.kind, c.before, c.after) for c in found.changes] == [("renamed", "model.norm", "model.final_norm")]
 
 
 def test_sections_and_losses() -> None:

@@ -84,9 +84,7 @@ def test_formulas_of_blocks(block: str, expected: str) -> None:
     assert same(row.formula or "", " ".join(expected.split()))
 
 
-@pytest.mark.parametrize(
-    "name", ["deepseek_v3", "deepseek_v3_tiny", "tutorial_mtp", "tests/specs/patterns.yaml"]
-)
+@pytest.mark.parametrize("name", ["deepseek_v3", "deepseek_v3_tiny", "tutorial_mtp", "tests/specs/patterns.yaml"])
 def test_formulas_of_blocks_give_their_numbers(name: str) -> None:
     model = dsvgraph.load(name)
     values = {n: v for n, v in model.config.items() if isinstance(v, int)}

@@ -37,9 +37,7 @@ def unrolled(model: Model) -> nx.DiGraph:
     """The three copies written out by hand, (copy, line) per node."""
     net = nx.DiGraph()
     for k in range(3):
-        before = {
-            p: ("e", s) if k == 0 else (k - 1, out) for p, s, out in (("a", "one", "r"), ("b", "two", "b"))
-        }
+        before = {p: ("e", s) if k == 0 else (k - 1, out) for p, s, out in (("a", "one", "r"), ("b", "two", "b"))}
         net.add_edges_from([(before["a"], (k, "p")), (before["b"], (k, "q")), (before["b"], (k, "b"))])
         net.add_edges_from([((k, "q"), (k, "r")), (("e", "three"), (k, "r")), (("e", "lent"), (k, "q"))])
     return net

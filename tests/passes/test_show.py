@@ -81,9 +81,7 @@ FLOATS = st.floats(-1e30, 1e30)
 INTS = st.integers(-(10**30), 10**30)
 SCALARS = st.one_of(st.none(), st.booleans(), INTS, FLOATS, TEXTS, WORDS)
 KEYS = st.from_regex(r"[a-z*][a-z.*]{0,8}", fullmatch=True)
-VALUES = st.recursive(
-    SCALARS, lambda v: st.lists(v, max_size=4) | st.dictionaries(KEYS, v, max_size=4), max_leaves=12
-)
+VALUES = st.recursive(SCALARS, lambda v: st.lists(v, max_size=4) | st.dictionaries(KEYS, v, max_size=4), max_leaves=12)
 
 
 @given(VALUES)

@@ -32,9 +32,7 @@ def test_each_change_shows() -> None:
 
 
 def test_wiring_shows() -> None:
-    released, paper = (
-        signature(dsvgraph.load(name)).splitlines() for name in ("deepseek_v3", "deepseek_v3_paper")
-    )
+    released, paper = (signature(dsvgraph.load(name)).splitlines() for name in ("deepseek_v3", "deepseek_v3_paper"))
     differing = [line for line in released if line not in paper]
     assert len(differing) == 5  # the call, the concat, the state handed on, two divisors
     assert any("concat(x0=enorm.y, x1=hnorm.y)" in line for line in differing)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 import dsvgraph
 import dsvgraph_torch
-import torch
 
 SPECS = Path(__file__).parents[1] / "specs"
 V3 = dict(

@@ -1,13 +1,12 @@
 """Emitted files: alone with torch they are the module, to the bit; they read well; they hold no user's code."""
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
 
-import dsvgraph
-import dsvgraph_torch
 import pytest
+
+import dsvgraph_torch
 
 torch = pytest.importorskip("torch")
 

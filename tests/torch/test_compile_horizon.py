@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-import dsvgraph
 import pytest
+
+import dsvgraph
 
 torch = pytest.importorskip("torch")
 

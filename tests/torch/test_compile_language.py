@@ -1,14 +1,16 @@
 """Each construct of the language, run, against the same written in plain torch with the module's weights."""
 
-import dsvgraph
 import pytest
+
+import dsvgraph
 
 torch = pytest.importorskip("torch")
 
 import torch.nn.functional as F  # noqa: E402
+from helpers import randomised, tokens  # noqa: E402
+
 from dsvgraph_torch import compile, emit, expert_load, prove  # noqa: E402
 from dsvgraph_torch.module import load_source  # noqa: E402
-from helpers import randomised, tokens  # noqa: E402
 
 V, D = 13, 8
 HEAD = """
@@ -173,7 +175,7 @@ def test_a_stacked_output_of_any_length(n):
     out: {x: y, z: z}
 """
     body = "y: {linear: e, out: V}\n    a: {step: {x: e, table: y.weight}, repeat: n}"
-    module, w, ids = model(body, blocks, out="logits: y, more: a.z", n=n)
+    module, _, ids = model(body, blocks, out="logits: y, more: a.z", n=n)
     found = module(ids)
     assert ("more" in found) == (n > 0) and (n == 0 or found["more"].shape == (n, 2, 5, V))
 
@@ -333,7 +335,15 @@ def test_blocks_without_an_address_stand_where_they_are_called():
     u: {twice: o}
     y: {linear: u, out: V, at: deep.y}"""
     module, w, ids = model(body, blocks)
-    assert set(w) == {"e.weight", "a.weight", "c.weight", "deep.er.z.weight", "u.a.weight", "u.c.weight", "deep.y.weight"}
+    assert set(w) == {
+        "e.weight",
+        "a.weight",
+        "c.weight",
+        "deep.er.z.weight",
+        "u.a.weight",
+        "u.c.weight",
+        "deep.y.weight",
+    }
     x = F.silu(w["e.weight"][ids] @ w["a.weight"].T @ w["c.weight"].T) @ w["deep.er.z.weight"].T
     x = F.silu(x @ w["u.a.weight"].T @ w["u.c.weight"].T)
     close(logits(module, ids), x @ w["deep.y.weight"].T)
@@ -436,12 +446,14 @@ loss: {next: {cross_entropy: scores, target: words, shift: 1}}
 
 
 def test_a_model_without_losses():
-    module = compile(dsvgraph.loads("""
+    module = compile(
+        dsvgraph.loads("""
 graph:
   in: {x: "[B, T, 6]"}
   body: {y: {linear: x, out: [2, 3]}}
   out: y
-"""))
+""")
+    )
     x = torch.randn(2, 5, 6)
     close(module(x)["y"], (x @ module.y.weight.T).unflatten(-1, (2, 3)))
     close(module.predict(x), module(x)["y"])

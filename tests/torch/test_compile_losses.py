@@ -5,9 +5,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import torch.nn.functional as F  # noqa: E402
+from helpers import SMALL, built, furthest, gradients, randomised, small, split, tokens  # noqa: E402
+
 from dsvgraph_torch import after_step, compile, emit, expert_load  # noqa: E402
 from dsvgraph_torch.module import load_source  # noqa: E402
-from helpers import SMALL, built, furthest, gradients, randomised, small, split, tokens  # noqa: E402
 
 MTP = ["deepseek_v3", "deepseek_v3_paper", "tutorial_mtp", "parallel_heads"]
 NAMES = {name.rpartition("/")[2].removesuffix(".yaml"): name for name in SMALL}
@@ -143,7 +144,10 @@ def scores(module, ids, targets):
     found, handles = {}, []
     for path, router in module.named_modules():
         if hasattr(router, "tokens_per_expert"):
-            keep = lambda r, x, _, path=path: found.update({path: (x[0].double() @ r.weight.double().T).sigmoid()})
+
+            def keep(r, x, _, path=path):
+                found[path] = (x[0].double() @ r.weight.double().T).sigmoid()
+
             handles.append(router.register_forward_hook(keep))
     losses = module(ids, targets)
     for handle in handles:
@@ -185,7 +189,7 @@ def test_tokens_of_each_expert_are_counted_without_the_fill(kernels):
         "model.layers.4.mlp.gate": B * (T - 2) * 3,
     }
     _, found = scores(module.train(), *batch)
-    for path, s in found.items():  # the main layers' counts, choice by choice
+    for path in found:  # the main layers' counts, choice by choice
         router = module.get_submodule(path)
         index, _ = router(router_input(module, path, batch), quiet(module))
         tail = router.tail

@@ -5,16 +5,17 @@ import io
 import pickle
 from pathlib import Path
 
-import dsvgraph
 import pytest
+
+import dsvgraph
 
 torch = pytest.importorskip("torch")
 
+from helpers import SMALL, built, furthest, gradients, randomised, small, split, tokens  # noqa: E402
+from torch.utils.checkpoint import checkpoint  # noqa: E402
+
 from dsvgraph_torch import after_step, compile, prove, weights  # noqa: E402
 from dsvgraph_torch.instances import aliases  # noqa: E402
-from helpers import SMALL, built, furthest, gradients, randomised, small, split, tokens  # noqa: E402
-from torch import nn  # noqa: E402
-from torch.utils.checkpoint import checkpoint  # noqa: E402
 
 EVERY = pytest.mark.parametrize("name", SMALL, ids=lambda name: Path(name).stem)
 
@@ -67,7 +68,7 @@ def test_what_does_not_fit_is_told_by_name(module):
         module.load_state_dict({**state, name: torch.zeros(3, 3)})
     with pytest.raises(RuntimeError, match=r"Unexpected key.*experts\.8\.up_proj"):
         module.load_state_dict({**state, name.replace(".5.", ".8."): state[name]})
-    with pytest.raises(RuntimeError, match="size mismatch for lm_head.weight"):
+    with pytest.raises(RuntimeError, match=r"size mismatch for lm_head\.weight"):
         module.load_state_dict({**state, "lm_head.weight": torch.zeros(2, 2)})
 
 

@@ -2,9 +2,10 @@
 
 import copy
 
+import pytest
+
 import dsvgraph
 import dsvgraph_torch
-import pytest
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -42,9 +42,7 @@ def test_default_is_the_standard_library() -> None:
     assert Path(torch.__file__).read_bytes() not in text
 
 
-def test_library_without_tests_and_other_peoples_code(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_library_without_tests_and_other_peoples_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = {"a.py": "a = 1\n" * 60, "json/b.py": "b = 2\n" * 60}
     dropped = [
         "site-packages/c.py",

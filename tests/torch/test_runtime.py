@@ -127,9 +127,7 @@ def test_rope_scaling_is_that_of_transformers(scaling):
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     rope = {**scaling, "rope_type": scaling["type"], "rope_theta": 10000.0}
-    config = LlamaConfig(
-        hidden_size=64, num_attention_heads=2, rope_parameters=rope, max_position_embeddings=4096
-    )
+    config = LlamaConfig(hidden_size=64, num_attention_heads=2, rope_parameters=rope, max_position_embeddings=4096)
     want, gain = ROPE_INIT_FUNCTIONS[scaling["type"]](config, "cpu")
     f, our_gain = plain.frequencies(32, 10000.0, scaling)
     torch.testing.assert_close(f.float(), want)
@@ -174,9 +172,7 @@ def test_attention_in_several_blocks(R, length, groups):
 
 def test_attention_in_blocks_gradcheck():
     inputs = (leaf(1, 66, 2, 2, dtype=torch.float64) for _ in "qkv")
-    assert torch.autograd.gradcheck(
-        lambda *t: kernels.attention(*t, Context(), 0.3), tuple(inputs), fast_mode=True
-    )
+    assert torch.autograd.gradcheck(lambda *t: kernels.attention(*t, Context(), 0.3), tuple(inputs), fast_mode=True)
 
 
 def test_attention_without_causality(R):
@@ -209,9 +205,7 @@ def test_attention_in_bfloat16(R):
     assert got.dtype == torch.bfloat16
     g = torch.randn_like(want)
     pairs = [(got, want)]
-    pairs += zip(
-        torch.autograd.grad(got, low, g.bfloat16()), torch.autograd.grad(want, (q, k, v), g), strict=True
-    )
+    pairs += zip(torch.autograd.grad(got, low, g.bfloat16()), torch.autograd.grad(want, (q, k, v), g), strict=True)
     for a, b in pairs:
         assert (a - b).norm() < 0.01 * b.norm()
 
@@ -240,9 +234,7 @@ def test_rms_norm(R):
     x, norm = leaf(3, 5, 16), R.RMSNorm(16, eps=1e-6)
     torch.nn.init.normal_(norm.weight)
     same_gradients(lambda x, w: norm(x), plain_norm, x, norm.weight)
-    same_gradients(
-        lambda x, w: norm(x[..., 4:]), lambda x, w: plain_norm(x[..., 4:], w), leaf(3, 5, 20), norm.weight
-    )
+    same_gradients(lambda x, w: norm(x[..., 4:]), lambda x, w: plain_norm(x[..., 4:], w), leaf(3, 5, 20), norm.weight)
 
 
 def test_rms_norm_gradcheck(R):
@@ -331,9 +323,7 @@ def test_router_is_deepseek_v2s(R):
     )  # fmt: skip
     theirs = DeepseekV2TopkRouter(config)
     torch.nn.init.normal_(theirs.weight)
-    ours = R.Router(
-        12, 16, 4, 4, 2, score="softmax", normalize=False, scaling=16.0, bias=False, group_score="max"
-    )
+    ours = R.Router(12, 16, 4, 4, 2, score="softmax", normalize=False, scaling=16.0, bias=False, group_score="max")
     ours.load_state_dict(theirs.state_dict())
     x = torch.randn(2, 9, 12)
     index, score = in_order(*ours(x, Context()))
@@ -505,9 +495,7 @@ def test_experts_in_bfloat16(R, case):
         assert (a - b).norm() < 0.02 * b.norm()
 
 
-@pytest.mark.parametrize(
-    "counts", [[0], [1], [63, 1], [64, 64], [65, 0, 63], [3, 2, 1], [200, 7, 0, 0], [0, 70]]
-)
+@pytest.mark.parametrize("counts", [[0], [1], [63, 1], [64, 64], [65, 0, 63], [3, 2, 1], [200, 7, 0, 0], [0, 70]])
 def test_windows_cover_every_row_and_the_owner_comes_last(counts):
     ends = torch.tensor(counts).cumsum(0)
     expert_S, own_S = torch.full((sum(counts),), -1), torch.zeros(sum(counts), dtype=torch.long)
@@ -555,9 +543,7 @@ def test_a_loss_without_targets_is_zero(R):
         assert all((g == 0).all() for g in torch.autograd.grad(loss, (x, w)))
 
 
-@pytest.mark.parametrize(
-    "rows, vocab, chunk", [(10, 7, None), (10, 7, 3), (10, 7, 1), (8, 300, 4), (1, 5, None)]
-)
+@pytest.mark.parametrize("rows, vocab, chunk", [(10, 7, None), (10, 7, 3), (10, 7, 1), (8, 300, 4), (1, 5, None)])
 def test_linear_cross_entropy(rows, vocab, chunk):
     x, w, t = leaf(rows, 6), leaf(vocab, 6), torch.randint(0, vocab, (rows,))
     t[rows // 2] = -100 if rows > 1 else t[0]

@@ -69,9 +69,7 @@ def short_samples() -> Iterator[None]:
 
 def run(model: dsvgraph.Model, data: Path, out: Path, **options: Any) -> tuple[Any, str]:
     """A run of six small steps, and what it printed."""
-    given = dict(
-        steps=6, batch=2, seq=16, lr=1e-2, eval_every=2, save_every=3, device="cpu", data=data, out=out
-    )
+    given = dict(steps=6, batch=2, seq=16, lr=1e-2, eval_every=2, save_every=3, device="cpu", data=data, out=out)
     console = Console(file=io.StringIO(), width=100)
     result = dsvgraph_torch.train(model, {**given, **options}, console)
     return result, console.file.getvalue()
@@ -88,8 +86,7 @@ def base(model: dsvgraph.Model, data: Path, tmp_path_factory: pytest.TempPathFac
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
     return [
-        json.loads(line, parse_constant=pytest.fail)
-        for line in (folder / "metrics.jsonl").read_text().splitlines()
+        json.loads(line, parse_constant=pytest.fail) for line in (folder / "metrics.jsonl").read_text().splitlines()
     ]
 
 
@@ -307,9 +304,7 @@ def test_accumulation_is_a_larger_batch(model: dsvgraph.Model) -> None:
         module = dsvgraph_torch.compile(model)
         optimizer = optimizer_for(module, TrainOptions())
         batches = [(part[:, :-1], part[:, 1:]) for part in rows.split(size)]
-        found.append(
-            train_step(module, optimizer, batches, 1e-3, 1.0, Precision(torch.device("cpu"), torch.float32))
-        )
+        found.append(train_step(module, optimizer, batches, 1e-3, 1.0, Precision(torch.device("cpu"), torch.float32)))
     one, two = found
     assert two.loss == pytest.approx(one.loss, rel=1e-5)
     assert two.losses == pytest.approx(one.losses, rel=1e-5)
@@ -362,8 +357,7 @@ def test_weight_decay_is_of_matrices_alone(model: dsvgraph.Model) -> None:
 def test_cached_sampling_is_the_same(base: Path) -> None:
     for prompt in ("", "the quick", "long " * 10):
         texts = [
-            "".join(dsvgraph_torch.generate(base, prompt, 24, temperature=0, cached=cached))
-            for cached in (True, False)
+            "".join(dsvgraph_torch.generate(base, prompt, 24, temperature=0, cached=cached)) for cached in (True, False)
         ]
         assert texts[0] == texts[1] != ""
 

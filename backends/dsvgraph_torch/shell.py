@@ -1,0 +1,52 @@
+"""What stands around the functions of plain.py in an emitted model: names of weights, beginnings."""
+
+import re
+
+import torch
+import torch.nn as nn
+
+
+class Each(nn.Module):
+    """Copies side by side with stacked weights; the state_dict has a name for each copy."""
+
+    def state_dict(self, *args, destination=None, prefix="", keep_vars=False):
+        found = {} if destination is None else destination
+        for name, stack in super().state_dict(keep_vars=keep_vars).items():
+            found.update({f"{prefix}{i}.{name}": row for i, row in enumerate(stack)})
+        return found
+
+    def _load_from_state_dict(self, state, prefix, metadata, strict, missing, unexpected, errors):
+        for name, stacked in self.named_parameters():
+            own = {f"{prefix}{i}.{name}": row for i, row in enumerate(stacked.data)}
+            missing += [key for key in own if key not in state]
+            found = {key: state.pop(key) for key in own if key in state}
+            fits = {key: row for key, row in found.items() if row.shape == own[key].shape}
+            errors += [
+                f"size mismatch for {k}: {[*found[k].shape]} for {[*own[k].shape]}" for k in found if k not in fits
+            ]
+            rows = [row if len(fits) == len(own) else own[key].copy_(row) for key, row in fits.items()]
+            state[prefix + name] = torch.stack(rows) if len(fits) == len(own) else stacked
+        super()._load_from_state_dict(state, prefix, metadata, strict, missing, unexpected, errors)
+
+
+class Model(nn.Module):
+    """Base of the models; the trainer sets tokens_seen, which drives schedules."""
+
+    tokens_seen = 0
+
+    @torch.no_grad()
+    def initialise(self, seed=0):
+        """Weights begin at start + spread * normal, by the last rule of ``init`` that matches their path."""
+        generator = torch.Generator().manual_seed(seed)
+        for path, weight in self.state_dict().items():
+            start, spread = [rule[1:] for rule in self.init if re.fullmatch(rule[0], path)][-1]
+            weight.copy_(torch.randn(weight.shape, generator=generator) * spread + start)
+        return self
+
+
+def freeze(model, rules):
+    """Takes weights out of training, or puts them back: the last rule that matches a path wins."""
+    for path, weight in model.state_dict(keep_vars=True).items():
+        found = [trained for pattern, trained in rules if re.fullmatch(pattern, path)]
+        if found and weight.is_floating_point():
+            (weight if weight._base is None else weight._base).requires_grad_(found[-1])

@@ -1,0 +1,164 @@
+"""The laid out pictures: nothing lies on anything else, and no text leaves its card."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+import dsvgraph
+from dsvgraph.errors import DsvError
+
+graphviz_backend = pytest.importorskip("dsvgraph_graphviz", reason="needs `pip install 'dsvgraph[draw]'`")
+
+from dsvgraph_graphviz import engine  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
+SPECS = [path.stem for path in sorted((ROOT / "specs").glob("*.yaml"))]
+SPECS += [str(path) for path in sorted((ROOT / "tests/specs").glob("*.yaml"))]
+CHAINS = [(spec, {"num_nextn_predict_layers": d}) for spec in ("deepseek_v3", "deepseek_v3_paper") for d in range(4)]
+MODELS = [*((spec, {}) for spec in SPECS), *CHAINS]
+UNSEEN = ("corner/", "sum/")  # points that lines and rows hold on to
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def ident(value):
+    return Path(value).stem if isinstance(value, str) else "-".join(str(v) for v in value.values())
+
+
+@pytest.fixture(scope="session")
+def layout():
+    """``layout(spec, depth, **config)``: graphviz's measures, made once."""
+    found = {}
+
+    def make(spec, depth, **config):
+        key = (spec, depth, *config.items())
+        if key not in found:
+            found[key] = measured(graphviz_backend.dot_source(dsvgraph.load(spec, config), depth))
+        return found[key]
+
+    return make
+
+
+def measured(text):
+    try:
+        return engine.measured(text)
+    except DsvError as error:
+        if "there is no graphviz" in str(error):
+            pytest.skip("there is neither graphviz's `dot` nor pygraphviz here")
+        raise
+
+
+def boxes(layout):
+    """Left, bottom, right and top of every card, in points."""
+    found = {}
+    for node in layout["objects"]:
+        if "pos" in node and not node["name"].startswith(UNSEEN):
+            (x, y), w, h = map(float, node["pos"].split(",")), float(node["width"]) * 36, float(node["height"]) * 36
+            found[node["name"]] = (x - w, y - h, x + w, y + h)
+    return found
+
+
+def names(layout):
+    """The same for the names of frames."""
+    found = {}
+    for frame in layout["objects"]:
+        if frame["name"].startswith("cluster") and "lp" in frame:
+            (x, y), w, h = map(float, frame["lp"].split(",")), frame["lwidth"], frame["lheight"]
+            w, h = float(w) * 36, float(h) * 36
+            found[frame["name"]] = (x - w, y - h, x + w, y + h)
+    return found
+
+
+def shapes(layout):
+    """The same for the words on lines; the two spaces before them are none."""
+    found = {}
+    for line in layout["edges"]:
+        for step in line.get("_ldraw_", ()):
+            if step["op"] == "T" and step["text"].strip():
+                (x, y), w = step["pt"], step["width"]
+                left = x - w / 2 if step["align"] == "c" else x
+                spaces = w * (1 - len(step["text"].lstrip()) / len(step["text"]))
+                found[line["_gvid"], step["text"]] = (left + spaces, y, left + w, y + 7)
+    return found
+
+
+def lines(layout):
+    """Every line that is seen: the cards at its ends, and points along it."""
+    card = {node["_gvid"]: node["name"] for node in layout["objects"]}
+    for line in layout["edges"]:
+        if line.get("style") != "invis":
+            yield {card[line["tail"]], card[line["head"]]}, list(along(line["pos"]))
+
+
+def along(spline):
+    for piece in spline.split(";"):
+        points = [tuple(map(float, p.split(","))) for p in piece.split() if p[0] not in "es"]
+        for i in range(0, len(points) - 3, 3):
+            yield from bezier(*points[i : i + 4])
+
+
+def bezier(*points, steps=12):
+    for i in range(steps + 1):
+        t = i / steps
+        factors = ((1 - t) ** 3, 3 * (1 - t) ** 2 * t, 3 * (1 - t) * t**2, t**3)
+        yield tuple(sum(f * p[axis] for f, p in zip(factors, points)) for axis in (0, 1))
+
+
+def meet(a, b, room=0):
+    return a[0] + room < b[2] and b[0] + room < a[2] and a[1] + room < b[3] and b[1] + room < a[3]
+
+
+def crosses(points, box, room=2):
+    return any(box[0] + room < x < box[2] - room and box[1] + room < y < box[3] - room for x, y in points)
+
+
+@pytest.mark.parametrize("depth", (1, 2, 3))
+@pytest.mark.parametrize(("spec", "config"), MODELS, ids=ident)
+class TestLayout:
+    def test_no_card_lies_on_another(self, layout, spec, config, depth):
+        cards = boxes(layout(spec, depth, **config))
+        pairs = itertools.combinations(cards.items(), 2)
+        assert not [(a, b) for (a, p), (b, q) in pairs if meet(p, q)]
+
+    def test_no_line_runs_through_a_card_or_a_name(self, layout, spec, config, depth):
+        found = layout(spec, depth, **config)
+        things = {**boxes(found), **names(found)}
+        hits = [(name, ends) for ends, way in lines(found) for name, box in things.items()
+                if name not in ends and crosses(way, box)]  # fmt: skip
+        assert not hits
+
+    def test_no_shape_lies_on_a_card_or_a_shape(self, layout, spec, config, depth):
+        found = layout(spec, depth, **config)
+        words, cards = shapes(found), boxes(found)
+        assert words
+        assert not [(w, c) for w, p in words.items() for c, q in cards.items() if meet(p, q, 1)]
+        assert not [(v, w) for (v, p), (w, q) in itertools.combinations(words.items(), 2) if meet(p, q, 1)]
+
+
+@pytest.mark.parametrize("depth", (1, 2, 3))
+@pytest.mark.parametrize("spec", SPECS, ids=ident)
+def test_every_text_lies_in_its_card(layout, spec, depth):
+    layout(spec, depth)  # skips where there is no graphviz
+    text = graphviz_backend.dot_source(dsvgraph.load(spec), depth)
+    root = ElementTree.fromstring(engine.picture(text, "svg"))
+    seen = 0
+    for card in root.iter(f"{SVG}g"):
+        if card.get("class", "").startswith("node"):
+            xs = [float(x) for shape in card.iter() for x in abscissae(shape)]
+            for words in card.iter(f"{SVG}text"):
+                if xs and (words.text or "").strip() and words.get("text-anchor") == "start":
+                    left, width = float(words.get("x")), float(words.get("textLength"))
+                    assert min(xs) - 1 <= left and left + width <= max(xs) + 1, words.text
+                    seen += 1
+    assert seen
+
+
+def abscissae(shape):
+    """The x of every point of a path or polygon."""
+    if shape.tag in (f"{SVG}path", f"{SVG}polygon"):
+        return re.findall(r"(-?[\d.]+),-?[\d.]+", shape.get("d", "") + shape.get("points", ""))
+    return []
