@@ -43,7 +43,7 @@ def rope(x, ctx, theta, interleave=False, scaling=None):
     turn = torch.complex(cos, sin)
     pairs = x.to(wide_dtype(x)).unflatten(-1, (-1, 2))
     if pairs.storage_offset() % 2 or any(step % 2 for step in pairs.stride()[:-1]):
-        pairs = pairs.contiguous()  # a view as complex numbers starts at even places
+        pairs = pairs.clone(memory_format=torch.contiguous_format)  # a view as complex numbers starts at even places
     turned = torch.view_as_complex(pairs) * (turn.unsqueeze(-2) if x.dim() == 4 else turn)
     return torch.view_as_real(turned).flatten(-2).to(x.dtype)
 

@@ -28,6 +28,8 @@ def compile(model: Model, device: str | torch.device | None = None, seed: int = 
     and initialises nothing. Raises DsvError where the module's parameters differ from the
     graph's, by path or by shape.
     """
+    if kernels not in ("plain", "fast"):
+        raise ValueError(f"kernels are plain or fast, not {kernels!r}")
     namespace = _fast(model) if kernels == "fast" else load_source(emit(model), model.name).__dict__
     with torch.device(device or "cpu"):
         module: nn.Module = namespace[class_names(model)[model]]()

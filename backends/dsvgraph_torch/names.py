@@ -13,7 +13,7 @@ from dsvgraph.build.scope import BlockValue
 from dsvgraph.graph import Graph, Model
 
 RUNTIME = ("plain.py", "shell.py")
-OWN = ["self", "ctx", "torch", "nn", "F", "re", "math", "NamedTuple", "checkpoint", "targets", "copy", "i"]
+OWN = ["self", "ctx", "torch", "nn", "F", "re", "math", "Linear", "NamedTuple", "checkpoint", "targets", "copy", "i"]
 
 
 def camel(name: str) -> str:

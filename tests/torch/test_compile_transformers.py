@@ -35,6 +35,10 @@ OTHERS = {  # what transformers calls it, the config of tests/specs/decoder.yaml
     "grouped queries": ("Llama", dict(), dict()),
     "one head of keys, llama3": ("Llama", dict(num_key_value_heads=1, rope_scaling=LLAMA3), dict()),
     "linear": ("Llama", dict(rope_scaling={"type": "linear", "factor": 4.0}), dict()),
+    "yarn, not truncated": (
+        "Llama", dict(rope_scaling={"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16,
+                                    "truncate": False, "attention_factor": 1.2}), dict(),
+    ),
     "routed": (
         "Mixtral", dict(ROUTED, later_ffn="moe_routed"),
         dict(num_local_experts=8, intermediate_size=24, sliding_window=None),

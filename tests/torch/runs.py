@@ -1,0 +1,67 @@
+"""What the tests of training share: a small graph, a small text, quiet runs."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+import dsvgraph
+from dsvgraph.errors import DsvError
+from dsvgraph_torch import training
+from dsvgraph_torch.options import TrainOptions
+from dsvgraph_torch.training import RunResult
+
+SIZES = dict(
+    hidden_size=16, num_hidden_layers=2, first_k_dense_replace=1, num_nextn_predict_layers=2,
+    num_attention_heads=2, q_lora_rank=8, kv_lora_rank=8, qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=8,
+    intermediate_size=24, moe_intermediate_size=8, n_routed_experts=4, num_experts_per_tok=2, n_group=2,
+    topk_group=1,
+)  # fmt: skip
+TEXT = b"".join(b"%d bottles of beer on the wall, %d bottles of beer.\n" % (i, i) for i in range(99, 0, -1))
+QUICK = dict(steps=4, batch=4, seq=16, save_every=2, eval_every=2, device="cpu")
+
+
+def small(**config: object) -> dsvgraph.Model:
+    """The tiny spec at sizes that train in milliseconds."""
+    return dsvgraph.load("deepseek_v3_tiny", {**SIZES, **config})
+
+
+def quiet(**more: Any) -> Console:
+    return Console(file=io.StringIO(), width=200, **more)
+
+
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs without pictures and long samples, which take most of a short run's time."""
+
+    def no_graphviz(graph: dsvgraph.Model, path: Path) -> None:
+        raise DsvError("no graphviz [here]")
+
+    monkeypatch.setattr(dsvgraph, "render", no_graphviz)
+    monkeypatch.setattr(training, "plot_losses", lambda *args: args[-1].write_bytes(b"plot"))
+    monkeypatch.setattr(training, "SAMPLE_TOKENS", 8)
+
+
+def run(folder: Path, graph: dsvgraph.Model | None = None, console: Console | None = None, **options: Any) -> RunResult:
+    """A short run into ``folder / "run"`` on the bottles."""
+    text = folder / "text"
+    text.write_bytes(TEXT)
+    given = dict(QUICK, data=text, out=folder / "run") | options
+    return training.train(graph or small(), TrainOptions.given(**given), console or quiet())
+
+
+def refused(folder: Path, graph: dsvgraph.Model | None = None, **options: Any) -> str:
+    """The words with which a run is refused."""
+    with pytest.raises(DsvError) as caught:
+        run(folder, graph, **options)
+    return str(caught.value)
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """The metrics of a run, less the speed, which is never the same."""
+    lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "tokens_per_second"} for line in lines]
