@@ -148,7 +148,7 @@ def test_names_of_the_models_own_methods_are_refused_at_the_root_only(name):
 # -- texts --------------------------------------------------------------------------------------------
 
 NASTY = [
-    '"""\nimport sys; sys.injected = 1\n"""', "'''\nimport sys; sys.injected = 1", 'x"""+setattr(sys, "injected", 1)+"""',
+    '"""\nimport sys; sys.injected = 1\n"""', "'''\nimport sys; sys.injected = 1", 'x"""+setattr(sys, "injected", 1)+"""',  # noqa: E501
     "\\", '\\"""', 'ends with "', '""', "{0} {x} %s %(x)s", "<0> <1>", "# comment\n  # and  # more",
     "\\N{BULLET} \\x41 \\",
     "\u2028import sys; sys.injected = 1", "\x85sys.injected = 1", "a\rb", "nn.Linear(", "class X(nn.Module):\n    pass",
