@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -31,15 +33,21 @@ SMALL = {
 """Every spec, at sizes that run in milliseconds."""
 
 
+@cache
 def small(name: str, **config: object) -> dsvgraph.Model:
     """A spec of SMALL as a graph."""
     return dsvgraph.load(name, {**SMALL[name], **config})
 
 
-def built(model: dsvgraph.Model | str, seed: int = 0, **config: object) -> torch.nn.Module:
+def built(model: dsvgraph.Model | str, seed: int = 0, kernels: str = "plain", **config: object) -> torch.nn.Module:
     """The module of a graph, or of a spec of SMALL, with nothing at zero or one."""
     graph = small(model, **config) if isinstance(model, str) else model
-    return randomised(dsvgraph_torch.compile(graph), seed)
+    return randomised(copy.deepcopy(_compiled(graph, kernels)), seed)
+
+
+@cache
+def _compiled(graph: dsvgraph.Model, kernels: str) -> torch.nn.Module:
+    return dsvgraph_torch.compile(graph, kernels=kernels)
 
 
 @torch.no_grad()
