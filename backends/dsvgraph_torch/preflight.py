@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -17,7 +19,7 @@ from .heads import Head, heads_of
 from .module import weights
 
 BYTES_PER_PARAMETER = 16
-"""A float32 weight, its gradient, and AdamW's two moments."""
+"""A float32 weight, its gradient and AdamW's two moments; on disk the weight twice, and the moments."""
 
 
 def check(graph: Model, seq: int, device: torch.device) -> None:
@@ -48,7 +50,7 @@ def _check_head(head: Head, graph: Model, seq: int) -> None:
 
 def _check_memory(graph: Model, device: torch.device) -> None:
     """A model that cannot fit is better refused than allocated."""
-    parameters = sum(math.prod(int(str(size)) for size in shape) for shape in weights(graph).values())
+    parameters = count(graph)
     needed, there = parameters * BYTES_PER_PARAMETER, memory_of(device)
     if needed > there:
         raise DsvError(
@@ -56,6 +58,19 @@ def _check_memory(graph: Model, device: torch.device) -> None:
             f"{BYTES_PER_PARAMETER} bytes each); {device.type} has {there / 1e9:,.1f} GB",
             hint="smaller sizes by --set, or a small spec such as deepseek_v3_tiny",
         )
+
+
+def check_disk(graph: Model, folder: Path) -> None:
+    """Raises DsvError where ``folder`` has no room for the weights and the state of a run."""
+    needed, there = count(graph) * BYTES_PER_PARAMETER, shutil.disk_usage(folder).free
+    if needed > there:
+        words = f"a run of {graph.name} takes {needed / 1e6:,.1f} MB; {there / 1e6:,.1f} MB are free"
+        raise DsvError(f"--out: no room in {folder}: {words}")
+
+
+def count(graph: Model) -> int:
+    """Parameters, those that are not trained too."""
+    return sum(math.prod(int(str(size)) for size in shape) for shape in weights(graph).values())
 
 
 def memory_of(device: torch.device) -> float:

@@ -73,12 +73,7 @@ def train_step(
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     values["grad_norm"] = nn.utils.clip_grad_norm_(trained, clip)
     numbers = finite(values)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    load = {path: [int(n) for n in load_E.tolist()] for path, load_E in expert_load(model).items()}
-    after_step(model)
+    load = update(model, optimizer, rate)
     tokens = sum(inputs_BT.numel() for inputs_BT, _ in batches)
     return StepMetrics(
         loss=numbers.pop("loss"),
@@ -89,6 +84,17 @@ def train_step(
         balance=balance(load),
         load=load,
     )
+
+
+def update(model: nn.Module, optimizer: torch.optim.Optimizer, rate: float) -> dict[str, list[int]]:
+    """Moves weights by their gradients and routers by their load; returns that load."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    load = {path: [int(n) for n in load_E.tolist()] for path, load_E in expert_load(model).items()}
+    after_step(model)
+    return load
 
 
 def backward(model: nn.Module, batches: list[Batch], precision: Precision) -> dict[str, Tensor]:

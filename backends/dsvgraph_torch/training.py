@@ -23,7 +23,7 @@ from .heads import accuracy, heads_of
 from .optim import learning_rate, optimizer_for
 from .options import TrainOptions
 from .plot import plot_losses
-from .preflight import check, memory_told
+from .preflight import check, check_disk, memory_told
 from .progress import Reporter, heldout_table, reporter
 from .run import Run, default_folder
 from .sampling import Chooser, sample, text_of
@@ -68,6 +68,7 @@ def start(graph: Model, options: TrainOptions, console: Console) -> Trainer:
     corpus = load_corpus(options.data, options.batch, options.seq)
     run = Run(options.out or default_folder(graph.name))
     run.create()
+    check_disk(graph, run.path)
     trainer = Trainer(graph, corpus, options, run, console)
     write_text(run.spec, dsvgraph.show(graph))
     run.write_about(options, corpus)

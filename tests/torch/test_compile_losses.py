@@ -5,7 +5,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import torch.nn.functional as F  # noqa: E402
-from helpers import SMALL, built, furthest, gradients, randomised, small, split, tokens  # noqa: E402
+from helpers import SMALL, built, furthest, gradients, small, split, tokens  # noqa: E402
 
 from dsvgraph_torch import after_step, compile, emit, expert_load  # noqa: E402
 from dsvgraph_torch.module import load_source  # noqa: E402
@@ -49,7 +49,7 @@ def test_on_a_row_that_counts_the_target_of_depth_k_at_i_is_i_plus_k_plus_1(spec
 @pytest.mark.parametrize("kernels", ["plain", "fast"])
 def test_equations_24_and_25_with_the_papers_divisor(kernels):
     graph = small("deepseek_v3_paper")
-    module = randomised(compile(graph, kernels=kernels))
+    module = built(graph, kernels=kernels)
     row = tokens(B, T + 1)
     losses, logits = module(*split(row)), by_depth(graph, module, row[:, :-1])
     main, depths = by_hand(logits[0], row, 1)[0] / (B * T), []
@@ -66,7 +66,7 @@ def test_equations_24_and_25_with_the_papers_divisor(kernels):
 @pytest.mark.parametrize("spec", MTP)
 def test_the_other_divisor_is_the_number_of_targets(spec, kernels):
     graph = small(NAMES[spec])
-    module, row = randomised(compile(graph, kernels=kernels)), tokens(B, T + 1)
+    module, row = built(graph, kernels=kernels), tokens(B, T + 1)
     row[0, 4:6] = row[1, -1] = -100  # no targets
     ids, targets = split(row)
     ids = ids.clamp(min=0)
@@ -157,7 +157,7 @@ def scores(module, ids, targets):
 
 @pytest.mark.parametrize("kernels", ["plain", "fast"])
 def test_balance_loss_is_equations_17_to_20(kernels):
-    module = randomised(compile(small("deepseek_v3"), kernels=kernels))
+    module = built("deepseek_v3", kernels=kernels)
     losses, found = scores(module, *split(tokens(B, T + 1)))
     E, K, total = 8, 3, 0.0
     assert list(found) == ["model.layers.1.mlp.gate", "model.layers.2.mlp.gate", *MTP_GATES]
@@ -177,7 +177,7 @@ MTP_GATES = ("model.layers.3.mlp.gate", "model.layers.4.mlp.gate")
 
 @pytest.mark.parametrize("kernels", ["plain", "fast"])
 def test_tokens_of_each_expert_are_counted_without_the_fill(kernels):
-    module, batch = randomised(compile(small("deepseek_v3"), kernels=kernels)), split(tokens(B, T + 1))
+    module, batch = built("deepseek_v3", kernels=kernels), split(tokens(B, T + 1))
     module(*batch)
     module(batch[0])  # no losses wanted
     module.eval()(*batch)  # no training

@@ -18,48 +18,14 @@ from dsvgraph_torch.module import load_source  # noqa: E402
 PYTHON = ["self", "super", "print", "range", "len", "sum", "type_", "object", "list", "int", "match", "property", "_"]
 TORCH = ["torch", "nn", "F", "math", "re", "checkpoint", "weight", "bias"]
 RUNTIME = [
-    "attention",
-    "head",
-    "rope",
-    "router",
-    "Router",
-    "Linears",
-    "Model",
-    "Each",
-    "Context",
-    "RMSNorm",
-    "grouped",
-    "Linear",
-]
-LOCAL = [
-    "ctx",
-    "copy",
-    "i",
-    "targets",
-    "sent",
-    "total",
-    "valid",
-    "depth",
-    "losses_",
-    "loss",
-    "B",
-    "T",
-    "cache",
-    "documents",
-]
+    "attention", "head", "rope", "router", "Router", "Linears", "Model", "Each", "Context", "RMSNorm",
+    "grouped", "Linear",
+]  # fmt: skip
+LOCAL = ["ctx", "copy", "i", "targets", "sent", "total", "valid", "depth", "losses_", "loss", "B", "T", "cache"]
 ALL = PYTHON + TORCH + RUNTIME + LOCAL
 MODULES_OWN = [
-    "forward",
-    "training",
-    "train",
-    "parameters",
-    "state_dict",
-    "_modules",
-    "to",
-    "type",
-    "half",
-    "add_module",
-]
+    "forward", "training", "train", "parameters", "state_dict", "_modules", "to", "type", "half", "add_module",
+]  # fmt: skip
 ROOTS_OWN = ["losses", "predict", "init", "initialise", "tokens_seen", "after_step", "_trunk"]
 
 SPEC = """
@@ -148,12 +114,17 @@ def test_names_of_the_models_own_methods_are_refused_at_the_root_only(name):
 # -- texts --------------------------------------------------------------------------------------------
 
 NASTY = [
-    '"""\nimport sys; sys.injected = 1\n"""', "'''\nimport sys; sys.injected = 1", 'x"""+setattr(sys, "injected", 1)+"""',  # noqa: E501
-    "\\", '\\"""', 'ends with "', '""', "{0} {x} %s %(x)s", "<0> <1>", "# comment\n  # and  # more",
+    '"""\nimport sys; sys.injected = 1\n"""',
+    "'''\nimport sys; sys.injected = 1",
+    'x"""+setattr(sys, "injected", 1)+"""',
+    "\u2028import sys; sys.injected = 1",
+    "\x85sys.injected = 1",
+    "class X(nn.Module):\n    pass",
+    "# comment\n  # and  # more",
     "\\N{BULLET} \\x41 \\",
-    "\u2028import sys; sys.injected = 1", "\x85sys.injected = 1", "a\rb", "nn.Linear(", "class X(nn.Module):\n    pass",
-    "é 漢 🙂", "  # noqa", "-" * 500,
-]  # fmt: skip
+    *("\\", '\\"""', 'ends with "', '""', "{0} {x} %s %(x)s", "<0> <1>", "a\rb", "nn.Linear(", "é 漢 🙂", "  # noqa"),
+    "-" * 500,
+]
 DOCS = """
 name: %s
 doc: %s

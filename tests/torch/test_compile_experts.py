@@ -1,0 +1,145 @@
+"""Experts of any ops, routers by path, and what experts cannot be, against loops over tokens."""
+
+import pytest
+
+import dsvgraph
+
+torch = pytest.importorskip("torch")
+
+import torch.nn.functional as F  # noqa: E402
+from bodies import NEXT, D, V, close, loaded, logits, model  # noqa: E402
+from helpers import tokens  # noqa: E402
+
+from dsvgraph_torch import compile, expert_load  # noqa: E402
+
+EXPERT = """
+  expert:
+    in: {x: "[..., d]"}
+    body:
+      n1: {rms_norm: x}
+      a:  {linear: n1, out: [2, 6], bias: true}
+      s:  {split: a, into: {p: 2, q: 4}}
+      f:  {silu: s.q}
+      c:  {concat: [f, s.p]}
+      l:  {linear: c, contract: 2, out: d, bias: true}
+      t:  {times: l, by: 0.5}
+      y:  {add: [t, x]}
+    out: y
+"""
+
+
+@pytest.mark.parametrize("score, bias, groups", [("sigmoid", True, 1), ("softmax", False, 2)])
+def test_experts_of_any_ops(score, bias, groups):
+    expert = EXPERT.replace("[2, 6]", "12").replace("p: 2, q: 4", "p: 5, q: 7").replace("contract: 2, ", "")
+    body = f"""
+    r: {{router: e, experts: 4, top_k: 2, score: {score}, bias: {str(bias).lower()}, groups: {groups}}}
+    t: {{dispatch: {{x: e, index: r.index}}, experts: 4}}
+    x: {{expert: t, each: 4, at: deep.experts}}
+    c: {{combine: {{x: x, index: r.index, score: r.score}}}}
+    y: {{linear: c, out: V}}"""
+    module, w, ids = model(body, expert)
+    e, want = w["e.weight"][ids], torch.zeros(2, 5, D)
+    index, weight = module.r(e, type("Quiet", (), {"collect": False})())
+    assert weight.sum(-1).sub(1).abs().max() < 1e-6
+    for b in range(2):
+        for t in range(5):
+            for i, s in zip(index[b, t].tolist(), weight[b, t]):
+                p = {k.removeprefix(f"deep.experts.{i}."): v for k, v in w.items()}
+                a = F.rms_norm(e[b, t], (D,), p["n1.weight"], 1e-6) @ p["a.weight"].T + p["a.bias"]
+                l = torch.cat([F.silu(a[5:]), a[:5]]) @ p["l.weight"].T + p["l.bias"]  # noqa: E741
+                want[b, t] += s * (0.5 * l + e[b, t])
+    close(logits(module, ids), want @ w["y.weight"].T)
+    assert set(expert_load(module)) == {"r"}
+
+
+def test_experts_of_heads():
+    body = """
+    r: {router: e, experts: 4, top_k: 2}
+    t: {dispatch: {x: e, index: r.index}, experts: 4}
+    x: {expert: t, each: 4}
+    c: {combine: {x: x, index: r.index, score: r.score}}
+    y: {linear: c, out: V}"""
+    model(body, EXPERT)
+
+
+ROUTED = """
+  moe:
+    args: {bias: true}
+    in: {x: "[B, T, d]"}
+    body:
+      r: {router: x, experts: 4, top_k: 2, bias: bias}
+      t: {dispatch: {x: x, index: r.index}, experts: 4}
+      z: {one: t, each: 4}
+      c: {combine: {x: z, index: r.index, score: r.score}}
+    out: {x: c}
+  one:
+    in: {x: "[..., d]"}
+    body: {a: {linear: x, out: 4}, b: {linear: a, out: d}}
+    out: b
+"""
+
+
+@pytest.mark.parametrize(
+    "pattern, chosen", [("**.r", [0, 1, 2]), ("l.1.r", [1]), ("l.*.r", [0, 1, 2]), ("**.2.**", [2])]
+)
+def test_losses_and_updates_of_some_routers(pattern, chosen):
+    loss = f"{NEXT}\n  even: {{sequence_balance: '{pattern}'}}\n  bias: {{bias_update: '{pattern}', speed: 0.5}}"
+    module = compile(loaded("l: {moe: e, repeat: n}\n    y: {linear: l, out: V}", ROUTED, loss=loss))
+    losses = module(tokens(2, 5, V), tokens(2, 5, V))
+    assert losses["even"].item() == pytest.approx(len(chosen), rel=0.1)  # about one each where weights are small
+    module.after_step()
+    assert [i for i in range(3) if module.l[i].r.e_score_correction_bias.any()] == chosen
+    assert not any(load.any() for load in expert_load(module).values())
+
+
+def test_only_routers_with_a_bias_are_moved():
+    loss = f"{NEXT}\n  bias: {{bias_update: '**.r', speed: 0.5}}"
+    module = compile(loaded("l: {moe: e, bias: index == 1, repeat: n}\n    y: {linear: l, out: V}", ROUTED, loss=loss))
+    module(tokens(2, 5, V), tokens(2, 5, V))
+    module.after_step()
+    assert [k for k in module.state_dict() if "bias" in k] == ["l.1.r.e_score_correction_bias"]
+    assert module.l[1].r.e_score_correction_bias.any()
+
+
+# -- what cannot run is refused at its line ------------------------------------------------------------
+
+SENT = """
+    r: {router: e, experts: 4, top_k: 2}
+    t: {dispatch: {x: e, index: r.index}, experts: 4}
+    z: {one: t, each: 4}
+    c: {combine: {x: z, index: r.index, score: r.score}}
+    y: {linear: c, out: V}"""
+INNER = """
+  one:
+    in: {x: "[..., d]"}
+    body: {l: {linear: x, out: d}}
+    out: l
+"""
+NARROW = """
+  one:
+    args: {w}
+    in: {x: "[..., d]"}
+    body: {l: {linear: x, out: w}, m: {linear: l, out: d}}
+    out: m
+"""
+ROPE = """
+    h: {linear: e, out: [2, 4]}
+    q: {rope: h, scaling: SCALING}
+    y: {linear: q, contract: 2, out: V}"""
+REFUSED = {
+    "cannot run inside experts": (SENT, INNER.replace("linear: x, out: d", "layer_norm: x")),
+    "has no name for its weights": (SENT.replace("one: t,", "linear: t, out: d,"), ""),
+    "equal copies": (SENT.replace("one: t,", "one: t, w: index + 1,"), NARROW),
+    "takes tokens sent to experts": (SENT.replace("z: {one: t, each: 4}", "z: {silu: t}"), ""),
+    "`type` of rope scaling": (ROPE.replace("SCALING", "{type: dynamic, factor: 2}"), ""),
+    "needs `original_max_position": (ROPE.replace("SCALING", "{type: yarn, factor: 2}"), ""),
+    "has no `mscale`": (ROPE.replace("SCALING", "{type: linear, factor: 2, mscale: 1}"), ""),
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_what_cannot_run_is_refused_at_its_line(words):
+    body, blocks = REFUSED[words]
+    with pytest.raises(dsvgraph.DsvError, match=words) as caught:
+        compile(loaded(body, blocks))
+    assert all(d.span is not None for d in caught.value.diagnostics)
