@@ -188,7 +188,7 @@ def _features(shape: tuple[Size, ...]) -> str:
 
 def _router_words(op: Any) -> str:
     groups = f", {number(op.top_groups)} of {number(op.groups)} groups" if op.groups != 1 else ""
-    bias = " + bias" if op.bias else ""
+    bias = " + bias" if op.correction_bias else ""
     return f"{op.score} router{bias}  ·  top {number(op.top_k)} of {number(op.experts)}{groups}"
 
 

@@ -76,8 +76,8 @@ def report(model: Model) -> dict[str, Any]:
 
 def load_source(source: str, name: str, known: dict[str, Any] | None = None) -> types.ModuleType:
     """Runs emitted source as a module of its own, with ``known`` names; tracebacks show its lines."""
-    title = f"dsvgraph_emitted_{next(_serial)}"
-    filename = f"<{name}, compiled by dsvgraph>"
+    number = next(_serial)
+    title, filename = f"dsvgraph_emitted_{number}", f"<{name}, compiled by dsvgraph ({number})>"
     module = types.ModuleType(title)
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
     module.__dict__.update({n: v for n, v in (known or {}).items() if not n.startswith("__")})

@@ -186,7 +186,8 @@ def router(s: Site) -> Code:
         score=o.score,
         normalize=o.normalize,
         scaling=o.scaling,
-        bias=o.bias,
+        correction_bias=o.correction_bias,
+        bias=o.bias or None,
         group_score=o.group_score if o.group_score != "top2_sum" else None,
         balanced=s.balanced,
     )

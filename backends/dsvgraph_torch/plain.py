@@ -135,19 +135,24 @@ class Router(nn.Module):
     """
 
     def __init__(self, dim, experts, top_k, groups=1, top_groups=1, score="sigmoid", normalize=True,
-                 scaling=1.0, bias=True, group_score="top2_sum", balanced=True):  # fmt: skip
+                 scaling=1.0, correction_bias=True, bias=False, group_score="top2_sum", balanced=True):  # fmt: skip
         super().__init__()
         self.top_k, self.groups, self.top_groups, self.scaling = top_k, groups, top_groups, scaling
         self.score, self.normalize, self.biased = score, normalize, bias
+        self.corrected = correction_bias
         self.group_score, self.balanced, self.tail = group_score, balanced, 0
         self.weight = nn.Parameter(torch.empty(experts, dim))
         if bias:
+            self.bias = nn.Parameter(torch.empty(experts))
+        if correction_bias:
             self.register_buffer("e_score_correction_bias", torch.zeros(experts))
         self.register_buffer("tokens_per_expert", torch.zeros(experts), persistent=False)
 
     def forward(self, x_BTD, ctx):
         with torch.autocast(x_BTD.device.type, enabled=False):  # near ties decide: never in bfloat16
             logits = F.linear(x_BTD.float(), self.weight.float())
+            if self.biased:
+                logits = logits + self.bias.float()
         s_BTE = logits.sigmoid() if self.score == "sigmoid" else logits.softmax(-1)
         index_BTK = self.choose(s_BTE.detach())
         score_BTK = s_BTE.gather(-1, index_BTK)
@@ -162,7 +167,7 @@ class Router(nn.Module):
 
     def choose(self, c_BTE):
         """The top_k experts out of the top_groups groups."""
-        if self.biased:
+        if self.corrected:
             c_BTE = c_BTE + self.e_score_correction_bias
         if self.groups > 1:
             grouped = c_BTE.unflatten(-1, (self.groups, -1))
@@ -176,7 +181,7 @@ class Router(nn.Module):
         load = self.tokens_per_expert
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(load)
-        if self.biased:
+        if self.corrected:
             self.e_score_correction_bias += speed * (load.mean() - load).sign()
         load.zero_()
 

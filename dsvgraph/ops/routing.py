@@ -15,14 +15,15 @@ class Router(Op):
     """Scores every expert and chooses ``top_k``: x [B, T, d] -> index int[B, T, K], score [B, T, K].
 
     DeepSeek-V3, equations 12 to 16: scores are ``sigmoid`` or ``softmax`` of the logits in
-    float32; ``bias`` adds e_score_correction_bias for the selection only; with ``groups`` only
-    the ``top_groups`` best groups are open, a group counting its two best (``top2_sum``) or its
-    best (``max``); ``normalize`` makes the chosen scores add up to one; ``scaling`` multiplies.
+    float32, which ``bias`` adds a trained bias to (gpt-oss); ``correction_bias`` adds
+    e_score_correction_bias for the selection only; with ``groups`` only the ``top_groups`` best
+    groups are open, a group counting its two best (``top2_sum``) or its best (``max``);
+    ``normalize`` makes the chosen scores add up to one; ``scaling`` multiplies.
     FLOPs: 2 * rows * experts * d.
     """
 
     op: ClassVar[str] = "router"
-    formula: ClassVar[str] = "index = topk(s(x weight^T) + bias), score = scaling * s[index] / sum"
+    formula: ClassVar[str] = "index = topk(s(x weight^T + bias) + correction), score = scaling * s[index] / sum"
     along: ClassVar[bool] = True
     experts: SizeAttr
     top_k: SizeAttr
@@ -31,7 +32,8 @@ class Router(Op):
     score: Literal["sigmoid", "softmax"] = "sigmoid"
     normalize: bool = True
     scaling: float = Field(default=1.0, gt=0)
-    bias: bool = True
+    correction_bias: bool = True
+    bias: bool = False
     group_score: Literal["top2_sum", "max"] = "top2_sum"
 
     def outputs(self, ins: Types) -> dict[str, Type]:
@@ -59,6 +61,8 @@ class Router(Op):
         need_rank(ins["x"], 1, "x")
         found = {"weight": Weight((self.experts, ins["x"].shape[-1]), NORMAL)}
         if self.bias:
+            found["bias"] = Weight((self.experts,), ZEROS)
+        if self.correction_bias:
             found["e_score_correction_bias"] = Weight((self.experts,), ZEROS, trained=False)
         return found
 

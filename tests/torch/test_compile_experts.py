@@ -11,6 +11,7 @@ from bodies import NEXT, D, V, close, loaded, logits, model  # noqa: E402
 from helpers import tokens  # noqa: E402
 
 from dsvgraph_torch import compile, expert_load  # noqa: E402
+from dsvgraph_torch.plain import Context  # noqa: E402
 
 EXPERT = """
   expert:
@@ -32,7 +33,7 @@ EXPERT = """
 def test_experts_of_any_ops(score, bias, groups):
     expert = EXPERT.replace("[2, 6]", "12").replace("p: 2, q: 4", "p: 5, q: 7").replace("contract: 2, ", "")
     body = f"""
-    r: {{router: e, experts: 4, top_k: 2, score: {score}, bias: {str(bias).lower()}, groups: {groups}}}
+    r: {{router: e, experts: 4, top_k: 2, score: {score}, correction_bias: {str(bias).lower()}, groups: {groups}}}
     t: {{dispatch: {{x: e, index: r.index}}, experts: 4}}
     x: {{expert: t, each: 4, at: deep.experts}}
     c: {{combine: {{x: x, index: r.index, score: r.score}}}}
@@ -67,7 +68,7 @@ ROUTED = """
     args: {bias: true}
     in: {x: "[B, T, d]"}
     body:
-      r: {router: x, experts: 4, top_k: 2, bias: bias}
+      r: {router: x, experts: 4, top_k: 2, correction_bias: bias}
       t: {dispatch: {x: x, index: r.index}, experts: 4}
       z: {one: t, each: 4}
       c: {combine: {x: z, index: r.index, score: r.score}}
@@ -99,6 +100,26 @@ def test_only_routers_with_a_bias_are_moved():
     module.after_step()
     assert [k for k in module.state_dict() if "bias" in k] == ["l.1.r.e_score_correction_bias"]
     assert module.l[1].r.e_score_correction_bias.any()
+
+
+def test_a_trained_bias_on_the_logits_is_gpt_osss():
+    from transformers import GptOssConfig
+    from transformers.models.gpt_oss.modeling_gpt_oss import GptOssTopKRouter
+
+    line = "r: {router: e, experts: 4, top_k: 2, score: softmax, correction_bias: false, bias: true}"
+    module, w, ids = model(line + SENT.partition("top_k: 2}")[2], ROUTED)
+    theirs = GptOssTopKRouter(GptOssConfig(hidden_size=D, num_local_experts=4, num_experts_per_tok=2))
+    theirs.load_state_dict({k: 9 * w[f"r.{k}"] for k in ("weight", "bias")})  # far from even
+    module.r.load_state_dict(theirs.state_dict())
+    x = w["e.weight"][ids].requires_grad_()
+    index, score = module.r(x, Context())
+    _, score_hf, index_hf = theirs(x.flatten(0, 1))
+    close(torch.zeros(10, 4).scatter(1, index.flatten(0, 1), score.flatten(0, 1)),
+          torch.zeros(10, 4).scatter(1, index_hf, score_hf))  # fmt: skip
+    g = torch.randn(10, 4)
+    got = torch.autograd.grad(score.flatten(0, 1), module.r.bias, g.gather(1, index.flatten(0, 1)))
+    want = torch.autograd.grad(score_hf, theirs.bias, g.gather(1, index_hf))
+    close(got, want)
 
 
 # -- what cannot run is refused at its line ------------------------------------------------------------

@@ -323,7 +323,9 @@ def test_router_is_deepseek_v2s(R):
     )  # fmt: skip
     theirs = DeepseekV2TopkRouter(config)
     torch.nn.init.normal_(theirs.weight)
-    ours = R.Router(12, 16, 4, 4, 2, score="softmax", normalize=False, scaling=16.0, bias=False, group_score="max")
+    ours = R.Router(
+        12, 16, 4, 4, 2, score="softmax", normalize=False, scaling=16.0, correction_bias=False, group_score="max"
+    )  # fmt: skip
     ours.load_state_dict(theirs.state_dict())
     x = torch.randn(2, 9, 12)
     index, score = in_order(*ours(x, Context()))
