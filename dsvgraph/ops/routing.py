@@ -99,7 +99,10 @@ class Dispatch(Op):
 
 
 class Combine(Op):
-    """Brings the experts' results back, weighted: x [experts, S, d], index, score -> [B, T, d]."""
+    """Brings the experts' results back, weighted.
+
+    x [experts, B*T*K/experts, d], index int[B, T, K], score [B, T, K] -> [B, T, d].
+    """
 
     op: ClassVar[str] = "combine"
     formula: ClassVar[str] = "y[t] = sum_k score[t, k] * x[index[t, k]]"
