@@ -36,7 +36,7 @@ def find(name: str, near: Path | None = None, span: Span | None = None) -> Path:
 
 def read(path: Path, span: Span | None = None) -> Doc:
     """Reads and parses a YAML file; raises DsvError where it is none."""
-    return parse(_text(path, span), _shown(path))
+    return parse(text_of(path, span), _shown(path))
 
 
 def _shown(path: Path) -> str:
@@ -44,7 +44,8 @@ def _shown(path: Path) -> str:
     return relative if not relative.startswith("..") else str(path)
 
 
-def _text(path: Path, span: Span | None) -> str:
+def text_of(path: Path, span: Span | None = None) -> str:
+    """The text of a regular file; raises DsvError where it is none, too large, or not UTF-8."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise DsvError(f"`{path}` is not a regular file", span)

@@ -1,0 +1,39 @@
+"""Values as YAML text: without quotes where that reads as the same value."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+
+PROSE = 100
+PLAIN = re.compile(  # inside braces
+    r"(?:[A-Za-z_(]|\d[\d.]* [a-z*/+-])(?:[\w .()*/+<>=%-]*[\w)])?$|\.$|\.\.\.$", re.ASCII
+)
+LINE = re.compile(r"[A-Za-z](?:(?!: | #)[ -~])*[!-9;-~]$")  # on a line of its own
+CONSTANTS = ("true", "false", "null")
+
+
+def in_braces(text: str) -> str:
+    """A text inside braces or brackets."""
+    return text if PLAIN.match(text) and text.lower() not in CONSTANTS else quoted(text)
+
+
+def on_line(text: str) -> str:
+    """A text after `name: ` on a line of its own."""
+    return text if LINE.match(text) and text.lower() not in CONSTANTS else in_braces(text)
+
+
+def quoted(text: str) -> str:
+    """A text in quotes, as JSON writes it; what cannot be printed is escaped as YAML does."""
+    found = json.dumps(text, ensure_ascii=False)
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in found)
+
+
+def prose(text: str, indent: str) -> list[str] | None:
+    """The lines of a folded text after `>-`; nothing where folding would change it."""
+    if " ".join(text.split()) != text or not text.isprintable():
+        return None
+    return textwrap.wrap(
+        text, PROSE, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )

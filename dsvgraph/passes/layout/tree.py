@@ -1,0 +1,181 @@
+"""YAML text as a tree that keeps what data forgets: comments, blank lines, braces, anchors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.events import (
+    AliasEvent,
+    Event,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+)
+
+Place = tuple[int, int]  # line and column, from 0
+
+AROUND = ("StreamStartEvent", "StreamEndEvent", "DocumentStartEvent", "DocumentEndEvent")
+
+
+@dataclass(eq=False)
+class Tree:
+    """A scalar (``text``, ``style``), an alias (``text``), or a mapping or list with ``items``."""
+
+    kind: str  # scalar, alias, mapping, list
+    start: Place
+    end: Place = (0, 0)
+    text: str = ""
+    style: str = ""  # of a scalar: "" plain, otherwise its first character
+    flow: bool = False
+    anchor: str = ""
+    items: list[Item] = field(default_factory=list)
+    below: list[str] = field(default_factory=list)  # comments after the last item
+
+    @property
+    def commented(self) -> bool:
+        """Whether a comment or a blank line stands inside."""
+        return bool(self.below) or any(i.above or i.beside or i.value.commented for i in self.items)
+
+
+@dataclass(eq=False)
+class Item:
+    """A key and its value (a list's item has no key), the comments above and the one beside."""
+
+    key: Tree | None
+    value: Tree
+    parent: Tree
+    above: list[str] = field(default_factory=list)  # "" is a blank line
+    beside: str = ""
+
+    @property
+    def start(self) -> Place:
+        return self.key.start if self.key else self.value.start
+
+
+def tree(text: str) -> Tree | None:
+    """The tree of a text that the loader has accepted; nothing where it is empty."""
+    events = [e for e in YAML(typ="safe", pure=True).parse(text) if type(e).__name__ not in AROUND]
+    if not events:
+        return None
+    reader = _Reader(events)
+    root = reader.value(None)
+    _hang(text, events, reader.items, root)
+    return root
+
+
+class _Reader:
+    """Events to a tree; the loader has limited its depth. ``items`` are in the order of the text."""
+
+    def __init__(self, events: list[Event]) -> None:
+        self.events = iter(events)
+        self.items: list[tuple[Item, list[Item]]] = []  # with what they stand in
+        self.open: list[Item] = []
+
+    def value(self, event: Any) -> Tree:
+        event = event or next(self.events)
+        start, end = _place(event.start_mark), _place(event.end_mark)
+        anchor = getattr(event, "anchor", None) or ""
+        if isinstance(event, AliasEvent):
+            return Tree("alias", start, end, anchor)
+        if isinstance(event, ScalarEvent):
+            return Tree("scalar", start, end, event.value, event.style or "", anchor=anchor)
+        kind = "mapping" if isinstance(event, MappingStartEvent) else "list"
+        found = Tree(kind, start, flow=bool(event.flow_style), anchor=anchor)
+        while not isinstance(event := next(self.events), (MappingEndEvent, SequenceEndEvent)):
+            found.items.append(self.item(found, event))
+        found.end = _place(event.end_mark)
+        return found
+
+    def item(self, parent: Tree, event: Event) -> Item:
+        key = self.value(event) if parent.kind == "mapping" else None
+        found = Item(key, parent, parent)
+        self.items.append((found, list(self.open)))
+        self.open.append(found)
+        found.value = self.value(None if key else event)
+        self.open.pop()
+        return found
+
+
+def _place(mark: Any) -> Place:
+    return int(mark.line), int(mark.column)
+
+
+def _hang(text: str, events: list[Event], items: list[tuple[Item, list[Item]]], root: Tree) -> None:
+    """Hangs every comment and blank line onto an item: beside it, above it, or below the last."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    texts = _texts(events, lines)
+    blank: list[str] = []
+    for number, line in enumerate(lines):
+        column = _comment(line, texts.get(number, []))
+        if column is None:
+            blank = _after(blank, items, number) if line.strip() or number in texts else [""]
+        elif line[:column].strip():
+            blank = _after(blank, items, number)
+            _beside(items, (number, column)).beside = line[column:].rstrip()
+        else:
+            _alone(items, root, (number, column)).extend([*blank, line.strip()])
+            blank = []
+
+
+def _after(blank: list[str], items: list[tuple[Item, list[Item]]], number: int) -> list[str]:
+    """Hangs a blank line above the item that begins on the line after it."""
+    if blank:
+        item = next((item for item, _ in items if item.start[0] >= number), None)
+        if item and item.start[0] == number and item is not items[0][0]:
+            item.above.extend(blank)
+    return []
+
+
+def _texts(events: list[Event], lines: list[str]) -> dict[int, list[tuple[int, int]]]:
+    """Line -> columns that quoted and block scalars cover, where a `#` begins no comment."""
+    found: dict[int, list[tuple[int, int]]] = {}
+    for event in events:
+        if isinstance(event, ScalarEvent) and event.style:
+            block = event.style in "|>"
+            (first, left), (last, right) = _place(event.start_mark), _place(event.end_mark)
+            for number in range(first + block, last + (not block or right > 0)):
+                begin, end = (0, len(lines[number])) if block else (left if number == first else 0, 0)
+                whole = block or number < last
+                found.setdefault(number, []).append((begin, len(lines[number]) if whole else max(end, right)))
+            if block:
+                _trim(found, lines, first, last - (right == 0))
+    return found
+
+
+def _trim(found: dict[int, list[tuple[int, int]]], lines: list[str], first: int, last: int) -> None:
+    """Blank lines at the end of a block scalar are blank lines of the page."""
+    while last > first and (last >= len(lines) or not lines[last].strip()):
+        found.pop(last, None)
+        last -= 1
+
+
+def _comment(line: str, texts: list[tuple[int, int]]) -> int | None:
+    """The column where the comment of a line begins."""
+    for column, char in enumerate(line):
+        begins = char == "#" and (column == 0 or line[column - 1] in " \t")
+        if begins and not any(a <= column < b for a, b in texts):
+            return column
+    return None
+
+
+def _beside(items: list[tuple[Item, list[Item]]], place: Place) -> Item:
+    """The item that a comment at the end of a line speaks of: the last begun, or the braces that closed since."""
+    item, around = [entry for entry in items if entry[0].start < place][-1]
+    closed = (a for a in around if a.value.flow and a.value.end <= place)
+    return next(closed, item)
+
+
+def _alone(items: list[tuple[Item, list[Item]]], root: Tree, place: Place) -> list[str]:
+    """Where a comment on a line of its own belongs: above the next item, or below the last of a deeper mapping."""
+    before = [entry for entry in items if entry[0].start < place]
+    after = next((item for item, _ in items if item.start > place), None)
+    column = after.start[1] if after else 0
+    if before and place[1] > column:
+        item, around = before[-1]
+        inside = [i.parent for i in [item, *reversed(around)] if column < i.start[1] <= place[1]]
+        if inside:
+            return inside[0].below
+    return after.above if after else root.below

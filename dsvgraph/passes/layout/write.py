@@ -1,0 +1,122 @@
+"""A tree back to text, in the canonical style."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from dsvgraph.passes.layout.scalars import PROSE, in_braces, on_line, prose
+from dsvgraph.passes.layout.tree import Item, Tree
+
+WIDTH = 132  # of a line
+ASIDE = 43  # the column of a comment beside a line, where the line is shorter
+STEP = "  "
+SECTIONS = ("config", "blocks", "graph", "loss", "init", "trained", "published")
+NAMED = (("graph", "body"), ("blocks", "*", "body"), ("loss",))  # whose lines stand in columns
+
+
+def written(root: Tree) -> str:
+    """The text of a spec."""
+    lines = list(_block(root, "", ())) if root.items else [_inline(root, on_line)]
+    return "\n".join(_without_edges([*lines, *root.below])) + "\n"
+
+
+def _without_edges(lines: list[str]) -> list[str]:
+    first = next((n for n, line in enumerate(lines) if line), 0)
+    last = next((n for n in range(len(lines), 0, -1) if lines[n - 1]), 0)
+    return lines[first:last]
+
+
+def _block(tree: Tree, indent: str, path: tuple[str, ...]) -> Iterator[str]:
+    """The lines of an opened mapping or list."""
+    widths = _columns(tree, indent) if _matches(path) else {}
+    for number, item in enumerate(tree.items):
+        if not path and number and item.key and item.key.text in SECTIONS and "" not in item.above[:1]:
+            yield ""
+        above = item.above if number or not path else _without_edges(item.above)
+        yield from (f"{indent}{words}" if words else "" for words in above)
+        yield from _item(item, indent, path, widths.get(number, 0))
+    if path:
+        yield from (f"{indent}{words}" if words else "" for words in tree.below)
+
+
+def _matches(path: tuple[str, ...]) -> bool:
+    return any(len(p) == len(path) and all(a in ("*", b) for a, b in zip(p, path, strict=True)) for p in NAMED)
+
+
+def _columns(tree: Tree, indent: str) -> dict[int, int]:
+    """The width of the names, for lines of braces that follow each other without a break."""
+    found: dict[int, int] = {}
+    short = [_fits(item, indent) and item.value.kind == "mapping" for item in tree.items]
+    breaks = [number for number, item in enumerate(tree.items) if item.above or not short[number]]
+    runs = groupby(range(len(tree.items)), lambda n: (short[n], sum(b <= n for b in breaks)))
+    for (braces, _), numbers in runs:
+        run = list(numbers)
+        if braces:
+            found |= dict.fromkeys(run, max(len(_key(tree.items[n])) for n in run))
+    return found
+
+
+def _key(item: Item) -> str:
+    if item.key is None:
+        return "-"
+    return _inline(item.key, on_line) + ":"
+
+
+def _fits(item: Item, indent: str) -> bool:
+    value = item.value
+    if value.kind in ("scalar", "alias"):
+        return not (value.style and value.style in "|>")
+    stays = (value.flow or not value.items) and not value.commented
+    return stays and len(f"{indent}{_key(item)} {_inline(value, in_braces)}") <= WIDTH
+
+
+def _item(item: Item, indent: str, path: tuple[str, ...], width: int) -> Iterator[str]:
+    """One item: a line if it fits, otherwise a line for each thing inside."""
+    head = f"{indent}{_key(item).ljust(width)}"
+    if _fits(item, indent):
+        text = _inline(item.value, on_line if item.value.kind == "scalar" else in_braces)
+        yield _aside(f"{head} {text}".rstrip(), item.beside)
+        return
+    anchor = f" &{item.value.anchor}" if item.value.anchor else ""
+    if item.value.kind == "scalar":
+        yield from _text(item, f"{indent}{_key(item)}{anchor}", indent + STEP)
+        return
+    yield _aside(f"{indent}{_key(item)}{anchor}", item.beside)
+    yield from _block(item.value, indent + STEP, (*path, item.key.text if item.key else ""))
+
+
+def _aside(line: str, comment: str) -> str:
+    return f"{line:<{ASIDE}}{comment}" if comment and len(line) < ASIDE else f"{line}  {comment}".rstrip()
+
+
+def _text(item: Item, head: str, indent: str) -> Iterator[str]:
+    """A folded or a literal text."""
+    text = item.value.text
+    body = prose(text, indent)
+    if body is None:
+        yield _aside(f"{head} {in_braces(text)}", item.beside)
+    elif len(head) + 1 + len(text) < PROSE:
+        yield _aside(f"{head} {on_line(text)}", item.beside)
+    else:
+        yield _aside(f"{head} >-", item.beside)
+        yield from body
+
+
+def _inline(tree: Tree, scalar: object) -> str:
+    """A value on one line."""
+    anchor = f"&{tree.anchor} " if tree.anchor else ""
+    if tree.kind == "alias":
+        return f"*{tree.text}"
+    if tree.kind == "scalar":
+        style = on_line if scalar is on_line else in_braces
+        return (anchor + (style(tree.text) if tree.style else tree.text)).rstrip()
+    inner = ", ".join(_pair(item) for item in tree.items)
+    return anchor + (f"{{{inner}}}" if tree.kind == "mapping" else f"[{inner}]")
+
+
+def _pair(item: Item) -> str:
+    value = _inline(item.value, in_braces)
+    return (
+        f"{_inline(item.key, in_braces)}: {value}" if item.key and value else (_key(item)[:-1] if item.key else value)
+    )
