@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from dsvgraph.passes.rows import Row
 
 TOTALS = {
-    "parameters": ("total", "inference", "active", "active_without_embedding", "trained", "untrained"),
+    "parameters": (
+        "total", "inference", "active", "active_without_embedding", "active_without_embedding_and_head",
+        "active_all_outputs", "routers", "trained", "untrained",
+    ),
     "flops": ("forward", "train", "inference_forward", "forward_per_token", "train_per_token"),
     "kv_cache": ("elements_per_token", "bytes_per_token"),
-}
+}  # fmt: skip
 WIDE = 96  # room for parameters to the unit
 TERMS = 10  # of a formula that is still read
 

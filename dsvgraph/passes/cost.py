@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from dsvgraph.build import build
-from dsvgraph.dims import Size, names, ratio
+from dsvgraph.dims import Size, names, ratio, substitute
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph.passes.formulas import counting, generic, whole_numbers
+from dsvgraph.passes.head import head_weights
 from dsvgraph.passes.paths import cells, last_match, weights
 from dsvgraph.passes.rows import Row, rows
 from dsvgraph.passes.tally import Meter, Tally, number
@@ -26,12 +27,18 @@ BACKWARD = 2  # times the forward: one product for the input's gradient, one for
 
 @dataclass(frozen=True)
 class Parameters:
-    """Numbers of weights. ``inference`` is what the first output depends on, ``active`` per token there."""
+    """Numbers of weights. ``inference`` is what the first output depends on, ``active`` per token there.
+
+    ``active`` has no common convention, so each is a number of its own; docs/cost.md says who uses which.
+    """
 
     total: int
     inference: int
     active: int
     active_without_embedding: int
+    active_without_embedding_and_head: int
+    active_all_outputs: int  # what every output depends on: heads that inference drops are kept
+    routers: int  # of `active`: what chooses experts, selection biases included
     trained: int  # by gradients, of the total
     untrained: int  # selection biases, and what the section `trained` freezes
     selection_biases: int  # of `inference`: what routers add to choose experts, moved without gradients
@@ -116,21 +123,23 @@ class _Counts:
         self.meter = Meter(self.tokens, values, attention)
         self.all = self.meter.of(model)
         self.kept = self.meter.of(model, frozenset([next(iter(model.outputs))]))
+        self.head = head_weights(model)
 
     def numbers(self, section: str) -> dict[str, Any]:
         """The values of one section of the quantities."""
-        found = _quantities(self.all, self.kept, self.tokens)[section]
+        found = _quantities(self.all, self.kept, self.head, self.tokens)[section]
         return {name: number(size, self.values) for name, size in found.items()}
 
     def formulas(self, kept: set[str]) -> dict[str, dict[str, str]]:
         """The quantities with ``kept`` (and the inputs' sizes) as names, all others as numbers."""
         sizes = {n for t in self.model.inputs.values() for s in t.shape for n in names(s)}
         values = {n: v for n, v in self.values.items() if n not in kept | sizes}
-        found = _quantities(self.all.filled(values), self.kept.filled(values), self.tokens)
+        every, kept_, head = self.all.filled(values), self.kept.filled(values), substitute(self.head, values)
+        found = _quantities(every, kept_, head, self.tokens)
         return {part: {name: str(size) for name, size in sizes.items()} for part, sizes in found.items()}
 
 
-def _quantities(every: Tally, kept: Tally, tokens: Size) -> dict[str, dict[str, Size]]:
+def _quantities(every: Tally, kept: Tally, head: Size, tokens: Size) -> dict[str, dict[str, Size]]:
     """What has a formula, by section and name as in the JSON."""
     return {
         "parameters": {
@@ -138,6 +147,9 @@ def _quantities(every: Tally, kept: Tally, tokens: Size) -> dict[str, dict[str, 
             "inference": kept.parameters,
             "active": kept.active,
             "active_without_embedding": kept.active - kept.embedding,
+            "active_without_embedding_and_head": kept.active - kept.embedding - head,
+            "active_all_outputs": every.active,
+            "routers": kept.routers,
         },
         "flops": {
             "forward": every.forward,

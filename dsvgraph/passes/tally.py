@@ -23,6 +23,7 @@ class Tally:
     untrained: Size = 0  # by the op: a selection bias has no gradient
     active: Size = 0  # weights times the share of tokens that meet them; tables whole
     embedding: Size = 0  # the part of `active` that is only looked up
+    routers: Size = 0  # the part of `active` that chooses experts
     cache: Size = 0
     flops: Flops = field(default_factory=dict)
 
@@ -53,6 +54,7 @@ NUMBERS = [f.name for f in fields(Tally) if f.name != "flops"]
 
 
 LOOKUP = "embedding"
+CHOICE = "router"
 
 
 def number(size: Size, values: Mapping[str, int]) -> int | float:
@@ -117,11 +119,12 @@ class Meter:
         owned: Size = sum((w.numel for w in node.weights.values()), start=0)
         untrained: Size = sum((w.numel for w in node.weights.values() if not w.trained), start=0)
         table = self._looked_up(graph, node, needs)
+        chooses = owned if node.op.op == CHOICE else 0
         if node.op.op == LOOKUP or not needs.computes(node):
-            return Tally(owned, untrained, owned, table)
+            return Tally(owned, untrained, owned, table, chooses)
         known = {**node.ins, **{p: graph.type(r) for p, r in node.tied.items()}}
         flops = self._seen(node.op, node.ins).flops(known, node.outputs, self.attention)
-        return Tally(owned, untrained, owned * self._share(node), 0, 0, {node.op.op: flops} if flops else {})
+        return Tally(owned, untrained, owned * self._share(node), 0, chooses, 0, {node.op.op: flops} if flops else {})
 
     def _seen(self, op: Op, ins: Mapping[str, Type]) -> Op:
         """The op without a window that is wider than the row."""

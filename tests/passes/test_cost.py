@@ -50,6 +50,10 @@ def test_active_parameters(v3: Cost) -> None:
     assert v3.parameters.active_without_embedding == inference
     assert v3.parameters.active == inference + numel(TABLE)
     assert round(inference / 1e9, 2) == 36.63  # README_WEIGHTS.md: 36.6B with the head alone
+    assert v3.parameters.active_without_embedding_and_head == inference - numel(TABLE)
+    depth = numel(MTP, ATTENTION, NORMS, GATE, BIAS) + 9 * numel(EXPERT)
+    assert v3.parameters.active_all_outputs - v3.parameters.active == depth
+    assert v3.parameters.routers == 58 * numel(GATE, BIAS)
 
 
 def test_cache(v3: Cost) -> None:
@@ -126,6 +130,8 @@ def test_head_is_counted_where_it_is_used() -> None:
 def test_tied_table_counts_once_as_head() -> None:
     found = cost(dsvgraph.load("tutorial_mtp"))
     assert found.parameters.active == found.parameters.active_without_embedding
+    table = found.parameters.active - found.parameters.active_without_embedding_and_head
+    assert table == 50257 * 256
     assert found.parameters.inference < 2 * 50257 * 256 + 6 * 2_663_044
 
 

@@ -39,11 +39,12 @@ GROUPED = {
 
 
 class Published(NamedTuple):
-    """What is said of a model: total, active in billions (all, without the input embedding), cached bytes."""
+    """What is said of a model: total, cached bytes, and active in billions: all, without the input
+    embedding, without the head too."""
 
     config: dict[str, Any]
     total: int
-    active: tuple[float, float]
+    active: tuple[float, float, float]
     cache: int
 
 
@@ -53,7 +54,7 @@ MODELS = {
         | {"vocab_size": 102400, "hidden_size": 5120, "layers": 60, "dense_layers": 1}
         | {"intermediate_size": 12288, "n_group": 8, "topk_group": 3, "moe_intermediate_size": 1536}
         | {"n_routed_experts": 160, "n_shared_experts": 2, "num_experts_per_tok": 6},
-        235_741_434_880, (21.38, 20.85), 69_120,  # "21B activated"
+        235_741_434_880, (21.38, 20.85, 20.33), 69_120,  # "21B activated"
     ),
     "DeepSeek-V2-Lite": Published(
         {k: v for k, v in LATENT.items() if k != "q_lora_rank"}
@@ -61,26 +62,26 @@ MODELS = {
         | {"hidden_size": 2048, "layers": 27, "dense_layers": 1, "intermediate_size": 10944}
         | {"moe_intermediate_size": 1408}
         | {"n_routed_experts": 64, "n_shared_experts": 2, "num_experts_per_tok": 6},
-        15_706_484_224, (2.66, 2.45), 31_104,
+        15_706_484_224, (2.66, 2.45, 2.24), 31_104,
     ),
     "Mixtral-8x7B": Published(
         GROUPED
         | {"experts": "moe_routed", "vocab_size": 32000, "hidden_size": 4096, "layers": 32}
         | {"dense_layers": 0, "num_attention_heads": 32, "num_experts": 8, "num_experts_per_tok": 2}
         | {"moe_intermediate_size": 14336},
-        46_702_792_704, (12.88, 12.75), 2 * 2 * 32 * 8 * 128,
+        46_702_792_704, (12.88, 12.75, 12.62), 2 * 2 * 32 * 8 * 128,
     ),
     "Llama-3-8B": Published(
         GROUPED
         | {"vocab_size": 128256, "hidden_size": 4096, "layers": 32, "dense_layers": 32}
         | {"num_attention_heads": 32, "intermediate_size": 14336},
-        8_030_261_248, (8.03, 7.50), 2 * 2 * 32 * 8 * 128,
+        8_030_261_248, (8.03, 7.50, 6.98), 2 * 2 * 32 * 8 * 128,
     ),
     "Llama-3.1-405B": Published(
         GROUPED
         | {"vocab_size": 128256, "hidden_size": 16384, "layers": 126, "dense_layers": 126}
         | {"num_attention_heads": 128, "intermediate_size": 53248},
-        405_853_388_800, (405.85, 403.75), 516_096,
+        405_853_388_800, (405.85, 403.75, 401.65), 516_096,
     ),
 }  # fmt: skip
 
@@ -95,8 +96,8 @@ def test_counts(name: str) -> None:
     published = MODELS[name]
     found = cost(model(published))
     assert found.parameters.total == found.parameters.inference == published.total
-    active = (found.parameters.active, found.parameters.active_without_embedding)
-    assert tuple(round(n / 1e9, 2) for n in active) == published.active
+    names = ("active", "active_without_embedding", "active_without_embedding_and_head")
+    assert tuple(round(getattr(found.parameters, n) / 1e9, 2) for n in names) == published.active
     assert found.kv_cache.bytes_per_token == published.cache
 
 
