@@ -153,7 +153,8 @@ def block_title(graph: Graph) -> str:
 def _op_words(node: Node, card: Fused, named: bool) -> list[str]:
     """Sizes of an op's weight, or what an op without weight does."""
     if node.callee == "attention":
-        return ["softmax( s · q kᵀ + mask ) v", f"{number(node.outputs['y'].shape[2])} heads"]
+        heads = number(node.outputs["y"].shape[2])
+        return ["softmax( s · q kᵀ + mask ) v", f"{heads} heads{', each a sink' if node.weights else ''}"]
     if node.callee == "embedding" and "weight" in node.weights:
         return [product(node.weights["weight"].shape)]
     if node.callee == "linear" and "weight" in node.weights:
@@ -176,6 +177,7 @@ def _attention_words(graph: Graph, node: Node) -> list[str]:
     found = [f"{number(heads)} heads" + (f" in {number(groups)} groups" if groups != heads else "")]
     window = getattr(node.op, "window", None)
     found += [f"window {number(window)}"] if window is not None else []
+    found += ["a sink each"] if getattr(node.op, "sinks", False) else []
     low = ranks(graph)
     found += [f"rank{'s' if len(low) > 1 else ''} {', '.join(number(r) for r in low)}"] if low else []
     kept = [_features(graph.type(ref).shape) for ref in graph.cache]

@@ -109,7 +109,14 @@ def first_words(doc: str) -> str:
 
 def op_title(node: Node) -> str:
     """What an op is called in the field: RMSNorm, RoPE; else its own name."""
+    if node.callee == "clamp":
+        return _clamped(node.op)
     return TITLES.get(node.callee, node.callee.replace("_", " "))
+
+
+def _clamped(op: Any) -> str:
+    ends = [f"{word} {end:g}" for word, end in (("from", op.min), ("to", op.max)) if end is not None]
+    return " ".join(["clamp", *ends])
 
 
 def readable(name: str) -> str:

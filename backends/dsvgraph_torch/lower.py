@@ -236,7 +236,7 @@ class Writer:
         """The submodule, or the bare weights, that a node owns."""
         if node.at:
             self.container(node.at)
-        if site.module:
+        if code.module and site.module:
             self.out.text.init.append(f"self.{node.at} = {code.module}")
             return
         if node.at and node.at not in self.out.containers:

@@ -168,7 +168,8 @@ def rope(s: Site) -> Code:
 def attention(s: Site) -> Code:
     scale = s.op.scale if s.op.scale is not None else s.node.ins["q"].shape[-1] ** -0.5
     more = options(causal=None if s.op.causal else False, window=s.op.window)
-    return Code(f"attention({', '.join(s.args.values())}, ctx, scale={scale!r}{more})")
+    sinks = f", sinks={s.weights['sinks']}" if s.op.sinks else ""
+    return Code(f"attention({', '.join(s.args.values())}, ctx, scale={scale!r}{more}{sinks})")
 
 
 @lowers("shift")
@@ -219,6 +220,11 @@ def mul(s: Site) -> Code:
 @lowers("times")
 def times(s: Site) -> Code:
     return Code(f"{s.x} * {s.op.by!r}")
+
+
+@lowers("clamp")
+def clamp(s: Site) -> Code:
+    return Code(f"{s.x}.clamp({options(min=s.op.min, max=s.op.max)[2:]})")
 
 
 @lowers("silu")
@@ -274,6 +280,7 @@ SIDE_BY_SIDE = {
     "add",
     "mul",
     "times",
+    "clamp",
     "silu",
     "gelu",
     "relu",

@@ -98,20 +98,35 @@ def rope(x, ctx, theta, interleave=False, scaling=None):
     return torch.stack(turned, -1).flatten(-2) if interleave else torch.cat(turned, -1)
 
 
-def attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal=True, window=None):
-    """softmax(scale q k^T + mask) v, [B, T, H, V]; the queries are the last T of C positions."""
+def attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal=True, window=None, sinks=None):
+    """softmax(scale q k^T + mask) v, [B, T, H, V]; the queries are the last T of C positions.
+
+    sinks: a logit per head, [H], that joins the softmax and carries no value.
+    """
     T, C, V = q_BTHQ.shape[1], k_BCGQ.shape[1], v_BCGV.shape[-1]
-    plain = window is None and ctx.documents is None and (not causal or T in (1, C))  # the kernel masks
+    # where it can, the kernel masks
+    plain = window is None and sinks is None and ctx.documents is None and (not causal or T in (1, C))
     mask = None if plain else q_BTHQ.new_ones(T, C, dtype=torch.bool).tril(C - T if causal else C)
     if mask is not None and window is not None:
         mask = mask.triu(C - T - window + 1)
     if mask is not None and ctx.documents is not None:
         mask = mask & (ctx.documents[:, None, C - T :, None] == ctx.documents[:, None, None])
+    if sinks is not None:
+        q_BTHQ, k_BCGQ, v_BCGV, mask = with_sinks(q_BTHQ, k_BCGQ, v_BCGV, mask, sinks / scale)
     wide = max(q_BTHQ.shape[-1], V)  # fused kernels want equal widths; zeros change nothing
     q, k, v = (F.pad(x, (0, wide - x.shape[-1])).transpose(1, 2) for x in (q_BTHQ, k_BCGQ, v_BCGV))
     options = dict(is_causal=causal and plain and T > 1, enable_gqa=q.shape[1] != k.shape[1])
     y = F.scaled_dot_product_attention(q, k, v, mask, scale=scale, **options)
     return y.transpose(1, 2)[..., :V]
+
+
+def with_sinks(q_BTHQ, k_BCGQ, v_BCGV, mask, sinks_H):
+    """A key in front of all that every query sees: its score is the head's sink, its value zero."""
+    sinks_BTH1 = sinks_H[:, None].to(q_BTHQ.dtype).expand(*q_BTHQ.shape[:3], 1)
+    k_BCGQ = F.pad(k_BCGQ, (0, 1, 0, 0, 1, 0))
+    k_BCGQ[:, 0, :, -1] = 1
+    v_BCGV = F.pad(v_BCGV, (0, 0, 0, 0, 1, 0))
+    return torch.cat([q_BTHQ, sinks_BTH1], -1), k_BCGQ, v_BCGV, F.pad(mask, (1, 0), value=True)
 
 
 class RMSNorm(nn.RMSNorm):

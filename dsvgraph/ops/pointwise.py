@@ -47,6 +47,25 @@ class Times(Pointwise):
     by: float
 
 
+class Clamp(Pointwise):
+    """Cuts off what is below ``min`` or above ``max``, either of which may be absent: [...] -> the same.
+
+    The gradient of what is cut off is zero.
+    """
+
+    op: ClassVar[str] = "clamp"
+    formula: ClassVar[str] = "y = min(max(x, min), max)"
+    min: float | None = None
+    max: float | None = None
+
+    def outputs(self, ins: Types) -> dict[str, Type]:
+        if self.min is None and self.max is None:
+            raise ValueError("`clamp` needs `min` or `max`")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"`min` is at most `max`: {self.min} against {self.max}")
+        return super().outputs(ins)
+
+
 class Silu(Pointwise):
     """x * sigmoid(x), pointwise: [...] -> the same (arXiv 1702.03118)."""
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from dsvgraph.dims import Poly, Size
 from dsvgraph.ops.base import Op, SizeAttr, Types, need_float, need_rank, same
-from dsvgraph.types import Type
+from dsvgraph.types import NORMAL, Type, Weight
 
 
 class Rope(Op):
@@ -42,7 +42,9 @@ class Attention(Op):
     """Scaled dot-product attention: q [B, T, H, Q], k [B, T, G, Q], v [B, T, G, V] -> [B, T, H, V].
 
     Vaswani et al., arXiv 1706.03762; G divides H (grouped queries, arXiv 2305.13245).
-    FLOPs: 2 B H T T (Q + V); causal attention counts half of it unless ``full`` is asked for;
+    ``window`` W lets a position see the last W, itself included; ``sinks`` adds a learned logit
+    per head, [H], to the softmax's denominator, so that a head may look at nothing (gpt-oss;
+    arXiv 2309.17453). FLOPs: 2 B H T T (Q + V); causal attention counts half of it unless ``full`` is asked for;
     a window W, at most T, counts 2 B H (T W - W W / 2) (Q + V).
     """
 
@@ -53,18 +55,26 @@ class Attention(Op):
     scale: float | None = None
     causal: bool = True
     window: SizeAttr | None = None
+    sinks: bool = False
+
+    def weights(self, ins: Types) -> dict[str, Weight]:
+        self._check_ranks(ins)
+        return {"sinks": Weight((ins["q"].shape[2],), NORMAL)} if self.sinks else {}
 
     def outputs(self, ins: Types) -> dict[str, Type]:
+        self._check_ranks(ins)
         q, k, v = ins["q"], ins["k"], ins["v"]
-        for port, x in (("q", q), ("k", k), ("v", v)):
-            need_float(x, port)
-            if x.rank != 4:
-                raise ValueError(f"`{port}` is [batch, positions, heads, size], found {x}")
         same(q.shape[:2], k.shape[:2], "q and k differ in batch or positions")
         same(k.shape[:3], v.shape[:3], "k and v differ in batch, positions or heads")
         same(q.shape[3], k.shape[3], "q and k differ in the size of a head")
         self._check_groups(q.shape[2], k.shape[2])
         return {"y": Type((*q.shape[:3], v.shape[3]))}
+
+    def _check_ranks(self, ins: Types) -> None:
+        for port in self.ports:
+            need_float(ins[port], port)
+            if ins[port].rank != 4:
+                raise ValueError(f"`{port}` is [batch, positions, heads, size], found {ins[port]}")
 
     @staticmethod
     def _check_groups(heads: Size, groups: Size) -> None:
