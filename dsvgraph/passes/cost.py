@@ -6,6 +6,7 @@ Weights are counted where they are owned, FLOPs where they are used. docs/cost.m
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
@@ -14,15 +15,16 @@ from dsvgraph.dims import Size, names, ratio, substitute
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph.passes.formulas import counting, generic, whole_numbers
+from dsvgraph.passes.gradients import Costs, Unequal, backward, below
 from dsvgraph.passes.head import head_weights
 from dsvgraph.passes.paths import cells, last_match, weights
 from dsvgraph.passes.rows import Row, rows
-from dsvgraph.passes.tally import Meter, Tally, number
+from dsvgraph.passes.tally import Meter, number
 from dsvgraph.spec import with_settings
 
 Attention = Literal["causal", "full"]
+Recompute = Literal["none", "full"]
 BYTES = 2  # of a cached number at 16 bits
-BACKWARD = 2  # times the forward: one product for the input's gradient, one for the weight's
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,13 @@ class Flops:
     """Floating-point operations, a multiply-add counted as two; for the whole batch or per token."""
 
     attention: Attention  # causal: half of the square, as a causal kernel computes
+    recompute: Recompute  # full: the backward begins with the forward once more, as checkpointing does
     forward: float
-    train: float
+    backward: float  # from every output: one product for each operand that needs a gradient
+    train: float  # forward, backward, and what is recomputed
     inference_forward: float
     forward_per_token: float
+    backward_per_token: float
     train_per_token: float
     inference_forward_per_token: float
     by_op: Mapping[str, float]  # of `forward`
@@ -87,7 +92,13 @@ class Cost:
 
 
 def cost(
-    model: Model, batch: int = 1, seq: int = 4096, attention: Attention = "causal", *, formulas: bool = True
+    model: Model,
+    batch: int = 1,
+    seq: int = 4096,
+    attention: Attention = "causal",
+    recompute: Recompute = "none",
+    *,
+    formulas: bool = True,
 ) -> Cost:
     """What ``model`` costs on ``batch`` rows of ``seq`` tokens; without ``formulas`` in numbers alone.
 
@@ -95,13 +106,13 @@ def cost(
     """
     if model.spec is not None and model.spec.symbolic:
         model = build(with_settings(model.spec, {}))
-    counts = _Counts(model, _inputs(model, batch, seq), attention)
+    counts = _Counts(model, _inputs(model, batch, seq), attention, recompute)
     twin = _generic(model, counts) if formulas else None
     return Cost(
         model.name, batch, seq, _parameters(model, counts), _flops(counts),
         KVCache(**counts.numbers("kv_cache")),
         _symbolic(twin) if twin else {},
-        tuple(rows(model, counts.meter, twin.model if twin else None, twin.meter if twin else None)),
+        tuple(rows(model, counts.meter, counts.backward or {}, *((twin.model, twin.meter) if twin else ()))),
     )  # fmt: skip
 
 
@@ -116,55 +127,57 @@ def _inputs(model: Model, batch: int, seq: int) -> dict[str, int]:
 class _Counts:
     """The sums of one model, as sizes in B, T and the names that it left open."""
 
-    def __init__(self, model: Model, values: Mapping[str, int], attention: Attention) -> None:
-        self.model, self.values, self.attention = model, values, attention
+    def __init__(self, model: Model, values: Mapping[str, int], attention: Attention, recompute: Recompute) -> None:
+        self.model, self.values, self.attention, self.recompute = model, values, attention, recompute
         row = next(t for t in model.inputs.values() if t.rank > 1)
         self.tokens: Size = row.shape[0] * row.shape[1]
         self.meter = Meter(self.tokens, values, attention)
         self.all = self.meter.of(model)
         self.kept = self.meter.of(model, frozenset([next(iter(model.outputs))]))
         self.head = head_weights(model)
+        self.backward: Costs | None = None  # where copies of an open number differ
+        with suppress(Unequal):
+            self.backward = backward(model, self.meter)
 
     def numbers(self, section: str) -> dict[str, Any]:
         """The values of one section of the quantities."""
-        found = _quantities(self.all, self.kept, self.head, self.tokens)[section]
+        found = self._quantities({})[section]
         return {name: number(size, self.values) for name, size in found.items()}
 
     def formulas(self, kept: set[str]) -> dict[str, dict[str, str]]:
         """The quantities with ``kept`` (and the inputs' sizes) as names, all others as numbers."""
         sizes = {n for t in self.model.inputs.values() for s in t.shape for n in names(s)}
         values = {n: v for n, v in self.values.items() if n not in kept | sizes}
-        every, kept_, head = self.all.filled(values), self.kept.filled(values), substitute(self.head, values)
-        found = _quantities(every, kept_, head, self.tokens)
+        found = self._quantities(values)
         return {part: {name: str(size) for name, size in sizes.items()} for part, sizes in found.items()}
 
+    def _quantities(self, values: Mapping[str, int]) -> dict[str, dict[str, Size]]:
+        """What has a formula, by section and name as in the JSON."""
+        every, kept, head = self.all.filled(values), self.kept.filled(values), substitute(self.head, values)
+        return {
+            "parameters": {
+                "total": every.parameters,
+                "inference": kept.parameters,
+                "active": kept.active,
+                "active_without_embedding": kept.active - kept.embedding,
+                "active_without_embedding_and_head": kept.active - kept.embedding - head,
+                "active_all_outputs": every.active,
+                "routers": kept.routers,
+            },
+            "flops": self._flops(every.forward, kept.forward, values),
+            "kv_cache": {
+                "elements_per_token": ratio(kept.cache, self.tokens),
+                "bytes_per_token": ratio(kept.cache, self.tokens) * BYTES,
+                "elements_per_token_all_outputs": ratio(every.cache, self.tokens),
+            },
+        }
 
-def _quantities(every: Tally, kept: Tally, head: Size, tokens: Size) -> dict[str, dict[str, Size]]:
-    """What has a formula, by section and name as in the JSON."""
-    return {
-        "parameters": {
-            "total": every.parameters,
-            "inference": kept.parameters,
-            "active": kept.active,
-            "active_without_embedding": kept.active - kept.embedding,
-            "active_without_embedding_and_head": kept.active - kept.embedding - head,
-            "active_all_outputs": every.active,
-            "routers": kept.routers,
-        },
-        "flops": {
-            "forward": every.forward,
-            "train": every.forward * (1 + BACKWARD),
-            "inference_forward": kept.forward,
-            "forward_per_token": ratio(every.forward, tokens),
-            "train_per_token": ratio(every.forward, tokens) * (1 + BACKWARD),
-            "inference_forward_per_token": ratio(kept.forward, tokens),
-        },
-        "kv_cache": {
-            "elements_per_token": ratio(kept.cache, tokens),
-            "bytes_per_token": ratio(kept.cache, tokens) * BYTES,
-            "elements_per_token_all_outputs": ratio(every.cache, tokens),
-        },
-    }
+    def _flops(self, forward: Size, inference: Size, values: Mapping[str, int]) -> dict[str, Size]:
+        found = {"forward": forward, "inference_forward": inference}
+        if self.backward is not None:
+            found["backward"] = substitute(below(self.backward, ()), values)
+            found["train"] = forward * (1 + (self.recompute == "full")) + found["backward"]
+        return found | {f"{name}_per_token": ratio(size, self.tokens) for name, size in found.items()}
 
 
 def _parameters(model: Model, counts: _Counts) -> Parameters:
@@ -188,7 +201,7 @@ def _untrained(model: Model) -> int:
 
 def _flops(counts: _Counts) -> Flops:
     by_op = {op: number(size, counts.values) for op, size in counts.all.flops.items()}
-    return Flops(counts.attention, **counts.numbers("flops"), by_op=by_op)
+    return Flops(counts.attention, counts.recompute, **counts.numbers("flops"), by_op=by_op)
 
 
 def _generic(model: Model, counts: _Counts) -> _Counts | None:
@@ -196,9 +209,11 @@ def _generic(model: Model, counts: _Counts) -> _Counts | None:
     twin = generic(model)
     if twin is None:
         return None
-    found = _Counts(twin, {**whole_numbers(model), **counts.values}, counts.attention)
+    found = _Counts(twin, {**whole_numbers(model), **counts.values}, counts.attention, counts.recompute)
+    if found.backward is not None and found.numbers("flops") != counts.numbers("flops"):
+        found.backward = None  # frozen weights have no names
     sections = ("parameters", "flops", "kv_cache")
-    return found if all(found.numbers(s) == counts.numbers(s) for s in sections) else None
+    return found if all(found.numbers(s).items() <= counts.numbers(s).items() for s in sections) else None
 
 
 def _symbolic(counts: _Counts) -> dict[str, Any]:
@@ -211,7 +226,7 @@ def _symbolic(counts: _Counts) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """Dataclasses as dictionaries."""
     if is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value) if f.repr}
     if isinstance(value, Mapping):
         return {name: _plain(v) for name, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, tuple) else value

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dsvgraph.dims import Size, total
 from dsvgraph.graph import Graph, Model, Node, join
+from dsvgraph.passes.gradients import Costs, Key, below
 from dsvgraph.passes.needs import Needs, Ports
 from dsvgraph.passes.paths import run_paths
 from dsvgraph.passes.tally import Meter, Tally, number
@@ -30,14 +31,21 @@ class Row:
     parameters: int
     active: float
     flops: float
+    backward: float  # FLOPs of the backward pass
     share: float  # of the model's forward FLOPs
     formula: str | None
+    key: Key = field(default=(), repr=False, compare=False)  # its place in the graph
 
 
-def rows(model: Model, meter: Meter, twin: Graph | None = None, other: Meter | None = None) -> Iterator[Row]:
-    """The rows of ``model``; ``twin`` is the same model over config names, counted by ``other``."""
-    root = _Place(model, twin, "", 0, 1, frozenset([next(iter(model.outputs))]))
-    yield from _Rows(meter, other, meter.of(model).forward).inside(root)
+def rows(
+    model: Model, meter: Meter, costs: Costs, twin: Graph | None = None, other: Meter | None = None
+) -> Iterator[Row]:
+    """The rows of ``model``; ``costs`` are of its backward pass.
+
+    ``twin`` is the same model over config names, counted by ``other``.
+    """
+    root = _Place(model, twin, "", 0, 1, frozenset([next(iter(model.outputs))]), ())
+    yield from _Rows(meter, other, costs, meter.of(model).forward).inside(root)
 
 
 class _Place(NamedTuple):
@@ -49,11 +57,13 @@ class _Place(NamedTuple):
     depth: int
     copies: int
     outputs: Ports | None
+    key: Key
 
 
 class _Rows(NamedTuple):
     meter: Meter
     other: Meter | None
+    costs: Costs
     forward: Size
 
     def inside(self, place: _Place) -> Iterator[Row]:
@@ -70,16 +80,17 @@ class _Rows(NamedTuple):
         if not (tally.parameters or tally.flops):
             return
         formula = total(w.numel for w in twin.weights.values()) if twin else None
-        inner = place._replace(path=join(place.path, node.at))
+        inner = place._replace(path=join(place.path, node.at), key=(*place.key, (node.name, 0)))
         yield self._row(inner, node, node.callee, tally, node.name in needs.ports, formula)
 
     def _runs(self, place: _Place, node: Node, twin: Node | None, needs: Needs) -> Iterator[Row]:
         twins = twin.runs if twin and len(twin.runs) == len(node.runs) else ()
         same = {run.graph: other.graph for run, other in zip(node.runs, twins, strict=False)}
         kept = _united(node, needs)
-        for graph, (path, count) in run_paths(node, join(place.path, node.at)).items():
+        for i, (graph, (path, count)) in enumerate(run_paths(node, join(place.path, node.at)).items()):
             copies = place.copies * int(count)  # type: ignore[arg-type]
-            found = _Place(graph, same.get(graph), path, place.depth, copies, kept.get(graph))
+            key = (*place.key, (node.name, i))
+            found = _Place(graph, same.get(graph), path, place.depth, copies, kept.get(graph), key)
             formula = self.other.of(same[graph]).parameters if graph in same and self.other else None
             yield self._row(found, node, graph.name, self.meter.of(graph), bool(found.outputs), formula)
             yield from self.inside(found._replace(depth=place.depth + 1))
@@ -90,7 +101,8 @@ class _Rows(NamedTuple):
         return Row(
             place.path, node.name, block, place.depth, place.copies, kept,
             int(number(every.parameters, values)), number(every.active, values),
-            flops, flops / whole if whole else 0.0, None if formula is None else str(formula),
+            flops, number(below(self.costs, place.key), values),
+            flops / whole if whole else 0.0, None if formula is None else str(formula), place.key,
         )  # fmt: skip
 
 

@@ -123,10 +123,10 @@ class Meter:
         if node.op.op == LOOKUP or not needs.computes(node):
             return Tally(owned, untrained, owned, table, chooses)
         known = {**node.ins, **{p: graph.type(r) for p, r in node.tied.items()}}
-        flops = self._seen(node.op, node.ins).flops(known, node.outputs, self.attention)
+        flops = self.seen(node.op, node.ins).flops(known, node.outputs, self.attention)
         return Tally(owned, untrained, owned * self._share(node), 0, chooses, 0, {node.op.op: flops} if flops else {})
 
-    def _seen(self, op: Op, ins: Mapping[str, Type]) -> Op:
+    def seen(self, op: Op, ins: Mapping[str, Type]) -> Op:
         """The op without a window that is wider than the row."""
         window = getattr(op, "window", None)
         wide = window is not None and number(ins["q"].shape[1] - window, self.values) < 0

@@ -1,0 +1,212 @@
+"""What the backward pass costs: where gradients flow, and one product for each operand that needs one.
+
+A value needs a gradient if a trained weight went into it; it gets one if an output depends on it by
+ops that pass gradients on. A product y = a b costs as much again for each of a and b that needs one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from dsvgraph.dims import Size
+from dsvgraph.graph import Graph, Model, Node, Ref, join
+from dsvgraph.ops.base import Op, Types
+from dsvgraph.passes.needs import Ports
+from dsvgraph.passes.paths import last_match
+from dsvgraph.passes.tally import Meter
+
+Key = tuple[tuple[str, int], ...]
+"""An op from the root: names of lines, each with which of its distinct graphs is meant (0 for the op itself)."""
+Costs = Mapping[Key, Size]
+SAMPLE = 3  # copies that stand for a number of them that is open: the first, the last, one between
+NONE: Ports = frozenset()
+
+
+class Unequal(Exception):
+    """Copies of an open number differ, so that their cost is no formula."""
+
+
+class Copy(NamedTuple):
+    """One copy of a block: which of its inputs need gradients, and its frozen weights by relative path."""
+
+    graph: Graph
+    ins: Ports
+    frozen: Ports
+
+
+@dataclass
+class Flow:
+    """The values of one graph that need gradients, as refs, and each block's copies in order."""
+
+    needed: set[Ref] = field(default_factory=set)
+    copies: dict[str, list[Copy]] = field(default_factory=dict)
+
+
+def backward(model: Model, meter: Meter) -> Costs:
+    """FLOPs of the backward pass from every output, by op, all its copies together.
+
+    Raises Unequal where copies of an open number differ.
+    """
+    frozen = _frozen(model) if model.trained else NONE
+    return _Backward(meter).costs(Copy(model, NONE, frozen), frozenset(model.outputs))[0]
+
+
+def below(costs: Costs, key: Key) -> Size:
+    """The sum of what lies below ``key``."""
+    total: Size = 0
+    for found, size in costs.items():
+        total = total + size if found[: len(key)] == key else total
+    return total
+
+
+def _frozen(model: Model) -> Ports:
+    """Paths of the weights that the spec's section `trained` freezes."""
+    return frozenset(p for p in _paths(model, "") if last_match(model.trained, p) is False)
+
+
+def _paths(graph: Graph, prefix: str) -> Iterator[str]:
+    for node in graph.nodes.values():
+        yield from (join(prefix, node.at, w) for w in node.weights)
+        for number, copy in node.copy_graphs():
+            yield from _paths(copy, join(prefix, node.segment(number)))
+
+
+class _Backward:
+    """Both ways through a graph: forward for what needs gradients, backward for what gets them."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.meter = meter
+        self.flows: dict[Copy, Flow] = {}
+        self.memo: dict[tuple[Copy, Ports], tuple[Costs, Ports]] = {}
+
+    # -- forward -----------------------------------------------------------------------------
+
+    def flow(self, copy: Copy) -> Flow:
+        """What needs gradients inside of a copy."""
+        if copy not in self.flows:
+            flow = self.flows[copy] = Flow({Ref(p, p) for p in copy.ins})
+            for node in copy.graph.nodes.values():
+                flow.needed |= {Ref(node.name, w) for w in self._trained(node, copy)}
+                outs = self._op_outputs(node, flow) if node.op else self._block_outputs(node, copy, flow)
+                flow.needed |= {Ref(node.name, p) for p in outs}
+        return self.flows[copy]
+
+    def _trained(self, node: Node, copy: Copy) -> Iterator[str]:
+        for name, weight in node.weights.items():
+            if weight.trained and join(node.at, name) not in copy.frozen:
+                yield name
+
+    def _op_outputs(self, node: Node, flow: Flow) -> Ports:
+        stops = node.callee == "detach" or not self.operands(node, flow)
+        return NONE if stops else frozenset(p for p, t in node.outputs.items() if t.dtype == "float")
+
+    def operands(self, node: Node, flow: Flow) -> Ports:
+        """The inputs and weights of a node that need gradients."""
+        read = {p for p, ref in node.sources.items() if ref in flow.needed}
+        return frozenset(read | {w for w in node.weights if Ref(node.name, w) in flow.needed})
+
+    def _block_outputs(self, node: Node, copy: Copy, flow: Flow) -> Ports:
+        read = self.operands(node, flow)
+        carried = frozenset(p for p, role in node.roles.items() if role == "carried")
+        state, outs, flow.copies[node.name] = read & carried, NONE, []
+        for number, graph in _copies(node):
+            one = Copy(graph, state | (read - carried), _inside(copy.frozen, node.segment(number)))
+            flow.copies[node.name].append(one)
+            given = self.given(one)
+            state, outs = given & carried, outs | (given - carried)
+        return state | outs
+
+    def given(self, copy: Copy) -> Ports:
+        """The outputs of a copy that need gradients."""
+        needed = self.flow(copy).needed
+        return frozenset(p for p, ref in copy.graph.outputs.items() if ref in needed)
+
+    # -- backward ----------------------------------------------------------------------------
+
+    def costs(self, copy: Copy, outputs: Ports) -> tuple[Costs, Ports]:
+        """FLOPs by op from gradients of ``outputs``, and the inputs that get gradients."""
+        if (copy, outputs) not in self.memo:
+            self.memo[copy, outputs] = self._costs(copy, outputs)
+        return self.memo[copy, outputs]
+
+    def _costs(self, copy: Copy, outputs: Ports) -> tuple[Costs, Ports]:
+        flow, found = self.flow(copy), dict[Key, Size]()
+        got = {copy.graph.outputs[p] for p in outputs} & flow.needed
+        for node in reversed(copy.graph.nodes.values()):
+            ports = frozenset(p for p in node.outputs if Ref(node.name, p) in got)
+            if not ports:
+                continue
+            passed = self._op(node, copy, flow, found) if node.op else self._block(node, flow, ports, found)
+            got |= {node.sources[p] for p in passed if p in node.sources} & flow.needed
+        return found, frozenset(p for p in copy.graph.inputs if Ref(p, p) in got)
+
+    def _op(self, node: Node, copy: Copy, flow: Flow, found: dict[Key, Size]) -> Ports:
+        assert node.op is not None
+        needed = self.operands(node, flow)
+        total: Size = 0
+        known = {**node.ins, **{p: copy.graph.type(r) for p, r in node.tied.items()}}
+        op = self.meter.seen(node.op, node.ins)
+        for flops, operands in products(op, node.ins, known, node.outputs, self.meter.attention):
+            total = total + flops * sum(not needed.isdisjoint(ports) for ports in operands)
+        if total:
+            found[((node.name, 0),)] = total
+        return needed
+
+    def _block(self, node: Node, flow: Flow, ports: Ports, found: dict[Key, Size]) -> Ports:
+        carried = frozenset(p for p, role in node.roles.items() if role == "carried")
+        state, passed, steps = ports & carried, NONE, dict[tuple[Copy, Ports], int]()
+        for one in reversed(flow.copies[node.name]):
+            wanted = (state | (ports - carried)) & self.given(one)
+            got = self.costs(one, wanted)[1]
+            state, passed = got & carried, passed | (got - carried)
+            steps[one, wanted] = steps.get((one, wanted), 0) + 1
+        for which, count in self._counted(node, steps):
+            index = list(dict.fromkeys(run.graph for run in node.runs)).index(which[0].graph)
+            for key, size in self.costs(*which)[0].items():
+                whole = ((node.name, index), *key)
+                found[whole] = found.get(whole, 0) + size * count
+        return state | passed
+
+    def _counted(self, node: Node, steps: dict[tuple[Copy, Ports], int]) -> Iterator[tuple[tuple[Copy, Ports], Size]]:
+        """Each different step with how often it is taken; one for all where their number is open."""
+        if all(isinstance(run.count, int) for run in node.runs):
+            side = {run.graph: sum(r.count for r in node.runs if r.graph is run.graph) for run in node.runs}
+            for which, count in steps.items():
+                yield which, side[which[0].graph] if node.mode == "each" else count
+            return
+        first, *others = steps
+        if len(node.runs) > 1 or any(self.costs(*which)[0] != self.costs(*first)[0] for which in others):
+            raise Unequal
+        yield first, node.count
+
+
+def _copies(node: Node) -> Iterator[tuple[Size, Graph]]:
+    """Number and graph of the copies to look at: all of a chain, one of those side by side."""
+    if node.mode == "each":
+        last = {run.graph: node.start + run.count - 1 for run in node.runs}
+        yield from ((number, graph) for graph, number in last.items())
+    elif all(isinstance(run.count, int) for run in node.runs):
+        yield from node.copy_graphs()
+    else:
+        yield from ((number, node.runs[0].graph) for number in range(SAMPLE))
+
+
+def _inside(frozen: Ports, segment: str) -> Ports:
+    """Paths below ``segment``, relative to it."""
+    if not segment:
+        return frozen
+    return frozenset(p.removeprefix(f"{segment}.") for p in frozen if p.startswith(f"{segment}."))
+
+
+def products(op: Op, ins: Types, known: Types, outs: Types, attention: str) -> list[tuple[Size, list[set[str]]]]:
+    """The products of an op: forward FLOPs, and what goes into each operand, as ports.
+
+    ``known`` are the inputs with the wired weights. Attention is two products, q k^T and p v.
+    """
+    whole = op.flops(known, outs, attention)
+    if op.op == "attention":
+        scores = op.flops({**known, "v": known["v"].with_last(0)}, outs, attention)
+        return [(scores, [{"q"}, {"k"}]), (whole - scores, [{"q", "k", "sinks"}, {"v"}])]
+    return [(whole, [*({port} for port in ins), {"weight"}])]
