@@ -32,7 +32,12 @@ cli __main__
 """  # a module imports its own line and those above; __init__ is what `from dsvgraph import load` means
 RANK = {name: rank for rank, line in enumerate(LAYERS.split("\n")) for name in line.split()}
 
-MAY_IMPORT = {"dsvgraph": [], "dsvgraph_graphviz": ["draw"], "dsvgraph_torch": ["torch", "hf"]}  # extras
+MAY_IMPORT = {
+    "dsvgraph": [],
+    "dsvgraph_graphviz": ["draw"],
+    "dsvgraph_hf": ["torch"],
+    "dsvgraph_torch": ["torch", "hf"],
+}  # extras
 MODULE_OF = {
     "ruamel.yaml": "ruamel",
     "pydantic": "pydantic pydantic_core",

@@ -1,0 +1,118 @@
+"""What DeepSeek-V2 and DeepSeek-V3 share: latent attention, dense layers and then experts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from dsvgraph_hf import text
+from dsvgraph_hf.fields import Count, HubConfig, Positive
+from dsvgraph_hf.text import Row
+
+LATENT_EPS = 1e-6  # of the norms on latents, whatever rms_norm_eps says: the modeling code leaves it out
+
+
+class Latent(HubConfig):
+    """The fields of both families. ``head_dim`` and ``qk_head_dim`` follow from others."""
+
+    fixed: ClassVar[dict[str, tuple[Any, ...]]] = {"attention_bias": (False,)}
+
+    kv_lora_rank: Count = 512
+    q_lora_rank: Count | None = 1536
+    qk_nope_head_dim: Count = 128
+    qk_rope_head_dim: Count = 64
+    v_head_dim: Count = 128
+    num_key_value_heads: Count | None = None
+    head_dim: Count | None = None
+    qk_head_dim: Count | None = None
+    first_k_dense_replace: int = 0
+    moe_layer_freq: Count = 1
+    n_routed_experts: Count
+    n_shared_experts: Count
+    num_experts_per_tok: Count
+    moe_intermediate_size: Count
+    n_group: Count | None
+    topk_group: Count | None
+    routed_scaling_factor: Positive
+
+    @property
+    def groups(self) -> tuple[int, int]:
+        """Groups of experts, and how many of them are open to a token."""
+        return self.n_group or 1, self.topk_group or 1
+
+    @property
+    def sparse(self) -> list[int]:
+        """Numbers of the layers with experts."""
+        dense, step = self.first_k_dense_replace, self.moe_layer_freq
+        return [i for i in range(self.num_hidden_layers) if i >= dense and i % step == 0]
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        derived = {
+            "num_key_value_heads": ("num_attention_heads", self.num_attention_heads),
+            "head_dim": ("qk_rope_head_dim", self.qk_rope_head_dim),
+            "qk_head_dim": ("qk_nope_head_dim + qk_rope_head_dim", self.qk_nope_head_dim + self.qk_rope_head_dim),
+        }
+        for field, (name, wanted) in derived.items():
+            found = getattr(self, field)
+            if found not in (None, wanted):
+                yield field, f"`{field}` must be {name}: {found} and {wanted}"
+        if self.qk_rope_head_dim % 2:
+            yield "qk_rope_head_dim", f"`qk_rope_head_dim` must be even, rope turns pairs: {self.qk_rope_head_dim}"
+        yield from self._routing()
+
+    def _routing(self) -> Iterator[tuple[str, str]]:
+        experts, (groups, kept) = self.n_routed_experts, self.groups
+        if experts % groups:
+            yield "n_routed_experts", f"`n_routed_experts` must be a multiple of `n_group`: {experts} and {groups}"
+        elif kept > groups:
+            yield "topk_group", f"`topk_group` is at most `n_group`: {kept} and {groups}"
+        elif self.num_experts_per_tok > experts // groups * kept:
+            words = f"`num_experts_per_tok` is {self.num_experts_per_tok}, and"
+            yield "num_experts_per_tok", f"{words} {experts // groups * kept} of `n_routed_experts` are open to a token"
+
+    # -- the rows ----------------------------------------------------------------------------
+
+    def depth(self) -> tuple[Row, ...]:
+        """How many layers are dense."""
+        return (text.row(self, "first_k_dense_replace"),) if self._mixed() else ()
+
+    def latent(self, interleave: Row) -> tuple[Row, ...]:
+        """The group of attention."""
+        names = ["num_attention_heads", *(["q_lora_rank"] if self.q_lora_rank else [])]
+        names += ["kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"]
+        rows = [*self._variant(), *(text.row(self, name) for name in names)]
+        rows += text.rope_rows(self.rope, interleave)
+        if self.rope.softmax:
+            rows.append(Row("softmax_scale", text.SOFTMAX, "YaRN scales the scores too, where mscale_all_dim is not 0"))
+        return tuple(rows)
+
+    def _variant(self) -> Iterator[Row]:
+        """Which attention, where it is not the one that layers have of themselves."""
+        name, why = ("mla", "") if self.q_lora_rank else ("mla_full_query", "q_lora_rank: null")
+        if self.rms_norm_eps != LATENT_EPS:
+            why = "; ".join(w for w in (why, "norms on latents have an epsilon of their own (modeling code)") if w)
+            yield Row("attn", f"{{{name}: , rms_norm_eps: 1e-6}}", why)
+        elif why:
+            yield Row("attn", name, why)
+
+    def experts(self, *more: Row) -> tuple[Row, ...]:
+        """The group of the feed-forward layers."""
+        names = ("moe_intermediate_size", "n_routed_experts", "n_shared_experts", "num_experts_per_tok")
+        wide = text.row(self, "intermediate_size", "of the dense layers" if self._mixed() else "")
+        routed = (*(text.row(self, n) for n in names), *more, text.row(self, "routed_scaling_factor"))
+        return (wide, *routed, text.hidden_act(self))
+
+    def body(self, moe: str) -> tuple[Row, ...]:
+        """The rows of the layers: dense ones, then those with the block ``moe``."""
+        if self.moe_layer_freq > 1:
+            ffn = f"{moe} if index >= {self.first_k_dense_replace} and index % {self.moe_layer_freq} == 0 else mlp"
+            why = "moe_layer_freq: DeepSeek's modeling code; transformers takes no notice of it"
+            return text.decoder(self, text.layers("layers", "embed", why=why, ffn=ffn))
+        if not self._mixed():
+            return text.decoder(self, text.layers("layers", "embed", ffn=moe if self.sparse else ""))
+        dense = text.layers("dense", "embed", "first_k_dense_replace")
+        rest = "num_hidden_layers - first_k_dense_replace"
+        return text.decoder(self, dense, text.layers("sparse", "dense", rest, ffn=moe))
+
+    def _mixed(self) -> bool:
+        return self.moe_layer_freq == 1 and 0 < self.first_k_dense_replace < self.num_hidden_layers

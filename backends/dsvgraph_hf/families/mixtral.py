@@ -1,0 +1,55 @@
+"""Mixtral: two of eight large experts, in a layer whose parts have Mistral's names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from dsvgraph_hf import text
+from dsvgraph_hf.fields import Count, Positive
+from dsvgraph_hf.text import Draft
+
+from .sliding import Sliding
+
+
+class Config(Sliding):
+    """The fields of MixtralConfig. A window is that of all layers (modeling code)."""
+
+    aliases: ClassVar[dict[str, str]] = {"num_experts": "num_local_experts"}
+    fixed: ClassVar[dict[str, tuple[Any, ...]]] = {"attention_bias": (False,), "router_jitter_noise": (0.0, 0)}
+    theta: ClassVar[float] = 1e6
+
+    max_position_embeddings: Count = 131072
+    rms_norm_eps: Positive = 1e-5
+    num_key_value_heads: Count | None = 8
+    layer_types: None = None
+    num_experts_per_tok: Count = 2
+    num_local_experts: Count = 8
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        yield from super().conflicts()
+        if self.num_experts_per_tok > self.num_local_experts:
+            words = f"{self.num_experts_per_tok} and {self.num_local_experts}"
+            yield "num_experts_per_tok", f"`num_experts_per_tok` is at most `num_local_experts`: {words}"
+
+
+def draft(c: Config) -> Draft:
+    """The template."""
+    attn, why = c.attn()
+    given = {"attn": attn} if attn != "gqa" else {}  # the layer's own
+    experts = [text.row(c, name) for name in ("num_local_experts", "num_experts_per_tok")]
+    return Draft(
+        "Mixtral",
+        f"Mixtral decoder, {c.num_hidden_layers} layers of width {c.hidden_size} (arXiv 2401.04088).",
+        text.notes(c),
+        ("gqa", *(["sliding"] if c.window() else []), "mixtral"),
+        (
+            text.sizes(c),
+            (*c.attention(), *c.window()),
+            (text.row(c, "intermediate_size", "of one expert"), *experts, text.hidden_act(c)),
+        ),
+        text.decoder(c, text.layers("layers", "embed", block="mixtral_layer", why=why, **given)),
+        (text.LOGITS,),
+        (text.NEXT,),
+        (text.NORMAL, text.GAINS),
+    )

@@ -1,0 +1,64 @@
+"""Sliding windows: which layers see only the last tokens, and the blocks that do it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from dsvgraph_hf import text
+from dsvgraph_hf.fields import Count
+from dsvgraph_hf.text import Row
+
+from .llama import GroupedQueries
+
+SLIDING, FULL = "sliding_attention", "full_attention"
+
+
+class Sliding(GroupedQueries):
+    """The fields of families whose layers may have a window; ``block`` is their attention."""
+
+    block: ClassVar[str] = "gqa"
+
+    sliding_window: Count | None = None
+    layer_types: list[str] | None = None
+
+    @property
+    def windows(self) -> list[bool]:
+        """For each layer whether it has a window."""
+        if self.layer_types is not None:
+            return [kind == SLIDING for kind in self.layer_types]
+        return [self.sliding_window is not None] * self.num_hidden_layers
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        yield from super().conflicts()
+        kinds = self.layer_types
+        if kinds is None:
+            return
+        if len(kinds) != self.num_hidden_layers:
+            words = f"{len(kinds)} and {self.num_hidden_layers}"
+            yield "layer_types", f"`layer_types` has one item a layer, as many as `num_hidden_layers`: {words}"
+        for kind in kinds:
+            if kind not in (SLIDING, FULL):
+                yield "layer_types", f"`layer_types` holds {SLIDING} and {FULL}, found `{kind}`"
+                return
+        if SLIDING in kinds and self.sliding_window is None:
+            yield "sliding_window", "`sliding_window` is missing: `layer_types` has sliding_attention"
+
+    def window(self) -> tuple[Row, ...]:
+        """The row of the window, where a layer has one."""
+        return (text.row(self, "sliding_window"),) if any(self.windows) else ()
+
+    def attn(self) -> tuple[str, str]:
+        """The block of attention, layer by layer, and where that comes from."""
+        name, windows = self.block, self.windows
+        if not any(windows):
+            return name, ""
+        if all(windows):
+            return f"{name}_sliding", "sliding_window" if self.layer_types is None else "layer_types"
+        first = windows.index(True)
+        names = text.cycle([f"{name}_sliding" if sees else name for sees in windows])
+        if all(windows[first:]):
+            return f"{name}_sliding if index >= {first} else {name}", "layer_types"
+        if len(names) <= 8:
+            return text.scalar(names), "layer_types"
+        return f"{name}_sliding if {text.among(i for i, sees in enumerate(windows) if sees)} else {name}", "layer_types"

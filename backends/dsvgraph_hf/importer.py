@@ -1,0 +1,69 @@
+"""From a config.json to the text of a spec."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from dsvgraph.errors import listed, nearest
+
+from . import source, text
+from .fields import HubConfig
+from .source import Config
+
+FAMILIES = {  # model_type: what transformers calls the whole model
+    "deepseek_v2": "DeepseekV2ForCausalLM",
+    "deepseek_v3": "DeepseekV3ForCausalLM",
+    "llama": "LlamaForCausalLM",
+    "mixtral": "MixtralForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "qwen3_moe": "Qwen3MoeForCausalLM",
+}
+
+
+def spec_of(path: Path | str) -> str:
+    """The text of the spec that a config.json (a file, or that of a model folder) means.
+
+    Raises DsvError at the line of the file for what is missing, wrong, contradictory or not understood.
+    """
+    return spec_text(source.read(Path(path)))
+
+
+def spec_text(config: Config) -> str:
+    """The text of the spec that ``config`` means; raises DsvError as `spec_of` does."""
+    kind = family(config)
+    fields: HubConfig = module(kind).Config.read(config)
+    return text.write(module(kind).draft(fields), config.name)
+
+
+def module(kind: str) -> Any:
+    """The module of one family: its Config and its template."""
+    return import_module(f"{__package__}.families.{kind}")
+
+
+def family(config: Config) -> str:
+    """The model_type of a config; raises DsvError where it is missing or unknown."""
+    kind, names = config.data.get("model_type"), config.data.get("architectures")
+    if names is not None and not (isinstance(names, list) and all(isinstance(n, str) for n in names)):
+        raise config.fault("architectures", f"`architectures` is a list of names, found `{names}`")
+    if kind is None:
+        kind = _by_architecture(config, names)
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        words = f"`model_type: {kind}` is unknown; known are {listed(FAMILIES)}"
+        raise config.fault("model_type", words, nearest(str(kind), FAMILIES))
+    for name in names or ():
+        if name != FAMILIES[kind]:
+            words = f"`architectures` names {name}, and `model_type: {kind}` is {FAMILIES[kind]}"
+            raise config.fault("architectures", words)
+    return kind
+
+
+def _by_architecture(config: Config, names: list[str] | None) -> str:
+    if not names:
+        raise config.fault("", "`model_type` is missing", f"known are {', '.join(FAMILIES)}")
+    for kind, name in FAMILIES.items():
+        if name == names[0]:
+            return kind
+    words = f"`architectures: [{names[0]}]` is unknown; known are {listed(FAMILIES.values())}"
+    raise config.fault("architectures", words, nearest(names[0], FAMILIES.values()))
