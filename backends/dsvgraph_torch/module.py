@@ -28,14 +28,20 @@ def compile(model: Model, device: str | torch.device | None = None, seed: int = 
     and initialises nothing. Raises DsvError where the module's parameters differ from the
     graph's, by path or by shape.
     """
+    module = constructed(model, device or "cpu", kernels)
+    if str(device) != "meta":
+        module.initialise(seed)
+    return module
+
+
+def constructed(model: Model, device: str | torch.device, kernels: str) -> nn.Module:
+    """The module as its classes leave it, its weights proved to be the graph's by path and shape."""
     if kernels not in ("plain", "fast"):
         raise ValueError(f"kernels are plain or fast, not {kernels!r}")
     namespace = _fast(model) if kernels == "fast" else load_source(emit(model), model.name).__dict__
-    with torch.device(device or "cpu"):
+    with torch.device(device):
         module: nn.Module = namespace[class_names(model)[model]]()
     prove(module, model)
-    if str(device) != "meta":
-        module.initialise(seed)
     return module
 
 
