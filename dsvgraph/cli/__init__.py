@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from dsvgraph import __version__
-from dsvgraph.cli import blocks, check, compile, cost, diff, fmt, generate, new, ops, render, schema, show
+from dsvgraph.cli import blocks, check, compile, cost, diff, fmt, generate, new, ops, render, schema, show, zoo
 from dsvgraph.cli.border import Command, border, internal
 from dsvgraph.cli.output import coloured
 
 __all__ = ["app", "main"]
 
-PANELS = {"Read": (check, show, cost, diff, ops, blocks, schema), "Make": (new, fmt, render, compile, generate)}
+PANELS = {"Read": (check, show, cost, diff, zoo, ops, blocks, schema), "Make": (new, fmt, render, compile, generate)}
 
 app = typer.Typer(
     name="dsvgraph",

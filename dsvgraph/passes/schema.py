@@ -8,7 +8,7 @@ from typing import Any
 from dsvgraph.build.losses import KINDS
 from dsvgraph.build.model import INITS
 from dsvgraph.ops import OPS, Op
-from dsvgraph.spec import BlockModel, SpecModel
+from dsvgraph.spec import FIGURE, BlockModel, PublishedModel, SpecModel
 
 Json = dict[str, Any]
 
@@ -45,6 +45,7 @@ def schema() -> Json:
     """The JSON Schema (draft 2020-12) of a spec file."""
     made: Json = {"$schema": DIALECT, "title": "dsvgraph spec", **_model(SpecModel)}
     made["properties"] |= {
+        "published": _published() | _words(made, "published"),
         "config": _named({}) | _words(made, "config"),
         "blocks": _named({"$ref": "#/$defs/block"}) | _words(made, "blocks"),
         "graph": {"$ref": "#/$defs/block"} | _words(made, "graph"),
@@ -56,7 +57,7 @@ def schema() -> Json:
     return made
 
 
-def _model(model: type[SpecModel] | type[BlockModel]) -> Json:
+def _model(model: type[SpecModel | BlockModel | PublishedModel]) -> Json:
     """What Pydantic says of a model, less its generated titles."""
     found = model.model_json_schema(by_alias=True)
     properties = {name: _untitled(value) for name, value in found["properties"].items()}
@@ -67,6 +68,14 @@ def _model(model: type[SpecModel] | type[BlockModel]) -> Json:
         "required": found.get("required", []),
         "additionalProperties": False,
     }
+
+
+def _published() -> Json:
+    """The published figures: `active` and what it counts go together."""
+    made = _model(PublishedModel)
+    figure = {"type": "string", "pattern": f"^{FIGURE.pattern}"}
+    made["properties"] |= {name: figure | _words(made, name) for name in ("parameters", "active")}
+    return made | {"dependentRequired": {"active": ["active_counts"], "active_counts": ["active"]}}
 
 
 def _untitled(found: Mapping[str, Any]) -> Json:

@@ -17,7 +17,7 @@ from dsvgraph.spec import BlockModel, Part, Spec, with_settings
 WIDTH = 132  # of a node's line
 PROSE = 100
 PLAIN = re.compile(  # inside braces
-    r"(?:[A-Za-z_(]|\d[\d.]* [a-z*/+-])(?:[\w .()*/+<>=%-]*[\w)])?$|\.$|\.\.\.$", re.ASCII
+    r"(?:[A-Za-z_(]|\d[\d.]* [a-z*/+-])(?:[\w .()*/+<>=%-]*[\w)])?$|\d+(?:\.\d+)?[KMBT]$|\.$|\.\.\.$", re.ASCII
 )
 LINE = re.compile(r"[A-Za-z](?:(?!: | #)[ -~])*[!-9;-~]$")  # on a line of its own
 CONSTANTS = ("true", "false", "null")
@@ -40,12 +40,19 @@ def show(model: Model) -> str:
 def _spec(spec: Spec, config: Mapping[str, Any]) -> Iterator[str]:
     yield f"name: {_block(spec.name)}"
     yield from _doc(spec.doc, "")
+    yield from _published(spec.published)
     yield from _section("config", (f"  {name}: {_block(_plain(value))}" for name, value in config.items()))
     yield from _section("blocks", _blocks(spec, config))
     yield from _section("graph", _body(spec.graph.model, "  "))
     yield from _section("loss", _lines({name: part.model for name, part in spec.loss.items()}, "  "))
     for section, parts in (("init", spec.init), ("trained", spec.trained)):
         yield from _section(section, (f"  {_flow(p)}: {_flow(part.model)}" for p, part in parts.items()))
+
+
+def _published(part: Part | None) -> Iterator[str]:
+    """The figures that others give, on one line."""
+    if part is not None:
+        yield f"published: {_flow(part.model.model_dump(exclude_none=True))}"
 
 
 def _section(name: str, lines: Iterable[str]) -> Iterator[str]:

@@ -21,6 +21,7 @@ def summary(model: Model) -> list[tuple[str, str]]:
         *_ports(model),
         *_layers(model),
         *_counts(model),
+        *_published(model),
         *_losses(model),
         ("graph", _graph(model)),
     ]
@@ -57,6 +58,15 @@ def _counts(model: Model) -> Iterator[tuple[str, str]]:
         yield "at inference", f"{counts.inference:,}"
     yield "active", f"{counts.active:,} per token ({counts.active_without_embedding:,} without the embedding)"
     yield "cache", f"{found.kv_cache.elements_per_token:,} numbers per token"
+
+
+def _published(model: Model) -> Iterator[tuple[str, str]]:
+    """What others say of the same counts."""
+    part = model.spec.published if model.spec else None
+    if part is not None:
+        figures = part.model
+        active = f", {figures.active} active ({figures.active_counts.replace('_', ' ')})" if figures.active else ""
+        yield "published", f"{figures.parameters}{active}: {figures.source}"
 
 
 def _losses(model: Model) -> Iterator[tuple[str, str]]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import keyword
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}$", re.ASCII)
+FIGURE = re.compile(r"\d{1,6}(\.\d{1,6})?[KMBT]$", re.ASCII)
 
 
 def _name(text: str) -> str:
@@ -17,7 +18,15 @@ def _name(text: str) -> str:
     return text
 
 
+def _figure(text: str) -> str:
+    if not FIGURE.match(text):
+        raise ValueError(f"`{text[:60]}` is no published figure: digits and K, M, B or T, such as 671B or 1.6T")
+    return text
+
+
 Name = Annotated[str, AfterValidator(_name)]
+Figure = Annotated[str, AfterValidator(_figure)]
+Convention = Literal["all", "without_embedding", "without_embedding_and_head"]
 Line = dict[str, Any]
 
 
@@ -38,6 +47,29 @@ class BlockModel(BaseModel):
     cache: list[str] = Field(default=[], description="Nodes whose values decoding keeps per token.")
 
 
+class PublishedModel(BaseModel):
+    """What others say that the model counts, to the digits that they give.
+
+    It is not inherited by `extends`, and `--set` drops it: a spec of other sizes is another model,
+    and must not claim the figures of the one that it started from.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    parameters: Figure = Field(description="All weights of the first output, such as 671B.")
+    active: Figure | None = Field(default=None, description="Weights that a token meets, such as 37B.")
+    active_counts: Convention | None = Field(
+        default=None, description="What `active` counts: there is no common convention."
+    )
+    source: str = Field(min_length=1, description="Where the figures stand.")
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if (self.active is None) != (self.active_counts is None):
+            raise ValueError("`active` and `active_counts` go together: a figure, and what it counts")
+        return self
+
+
 class SpecModel(BaseModel):
     """One YAML file."""
 
@@ -47,6 +79,7 @@ class SpecModel(BaseModel):
     doc: str = Field(default="", description="What the model is, with its sources.")
     extends: str | None = Field(default=None, description="A spec whose parts this one starts from.")
     include: list[str] = Field(default=[], description="Files that bring blocks.")
+    published: PublishedModel | None = Field(default=None, description="Figures that others publish of this model.")
     config: dict[Name, Any] = Field(default={}, description="Values, named as in config.json.")
     blocks: dict[Name, BlockModel] = Field(default={}, description="Blocks by name.")
     graph: BlockModel | None = Field(default=None, description="The model itself.")

@@ -53,6 +53,7 @@ class Spec:
     init: Mapping[str, Part]
     trained: Mapping[str, Part]
     symbolic: frozenset[str] = frozenset()
+    published: Part | None = None
 
 
 @dataclass
@@ -67,6 +68,7 @@ class _Merge:
     loss: dict[str, Part] = field(default_factory=dict)
     init: dict[str, Part] = field(default_factory=dict)
     trained: dict[str, Part] = field(default_factory=dict)
+    published: Part | None = None  # of the last file alone
 
 
 def read(name: str, settings: Mapping[str, Any] | None = None, symbolic: frozenset[str] = frozenset()) -> Spec:
@@ -90,7 +92,7 @@ def _finish(merge: _Merge, stem: str, settings: Mapping[str, Any], symbolic: fro
         raise DsvError(f"`{merge.name or stem}` has no `graph`, so it is no model", hint="add `graph:` or `extends:`")
     spec = Spec(
         merge.name or stem, merge.doc, merge.config, merge.blocks, merge.graph,
-        merge.loss, merge.init, merge.trained,
+        merge.loss, merge.init, merge.trained, published=merge.published,
     )  # fmt: skip
     return with_settings(spec, settings, symbolic)
 
@@ -104,14 +106,14 @@ def _known(name: str, config: Mapping[str, Entry], option: str) -> None:
 
 
 def with_settings(spec: Spec, settings: Mapping[str, Any], symbolic: frozenset[str] = frozenset()) -> Spec:
-    """``spec`` with other config values, or with some left symbolic."""
+    """``spec`` with other config values, or with some left symbolic; published figures hold for its own alone."""
     config = dict(spec.config)
     for name, value in settings.items():
         _known(name, config, "--set")
         config[name] = _overridden(config[name], value, _setting(name, value))
     for name in symbolic:
         _known(name, config, "symbolic")
-    return replace(spec, config=config, symbolic=symbolic)
+    return replace(spec, config=config, symbolic=symbolic, published=None if settings else spec.published)
 
 
 def _setting(name: str, value: Any) -> Span:
@@ -159,6 +161,7 @@ class _Reader:
 def _add(merge: _Merge, model: SpecModel, doc: Doc) -> None:
     """Puts a file's own parts over those it starts from."""
     merge.name, merge.doc = model.name or merge.name, model.doc or merge.doc
+    merge.published = Part(model.published, doc, ("published",)) if model.published else None
     for name, value in model.config.items():
         merge.config[name] = _overridden(merge.config.get(name), value, doc.value("config", name))
     for name, block in model.blocks.items():
@@ -185,7 +188,7 @@ def _inside(name: str, folder: Path, span: Span | None) -> Path:
 def _take_blocks(merge: _Merge, other: _Merge, name: str, span: Span | None) -> None:
     if other.graph is not None:
         raise DsvError(f"`{name}` is a whole model", span, hint="use `extends` for it")
-    for section in ("config", "loss", "init", "trained"):
+    for section in ("config", "loss", "init", "trained", "published"):
         if getattr(other, section):
             raise DsvError(f"`{name}` has a section `{section}`, and `include` brings only blocks", span)
     for block, part in other.blocks.items():

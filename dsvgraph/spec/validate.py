@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from dsvgraph.errors import DsvError, nearest
 from dsvgraph.loader import Doc
-from dsvgraph.spec.models import BlockModel, SpecModel
+from dsvgraph.spec.models import BlockModel, PublishedModel, SpecModel
 
 KINDS = {  # Pydantic's kinds of error, in plain words
     "dict_type": "a mapping {name: value, ...}",
@@ -58,6 +58,8 @@ def _schema_error(doc: Doc, error: Any, model: type[BaseModel]) -> DsvError:
         return DsvError(f"`{error['loc'][-1]}` is missing", doc.key(*path), path=where)
     if "[key]" in error["loc"]:
         return DsvError(error["msg"].removeprefix("Value error, "), doc.key(*path), path=where)
+    if error["type"] == "value_error":
+        return DsvError(error["msg"].removeprefix("Value error, "), doc.value(*path), path=where)
     return DsvError(_expected(error, path), doc.value(*path), path=where)
 
 
@@ -66,7 +68,7 @@ def _expected(error: Any, path: tuple[Any, ...]) -> str:
     found = "null" if error["input"] is None else str(error["input"])
     if "too_" in error["type"]:
         return f"`{path[-1]}` is empty" if "short" in error["type"] else f"`{path[-1]}` is too long"
-    wanted = KINDS.get(error["type"], error["msg"])
+    wanted = KINDS.get(error["type"], error.get("ctx", {}).get("expected") or error["msg"])
     if path[0] in ("graph", "blocks"):
         wanted = {"in": "a type such as [B, T, hidden_size]", "out": "an output, or outputs by name"}.get(
             next((p for p in path if p in ("in", "out")), ""), wanted
@@ -84,6 +86,6 @@ def _clean(doc: Doc, loc: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _fields(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
-    block = "blocks" in loc[:1] or "graph" in loc[:1]
-    chosen = BlockModel if block and len(loc) > 1 else model
+    inner: dict[str, type[BaseModel]] = {"blocks": BlockModel, "graph": BlockModel, "published": PublishedModel}
+    chosen = inner.get(loc[0], model) if len(loc) > 1 else model
     return [f.alias or n for n, f in chosen.model_fields.items()]
