@@ -10,6 +10,8 @@ from dsvgraph.graph import Graph, Model, Node, Ref
 if TYPE_CHECKING:
     from dsvgraph_torch.lower import Writer
 
+LONGEST = 6  # copies of a pattern that one line lists
+
 
 def each(writer: Writer, node: Node) -> None:
     """Copies side by side: grouped products over sent tokens, or a loop over a first axis."""
@@ -44,12 +46,28 @@ def _extend(writer: Writer, node: Node) -> str:
     if node.at not in writer.out.lists:
         writer.out.lists.add(node.at)
         writer.out.text.init.append(f"{path} = nn.ModuleList()")
-    for run in node.runs:
-        made = writer.lowering.unit(run.graph)
-        many = f"{path}.extend({made} for _ in range({run.count}))"
-        writer.out.text.init.append(f"{path}.append({made})" if run.count == 1 else many)
+    runs = [(writer.lowering.unit(run.graph), int(run.count)) for run in node.runs]  # type: ignore[arg-type]
+    for made, count in _patterns(runs):
+        writer.out.text.init.append(f"{path}.{_added(made, count)}")
     end = node.start + node.count
     return f"{path}[{node.start}:{end}]"
+
+
+def _patterns(runs: list[tuple[str, int]]) -> list[tuple[list[str], int]]:
+    """What is made of copies, and how often: single copies that come in turns are one pattern."""
+    for period in range(2, len(runs) // 2 + 1):
+        turns, rest = divmod(len(runs), period)
+        pattern = [made for made, count in runs[:period] for _ in range(min(count, LONGEST + 1))]
+        if rest == 0 and runs == runs[:period] * turns and len(pattern) <= LONGEST:
+            return [(pattern, turns)]
+    return [([made], count) for made, count in runs]
+
+
+def _added(made: list[str], count: int) -> str:
+    """The call that appends ``count`` times what is made."""
+    if len(made) > 1:
+        return f"extend(copy for _ in range({count}) for copy in ({', '.join(made)}))"
+    return f"append({made[0]})" if count == 1 else f"extend({made[0]} for _ in range({count}))"
 
 
 def _stacked(writer: Writer, node: Node) -> None:

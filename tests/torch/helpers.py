@@ -22,11 +22,16 @@ TUTORIAL = dict(
     vocab_size=61, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, q_lora_rank=12, kv_lora_rank=8,
     head_dim=8, rope_dim=4, moe_intermediate_size=12, shared_intermediate_size=16, initializer_range=0.3,
 )  # fmt: skip
+GPT_OSS = dict(
+    vocab_size=61, hidden_size=32, num_hidden_layers=4, sliding_window=3, num_attention_heads=4, num_key_value_heads=2,
+    head_dim=8, intermediate_size=24, num_local_experts=8, num_experts_per_tok=3, initializer_range=0.3,
+)  # fmt: skip
 SMALL = {
     "deepseek_v3": V3,
     "deepseek_v3_paper": V3,
     "deepseek_v3_tiny": V3,
     "tutorial_mtp": TUTORIAL,
+    "gpt_oss_20b": GPT_OSS,
     str(SPECS / "parallel_heads.yaml"): dict(vocab_size=61, hidden_size=32),
     str(SPECS / "patterns.yaml"): dict(vocab_size=61, hidden_size=32, sliding_window=3, num_hidden_layers=6),
 }
