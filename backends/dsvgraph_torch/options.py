@@ -35,12 +35,14 @@ class TrainOptions(BaseModel):
     eval_every: int | None = Field(None, ge=1)
     save_every: int | None = Field(None, ge=1)
     resume: bool = False
+    weights: Path | None = None
+    drop_mtp: bool = False
 
-    @field_validator("data")
+    @field_validator("data", "weights")
     @classmethod
-    def _from_anywhere(cls, data: Path | None) -> Path | None:
+    def _from_anywhere(cls, path: Path | None) -> Path | None:
         """A run may go on from another folder than where it was started."""
-        return data and data.absolute()
+        return path and path.absolute()
 
     @classmethod
     def given(cls, **values: Any) -> TrainOptions:

@@ -14,6 +14,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 import dsvgraph
+from dsvgraph.backends import backend
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 
@@ -65,6 +66,8 @@ def train(graph: Model, options: TrainOptions, console: Console) -> RunResult:
 def start(graph: Model, options: TrainOptions, console: Console) -> Trainer:
     """A trainer in a new run folder."""
     check(graph, options.seq, options.torch_device())
+    if options.weights:
+        backend("hf", "loading weights").check(graph, options.weights, drop_mtp=options.drop_mtp)
     corpus = load_corpus(options.data, options.batch, options.seq)
     run = Run(options.out or default_folder(graph.name))
     run.create()
@@ -98,12 +101,15 @@ def resume(graph: Model, options: TrainOptions, console: Console) -> Trainer:
     return trainer
 
 
-def build(graph: Model, seed: int, device: torch.device) -> Any:
-    """The initialised module on its device."""
+def build(graph: Model, options: TrainOptions, device: torch.device) -> Any:
+    """The module on its device, with the weights of a folder or those of the seed."""
     from . import compile
 
-    model = compile(graph, seed=seed, kernels="fast" if device.type == "cpu" else "plain")
-    return model.to(device)
+    kernels = "fast" if device.type == "cpu" else "plain"
+    if options.weights:
+        hf = backend("hf", "loading weights")
+        return hf.load(graph, options.weights, device, drop_mtp=options.drop_mtp, kernels=kernels)
+    return compile(graph, seed=options.seed, kernels=kernels).to(device)
 
 
 class Trainer:
@@ -114,7 +120,8 @@ class Trainer:
         self.console = console
         self.device = options.torch_device()
         self.precision = Precision(self.device, getattr(torch, options.dtype))
-        self.model = build(graph, options.seed, self.device)
+        begun = options.model_copy(update={"weights": None}) if run.state.exists() else options
+        self.model = build(graph, begun, self.device)
         self.optimizer = optimizer_for(self.model, options)
         self.heads = heads_of(graph)
         self.first = 0

@@ -17,6 +17,8 @@ from dsvgraph.files import write_atomic
 from dsvgraph.graph import Model
 
 PANEL = "With --train"
+LOADING = ("weights", "drop_mtp")
+"""Options that may, and need not, go with --train."""
 
 
 class Dtype(StrEnum):
@@ -33,6 +35,10 @@ def _training(option: str, words: str, metavar: str = "N", least: float | None =
 
 Emit = Annotated[Path | None, typer.Option("--emit", metavar="FILE", help="Write it as one Python file.")]
 Train = Annotated[bool, typer.Option("--train", help="Train the module.")]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", metavar="DIR", help="Load a folder of Hugging Face safetensors.")
+]
+DropMtp = Annotated[bool, typer.Option("--drop-mtp", help="Leave out MTP modules of --weights that the spec has not.")]
 Steps = Annotated[int | None, _training("--steps", "Optimizer steps. [600]", least=1)]
 Batch = Annotated[int | None, _training("--batch", "Rows of one batch. [16]", least=1)]
 Seq = Annotated[int | None, _training("--seq", "Tokens of one row. [128]", least=2)]
@@ -60,6 +66,8 @@ def run(
     as_json: JsonOption = False,
     emit: Emit = None,
     train: Train = False,
+    weights: Weights = None,
+    drop_mtp: DropMtp = False,
     steps: Steps = None,
     batch: Batch = None,
     seq: Seq = None,
@@ -77,34 +85,45 @@ def run(
     save_every: Save = None,
     resume: Resume = False,
 ) -> None:
-    """Build the module, prove that its parameters are those counted, and sum it up; write or train it."""
+    """Build the module, prove that its parameters are those counted, and sum it up; write, load or train it."""
     given = training_options(ctx)
     if given and not train:
         option = f"--{next(iter(given)).replace('_', '-')}"
         raise typer.BadParameter("goes with --train", ctx=ctx, param_hint=option)
+    if drop_mtp and not weights:
+        raise typer.BadParameter("goes with --weights", ctx=ctx, param_hint="--drop-mtp")
     model = load(spec, settings)
     torch = backend("torch", "compiling")
     if emit:
         write_atomic(emit, torch.emit(model))
     if train:
-        _train(torch, model, given, as_json)
+        begin = {"weights": weights, "drop_mtp": drop_mtp} if weights else {}
+        _train(torch, model, given | begin, as_json)
     else:
-        _report(torch, model, emit, as_json)
+        loaded = _loaded(model, weights, drop_mtp, as_json) if weights else {}
+        _report(torch, model, emit, loaded, as_json)
 
 
 def training_options(ctx: typer.Context) -> dict[str, Any]:
     """What was given of the options that go with --train, as plain values."""
-    others = ("spec", "settings", "as_json", "emit", "train")
+    others = ("spec", "settings", "as_json", "emit", "train", *LOADING)
     given = {n: v for n, v in ctx.params.items() if n not in others and v is not None and v is not False}
     return {name: value.value if isinstance(value, Enum) else value for name, value in given.items()}
 
 
-def _report(torch: Any, model: Model, emitted: Path | None, as_json: bool) -> None:
+def _loaded(model: Model, folder: Path, drop_mtp: bool, as_json: bool) -> dict[str, Any]:
+    """Fills the module with the weights of a folder; what was read, by name."""
+    console = output.console(sys.stderr if as_json else sys.stdout)
+    facts: dict[str, Any] = backend("hf", "loading weights").report(model, folder, drop_mtp, console)
+    return facts
+
+
+def _report(torch: Any, model: Model, emitted: Path | None, loaded: dict[str, Any], as_json: bool) -> None:
     facts = torch.report(model) | ({"emitted": str(emitted)} if emitted else {})
     if as_json:
-        output.data(facts)
+        output.data(facts | ({"loaded": loaded} if loaded else {}))
     else:
-        output.write(output.pairs((name.replace("_", " "), value) for name, value in facts.items()))
+        output.write(output.pairs((name.replace("_", " "), value) for name, value in (facts | loaded).items()))
 
 
 def _train(torch: Any, model: Model, given: dict[str, Any], as_json: bool) -> None:
