@@ -25,11 +25,13 @@ TOTALS = {  # sums over the released checkpoints
     "llama3_8b": 8_030_261_248,
     "qwen3_30b_a3b": 30_532_122_624,
     "mixtral_8x7b": 46_702_792_704,
+    "gpt_oss_20b": 20_914_757_184,
 }
 ACTIVE = {  # in billions: all, without the embedding, without embedding and head
     "deepseek_v3": (37.55, 36.63, 35.70),
     "deepseek_v2_lite": (2.66, 2.45, 2.24),
     "deepseek_moe_16b": (2.83, 2.62, 2.41),
+    "gpt_oss_20b": (4.19, 3.61, 3.03),
 }
 
 
