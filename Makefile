@@ -6,6 +6,7 @@ OUT     := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
+EDITOR := tests/editor/node_modules/.package-lock.json
 
 .PHONY: demo test check bench wheel clean
 
@@ -18,7 +19,7 @@ demo: $(READY)  ## check, count, draw and train
 	$(BIN)/dsvgraph compile deepseek_v3_tiny --train --steps 400 --out $(OUT)
 	$(BIN)/dsvgraph generate $(OUT) --prompt 'def '
 
-test: $(READY)
+test: $(READY) $(EDITOR)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: $(READY)  ## linter, formatter, type checker
@@ -40,3 +41,6 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all]'
 	touch $@
+
+$(EDITOR): tests/editor/package-lock.json  # the YAML server that the schema is tested with; the tests say what is missing
+	if command -v npm >/dev/null; then npm ci --silent --no-audit --no-fund --prefix tests/editor || true; fi

@@ -96,6 +96,6 @@ def test_every_op_is_there_with_its_words():
     found = schema()["$defs"]
     for name, cls in OPS.items():
         op = found[f"op_{name}"]
-        assert cls.__doc__.split("\n")[0] in op["description"]
+        assert cls.formula in op["markdownDescription"]
         assert set(cls.model_fields) <= set(op["properties"])
-        assert name in found["line"]["properties"]
+        assert name in found["line"]["else"]["properties"]
