@@ -5,17 +5,22 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .importer import spec_of
+from dsvgraph_hf.importer import spec_of
 
 if TYPE_CHECKING:
-    from .tensors import check, fill, load, report, save
+    from dsvgraph_hf.exporter import export
+    from dsvgraph_hf.recognise import config_of
+    from dsvgraph_hf.tensors import check, fill, load, report, save
 
-__all__ = ["check", "fill", "load", "report", "save", "spec_of"]
+__all__ = ["check", "config_of", "export", "fill", "load", "report", "save", "spec_of"]
+
+PLACES = dict.fromkeys(("check", "fill", "load", "report", "save"), "tensors")
+PLACES |= {"config_of": "recognise", "export": "exporter"}
 
 
 def __getattr__(name: str) -> Any:
-    """What reads or writes tensors, imported when it is first asked for: configs need no torch."""
-    if name not in ("check", "fill", "load", "report", "save"):
+    """What is imported when it is first asked for: configs need no torch, an import needs no export."""
+    if name not in PLACES:
         raise AttributeError(f"module `dsvgraph_hf` has no attribute `{name}`")
-    globals()[name] = getattr(import_module("dsvgraph_hf.tensors"), name)
+    globals()[name] = getattr(import_module(f"dsvgraph_hf.{PLACES[name]}"), name)
     return globals()[name]

@@ -8,10 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dsvgraph.errors import DsvError, clipped, nearest
-
-from . import rope, source
-from .rope import Rope
-from .source import Config
+from dsvgraph_hf import rope, source
+from dsvgraph_hf.rope import Rope
+from dsvgraph_hf.source import Config
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[int | float, Field(gt=0)]
@@ -62,7 +61,8 @@ class HubConfig(BaseModel):
     """The fields of one family; defaults are those of transformers' class of that family.
 
     A field that has none of them must be in the file. ``aliases`` are other spellings, ``fixed``
-    is like FIXED for the family alone, ``unused`` is like IGNORED, and ``given`` names the fields
+    is like FIXED for the family alone, ``unused`` is like IGNORED; ``theta`` and
+    ``stretched`` are the family's rope where a file says nothing of it. ``given`` names the fields
     that the file has.
     """
 
@@ -72,6 +72,7 @@ class HubConfig(BaseModel):
     fixed: ClassVar[dict[str, tuple[Any, ...]]] = {}
     unused: ClassVar[frozenset[str]] = frozenset()
     theta: ClassVar[float] = 10000.0
+    stretched: ClassVar[dict[str, Any]] = {}
 
     vocab_size: Count
     hidden_size: Count
@@ -105,7 +106,7 @@ class HubConfig(BaseModel):
         _check_quantised(config, data)
         positions = data.get("max_position_embeddings", cls.model_fields["max_position_embeddings"].default)
         fields = {k: v for k, v in data.items() if k in cls.model_fields}
-        fields["rope"] = rope.read(config, cls.theta, positions)
+        fields["rope"] = rope.read(config, cls.theta, positions, cls.stretched)
         cls._check_known(config, data)
         try:
             made = cls.model_validate(fields)

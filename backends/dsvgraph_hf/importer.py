@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from dsvgraph.errors import listed, nearest
-
-from . import source, text
-from .fields import HubConfig
-from .source import Config
+from dsvgraph_hf import source, text
+from dsvgraph_hf.fields import HubConfig
+from dsvgraph_hf.source import Config
 
 FAMILIES = {  # model_type: what transformers calls the whole model
     "deepseek_v2": "DeepseekV2ForCausalLM",
     "deepseek_v3": "DeepseekV3ForCausalLM",
+    "gpt_oss": "GptOssForCausalLM",
     "llama": "LlamaForCausalLM",
     "mixtral": "MixtralForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
@@ -30,11 +30,11 @@ def spec_of(path: Path | str) -> str:
     return spec_text(source.read(Path(path)))
 
 
-def spec_text(config: Config) -> str:
-    """The text of the spec that ``config`` means; raises DsvError as `spec_of` does."""
+def spec_text(config: Config, canonical: bool = True) -> str:
+    """The text of the spec that ``config`` means, for people if ``canonical``; raises DsvError as `spec_of` does."""
     kind = family(config)
     fields: HubConfig = module(kind).Config.read(config)
-    return text.write(module(kind).draft(fields), config.name)
+    return text.write(module(kind).draft(fields), config.name, canonical)
 
 
 def module(kind: str) -> Any:

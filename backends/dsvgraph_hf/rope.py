@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dsvgraph.errors import DsvError, listed, nearest
+from dsvgraph_hf.source import Config
 
-from .source import Config
-
+DEFAULT = "not in config.json: transformers' default"
 PLACES = ("rope_parameters", "rope_scaling")  # new and old
 KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # what each needs, and what else it may say
     "default": ((), ()),
@@ -46,13 +46,16 @@ class Rope:
         return bool(self.scaling.get("mscale_all_dim"))
 
 
-def read(config: Config, theta: float, positions: int) -> Rope:
-    """The rope of a config; ``theta`` is the family's own, ``positions`` max_position_embeddings.
+def read(config: Config, theta: float, positions: int, stretched: dict[str, Any]) -> Rope:
+    """The rope of a config; ``theta`` and ``stretched`` are the family's, ``positions`` max_position_embeddings.
 
     Raises DsvError for a kind or a key that is unknown, and where two places disagree.
     """
     place = _place(config)
     given = {k: v for k, v in (config.data.get(place) or {}).items() if v is not None}
+    absent = not given and bool(stretched)
+    if absent:
+        given = dict(stretched)
     base, note = _theta(config, place, given, theta)
     kind, key = _kind(config, place, given)
     if given.pop("partial_rotary_factor", 1) != 1:
@@ -64,7 +67,7 @@ def read(config: Config, theta: float, positions: int) -> Rope:
     if kind != "linear":
         given.setdefault("original_max_position_embeddings", positions)
     ordered = {k: v for k in ORDER if (v := {"type": kind, **given}.get(k)) is not None}
-    return Rope(base, ordered, (note, f"{place}.{key}: {kind}"))
+    return Rope(base, ordered, (note, DEFAULT if absent else f"{place}.{key}: {kind}"))
 
 
 def written(rope: Rope) -> dict[str, Any]:
@@ -100,7 +103,7 @@ def _theta(config: Config, place: str, given: dict[str, Any], default: float) ->
     theta = inside if inside is not None else outside
     note = "" if outside is not None else f"{place}.rope_theta"
     if theta is None:
-        theta, note = default, "not in config.json: transformers' default"
+        theta, note = default, DEFAULT
     if isinstance(theta, bool) or not isinstance(theta, (int, float)) or theta <= 0:
         field = "rope_theta" if inside is None else place
         raise config.fault(field, f"`rope_theta` is a number above 0, found `{theta}`")

@@ -9,14 +9,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from dsvgraph.passes.layout import layout
-
-from .fields import QUANTISED, HubConfig
-from .rope import Rope
+from dsvgraph_hf.fields import QUANTISED, HubConfig
+from dsvgraph_hf.rope import DEFAULT, Rope
 
 COLUMN = 43  # where comments begin, as in the specs of the library
 PLAIN = re.compile(r"[A-Za-z][\w .()+-]*$", re.ASCII)
-DEFAULT = "not in config.json: transformers' default"
 SOFTMAX = (
     "(qk_nope_head_dim + qk_rope_head_dim) ** -0.5 "
     "* (0.1 * rope_scaling.mscale_all_dim * log(rope_scaling.factor) + 1) ** 2"
@@ -47,8 +44,8 @@ class Draft:
     init: tuple[Row, ...]
 
 
-def write(draft: Draft, name: str) -> str:
-    """The whole text of a spec, in the canonical style."""
+def write(draft: Draft, name: str, canonical: bool = True) -> str:
+    """The whole text of a spec, in the canonical style if somebody is to read it."""
     lines = [f"# {note}" for note in draft.notes]
     lines += [f"name: {scalar(name or draft.title)}", f"doc: {scalar(draft.doc)}"]
     lines += [f"include: [{', '.join(f'blocks/{file}.yaml' for file in draft.include)}]"]
@@ -57,7 +54,12 @@ def write(draft: Draft, name: str) -> str:
     lines += ["graph:", "  in:", "    input_ids: int[B, T]", "  body:", *_rows(draft.body, 4)]
     lines += ["  out:", *_rows(draft.out, 4), "", "loss:", *_rows(draft.loss)]
     lines += ["", *commented("init:", "the last pattern that matches wins"), *_rows(draft.init)]
-    return layout("\n".join(lines) + "\n")
+    found = "\n".join(lines) + "\n"
+    if not canonical:
+        return found
+    from dsvgraph.passes.layout import layout
+
+    return layout(found)
 
 
 def _rows(rows: Sequence[Row], indent: int = 2) -> Iterator[str]:

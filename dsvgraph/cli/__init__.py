@@ -8,13 +8,32 @@ from typing import Annotated
 import typer
 
 from dsvgraph import __version__
-from dsvgraph.cli import blocks, check, compile, cost, diff, fmt, generate, new, ops, render, schema, show, zoo
+from dsvgraph.cli import (
+    blocks,
+    check,
+    compile,
+    cost,
+    diff,
+    export,
+    fmt,
+    generate,
+    import_,
+    new,
+    ops,
+    render,
+    schema,
+    show,
+    zoo,
+)
 from dsvgraph.cli.border import Command, border, internal
 from dsvgraph.cli.output import coloured
 
 __all__ = ["app", "main"]
 
-PANELS = {"Read": (check, show, cost, diff, zoo, ops, blocks, schema), "Make": (new, fmt, render, compile, generate)}
+PANELS = {
+    "Read": (check, show, cost, diff, zoo, ops, blocks, schema),
+    "Make": (new, import_, fmt, render, compile, generate, export),
+}
 
 app = typer.Typer(
     name="dsvgraph",
@@ -26,7 +45,7 @@ app = typer.Typer(
 )
 for panel, modules in PANELS.items():
     for module in modules:
-        app.command(module.__name__.split(".")[-1], cls=Command, rich_help_panel=panel)(module.run)
+        app.command(module.__name__.split(".")[-1].rstrip("_"), cls=Command, rich_help_panel=panel)(module.run)
 
 
 def _version(asked: bool) -> None:

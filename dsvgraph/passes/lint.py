@@ -14,6 +14,8 @@ from dsvgraph.passes.show import used_blocks, words
 from dsvgraph.patterns import matches
 from dsvgraph.spec import Part, Spec
 
+TOLD = ("max_position_embeddings",)  # how long rows may be: no size depends on it, other libraries ask for it
+
 
 def lint(model: Model) -> list[Diagnostic]:
     """What in the spec of ``model`` has no effect, in the order of the text."""
@@ -83,7 +85,7 @@ def _config(spec: Spec, config: Mapping[str, Any]) -> Iterator[Diagnostic]:
         fresh = (more & spec.config.keys()) - used
         used |= more
     for name, entry in spec.config.items():
-        if name not in used:
+        if name not in used and name not in TOLD:
             hint = nearest(name, used - spec.config.keys())
             yield _warning(f"nothing uses the config value `{name}`", entry.span, hint)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 from dsvgraph_hf import text
+from dsvgraph_hf.facts import Facts
 from dsvgraph_hf.fields import Count, HubConfig, Positive
 from dsvgraph_hf.text import Row
 
@@ -15,8 +16,7 @@ LATENT_EPS = 1e-6  # of the norms on latents, whatever rms_norm_eps says: the mo
 class Latent(HubConfig):
     """The fields of both families. ``head_dim`` and ``qk_head_dim`` follow from others."""
 
-    fixed: ClassVar[dict[str, tuple[Any, ...]]] = {"attention_bias": (False,)}
-
+    attention_bias: bool = False
     kv_lora_rank: Count = 512
     q_lora_rank: Count | None = 1536
     qk_nope_head_dim: Count = 128
@@ -81,6 +81,8 @@ class Latent(HubConfig):
         names = ["num_attention_heads", *(["q_lora_rank"] if self.q_lora_rank else [])]
         names += ["kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"]
         rows = [*self._variant(), *(text.row(self, name) for name in names)]
+        if self.attention_bias:
+            rows.append(text.row(self, "attention_bias", "on q_a_proj, kv_a_proj_with_mqa and o_proj"))
         rows += text.rope_rows(self.rope, interleave)
         if self.rope.softmax:
             rows.append(Row("softmax_scale", text.SOFTMAX, "YaRN scales the scores too, where mscale_all_dim is not 0"))
@@ -95,12 +97,19 @@ class Latent(HubConfig):
         elif why:
             yield Row("attn", name, why)
 
-    def experts(self, *more: Row) -> tuple[Row, ...]:
-        """The group of the feed-forward layers."""
+    def experts(self, routed: bool, *more: Row) -> tuple[Row, ...]:
+        """The group of the feed-forward layers; ``routed`` where any of them has experts."""
+        layers = self.num_hidden_layers
+        wide = [text.row(self, "intermediate_size", "of the dense layers" if self.sparse else "")]
+        return (
+            *(wide if len(self.sparse) < layers else []),
+            *(self._routed(more) if routed else ()),
+            text.hidden_act(self),
+        )
+
+    def _routed(self, more: tuple[Row, ...]) -> tuple[Row, ...]:
         names = ("moe_intermediate_size", "n_routed_experts", "n_shared_experts", "num_experts_per_tok")
-        wide = text.row(self, "intermediate_size", "of the dense layers" if self._mixed() else "")
-        routed = (*(text.row(self, n) for n in names), *more, text.row(self, "routed_scaling_factor"))
-        return (wide, *routed, text.hidden_act(self))
+        return (*(text.row(self, n) for n in names), *more, text.row(self, "routed_scaling_factor"))
 
     def body(self, moe: str) -> tuple[Row, ...]:
         """The rows of the layers: dense ones, then those with the block ``moe``."""
@@ -116,3 +125,45 @@ class Latent(HubConfig):
 
     def _mixed(self) -> bool:
         return self.moe_layer_freq == 1 and 0 < self.first_k_dense_replace < self.num_hidden_layers
+
+
+def latent_config(f: Facts) -> dict[str, Any]:
+    """What a config.json would say of a graph's latent attention and its layers."""
+    at = f"{f.first}.self_attn"
+    shapes = {port: type_.shape for port, type_ in f.attention.ins.items()}
+    heads, query, value = int(shapes["q"][2]), int(shapes["q"][3]), int(shapes["v"][3])  # type: ignore[arg-type]
+    rotated = int(f.op(at, "rope").ins["x"].shape[-1])  # type: ignore[arg-type]
+    found = {
+        **f.common(),
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads,
+        "q_lora_rank": f.weight(f"{at}.q_a_proj.weight")[0] if f.has(f"{at}.q_a_proj.weight") else None,
+        "kv_lora_rank": f.weight(f"{at}.kv_b_proj.weight")[1],
+        "qk_nope_head_dim": query - rotated,
+        "qk_rope_head_dim": rotated,
+        "v_head_dim": value,
+        "attention_bias": f.has(f"{at}.o_proj.bias"),
+        "first_k_dense_replace": len(f.dense()),
+        "hidden_act": f.act(f.first),
+    }
+    dense = [f"{f.layer(i)}.mlp.gate_proj.weight" for i in f.dense()[:1]]
+    return {**found, "intermediate_size": f.weight(dense[0])[0] if dense else found["hidden_size"], **_experts(f)}
+
+
+def _experts(f: Facts) -> dict[str, Any]:
+    """The experts of the first layer that has any."""
+    if not f.routed():
+        return {}
+    mlp = f"{f.layer(f.routed()[0])}.mlp"
+    router: Any = f.op(mlp, "router").op
+    width = f.weight(f"{f.expert(f'{mlp}.experts')}.gate_proj.weight")[0]
+    return {
+        "n_routed_experts": int(router.experts),
+        "n_shared_experts": f.weight(f"{mlp}.shared_experts.gate_proj.weight")[0] // width,
+        "num_experts_per_tok": int(router.top_k),
+        "moe_intermediate_size": width,
+        "n_group": int(router.groups),
+        "topk_group": int(router.top_groups),
+        "norm_topk_prob": router.normalize,
+        "routed_scaling_factor": router.scaling,
+    }

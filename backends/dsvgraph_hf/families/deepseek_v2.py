@@ -8,10 +8,11 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from dsvgraph_hf import text
+from dsvgraph_hf.facts import Facts
 from dsvgraph_hf.fields import Count, Positive
 from dsvgraph_hf.text import Draft, Row
 
-from .deepseek import Latent
+from .deepseek import Latent, latent_config
 
 
 class Config(Latent):
@@ -19,7 +20,6 @@ class Config(Latent):
 
     aliases: ClassVar[dict[str, str]] = {"num_experts": "n_routed_experts"}
     fixed: ClassVar[dict[str, tuple[Any, ...]]] = {
-        **Latent.fixed,
         "mlp_bias": (False,),
         "norm_topk_prob": (False, None),  # DeepSeek's code then leaves out the scaling, transformers the norm
         "scoring_func": ("softmax",),
@@ -57,11 +57,11 @@ def draft(c: Config) -> Draft:
         f"DeepSeek-V2 decoder, {c.num_hidden_layers} layers of width {c.hidden_size} (arXiv 2405.04434).",
         text.notes(c),
         ("mla", "mlp", "moe", "decoder"),
-        (text.sizes(c, *c.depth()), c.latent(interleave), c.experts(*routing)),
+        (text.sizes(c, *c.depth()), c.latent(interleave), c.experts(bool(c.sparse), *routing)),
         c.body("moe_softmax"),
         (text.LOGITS,),
         (text.NEXT, *_losses(c)),
-        (text.NORMAL, text.GAINS),
+        (text.NORMAL, text.GAINS, *([text.BIASES] if c.attention_bias else [])),
     )
 
 
@@ -69,3 +69,10 @@ def _losses(c: Config) -> Iterator[Row]:
     """What the report trains with: config.json's aux_loss_alpha is the same number."""
     if c.sparse:
         yield Row("balance", '{sequence_balance: "**.gate", weight: 0.001}', "arXiv 2405.04434, equations 23 to 25")
+
+
+def config(f: Facts) -> dict[str, Any]:
+    """What a config.json would say of a graph, if it is of this family."""
+    found = latent_config(f)
+    method = "greedy" if found.get("n_group", 1) == 1 else "group_limited_greedy"
+    return {"num_experts_per_tok": 1, **found, "topk_method": method}

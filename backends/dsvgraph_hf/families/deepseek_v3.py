@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from dsvgraph_hf import text
+from dsvgraph_hf.facts import Facts
 from dsvgraph_hf.fields import Count, Positive
 from dsvgraph_hf.text import Draft, Row
 
-from .deepseek import Latent
+from .deepseek import Latent, latent_config
 
 MTP = """\
 mtp_layer: {h: norm, ids: input_ids, embed: embed.weight, head: lm_head.weight}
@@ -28,8 +29,9 @@ class Config(Latent):
         "num_mtp_layers": "num_nextn_predict_layers",
     }
     fixed: ClassVar[dict[str, tuple[Any, ...]]] = {
-        **Latent.fixed, "scoring_func": ("sigmoid",), "topk_method": ("noaux_tc",),
-    }  # fmt: skip
+        "scoring_func": ("sigmoid",),
+        "topk_method": ("noaux_tc",),
+    }
 
     max_position_embeddings: Count = 4096
     first_k_dense_replace: int = Field(default=3, ge=0)
@@ -65,12 +67,17 @@ def draft(c: Config) -> Draft:
         (
             text.sizes(c, *c.depth(), *depth),
             c.latent(text.row(c, "rope_interleave")),
-            c.experts(*groups),
+            c.experts(routed, *groups),
         ),
         (*c.body("moe"), *([Row("mtp", MTP, "continues the numbering")] if mtp else [])),
         (text.LOGITS, *([Row("mtp_logits", "mtp.logits", "stacked: [D, B, T, vocab_size]")] if mtp else [])),
         (text.NEXT, *_losses(mtp, routed)),
-        (text.NORMAL, text.GAINS, *([Row('"**.e_score_correction_bias"', "zeros")] if routed else [])),
+        (
+            text.NORMAL,
+            text.GAINS,
+            *([text.BIASES] if c.attention_bias else []),
+            *([Row('"**.e_score_correction_bias"', "zeros")] if routed else []),
+        ),
     )
 
 
@@ -81,3 +88,10 @@ def _losses(mtp: bool, routed: bool) -> Iterator[Row]:
     if routed:
         yield Row("balance", '{sequence_balance: "**.gate", weight: 0.0001}', "equations 17 to 20")
         yield Row("bias", '{bias_update: "**.gate", speed: 0.001}', "section 2.1.2")
+
+
+def config(f: Facts) -> dict[str, Any]:
+    """What a config.json would say of a graph, if it is of this family."""
+    interleave: Any = f.op(f.first, "rope").op
+    chain = {"num_nextn_predict_layers": len(f.heads), "rope_interleave": interleave.interleave}
+    return {**latent_config(f), **chain}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from dsvgraph_hf import text
+from dsvgraph_hf.facts import Facts
 from dsvgraph_hf.fields import Count, HubConfig
 from dsvgraph_hf.text import Draft, Row
 
@@ -48,7 +50,7 @@ class GroupedQueries(HubConfig):
         rows = [text.row(self, "num_attention_heads"), heads]
         if self.width * self.num_attention_heads != self.hidden_size:
             rows.append(Row("head_dim", str(self.width)))
-        if self.attention_bias:
+        if self.attention_bias and not type(self).model_fields["attention_bias"].default:
             rows.append(text.row(self, "attention_bias", "on q_proj, k_proj, v_proj and o_proj"))
         return (*rows, *text.rope_rows(self.rope))
 
@@ -74,3 +76,15 @@ def draft(c: Config) -> Draft:
         (text.NEXT,),
         (text.NORMAL, text.GAINS, *([text.BIASES] if c.attention_bias or c.mlp_bias else [])),
     )
+
+
+def config(f: Facts) -> dict[str, Any]:
+    """What a config.json would say of a graph, if it is of this family."""
+    mlp = f"{f.first}.mlp"
+    return {
+        **f.common(),
+        **f.queries(),
+        "intermediate_size": f.weight(f"{mlp}.gate_proj.weight")[0],
+        "mlp_bias": f.has(f"{mlp}.gate_proj.bias"),
+        "hidden_act": f.act(mlp),
+    }

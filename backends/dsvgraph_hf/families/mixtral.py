@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from dsvgraph_hf import text
+from dsvgraph_hf.facts import Facts
 from dsvgraph_hf.fields import Count, Positive
 from dsvgraph_hf.text import Draft
 
@@ -53,3 +54,19 @@ def draft(c: Config) -> Draft:
         (text.NEXT,),
         (text.NORMAL, text.GAINS),
     )
+
+
+def config(f: Facts) -> dict[str, Any]:
+    """What a config.json would say of a graph, if it is of this family."""
+    moe, window = f"{f.first}.block_sparse_moe", f.windows()[:1]
+    router: Any = f.op(moe, "router").op
+    heads = {name: value for name, value in f.queries().items() if name != "attention_bias"}
+    return {
+        **f.common(),
+        **heads,
+        "sliding_window": window[0] if window else None,
+        "intermediate_size": f.weight(f"{f.expert(f'{moe}.experts')}.w1.weight")[0],
+        "num_local_experts": int(router.experts),
+        "num_experts_per_tok": int(router.top_k),
+        "hidden_act": f.act(moe),
+    }

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from dsvgraph_hf import text
+from dsvgraph_hf.facts import Facts
 from dsvgraph_hf.fields import Count
 from dsvgraph_hf.text import Draft
 
-from .sliding import FULL, SLIDING, Sliding
+from .sliding import FULL, SLIDING, Sliding, layered_windows
 
 
 class Config(Sliding):
@@ -56,3 +57,16 @@ def draft(c: Config) -> Draft:
         (text.NEXT,),
         (text.NORMAL, text.GAINS, *([text.BIASES] if c.attention_bias else [])),
     )
+
+
+def config(f: Facts) -> dict[str, Any]:
+    """What a config.json would say of a graph, if it is of this family."""
+    mlp = f"{f.first}.mlp"
+    return {
+        **f.common(),
+        **f.queries(),
+        **layered_windows(f),
+        "use_sliding_window": any(f.windows()),
+        "intermediate_size": f.weight(f"{mlp}.gate_proj.weight")[0],
+        "hidden_act": f.act(mlp),
+    }

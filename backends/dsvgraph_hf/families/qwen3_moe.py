@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from dsvgraph_hf import text
+from dsvgraph_hf.facts import Facts
 from dsvgraph_hf.fields import Count
 from dsvgraph_hf.text import Draft, Row
 
@@ -55,10 +56,8 @@ class Config(Sliding):
 
     def ffn(self) -> tuple[str, str]:
         """The block of the feed-forward part, layer by layer, and where that comes from."""
-        dense, step, layers = self.dense, self.decoder_sparse_step, self.num_hidden_layers
-        why = "; ".join(
-            n for n, told in (("decoder_sparse_step", step > 1), ("mlp_only_layers", self.mlp_only_layers)) if told
-        )
+        dense, layers = self.dense, self.num_hidden_layers
+        why = "decoder_sparse_step, mlp_only_layers" if dense else ""
         if not dense or len(dense) == layers:
             return ("mlp" if dense else "moe_routed"), why
         names = text.cycle(["mlp" if i in dense else "moe_routed" for i in range(layers)])
@@ -89,3 +88,34 @@ def _feed_forward(c: Config) -> tuple[Row, ...]:
     wide = [text.row(c, "intermediate_size", "of the dense layers")] if c.dense else []
     routed = [text.row(c, name) for name in names] if len(c.dense) < c.num_hidden_layers else []
     return (*wide, *routed, text.hidden_act(c))
+
+
+def config(f: Facts) -> dict[str, Any]:
+    """What a config.json would say of a graph, if it is of this family."""
+    window, dense = f.windows()[:1], f.dense()
+    step = next((s for s in range(1, len(f.layers) + 1) if dense == [i for i in f.layers if (i + 1) % s]), 0)
+    found = {
+        **f.common(),
+        **f.queries(),
+        "use_sliding_window": any(window),
+        "sliding_window": window[0] if window else None,
+        "decoder_sparse_step": step or 1,
+        "mlp_only_layers": [] if step else dense,
+        "hidden_act": f.act(f"{f.first}.mlp"),
+    }
+    width = f.weight(f"{f.layer(dense[0])}.mlp.gate_proj.weight")[0] if dense else found["hidden_size"]
+    return {**found, "intermediate_size": width, **experts(f, "num_experts")}
+
+
+def experts(f: Facts, name: str) -> dict[str, Any]:
+    """The experts of the first layer that has any; ``name`` is what the family calls their number."""
+    if not f.routed():
+        return {}
+    mlp = f"{f.layer(f.routed()[0])}.mlp"
+    router: Any = f.op(mlp, "router").op
+    return {
+        name: int(router.experts),
+        "num_experts_per_tok": int(router.top_k),
+        "norm_topk_prob": router.normalize,
+        "moe_intermediate_size": f.weight(f"{f.expert(f'{mlp}.experts')}.gate_proj.weight")[0],
+    }

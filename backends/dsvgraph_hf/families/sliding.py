@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from dsvgraph_hf import text
+from dsvgraph_hf.facts import Facts
 from dsvgraph_hf.fields import Count
 from dsvgraph_hf.text import Row
 
 from .llama import GroupedQueries
 
 SLIDING, FULL = "sliding_attention", "full_attention"
+
+
+def windows_conflict(kinds: list[str], layers: int, window: int | None) -> Iterator[tuple[str, str]]:
+    """What is wrong with the kinds of attention, one a layer."""
+    if len(kinds) != layers:
+        words = f"{len(kinds)} and {layers}"
+        yield "layer_types", f"`layer_types` has one item a layer, as many as `num_hidden_layers`: {words}"
+    for kind in kinds:
+        if kind not in (SLIDING, FULL):
+            yield "layer_types", f"`layer_types` holds {SLIDING} and {FULL}, found `{kind}`"
+            return
+    if SLIDING in kinds and window is None:
+        yield "sliding_window", "`sliding_window` is missing: `layer_types` has sliding_attention"
 
 
 class Sliding(GroupedQueries):
@@ -31,18 +45,8 @@ class Sliding(GroupedQueries):
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         yield from super().conflicts()
-        kinds = self.layer_types
-        if kinds is None:
-            return
-        if len(kinds) != self.num_hidden_layers:
-            words = f"{len(kinds)} and {self.num_hidden_layers}"
-            yield "layer_types", f"`layer_types` has one item a layer, as many as `num_hidden_layers`: {words}"
-        for kind in kinds:
-            if kind not in (SLIDING, FULL):
-                yield "layer_types", f"`layer_types` holds {SLIDING} and {FULL}, found `{kind}`"
-                return
-        if SLIDING in kinds and self.sliding_window is None:
-            yield "sliding_window", "`sliding_window` is missing: `layer_types` has sliding_attention"
+        if self.layer_types is not None:
+            yield from windows_conflict(self.layer_types, self.num_hidden_layers, self.sliding_window)
 
     def window(self) -> tuple[Row, ...]:
         """The row of the window, where a layer has one."""
@@ -62,3 +66,11 @@ class Sliding(GroupedQueries):
         if len(names) <= 8:
             return text.scalar(names), "layer_types"
         return f"{name}_sliding if {text.among(i for i, sees in enumerate(windows) if sees)} else {name}", "layer_types"
+
+
+def layered_windows(f: Facts) -> dict[str, Any]:
+    """The windows of a graph, layer by layer."""
+    windows = f.windows()
+    sizes = [window for window in windows if window]
+    kinds = [SLIDING if window else FULL for window in windows]
+    return {"layer_types": kinds, "sliding_window": sizes[0] if sizes else None}

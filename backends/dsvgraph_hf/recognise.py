@@ -1,0 +1,131 @@
+"""Which class of transformers computes a graph: the config that imports as the same graph."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import dsvgraph
+from dsvgraph.errors import DsvError, listed
+from dsvgraph.graph import Model
+from dsvgraph_hf import source
+from dsvgraph_hf.facts import Facts, Missing
+from dsvgraph_hf.importer import FAMILIES, module, spec_text
+from dsvgraph_hf.numbering import Numbered, Numbers
+
+SHOWN = 8  # differences in a refusal
+CHAIN = "num_nextn_predict_layers"
+LAYER = re.compile(r"model\.layers\.(\d+)\.")
+TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+@dataclass(frozen=True)
+class _Guess:
+    """A family's config for a graph, the graph that it means, and what that graph computes."""
+
+    kind: str
+    config: dict[str, Any]
+    model: Model
+    numbered: Numbered
+
+
+def config_of(model: Model, dtype: str = "float32", drop_mtp: bool = False) -> dict[str, Any]:
+    """The config.json with which transformers computes what ``model`` does.
+
+    A family expresses a graph where importing its config gives the same ops, attributes and wires,
+    and the same paths of weights; names of lines and blocks, losses and initialisation do not
+    count. ``drop_mtp`` leaves the heads that only train out of account. Raises DsvError where no
+    class does, with the nearest one and what differs.
+    """
+    number = Numbers()
+    numbered = number.of(_numeric(model))
+    guesses: list[_Guess] = []
+    reasons: dict[str, str] = {}
+    for kind in FAMILIES:
+        try:
+            guesses.append(_guess(kind, Facts(model, numbered), number))
+        except (Missing, DsvError, ValueError) as error:
+            reasons[kind] = str(error.diagnostics[0].message if isinstance(error, DsvError) else error)
+        else:
+            if _main(guesses[-1].numbered) == _main(numbered):
+                return _finished(guesses[-1], _whole(guesses[-1], model, numbered, drop_mtp), dtype)
+    raise _refusal(model, numbered, guesses, reasons)
+
+
+def _numeric(model: Model) -> Model:
+    if model.spec is not None and model.spec.symbolic:
+        raise DsvError(f"a size that is a name cannot be exported: {listed(sorted(model.spec.symbolic))}")
+    if not model.outputs:
+        raise DsvError("a graph without outputs cannot be exported")
+    return model
+
+
+def _guess(kind: str, facts: Facts, number: Numbers) -> _Guess:
+    config = {"model_type": kind, **module(kind).config(facts)}
+    model = dsvgraph.loads(spec_text(source.of(config), canonical=False))
+    return _Guess(kind, config, model, number.of(model))
+
+
+def _main(numbered: Numbered) -> int:
+    """What the main output computes: `logits`, or the first there is."""
+    return numbered.outputs.get("logits", next(iter(numbered.outputs.values()), -1))
+
+
+def _whole(guess: _Guess, model: Model, numbered: Numbered, drop_mtp: bool) -> dict[str, Any]:
+    """What is said beside a guess whose logits are right; raises DsvError where other outputs are not its own."""
+    from dsvgraph_hf.differences import differences
+
+    if drop_mtp:
+        _check_left_out(guess, model, numbered)
+        return {CHAIN: 0} if CHAIN in guess.config else {}
+    others = [name for name, n in numbered.outputs.items() if n not in guess.numbered.outputs.values()]
+    if not others:
+        return {}
+    chain = "the MTP chain of the released DeepSeek-V3 alone" if CHAIN in guess.config else "no output but its logits"
+    found = differences(guess.model, model, guess.numbered, numbered)
+    words = f"transformers' {FAMILIES[guess.kind]} has {chain}, not {listed(others)}"
+    setting = f"`--set {CHAIN}=0` or " if CHAIN in model.config else ""
+    raise DsvError(words, notes=_notes(found), hint=f"{setting}`--drop-mtp` leaves it out")
+
+
+def _check_left_out(guess: _Guess, model: Model, numbered: Numbered) -> None:
+    """What is left out must be layers numbered after those of the main model."""
+    from dsvgraph_hf.differences import shapes
+    from dsvgraph_hf.folded import folded
+
+    layers = int(guess.config["num_hidden_layers"])
+    more = shapes(numbered).keys() - shapes(guess.numbered).keys()
+    others = [path for path in more if not _is_later(path, layers)]
+    if others:
+        hint = f"`--set {CHAIN}=0`" if CHAIN in model.config else ""
+        raise DsvError(f"--drop-mtp leaves out layers after the last, not {listed(folded(others))}", hint=hint)
+
+
+def _is_later(path: str, layers: int) -> bool:
+    number = LAYER.match(path)
+    return number is not None and int(number[1]) >= layers
+
+
+def _finished(guess: _Guess, more: dict[str, Any], dtype: str) -> dict[str, Any]:
+    """A config.json, whole: tokens that end a text are nobody's unless somebody says so."""
+    names = {"architectures": [FAMILIES[guess.kind]]}
+    return {**names, **guess.config, **more, **dict.fromkeys(TOKENS), "dtype": dtype, "torch_dtype": dtype}
+
+
+def _refusal(model: Model, numbered: Numbered, guesses: list[_Guess], reasons: dict[str, str]) -> DsvError:
+    """Why no class computes ``model``: how it differs from the nearest, or what it lacks."""
+    from dsvgraph_hf.differences import differences
+
+    found = [(guess, differences(guess.model, model, guess.numbered, numbered)) for guess in guesses]
+    if not found:
+        notes = [f"{FAMILIES[kind]}: {reason}" for kind, reason in reasons.items()]
+        return DsvError("no class of transformers that is known here computes this graph", notes=_notes(notes))
+    guess, told = min(found, key=lambda pair: len(pair[1]))
+    words = f"no class of transformers computes this graph; the nearest is {FAMILIES[guess.kind]}"
+    return DsvError(words, notes=_notes(told))
+
+
+def _notes(found: list[str]) -> list[tuple[str, None]]:
+    more = [f"and {len(found) - SHOWN} differences more"] if len(found) > SHOWN else []
+    return [(text, None) for text in [*found[:SHOWN], *more]]

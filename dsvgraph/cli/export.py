@@ -1,0 +1,71 @@
+"""`dsvgraph export`: a folder that transformers loads."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dsvgraph.backends import backend
+from dsvgraph.cli import output
+from dsvgraph.cli.options import JsonOption, SetOption, bundled_names, load
+from dsvgraph.errors import printable
+
+SPEC = "spec.yaml"  # of a run's folder
+
+
+class Dtype(StrEnum):
+    """The kind of number that weights are stored as."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="SPEC|RUN", help="A spec, or the folder of a run.", autocompletion=bundled_names, show_default=False
+    ),
+]
+Folder = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="A new folder.", show_default=False)]
+ConfigOnly = Annotated[bool, typer.Option("--config-only", help="Write config.json and no weights.")]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="What a spec's weights begin with. [0]")]
+Type = Annotated[Dtype, typer.Option("--dtype", metavar="TYPE", help="float32 or bfloat16.")]
+Size = Annotated[str, typer.Option("--max-shard-size", metavar="SIZE", help="The most that one file holds.")]
+DropMtp = Annotated[bool, typer.Option("--drop-mtp", help="Leave out the MTP modules.")]
+
+
+def run(
+    ctx: typer.Context,
+    model: Model,
+    folder: Folder,
+    config_only: ConfigOnly = False,
+    seed: Seed = None,
+    dtype: Type = Dtype.float32,
+    max_shard_size: Size = "5GB",
+    drop_mtp: DropMtp = False,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a model folder that transformers loads, or say why no class of transformers computes the model."""
+    trained = (Path(model) / SPEC).is_file()
+    for option, given in (("--set", settings), ("--seed", seed is not None)):
+        if trained and given:
+            raise typer.BadParameter("goes with a spec, not with a run", ctx=ctx, param_hint=option)
+    graph = load(str(Path(model) / SPEC) if trained else model, settings)
+    facts = backend("hf", "exporting").export(
+        graph, folder, config_only=config_only, run=model if trained else None, seed=seed or 0, dtype=dtype.value,
+        max_shard_size=max_shard_size, drop_mtp=drop_mtp, console=output.console(sys.stderr),
+    )  # fmt: skip
+    _told(facts, as_json)
+
+
+def _told(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        output.data(facts)
+        return
+    shown = {**facts, "files": printable(", ".join(facts["files"]))}
+    output.write(output.pairs(shown.items()))
