@@ -90,7 +90,7 @@ def _near_callee(key: str, raw: dict[str, Any], scope: Scope) -> str:
     if others:
         return f"the first key says what the line is: put `{others[0]}` first"
     blocks = [n for n, v in scope.values.items() if isinstance(v, BlockValue)]
-    return nearest(key, [*scope.library.names(), *blocks]) or "see `dsvgraph schema` for the ops"
+    return nearest(key, [*scope.library.names(), *blocks]) or "see `dsvgraph ops` and `dsvgraph blocks`"
 
 
 def _address(name: str, raw: dict[str, Any], part: Part) -> str:

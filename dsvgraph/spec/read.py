@@ -168,7 +168,7 @@ def _add(merge: _Merge, model: SpecModel, doc: Doc) -> None:
         merge.blocks[name] = Part(block, doc, ("blocks", name))
     if model.graph is not None:
         merge.graph = Part(model.graph, doc, ("graph",))
-    if model.loss:
+    if "loss" in model.model_fields_set:
         merge.loss = {n: Part(line, doc, ("loss", n)) for n, line in model.loss.items()}
     for section in ("init", "trained"):
         for pattern, value in getattr(model, section).items():

@@ -91,6 +91,7 @@ def blocks() -> dict[str, BlockPage]:
     return {name: _page(name, part) for name, part in _library().blocks.items()}
 
 
+@lru_cache(maxsize=8)
 def _library(names: tuple[str, ...] = ()) -> Spec:
     """A spec that includes every file of blocks, with ``names`` as symbolic config values."""
     home = bundled()
@@ -132,9 +133,10 @@ def _out(part: Part) -> list[str]:
 
 def _calls(part: Part) -> list[str]:
     """The blocks that lines call, and those that an argument holds unless another is given."""
+    args = part.model.args
     heads = [next(iter(line), "") for line in part.model.body.values()]
-    said = [*heads, *(default for default in part.model.args.values() if isinstance(default, str))]
-    return list(dict.fromkeys(name for name in said if name in _library().blocks and name not in part.model.args))
+    said = [*(head for head in heads if head not in args), *(d for d in args.values() if isinstance(d, str))]
+    return list(dict.fromkeys(name for name in said if name in _library().blocks))
 
 
 def _yaml(part: Part) -> str:
@@ -153,7 +155,7 @@ def _graph(name: str, part: Part) -> Graph | None:
     """The block with its arguments left as names; None where it needs numbers."""
     needed = [n for block in _reached(name) for n, default in block.model.args.items() if default is None]
     derived = [n for n, default in part.model.args.items() if _is_size(default, part)]
-    spec = _library(tuple(dict.fromkeys([*needed, *derived])))
+    spec = _library(tuple(sorted({*needed, *derived})))
     builder = Builder(spec)
     builder.positions, builder.length = frozenset("BT"), symbol("T")
     ins = {port: _type(raw) for port, raw in part.model.inputs.items()}

@@ -1,0 +1,30 @@
+"""Every example of the documentation is run, and every message and number in it is the real one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pages
+import pytest
+
+EXECUTED = ["language.md", "tutorial.md"]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text("the quick brown fox jumps over the lazy dog\n" * 60)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", EXECUTED)
+def test_a_page_is_true(page, folder, golden):
+    golden(f"../../docs/{page}", pages.rewritten(page))
+
+
+@pytest.mark.parametrize("page", EXECUTED)
+def test_wrong_examples_are_told_with_their_message(page):
+    found = pages.fences(page)
+    for fence, after in zip(found, [*found[1:], None]):
+        assert fence.kind in ("yaml", "text", "console", "python"), f"{page}:{fence.line}: nothing runs this"
+        assert (fence.word == "wrong") == (after is not None and after.kind == "text"), f"{page}:{fence.line}"
