@@ -85,6 +85,13 @@ def test_figures_are_not_inherited() -> None:
     assert dsvgraph.load("deepseek_v3", symbolic=["num_nextn_predict_layers"]).spec.published is not None
 
 
+def test_blocks_that_are_included_bring_no_figures(tmp_path: Path) -> None:
+    (tmp_path / "blocks.yaml").write_text("published: {parameters: 8B, source: nobody}")
+    (tmp_path / "spec.yaml").write_text("extends: llama3_8b.yaml\ninclude: [blocks.yaml]")
+    with pytest.raises(dsvgraph.DsvError, match="has a section `published`, and `include` brings only blocks"):
+        dsvgraph.load(str(tmp_path / "spec.yaml"))
+
+
 def test_figures_are_shown() -> None:
     text = show(dsvgraph.load("mixtral_8x7b"))
     assert "\npublished: {parameters: 46.7B, active: 12.9B, active_counts: all, source: " in text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 import dsvgraph
@@ -27,6 +29,25 @@ def test_its_file_is_ours_by_name(name, tmp_path):
         path: list(weight.shape) for path, weight in ours.state_dict().items()
     }
     ours.load_state_dict(state, strict=True)
+    assert_same(name, ours, theirs)
+
+
+BIASES = {
+    "deepseek_v3": dict(attention_bias=True),
+    "deepseek_v2_lite": dict(attention_bias=True),
+    "llama3_8b": dict(attention_bias=True, mlp_bias=True),
+    "qwen3_8b": dict(attention_bias=True),
+}
+
+
+@pytest.mark.parametrize("name", BIASES)
+def test_biases_are_where_transformers_has_them(name, tmp_path):
+    """No released model of these has biases; their configs have the switches."""
+    config = {**FAMILIES[name].sizes, **BIASES[name]}
+    model = dsvgraph.loads(f"extends: {name}.yaml\nconfig: {json.dumps(config)}")
+    theirs, ours = twin(name, model), dsvgraph_torch.compile(model)
+    assert any(path.endswith("o_proj.bias") for path in ours.state_dict())
+    ours.load_state_dict(saved(theirs, tmp_path), strict=True)
     assert_same(name, ours, theirs)
 
 
