@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import graphviz
 
@@ -16,36 +17,36 @@ from dsvgraph.graph import Model
 from dsvgraph_graphviz import theme
 from dsvgraph_graphviz.draw import draw
 from dsvgraph_graphviz.engine import write
-from dsvgraph_graphviz.heading import heading, lines
+from dsvgraph_graphviz.heading import heading, lines, title
 from dsvgraph_graphviz.markup import cell, label, table, words
 from dsvgraph_graphviz.plan import Plan, plan
 from dsvgraph_graphviz.scoring import auxiliary, formula, score
+from dsvgraph_graphviz.view import View
 
 __all__ = ["dot", "dot_source", "render"]
 
 
-def render(graph: Model, path: str | PathLike[str], depth: int = 1) -> Path:
-    """Draws ``graph`` into ``path``: svg, png, pdf or dot by its ending.
+def render(graph: Model, path: str | PathLike[str], depth: int = 1, **view: Any) -> Path:
+    """Draws ``graph`` into ``path``: svg, png, pdf or dot by its ending; ``view`` as in `view.View`.
 
-    Depth 1 shows the lines of the graph, every level more opens blocks one level further.
-    Raises DsvError where the file cannot be written or there is no graphviz.
+    Raises DsvError where the file cannot be written, a path is none, or there is no graphviz.
     """
-    made = plan(graph, depth)
-    return write(_draw(made).source, Path(path), f"{graph.name}", ". ".join(part for part in lines(made) if part))
+    made = plan(graph, View(depth, **view))
+    return write(_draw(made).source, Path(path), title(made), ". ".join(part for part in lines(made) if part))
 
 
-def dot(graph: Model, depth: int = 1) -> graphviz.Digraph:
+def dot(graph: Model, depth: int = 1, **view: Any) -> graphviz.Digraph:
     """The diagram of ``graph`` as DOT, not laid out yet."""
-    return _draw(plan(graph, depth))
+    return _draw(plan(graph, View(depth, **view)))
 
 
-def dot_source(graph: Model, depth: int = 1) -> str:
+def dot_source(graph: Model, depth: int = 1, **view: Any) -> str:
     """The text of the DOT."""
-    return str(dot(graph, depth).source)
+    return str(dot(graph, depth, **view).source)
 
 
 def _draw(made: Plan) -> graphviz.Digraph:
-    terms = score(made)
+    terms = [] if made.focus else score(made)
     hue = theme.ROSE
     rows = [cell(words(formula(terms), hue.title, 15, bold=True))] if terms else []
     rows += [cell(words(" · ".join(more), hue.text, theme.QUIET))] if (more := auxiliary(made.model)) else []

@@ -42,14 +42,34 @@ def _head(title: str, hue: Hue, badge: str, width: int) -> str:
 
 def _cells(cells: Sequence[Cell], hue: Hue) -> str:
     """One row of cells with ports, as a table of its own so that its columns are free."""
-    inner = "".join(
-        cell(
-            words(c.text, hue.title, theme.QUIET), port=c.port, border=1, style="rounded",
-            color=hue.cell_border, bgcolor=hue.cell, cellpadding=4, width=60,
-        )
-        for c in cells
-    )  # fmt: skip
+    inner = "".join(_cell(c, theme.AMBER if c.turned else hue) for c in cells)
     return cell(table([inner], border=0, cellspacing=3, cellpadding=0))
+
+
+def _cell(one: Cell, hue: Hue) -> str:
+    return cell(
+        words(one.text, hue.title, theme.QUIET), port=one.port, border=1, style="rounded",
+        color=hue.cell_border, bgcolor=hue.cell, cellpadding=4, width=60,
+    )  # fmt: skip
+
+
+def cached(title: str) -> str:
+    """A value that decoding keeps: a marked border, and it says so."""
+    hue = theme.CACHED
+    note = words("CACHED", hue.text, theme.SMALL, bold=True)
+    return label(box([cell(words(title, hue.title, theme.TITLE, bold=True), width=92), cell(note)], hue, border=2))
+
+
+def end(name: str, around: str, readers: int = 0) -> str:
+    """What enters a block that is drawn alone, or leaves it; many readers have a place each, from left to right."""
+    hue = theme.SLATE
+    space = "   " if name and around else ""
+    inner = words(name, hue.title, theme.BODY, bold=True) + words(space + around, hue.title)
+    ports = [f"out{i}" for i in range(readers if readers > 1 else 0)]
+    sides = [cell("", port=port, width=PILL) for port in ports]
+    middle = sides.pop(len(sides) // 2) if len(ports) % 2 else cell("")
+    row = [*sides[: len(sides) // 2], middle.replace("></td>", f">{inner}</td>"), *sides[len(sides) // 2 :]]
+    return label(box(["".join(row)], hue, cellpadding=6))
 
 
 def shared(title: str, hue: Hue, note: str = "shared", width: int = NARROW) -> str:

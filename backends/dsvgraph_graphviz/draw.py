@@ -9,8 +9,8 @@ import graphviz
 
 from dsvgraph_graphviz import theme
 from dsvgraph_graphviz.markup import label, words
-from dsvgraph_graphviz.plan import ASIDE, Plan
-from dsvgraph_graphviz.rails import THIN, Rails
+from dsvgraph_graphviz.plan import Plan
+from dsvgraph_graphviz.rails import SHARED, THIN, Rails
 from dsvgraph_graphviz.roles import Role
 from dsvgraph_graphviz.rows import levels, rows, spine
 from dsvgraph_graphviz.scene import Card, Cluster, End, Scene, Wire
@@ -34,6 +34,7 @@ INVISIBLE = {"style": "invis", "weight": "0"}
 BAR = "2.6"  # inches of the bar over each column
 NESTED, OUTER = "18", "24"  # points between a frame and its cards
 STRAIGHT = "100"  # weight of the wires of a spine
+NEAR = "8"  # of other wires within a frame
 
 
 def draw(made: Plan, heading: str, terms: list[Term], sum_label: str) -> graphviz.Digraph:
@@ -48,7 +49,7 @@ class Drawing:
         self.scene = scene
         heights = levels(scene)
         self.spines = {column: spine(scene, column, heights) for column in scene.columns()}
-        self.rows = rows(scene, self.spines, ASIDE)
+        self.rows = rows(scene, self.spines)
         self.group = {
             name: group for column, names in self.spines.items() for name, group in self._groups(column, names)
         }
@@ -83,12 +84,16 @@ class Drawing:
     def _frame(self, cluster: Cluster) -> graphviz.Digraph:
         hue = theme.HUES[cluster.role]
         frame = graphviz.Digraph(f"cluster_{cluster.id}")
-        frame.attr(
-            label=label(words(cluster.name, hue.text, theme.BODY, bold=True)), labelloc="b",
-            labeljust="r" if cluster.on_the_right else "l", style="rounded,filled", fillcolor=hue.panel,
-            color=hue.panel_border, penwidth="1.2", margin=NESTED if cluster.parent else OUTER, id=cluster.id,
-            tooltip=plain(cluster.tip or cluster.title),
-        )  # fmt: skip
+        if cluster.name:
+            frame.attr(
+                label=label(words(cluster.name, hue.text, theme.BODY, bold=True)), labelloc="b",
+                labeljust="r" if cluster.on_the_right else "l", style="rounded,filled", fillcolor=hue.panel,
+                color=hue.panel_border, penwidth="1.2", peripheries="1", id=cluster.id,
+                margin=NESTED if cluster.parent else OUTER,
+                tooltip=plain(cluster.tip or cluster.title),
+            )  # fmt: skip
+        else:
+            frame.attr(label="", peripheries="0", margin="0")
         for card in self.scene.cards.values():
             if card.cluster == cluster.id:
                 self._card(frame, card)
@@ -119,6 +124,9 @@ class Drawing:
         style = {"label": f"  {wire.label}"} if wire.label else {}
         if self.group.get(wire.src.card) == self.group.get(wire.dst.card, ""):
             style["weight"] = STRAIGHT
+        elif self.scene.cards[wire.src.card].cluster == self.scene.cards[wire.dst.card].cluster:
+            style["weight"] = NEAR
+        style |= SHARED if wire.kind == "lent" else {}
         style["tooltip"] = style["labeltooltip"] = plain(f"{wire.name} [{wire.label}]")
         dot.edge(port(wire.src, "n"), port(wire.dst, "s"), **style)
 

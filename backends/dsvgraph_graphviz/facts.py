@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
-from dsvgraph.dims import Size, names
+from dsvgraph.dims import Size, names, ratio
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Model, Node
 from dsvgraph.passes.cost import Cost, cost
@@ -40,6 +40,11 @@ class Facts:
             return self._meter.of(graph)
         return self._meter.node(graph, node, self._meter.depends.whole(graph), True)
 
+    def work(self, graph: Graph, node: Node | None = None) -> float | None:
+        """Forward FLOPs per token of ``graph``, or of one node of it with all its copies; None without numbers."""
+        found = ratio(self._tally(graph, node).forward, self._meter.tokens)
+        return None if names(found) - self._values.keys() else float(number(found, self._values))
+
     def cost(self) -> Cost | None:
         """The cost of the whole; None where some size has no number."""
         try:
@@ -73,11 +78,11 @@ def width(graph: Graph) -> Size | None:
     return None
 
 
-def ranks(graph: Graph) -> list[Size]:
-    """The widths of bottlenecks: products whose result only goes into other products."""
+def ranks(graph: Graph, among: Collection[str] | None = None) -> list[Size]:
+    """The widths of bottlenecks, ``among`` some nodes: products whose result only goes into other products."""
     found = []
     for node in graph.nodes.values():
-        if node.callee == "linear":
+        if node.callee == "linear" and (among is None or node.name in among):
             parts = _into_linears(graph, node.name, node.outputs[node.first])
             found += [t.shape[-1] for t in parts]
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Node, Ref
 from dsvgraph_graphviz.words import number, op_title
 
@@ -18,6 +19,7 @@ class Cell:
     text: str
     ref: Ref | None = None
     name: str = ""  # of the value
+    turned: bool = False  # by its position
 
 
 @dataclass
@@ -91,7 +93,7 @@ def _untangle(graph: Graph, card: Fused, across: dict[str, float]) -> None:
     """Orders the cells whose order is free so that fewer lines cross; a concat gives its own in words."""
     last = card.last
     if last.op and (len(last.outputs) > 1 or card.split):
-        card.above = [Cell(out_port(o), f"{o} {number(t.shape[-1])}") for o, t in last.outputs.items()]
+        card.above = [Cell(out_port(o), f"{o} {features(t.shape)}") for o, t in last.outputs.items()]
         edges = list(graph.net.out_edges(last.name, data=True))
         wanted = {
             out_port(o): _mean([_wanted(graph, r, e["dst"], across) for _, r, e in edges if e["src"] == o])
@@ -110,8 +112,25 @@ def _card(graph: Graph, node: Node, kept: set[str], inner: set[str]) -> Fused:
         inner.add(card.concat.name)
         card.below = [_joined(graph, card.concat, p, r, kept, inner) for p, r in card.concat.inputs.items()]
     elif card.node.op and not card.node.op.variadic and len(card.node.inputs) > 1:
-        card.below = [Cell(port, port, ref) for port, ref in card.node.inputs.items()]
+        card.below = _beside(graph, [Cell(port, port, ref) for port, ref in card.node.inputs.items()])
     return card
+
+
+def _beside(graph: Graph, cells: list[Cell]) -> list[Cell]:
+    """The inputs of an op so that few lines cross: what was made last comes straight from below, what enters
+    the body passes on the right."""
+    made = {name: i for i, name in enumerate(graph.nodes)}
+    cells = sorted(cells, key=lambda c: c.ref is not None and c.ref.node not in made)
+    last = max(cells, key=lambda c: made.get(c.ref.node, -1) if c.ref else -1)
+    if len(cells) > 2:
+        cells.remove(last)
+        cells.insert(len(cells) // 2, last)
+    return cells
+
+
+def single(graph: Graph, node: Node) -> Fused:
+    """The card of one node alone."""
+    return _card(graph, node, set(graph.nodes), set())
 
 
 def _with_split(graph: Graph, node: Node, kept: set[str]) -> Fused:
@@ -130,11 +149,29 @@ def _joined(graph: Graph, concat: Node, port: str, ref: Ref, kept: set[str], inn
     """A cell for one joined value; a norm that is only for it is drawn in it."""
     source = _only_for(graph, ref, concat, kept)
     if source is None or source.callee not in NORMS:
-        name = ref.port if ref.node in graph.nodes and graph.nodes[ref.node].callee == "split" else ref.node
-        return Cell(port, f"{name} {number(graph.type(ref).shape[-1])}", ref, name)
+        name = value_name(graph, ref)
+        return Cell(port, f"{name} {number(graph.type(ref).shape[-1])}", ref, name, turned(graph, ref))
     inner.add(source.name)
     behind = source.inputs["x"]
     return Cell(port, f"{op_title(source)} {behind.node}", behind, behind.node)
+
+
+def value_name(graph: Graph, ref: Ref) -> str:
+    """What a value is called: a part of a split by its port, others by their line."""
+    return ref.port if ref.node in graph.nodes and graph.nodes[ref.node].callee == "split" else ref.node
+
+
+def turned(graph: Graph, ref: Ref) -> bool:
+    """Whether a value is what RoPE made, perhaps spread over heads."""
+    node = graph.nodes.get(ref.node)
+    if node is not None and node.callee == "expand":
+        return turned(graph, node.inputs["x"])
+    return node is not None and node.callee == "rope"
+
+
+def features(shape: tuple[Size, ...]) -> str:
+    """What a value holds at each position: 128 × 64."""
+    return " × ".join(number(s) for s in shape[2:] or shape[-1:])
 
 
 def _only_for(graph: Graph, ref: Ref, reader: Node, kept: set[str]) -> Node | None:

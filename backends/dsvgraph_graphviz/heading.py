@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from dsvgraph.dims import Size
-from dsvgraph.graph import Graph
+from dsvgraph.graph import Graph, Model
 from dsvgraph.passes.cost import Cost
 from dsvgraph_graphviz import theme
 from dsvgraph_graphviz.facts import LENGTH
+from dsvgraph_graphviz.find import Found
+from dsvgraph_graphviz.fuse import features
+from dsvgraph_graphviz.labels import Labels
 from dsvgraph_graphviz.markup import cell, label, table, words
+from dsvgraph_graphviz.opening import has_body
 from dsvgraph_graphviz.plan import Plan, chains
-from dsvgraph_graphviz.words import cut, number, readable, short
+from dsvgraph_graphviz.titles import block_title
+from dsvgraph_graphviz.words import cut, number, op_title, readable, short
 
 NAME = 60  # characters
 
@@ -17,9 +24,11 @@ NAME = 60  # characters
 def heading(made: Plan) -> str:
     """The title as a label."""
     totals, added = lines(made)
-    rows = [_row(made.model.name, theme.INK, theme.HEADING, bold=True, longest=NAME)]
+    more = theme.TEAL.text if made.focus else theme.PINK.text
+    rows = [_row(title(made), theme.INK, theme.HEADING, bold=True, longest=NAME)]
+    rows += [_row(place(made.focus, made.model), theme.MUTED, theme.QUIET)] if made.focus else []
     rows += [_row(totals, theme.MUTED, theme.SUBHEADING)] if totals else []
-    rows += [_row(added, theme.PINK.text, theme.SUBHEADING)] if added else []
+    rows += [_row(added, more, theme.SUBHEADING)] if added else []
     return label(table([*rows, cell("", height=8)], border=0, cellspacing=0, cellpadding=2))
 
 
@@ -28,10 +37,67 @@ def _row(text: str, color: str, size: float, bold: bool = False, longest: int = 
 
 
 def lines(made: Plan) -> tuple[str, str]:
-    """The totals in words, and what the columns add to them."""
+    """The totals in words, and what the columns add to them; for one block its own, and what decoding keeps."""
+    if made.focus:
+        return " · ".join(_own(made, made.focus)), _kept(made.focus)
     cost = made.facts.cost()
     totals = [*(_totals(cost) if cost else []), *_sizes(made), *(_work(cost) if cost else [])]
     return " · ".join(totals), " · ".join(_added(made, cost)) if cost else ""
+
+
+# -- one block ----------------------------------------------------------------------------------
+
+
+def title(made: Plan) -> str:
+    """The name of the model, or of the block that is drawn alone."""
+    found = made.focus
+    if found is None:
+        return made.model.name
+    if found.node.op or not has_body(found.node):
+        return found.node.name
+    return block_title(found.body, made.facts)
+
+
+def place(found: Found, model: Model) -> str:
+    """Where a block stands."""
+    once = found.node.mode == "call" or found.run
+    return " · ".join([model.name, found.path, *([] if once else [f"× {number(found.node.count)}"])])
+
+
+def _own(made: Plan, found: Found) -> list[str]:
+    facts, node = made.facts, found.node
+    inside = found.body if has_body(node) else None
+    said = Labels(facts).about(inside) if inside else [op_title(node) if node.op else node.callee]
+    total = facts.parameters(inside) if inside else facts.parameters(found.graph, node)
+    active = facts.active(inside) if inside else facts.active(found.graph, node)
+    said += [f"{short(total)} parameters"] if total != 0 else []
+    said += [f"{short(active)} active"] if active != total else []
+    work = facts.work(inside) if inside else facts.work(found.graph, node)
+    return said + ([f"{flops(work)} / token at T {number(LENGTH)}"] if work else [])
+
+
+def _kept(found: Found) -> str:
+    """What decoding keeps of a block, against attention with a key and a value for each head."""
+    graph = found.body if has_body(found.node) else None
+    if graph is None or not graph.cache:
+        return ""
+    shapes = [graph.type(ref).shape for ref in graph.cache]
+    total = sum((prod(s[2:]) for s in shapes), start=0)
+    parts = " + ".join(features(s) for s in shapes)
+    text = f"KV cache: {parts}{f' = {number(total)}' if len(shapes) > 1 or '×' in parts else ''} values per token"
+    text += " and layer"
+    direct = next((n for n in graph.nodes.values() if n.callee == "attention" and n.op), None)
+    if direct is None:
+        return text
+    heads, size = direct.ins["q"].shape[2], direct.ins["v"].shape[3]
+    plain = 2 * heads * size
+    if not (isinstance(plain, int) and isinstance(total, int)) or plain <= total:
+        return text
+    more = f"{plain / total:.0f}" if plain > 10 * total else f"{plain / total:.2g}"
+    return f"{text} (plain MHA, {number(heads)} heads of {number(size)}: {number(plain)}, i.e. {more} × more)"
+
+
+# -- the model ----------------------------------------------------------------------------------
 
 
 def _totals(cost: Cost) -> list[str]:

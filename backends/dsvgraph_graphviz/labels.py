@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dsvgraph.dims import Poly, Size
 from dsvgraph.graph import Graph, Node
 from dsvgraph_graphviz import cards
 from dsvgraph_graphviz.facts import Facts, parts, ranks, width
-from dsvgraph_graphviz.fuse import Fused
-from dsvgraph_graphviz.roles import Role
-from dsvgraph_graphviz.theme import CACHED, HUES
-from dsvgraph_graphviz.words import cut, first_words, number, op_title, product, short
+from dsvgraph_graphviz.fuse import Cell, Fused, features, turned, value_name
+from dsvgraph_graphviz.roles import Role, strands
+from dsvgraph_graphviz.theme import HUES, PAPER
+from dsvgraph_graphviz.titles import LAYERS, block_title
+from dsvgraph_graphviz.words import cut, number, op_title, product, short
 
 PILLS = {Role.NORM, Role.POSITION}
 ROLE_TITLES = {Role.EMBEDDING: "Embedding", Role.HEAD: "Output head"}
-LAYER_TITLES = {Role.DENSE: "Dense block", Role.EXPERTS: "Expert block"}
 LINE, KINDS = 44, 4  # characters of a line, kinds of layers with a line of their own
 SHOWN = 4  # experts with a cell of their own before the dots
 
@@ -28,11 +29,9 @@ class Labels:
 
     facts: Facts
 
-    def of(self, graph: Graph, card: Fused, role: Role, named: bool, cached: bool = False) -> str:
+    def of(self, graph: Graph, card: Fused, role: Role, named: bool) -> str:
         """The label of one card."""
         node = card.node
-        if cached:
-            return cards.card(self._cached_name(node), ["cached"], CACHED, width=cards.NARROW, border=2)
         if node.tied:
             title = op_title(node) if role == Role.NORM else self.title(graph, node, role, named)
             return cards.shared(title, HUES[role])
@@ -47,15 +46,21 @@ class Labels:
         heavy = node.weights and node.callee not in ("rms_norm", "layer_norm")
         return bool(node.op) and not (heavy or card.below or card.above or node.callee == "attention")
 
-    def _cached_name(self, node: Node) -> str:
-        return cut(node.name)
+    def attention(self, node: Node) -> tuple[str, str]:
+        """The labels of an open attention: of its scores, and of what they weigh."""
+        hue = HUES[Role.ATTENTION]
+        cells = {port: Cell(port, port) for port in ("q", "k", "v", "weights")}
+        scores = cards.card(softmax(node), [_scale(node)], hue, below=[cells["q"], cells["k"]])
+        lines = _attention_heads(node)
+        return scores, cards.card("weights · v", lines, hue, below=[cells["weights"], cells["v"]])
 
     def _card(self, graph: Graph, card: Fused, role: Role, named: bool) -> str:
         node = card.node
         layer = self.facts.roles.is_layer(node)
         badge = f"× {number(node.count)}" if node.runs and (node.mode != "call" or layer) else ""
+        hue = replace(HUES[role], fill=PAPER) if node.callee == "concat" else HUES[role]
         return cards.card(
-            self.title(graph, node, role, named), self.lines(graph, card, named), HUES[role],
+            self.title(graph, node, role, named), self.lines(graph, card, named), hue,
             badge=badge, above=card.above, below=card.below,
             width=cards.WIDE if not named or badge else cards.NARROW,
         )  # fmt: skip
@@ -71,8 +76,8 @@ class Labels:
                 return cut(node.name)
             return f"Linear {_change(node)}" if node.weights else cut(node.name)
         if self.facts.roles.is_layer(node):
-            return LAYER_TITLES[role]
-        return block_title(node.runs[0].graph) if node.runs else cut(node.name)
+            return LAYERS[role]
+        return block_title(node.runs[0].graph, self.facts) if node.runs else cut(node.name)
 
     # -- the quiet lines --------------------------------------------------------------------
 
@@ -84,7 +89,8 @@ class Labels:
         if self.facts.roles.is_layer(node):
             return [*self._contents(node), self._each(node)]
         inner = node.runs[0].graph
-        return _spread([*self._block_words(inner), *self._count(graph, node)])
+        name = [cut(node.name)] if named else []
+        return _spread([*name, *self._block_words(inner), *self._count(graph, node)])
 
     def _count(self, graph: Graph, node: Node) -> list[str]:
         count = self.facts.parameters(graph, node)
@@ -129,25 +135,37 @@ class Labels:
 
     def _experts(self, graph: Graph, node: Node) -> str:
         inner = node.runs[0].graph
-        routers = self.facts.find(inner, "router")
-        body = routers[0] if routers else inner
+        many, share, router = self._expert_parts(inner)
+        text = [*self.expert_words(inner), *self._sizes(inner)]
+        cells = _expert_cells(many.count if many else 0, share)
+        return cards.experts(block_title(inner, self.facts), [" · ".join(text)], router, cells, HUES[Role.EXPERTS])
+
+    def _expert_parts(self, graph: Graph) -> tuple[Node | None, int, str]:
+        """The line of experts, how many experts' widths stand beside it, and the router in words."""
+        found = self.facts.find(graph, "router")
+        body = found[0] if found else graph
         many = next((n for n in body.nodes.values() if n.mode == "each"), None)
         beside = [n for n, role in parts(body, self.facts) if role == Role.DENSE and n is not many]
-        count: Size = many.count if many else 0
-        share = _shared_count(many, beside)
-        total, active = self.facts.parameters(graph, node), self.facts.active(graph, node)
-        words = [f"{share} shared + {number(count)} routed" if share else f"{number(count)} routed"]
-        words += [f"width {number(width(many.runs[0].graph))}"] if many and width(many.runs[0].graph) else []
-        words += [short(total) + (f", {short(active)} active" if active != total else "")]
-        router = _router_words(routers[1].op) if routers else ""
-        return cards.experts(
-            block_title(inner), [" · ".join(words)], router, _expert_cells(count, share), HUES[Role.EXPERTS]
-        )
+        return many, _shared_count(many, beside), _router_words(found[1].op) if found else ""
 
+    def expert_words(self, graph: Graph) -> list[str]:
+        """How many experts there are, and of what width."""
+        many, share, _ = self._expert_parts(graph)
+        count = f"{number(many.count if many else 0)} routed"
+        inner = width(many.runs[0].graph) if many else None
+        return [f"{share} shared + {count}" if share else count, *([f"width {number(inner)}"] if inner else [])]
 
-def block_title(graph: Graph) -> str:
-    """What a block calls itself in its doc, else its name."""
-    return first_words(graph.doc) or cut(graph.name)
+    def _sizes(self, graph: Graph) -> list[str]:
+        total, active = self.facts.parameters(graph), self.facts.active(graph)
+        return [short(total) + (f", {short(active)} active" if active != total else "")]
+
+    def about(self, graph: Graph) -> list[str]:
+        """A block in words, for the heading of its own picture."""
+        role = self.facts.roles.of_graph(graph)
+        if role == Role.EXPERTS and "attention" not in self.facts.roles.ops(graph):
+            return [*self.expert_words(graph), self._expert_parts(graph)[2].replace("  ·  ", ", ")]
+        direct = next((n for n in graph.nodes.values() if n.callee == "attention" and n.op), None)
+        return _inside_attention(graph, direct) if direct else self._block_words(graph)
 
 
 def _op_words(node: Node, card: Fused, named: bool) -> list[str]:
@@ -173,19 +191,51 @@ def _change(node: Node) -> str:
 
 
 def _attention_words(graph: Graph, node: Node) -> list[str]:
-    heads, groups = node.ins["q"].shape[2], node.ins["k"].shape[2]
-    found = [f"{number(heads)} heads" + (f" in {number(groups)} groups" if groups != heads else "")]
-    window = getattr(node.op, "window", None)
-    found += [f"window {number(window)}"] if window is not None else []
-    found += ["a sink each"] if getattr(node.op, "sinks", False) else []
+    found = _attention_heads(node)
     low = ranks(graph)
     found += [f"rank{'s' if len(low) > 1 else ''} {', '.join(number(r) for r in low)}"] if low else []
-    kept = [_features(graph.type(ref).shape) for ref in graph.cache]
+    kept = [features(graph.type(ref).shape) for ref in graph.cache]
     return [*found, f"caches {' + '.join(kept)}"] if kept else found
 
 
-def _features(shape: tuple[Size, ...]) -> str:
-    return " × ".join(number(s) for s in shape[2:])
+def _attention_heads(node: Node) -> list[str]:
+    op: Any = node.op
+    heads, groups = node.ins["q"].shape[2], node.ins["k"].shape[2]
+    found = [f"{number(heads)} heads" + (f" in {number(groups)} groups" if groups != heads else "")]
+    found += [f"window {number(op.window)}"] if op.window is not None else []
+    return [*found, "a sink each"] if op.sinks else found
+
+
+def _inside_attention(graph: Graph, node: Node) -> list[str]:
+    """Width, heads, ranks and what a head is made of."""
+    low = [("q", ranks(graph, strands(graph)[0])), ("kv", ranks(graph, strands(graph)[1]))]
+    joined = graph.nodes.get(node.inputs["q"].node)
+    pieces = joined.inputs.values() if joined and joined.callee == "concat" else ()
+    sizes = {"rope" if turned(graph, r) else value_name(graph, r): graph.type(r).shape[-1] for r in pieces}
+    head = " + ".join(f"{name} {number(size)}" for name, size in sizes.items()) or number(node.ins["q"].shape[-1])
+    first = next(iter(graph.inputs.values())).shape
+    return [
+        *([f"d {number(first[-1])}"] if first else []), *_attention_heads(node),
+        *(f"{name} rank {', '.join(map(number, found))}" for name, found in low if found),
+        f"{head} per head", f"v {number(node.ins['v'].shape[-1])}",
+    ]  # fmt: skip
+
+
+def softmax(node: Node) -> str:
+    """The formula of attention's weights."""
+    op: Any = node.op
+    mask = " + causal mask" if op.causal else " + mask" if op.window is not None else ""
+    return f"softmax( s · q kᵀ{mask} )"
+
+
+def _scale(node: Node) -> str:
+    """The factor before the softmax, against the usual one over the root of a head's size."""
+    op: Any = node.op
+    size, scale = node.ins["q"].shape[-1], op.scale
+    if isinstance(size, Poly):
+        return f"s = {scale:.4g}" if scale is not None else f"s = 1 / √({number(size)})"
+    more = 1 if scale is None else scale * math.sqrt(size)
+    return f"s = {'1' if math.isclose(more, 1) else f'{more:.4g}'} / √{size}"
 
 
 def _router_words(op: Any) -> str:

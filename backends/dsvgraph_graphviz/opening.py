@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 
 from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Node, Ref, Run, join
+from dsvgraph.types import Type
 from dsvgraph_graphviz import cards
 from dsvgraph_graphviz.facts import Facts
 from dsvgraph_graphviz.fuse import Cell, Fused, fused, out_port
 from dsvgraph_graphviz.labels import Labels
-from dsvgraph_graphviz.roles import Role, keys_only
+from dsvgraph_graphviz.roles import Role, strands
 from dsvgraph_graphviz.scene import Card, Cluster, End, Scene
 from dsvgraph_graphviz.words import cut, number, shape, spot, tokens
 
@@ -22,7 +23,7 @@ Ends = dict[Ref, End]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a body is drawn: its column and frame, the prefix of its ids and paths, how many levels to open.
+    """Where a body is drawn: its column and frame, the prefix of its ids and paths.
 
     ``role`` is the body's own; in a ``named`` body cards carry the names of its lines.
     """
@@ -31,28 +32,40 @@ class Place:
     cluster: str
     id: str
     path: str
-    levels: int
     role: Role = Role.PLAIN
     named: bool = False
 
 
 class Opener:
-    """Fills a scene from the graphs of one model."""
+    """Fills a scene from the graphs of one model; the nodes in ``expanded`` are opened where they stand."""
 
-    def __init__(self, facts: Facts, scene: Scene) -> None:
-        self.facts, self.scene, self.labels = facts, scene, Labels(facts)
+    def __init__(self, facts: Facts, scene: Scene, expanded: Collection[Node] = ()) -> None:
+        self.facts, self.scene, self.labels, self.expanded = facts, scene, Labels(facts), expanded
 
     def body(self, graph: Graph, ins: dict[str, End], place: Place, skip: Collection[str] = ()) -> Ends:
         """Draws the nodes of ``graph``; the ends of all its values and weights."""
         ends: Ends = {Ref(name, name): end for name, end in ins.items()}
-        keys = keys_only(graph)
+        places = self._strands(graph, place)
         for card in fused(graph):
             if card.node.name not in skip:
-                around = Role.KEYS if card.node.name in keys else place.role
-                self._node(graph, card, ends, replace(place, role=around))
+                self.card(graph, card, ends, places.get(card.node.name, place))
         return ends
 
-    def _node(self, graph: Graph, card: Fused, ends: Ends, place: Place) -> None:
+    def _strands(self, graph: Graph, place: Place) -> dict[str, Place]:
+        """Places of the nodes that only queries, or only keys and values, are made of; in a frame each."""
+        queries, keys = strands(graph)
+        framed = place.named and min(len(queries), len(keys)) > 1
+        found = {}
+        for names, title, role in ((queries, "Query", Role.ATTENTION), (keys, "Key and value", Role.KEYS)):
+            id_ = f"{place.id}{title.split()[0].lower()}" if framed else place.cluster
+            if framed:
+                self.scene.clusters[id_] = Cluster(id_, title, role, place.cluster, strand=True)
+            around = role if framed or role == Role.KEYS else place.role
+            found.update(dict.fromkeys(names, replace(place, cluster=id_, role=around)))
+        return found
+
+    def card(self, graph: Graph, card: Fused, ends: Ends, place: Place) -> None:
+        """Draws one node, and what is fused with it."""
         node = card.node
         if not node.op and not node.runs:  # no copies: what is carried passes by
             ends.update({Ref(node.name, p): ends[node.inputs[p]] for p in node.outputs if p in node.inputs})
@@ -60,8 +73,10 @@ class Opener:
             self._tokens(node, ends, place, ahead)
         elif node.callee in CIRCLES and node.op and len(node.inputs) > 1:
             self._put(graph, card, ends, place, CIRCLES[node.callee], "circle")
-        elif place.levels > 0 and _has_body(node):
+        elif node in self.expanded and has_body(node):
             self._open(graph, node, ends, place)
+        elif node.callee == "attention" and node.op and place.named:
+            self._attention(graph, card, ends, place)
         else:
             card.below.sort(key=lambda c: self._comes_from_here(c, ends, place))
             self._put(graph, card, ends, place, self._label(graph, card, place))
@@ -73,8 +88,7 @@ class Opener:
     # -- cards ------------------------------------------------------------------------------
 
     def _label(self, graph: Graph, card: Fused, place: Place) -> str:
-        cached = any(ref.node == card.last.name for ref in graph.cache)
-        return self.labels.of(graph, card, self.facts.roles.of(card.node, place.role), place.named, cached)
+        return self.labels.of(graph, card, self.facts.roles.of(card.node, place.role), place.named)
 
     def _put(self, graph: Graph, card: Fused, ends: Ends, place: Place, label: str, form: str = "card") -> None:
         """One card, the wires into it, and the ends that leave it."""
@@ -90,6 +104,31 @@ class Opener:
         for _, ref in known(node.tied, ends):
             self.scene.wire(ends[ref], End(id_), name=str(ref))
         ends.update(_leaving(card, id_))
+        self._cached(graph, card, ends, place)
+
+    def _cached(self, graph: Graph, card: Fused, ends: Ends, place: Place) -> None:
+        """A card of its own for every value that decoding keeps."""
+        for ref in graph.cache:
+            if ref.node == card.last.name and ref in ends:
+                id_ = f"{place.id}{ref.node}/{ref.port}-kept"
+                label = cards.cached(cut(ref.port if card.above else ref.node))
+                role = self.facts.roles.of(card.node, place.role)
+                self.scene.add(Card(id_, label, place.column, place.cluster, role, id(ref), tip(card.last, place)))
+                self.scene.wire(ends[ref], End(id_), shape(graph.type(ref)), str(ref))
+                ends[ref] = End(id_)
+
+    def _attention(self, graph: Graph, card: Fused, ends: Ends, place: Place) -> None:
+        """Two cards: the scores of queries and keys, and what they weigh."""
+        node = card.node
+        scores, values = f"{place.id}{node.name}/scores", place.id + node.name
+        role = self.facts.roles.of(node, place.role)
+        for id_, label in zip((scores, values), self.labels.attention(node), strict=True):
+            self.scene.add(Card(id_, label, place.column, place.cluster, role, id_, tip(node, place)))
+        for port, ref in known(node.inputs, ends):
+            end = End(values if port == "v" else scores, port)
+            self.scene.wire(ends[ref], end, shape(graph.type(ref)), str(ref))
+        self.scene.wire(End(scores), End(values, "weights"), scores_shape(node), "attention weights")
+        ends.update(_leaving(card, values))
 
     def _tokens(self, node: Node, ends: Ends, place: Place, ahead: int) -> None:
         """A row of tokens further on; the row that it comes from is not wired to it across columns."""
@@ -119,7 +158,7 @@ class Opener:
         badge = "" if once else f"× {number(node.count)}"
         self.scene.clusters[id_] = Cluster(id_, title, role, place.cluster, badge, tip(node, place))
         path = join(place.path, node.at, "" if once else "*")
-        inner = Place(place.column, id_, f"{id_}/", path, place.levels - 1, role, named=True)
+        inner = Place(place.column, id_, f"{id_}/", path, role, named=True)
         block = node.runs[0].graph
         ends = self.body(block, {port: self._entry(block, port, end, inner) for port, end in state.items()}, inner)
         return {name: ends[ref] for name, ref in block.outputs.items()}
@@ -157,7 +196,7 @@ def _moved_tokens(node: Node, ends: Ends) -> int:
     return end.ahead + int(node.op.shift()) if end and end.ahead is not None and node.op else 0
 
 
-def _has_body(node: Node) -> bool:
+def has_body(node: Node) -> bool:
     """Whether there is something to open: copies of a single op have no body."""
     return any(len(run.graph.nodes) > 1 for run in node.runs)
 
@@ -166,6 +205,12 @@ def _leaving(card: Fused, id_: str) -> Ends:
     cells = {cell.port for cell in card.above}
     found = {Ref(card.last.name, o): End(id_, out_port(o) if out_port(o) in cells else "") for o in card.last.outputs}
     return found | {Ref(card.node.name, weight): End(id_, weight=True) for weight in card.node.weights}
+
+
+def scores_shape(node: Node) -> str:
+    """The shape of attention's weights: B,128,T,T."""
+    q, k = node.ins["q"], node.ins["k"]
+    return shape(Type((q.shape[0], q.shape[2], q.shape[1], k.shape[1])))
 
 
 def kinds(node: Node) -> tuple[Run, ...]:

@@ -1,20 +1,24 @@
-"""From a model to a scene: the main column, one column per depth of a chain, one block opened beside them."""
+"""From a model to a scene: the main column, one column per depth of a chain, blocks opened beside them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from dsvgraph.dims import Poly
-from dsvgraph.graph import Model, Node, Ref, Run, join
+from dsvgraph.graph import Graph, Model, Node, Ref, join
+from dsvgraph.types import Type
 from dsvgraph_graphviz import cards
 from dsvgraph_graphviz.facts import Facts
-from dsvgraph_graphviz.opening import Ends, Opener, Place, known, tip
+from dsvgraph_graphviz.find import Found, find
+from dsvgraph_graphviz.fuse import single
+from dsvgraph_graphviz.opening import Ends, Opener, Place, has_body, known, tip
+from dsvgraph_graphviz.panels import destination, distinct, most_repeated, origin
 from dsvgraph_graphviz.roles import Role
-from dsvgraph_graphviz.scene import Card, Cluster, End, Scene
+from dsvgraph_graphviz.scene import EACH, Card, Cluster, End, Scene
+from dsvgraph_graphviz.view import View
 from dsvgraph_graphviz.words import cut, number, readable, shape, tokens
 
 COLUMNS = 4  # copies that get a column each; more are drawn once, with their number
-ASIDE = -1
 
 
 @dataclass
@@ -23,25 +27,55 @@ class Plan:
 
     model: Model
     facts: Facts
+    view: View = field(default_factory=View)
     scene: Scene = field(default_factory=Scene)
     ends: Ends = field(default_factory=dict)
     stacked: dict[Ref, list[End]] = field(default_factory=dict)
+    focus: Found | None = None
 
 
-def plan(model: Model, depth: int) -> Plan:
-    """The scene of ``model`` with ``depth`` levels open, but for the losses."""
-    made = Plan(model, Facts(model))
-    opener = Opener(made.facts, made.scene)
-    deep = chains(model) if depth > 0 else []
+def plan(model: Model, view: View) -> Plan:
+    """The scene of ``model`` as ``view`` asks for it, but for the losses."""
+    made = Plan(model, Facts(model), view)
+    made.focus = find(model, view.focus, "--focus") if view.focus else None
+    opened = [find(model, path, "--expand") for path in view.expand]
+    expanded = [node for found in opened for node in (*found.around, found.node)]
+    opener = Opener(made.facts, made.scene, expanded)
+    shown = _focus(made, opener) if made.focus else _whole(made, opener)
+    skip = [*chains(model), *expanded]
+    shown += [run.graph for node in expanded for run in node.runs]
+    beside = made.focus is None and view.depth == 1
+    found = most_repeated(shown[:1], skip) if beside else distinct(shown, skip, view.depth - 1)
+    for i, panel in enumerate(found):
+        _panel(made, opener, panel, -1 - i)
+    _tell_apart(made.scene, found)
+    return made
+
+
+def _tell_apart(scene: Scene, found: list[Found]) -> None:
+    """Blocks of one name say how many copies there are of each."""
+    frames = [scene.clusters[_inside(-1 - i)] for i in range(len(found))]
+    titles = [frame.title for frame in frames]
+    for frame, panel in zip(frames, found, strict=True):
+        if titles.count(frame.title) > 1 and panel.node.mode != "call":
+            same = (run.count for run in panel.node.runs if run.graph is panel.body)
+            frame.badge = f"× {number(sum(same, start=0))}"
+
+
+def _inside(column: int) -> str:
+    return "inside" if column == -1 else f"inside{-column}"
+
+
+def _whole(made: Plan, opener: Opener) -> list[Graph]:
+    """The model in columns; the bodies that are then on show."""
+    model, deep = made.model, chains(made.model) if made.view.depth > 0 else []
     made.scene.clusters["main"] = Cluster("main", "Main model" if deep else "Model", Role.PLAIN)
-    place = Place(0, "main", "main/", "", max(0, depth - 1))
+    place = Place(0, "main", "main/", "")
     ins = {name: _input(model, made.scene, name) for name in model.inputs}
     made.ends = opener.body(model, ins, place, skip={node.name for node in deep})
     for node in deep:
         _columns(made, opener, node, place)
-    if depth == 1:
-        _aside(made, opener)
-    return made
+    return [model, *(run.graph for node in deep for run in node.runs)]
 
 
 def _input(model: Model, scene: Scene, name: str) -> End:
@@ -81,7 +115,7 @@ def _columns(made: Plan, opener: Opener, node: Node, place: Place) -> None:
         title = f"{readable(node.name)} depths 1 … {number(node.count)}" if folded else title
         made.scene.clusters[id_] = Cluster(id_, title, Role.MTP, "", badge, tip(node, place))
         path = join(node.at, str(copy)) if not folded else join(node.at, "*")
-        inner = Place(column, id_, f"{id_}/", path, place.levels, Role.MTP)
+        inner = Place(column, id_, f"{id_}/", path, Role.MTP)
         ends = opener.body(graph, state, inner)
         outs = {name: ends[ref] for name, ref in graph.outputs.items()}
         state |= {port: end for port, end in outs.items() if node.roles.get(port) == "carried"}
@@ -90,53 +124,71 @@ def _columns(made: Plan, opener: Opener, node: Node, place: Place) -> None:
             made.stacked.setdefault(Ref(node.name, port), []).append(end)
 
 
-# -- one block beside the model -----------------------------------------------------------------
+# -- blocks alone and beside the model -----------------------------------------------------------
 
 
-def _aside(made: Plan, opener: Opener) -> None:
-    """Opens the most repeated block of the model once."""
-    found = _most_repeated(made.model)
-    if found is None:
-        return
-    node, run = found
-    scene = made.scene
-    role = made.facts.roles.of_graph(run.graph)
-    title = opener.labels.title(made.model, node, role)
-    scene.clusters["inside"] = Cluster(
-        "inside",
-        f"Inside one {title[:1].lower() + title[1:]}",
-        role,
-        "",
-        "",
-        tip(node, Place(0, "", "", "", 0)),
-    )
-    place = Place(ASIDE, "inside", "inside/", join(node.at, "*"), 0, role)
-    ins = {port: _word(scene, f"inside/in-{port}", port, "from below", "entry") for port in run.graph.inputs}
-    ends = opener.body(run.graph, ins, place)
-    for name, ref in run.graph.outputs.items():
-        end = _word(scene, f"inside/out-{name}", name, "to above", "exit")
-        scene.wire(ends[ref], end, shape(run.graph.type(ref)))
+def _focus(made: Plan, opener: Opener) -> list[Graph]:
+    """One block or op with what enters and leaves it; the bodies that are then on show."""
+    found = made.focus
+    assert found is not None
+    node, inner = found.node, found.body if has_body(found.node) else None
+    role = made.facts.roles.of_graph(inner) if inner else made.facts.roles.of(node)
+    role = Role.MTP if node in chains(made.model) else role
+    made.scene.clusters["main"] = Cluster("main", "", role)
+    place = Place(0, "main", "main/", found.path, role, named=True)
+    if inner:
+        types = inner.inputs
+        ins = {port: _enters(made, found, port, types[port], place) for port in types}
+        ends = opener.body(inner, ins, place)
+        outs = {name: (ends[ref], inner.type(ref)) for name, ref in inner.outputs.items() if ref in ends}
+    else:
+        ends = {ref: _enters(made, found, p, found.graph.type(ref), place) for p, ref in node.sources.items()}
+        opener.card(found.graph, single(found.graph, node), ends, place)
+        outs = {name: (ends[Ref(node.name, name)], type_) for name, type_ in node.outputs.items()}
+    for name, (end, type_) in outs.items():
+        label = cards.end("", cut(destination(made.facts, found.graph, node, name)))
+        made.scene.add(Card(f"main/out-{name}", label, 0, "main", Role.PLAIN, "exit"))
+        made.scene.wire(end, End(f"main/out-{name}"), shape(type_))
+    return [inner] if inner else []
 
 
-def _word(scene: Scene, id_: str, name: str, quiet: str, key: str) -> End:
-    scene.add(Card(id_, cards.text(cut(name), quiet), ASIDE, "inside", Role.PLAIN, key, shape="text"))
-    return End(id_)
+def _enters(made: Plan, found: Found, port: str, type_: Type, place: Place) -> End:
+    """What enters the block that is drawn alone: a value, a row of tokens, or a weight."""
+    node, id_ = found.node, f"main/in-{port}"
+    ref = node.sources.get(port)
+    source = found.graph.nodes.get(ref.node) if ref else None
+    lent = source is not None and ref is not None and ref.port in source.weights
+    is_row = type_.dtype == "int" and type_.rank == 2
+    inner = found.body if has_body(node) else None
+    readers = inner.net.out_degree(port) if inner and port in inner.net and not lent else 0
+    words = cut(origin(made.facts, found.graph, node, port))
+    label = cards.tokens(tokens(0)) if is_row else cards.end(cut(port), words, readers)
+    made.scene.add(Card(id_, label, place.column, "main", Role.TOKENS if is_row else Role.PLAIN, "entry"))
+    return End(id_, EACH if readers > 1 and not is_row else "", 0 if is_row else None, lent)
 
 
-def _most_repeated(model: Model) -> tuple[Node, Run] | None:
-    """The run of equal layers that is longest, if it is longer than one and has a body to show."""
-    columns = chains(model)  # are open already
-    runs = [
-        (node, run)
-        for node in model.nodes.values()
-        for run in node.runs
-        if node.mode == "repeat"
-        and node not in columns
-        and len(run.graph.nodes) > 2
-        and (isinstance(run.count, Poly) or run.count > 1)
-    ]
-    return max(runs, key=lambda found: _rank(found[1]), default=None)
+def _panel(made: Plan, opener: Opener, found: Found, column: int) -> None:
+    """Opens one block beside the model."""
+    scene, node, graph = made.scene, found.node, found.body
+    role, layer = made.facts.roles.of_graph(graph), made.facts.roles.is_layer(node)
+    id_ = _inside(column)
+    title = opener.labels.title(found.graph, node, role)
+    title = f"Inside one {title[:1].lower() + title[1:]}" if layer else title
+    scene.clusters[id_] = Cluster(id_, title, role, tip=tip(node, Place(0, "", "", "")))
+    place = Place(column, id_, f"{id_}/", join(node.at, "" if node.mode == "call" else "*"), role, named=not layer)
+    ins = {
+        port: _word(scene, place, f"in-{port}", port, origin(made.facts, found.graph, node, port))
+        for port in graph.inputs
+    }
+    ends = opener.body(graph, ins, place)
+    for name, ref in graph.outputs.items():
+        if ref in ends:
+            end = _word(scene, place, f"out-{name}", name, destination(made.facts, found.graph, node, name))
+            scene.wire(ends[ref], end, shape(graph.type(ref)))
 
 
-def _rank(run: Run) -> float:
-    return float("inf") if isinstance(run.count, Poly) else run.count
+def _word(scene: Scene, place: Place, id_: str, name: str, quiet: str) -> End:
+    label = cards.text(cut(name), cut(quiet))
+    key = id_.partition("-")[0]
+    scene.add(Card(place.id + id_, label, place.column, place.cluster, Role.PLAIN, key, shape="text"))
+    return End(place.id + id_)

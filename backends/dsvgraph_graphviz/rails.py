@@ -18,6 +18,7 @@ RESIDUAL = {"color": theme.RAIL}
 
 THIN = 0.01  # inches
 LETTER, CARD, CIRCLE, NEAR = 0.105, 0.8, 0.14, 0.5  # inches: a letter of a name, half a card, what lies between
+PILL = 1.6  # inches
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,11 @@ class Rails:
         self._handed()
         self._shared()
         self._fences()
+        self._doorways()
 
     def carries(self, wire: Wire) -> bool:
         """Whether a wire is drawn on a rail."""
-        return wire.kind != "flow" or self._skips(wire)
+        return wire.kind not in ("flow", "lent") or self._skips(wire)
 
     def ranks(self) -> Iterator[list[str]]:
         """Sets of cards and corners that stand at one height."""
@@ -86,13 +88,24 @@ class Rails:
             if self._skips(wire):
                 lane = self._lane(wire)
                 group = f"{self._frame(wire)}-rail-{lane}"
-                low, high = (
-                    self._point(c, self._frame(wire), group, theme.RAIL) for c in (wire.src.card, wire.dst.card)
-                )
+                level = self._beside_spine(wire.src.card) or wire.src.card
+                low, high = (self._point(c, self._frame(wire), group, theme.RAIL) for c in (level, wire.dst.card))
                 right = lane % 2 == 0
                 self._flat(wire.src.card, low, right, {**RESIDUAL, "dir": "none"})
                 self._piece(low, high, {**RESIDUAL, "dir": "none", "weight": "8"})
                 self._arrow(wire.dst.card, high, right, RESIDUAL)
+
+    def _beside_spine(self, card: str) -> str | None:
+        """A branch stands on the right of the card of the spine at its height; that card."""
+        if card in self.group or self.scene.cards[card].shape != "card":
+            return None
+        where = self.scene.cards[card].cluster
+        alike = [n for n in self.group if self.heights[n] == self.heights[card]]
+        spine = next((n for n in alike if self.scene.cards[n].cluster == where), None)
+        if spine is not None:
+            self.beside.setdefault(spine, []).append(card)
+            self._piece(spine, card, {"style": "invis"})
+        return spine
 
     def _frame(self, wire: Wire) -> str:
         return self.scene.cards[wire.dst.card].cluster
@@ -121,6 +134,18 @@ class Rails:
                 names = sorted((c.id for c in self.scene.cards.values() if c.cluster == frame.id), key=self._along)
                 if len(names) > 1:
                     self._fence(frame, names[0], names[-1])
+
+    def _doorways(self) -> None:
+        """Room on the left for the name of a strand, so that what leaves the frame does not cross it."""
+        for frame in self.scene.clusters.values():
+            leaving = [w.src.card for w in self.scene.wires if self._leaves(w, frame.id)] if frame.strand else []
+            wide = LETTER * len(frame.name) - PILL / 2
+            if leaving and wide > THIN:
+                corner = self._point(leaving[0], frame.id, f"{frame.id}-name", "transparent", wide)
+                self._piece(corner, leaving[0], {"style": "invis"})
+
+    def _leaves(self, wire: Wire, frame: str) -> bool:
+        return self.scene.cards[wire.src.card].cluster == frame != self.scene.cards[wire.dst.card].cluster
 
     def _along(self, card: str) -> tuple[int, bool]:
         return self.heights[card], card in self.row

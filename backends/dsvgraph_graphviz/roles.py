@@ -63,9 +63,10 @@ class Roles:
 
     def is_layer(self, node: Node) -> bool:
         """Whether ``node`` holds attention and a feed-forward network beside it."""
-        return any(self._is_layer(run.graph) for run in node.runs)
+        return any(self.is_layer_body(run.graph) for run in node.runs)
 
-    def _is_layer(self, graph: Graph) -> bool:
+    def is_layer_body(self, graph: Graph) -> bool:
+        """Whether ``graph`` is the body of a layer."""
         parts = [self.inside(n) for n in graph.nodes.values() if n.runs]
         mixed = any("attention" in part for part in parts)
         return mixed and any("linear" in part and "attention" not in part for part in parts)
@@ -80,7 +81,7 @@ class Roles:
 
     def of_graph(self, graph: Graph) -> Role:
         """The role of a whole block."""
-        return self.of_ops(self.ops(graph), self._is_layer(graph))
+        return self.of_ops(self.ops(graph), self.is_layer_body(graph))
 
     @staticmethod
     def of_ops(ops: frozenset[str], layer: bool, around: Role = Role.PLAIN) -> Role:
@@ -94,14 +95,16 @@ class Roles:
         return BY_OP.get(next(iter(ops)), around) if len(ops) == 1 else around
 
 
-def keys_only(graph: Graph) -> set[str]:
-    """The nodes that only the keys and values of an attention in ``graph`` are made of."""
-    found: set[str] = set()
+def strands(graph: Graph) -> tuple[set[str], set[str]]:
+    """The nodes that only queries of attentions in ``graph`` are made of, and those that only keys and values are."""
+    queries: set[str] = set()
+    keys: set[str] = set()
     for node in graph.nodes.values():
-        if node.callee == "attention":
+        if node.callee == "attention" and node.op:
             reached = {port: _above(graph, ref) for port, ref in node.inputs.items()}
-            found |= (reached["k"] | reached["v"]) - reached["q"]
-    return found
+            queries |= reached["q"] - reached["k"] - reached["v"]
+            keys |= (reached["k"] | reached["v"]) - reached["q"]
+    return queries, keys
 
 
 def _above(graph: Graph, ref: Ref) -> set[str]:

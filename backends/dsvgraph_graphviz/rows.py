@@ -42,13 +42,19 @@ def spine(scene: Scene, column: int, heights: dict[str, int]) -> list[str]:
     return path[::-1]
 
 
-def rows(scene: Scene, spines: dict[int, list[str]], aside: int) -> list[list[str]]:
-    """Cards at one height, from below: columns line up by role, the block beside them by number."""
+def rows(scene: Scene, spines: dict[int, list[str]]) -> list[list[str]]:
+    """Cards at one height, from below: columns line up by role, a block beside them by number.
+
+    Several blocks stand on one line and are free above it.
+    """
     grid = [[name] for name in spines[0]]
     for column in sorted(spines):
         if column > 0:
             grid = _merged(grid, spines[column], _Fit(scene, grid, spines[column], column))
-    return _spread(grid, spines[aside]) if aside in spines else grid
+    beside = [spines[column] for column in sorted(spines, reverse=True) if column < 0]
+    if len(beside) == 1:
+        return _spread(grid, beside[0])
+    return [[*grid[0], *(names[0] for names in beside)], *grid[1:]]
 
 
 class _Fit:

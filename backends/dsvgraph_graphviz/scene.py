@@ -8,6 +8,7 @@ from typing import NamedTuple
 from dsvgraph_graphviz.roles import Role
 
 LONG = 18  # characters of a name
+EACH = "*"  # a port: the first place of the card that is free
 
 
 class End(NamedTuple):
@@ -39,7 +40,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Wire:
-    """One line between two cards. Kinds: flow, handed (between columns), shared (a tied weight).
+    """One line between two cards. Kinds: flow, handed (between columns), shared (a tied weight), lent (from outside).
 
     ``label`` is the shape that flows, ``name`` what the reader's body calls it.
     """
@@ -53,7 +54,7 @@ class Wire:
 
 @dataclass
 class Cluster:
-    """A frame around cards: a column, or a block that is open."""
+    """A frame around cards: a column, a block that is open, or a ``strand`` of one: what makes queries, or keys."""
 
     id: str
     title: str
@@ -61,6 +62,7 @@ class Cluster:
     parent: str = ""
     badge: str = ""
     tip: str = ""
+    strand: bool = False
 
     @property
     def name(self) -> str:
@@ -89,8 +91,11 @@ class Scene:
 
     def wire(self, src: End, dst: End, label: str = "", name: str = "") -> None:
         """Draws a line: a weight is shared, a value flows within a column and is handed on between two."""
+        if src.port == EACH:
+            src = src._replace(port=f"out{sum(wire.src.card == src.card for wire in self.wires)}")
         crosses = self.cards[src.card].column != self.cards[dst.card].column
-        kind = "shared" if src.weight else "handed" if crosses else "flow"
+        lent = src.weight and self.cards[src.card].key == "entry"
+        kind = "lent" if lent else "shared" if src.weight else "handed" if crosses else "flow"
         self.wires.append(Wire(src, dst, kind, label, name))
 
     def columns(self) -> list[int]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from dsvgraph.backends import backend
 from dsvgraph.cli.options import SetOption, SpecArgument, load
 
+FULL = 1_000  # levels, more than any spec has
 FORMATS = (".svg", ".png", ".pdf", ".dot")
 
 
@@ -27,14 +28,39 @@ Output = Annotated[
         help="Where to; svg, png, pdf or dot by its ending. [default: SPEC.svg]",
     ),
 ]  # fmt: skip
+
+
+def _depth(text: str) -> int:
+    """Reads a number of levels, or `full`."""
+    if text == "full":
+        return FULL
+    if not text.isdecimal() or not 0 < int(text) <= FULL:
+        raise typer.BadParameter(f"`{text}` is neither a number from 1 nor `full`")
+    return int(text)
+
+
 Depth = Annotated[
-    int,
-    typer.Option("--depth", metavar="N", min=1, help="1 shows the graph, 2 and more open blocks."),
+    Any,
+    typer.Option(
+        "--depth", metavar="N", parser=_depth,
+        help="1 shows the model, 2 and more open its blocks beside it, each once; or `full`.",
+    ),
+]  # fmt: skip
+Focus = Annotated[str, typer.Option("--focus", metavar="PATH", help="Draw one block, with what enters and leaves it.")]
+Expand = Annotated[
+    list[str] | None, typer.Option("--expand", metavar="PATH", help="Open a block in its place; repeatable.")
 ]
 
 
-def run(spec: SpecArgument, path: Output = None, depth: Depth = 1, settings: SetOption = None) -> None:
+def run(
+    spec: SpecArgument,
+    path: Output = None,
+    depth: Depth = "1",
+    focus: Focus = "",
+    expand: Expand = None,
+    settings: SetOption = None,
+) -> None:
     """Draw a diagram: repeated layers folded, shapes on edges, the MTP chain and what it shares."""
     model = load(spec, settings)
     path = path or Path(f"{Path(spec).stem}.svg")
-    print(backend("graphviz", "drawing").render(model, path, depth))
+    print(backend("graphviz", "drawing").render(model, path, depth, focus=focus, expand=tuple(expand or ())))

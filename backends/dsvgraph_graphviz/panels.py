@@ -1,0 +1,123 @@
+"""Which blocks are opened beside the model, and what enters and leaves an open block."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from dsvgraph.dims import Poly, Size
+from dsvgraph.graph import Graph, Node, Run
+from dsvgraph_graphviz.facts import Facts
+from dsvgraph_graphviz.find import Found, places
+from dsvgraph_graphviz.titles import called
+
+RESIDUAL = "to residual sum"
+
+
+def most_repeated(shown: Collection[Graph], skip: Collection[Node]) -> list[Found]:
+    """The run of equal layers that is longest, if it is longer than one and has a body to show."""
+    runs = [found for found in _blocks(shown, skip) if found.node.mode == "repeat" and _many(found.run)]
+    return [max(runs, key=lambda found: _rank(found.run.count if found.run else 0))] if runs else []
+
+
+def distinct(shown: Collection[Graph], skip: Collection[Node], levels: int) -> list[Found]:
+    """The blocks within ``levels`` of what is shown, nearest first; blocks that differ in sizes only are one."""
+    kinds, found = Kinds(), dict[int, Found]()
+    inner = list(shown)
+    for _ in range(levels):
+        new: dict[int, Found] = {}
+        for block in _blocks(inner, skip):
+            new.setdefault(kinds.of(block.body), block)
+        new = {key: block for key, block in new.items() if key not in found}
+        found |= new
+        inner = [block.body for block in new.values()]
+        if not inner:
+            break
+    return list(found.values())
+
+
+def _blocks(shown: Collection[Graph], skip: Collection[Node]) -> Iterator[Found]:
+    for graph in shown:
+        for found in places(graph, below=1):
+            if found.run and found.node not in skip and len(found.run.graph.nodes) > 1:
+                yield found
+
+
+def _many(run: Run | None) -> bool:
+    return run is not None and _rank(run.count) > 1
+
+
+def _rank(count: Size) -> float:
+    return float("inf") if isinstance(count, Poly) else count
+
+
+class Kinds:
+    """Numbers blocks so that those which differ in sizes only have one number."""
+
+    def __init__(self) -> None:
+        self._of: dict[Graph, int] = {}
+        self._numbers: dict[tuple[Any, ...], int] = {}
+
+    def of(self, graph: Graph) -> int:
+        """The number of what ``graph`` is: its lines, wires, and attributes that are no numbers."""
+        if graph not in self._of:
+            lines = tuple(self._line(node) for node in graph.nodes.values())
+            self._of[graph] = self._numbers.setdefault((graph.name, lines), len(self._numbers))
+        return self._of[graph]
+
+    def _line(self, node: Node) -> tuple[Any, ...]:
+        wires = tuple(f"{port} {ref}" for port, ref in node.sources.items())
+        below = tuple(dict.fromkeys(self.of(run.graph) for run in node.runs))
+        return node.name, node.callee, wires, _attributes(node), below
+
+
+def _attributes(node: Node) -> str:
+    found = node.op.model_dump() if node.op else {}
+    return str({k: v for k, v in found.items() if isinstance(v, (bool, str)) or v is None})
+
+
+# -- around a block -----------------------------------------------------------------------------
+
+
+def origin(facts: Facts, graph: Graph, node: Node, port: str) -> str:
+    """Where an input of ``node`` comes from, in words."""
+    if node.roles.get(port) == "carried":
+        return "from below"
+    ref = node.sources.get(port)
+    source = graph.nodes.get(ref.node) if ref else None
+    if source is None or ref is None:
+        return ""
+    if ref.port in source.weights:
+        return f"{ref.port} of {source.name}"
+    return f"after {called(source, facts)}" if source.op else f"from {called(source, facts)}"
+
+
+def destination(facts: Facts, graph: Graph, node: Node, port: str) -> str:
+    """Where an output of ``node`` goes to, in words."""
+    if node.roles.get(port) == "carried":
+        return "to above"
+    edges = graph.net.out_edges(node.name, data=True)
+    readers = [graph.nodes[r] for _, r, e in edges if e["src"] == port]
+    if not readers:
+        named = [name for name, ref in graph.outputs.items() if ref == (node.name, port)]
+        return f"to {named[0]}" if named else "unused"
+    if readers[0].callee == "add":
+        return RESIDUAL if _goes_around(graph, node, readers[0]) else "to a sum"
+    return f"to {called(readers[0], facts)}"
+
+
+def _goes_around(graph: Graph, node: Node, sum_: Node) -> bool:
+    """Whether the sum takes in something that ``node`` depends on."""
+    others = {ref.node for ref in sum_.inputs.values()} - {node.name}
+    return any(_above(graph, node.name, other) for other in others)
+
+
+def _above(graph: Graph, name: str, other: str) -> bool:
+    reached, seen = [name], {name}
+    while reached:
+        before = set(graph.net.predecessors(reached.pop())) - seen
+        if other in before:
+            return True
+        seen |= before
+        reached += [n for n in before if n in graph.net]
+    return False
