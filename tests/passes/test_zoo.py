@@ -13,6 +13,8 @@ import pytest
 
 import dsvgraph
 from dsvgraph.cli.zoo import bundled, markdown_lines
+from dsvgraph.loader import bundled as bundled_files
+from dsvgraph.loader import read
 from dsvgraph.passes.cost import cost
 from dsvgraph.passes.show import show
 from dsvgraph.passes.zoo import becomes, standing
@@ -96,6 +98,25 @@ def test_figures_are_shown() -> None:
     text = show(dsvgraph.load("mixtral_8x7b"))
     assert "\npublished: {parameters: 46.7B, active: 12.9B, active_counts: all, source: " in text
     assert standing(dsvgraph.loads(text)) == standing(dsvgraph.load("mixtral_8x7b"))
+
+
+# -- variants ---------------------------------------------------------------------------------
+
+VARIANTS = sorted((bundled_files() / "variants").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", VARIANTS, ids=lambda path: path.stem)
+def test_a_variant_is_a_line_or_two(path: Path) -> None:
+    """One line of config, or a graph of which nearly all lines are DeepSeek-V3's."""
+    own, base = read(path).data, read(bundled_files() / "deepseek_v3.yaml").data["graph"]
+    assert own["extends"] == "deepseek_v3_tiny.yaml"
+    if "graph" not in own:
+        assert own.keys() == {"name", "extends", "config"} and len(own["config"]) == 1
+        return
+    assert {key: own["graph"][key] for key in ("in", "out")} == {key: base[key] for key in ("in", "out")}
+    lines = [f"{name}: {line}" for name, line in own["graph"]["body"].items()]
+    same = [f"{name}: {line}" for name, line in base["body"].items()]
+    assert len([line for line in lines if line not in same]) <= 4
 
 
 # -- the command and its page -----------------------------------------------------------------

@@ -57,6 +57,8 @@ def config_of(name: str, model: dsvgraph.Model) -> Any:
     known = {key: value for key, value in model.config.items() if key in fields}
     known["hidden_act"] = "silu"
     scaling = model.config.get("rope_scaling") or {"type": "default"}
+    reach = scaling.get("factor", 1) * scaling.get("original_max_position_embeddings", 4096)
+    known["max_position_embeddings"] = reach
     known["rope_parameters"] = {"rope_theta": model.config["rope_theta"], "rope_type": scaling["type"], **scaling}
     tokens = dict(bos_token_id=None, eos_token_id=None, pad_token_id=None)
     return made(**known | tokens | dict(tie_word_embeddings=False, **family.told))
