@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ __all__ = [
     "prove",
     "report",
     "train",
+    "verify",
     "weights",
 ]
 
@@ -39,6 +40,16 @@ def train(model: Model, options: Mapping[str, Any], console: Console | None = No
     from dsvgraph_torch.training import train as run
 
     return run(model, TrainOptions.given(**options), console or Console())
+
+
+def verify(model: Model, batch: int = 1, seq: int = 4096, tell: Callable[[str], object] | None = None) -> Any:
+    """Runs the compiled module under torch's FlopCounterMode and compares it with the cost, block by block.
+
+    ``tell`` hears what is done next. Raises DsvError where the model cannot be compiled.
+    """
+    from dsvgraph_torch.verification import verify as run
+
+    return run(model, batch, seq, tell or (lambda words: None))
 
 
 def generate(run_dir: Path, *args: Any, **options: Any) -> Iterator[str]:

@@ -91,9 +91,12 @@ class Uses:
         self.reads: Counter[str] = Counter()
         self.checks: Counter[str] = Counter()
         self.calls: dict[str, list[ast.Call]] = {}
+        self.attributes: set[str] = set()  # read from outside: ctx.collect
         for node in (n for tree in trees for n in ast.walk(tree)):
             if isinstance(node, ast.Name):
                 self.reads[node.id] += 1
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                self.attributes |= {node.attr} if node.value.id != "self" else set()
             elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 self.calls.setdefault(node.func.id, []).append(node)
                 self.checks[_checked(node)] += 1
@@ -126,7 +129,7 @@ def _bind(definition: ast.FunctionDef | ast.ClassDef, uses: Uses) -> bool:
     _drop_parameters(function, fixed)
     target = definition if isinstance(definition, ast.ClassDef) else function
     if isinstance(definition, ast.ClassDef):
-        _bind_attributes(definition, function, fixed)
+        _bind_attributes(definition, function, fixed, uses)
     Replace(fixed).visit(function)
     ast.fix_missing_locations(target)
     return True
@@ -178,8 +181,8 @@ def _drop_parameters(function: ast.FunctionDef, fixed: dict[str, Any]) -> None:
     args.defaults = [defaults[a.arg] for a in args.args if a.arg in defaults]
 
 
-def _bind_attributes(definition: ast.ClassDef, init: ast.FunctionDef, fixed: dict[str, Any]) -> None:
-    """``self.x = x`` of a fixed x: every read of self.x becomes the constant."""
+def _bind_attributes(definition: ast.ClassDef, init: ast.FunctionDef, fixed: dict[str, Any], uses: Uses) -> None:
+    """``self.x = x`` of a fixed x: every read of self.x becomes the constant; nobody else may read it."""
     found: dict[str, Any] = {}
     body = []
     for statement in init.body:
@@ -190,7 +193,7 @@ def _bind_attributes(definition: ast.ClassDef, init: ast.FunctionDef, fixed: dic
         left = []
         for attribute, value in pairs:
             constant = isinstance(value, ast.Name) and value.id in fixed
-            if constant and not _assigned(definition, attribute, init):
+            if constant and attribute not in uses.attributes and not _assigned(definition, attribute, init):
                 found[attribute] = fixed[value.id]
             else:
                 left.append((attribute, value))

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from dsvgraph.cli import output
+import typer
+
+from dsvgraph.backends import backend
+from dsvgraph.cli import output, verified
+from dsvgraph.cli.border import WRONG
 from dsvgraph.cli.options import (
     Attention,
     AttentionOption,
     BatchOption,
     JsonOption,
+    Recompute,
+    RecomputeOption,
     SeqOption,
     SetOption,
     SpecArgument,
@@ -20,6 +27,7 @@ from dsvgraph.cli.options import (
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from dsvgraph.graph import Model
     from dsvgraph.passes.cost import Cost
     from dsvgraph.passes.rows import Row
 
@@ -28,11 +36,17 @@ TOTALS = {
         "total", "inference", "active", "active_without_embedding", "active_without_embedding_and_head",
         "active_all_outputs", "routers", "trained", "untrained",
     ),
-    "flops": ("forward", "train", "inference_forward", "forward_per_token", "train_per_token"),
+    "flops": ("forward", "backward", "train", "inference_forward", "forward_per_token", "train_per_token"),
     "kv_cache": ("elements_per_token", "bytes_per_token"),
 }  # fmt: skip
 WIDE = 96  # room for parameters to the unit
 TERMS = 10  # of a formula that is still read
+RECOMPUTED = {"none": "nothing recomputed", "full": "the forward recomputed"}
+
+Verify = Annotated[
+    bool,
+    typer.Option("--verify", help="Run the compiled module and compare with what torch counts; 1 if they differ."),
+]
 
 
 def run(
@@ -40,21 +54,43 @@ def run(
     batch: BatchOption = 1,
     seq: SeqOption = 4096,
     attention: AttentionOption = Attention.causal,
+    recompute: RecomputeOption = Recompute.none,
+    verify: Verify = False,
     settings: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Count parameters, active parameters, FLOPs and KV cache, by block, with formulas."""
     from dsvgraph.passes.cost import cost
 
-    found = cost(load(spec, settings), batch, seq, attention.value)
+    model = load(spec, settings)
+    if verify:
+        sys.exit(_verify(model, batch, seq, as_json))
+    found = cost(model, batch, seq, attention.value, recompute.value)
     if as_json:
         output.data(found.as_dict())
-        return
+    else:
+        _write(found)
+
+
+def _verify(model: Model, batch: int, seq: int, as_json: bool) -> int:
+    """Tells what torch counted; returns the exit code."""
+    with verified.told("compiling") as tell:
+        found = backend("torch", "verifying").verify(model, batch, seq, tell)
+    if as_json:
+        output.data(found.as_dict())
+    else:
+        output.write(*verified.parts(found))
+    return 0 if found.equal else WRONG
+
+
+def _write(found: Cost) -> None:
+    """The cost as tables, with the conventions that it was counted by."""
     wide = output.console().width >= WIDE
     counted = ">parameters" if wide else ">weights"
     columns = ["path", "block", ">copies", counted, ">active", ">FLOPs", ">share"]
     output.write(
-        f"{output.cell(found.name)}: {batch:,} x {seq:,} tokens, {attention.value} attention\n",
+        f"{output.cell(found.name)}: {found.batch:,} x {found.seq:,} tokens, "
+        f"{found.flops.attention} attention, {RECOMPUTED[found.flops.recompute]}\n",
         output.table(["", ">", ""], _totals(found)),
         *_symbolic(found),
         "",
@@ -86,12 +122,7 @@ def _symbolic(found: Cost) -> Iterator[RenderableType]:
 
 def _blocks(found: Cost, wide: bool) -> Iterator[tuple[object, ...]]:
     """One row for all equal copies of a block, indented as they nest."""
-    parents: list[str] = []
-    for row in found.blocks:
-        parents = parents[: row.depth]
-        inner = row.path.removeprefix(parents[-1]).lstrip(".") if parents else row.path
-        label = "  " * row.depth + (inner or f"({row.line})")
-        parents.append(row.path)
+    for row, label in zip(found.blocks, output.nested(found.blocks), strict=True):
         block = row.block if row.inference else f"{row.block} *"
         parameters = f"{row.parameters:,}" if wide else output.short(row.parameters, "KMBT")
         numbers = output.short(row.active, "KMBT"), output.short(row.flops), f"{row.share:.1%}"
@@ -106,8 +137,11 @@ def _notes(found: Cost) -> Iterator[RenderableType]:
     found_of = {(_label(row), row.formula): row.formula for row in found.blocks if row.formula}
     plain = [(label, text) for (label, _), text in found_of.items() if text.count(" ") < 2 * TERMS]
     if plain:
-        yield "\nparameters of one copy (blocks not listed are sums of these; --json has all in full)"
+        yield "\nparameters of one copy"
         yield output.pairs(plain)
+    long = dict.fromkeys(label for label, text in found_of if text.count(" ") >= 2 * TERMS)
+    if long:
+        yield f"longer ones, sums of these, are in --json: {', '.join(long)}"
 
 
 def _label(row: Row) -> str:

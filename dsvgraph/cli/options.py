@@ -22,6 +22,13 @@ class Attention(StrEnum):
     full = "full"
 
 
+class Recompute(StrEnum):
+    """Which part of the forward the backward does again."""
+
+    none = "none"
+    full = "full"
+
+
 class Setting(NamedTuple):
     """One `--set name=value`."""
 
@@ -62,6 +69,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, errors too
 BatchOption = Annotated[int, typer.Option("--batch", metavar="B", min=1, help="Rows of the batch.")]
 SeqOption = Annotated[int, typer.Option("--seq", metavar="T", min=1, help="Tokens of a row.")]
 AttentionOption = Annotated[Attention, typer.Option("--attention", help="Half of the square, or all of it.")]
+RecomputeOption = Annotated[
+    Recompute, typer.Option("--recompute", help="What the backward does again: nothing, or the whole forward.")
+]
 
 
 def load(spec: str, settings: Iterable[Setting] | None = None) -> Model:

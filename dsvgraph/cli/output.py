@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal, TextIO
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from dsvgraph.errors import Diagnostic, DsvError, printable
 
@@ -96,6 +96,16 @@ def cell(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
+
+
+def nested(rows: Iterable[Any]) -> Iterator[str]:
+    """The paths of a cost's rows, indented as they nest and without what the row around them says."""
+    parents: list[str] = []
+    for row in rows:
+        parents = parents[: row.depth]
+        inner = row.path.removeprefix(parents[-1]).lstrip(".") if parents else row.path
+        yield "  " * row.depth + (inner or f"({row.line})")
+        parents.append(row.path)
 
 
 def title(section: str, name: str) -> str:

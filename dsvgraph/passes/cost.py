@@ -12,14 +12,13 @@ from typing import Any, Literal
 
 from dsvgraph.build import build
 from dsvgraph.dims import Size, names, ratio, substitute
-from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph.passes.formulas import counting, generic, whole_numbers
 from dsvgraph.passes.gradients import Costs, Unequal, backward, below
 from dsvgraph.passes.head import head_weights
 from dsvgraph.passes.paths import cells, last_match, weights
 from dsvgraph.passes.rows import Row, rows
-from dsvgraph.passes.tally import Meter, number
+from dsvgraph.passes.tally import Meter, input_sizes, number, tokens
 from dsvgraph.spec import with_settings
 
 Attention = Literal["causal", "full"]
@@ -106,7 +105,7 @@ def cost(
     """
     if model.spec is not None and model.spec.symbolic:
         model = build(with_settings(model.spec, {}))
-    counts = _Counts(model, _inputs(model, batch, seq), attention, recompute)
+    counts = _Counts(model, input_sizes(model, batch, seq), attention, recompute)
     twin = _generic(model, counts) if formulas else None
     return Cost(
         model.name, batch, seq, _parameters(model, counts), _flops(counts),
@@ -116,21 +115,12 @@ def cost(
     )  # fmt: skip
 
 
-def _inputs(model: Model, batch: int, seq: int) -> dict[str, int]:
-    """Numbers for the sizes of the inputs, where they are names: axis 0 counts rows, axis 1 positions."""
-    row = next((type_ for type_ in model.inputs.values() if type_.rank > 1), None)
-    if row is None:
-        raise DsvError("no input has rows and positions, [B, T], so nothing can be counted", model.span)
-    return {name: n for size, n in zip(row.shape, (batch, seq), strict=False) for name in names(size)}
-
-
 class _Counts:
     """The sums of one model, as sizes in B, T and the names that it left open."""
 
     def __init__(self, model: Model, values: Mapping[str, int], attention: Attention, recompute: Recompute) -> None:
         self.model, self.values, self.attention, self.recompute = model, values, attention, recompute
-        row = next(t for t in model.inputs.values() if t.rank > 1)
-        self.tokens: Size = row.shape[0] * row.shape[1]
+        self.tokens = tokens(model)
         self.meter = Meter(self.tokens, values, attention)
         self.all = self.meter.of(model)
         self.kept = self.meter.of(model, frozenset([next(iter(model.outputs))]))

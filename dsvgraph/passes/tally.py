@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 
-from dsvgraph.dims import Size, evaluate, ratio, substitute
-from dsvgraph.graph import Graph, Node
+from dsvgraph.dims import Size, evaluate, names, ratio, substitute
+from dsvgraph.errors import DsvError
+from dsvgraph.graph import Graph, Model, Node
 from dsvgraph.ops.base import Op, rows
 from dsvgraph.passes.needs import Dependence, Needs, Ports
 from dsvgraph.types import Type
@@ -66,6 +67,28 @@ def number(size: Size, values: Mapping[str, int]) -> int | float:
 def added(a: Flops, b: Flops) -> Flops:
     """The sum by op."""
     return {op: a.get(op, 0) + b.get(op, 0) for op in {**a, **b}}
+
+
+def _row(model: Model) -> Type:
+    """The type of the first input that has rows of positions."""
+    row = next((type_ for type_ in model.inputs.values() if type_.rank > 1), None)
+    if row is None:
+        raise DsvError("no input has rows and positions, [B, T], so nothing can be counted", model.span)
+    return row
+
+
+def tokens(model: Model) -> Size:
+    """The number of positions of a batch; raises DsvError where no input has rows of them."""
+    row = _row(model)
+    return row.shape[0] * row.shape[1]
+
+
+def input_sizes(model: Model, batch: int, seq: int) -> dict[str, int]:
+    """Numbers for the sizes of the inputs, where they are names: axis 0 counts rows, axis 1 positions.
+
+    Raises DsvError where no input has rows of positions.
+    """
+    return {name: n for size, n in zip(_row(model).shape, (batch, seq), strict=False) for name in names(size)}
 
 
 class Meter:

@@ -1,0 +1,88 @@
+"""How `dsvgraph cost --verify` tells what torch counted."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from dsvgraph.cli import output
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+PASSES = ("forward", "backward")
+
+
+@contextmanager
+def told(words: str) -> Iterator[Callable[[str], object]]:
+    """Shows on a terminal what is being done; yields what to call with news."""
+    if not output.coloured(sys.stderr):
+        yield lambda _: None
+        return
+    with output.console(sys.stderr).status(words) as status:
+        yield status.update
+
+
+def parts(found: Any) -> Iterator[RenderableType]:
+    """The text: how the runs ended, the blocks, the differences, what was counted by whom."""
+    first, last = found.runs[0], found.runs[-1]
+    yield f"{output.cell(found.name)}: the compiled module under torch's FlopCounterMode, attention in full\n"
+    yield output.table(["", "", ">", "", ""], map(_run, found.runs))
+    if found.skipped:
+        yield output.cell(found.skipped)
+    if last.changed:
+        yield f"sizes of the twin: {', '.join(f'{n} {v}' for n, v in last.changed.items())}"
+    yield ""
+    columns = ["path", "block", ">copies", ">forward", ">backward", "torch"]
+    yield output.table(columns, _blocks(first), wraps=columns[:2])
+    for run in found.runs:
+        yield from _differences(run)
+    yield from _apart(last)
+    yield f"\ncounted by nobody on the {_device(last)}: calls, numbers made"
+    yield ", ".join(f"{u.op} ({u.calls:,}, {output.short(u.elements, 'KMBT')})" for u in last.uncounted)
+
+
+def _device(run: Any) -> str:
+    return "CPU" if run.device == "cpu" else f"{run.device} device"
+
+
+def _run(run: Any) -> tuple[str, ...]:
+    sizes = "a scaled-down twin" if run.changed else "the spec's own sizes"
+    ends = "equal" if run.equal else "DIFFERENT"
+    return f"on the {_device(run)}", sizes, f"{run.batch:,} x {run.seq:,} tokens", f"{len(run.blocks)} blocks", ends
+
+
+def _blocks(run: Any) -> Iterator[tuple[object, ...]]:
+    """One row for each block, indented as they nest, and one for the whole."""
+    blocks = run.blocks
+    for block, label in zip(blocks, output.nested(blocks), strict=True):
+        yield label, block.block, block.copies, *_numbers(block)
+    yield "all", "", "", *_numbers(run.total)
+
+
+def _numbers(block: Any) -> tuple[object, ...]:
+    return block.forward.ours, block.backward.ours, "equal" if block.equal else "DIFFERENT"
+
+
+def _differences(run: Any) -> Iterator[RenderableType]:
+    """Every block and every line of the spec that differs, by pass."""
+    found = [(b, p, getattr(b, p)) for b in (run.total, *run.blocks, *run.lines) for p in PASSES]
+    rows = [
+        (f"{b.path or 'all'} ({b.line}, {b.block})", p, pair.ours, pair.torch, f"{pair.difference:+,}")
+        for b, p, pair in found
+        if pair.difference
+    ]
+    if rows:
+        yield f"\ndifferences on the {_device(run)}"
+        yield output.table(["path", "pass", ">ours", ">torch's", ">difference"], rows, wraps=["path"])
+
+
+def _apart(run: Any) -> Iterator[RenderableType]:
+    """What was counted by which formula, and what of it is no part of the cost."""
+    yield f"\ncounted on the {_device(run)}, forward and backward"
+    own = [(op, n, "registered" if op in run.registered else "torch's own") for op, n in run.by_op.items()]
+    yield output.table(["op", ">FLOPs", "formula"], own)
+    notes = [("of these with zeros, padding", run.padding), ("of these done again, recomputed", run.recomputed)]
+    yield output.pairs((words, f"{n:,}, no part of the cost") for words, n in notes if n)
