@@ -28,3 +28,12 @@ def test_wrong_examples_are_told_with_their_message(page):
     for fence, after in zip(found, [*found[1:], None]):
         assert fence.kind in ("yaml", "text", "console", "python"), f"{page}:{fence.line}: nothing runs this"
         assert (fence.word == "wrong") == (after is not None and after.kind == "text"), f"{page}:{fence.line}"
+
+
+@pytest.mark.parametrize("page", EXECUTED)
+def test_files_are_written_as_fmt_writes_them(page, folder):
+    for fence in pages.fences(page):
+        if fence.word.endswith(".yaml"):
+            Path("page.yaml").write_text(fence.text, encoding="utf-8")
+            pages.run("$ dsvgraph fmt page.yaml")
+            assert fence.text == Path("page.yaml").read_text(encoding="utf-8"), fence.id
