@@ -59,6 +59,7 @@ RIGHT = [
     ("graph/body/head", {"attention": {"q": "embed", "k": "embed", "v": "embed"}, "window": None}),
     ("graph/out", "head"),
     ("loss/balance", {"sequence_balance": "**.gate", "weight": 0.1}),
+    ("published", {"parameters": "671B", "active": "37B", "active_counts": "all", "source": "a paper"}),
 ]
 WRONG = [
     ("grahp", {}),
@@ -79,6 +80,9 @@ WRONG = [
     ("init/**", "norml"),
     ("init/**", {"normal": 1, "uniform": 1}),
     ("trained", {"**": "no"}),
+    ("published", {"parameters": 671, "source": "a paper"}),
+    ("published", {"parameters": "671B"}),
+    ("published", {"parameters": "671B", "active": "37B", "source": "a paper"}),
 ]
 
 
