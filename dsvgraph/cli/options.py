@@ -48,8 +48,11 @@ def setting(text: str) -> Setting:
 
 
 def bundled_names(incomplete: str) -> list[str]:
-    """Names of the bundled specs, for the shell's completion."""
-    return sorted(path.stem for path in loader.bundled().glob("*.yaml") if path.stem.startswith(incomplete))
+    """Names of the bundled specs and variants, for the shell's completion."""
+    home = loader.bundled()
+    paths = sorted([*home.glob("*.yaml"), *home.glob("variants/*.yaml")])
+    names = [path.relative_to(home).as_posix().removesuffix(".yaml") for path in paths]
+    return [name for name in names if name.startswith(incomplete)]
 
 
 SpecArgument = Annotated[

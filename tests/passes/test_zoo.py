@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import dsvgraph
+from dsvgraph.cli.options import bundled_names
 from dsvgraph.cli.zoo import bundled, markdown_lines
 from dsvgraph.loader import bundled as bundled_files
 from dsvgraph.loader import read
@@ -119,6 +120,12 @@ def test_a_variant_is_a_line_or_two(path: Path) -> None:
     assert len([line for line in lines if line not in same]) <= 4
 
 
+def test_variants_are_bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert dsvgraph.load("variants/medusa").name == "DeepSeek-V3-tiny, Medusa"
+    assert "variants/medusa" in bundled_names("var") and "llama3_8b" in bundled_names("")
+
+
 # -- the command and its page -----------------------------------------------------------------
 
 
@@ -161,7 +168,8 @@ def program(*args: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_needs_no_torch() -> None:
-    code = "import sys; from dsvgraph.cli.zoo import run; run(); print(*{'torch', 'numpy'} & set(sys.modules))"
+    code = "import sys; from dsvgraph.cli.options import bundled_names
+from dsvgraph.cli.zoo import run; run(); print(*{'torch', 'numpy'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert out.startswith("model ") and out.splitlines()[-1] == ""
 
