@@ -161,7 +161,7 @@ def _real(fence: Fence, wrong: str) -> str:
     if fence.kind == "text" and wrong:
         return refusal(wrong)
     if fence.kind == "yaml" and fence.word != "wrong":
-        _keep(fence)
+        keep(fence)
     elif fence.kind == "console":
         return console(fence.text)
     elif fence.kind == "python":
@@ -169,7 +169,8 @@ def _real(fence: Fence, wrong: str) -> str:
     return fence.text
 
 
-def _keep(fence: Fence) -> None:
+def keep(fence: Fence) -> None:
+    """Writes an example into the current folder, under its own name if it has one, and checks it."""
     name: Any = fence.word or "model.yaml"
     if is_library(fence.text):
         Path(name).parent.mkdir(parents=True, exist_ok=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pages
 import pytest
+
+import dsvgraph
 
 EXECUTED = ["language.md", "tutorial.md"]
 
@@ -28,6 +31,19 @@ def test_wrong_examples_are_told_with_their_message(page):
     for fence, after in zip(found, [*found[1:], None]):
         assert fence.kind in ("yaml", "text", "console", "python"), f"{page}:{fence.line}: nothing runs this"
         assert (fence.word == "wrong") == (after is not None and after.kind == "text"), f"{page}:{fence.line}"
+
+
+def test_shapes_in_comments_are_true(folder):
+    told = 0
+    for fence in pages.fences("language.md"):
+        if fence.kind == "yaml" and fence.word != "wrong":
+            pages.keep(fence)
+            model = None if pages.is_library(fence.text) else dsvgraph.load(fence.word or "model.yaml")
+            for name, shape in re.findall(r"^ *(\w+): .*#.*?(\[.*\])$", fence.text, re.MULTILINE):
+                types = model.inputs if name in model.inputs else model.nodes[name].outputs
+                assert str(types.get(name) or next(iter(types.values()))) == shape, f"line {fence.line}: {name}"
+                told += 1
+    assert told >= 3
 
 
 @pytest.mark.parametrize("page", EXECUTED)
