@@ -168,8 +168,7 @@ def program(*args: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_needs_no_torch() -> None:
-    code = "import sys; from dsvgraph.cli.options import bundled_names
-from dsvgraph.cli.zoo import run; run(); print(*{'torch', 'numpy'} & set(sys.modules))"
+    code = "import sys; from dsvgraph.cli.zoo import run; run(); print(*{'torch', 'numpy'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert out.startswith("model ") and out.splitlines()[-1] == ""
 
