@@ -38,8 +38,9 @@ class Node:
     """One line of a body. Either ``op`` is set, or ``runs`` (one call is one run of one).
 
     ``at`` is the address below the enclosing path ("" adds nothing); under ``repeat`` and
-    ``each`` copies are numbered from ``start``. ``roles`` tells for each input of a repeated
-    block whether it is carried, shared or sliced; outputs that are not carried are stacked.
+    ``each`` copies are numbered from ``start``; where they are ``reused`` they are one set of
+    weights with the number ``start``, used ``count`` times. ``roles`` tells for each input of a
+    repeated block whether it is carried, shared or sliced; outputs that are not carried are stacked.
     ``reach`` tells what each output has seen, ``copies`` the same for each piece of a stacked one.
     """
 
@@ -54,6 +55,7 @@ class Node:
     mode: str = "call"  # call, repeat, each
     count: Size = 1
     start: Size = 0
+    reused: bool = False
     roles: dict[str, str] = field(default_factory=dict)
     weights: dict[str, Weight] = field(default_factory=dict)
     tied: dict[str, Ref] = field(default_factory=dict)
@@ -71,13 +73,21 @@ class Node:
         """Everything wired into the node: inputs and tied weights, by port."""
         return {**self.inputs, **self.tied}
 
+    @property
+    def stored(self) -> tuple[Run, ...]:
+        """The runs of copies that have weights of their own: all, or the first where it is reused."""
+        return tuple(Run(run.graph, 1) for run in self.runs[:1]) if self.reused else self.runs
+
     def copy_graphs(self) -> Iterator[tuple[Size, Graph]]:
-        """Each copy's number in its address, and its graph; needs a count that is a number."""
+        """Each copy's number in its address, and its graph; needs a count that is a number.
+
+        Copies that use one set of weights have one number.
+        """
         number = self.start
         for run in self.runs:
             for _ in range(int(run.count)):  # type: ignore[arg-type]
                 yield number, run.graph
-                number = number + 1
+                number = number if self.reused else number + 1
 
     def segment(self, number: Size) -> str:
         """The address of one copy below the enclosing path."""
@@ -189,13 +199,15 @@ class Visit(NamedTuple):
 def walk(graph: Graph, prefix: str = "", copies: Size = 1) -> Iterator[Visit]:
     """Every node below ``graph``, callers before callees; equal copies are one visit.
 
+    Copies are those that have weights of their own, however often these are used.
+
     The numbers of equal copies are written as a range: ``model.layers.[3-60].mlp``.
     """
     for node in graph.nodes.values():
         path = join(prefix, node.at)
         yield Visit(path, node, copies)
         start = node.start
-        for run in node.runs:
+        for run in node.stored:
             inner = path if node.mode == "call" else join(path, span_text(start, run.count))
             yield from walk(run.graph, inner, copies * run.count)
             start = start + run.count

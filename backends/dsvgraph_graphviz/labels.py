@@ -15,7 +15,7 @@ from dsvgraph_graphviz.fuse import Cell, Fused, features, turned, value_name
 from dsvgraph_graphviz.roles import Role, strands
 from dsvgraph_graphviz.theme import HUES, PAPER
 from dsvgraph_graphviz.titles import LAYERS, block_title
-from dsvgraph_graphviz.words import cut, number, op_title, product, short
+from dsvgraph_graphviz.words import cut, number, op_title, product, short, times
 
 PILLS = {Role.NORM, Role.POSITION}
 ROLE_TITLES = {Role.EMBEDDING: "Embedding", Role.HEAD: "Output head"}
@@ -57,7 +57,7 @@ class Labels:
     def _card(self, graph: Graph, card: Fused, role: Role, named: bool) -> str:
         node = card.node
         layer = self.facts.roles.is_layer(node)
-        badge = f"× {number(node.count)}" if node.runs and (node.mode != "call" or layer) else ""
+        badge = times(node) if node.runs and (node.mode != "call" or layer) else ""
         hue = replace(HUES[role], fill=PAPER) if node.callee == "concat" else HUES[role]
         return cards.card(
             self.title(graph, node, role, named), self.lines(graph, card, named), hue,
@@ -115,7 +115,7 @@ class Labels:
     def _each(self, node: Node) -> str:
         sizes = [self.facts.parameters(run.graph) for run in node.runs]
         active = [self.facts.active(run.graph) for run in node.runs]
-        each = " each" if node.count != 1 else ""
+        each = " each" if node.count != 1 and not node.reused else ""
         if len(set(sizes)) > 1:
             known = sorted(size for size in sizes if isinstance(size, int))
             return f"{short(known[0])} to {short(known[-1])} each" if len(known) == len(sizes) else "sizes differ"

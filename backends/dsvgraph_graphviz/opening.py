@@ -14,7 +14,7 @@ from dsvgraph_graphviz.fuse import Cell, Fused, fused, out_port
 from dsvgraph_graphviz.labels import Labels
 from dsvgraph_graphviz.roles import Role, strands
 from dsvgraph_graphviz.scene import Card, Cluster, End, Scene
-from dsvgraph_graphviz.words import cut, number, shape, spot, tokens
+from dsvgraph_graphviz.words import cut, shape, spot, times, tokens
 
 CIRCLES = {"add": "+", "mul": "×"}
 MANY_RUNS = 3  # kinds of copies drawn in a row; more are folded by kind
@@ -155,7 +155,7 @@ class Opener:
         role, id_ = self.facts.roles.of(node, place.role), place.id + node.name + suffix
         once = node.mode == "call"
         title = self.labels.title(graph, node, role)
-        badge = "" if once else f"× {number(node.count)}"
+        badge = "" if once else times(node)
         self.scene.clusters[id_] = Cluster(id_, title, role, place.cluster, badge, tip(node, place))
         path = join(place.path, node.at, "" if once else "*")
         inner = Place(place.column, id_, f"{id_}/", path, role, named=True)

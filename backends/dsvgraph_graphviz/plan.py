@@ -16,7 +16,7 @@ from dsvgraph_graphviz.panels import destination, distinct, most_repeated, origi
 from dsvgraph_graphviz.roles import Role
 from dsvgraph_graphviz.scene import EACH, Card, Cluster, End, Scene
 from dsvgraph_graphviz.view import View
-from dsvgraph_graphviz.words import cut, number, readable, shape, tokens
+from dsvgraph_graphviz.words import cut, number, readable, shape, times, tokens
 
 COLUMNS = 4  # copies that get a column each; more are drawn once, with their number
 
@@ -111,7 +111,7 @@ def _columns(made: Plan, opener: Opener, node: Node, place: Place) -> None:
         column = max(made.scene.columns()) + 1
         id_ = f"{node.name}-{i + 1}"
         title = f"{readable(node.name)} depth {i + 1}"
-        badge = f"× {number(node.count)}" if folded else ""
+        badge = times(node) if folded else "one set of weights" if node.reused else ""
         title = f"{readable(node.name)} depths 1 … {number(node.count)}" if folded else title
         made.scene.clusters[id_] = Cluster(id_, title, Role.MTP, "", badge, tip(node, place))
         path = join(node.at, str(copy)) if not folded else join(node.at, "*")

@@ -81,6 +81,11 @@ def _axis(size: Size) -> str:
     return text if " " not in text else f"({text})"
 
 
+def times(node: Node) -> str:
+    """How often a repeated line runs, and whether its copies share their weights: × 58."""
+    return f"× {number(node.count)}" + (", one set of weights" if node.reused else "")
+
+
 def product(sizes: tuple[Size, ...]) -> str:
     """Sizes multiplied: 128 × 192."""
     return " × ".join(number(s) for s in sizes)

@@ -8,6 +8,7 @@ from dsvgraph.graph import Graph, Model, Node, Ref, join
 from dsvgraph.types import Reach, Sight
 
 Names = dict[str, str]
+Turn = tuple[int, ...]
 
 
 def aliases(model: Model) -> dict[str, str]:
@@ -36,30 +37,38 @@ def _owner(graph: Graph, prefix: str, ref: Ref, env: Names) -> str | None:
     return join(prefix, node.at, ref.port) if ref.port in node.weights else None
 
 
-def tails(model: Model) -> dict[str, int]:
-    """Path of each router whose rows end in fill -> how many positions."""
+def tails(model: Model) -> dict[str, int | dict[Turn, int]]:
+    """Path of each router whose rows end in fill -> how many positions.
+
+    Where copies anywhere in the model use one set of weights it is a mapping from the turn, which
+    use of which such copies it is.
+    """
     home = {name: Reach({name: Sight()}) for name in model.inputs}
-    return {path: tail for path, tail in _tails(model, "", home) if tail}
+    found: dict[str, dict[Turn, int]] = {}
+    for path, turn, tail in _tails(model, "", home, ()):
+        found.setdefault(path, {})[turn] = tail
+    reused = any(n.reused for g in model.graphs() for n in g.nodes.values())
+    return {path: dict(tails) if reused else tails[()] for path, tails in found.items() if any(tails.values())}
 
 
-def _tails(graph: Graph, prefix: str, env: dict[str, Reach]) -> Iterator[tuple[str, int]]:
+def _tails(graph: Graph, prefix: str, env: dict[str, Reach], turn: Turn) -> Iterator[tuple[str, Turn, int]]:
     for node in graph.nodes.values():
         path = join(prefix, node.at)
         seen = {p: graph.reach_of(r).after(env) for p, r in node.inputs.items()}
         if node.callee == "router":
-            yield path, seen["x"].tail
+            yield path, turn, seen["x"].tail
         elif not node.op and _routes(node):
-            yield from _copies(node, path, seen)
+            yield from _copies(node, path, seen, turn)
 
 
 def _routes(node: Node) -> bool:
     return any(n.callee == "router" or _routes(n) for run in node.runs for n in run.graph.nodes.values())
 
 
-def _copies(node: Node, path: str, seen: dict[str, Reach]) -> Iterator[tuple[str, int]]:
-    for number, copy in node.copy_graphs():
+def _copies(node: Node, path: str, seen: dict[str, Reach], turn: Turn) -> Iterator[tuple[str, Turn, int]]:
+    for i, (number, copy) in enumerate(node.copy_graphs()):
         inner = path if node.mode == "call" else join(path, str(number))
-        yield from _tails(copy, inner, seen)
+        yield from _tails(copy, inner, seen, (*turn, i) if node.reused else turn)
         for port, role in node.roles.items():
             if role == "carried":
                 seen = {**seen, port: copy.reach[port].after(seen)}

@@ -38,7 +38,8 @@ def _side_by_side(writer: Writer, node: Node, inner: Graph, wired: list[Ref]) ->
 
 
 def _extend(writer: Writer, node: Node) -> str:
-    """Adds a repeated node's copies to the list at its address; the text of its part."""
+    """Adds a repeated node's copies to the list at its address; the text of its part, or of the one
+    that all copies use."""
     path = writer.at(node)
     if not node.at:
         raise DsvError("copies need an address of their own, not `.`", node.span)
@@ -46,9 +47,11 @@ def _extend(writer: Writer, node: Node) -> str:
     if node.at not in writer.out.lists:
         writer.out.lists.add(node.at)
         writer.out.text.init.append(f"{path} = nn.ModuleList()")
-    runs = [(writer.lowering.unit(run.graph), int(run.count)) for run in node.runs]  # type: ignore[arg-type]
+    runs = [(writer.lowering.unit(run.graph), int(run.count)) for run in node.stored]  # type: ignore[arg-type]
     for made, count in _patterns(runs):
         writer.out.text.init.append(f"{path}.{_added(made, count)}")
+    if node.reused:
+        return f"{path}[{node.start}]"
     end = node.start + node.count
     return f"{path}[{node.start}:{end}]"
 
@@ -105,21 +108,22 @@ def _loop(writer: Writer, node: Node, part: str, carried: list[str]) -> dict[str
     first = [writer.value(node.inputs[p]) if p in carried else "[]" for p in names]
     writer.line(f"{', '.join(names.values())} = {', '.join(first)}", node, writer.shapes(node))
     sliced = [p for p, r in node.roles.items() if r == "sliced"]
-    writer.line(f"for i, copy in enumerate({part}):" if sliced else f"for copy in {part}:")
-    _step(writer, node, names, carried, sliced)
+    one = f"for i in range({node.count}):" if node.reused else f"for copy in {part}:"
+    writer.line(f"for i, copy in enumerate({part}):" if sliced and not node.reused else one)
+    _step(writer, node, part if node.reused else "copy", names, carried, sliced)
     for port, name in names.items():
         writer.vars[Ref(node.name, port)] = name
     return {p: n for p, n in names.items() if p not in carried}
 
 
-def _step(writer: Writer, node: Node, names: dict[str, str], carried: list[str], sliced: list[str]) -> None:
+def _step(writer: Writer, node: Node, copy: str, names: dict[str, str], carried: list[str], sliced: list[str]) -> None:
     """One turn of the loop."""
     inner = node.runs[0].graph
     replaced = {p: names[p] for p in carried}
     replaced.update({p: f"{writer.value(node.sources[p])}[i]" for p in sliced})
     results = {p: names[p] if p in carried else writer.new(f"{node.name}_{p}_i") for p in names}
     args = writer.arguments(node, inner, replaced)
-    writer.line(f"    {', '.join(results.values())} = copy({args})")
+    writer.line(f"    {', '.join(results.values())} = {copy}({args})")
     for port, name in results.items():
         if port not in carried:
             writer.line(f"    {names[port]}.append({name})")

@@ -46,6 +46,7 @@ class Lowering:
         self.model = model
         self.names = class_names(model)
         self.deferred = deferred_heads(model)
+        self.turns = any(n.reused for g in model.graphs() for n in g.nodes.values())
         self.balanced = any(loss.kind == "sequence_balance" for loss in model.losses)
         self.classes: list[Text] = []
         self.units: dict[Unit, int] = {}
@@ -138,7 +139,12 @@ class Writer:
         for ref in self.graph.cache:
             if ref.node == node.name and not node.op:
                 name = self.vars[ref]
-                self.line(f"{name} = {kept(name, name)}")
+                self.line(f"{name} = {self.kept(name, name)}")
+
+    def kept(self, name: str, value: str) -> str:
+        """A value with what the decoding cache holds of it; each use of shared weights has its own."""
+        turn = ", ctx.turn" if self.lowering.turns else ""
+        return f'ctx.extend((self, "{name}"{turn}), {value})'
 
     def extend_parent(self, node: Node) -> None:
         """The block at `.` is the class that this one extends."""
@@ -204,7 +210,7 @@ class Writer:
             self.own(node, site, code)
         target = self.targets(node)
         if any(ref.node == node.name for ref in self.graph.cache):
-            code.value = kept(target, code.value)
+            code.value = self.kept(target, code.value)
         self.line(f"{target} = {code.value}", node, self.shapes(node))
 
     def site(self, node: Node) -> Site:
@@ -216,7 +222,8 @@ class Writer:
         module = self.at(node) if whole else None
         deferred = (self.graph, node.name) in self.lowering.deferred
         sent = "sent" if self.copies else None
-        return Site(node, args, module, {**tied, **owned}, sent, self.copies, deferred, self.lowering.balanced)
+        turns, balanced = self.lowering.turns, self.lowering.balanced
+        return Site(node, args, module, {**tied, **owned}, sent, self.copies, deferred, balanced, turns)
 
     def check_side_by_side(self, node: Node) -> None:
         if self.copies and node.callee not in SIDE_BY_SIDE:
@@ -275,7 +282,7 @@ class Writer:
 
     def arguments(self, node: Node, inner: Graph, replaced: dict[str, str]) -> str:
         values = [replaced.get(p) or self.read(node.sources[p], node) for p in inner.inputs]
-        return ", ".join([*values, "ctx"])
+        return ", ".join([*values, "Turn(ctx, i)" if node.reused else "ctx"])
 
     def inline(self, node: Node) -> None:
         """A block at `.` has no module of its own: its lines stand here."""
@@ -286,11 +293,6 @@ class Writer:
         writer.nodes(inner.nodes.values())
         for port, ref in inner.outputs.items():
             self.vars[Ref(node.name, port)] = writer.value(ref)
-
-
-def kept(name: str, value: str) -> str:
-    """A value with what the decoding cache holds of it."""
-    return f'ctx.extend((self, "{name}"), {value})'
 
 
 def place(node: Node) -> str:

@@ -28,6 +28,7 @@ class Site:
     copies: int = 0
     deferred: bool = False
     balanced: bool = False
+    turns: bool = False
 
     @property
     def op(self) -> Any:
@@ -191,6 +192,7 @@ def router(s: Site) -> Code:
         bias=o.bias or None,
         group_score=o.group_score if o.group_score != "top2_sum" else None,
         balanced=s.balanced,
+        turns=s.turns or None,
     )
     if s.module is None:
         raise DsvError("a router owns its weights and has an address of its own", s.node.span)

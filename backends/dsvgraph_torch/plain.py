@@ -20,13 +20,20 @@ class Context:
     def __init__(self, positions=None, documents=None, cache=None, collect=False):
         self.positions, self.documents, self.cache, self.collect = positions, documents, cache, collect
         self.past = next((kept.shape[1] for kept in (cache or {}).values()), 0)
-        self.balance, self.memo = {}, {}
+        self.balance, self.memo, self.turn = {}, {}, ()
 
     def extend(self, key, value):
         """The value behind what the cache holds of earlier positions; the cache keeps both."""
         if self.cache is not None:
             self.cache[key] = value = torch.cat([self.cache[key], value], 1) if key in self.cache else value
         return value
+
+
+class Turn(Context):
+    """The context of the i-th use of one set of weights: entries of its own in the cache, tails of its own."""
+
+    def __init__(self, ctx, i):
+        self.__dict__ = {**ctx.__dict__, "turn": (*ctx.turn, i)}
 
 
 def frequencies(dim, theta, scaling=None):
@@ -146,16 +153,17 @@ def shift(x_BT, by, fill=0):
 class Router(nn.Module):
     """Chooses top_k experts by biased score and weighs them by unbiased score (arXiv 2412.19437, 12-16).
 
-    tail: how many last positions of a row are fill; they are not counted.
+    tail: how many last positions of a row are fill; they are not counted. With turns it is a
+    mapping from the turn of the context, where weights are used several times.
     """
 
-    def __init__(self, dim, experts, top_k, groups=1, top_groups=1, score="sigmoid", normalize=True,
-                 scaling=1.0, correction_bias=True, bias=False, group_score="top2_sum", balanced=True):  # fmt: skip
+    def __init__(self, dim, experts, top_k, groups=1, top_groups=1, score="sigmoid", normalize=True, scaling=1.0,
+                 correction_bias=True, bias=False, group_score="top2_sum", balanced=True, turns=False):  # fmt: skip
         super().__init__()
         self.top_k, self.groups, self.top_groups, self.scaling = top_k, groups, top_groups, scaling
         self.score, self.normalize, self.biased = score, normalize, bias
         self.corrected = correction_bias
-        self.group_score, self.balanced, self.tail = group_score, balanced, 0
+        self.group_score, self.balanced, self.turns, self.tail = group_score, balanced, turns, 0
         self.weight = nn.Parameter(torch.empty(experts, dim))
         if bias:
             self.bias = nn.Parameter(torch.empty(experts))
@@ -173,11 +181,11 @@ class Router(nn.Module):
         score_BTK = s_BTE.gather(-1, index_BTK)
         if self.normalize:
             score_BTK = score_BTK / (score_BTK.sum(-1, keepdim=True) + 1e-20)
-        T = max(0, x_BTD.shape[1] - self.tail)
+        T = max(0, x_BTD.shape[1] - (self.tail[ctx.turn] if self.turns and self.tail else self.tail))  # type: ignore[index]
         if ctx.collect and self.training:
             self.tokens_per_expert += torch.bincount(index_BTK[:, :T].flatten(), minlength=s_BTE.shape[-1])
         if self.balanced and ctx.collect:
-            ctx.balance[self] = sequence_balance(s_BTE[:, :T], self.top_k) if T else 0.0
+            ctx.balance[self] = ctx.balance.get(self, 0.0) + (sequence_balance(s_BTE[:, :T], self.top_k) if T else 0.0)
         return index_BTK, score_BTK * self.scaling
 
     def choose(self, c_BTE):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from dsvgraph import expr
 from dsvgraph.errors import DsvError
@@ -33,7 +34,7 @@ def write(lowering: Lowering) -> Text:
     return text
 
 
-def _indexed(paths: dict[str, int]) -> dict[str, int]:
+def _indexed(paths: dict[str, Any]) -> dict[str, Any]:
     """Paths as Python reads them: model.layers[61].mlp."""
     return {re.sub(r"\.(\d+)", r"[\1]", path): tail for path, tail in paths.items()}
 

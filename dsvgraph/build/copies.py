@@ -1,4 +1,12 @@
-"""`repeat` chains copies of a block like a scan; `each` runs copies side by side."""
+"""`repeat` chains copies of a block like a scan; `each` runs copies side by side.
+
+`tied: true` beside `repeat` lets all copies use the weights of the first, so that a block can be
+applied several times: a multi-token-prediction module for every depth (EAGLE, arXiv 2401.15077;
+Megatron's mtp_use_repeated_layer), a layer for every step (Universal Transformer, arXiv 1807.03819).
+It is a word of the language and no wiring, because wiring the weights of a block from outside
+would need a port for each of them. The copies are equal; there is nothing else in which they
+could differ but what they are given.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +21,7 @@ from dsvgraph.dims import Poly, Size
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Node, Ref, Run
 from dsvgraph.ops import OPS, Op
-from dsvgraph.types import Type
+from dsvgraph.types import Type, shown
 
 if TYPE_CHECKING:
     from dsvgraph.build.body import Body
@@ -30,11 +38,13 @@ def build(body: Body, line: Line) -> Node:
     roles = _roles(body, line, mode, list(wired), list(tied))
     ins = {p: _cut(p, t, roles[p], count, line, body) for p, t in wired.items()}
     start = body.numbering.get(line.at, 0)
-    body.numbering[line.at] = start + count
-    runs, types = _Copies(body, line, roles, start).runs(count, ins)
+    reused = _reused(body, line, mode)
+    body.numbering[line.at] = start + (1 if reused and count != 0 else count)
+    runs, types = _Copies(body, line, roles, start, reused).runs(count, ins)
     node = Node(
         line.name, line.callee, line.at, sources, {p: wired[p] for p in sources}, {},
-        runs=tuple(runs) if count != 0 else (), mode=mode, count=count, start=start, tied=tied, span=line.span,
+        runs=tuple(runs) if count != 0 else (), mode=mode, count=count, start=start, reused=reused, tied=tied,
+        span=line.span,
     )  # fmt: skip
     node.roles = roles | {o: "stacked" for o in types if o not in roles}
     for port, type_ in types.items():
@@ -53,6 +63,20 @@ def _count(body: Body, line: Line, mode: str) -> Size:
         words = f"at most {MAX_COPIES:,} copies, found {count:,}"
         raise body.scope.fault(raw, None, span, words)
     return count
+
+
+def _reused(body: Body, line: Line, mode: str) -> bool:
+    """Whether the copies use one set of weights."""
+    if line.tied is None:
+        return False
+    span = line.where("tied")
+    value = body.builder.value(line.tied, span, body.scope)
+    if not isinstance(value, bool):
+        raise body.scope.fault(line.tied, None, span, f"expected true or false, found `{shown(value)}`", "`tied`")
+    if value and mode == "each":
+        hint = "`repeat` chains them and lets them use one set"
+        raise DsvError("copies side by side have weights of their own", line.at_key("tied"), hint=hint)
+    return value
 
 
 def _sources(body: Body, line: Line) -> tuple[dict[str, Ref], dict[str, Ref]]:
@@ -119,8 +143,8 @@ def _indexed(scope: Scope, index: Size) -> Scope:
 class _Copies:
     """Builds the copies of one line; equal copies are one graph."""
 
-    def __init__(self, body: Body, line: Line, roles: dict[str, str], start: Size) -> None:
-        self.body, self.line, self.roles, self.start = body, line, roles, start
+    def __init__(self, body: Body, line: Line, roles: dict[str, str], start: Size, reused: bool) -> None:
+        self.body, self.line, self.roles, self.start, self.reused = body, line, roles, start, reused
 
     def runs(self, count: Size, ins: dict[str, Type]) -> tuple[list[Run], dict[str, Type]]:
         first, types = self.copy(0, ins)
@@ -135,6 +159,9 @@ class _Copies:
             graph, found = self.copy(i, ins)
             self.check_same(types, found)
             runs = _grown(runs, graph)
+        if self.reused and len(runs) > 1:
+            words = "copies that use one set of weights are equal, these differ by `index`"
+            raise DsvError(words, self.line.at_key("tied"), path=self.body.builder.path())
         return runs, types
 
     def varying(self) -> bool:

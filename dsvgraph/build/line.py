@@ -13,7 +13,7 @@ from dsvgraph.ops import OPS
 from dsvgraph.spec import Part
 from dsvgraph.types import shown
 
-RESERVED = ("at", "repeat", "each", "slice", "share")
+RESERVED = ("at", "repeat", "each", "slice", "share", "tied")
 PATH = re.compile(r"(\.|[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*)$", re.ASCII)
 
 
@@ -33,6 +33,7 @@ class Line:
     each: Any = None
     slice: tuple[str, ...] = ()
     share: tuple[str, ...] = ()
+    tied: Any = None
 
     @property
     def span(self) -> Span | None:
@@ -57,6 +58,7 @@ def take(name: str, raw: dict[str, Any], part: Part, scope: Scope) -> Line:
     return Line(
         name, key, block.name, raw[key], rest, dict(block.presets), _address(name, raw, part), part,
         raw.get("repeat"), raw.get("each"), _ports(raw, "slice", part), _ports(raw, "share", part),
+        raw.get("tied"),
     )  # fmt: skip
 
 
@@ -64,11 +66,12 @@ def _check_copies(raw: dict[str, Any], part: Part) -> None:
     copied = [key for key in ("repeat", "each") if key in raw]
     if len(copied) == 2:
         raise DsvError("a line has `repeat` or `each`, not both", part.key("each"))
-    for key in (*copied, "slice", "share"):
+    for key in (*copied, "slice", "share", "tied"):
         if key in raw and raw[key] is None:
             raise DsvError(f"`{key}` says nothing", part.key(key))
         if key in raw and not copied:
-            raise DsvError(f"`{key}` says how copies get an input, and this line has none", part.key(key))
+            what = "that copies use one set of weights" if key == "tied" else "how copies get an input"
+            raise DsvError(f"`{key}` says {what}, and this line has none", part.key(key))
 
 
 def _callee(key: str, raw: dict[str, Any], part: Part, scope: Scope) -> BlockValue:

@@ -142,7 +142,11 @@ def _sizes(node: Node) -> dict[str, str]:
     """Attributes, owned weights and the number of copies, as text."""
     found = {k: value(v) for k, v in node.op.model_dump().items()} if node.op else {}
     found |= {name: str(weight.type) for name, weight in node.weights.items()}
-    return found if node.mode == "call" else {**found, "copies": str(node.count)}
+    return found if node.mode == "call" else {**found, "copies": f"{node.count}{_one_set(node)}"}
+
+
+def _one_set(node: Node) -> str:
+    return " with one set of weights" if node.reused else ""
 
 
 def _shapes(node: Node) -> tuple[Any, ...]:
@@ -160,6 +164,8 @@ def _copies(old: Node, new: Node, path: str) -> Iterator[tuple[str, Graph, Graph
     for pair, count in _aligned(old, new):
         spans.setdefault(pair, []).append(span_text(at, count)[1:-1])
         at = at + count
+    if new.reused:
+        spans = {pair: [span_text(new.start, 1)[1:-1]] for pair in spans}
     for (one, other), found in spans.items():
         yield join(path, listed(found)), one, other
 
@@ -189,14 +195,14 @@ def _ends(node: Node) -> list[int]:
 def _described(node: Node) -> str:
     """What a line is, with the weights that it brings."""
     owned = sum(w.numel * w_copies for w, w_copies in _owned(node))
-    copies = "" if node.mode == "call" else f" x {node.count}"
+    copies = "" if node.mode == "call" else f" x {node.count}{_one_set(node)}"
     return f"{node.callee}{copies}" + (f", {owned:,} parameters" if owned else "")
 
 
 def _owned(node: Node) -> Iterator[tuple[Any, Any]]:
     for weight in node.weights.values():
         yield weight, 1
-    for run in node.runs:
+    for run in node.stored:
         for owned in weights(run.graph):
             yield owned.weight, owned.copies * run.count
 

@@ -53,17 +53,17 @@ def _axis(first: int, last: int, named: set[int]) -> list[tuple[int, int]]:
 
 
 def run_paths(node: Node, path: str) -> dict[Graph, tuple[str, Size]]:
-    """The distinct graphs of a node with the path of their copies below ``path``, and their number.
+    """The distinct graphs of a node with the path of their copies below ``path``, and how often they run.
 
     Copies that are equal but not in a row are one: ``model.layers.[0-1,3-4]``.
     """
     spans: dict[Graph, list[str]] = {}
     counts: dict[Graph, Size] = {}
     start = node.start
-    for run in node.runs:
-        spans.setdefault(run.graph, []).append(span_text(start, run.count)[1:-1])
+    for run, stored in zip(node.runs, node.stored, strict=True):
+        spans.setdefault(run.graph, []).append(span_text(start, stored.count)[1:-1])
         counts[run.graph] = counts.get(run.graph, 0) + run.count
-        start = start + run.count
+        start = start + stored.count
     paths = {graph: path if node.mode == "call" else join(path, listed(s)) for graph, s in spans.items()}
     return {graph: (paths[graph], counts[graph]) for graph in spans}
 

@@ -44,18 +44,20 @@ def rows(
 
     ``twin`` is the same model over config names, counted by ``other``.
     """
-    root = _Place(model, twin, "", 0, 1, frozenset([next(iter(model.outputs))]), ())
+    root = _Place(model, twin, "", 0, 1, 1, frozenset([next(iter(model.outputs))]), ())
     yield from _Rows(meter, other, costs, meter.of(model).forward).inside(root)
 
 
 class _Place(NamedTuple):
-    """A graph on the way down: where it stands, how often, which outputs inference needs of it."""
+    """A graph on the way down: where it stands, how often it runs, in how many sets of weights,
+    which outputs inference needs of it."""
 
     graph: Graph
     twin: Graph | None
     path: str
     depth: int
     copies: int
+    stored: int
     outputs: Ports | None
     key: Key
 
@@ -90,13 +92,14 @@ class _Rows(NamedTuple):
         for i, (graph, (path, count)) in enumerate(run_paths(node, join(place.path, node.at)).items()):
             copies = place.copies * int(count)  # type: ignore[arg-type]
             key = (*place.key, (node.name, i))
-            found = _Place(graph, same.get(graph), path, place.depth, copies, kept.get(graph), key)
+            stored = place.stored if node.reused else place.stored * int(count)  # type: ignore[arg-type]
+            found = _Place(graph, same.get(graph), path, place.depth, copies, stored, kept.get(graph), key)
             formula = self.other.of(same[graph]).parameters if graph in same and self.other else None
             yield self._row(found, node, graph.name, self.meter.of(graph), bool(found.outputs), formula)
             yield from self.inside(found._replace(depth=place.depth + 1))
 
     def _row(self, place: _Place, node: Node, block: str, one: Tally, kept: bool, formula: Size | None) -> Row:
-        every, values = one.times(place.copies), self.meter.values
+        every, values = one.times(place.copies, place.stored), self.meter.values
         flops, whole = number(every.forward, values), number(self.forward, values)
         return Row(
             place.path, node.name, block, place.depth, place.copies, kept,

@@ -41,7 +41,7 @@ def _node(node: Node, prefix: str) -> Iterator[str]:
     for name, weight in node.weights.items():
         yield f"{join(path, name)}: {weight.type}" + ("" if weight.trained else " without gradient")
     start = node.start
-    for run in node.runs:
+    for run in node.stored:
         inner = path if node.mode == "call" else join(path, span_text(start, run.count))
         yield from _graph(run.graph, inner)
         start = start + run.count
@@ -78,7 +78,7 @@ def _copies(node: Node) -> str:
     if node.mode == "call":
         return ""
     roles = ", ".join(f"{port} {role}" for port, role in sorted(node.roles.items()))
-    return f" {node.mode} {node.count} from {node.start} ({roles})"
+    return f" {node.mode} {node.count} from {node.start}{' tied' if node.reused else ''} ({roles})"
 
 
 def _model(model: Model) -> Iterator[str]:

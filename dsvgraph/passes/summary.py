@@ -43,7 +43,7 @@ def _runs(node: Node) -> Iterator[str]:
     for graph, (path, count) in run_paths(node, node.at).items():
         inner = [n.callee for n in graph.nodes.values() if n.runs]
         made = f"{graph.name} ({', '.join(inner)})" if inner else graph.name
-        yield f"{count} x {made} at {path}"
+        yield f"{count} x {made} at {path}" + (", one set of weights" if node.reused else "")
 
 
 def _counts(model: Model) -> Iterator[tuple[str, str]]:

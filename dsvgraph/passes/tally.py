@@ -32,9 +32,10 @@ class Tally:
         sums = {f: getattr(self, f) + getattr(other, f) for f in NUMBERS}
         return Tally(**sums, flops=added(self.flops, other.flops))
 
-    def times(self, copies: Size) -> Tally:
-        """The sums of ``copies`` equal graphs."""
-        sums = {f: getattr(self, f) * copies for f in NUMBERS}
+    def times(self, copies: Size, stored: Size | None = None) -> Tally:
+        """The sums of ``copies`` equal graphs, of which ``stored`` (or all) have weights of their own."""
+        own = copies if stored is None else stored
+        sums = {f: getattr(self, f) * (copies if f == "cache" else own) for f in NUMBERS}
         return Tally(**sums, flops={op: value * copies for op, value in self.flops.items()})
 
     def filled(self, values: Mapping[str, int]) -> Tally:
@@ -135,7 +136,8 @@ class Meter:
         for run, outputs in zip(node.runs, needs.runs[node.name], strict=True):
             key = (run.graph, None if whole else outputs)
             copies[key] = copies.get(key, 0) + run.count
-        return sum((self.of(*key).times(count) for key, count in copies.items()), start=Tally())
+        stored = 1 if node.reused else None
+        return sum((self.of(*key).times(count, stored) for key, count in copies.items()), start=Tally())
 
     def _op(self, graph: Graph, node: Node, needs: Needs) -> Tally:
         assert node.op is not None

@@ -19,6 +19,7 @@ KEYS: dict[str, Json] = {
     "at": {"type": "string", "pattern": ADDRESS, "description": "The path, below the enclosing one."},
     "repeat": {"$ref": "#/$defs/size", "description": "Chains so many copies, like a scan."},
     "each": {"$ref": "#/$defs/size", "description": "Runs so many copies side by side over the first axis."},
+    "tied": {"type": ["boolean", "string"], "description": "Whether all copies of a chain use one set of weights."},
     "slice": {"$ref": "#/$defs/ports", "description": "Inputs of which each copy gets one piece."},
     "share": {"$ref": "#/$defs/ports", "description": "Inputs that all copies get whole."},
 }
