@@ -22,15 +22,17 @@ ROOT = Path(__file__).parents[1]
 SPECS = [path.stem for path in sorted((ROOT / "specs").glob("*.yaml"))]
 SPECS += [str(path) for path in sorted((ROOT / "tests/specs").glob("*.yaml"))]
 CHAINS = [(spec, {"num_nextn_predict_layers": d}) for spec in ("deepseek_v3", "deepseek_v3_paper") for d in range(4)]
-MODELS = [*((spec, {}) for spec in SPECS), *CHAINS]
 FULL = 1_000
 DEPTHS = (1, 2, FULL)
+MODELS = [*((spec, {}, depth) for spec in SPECS for depth in DEPTHS), *((*chain, 1) for chain in CHAINS)]
 UNSEEN = ("corner/", "sum/")  # points that lines and rows hold on to
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def ident(value):
-    return Path(value).stem if isinstance(value, str) else "-".join(str(v) for v in value.values())
+    if isinstance(value, dict):
+        return "-".join(str(v) for v in value.values())
+    return Path(value).stem if isinstance(value, str) else str(value)
 
 
 @pytest.fixture(scope="session")
@@ -139,6 +141,7 @@ def untidy(layout):
     for name, frame in around.items():
         yield from (f"{name} cuts its name" for box in [titles.get(name)] if box and not holds(frame, box))
         yield from (f"{name} cuts {c}" for c, box in cards.items() if meet(frame, box, 1) and not holds(frame, box))
+        yield from (f"{name} cuts {w}" for w, box in words.items() if meet(frame, box, 1) and not holds(frame, box))
     for a, b in meeting(around, around):
         if not (holds(around[a], around[b]) or holds(around[b], around[a])):
             yield f"{a} cuts {b}"
@@ -149,8 +152,7 @@ def meeting(some, others, room=1):
     return [(a, b) for a, b in pairs if meet(some[a], others[b], room)]
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
-@pytest.mark.parametrize(("spec", "config"), MODELS, ids=ident)
+@pytest.mark.parametrize(("spec", "config", "depth"), MODELS, ids=ident)
 def test_nothing_overlaps(layout, spec, config, depth):
     found = layout(spec, depth, **config)
     assert shapes(found) and boxes(found)

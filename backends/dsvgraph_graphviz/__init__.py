@@ -19,11 +19,12 @@ from dsvgraph_graphviz.draw import draw
 from dsvgraph_graphviz.engine import write
 from dsvgraph_graphviz.heading import heading, lines, title
 from dsvgraph_graphviz.markup import cell, label, table, words
+from dsvgraph_graphviz.palettes import recoloured
 from dsvgraph_graphviz.plan import Plan, plan
 from dsvgraph_graphviz.scoring import auxiliary, formula, score
 from dsvgraph_graphviz.view import View
 
-__all__ = ["dot", "dot_source", "render"]
+__all__ = ["dot_source", "render"]
 
 
 def render(graph: Model, path: str | PathLike[str], depth: int = 1, **view: Any) -> Path:
@@ -32,17 +33,17 @@ def render(graph: Model, path: str | PathLike[str], depth: int = 1, **view: Any)
     Raises DsvError where the file cannot be written, a path is none, or there is no graphviz.
     """
     made = plan(graph, View(depth, **view))
-    return write(_draw(made).source, Path(path), title(made), ". ".join(part for part in lines(made) if part))
-
-
-def dot(graph: Model, depth: int = 1, **view: Any) -> graphviz.Digraph:
-    """The diagram of ``graph`` as DOT, not laid out yet."""
-    return _draw(plan(graph, View(depth, **view)))
+    words = ". ".join(part for part in lines(made) if part)
+    return write(_source(made), Path(path), title(made), words, made.view.theme == "auto")
 
 
 def dot_source(graph: Model, depth: int = 1, **view: Any) -> str:
-    """The text of the DOT."""
-    return str(dot(graph, depth, **view).source)
+    """The diagram of ``graph`` as the text of a DOT."""
+    return _source(plan(graph, View(depth, **view)))
+
+
+def _source(made: Plan) -> str:
+    return recoloured(str(_draw(made).source), made.view.theme)
 
 
 def _draw(made: Plan) -> graphviz.Digraph:

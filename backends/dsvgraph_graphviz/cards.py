@@ -122,12 +122,12 @@ def _expert(name: str, kind: str, hue: Hue) -> str:
     if kind == "beside":
         return cell(
             words(name, theme.AMBER.title, theme.SMALL, bold=True),
-            color=theme.AMBER.badge,
-            bgcolor="#FDE68A",
+            color=theme.AMBER.border,
+            bgcolor=theme.BESIDE,
             **size,
         )
     if kind == "chosen":
-        return cell(words(name, theme.PAPER, theme.SMALL, bold=True), color=hue.text, bgcolor=hue.border, **size)
+        return cell(words(name, theme.PAPER, theme.SMALL, bold=True), color=hue.border, bgcolor=hue.badge, **size)
     return cell(words(name, hue.text, theme.SMALL), color=hue.cell_border, bgcolor=theme.PAPER, **size)
 
 

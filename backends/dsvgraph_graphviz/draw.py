@@ -24,7 +24,7 @@ GRAPH = {
 NODE = {"shape": "plain", "fontname": theme.SANS, "fontsize": f"{theme.BODY}", "fontcolor": theme.INK}
 EDGE = {
     "color": theme.LINE, "penwidth": "1.5", "arrowsize": "0.75", "fontname": theme.MONO,
-    "fontsize": f"{theme.SHAPE}", "fontcolor": theme.LINE, "tooltip": " ",
+    "fontsize": f"{theme.SHAPE}", "fontcolor": theme.MUTED, "tooltip": " ",
 }  # fmt: skip
 CIRCLE = {
     "shape": "circle", "width": "0.28", "fixedsize": "true", "fontsize": "16", "color": theme.LINE,

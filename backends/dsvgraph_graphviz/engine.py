@@ -12,6 +12,7 @@ from typing import Any
 
 from dsvgraph.errors import DsvError
 from dsvgraph.files import write_atomic
+from dsvgraph_graphviz.palettes import following
 from dsvgraph_graphviz.svg import finish
 
 ENDINGS = ("svg", "png", "pdf", "dot")
@@ -20,22 +21,26 @@ INSTALL = "pip install 'dsvgraph[draw]' (or graphviz from your system's packages
 BUNDLED = Path(__file__).with_name("bundled.py")
 
 
-def write(source: str, path: Path, title: str = "", words: str = "") -> Path:
-    """Draws ``source`` into ``path``, by its ending; raises DsvError where that cannot be done."""
+def write(source: str, path: Path, title: str = "", words: str = "", follows: bool = False) -> Path:
+    """Draws ``source`` into ``path``, by its ending; an SVG that ``follows`` is dark for readers who want it so.
+
+    Raises DsvError where that cannot be done.
+    """
     ending = path.suffix.lower().removeprefix(".")
     if ending not in ENDINGS:
         found = f"ends in `.{ending}`" if ending else "has no ending"
         raise DsvError(f"-o: `{path}` {found}", hint=f"a picture ends in {', '.join('.' + e for e in ENDINGS)}")
     _check_place(path)
-    write_atomic(path, source.encode() if ending == "dot" else picture(source, ending, title, words))
+    write_atomic(path, source.encode() if ending == "dot" else picture(source, ending, title, words, follows))
     return path
 
 
-def picture(source: str, ending: str, title: str = "", words: str = "") -> bytes:
+def picture(source: str, ending: str, title: str = "", words: str = "", follows: bool = False) -> bytes:
     """The picture of ``source`` as svg, png or pdf; an SVG gets its title, description and text widths."""
     if ending != "svg":
         return call(source, ending)
-    return finish(call(source, "svg").decode(), measured(source), title, words).encode()
+    svg = finish(call(source, "svg").decode(), measured(source), title, words)
+    return (following(svg) if follows else svg).encode()
 
 
 def measured(source: str) -> dict[str, Any]:

@@ -174,7 +174,7 @@ def _panel(made: Plan, opener: Opener, found: Found, column: int) -> None:
     id_ = _inside(column)
     title = opener.labels.title(found.graph, node, role)
     title = f"Inside one {title[:1].lower() + title[1:]}" if layer else title
-    scene.clusters[id_] = Cluster(id_, title, role, tip=tip(node, Place(0, "", "", "")))
+    scene.clusters[id_] = Cluster(id_, title, role, tip=tip(node, Place(0, "", "", "")), aside=True)
     place = Place(column, id_, f"{id_}/", join(node.at, "" if node.mode == "call" else "*"), role, named=not layer)
     ins = {
         port: _word(scene, place, f"in-{port}", port, origin(made.facts, found.graph, node, port))

@@ -124,13 +124,14 @@ class Rails:
         return lane
 
     def _fences(self) -> None:
-        """An unseen line along the right of every frame that lies in another frame.
+        """An unseen line along the right of every frame that lies in another frame or beside the model.
 
         Graphviz bends a wire with a label to the left where its neighbour on the right is of an outer
         frame. The upper end of the line keeps the room free that the frame's name takes.
         """
         for frame in self.scene.clusters.values():
-            if frame.parent and (self.scene.clusters[frame.parent].parent or frame.parent in self.lanes):
+            inner = frame.parent and (self.scene.clusters[frame.parent].parent or frame.parent in self.lanes)
+            if inner or (frame.aside and frame.id not in self.lanes):
                 names = sorted((c.id for c in self.scene.cards.values() if c.cluster == frame.id), key=self._along)
                 if len(names) > 1:
                     self._fence(frame, names[0], names[-1])

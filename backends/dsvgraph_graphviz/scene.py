@@ -54,7 +54,10 @@ class Wire:
 
 @dataclass
 class Cluster:
-    """A frame around cards: a column, a block that is open, or a ``strand`` of one: what makes queries, or keys."""
+    """A frame around cards: a column, a block that is open, or a ``strand`` of one: what makes queries, or keys.
+
+    ``aside`` is a block that is open beside the model.
+    """
 
     id: str
     title: str
@@ -63,6 +66,7 @@ class Cluster:
     badge: str = ""
     tip: str = ""
     strand: bool = False
+    aside: bool = False
 
     @property
     def name(self) -> str:

@@ -19,3 +19,4 @@ class View:
     depth: int = 1
     focus: str = ""
     expand: tuple[str, ...] = ()
+    theme: str = "light"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,6 +47,18 @@ Depth = Annotated[
         help="1 shows the model, 2 and more open its blocks beside it, each once; or `full`.",
     ),
 ]  # fmt: skip
+
+
+class Theme(StrEnum):
+    """The colours of a picture."""
+
+    light = "light"
+    dark = "dark"
+    auto = "auto"
+    print = "print"
+
+
+ThemeOption = Annotated[Theme, typer.Option("--theme", help="auto: an SVG that follows its reader's setting.")]
 Focus = Annotated[str, typer.Option("--focus", metavar="PATH", help="Draw one block, with what enters and leaves it.")]
 Expand = Annotated[
     list[str] | None, typer.Option("--expand", metavar="PATH", help="Open a block in its place; repeatable.")
@@ -58,9 +71,11 @@ def run(
     depth: Depth = "1",
     focus: Focus = "",
     expand: Expand = None,
+    theme: ThemeOption = Theme.light,
     settings: SetOption = None,
 ) -> None:
     """Draw a diagram: repeated layers folded, shapes on edges, the MTP chain and what it shares."""
     model = load(spec, settings)
     path = path or Path(f"{Path(spec).stem}.svg")
-    print(backend("graphviz", "drawing").render(model, path, depth, focus=focus, expand=tuple(expand or ())))
+    view = {"focus": focus, "expand": tuple(expand or ()), "theme": theme.value}
+    print(backend("graphviz", "drawing").render(model, path, depth, **view))
