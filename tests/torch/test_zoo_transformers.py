@@ -16,6 +16,7 @@ transformers = pytest.importorskip("transformers")
 import torch.nn.functional as F  # noqa: E402
 from families import FAMILIES, config_of, loaded, saved, small, twin  # noqa: E402
 from helpers import furthest, gradients, hub_names, randomised, split, tokens  # noqa: E402
+from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Moe  # noqa: E402
 
 EVERY = pytest.mark.parametrize("name", FAMILIES)
 
@@ -30,6 +31,20 @@ def test_its_file_is_ours_by_name(name, tmp_path):
     }
     ours.load_state_dict(state, strict=True)
     assert_same(name, ours, theirs)
+
+
+def test_deepseek_moe_is_llamas_attention_with_deepseeks_experts():
+    """transformers has no class for it, but both of its parts."""
+    sizes = dict(vocab_size=61, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=4)
+    experts = dict(moe_intermediate_size=12, n_routed_experts=8, n_shared_experts=2, num_experts_per_tok=3)
+    sizes |= dict(intermediate_size=40, rms_norm_eps=1e-6)
+    theirs = transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes))
+    for layer in theirs.model.layers[1:]:
+        layer.mlp = DeepseekV2Moe(transformers.DeepseekV2Config(**sizes, **experts))
+    theirs = randomised(theirs.eval())
+    ours = dsvgraph_torch.compile(dsvgraph.load("deepseek_moe_16b", sizes | experts))
+    ours.load_state_dict(hub_names({path: w.detach() for path, w in theirs.state_dict().items()}), strict=True)
+    assert_same("deepseek_moe_16b", ours, theirs)
 
 
 BIASES = {
