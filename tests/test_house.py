@@ -36,11 +36,13 @@ MAY_IMPORT = {
     "dsvgraph": [],
     "dsvgraph_graphviz": ["draw"],
     "dsvgraph_hf": ["torch"],
+    "dsvgraph_lsp": ["lsp"],
     "dsvgraph_torch": ["torch", "hf"],
 }  # extras
 MODULE_OF = {
     "ruamel.yaml": "ruamel",
     "pydantic": "pydantic pydantic_core",
+    "pygls": "pygls lsprotocol",
 }  # where it is not the package's name
 LINES = 320
 

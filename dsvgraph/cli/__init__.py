@@ -18,6 +18,7 @@ from dsvgraph.cli import (
     fmt,
     generate,
     import_,
+    lsp,
     new,
     ops,
     render,
@@ -31,7 +32,7 @@ from dsvgraph.cli.output import coloured
 __all__ = ["app", "main"]
 
 PANELS = {
-    "Read": (check, show, cost, diff, zoo, ops, blocks, schema),
+    "Read": (check, show, cost, diff, zoo, ops, blocks, schema, lsp),
     "Make": (new, import_, fmt, render, compile, generate, export),
 }
 

@@ -34,9 +34,9 @@ def find(name: str, near: Path | None = None, span: Span | None = None) -> Path:
     raise DsvError(f"there is no spec `{name}`", span, hint=nearest(name, known) or f"bundled: {', '.join(known)}")
 
 
-def read(path: Path, span: Span | None = None) -> Doc:
-    """Reads and parses a YAML file; raises DsvError where it is none."""
-    return parse(text_of(path, span), _shown(path))
+def read(path: Path, span: Span | None = None, text: str | None = None) -> Doc:
+    """Reads and parses a YAML file, or ``text`` in its place; raises DsvError where it is none."""
+    return parse(text_of(path, span) if text is None else text, _shown(path))
 
 
 def _shown(path: Path) -> str:

@@ -87,6 +87,14 @@ def read_text(text: str, settings: Mapping[str, Any] | None = None, name: str = 
     return _finish(_Reader().merge(doc, loader.bundled(), ()), "spec", settings or {}, frozenset())
 
 
+def read_open(path: Path, texts: Mapping[Path, str]) -> Spec:
+    """The spec in the file ``path``, where ``texts`` stand for files that an editor holds, by resolved path.
+
+    Raises DsvError as ``read`` does.
+    """
+    return _finish(_Reader(texts).collect(path), path.stem, {}, frozenset())
+
+
 def _finish(merge: _Merge, stem: str, settings: Mapping[str, Any], symbolic: frozenset[str]) -> Spec:
     if merge.graph is None:
         raise DsvError(f"`{merge.name or stem}` has no `graph`, so it is no model", hint="add `graph:` or `extends:`")
@@ -132,7 +140,8 @@ def _overridden(old: Entry | None, value: Any, span: Span | None) -> Entry:
 class _Reader:
     """Reads a file with all that it extends and includes."""
 
-    def __init__(self) -> None:
+    def __init__(self, texts: Mapping[Path, str] | None = None) -> None:
+        self.texts = texts or {}
         self.files = 0
 
     def collect(self, path: Path, stack: tuple[Path, ...] = (), span: Span | None = None) -> _Merge:
@@ -143,7 +152,7 @@ class _Reader:
         self.files += 1
         if self.files > MAX_FILES:
             raise DsvError(f"a spec reads at most {MAX_FILES} files", span)
-        return self.merge(loader.read(path, span), path.parent, (*stack, real))
+        return self.merge(loader.read(path, span, self.texts.get(real)), path.parent, (*stack, real))
 
     def merge(self, doc: Doc, folder: Path, stack: tuple[Path, ...]) -> _Merge:
         model = validate(SpecModel, doc)

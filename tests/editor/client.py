@@ -15,12 +15,15 @@ PATIENCE = 30  # seconds, for what should come at once
 class Editor:
     """One editor with one language server. Positions are the protocol's: lines from 0, UTF-16 columns."""
 
-    def __init__(self, folder: Path, *command: str, settings: dict[str, Any] | None = None) -> None:
-        self.folder, self.settings = folder, settings or {}
+    def __init__(
+        self, folder: Path, *command: str, settings: dict[str, Any] | None = None, options: Any = None
+    ) -> None:
+        self.folder, self.settings, self.options = folder, settings or {}, options
         self.loop = asyncio.new_event_loop()
         self.client = LanguageClient("tests", "1")
         self.told: dict[str, lsp.PublishDiagnosticsParams] = {}
         self.news = asyncio.Event()
+        self.fresh: set[str] = set()  # told since they were last heard
         self.versions: dict[str, int] = {}
         self.client.feature(lsp.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS)(lambda params: self._diagnostics(params))
         self.client.feature(lsp.WORKSPACE_CONFIGURATION)(lambda params: self._configuration(params))
@@ -35,10 +38,13 @@ class Editor:
         space = lsp.WorkspaceClientCapabilities(configuration=True)
         able = lsp.ClientCapabilities(text_document=text, workspace=space)
         root = lsp.WorkspaceFolder(uri=self.folder.as_uri(), name="specs")
-        return lsp.InitializeParams(capabilities=able, workspace_folders=[root], root_uri=root.uri)
+        return lsp.InitializeParams(
+            capabilities=able, workspace_folders=[root], root_uri=root.uri, initialization_options=self.options
+        )
 
     def _diagnostics(self, params: lsp.PublishDiagnosticsParams) -> None:
         self.told[params.uri] = params
+        self.fresh.add(params.uri)
         self.news.set()
 
     def _configuration(self, params: lsp.ConfigurationParams) -> list[Any]:
@@ -93,9 +99,26 @@ class Editor:
             self.news.clear()
             await self.news.wait()
         found = list(told.diagnostics)
+        self.fresh.discard(uri)
         if told.version is None:  # a server that gives no versions: the next ones are news
             del self.told[uri]
         return found
+
+    def hear_next(self, name: str) -> list[lsp.Diagnostic]:
+        """The diagnostics that come next, for a file that was not itself changed."""
+        return self.wait(self._heard_next(self.uri(name)))
+
+    async def _heard_next(self, uri: str) -> list[lsp.Diagnostic]:
+        while uri not in self.fresh:
+            self.news.clear()
+            await self.news.wait()
+        self.fresh.discard(uri)
+        return list(self.told[uri].diagnostics)
+
+    def shut(self, name: str) -> None:
+        """Closes a file."""
+        where = lsp.TextDocumentIdentifier(uri=self.uri(name))
+        self.client.text_document_did_close(lsp.DidCloseTextDocumentParams(text_document=where))
 
     def ask(self, what: str, name: str, line: int, column: int) -> Any:
         """The answer to a request about a position: `completion`, `hover`, `definition`."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from dsvgraph import loader
-from dsvgraph.build.ports import written as written_type
 from dsvgraph.ops import OPS, Op
 from dsvgraph.passes.reference import OpPage, ops
 from dsvgraph.passes.reference.rows import first_sentence, written
+from dsvgraph.passes.schema.words import block_words, op_words
 
 Json = dict[str, Any]
 
@@ -82,7 +82,7 @@ def _op(cls: type[Op], page: OpPage) -> Json:
     told = {a.name: ", ".join(filter(None, (a.kind, a.limits))) for a in page.attributes}
     attributes = {n: _attribute(v, told[n]) for n, v in found.get("properties", {}).items()}
     owned = {} if cls.weights is Op.weights else dict.fromkeys(("weight", "bias"), _tied())
-    text = _op_words(page)
+    text = op_words(page)
     return {
         "title": page.name,
         "markdownDescription": text,
@@ -127,17 +127,11 @@ def _inputs(cls: type[Op]) -> Json:
     return named if len(ports) > 1 else {"anyOf": [WIRE, named]}
 
 
-def _op_words(page: OpPage) -> str:
-    code = f"```\n{page.formula}\n```" if page.formula else ""
-    rows = "\n".join(f"- {row.kind} `{row.name}` {_code(row.type)}" for row in page.rows() if row.kind != "attribute")
-    return "\n\n".join(filter(None, [*page.doc, code, rows]))
-
-
 # -- blocks -------------------------------------------------------------------------------------
 
 
 def _block(name: str, raw: Json) -> Json:
-    text = _block_words(raw)
+    text = block_words(raw.get("doc", ""), raw.get("args", {}), raw["in"], raw["out"])
     arguments = {arg: _argument(name, value) for arg, value in raw.get("args", {}).items()}
     return {
         "title": name,
@@ -153,14 +147,3 @@ def _argument(block: str, default: Any) -> Json:
     if isinstance(default, str) and default in _library():
         return block_names() | kept
     return kept | {"type": ["boolean", "string"] if isinstance(default, bool) else ANYTHING}
-
-
-def _block_words(raw: Json) -> str:
-    args = [f"`{n}`" if v is None else f"`{n}: {written(v)}`" for n, v in raw.get("args", {}).items()]
-    rows = [f"- in `{port}` `{written_type(type_)}`" for port, type_ in raw["in"].items()]
-    rows += [f"- out {_code(written(raw['out']))}", f"- args {', '.join(args)}"]
-    return "\n\n".join([raw.get("doc", ""), "\n".join(rows)])
-
-
-def _code(text: str) -> str:
-    return f"`{text}`" if text else ""

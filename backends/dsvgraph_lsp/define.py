@@ -1,0 +1,100 @@
+"""Where what a word means was written: a line, an input, a block, an argument, a config value, a file."""
+
+from __future__ import annotations
+
+from dsvgraph import loader
+from dsvgraph.errors import DsvError, Source, Span
+from dsvgraph.ops import OPS
+from dsvgraph.spec import Part
+from dsvgraph_lsp.place import NAME
+from dsvgraph_lsp.scene import Scene, mapping
+
+
+def definition(scene: Scene) -> Span | None:
+    """The place that the word under the cursor leads to."""
+    wanted = scene.wanted
+    if wanted == "file":
+        return _file(scene)
+    if wanted == "reference":
+        return reference(scene, *parts(scene))
+    if wanted in ("callee", "attribute", "port", "input"):
+        return _of_call(scene, wanted)
+    if wanted in ("output", "target"):
+        graph = scene.spec and scene.fresh(scene.spec.graph)
+        return graph.key("out" if wanted == "output" else "in", scene.place.word) if graph else None
+    if wanted in ("value", "size") or scene.inside[:1] == ("args",):
+        return named(scene, identifier(scene))
+    return None
+
+
+def identifier(scene: Scene) -> str:
+    """The name under the cursor, without what follows a dot."""
+    return parts(scene)[0]
+
+
+def parts(scene: Scene) -> tuple[str, str]:
+    """The name under the cursor and the port after its dot, where the cursor is on that."""
+    place = scene.place
+    for match in NAME.finditer(place.line):
+        if match.start() <= place.column <= match.end():
+            name, dot, port = match[0].partition(".")
+            return name, port if dot and place.column > match.start() + len(name) else ""
+    return "", ""
+
+
+def reference(scene: Scene, name: str, port: str) -> Span | None:
+    """The line or the input that a reference names; with a port of a block, the port there."""
+    owner = scene.desk.part(scene.file, scene.owner)
+    if owner is None and scene.doc is None:
+        return None
+    here = scene.fresh(owner) if owner else Part(None, scene.doc, scene.owner)  # type: ignore[arg-type]
+    if name in scene.inputs:
+        return here.key("in", name)
+    line = scene.line_of(name)
+    if not line:
+        return None
+    block = scene.blocks.get(scene.called(next(iter(line), "")))
+    if port and block:
+        found = [section for section in ("out", "in") if port in _ports(block, section)]
+        return block.key(found[0], port) if found else here.key("body", name)
+    return here.key("body", name)
+
+
+def _ports(block: Part, section: str) -> dict[str, object]:
+    found = block.model.out if section == "out" else block.model.inputs
+    return mapping(found)
+
+
+def _of_call(scene: Scene, wanted: str) -> Span | None:
+    """The block that is called, the argument or the input of it that a key gives."""
+    word = scene.place.word
+    block = scene.blocks.get(scene.callee)
+    if wanted == "callee" or word == scene.key:
+        return named(scene, word)
+    if block is None or scene.callee in OPS:
+        return None
+    return block.key("args" if wanted == "attribute" else "in", word) if _has(block, wanted, word) else None
+
+
+def _has(block: Part, wanted: str, word: str) -> bool:
+    return word in (block.model.args if wanted == "attribute" else block.model.inputs)
+
+
+def named(scene: Scene, name: str) -> Span | None:
+    """The place of a name's value: the argument of this block, the config value, or the block."""
+    part = scene.desk.part(scene.file, scene.owner) if scene.owner else None
+    declares = scene.inside[:1] == ("args",) and scene.place.is_key
+    if part and name in mapping(scene.raw.get("args")) and not declares:
+        return scene.fresh(part).key("args", name)
+    if name in scene.config and (declares or not part or scene.owner == ("graph",)):
+        return scene.config[name].span
+    return scene.blocks[name].key() if name in scene.blocks else None
+
+
+def _file(scene: Scene) -> Span | None:
+    word = scene.place.word
+    try:
+        found = loader.find(word, scene.file.parent)
+    except (DsvError, OSError, ValueError):
+        return None
+    return Span(Source(str(found), ("",)), 1, 1)

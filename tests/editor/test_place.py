@@ -1,0 +1,143 @@
+"""Where the cursor is, in text that need not be whole; and that no text, however broken, stops an answer."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pygls", reason="of the extra `lsp`")
+
+from client import cursor
+
+from dsvgraph.loader import bundled
+from dsvgraph_lsp.complete import completion
+from dsvgraph_lsp.define import definition
+from dsvgraph_lsp.desk import Desk, look
+from dsvgraph_lsp.hover import hover
+from dsvgraph_lsp.marks import marks
+from dsvgraph_lsp.place import find
+from dsvgraph_lsp.scene import Scene
+from dsvgraph_lsp.symbols import symbols
+
+TEXT = """
+doc: >-
+  prose with a: colon, {braces and
+  # no comment
+include: [blocks/mla.yaml, blocks/mlp.yaml]
+blocks:
+  mine:
+    args:
+      a:
+      b: {c: d
+    in: {x: "[B, T]"}
+    body:
+      q: {linear: x, out: [a, b + c]}
+      r:
+        router: x
+        experts: n
+graph:
+  body:
+    embed: {embedding: ids, num: 256}
+    %s
+  out: {logits: head}
+"""
+BODY = ("graph", "body")
+
+
+@pytest.mark.parametrize(
+    ("line", "path", "is_key"),
+    [
+        ("|", BODY, True),
+        ("he|", BODY, True),
+        ("he|ad: {linear: embed}", BODY, True),
+        ("head: |", (*BODY, "head"), False),
+        ("head: {|", (*BODY, "head"), True),
+        ("head: {li|near: embed}", (*BODY, "head"), True),
+        ("head: {linear: |", (*BODY, "head", "linear"), False),
+        ("head: {linear: em|bed, out: 3}", (*BODY, "head", "linear"), False),
+        ('head: {linear: "em|bed", out: 3}', (*BODY, "head", "linear"), False),
+        ("head: {linear: embed, o|", (*BODY, "head"), True),
+        ("head: {linear: embed, out: [a, |", (*BODY, "head", "out", 1), False),
+        ("head: {attention: {q: embed, k|", (*BODY, "head", "attention"), True),
+        ("head: {attention: {q: embed, k: e|", (*BODY, "head", "attention", "k"), False),
+        ("head: {add: [embed, |]}", (*BODY, "head", "add", 1), False),
+        ("head: {linear: embed,\n      out: |}", (*BODY, "head", "out"), False),
+        ("head:\n      |", (*BODY, "head"), True),
+        ("head:\n      linear: embed\n      out: d|", (*BODY, "head", "out"), False),
+        ("head:\n      concat:\n      - a\n      - b|", (*BODY, "head", "concat", 1), False),
+        ("head: {linear: embed} # {a: [\n    next: {|", (*BODY, "next"), True),
+        ("head: {linear: embed\n    next: {|", (*BODY, "next"), True),  # braces that nobody closed
+        ("\n|", (), True),
+    ],
+)
+def test_path(line, path, is_key):
+    text, row, column = cursor(TEXT % line)
+    found = find(text, row, column)
+    assert (found.path, found.is_key) == (path, is_key)
+
+
+@pytest.mark.parametrize(
+    ("before", "path", "is_key"),
+    [
+        ("prose with a", ("doc",), False),
+        ("# no com", ("doc",), False),
+        ("include: [bl", ("include", 0), False),
+        ("{c: d", ("blocks", "mine", "args", "b", "c"), False),
+        ("a, b +", ("blocks", "mine", "body", "q", "out", 1), False),
+        ("experts: n", ("blocks", "mine", "body", "r", "experts"), False),
+        ("{logits: he", ("graph", "out", "logits"), False),
+    ],
+)
+def test_path_elsewhere(before, path, is_key):
+    text = TEXT % ""
+    end = text.index(before) + len(before)
+    found = find(text, text.count("\n", 0, end), end - text.rfind("\n", 0, end) - 1)
+    assert (found.path, found.is_key) == (path, is_key)
+
+
+def test_what_stands_above():
+    text, row, column = cursor(TEXT % "head: {linear: embed, |")
+    found = find(text, row, column)
+    assert found.siblings == ("linear",)
+    assert found.above[BODY] == ("embed", "head")
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_broken_texts_are_answered(seed, tmp_path):
+    """A bundled spec that is cut, repeated, mixed up: every answer comes, and none is an error of ours."""
+    rng = random.Random(seed)
+    good = rng.choice(sorted(bundled().rglob("*.yaml")))
+    path, text = tmp_path.resolve() / "a.yaml", good.read_text(encoding="utf-8")
+    desk = Desk()
+    for whole in (text, broken(text, rng)):
+        desk.texts[path] = whole
+        desk.put(look(path, desk.texts))
+    page = desk.pages[path]
+    assert [mark.words for mark in marks(page) if "please report it" in mark.words] == []
+    lines = whole.split("\n")
+    for _ in range(12):
+        row = rng.randrange(len(lines))
+        scene = Scene(desk, path, find(whole, row, rng.randint(0, len(lines[row]))))
+        for answer in (completion, hover, definition):
+            answer(scene)
+    doc = desk.doc(path)
+    assert doc is None or isinstance(symbols(doc), list)
+
+
+def broken(text: str, rng: random.Random) -> str:
+    """``text`` with a few pieces dropped, doubled or put elsewhere."""
+    for _ in range(rng.randint(1, 4)):
+        a, b = sorted(rng.randrange(len(text)) for _ in range(2))
+        piece, b = text[a : a + 40], min(b, a + 40)
+        at = rng.randrange(len(text))
+        text = rng.choice([text[:a] + text[b:], text[:at] + piece + text[at:], text[: max(a, 1)]])
+    return text
+
+
+def test_a_mistake_of_ours_is_told_and_nothing_else(tmp_path, monkeypatch):
+    path = Path(tmp_path).resolve() / "a.yaml"
+    monkeypatch.setattr("dsvgraph_lsp.desk.read_open", lambda *_: 1 // 0)
+    (mark,) = marks(look(path, {path: "graph: {}"}))
+    assert "please report it" in mark.words
