@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
@@ -17,6 +18,9 @@ from dsvgraph.errors import DsvError, listed
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+PLAIN = re.compile(r"\w[\w.-]*")
+"""A file of the folder itself, and nowhere else."""
+
 SIZES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1}
 """Bytes of one number, by what safetensors call its type; others are not read."""
 
@@ -127,7 +131,7 @@ def _indexed(folder: Path) -> dict[str, set[str]]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise DsvError(f"{path} is damaged: there is no `weight_map` in it")
     for name, file in weight_map.items():
-        if not isinstance(file, str) or Path(file).name != file or "\\" in file:
+        if not isinstance(file, str) or not PLAIN.fullmatch(file):
             raise DsvError(f"{path} is damaged: `{name}` is in {json.dumps(file)}, which is no name of a file")
         files.setdefault(file, set()).add(name)
     if lost := sorted(file for file in files if not (folder / file).is_file()):

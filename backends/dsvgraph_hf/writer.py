@@ -88,8 +88,8 @@ class Writer:
         self.made = not self.folder.exists()
         with told(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._check_room()
             try:
+                self._check_room()
                 self.temporary.mkdir()
                 for name, tensors in self.files.items():
                     self._begin(name, tensors)

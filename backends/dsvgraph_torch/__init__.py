@@ -10,9 +10,9 @@ from rich.console import Console
 
 from dsvgraph.graph import Model
 from dsvgraph_torch.emit import emit
-from dsvgraph_torch.empty import empty, initial
 from dsvgraph_torch.instances import aliases
 from dsvgraph_torch.module import after_step, compile, expert_load, prove, report, weights
+from dsvgraph_torch.unfilled import empty, initial
 
 __all__ = [
     "after_step",
