@@ -48,9 +48,16 @@ def config_of(model: Model, dtype: str = "float32", drop_mtp: bool = False) -> d
         except (Missing, DsvError, ValueError) as error:
             reasons[kind] = str(error.diagnostics[0].message if isinstance(error, DsvError) else error)
         else:
-            if _main(guesses[-1].numbered) == _main(numbered):
-                return _finished(guesses[-1], _whole(guesses[-1], model, numbered, drop_mtp), dtype)
+            if not _others(guesses[-1], numbered, drop_mtp):
+                return _finished(guesses[-1], _left_out(guesses[-1], model, numbered) if drop_mtp else {}, dtype)
     raise _refusal(model, numbered, guesses, reasons)
+
+
+def _others(guess: _Guess, numbered: Numbered, drop_mtp: bool) -> list[str]:
+    """Outputs that are not those of a guess; where heads are left out, only the main one counts."""
+    if _main(guess.numbered) == _main(numbered) and drop_mtp:
+        return []
+    return [name for name, number in numbered.outputs.items() if number not in guess.numbered.outputs.values()]
 
 
 def _numeric(model: Model) -> Model:
@@ -72,34 +79,18 @@ def _main(numbered: Numbered) -> int:
     return numbered.outputs.get("logits", next(iter(numbered.outputs.values()), -1))
 
 
-def _whole(guess: _Guess, model: Model, numbered: Numbered, drop_mtp: bool) -> dict[str, Any]:
-    """What is said beside a guess whose logits are right; raises DsvError where other outputs are not its own."""
-    from dsvgraph_hf.differences import differences
-
-    if drop_mtp:
-        _check_left_out(guess, model, numbered)
-        return {CHAIN: 0} if CHAIN in guess.config else {}
-    others = [name for name, n in numbered.outputs.items() if n not in guess.numbered.outputs.values()]
-    if not others:
-        return {}
-    chain = "the MTP chain of the released DeepSeek-V3 alone" if CHAIN in guess.config else "no output but its logits"
-    found = differences(guess.model, model, guess.numbered, numbered)
-    words = f"transformers' {FAMILIES[guess.kind]} has {chain}, not {listed(others)}"
-    setting = f"`--set {CHAIN}=0` or " if CHAIN in model.config else ""
-    raise DsvError(words, notes=_notes(found), hint=f"{setting}`--drop-mtp` leaves it out")
-
-
-def _check_left_out(guess: _Guess, model: Model, numbered: Numbered) -> None:
-    """What is left out must be layers numbered after those of the main model."""
+def _left_out(guess: _Guess, model: Model, numbered: Numbered) -> dict[str, Any]:
+    """What a config says of heads that are left out: layers numbered after those of the main model."""
     from dsvgraph_hf.differences import shapes
     from dsvgraph_hf.folded import folded
 
     layers = int(guess.config["num_hidden_layers"])
     more = shapes(numbered).keys() - shapes(guess.numbered).keys()
-    others = [path for path in more if not _is_later(path, layers)]
+    others = sorted(path for path in more if not _is_later(path, layers))
     if others:
         hint = f"`--set {CHAIN}=0`" if CHAIN in model.config else ""
         raise DsvError(f"--drop-mtp leaves out layers after the last, not {listed(folded(others))}", hint=hint)
+    return {CHAIN: 0} if CHAIN in guess.config else {}
 
 
 def _is_later(path: str, layers: int) -> bool:
@@ -117,13 +108,18 @@ def _refusal(model: Model, numbered: Numbered, guesses: list[_Guess], reasons: d
     """Why no class computes ``model``: how it differs from the nearest, or what it lacks."""
     from dsvgraph_hf.differences import differences
 
-    found = [(guess, differences(guess.model, model, guess.numbered, numbered)) for guess in guesses]
-    if not found:
+    if not guesses:
         notes = [f"{FAMILIES[kind]}: {reason}" for kind, reason in reasons.items()]
         return DsvError("no class of transformers that is known here computes this graph", notes=_notes(notes))
-    guess, told = min(found, key=lambda pair: len(pair[1]))
-    words = f"no class of transformers computes this graph; the nearest is {FAMILIES[guess.kind]}"
-    return DsvError(words, notes=_notes(told))
+    found = [(guess, differences(guess.model, model, guess.numbered, numbered)) for guess in guesses]
+    guess, told = min(found, key=lambda pair: (_main(pair[0].numbered) != _main(numbered), len(pair[1])))
+    if _main(guess.numbered) != _main(numbered):
+        words = f"no class of transformers computes this graph; the nearest is {FAMILIES[guess.kind]}"
+        return DsvError(words, notes=_notes(told))
+    chain = "the MTP chain of the released DeepSeek-V3 alone" if CHAIN in guess.config else "no output but its logits"
+    words = f"transformers' {FAMILIES[guess.kind]} has {chain}, not {listed(_others(guess, numbered, False))}"
+    setting = f"`--set {CHAIN}=0` or " if CHAIN in model.config else ""
+    return DsvError(words, notes=_notes(told), hint=f"{setting}`--drop-mtp` leaves it out")
 
 
 def _notes(found: list[str]) -> list[tuple[str, None]]:

@@ -101,7 +101,7 @@ def _theta(config: Config, place: str, given: dict[str, Any], default: float) ->
     if inside is not None and outside is not None and inside != outside:
         raise config.fault("rope_theta", f"`rope_theta` is {outside}, and {inside} in `{place}`")
     theta = inside if inside is not None else outside
-    note = "" if outside is not None else f"{place}.rope_theta"
+    note = f"{place}.rope_theta" if inside is not None else ""
     if theta is None:
         theta, note = default, DEFAULT
     if isinstance(theta, bool) or not isinstance(theta, (int, float)) or theta <= 0:

@@ -25,8 +25,8 @@ class Config:
     name: str
 
     def span(self, *path: Any) -> Span | None:
-        """Where the value at ``path`` stands; nothing for what the file does not say."""
-        return self.doc.value(*path) if path and path[0] in self.data else None
+        """Where the value at ``path`` stands; the whole for what the file does not say."""
+        return self.doc.value(*path)
 
     def fault(self, field: str, words: str, hint: str = "", *below: Any) -> DsvError:
         """The error that ``field`` (or what is ``below`` it) is wrong."""

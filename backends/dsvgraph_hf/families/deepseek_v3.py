@@ -56,7 +56,8 @@ class Config(Latent):
 def draft(c: Config) -> Draft:
     """The template."""
     mtp = c.num_nextn_predict_layers > 0
-    depth = [text.row(c, "num_nextn_predict_layers", text.row(c, "num_nextn_predict_layers").why or "D")] if mtp else []
+    named = text.row(c, "num_nextn_predict_layers")
+    depth = [Row(named.name, named.text, named.why or "D, the depth of the MTP chain")] if mtp else []
     groups = [text.row(c, name) for name in ("n_group", "topk_group", "norm_topk_prob")]
     routed = bool(c.sparse) or mtp
     return Draft(
