@@ -148,7 +148,8 @@ class SiteCounter(FlopCounterMode):
         else:
             again = _scores(args) if packet == aten._scaled_dot_product_flash_attention_for_cpu_backward else 0
             self.counts.sites[phase] += flops - again
-            self.counts.recomputed[phase] += again
+            if again:
+                self.counts.recomputed[phase] += again
         return super()._count_flops(packet, out, args, kwargs)
 
     def phase(self) -> tuple[Phase, int]:
@@ -295,4 +296,18 @@ def counted(module: nn.Module, inputs: dict[str, Tensor]) -> Counts:
         parts = [y.float().sum() for y in outputs.values() if y.requires_grad]
         if parts:
             torch.stack(parts).sum().backward()
+    return counter.counts
+
+
+def counted_step(module: nn.Module, inputs: dict[str, Tensor], targets: Tensor) -> Counts:
+    """FLOPs of a forward pass to the losses and of the backward pass from their sum, without updates."""
+    training = module.training
+    module.eval()  # routers count no tokens
+    try:
+        with SiteCounter(module) as counter, one_thread():
+            loss = module(**inputs, targets=targets)["loss"]
+            if isinstance(loss, Tensor) and loss.requires_grad:
+                loss.backward()
+    finally:
+        module.train(training)
     return counter.counts

@@ -20,9 +20,10 @@ from dsvgraph.graph import Model, walk
 from dsvgraph.passes.cost import Cost, cost
 from dsvgraph.passes.gradients import Key
 from dsvgraph.passes.tally import input_sizes
-from dsvgraph_torch.flops import Counts, Site, counted
+from dsvgraph_torch.flops import Counts, Site, counted, counted_step
 from dsvgraph_torch.module import compile
 from dsvgraph_torch.sites import Unit, units
+from dsvgraph_torch.step_flops import expected
 from dsvgraph_torch.twin import twin
 
 SHORT = (2, 24)  # rows and tokens of the run with real numbers
@@ -93,23 +94,40 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Step:
+    """A training step with its losses, on the meta device, in the sizes of the first run."""
+
+    forward: Pair
+    backward: Pair
+    without_target: int  # forward FLOPs of heads that the cost counts and no loss needs
+    recomputed: int  # logits that the backward makes again, a chunk at a time
+
+    @property
+    def equal(self) -> bool:
+        """Whether both passes are equal to the unit."""
+        return not (self.forward.difference or self.backward.difference)
+
+
+@dataclass(frozen=True)
 class Verified:
     """All runs of one model."""
 
     name: str
     runs: tuple[Run, ...]
+    step: Step | None = None  # where the spec has losses and freezes nothing
     skipped: str = ""  # why there is no run on the meta device
 
     @property
     def equal(self) -> bool:
         """Whether every run was."""
-        return all(run.equal for run in self.runs)
+        return all(run.equal for run in self.runs) and (self.step is None or self.step.equal)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain data, for ``--json``."""
         runs = [{"equal": run.equal, **asdict(run)} for run in self.runs]
         skipped = {"skipped": self.skipped} if self.skipped else {}
-        return {"name": self.name, "equal": self.equal, "attention": "full", **skipped, "runs": runs}
+        step = asdict(self.step) if self.step else None
+        return {"name": self.name, "equal": self.equal, "attention": "full", **skipped, "runs": runs, "step": step}
 
 
 def verify(model: Model, batch: int = 1, seq: int = 4096, tell: Any = lambda words: None) -> Verified:
@@ -131,26 +149,34 @@ def verify(model: Model, batch: int = 1, seq: int = 4096, tell: Any = lambda wor
         real = _run(small, compile(small), *SHORT, changed)
         module = compile(model, "meta")
     tell("running it on the meta device")
-    first, skipped = _without_numbers(model, module, batch, seq)
-    return Verified(model.name, (*first, real), skipped)
-
-
-def _without_numbers(model: Model, module: nn.Module, batch: int, seq: int) -> tuple[tuple[Run, ...], str]:
-    """The run on the meta device; none, and the reason, where a shape depends on numbers."""
     try:
-        return (_run(model, module, batch, seq),), ""
+        first = _run(model, module, batch, seq)
+        module.zero_grad()
+        return Verified(model.name, (first, real), _step(model, module, batch, seq))
     except RuntimeError as error:
         words = str(error).splitlines()[0]
         if "meta" not in words:
             raise
-        return (), f"it cannot run on the meta device: {words}"
+        return Verified(model.name, (real,), skipped=f"it cannot run on the meta device: {words}")
+
+
+def _step(model: Model, module: nn.Module, batch: int, seq: int) -> Step | None:
+    target = next((loss.target for loss in model.losses if loss.target), None)
+    if target is None or model.trained:
+        return None
+    forward, back, less = expected(model, batch, seq)
+    inputs = _inputs(model, "meta", batch, seq)
+    counts = counted_step(module, inputs, inputs[target])
+    sums = [sum(n for p, n in counts.sites.items() if p.backward is b) for b in (False, True)]
+    again = sum(counts.recomputed.values())
+    return Step(Pair(forward, sums[0]), Pair(back, sums[1]), less, again)
 
 
 def _run(model: Model, module: nn.Module, batch: int, seq: int, changed: Mapping[str, int] | None = None) -> Run:
-    expected = cost(model, batch, seq, attention="full", formulas=False)
+    ours = cost(model, batch, seq, attention="full", formulas=False)
     device = next(module.parameters()).device.type
     counts = counted(module, _inputs(model, device, batch, seq))
-    found = Comparison(model, expected, counts)
+    found = Comparison(model, ours, counts)
     return Run(
         device, batch, seq, changed or {}, found.total(), tuple(found.blocks()), tuple(found.lines()),
         dict(counts.by_op), tuple(sorted(counts.registered)),
@@ -175,9 +201,9 @@ def _inputs(model: Model, device: str, batch: int, seq: int) -> dict[str, torch.
 class Comparison:
     """What was counted, sorted into the rows of the cost."""
 
-    def __init__(self, model: Model, expected: Cost, counts: Counts) -> None:
-        self.expected, self.counts = expected, counts
-        self.units = list(units(model, expected.batch, expected.seq))
+    def __init__(self, model: Model, cost: Cost, counts: Counts) -> None:
+        self.cost, self.counts = cost, counts
+        self.units = list(units(model, cost.batch, cost.seq))
         self.places: dict[str, list[Unit]] = {}
         for unit in self.units:
             self.places.setdefault(unit.place, []).append(unit)
@@ -202,13 +228,13 @@ class Comparison:
     def total(self) -> Block:
         """The whole model."""
         sums = [sum(n for p, n in self.counts.sites.items() if p.backward is back) for back in (False, True)]
-        flops = self.expected.flops
+        flops = self.cost.flops
         pairs = (Pair(int(n), counted) for n, counted in zip((flops.forward, flops.backward), sums, strict=True))
-        return Block("", self.expected.name, self.expected.name, 0, 1, *pairs)
+        return Block("", self.cost.name, self.cost.name, 0, 1, *pairs)
 
     def blocks(self) -> Iterator[Block]:
         """The rows of the cost that can be told apart."""
-        for row in self.expected.blocks:
+        for row in self.cost.blocks:
             sums = [self._torch(row.key, back) for back in (False, True)]
             if None not in sums and (row.flops or any(sums)):
                 forward, back = Pair(int(row.flops), sums[0] or 0), Pair(int(row.backward), sums[1] or 0)

@@ -39,6 +39,8 @@ def parts(found: Any) -> Iterator[RenderableType]:
     yield output.table(columns, _blocks(first), wraps=columns[:2])
     for run in found.runs:
         yield from _differences(run)
+    if found.step:
+        yield from _step(found.step, first)
     yield from _apart(last)
     yield f"\ncounted by nobody on the {_device(last)}: calls, numbers made"
     yield ", ".join(f"{u.op} ({u.calls:,}, {output.short(u.elements, 'KMBT')})" for u in last.uncounted)
@@ -77,6 +79,17 @@ def _differences(run: Any) -> Iterator[RenderableType]:
     if rows:
         yield f"\ndifferences on the {_device(run)}"
         yield output.table(["path", "pass", ">ours", ">torch's", ">difference"], rows, wraps=["path"])
+
+
+def _step(step: Any, run: Any) -> Iterator[RenderableType]:
+    """A training step, and where it differs from the passes to and from all outputs."""
+    yield f"\na training step on the {_device(run)}: {'equal' if step.equal else 'DIFFERENT'}"
+    rows = [(p, getattr(step, p).ours, getattr(step, p).torch) for p in PASSES]
+    yield output.table(["", ">ours", ">torch's"], rows)
+    if step.without_target:
+        yield f"heads of positions without a target are left out: {step.without_target:,} of the forward"
+    if step.recomputed:
+        yield f"logits made again, a chunk at a time: {step.recomputed:,}, no part of the cost"
 
 
 def _apart(run: Any) -> Iterator[RenderableType]:

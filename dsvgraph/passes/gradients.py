@@ -44,13 +44,15 @@ class Flow:
     copies: dict[str, list[Copy]] = field(default_factory=dict)
 
 
-def backward(model: Model, meter: Meter) -> Costs:
-    """FLOPs of the backward pass from every output, by op, all its copies together.
+def backward(model: Model, meter: Meter, outputs: Ports | None = None) -> Costs:
+    """FLOPs of the backward pass from every output, or from some, by op, all its copies together.
 
     Raises Unequal where copies of an open number differ.
     """
     frozen = _frozen(model) if model.trained else NONE
-    return _Backward(meter).costs(Copy(model, NONE, frozen), frozenset(model.outputs))[0]
+    return _Backward(meter).costs(Copy(model, NONE, frozen), frozenset(model.outputs) if outputs is None else outputs)[
+        0
+    ]
 
 
 def below(costs: Costs, key: Key) -> Size:

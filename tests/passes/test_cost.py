@@ -56,6 +56,45 @@ def test_active_parameters(v3: Cost) -> None:
     assert v3.parameters.routers == 58 * numel(GATE, BIAS)
 
 
+def test_active_parameters_of_the_mtp_module(v3: Cost) -> None:
+    """README_WEIGHTS.md says 11.5B in all, and 1.5B or 2.4B active: its layer, with the head, with both tables."""
+    (module, layer), table = [r for r in v3.blocks if r.path == "model.layers.[61]"], numel(TABLE)
+    assert round(module.parameters / 1e9, 3) == 11.610
+    active = [module.active, module.active + table, module.active + 2 * table]
+    assert [round(n / 1e9, 3) for n in active] == [0.688, 1.615, 2.541]
+    assert round(layer.parameters / 1e9, 3) == 11.507
+    assert [round((layer.active + n * table) / 1e9, 3) for n in (1, 2)] == [1.512, 2.439]
+
+
+def test_backward_leaves_out_what_needs_no_gradient() -> None:
+    """By hand: a first layer behind a float input, and one behind `detach`, have one backward product each."""
+    text = """
+graph:
+  in: {x: [B, T, 8]}
+  body:
+    a:    {linear: x, out: 16}
+    b:    {linear: a, out: 4}
+    held: {detach: b}
+    c:    {linear: held, out: 2}
+  out: {b: b, c: c}
+"""
+    found = cost(dsvgraph.loads(text), seq=10).flops
+    assert found.forward == 10 * 2 * (8 * 16 + 16 * 4 + 4 * 2)
+    assert found.backward == 10 * 2 * (8 * 16 + 2 * 16 * 4 + 4 * 2)
+    assert found.train == found.forward + found.backward
+    frozen = cost(dsvgraph.loads(text + 'trained: {"a.weight": false, "b.weight": false}'), seq=10)
+    assert frozen.flops.backward == 10 * 2 * 4 * 2
+    assert "train" not in frozen.symbolic["flops"]
+
+
+def test_recomputation_is_the_forward_once_more() -> None:
+    model = dsvgraph.load("deepseek_v3")
+    plain, again = cost(model).flops, cost(model, recompute="full").flops
+    assert again.train == plain.train + plain.forward
+    assert again.train_per_token == plain.train_per_token + plain.forward_per_token
+    assert again.recompute == "full"
+
+
 def test_cache(v3: Cost) -> None:
     assert v3.kv_cache.elements_per_token == 35_136
     assert v3.kv_cache.bytes_per_token == 70_272  # arXiv 2505.09343, table 1: 70.272 KB

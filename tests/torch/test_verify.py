@@ -14,7 +14,7 @@ from verifying import differences, verified  # noqa: E402
 import dsvgraph  # noqa: E402
 from dsvgraph.ops import OPS  # noqa: E402
 from dsvgraph.passes import gradients  # noqa: E402
-from dsvgraph_torch import verify  # noqa: E402
+from dsvgraph_torch import step_flops, verify  # noqa: E402
 
 BUNDLED = dsvgraph.loader.bundled()
 LARGE = sorted(p.stem for p in BUNDLED.glob("*.yaml") if p.stem not in ("deepseek_v3", *SMALL))
@@ -30,6 +30,9 @@ def test_deepseek_v3_in_full_size() -> None:
     assert [b.path for b in main.blocks] == [b.path.replace("[0-15]", "[0-255]") for b in real.blocks]
     assert real.changed["hidden_size"] == 112
     assert not main.changed
+    logits = 2 * 7168 * 129280  # of one position
+    assert found.step.without_target == logits  # the MTP module's last position
+    assert found.step.recomputed == logits * (4096 + 4095)  # the loss takes them in chunks, and again
 
 
 @pytest.mark.parametrize("name", LARGE)
@@ -60,6 +63,8 @@ DEPTHS += [(name, sizes, d) for name, sizes in (("deepseek_v3_paper", V3), ("tut
 def test_depths(name: str, config: dict[str, int], depth: int) -> None:
     found = verified(dsvgraph.load(name, {**config, "num_nextn_predict_layers": depth}))
     assert found.equal, differences(found)
+    assert found.step.equal
+    assert found.step.without_target == 2 * 32 * 61 * sum(range(depth + 1))  # depth k has no target at the last k
 
 
 # -- what a mistake looks like -----------------------------------------------------------------------
@@ -86,6 +91,15 @@ def test_a_wrong_backward_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     found = verify(small("deepseek_v3"), 1, 40)
     assert all(b.forward.difference == 0 and b.backward.difference > 0 for b in differences(found))
     assert not found.equal
+
+
+def test_a_wrong_loss_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss that scored one position more or less."""
+    monkeypatch.setattr(step_flops, "_lost", lambda model, loss, depth: depth + 1)
+    found = verify(small("deepseek_v3"), 1, 40)
+    assert not found.equal
+    assert not differences(found)
+    assert found.step.forward.difference == 3 * 2 * 32 * 61  # in each of three heads
 
 
 def test_an_op_that_moves_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
