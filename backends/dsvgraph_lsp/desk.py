@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from dsvgraph.errors import Diagnostic, DsvError, Span
 from dsvgraph.graph import Graph, Model
 from dsvgraph.loader import Doc
 from dsvgraph.passes.lint import lint
-from dsvgraph.spec import Part, Spec, read_open
+from dsvgraph.spec import Part, Spec, SpecModel, read_open
 from dsvgraph_lsp.place import BREAK
 
 MODEL = {"graph", "extends", "config", "loss", "init", "trained", "published"}  # a library has none of these
@@ -24,6 +25,9 @@ graph:
 """
 MAX_FILES = 200
 INTERNAL = "the checker failed here, which is a mistake of dsvgraph: please report it"
+
+TOP = re.compile(r"^([A-Za-z_][\w-]*)\s*:", re.MULTILINE)
+SECTIONS = {field.alias or name for name, field in SpecModel.model_fields.items()}
 
 Texts = Mapping[Path, str]
 
@@ -54,8 +58,16 @@ def place_of(span: Span) -> Path:
     return Path(span.source.name).resolve()
 
 
+def is_spec(text: str) -> bool:
+    """Whether a text is meant as a spec: an editor opens other YAML files too, with keys of their own."""
+    keys = set(TOP.findall(text))
+    return len(keys & SECTIONS) >= len(keys - SECTIONS) and not text.lstrip().startswith("- ")
+
+
 def look(path: Path, texts: Texts) -> Page:
     """The open file ``path`` as the checker sees it, among other open ``texts``. Never raises."""
+    if not is_spec(texts[path]):
+        return Page(path)
     try:
         doc = loader.read(path, None, texts[path])
     except DsvError as error:
@@ -150,9 +162,13 @@ class Desk:
 
     def doc(self, path: Path) -> Doc | None:
         """The text of ``path`` as data, or as it was when it last was some."""
-        now = self.pages.get(path)
+        if path in self.texts:
+            try:
+                return loader.read(path, None, self.texts[path])
+            except DsvError:
+                pass  # it is being written
         old = self.good.get(path)
-        return now.doc if now and now.doc else old.doc if old else None
+        return old.doc if old else None
 
     def spec(self, path: Path) -> Spec | None:
         """The spec of ``path``, or the last that could be read."""

@@ -12,7 +12,7 @@ from dsvgraph.build.losses import KINDS
 from dsvgraph.graph import Graph, Model, Node
 from dsvgraph.ops import OPS
 from dsvgraph.spec import Entry, Part, Spec
-from dsvgraph_lsp.desk import Desk
+from dsvgraph_lsp.desk import Desk, is_spec
 from dsvgraph_lsp.place import Place
 
 TIED = ("weight", "bias")
@@ -25,6 +25,7 @@ class Scene:
         self.desk, self.file, self.place = desk, path, place
         self.doc = desk.doc(path)
         self.spec: Spec | None = desk.spec(path)
+        self.is_spec = is_spec(desk.texts[path]) or self.spec is not None
 
     # -- whose line it is -------------------------------------------------------------------
 

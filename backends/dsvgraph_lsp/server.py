@@ -127,10 +127,14 @@ class Server(LanguageServer):
 
     async def answer(self, params: Any, make: Callable[[Scene], T]) -> tuple[Scene, T] | None:
         """What ``make`` says of a position, worked out beside the server; None where the file is not open."""
+        path = path_of(params.text_document.uri)
+        if path in self.desk.texts and path not in self.desk.pages:
+            await self.check(path)  # it was opened just now
+        return await asyncio.to_thread(self._answered, params, make)
+
+    def _answered(self, params: Any, make: Callable[[Scene], T]) -> tuple[Scene, T] | None:
         scene = self.scene(params)
-        if scene is None:
-            return None
-        return scene, await asyncio.to_thread(make, scene)
+        return (scene, make(scene)) if scene else None
 
 
 def path_of(uri: str) -> Path:
@@ -202,7 +206,7 @@ def _files(server: Server) -> None:
 
     @server.feature(lsp.TEXT_DOCUMENT_DOCUMENT_SYMBOL)
     async def outline(ls: Server, params: lsp.DocumentSymbolParams) -> list[lsp.DocumentSymbol]:
-        doc = ls.desk.doc(path_of(params.text_document.uri))
+        doc = await asyncio.to_thread(ls.desk.doc, path_of(params.text_document.uri))
         return [ls.encoder.symbol(found) for found in symbols(doc)] if doc else []
 
     @server.feature(lsp.TEXT_DOCUMENT_FORMATTING)

@@ -393,33 +393,42 @@ def test_layout(editor):
 
 # -- what is no spec ----------------------------------------------------------------------------
 
-NO_SPECS = {
-    "nothing": "",
+HOSTILE = {
     "a list": "[1, 2]",
-    "tabs": "a:\n\tb: 1",
-    "an alias bomb": "a: &a [x, x]\n"
-    + "".join(f"{c}: &{c} [*{b}, *{b}]\n" for b, c in zip("abcdefghij", "bcdefghijk")),
-    "deep": "[" * 3000,
-    "large": "a: b\n" * 100_000,
+    "tabs": "config:\n\tb: 1",
+    "an alias bomb": "config:\n  a: &a [x, x]\n"
+    + "".join(f"  {c}: &{c} [*{b}, *{b}, *{b}]\n" for b, c in zip("abcdefghij", "bcdefghijk")),
+    "deep": "config: " + "[" * 3000,
+    "large": "config:\n" + "  a: b\n" * 100_000,
     "a tag": "config: {a: !!python/object/apply:os.system [ls]}",
-    "a power": "config: {a: 9 ** 9 ** 9}\n" + BASE.replace("config: {d: 8, unused: 3}", ""),
+    "a power": BASE.replace("unused: 3", "a: 9 ** 9 ** 9"),
     "control characters": "name: \x00\x1b[2J",
-    "a file elsewhere": "include: [/etc/passwd, ../../x.yaml]",
-    "itself": "include: [strange.yaml]",
-    "types": "blocks: [a]\ngraph: {in: 3, body: [], out: {}}\nloss: 3\ninclude: {a: b}\nextends: [1]",
+    "files elsewhere": "include: [/etc/passwd, ../../x.yaml]",
+    "itself": "extends: strange.yaml",
+    "other types": "blocks: [a]\ngraph: {in: 3, body: [], out: {}}\nloss: 3\ninclude: {a: b}\nextends: [1]",
 }
 
 
 def test_hostile_texts_are_answered(editor):
     editor.open("strange.yaml", SPEC)
-    for name, text in NO_SPECS.items():
-        assert editor.type("strange.yaml", text) or name == "nothing"
+    for text in HOSTILE.values():
+        assert editor.type("strange.yaml", text)
         row = text.count("\n")
         for column in (0, 3, 10_000):
             editor.labels("strange.yaml", row, column)
             editor.words("strange.yaml", row, column)
             editor.ask("definition", "strange.yaml", row + 1, column)
     assert editor.type("a.yaml", SPEC % HEAD) == []  # still there
+
+
+@pytest.mark.parametrize(
+    "text", ["", "- hosts: all\n  tasks: []\n", "name: ci\non: push\njobs: {a: {steps: [{run: make}]}}\n"]
+)
+def test_other_yaml_is_left_alone(text, editor):
+    editor.open("ci.yaml", text)
+    assert [d for d in editor.type("ci.yaml", text + "# more\n") if text] == []
+    editor.send("ci.yaml", text + "\n")
+    assert bool(editor.labels("ci.yaml", text.count("\n") + 1, 0)) == (not text)
 
 
 def test_without_pygls_there_is_a_hint():
