@@ -93,14 +93,10 @@ GAIN = "aten.mul (gain of a norm)"
 # -- the counter -----------------------------------------------------------------------------------
 
 
-class NoModules:
+class NoModules(nullcontext[None]):
     """In place of torch's tracker of modules, which does not know which line of them runs."""
 
     parents = ("Global",)
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
 
 
 class SiteCounter(FlopCounterMode):
@@ -116,10 +112,12 @@ class SiteCounter(FlopCounterMode):
         self.counts = Counts()
         self.lines = Lines(module)
         self.owner: dict[int, Site] = {}
-        self.gains: set[int] = set()
+        self.gains: set[int] = set()  # autograd nodes of products with gains
+        self.normalising = False
         self.next = torch.autograd._get_sequence_nr()
         self.meta = any(p.is_meta for p in module.parameters())
         self.weights = {_storage(p) for p in module.parameters()}
+        self.rows: set[int] = set()  # of weights, one for each token
         self.kept: list[Tensor] = []  # so that no storage is taken for another
 
     def __enter__(self) -> SiteCounter:
@@ -173,17 +171,18 @@ class SiteCounter(FlopCounterMode):
             self.counts.registered.add(GAIN)
         else:
             if packet in (aten.index, aten._to_copy) and _storage(args[0]) in self.weights:
-                self.weights.add(_storage(out))  # a gain for each row
+                self.rows.add(_storage(out))
                 self.kept.append(out)
             return None
         self.counts.by_op[name] += flops
         return flops
 
     def _is_gain(self, args: Any, node: int) -> bool:
-        """Whether an elementwise product is one with a weight, or its backward."""
+        """Whether an elementwise product is that of a norm with its weight, or its backward."""
         if torch._C._current_graph_task_id() != -1:
             return node in self.gains
-        found = any(isinstance(a, Tensor) and _storage(a) in self.weights for a in args)
+        gains = self.weights | self.rows if self.normalising else self.rows
+        found = any(isinstance(a, Tensor) and _storage(a) in gains for a in args)
         self.gains |= {node} if found else set()
         return found
 
@@ -234,7 +233,10 @@ class Meta(TorchDispatchMode):
 
 
 class Padding(TorchFunctionMode):
-    """Notes what attention multiplies with zeros: padding of keys and values to what a kernel wants."""
+    """Notes what attention multiplies with zeros: padding of keys and values to what a kernel wants.
+
+    It sees the calls of functions, where the other counters see what they are made of.
+    """
 
     def __init__(self, counter: SiteCounter) -> None:
         super().__init__()
@@ -242,9 +244,9 @@ class Padding(TorchFunctionMode):
         self.true: dict[int, tuple[torch.Size, torch.Size]] = {}  # of a padded tensor: padded and true shape
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
         name = getattr(func, "__name__", "")
+        self.counter.normalising = name == "rms_norm"
+        out = func(*args, **(kwargs or {}))
         if name == "pad":
             self._padded(args[0], out)
         elif name == "scaled_dot_product_attention":
