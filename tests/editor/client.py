@@ -13,12 +13,14 @@ PATIENCE = 30  # seconds, for what should come at once
 
 
 class Editor:
-    """One editor with one language server. Positions are the protocol's: lines from 0, UTF-16 columns."""
+    """One editor with one language server. Positions are the protocol's: lines from 0, UTF-16 columns unless told."""
 
     def __init__(
-        self, folder: Path, *command: str, settings: dict[str, Any] | None = None, options: Any = None
-    ) -> None:
+        self, folder: Path, *command: str,
+        settings: dict[str, Any] | None = None, options: Any = None, encodings: list[Any] | None = None,
+    ) -> None:  # fmt: skip
         self.folder, self.settings, self.options = folder, settings or {}, options
+        self.encodings = encodings
         self.loop = asyncio.new_event_loop()
         self.client = LanguageClient("tests", "1")
         self.told: dict[str, lsp.PublishDiagnosticsParams] = {}
@@ -36,7 +38,8 @@ class Editor:
         link = lsp.PublishDiagnosticsClientCapabilities(related_information=True)
         text = lsp.TextDocumentClientCapabilities(publish_diagnostics=link)
         space = lsp.WorkspaceClientCapabilities(configuration=True)
-        able = lsp.ClientCapabilities(text_document=text, workspace=space)
+        general = lsp.GeneralClientCapabilities(position_encodings=self.encodings)
+        able = lsp.ClientCapabilities(text_document=text, workspace=space, general=general)
         root = lsp.WorkspaceFolder(uri=self.folder.as_uri(), name="specs")
         return lsp.InitializeParams(
             capabilities=able, workspace_folders=[root], root_uri=root.uri, initialization_options=self.options

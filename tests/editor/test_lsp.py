@@ -117,6 +117,16 @@ def test_columns_are_utf_16(editor):
     assert (item.label, item.text_edit.range.start.character) == ("ids", where[1])
 
 
+def test_columns_are_what_the_editor_asks_for(tmp_path):
+    line = 'graph: {doc: "🦊é", in: {ids: "int[B, T]"}, body: {e: {embedding: idz, num: 4, dim: 4}}, out: e}\n'
+    asked = [lsp.PositionEncodingKind.Utf8]
+    other = Editor(tmp_path, sys.executable, "-m", "dsvgraph", "lsp", encodings=asked)
+    assert other.server.position_encoding == asked[0]
+    (found,) = other.open("fox.yaml", line)
+    assert line.encode()[found.range.start.character : found.range.end.character] == b"idz"
+    other.close()
+
+
 def test_warnings(editor):
     (found,) = editor.open("warned.yaml", BASE)
     assert found.severity == lsp.DiagnosticSeverity.Warning
