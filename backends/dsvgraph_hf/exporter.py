@@ -37,7 +37,7 @@ def export(
     """
     config, folder = config_of(model, dtype, drop_mtp), Path(folder)
     fresh = _made(folder)
-    facts: dict[str, Any] = {"folder": str(folder), "class": config["architectures"][0], "files": [NAME]}
+    facts: dict[str, Any] = {"folder": str(folder), "class": config["architectures"][0]}
     try:
         if not config_only:
             facts |= _weights(model, folder, config, run, seed, dtype, max_shard_size, drop_mtp, console)
@@ -47,7 +47,7 @@ def export(
             with suppress(OSError):
                 folder.rmdir()  # it is empty: what is written is there whole or not at all
         raise
-    return facts
+    return {**facts, "files": sorted(path.name for path in folder.iterdir())}
 
 
 def _made(folder: Path) -> bool:
@@ -72,5 +72,4 @@ def _weights(model: Model, folder: Path, config: dict[str, Any], run: Any, seed:
             model, folder, config, run=run, seed=seed, dtype=dtype, max_shard_size=size, drop_mtp=drop_mtp,
             progress=progress,
         )  # fmt: skip
-    files = [*saved.files, NAME]
-    return {"files": files, "tensors": saved.tensors, "bytes": saved.bytes, "dtype": saved.dtype}
+    return {"tensors": saved.tensors, "bytes": saved.bytes, "dtype": saved.dtype}

@@ -83,8 +83,6 @@ class Facts:
     def common(self) -> dict[str, Any]:
         """The sizes of the whole, the rope, and what stands in the spec's config alone."""
         vocab, hidden = self.weight("model.embed_tokens.weight")
-        told = self.model.config.get("max_position_embeddings")
-        longest = {"max_position_embeddings": told} if isinstance(told, int) else {}
         return {
             "vocab_size": vocab,
             "hidden_size": hidden,
@@ -92,9 +90,16 @@ class Facts:
             "rms_norm_eps": self.eps("model.norm"),
             "initializer_range": self.spread,
             "tie_word_embeddings": not self.has("lm_head.weight"),
-            **longest,
+            **self.longest(),
             **rope.written(self.rope),
         }
+
+    def longest(self) -> dict[str, int]:
+        """How long rows may be, where the spec says so or YaRN stretches them; no size depends on it."""
+        told, stretch = self.model.config.get("max_position_embeddings"), self.rope.scaling
+        if not isinstance(told, int) and stretch.get("type") == "yarn":
+            told = int(stretch["factor"] * stretch["original_max_position_embeddings"])
+        return {"max_position_embeddings": told} if isinstance(told, int) else {}
 
     def eps(self, path: str) -> float:
         """The epsilon of the norm at a path."""
@@ -133,9 +138,9 @@ class Facts:
         found = [self.op(self.layer(i), "attention").op.window for i in self.layers]  # type: ignore[union-attr]
         return [None if window is None else int(window) for window in found]
 
-    def act(self, path: str) -> str:
-        """The activation below a path."""
-        return self.op(path, *ACTS).op.op  # type: ignore[union-attr]
+    def act(self) -> str:
+        """The activation of the first layer."""
+        return self.op(self.first, *ACTS).op.op  # type: ignore[union-attr]
 
     def routed(self, part: str = "mlp") -> list[int]:
         """Numbers of the layers, of the MTP chain too, whose feed-forward part has a router."""

@@ -15,6 +15,7 @@ from dsvgraph_hf.importer import FAMILIES, module, spec_text
 from dsvgraph_hf.numbering import Numbered, Numbers
 
 SHOWN = 8  # differences in a refusal
+LENGTH = "max_position_embeddings"
 CHAIN = "num_nextn_predict_layers"
 LAYER = re.compile(r"model\.layers\.(\d+)\.")
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -69,7 +70,8 @@ def _numeric(model: Model) -> Model:
 
 
 def _guess(kind: str, facts: Facts, number: Numbers) -> _Guess:
-    config = {"model_type": kind, **module(kind).config(facts)}
+    usual = {LENGTH: module(kind).Config.model_fields[LENGTH].default}
+    config = {"model_type": kind, **usual, **module(kind).config(facts)}
     model = dsvgraph.loads(spec_text(source.of(config), canonical=False))
     return _Guess(kind, config, model, number.of(model))
 

@@ -75,7 +75,7 @@ def written(rope: Rope) -> dict[str, Any]:
     scaling = {("rope_type" if k == "type" else k): v for k, v in rope.scaling.items()}
     found: dict[str, Any] = {"rope_parameters": {"rope_type": "default", "rope_theta": rope.theta, **scaling}}
     found["rope_theta"] = rope.theta
-    return found | ({"rope_scaling": {**rope.scaling, **scaling}} if scaling else {})
+    return found | ({"rope_scaling": scaling} if scaling else {})
 
 
 def _place(config: Config) -> str:

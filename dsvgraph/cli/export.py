@@ -67,5 +67,7 @@ def _told(facts: dict[str, Any], as_json: bool) -> None:
     if as_json:
         output.data(facts)
         return
-    shown = {**facts, "files": printable(", ".join(facts["files"]))}
+    files = facts["files"]
+    names = files if len(files) <= 4 else [files[0], "...", *files[-2:]]
+    shown = {**facts, "files": f"{len(files)}: {printable(', '.join(names))}"}
     output.write(output.pairs(shown.items()))

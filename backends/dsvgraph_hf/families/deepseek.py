@@ -144,7 +144,7 @@ def latent_config(f: Facts) -> dict[str, Any]:
         "v_head_dim": value,
         "attention_bias": f.has(f"{at}.o_proj.bias"),
         "first_k_dense_replace": len(f.dense()),
-        "hidden_act": f.act(f.first),
+        "hidden_act": f.act(),
     }
     dense = [f"{f.layer(i)}.mlp.gate_proj.weight" for i in f.dense()[:1]]
     return {**found, "intermediate_size": f.weight(dense[0])[0] if dense else found["hidden_size"], **_experts(f)}

@@ -82,14 +82,15 @@ def draft(c: Config) -> Draft:
 def config(f: Facts) -> dict[str, Any]:
     """What a config.json would say of a graph, if it is of this family."""
     mlp = f"{f.first}.mlp"
+    expert = f.expert(f"{mlp}.experts")
     router: Any = f.op(mlp, "router").op
-    alpha: Any = f.op(f"{f.expert(f'{mlp}.experts')}.steep", "times").op
-    limit: Any = f.op(f"{f.expert(f'{mlp}.experts')}.gate", "clamp").op
+    alpha: Any = f.op(expert, "times").op
+    limit: Any = f.op(expert, "clamp").op
     return {
         **f.common(),
         **f.queries(),
         **layered_windows(f),
-        "intermediate_size": f.weight(f"{f.expert(f'{mlp}.experts')}.gate_proj.weight")[0],
+        "intermediate_size": f.weight(f"{expert}.gate_proj.weight")[0],
         "num_local_experts": int(router.experts),
         "num_experts_per_tok": int(router.top_k),
         "swiglu_alpha": float(alpha.by),

@@ -86,5 +86,5 @@ def config(f: Facts) -> dict[str, Any]:
         **f.queries(),
         "intermediate_size": f.weight(f"{mlp}.gate_proj.weight")[0],
         "mlp_bias": f.has(f"{mlp}.gate_proj.bias"),
-        "hidden_act": f.act(mlp),
+        "hidden_act": f.act(),
     }

@@ -68,5 +68,5 @@ def config(f: Facts) -> dict[str, Any]:
         "intermediate_size": f.weight(f"{f.expert(f'{moe}.experts')}.w1.weight")[0],
         "num_local_experts": int(router.experts),
         "num_experts_per_tok": int(router.top_k),
-        "hidden_act": f.act(moe),
+        "hidden_act": f.act(),
     }

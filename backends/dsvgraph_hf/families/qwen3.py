@@ -68,5 +68,5 @@ def config(f: Facts) -> dict[str, Any]:
         **layered_windows(f),
         "use_sliding_window": any(f.windows()),
         "intermediate_size": f.weight(f"{mlp}.gate_proj.weight")[0],
-        "hidden_act": f.act(mlp),
+        "hidden_act": f.act(),
     }

@@ -101,7 +101,7 @@ def config(f: Facts) -> dict[str, Any]:
         "sliding_window": window[0] if window else None,
         "decoder_sparse_step": step or 1,
         "mlp_only_layers": [] if step else dense,
-        "hidden_act": f.act(f"{f.first}.mlp"),
+        "hidden_act": f.act(),
     }
     width = f.weight(f"{f.layer(dense[0])}.mlp.gate_proj.weight")[0] if dense else found["hidden_size"]
     return {**found, "intermediate_size": width, **experts(f, "num_experts")}
