@@ -1,9 +1,11 @@
 """`dsvgraph compile --weights`: what it tells, what it trains from, what it refuses."""
 
+import io
 import json
 import shutil
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from dsvgraph.cli import app
@@ -15,6 +17,7 @@ pytest.importorskip("transformers")
 from folders import randomised, same, tensors, write  # noqa: E402
 from runs import QUICK, TEXT, plain, quiet, run, small  # noqa: E402
 
+import dsvgraph_hf  # noqa: E402
 import dsvgraph_torch  # noqa: E402
 from dsvgraph.passes.show import show  # noqa: E402
 
@@ -114,3 +117,15 @@ def test_a_wrong_folder_is_refused_before_a_run_has_one(hub, tmp_path):
     with pytest.raises(DsvError, match="1 unexpected"):
         dsvgraph_torch.train(small(), options, quiet())
     assert not (tmp_path / "run").exists()
+
+
+def test_a_bar_is_drawn_where_there_is_a_terminal(hub):
+    folder, found = hub
+    seen = {}
+    for terminal in (True, False):
+        console = Console(file=io.StringIO(), force_terminal=terminal, width=100, _environ={"TERM": "xterm"})
+        dsvgraph_hf.report(small(), folder, console=console)
+        seen[terminal] = console.file.getvalue()
+    total = sum(t.nbytes for t in found.values())
+    assert seen[False] == "" and "loading" in seen[True]
+    assert f"{total / 1000:.1f}/{total / 1000:.1f} kB" in seen[True]

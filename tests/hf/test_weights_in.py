@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+import dsvgraph
 import dsvgraph_hf
 import dsvgraph_torch
 from dsvgraph.errors import DsvError
@@ -467,3 +468,39 @@ def test_a_model_that_memory_cannot_hold_is_refused(released, monkeypatch):
     monkeypatch.setattr("dsvgraph_torch.unfilled.memory_of", lambda device: 1e5)
     with pytest.raises(DsvError, match=r"the weights of DeepSeek-V3 take 0\.0 GB as bfloat16; cpu has 0\.0 GB"):
         dsvgraph_hf.load(model, folder, dtype=torch.bfloat16)
+
+
+# -- tied heads --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tied(tmp_path):
+    """A folder of a model whose head is its embedding, and the spec that its config is imported as."""
+    theirs = theirs_of(small("llama3_8b"), "llama3_8b", tie_word_embeddings=True)
+    theirs.tie_weights()
+    theirs.save_pretrained(tmp_path / "hub")
+    return tmp_path / "hub", theirs, dsvgraph.loads(dsvgraph_hf.spec_of(tmp_path / "hub"))
+
+
+def test_a_tied_head_needs_no_tensor_of_its_own(tied, tmp_path):
+    folder, theirs, model = tied
+    found = tensors(folder)
+    assert "lm_head.weight" not in found
+    assert furthest_logits(dsvgraph_hf.load(model, folder), theirs) < 1e-5
+    (tmp_path / "run").mkdir()
+    save_tensors(tmp_path / "run" / "model.safetensors", dsvgraph_hf.load(model, folder).state_dict(), 1)
+    dsvgraph_hf.export(model, tmp_path / "back", run=tmp_path / "run")
+    assert same(tensors(tmp_path / "back"), found)
+    back, info = pretrained(tmp_path / "back")
+    assert not any(info.values()), info
+    assert furthest_logits(dsvgraph_hf.load(model, tmp_path / "back"), back) < 1e-5
+
+
+def test_a_tied_head_may_have_a_tensor_that_is_equal(tied):
+    folder, _, model = tied
+    found = tensors(folder)
+    found["lm_head.weight"] = found["model.embed_tokens.weight"].clone()
+    assert dsvgraph_hf.fill(compiled(model), model, write(folder, found)).copies == 1
+    found["lm_head.weight"][3, 3] += 1
+    words = refused(model, write(folder, found))
+    assert "`lm_head.weight` must hold the numbers of `model.embed_tokens.weight`" in words
