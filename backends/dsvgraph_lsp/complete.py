@@ -14,7 +14,7 @@ from dsvgraph.passes.paths import weights
 from dsvgraph.passes.reference import ops
 from dsvgraph.passes.reference.rows import first_sentence, written
 from dsvgraph.passes.schema.lines import KEYS
-from dsvgraph.spec import BlockModel, SpecModel
+from dsvgraph.spec import BlockModel, Convention, PublishedModel, SpecModel
 from dsvgraph_lsp.hover import attribute_words, call_words
 from dsvgraph_lsp.scene import TIED, Scene, mapping
 
@@ -38,7 +38,7 @@ def completion(scene: Scene) -> list[Offer]:
         "section": _sections, "part": _parts, "callee": _callees, "attribute": _attributes, "port": _ports,
         "input": _inputs, "reference": _references, "value": _values, "size": _sizes, "file": _files, "loss": _losses,
         "output": _outputs, "target": _targets, "router": _routers, "pattern": _patterns, "config": _needed,
-        "init value": _inits, "trained value": _booleans,
+        "published": _figures, "convention": _conventions, "init value": _inits, "trained value": _booleans,
     }  # fmt: skip
     make = makers.get(scene.wanted) if scene.is_spec else None
     found = list(make(scene)) if make else []
@@ -57,7 +57,15 @@ def _parts(scene: Scene) -> Iterator[Offer]:
     yield from _fields(BlockModel)
 
 
-def _fields(model: type[SpecModel | BlockModel]) -> Iterator[Offer]:
+def _figures(scene: Scene) -> Iterator[Offer]:
+    yield from _fields(PublishedModel)
+
+
+def _conventions(scene: Scene) -> Iterator[Offer]:
+    yield from (Offer(word, "choice") for word in get_args(Convention))
+
+
+def _fields(model: type[SpecModel | BlockModel | PublishedModel]) -> Iterator[Offer]:
     for name, field in model.model_fields.items():
         yield Offer(field.alias or name, "field", field.description or "", is_key=True)
 

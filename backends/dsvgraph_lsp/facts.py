@@ -16,9 +16,9 @@ LONG = 120  # characters of a formula that is still read
 Built = tuple[Model, Graph, Node]
 
 
-def facts(model: Model, graph: Graph, node: Node) -> Iterator[str]:
-    """One fact about a node per line, as Markdown; numbers are those of one copy."""
-    named = _named(model, graph, node)
+def facts(model: Model | None, graph: Graph, node: Node) -> Iterator[str]:
+    """One fact about a node per line, as Markdown; without a model only what the block itself says."""
+    named = _named(model, graph, node) if model else None
     twin = named[2] if named else node
     for kind, own, other in (("in", node.ins, twin.ins), ("out", node.outputs, twin.outputs)):
         yield from (f"- {kind} `{port}` {_shape(other.get(port, type_), type_)}" for port, type_ in own.items())
@@ -30,8 +30,9 @@ def facts(model: Model, graph: Graph, node: Node) -> Iterator[str]:
     owned = _owned(node)
     if owned:
         yield f"- parameters {_amount(owned, _owned(twin))}"
-    yield from _flops(model, (model, graph, node), named)
-    yield from _paths(model, node)
+    if model:
+        yield from _flops(model, (model, graph, node), named)
+        yield from _paths(model, node)
 
 
 @lru_cache(maxsize=8)

@@ -9,14 +9,18 @@ from dsvgraph.ops import OPS
 from dsvgraph.passes.reference import ops
 from dsvgraph.passes.reference.rows import written
 from dsvgraph.passes.schema.lines import KEYS
+from dsvgraph.passes.schema.spec import LOSS_KEYS, LOSS_WORDS
 from dsvgraph.passes.schema.words import block_words, op_words
-from dsvgraph.spec import BlockModel, Entry, SpecModel
+from dsvgraph.spec import BlockModel, Entry, PublishedModel, SpecModel
 from dsvgraph.types import shown
 from dsvgraph_lsp.define import identifier, parts
 from dsvgraph_lsp.desk import place_of
 from dsvgraph_lsp.facts import facts
 from dsvgraph_lsp.place import NAME
 from dsvgraph_lsp.scene import Scene, mapping
+
+Section = type[SpecModel | BlockModel | PublishedModel]
+SECTIONS: dict[str, Section] = {"section": SpecModel, "part": BlockModel, "published": PublishedModel}
 
 
 def hover(scene: Scene) -> str:
@@ -32,8 +36,11 @@ def hover(scene: Scene) -> str:
         return call_words(scene, scene.called(word))
     if wanted == "attribute":
         return attribute_words(scene, word)
-    if wanted in ("section", "part"):
-        return _section(word, SpecModel if wanted == "section" else BlockModel)
+    if wanted == "loss":
+        words = LOSS_WORDS.get(word) or LOSS_KEYS.get(word, {}).get("description", "")
+        return f"**{word}**: {words}" if words else ""
+    if wanted in SECTIONS:
+        return _section(word, SECTIONS[wanted])
     if wanted in ("value", "size", "config") or scene.inside[:1] == ("args",):
         return _name(scene, identifier(scene))
     return ""
@@ -89,7 +96,7 @@ def _default(value: Any) -> str:
     return "required" if value is None else f"default `{written(value)}`"
 
 
-def _section(word: str, model: type[SpecModel | BlockModel]) -> str:
+def _section(word: str, model: Section) -> str:
     for name, field in model.model_fields.items():
         if word == (field.alias or name):
             return f"**{word}**: {field.description}"

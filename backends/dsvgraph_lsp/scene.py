@@ -12,6 +12,7 @@ from dsvgraph.build.losses import KINDS
 from dsvgraph.graph import Graph, Model, Node
 from dsvgraph.ops import OPS
 from dsvgraph.spec import Entry, Part, Spec
+from dsvgraph_lsp.alone import alone
 from dsvgraph_lsp.desk import Desk, is_spec
 from dsvgraph_lsp.place import Place
 
@@ -99,6 +100,8 @@ class Scene:
             return self._in_loss(inside[2:], is_key)
         if head in ("init", "trained"):
             return "pattern" if is_key and len(inside) == 1 else f"{head} value"
+        if head == "published":
+            return "published" if is_key else "convention" if inside[-1] == "active_counts" else ""
         return {"config": "config" if is_key else "value"}.get(head, "")
 
     def _in_block(self, inside: tuple[Any, ...], is_key: bool) -> str:
@@ -172,11 +175,15 @@ class Scene:
     # -- graphs -----------------------------------------------------------------------------
 
     @cached_property
-    def graphs(self) -> list[tuple[Model, Graph]]:
-        """The graphs that the owner became, in the last models that were right."""
-        return self.desk.graphs(self.file, self.owner) if self.owner else []
+    def graphs(self) -> list[tuple[Model | None, Graph]]:
+        """The graphs that the owner became in the last models that were right, or what a block is by itself."""
+        found: list[tuple[Model | None, Graph]] = list(self.desk.graphs(self.file, self.owner)) if self.owner else []
+        if not found and self.owner[:1] == ("blocks",) and self.spec and self.owner[1] in self.spec.blocks:
+            graph = alone(self.spec, self.owner[1])
+            found = [(None, graph)] if graph else []
+        return found
 
-    def nodes(self, name: str) -> Iterator[tuple[Model, Graph, Node]]:
+    def nodes(self, name: str) -> Iterator[tuple[Model | None, Graph, Node]]:
         """The nodes that a line became."""
         for model, graph in self.graphs:
             if name in graph.nodes:

@@ -287,6 +287,15 @@ def test_hover_inside_a_block_that_a_spec_calls(editor):
     editor.shut("library.yaml")
 
 
+def test_hover_inside_a_block_that_nothing_calls(editor):
+    (editor.folder / "lonely.yaml").write_text(LIBRARY)
+    text, *where = cursor(LIBRARY.replace("  halves: ", "  hal|ves: "))
+    assert editor.open("lonely.yaml", text) == []
+    found = editor.words("lonely.yaml", *where)
+    assert "out `left` `[B, T, d]`" in found
+    assert "FLOPs" not in found
+
+
 def test_hover_of_the_large_model(editor):
     text = (bundled() / "deepseek_v3.yaml").read_text(encoding="utf-8")
     assert editor.open("deepseek_v3.yaml", text) == []
@@ -341,6 +350,8 @@ def test_completion(line, offered, not_offered, editor):
         ("cross_entropy: logits, target: ids", "cross_entropy: |", ["logits"]),
         ("target: ids", "target: |", ["ids"]),
         ("1 / wider", "1 / |", ["wider", "depth", "tokens"]),
+        ("\nconfig:", "\npublished: {|}\nconfig:", ["parameters", "active", "source"]),
+        ("\nconfig:", "\npublished: {active_counts: |}\nconfig:", ["all", "without_embedding"]),
         ("shift: 1,", "|", ["weight", "divide"]),
         ("  out: {logits: head}", "  |", ["doc", "cache", "out"]),
     ],
