@@ -13,6 +13,7 @@ from dsvgraph_hf.rope import Rope
 from dsvgraph_hf.source import Config
 
 Count = Annotated[int, Field(ge=1)]
+Layers = Annotated[int, Field(ge=1, le=10_000)]  # the most copies that a line may have
 Positive = Annotated[int | float, Field(gt=0)]
 Share = Annotated[int | float, Field(ge=0)]
 Act = Literal["silu", "swish", "gelu", "relu"]
@@ -45,6 +46,7 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "cross_attention_hidden_size": (None,),
     "is_decoder": (False, True),
     "is_encoder_decoder": (False,),
+    "partial_rotary_factor": (1, 1.0, None),
     "per_layer_config": (None,),
     "pretraining_tp": (1, None),
     "pruned_heads": ({}, None),
@@ -76,7 +78,7 @@ class HubConfig(BaseModel):
 
     vocab_size: Count
     hidden_size: Count
-    num_hidden_layers: Count
+    num_hidden_layers: Layers
     num_attention_heads: Count
     intermediate_size: Count
     max_position_embeddings: Count = 2048
@@ -111,7 +113,7 @@ class HubConfig(BaseModel):
         try:
             made = cls.model_validate(fields)
         except ValidationError as error:
-            raise DsvError.collect(_wrong(config, e, cls.aliases) for e in error.errors()) from None
+            raise DsvError.collect(_wrong(config, e, cls.aliases) for e in _by_field(error)) from None
         for field, words in made.conflicts():
             raise config.fault(_written(config, field, cls.aliases), words)
         return made
@@ -154,6 +156,14 @@ def _check_quantised(config: Config, data: dict[str, Any]) -> None:
     if found is not None and method not in QUANTISED:
         words = f"`quantization_config.quant_method` is {' or '.join(QUANTISED)}, found `{method}`"
         raise config.fault("quantization_config", words, "", "quant_method")
+
+
+def _by_field(error: ValidationError) -> list[Any]:
+    """One error a field: what is neither a whole number nor another is told once."""
+    found: dict[Any, Any] = {}
+    for one in error.errors():
+        found[one["loc"][0]] = one  # the last of a union's is of its widest kind
+    return list(found.values())
 
 
 def _wrong(config: Config, error: Any, aliases: dict[str, str]) -> DsvError:

@@ -92,7 +92,12 @@ def _text(file: Path) -> str:
 
 
 def _called(file: Path) -> str:
-    """What the model is called: its folder, its repository in a download cache, or the file."""
+    """What the model is called, in the 100 letters that a spec's name may have."""
+    return "".join(c for c in _named(file) if c.isprintable())[:100].strip()
+
+
+def _named(file: Path) -> str:
+    """The folder, its repository in a download cache, or the file."""
     if file.name != NAME:
         return file.stem
     folder = file.resolve().parent

@@ -13,7 +13,7 @@ from dsvgraph_hf.fields import QUANTISED, HubConfig
 from dsvgraph_hf.rope import DEFAULT, Rope
 
 COLUMN = 43  # where comments begin, as in the specs of the library
-PLAIN = re.compile(r"[A-Za-z][\w .()+-]*$", re.ASCII)
+PLAIN = re.compile(r"[A-Za-z][\w .()+-]*", re.ASCII)
 SOFTMAX = (
     "(qk_nope_head_dim + qk_rope_head_dim) ** -0.5 "
     "* (0.1 * rope_scaling.mscale_all_dim * log(rope_scaling.factor) + 1) ** 2"
@@ -96,7 +96,8 @@ def scalar(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(scalar(v) for v in value) + "]"
     if isinstance(value, str):
-        return value if PLAIN.match(value) and value.lower() not in ("true", "false", "null") else json.dumps(value)
+        plain = PLAIN.fullmatch(value) and value.strip() == value and value.lower() not in ("true", "false", "null")
+        return value if plain else json.dumps(value, ensure_ascii=False)
     if isinstance(value, float):
         return re.sub(r"e([+-]?)0*(\d)", r"e\1\2", repr(value)).replace("e+", "e")
     words = {None: "null", True: "true", False: "false"}

@@ -10,6 +10,7 @@ from configs import PUBLISHED, SMALL, ZOO, hub, plain, saved, text_of
 
 import dsvgraph
 from dsvgraph.errors import DsvError
+from dsvgraph.loader import parse
 from dsvgraph_hf import config_of, export
 
 transformers = pytest.importorskip("transformers")
@@ -201,3 +202,20 @@ def test_nothing_is_left_where_weights_cannot_be_written(tmp_path):
     with pytest.raises(DsvError):
         export(dsvgraph.loads(LLAMA), tmp_path / "out", dtype="float32", max_shard_size="none")
     assert list(tmp_path.iterdir()) == []
+
+
+MODELS = [
+    path
+    for path in sorted((SPECS.parents[1] / "specs").rglob("*.yaml"))
+    if {"graph", "extends"} & parse(path.read_text(encoding="utf-8")).data.keys()
+]
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+def test_every_bundled_spec_has_a_class_or_a_reason(path):
+    try:
+        assert config_of(dsvgraph.load(str(path)))["num_hidden_layers"] >= 1
+    except DsvError as error:
+        (told,) = error.diagnostics
+        assert "transformers" in told.message
+        assert told.notes

@@ -139,6 +139,11 @@ REFUSED = {
     "share of a layer": ("llama", dict(num_hidden_layers=2.5), "`num_hidden_layers` is a whole number"),
     "no layers": ("llama", dict(num_hidden_layers=0), "`num_hidden_layers` is a number of at least 1"),
     "null": ("llama", dict(vocab_size=None), "`vocab_size` is a whole number, found `null`"),
+    "text for a fraction": ("llama", dict(rms_norm_eps="x"), "`rms_norm_eps` is a number, found `x`"),
+    "truth for a fraction": ("llama", dict(initializer_range=True), "`initializer_range` is a number, found `true`"),
+    "many layers": ("deepseek_v2", dict(num_hidden_layers=10**9), "is a number of at most 10000"),
+    "many modules": ("deepseek_v3", dict(num_mtp_layers=10**9), "`num_mtp_layers` is a number of at most 1000"),
+    "part of a rope": ("llama", dict(partial_rotary_factor=0.5), "`partial_rotary_factor: 0.5` would change the model"),
     "eps": ("llama", dict(rms_norm_eps=0), "`rms_norm_eps` is a number above 0"),
     "alias": ("deepseek_v3", dict(num_mtp_layers=-1), "`num_mtp_layers` is a number of at least 0"),
     "list": ("qwen3_moe", dict(mlp_only_layers=3), "`mlp_only_layers` is a list"),
@@ -268,6 +273,14 @@ def test_the_name_is_the_folder_s(tmp_path):
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "config.json").write_text(json.dumps(plain("llama")))
         assert "name: Tiny-1B\n" in spec_of(tmp_path / place)
+
+
+@pytest.mark.parametrize("name", ["true", "1e5", "a: b", "a #b", "ünder", "x" * 150, "'", '"{', "- a", "a b "])
+def test_any_name_of_a_folder_is_a_name(name, tmp_path):
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(plain("llama")))
+    assert dsvgraph.loads(spec_of(folder)).name == name.strip()[:100]
 
 
 @pytest.mark.parametrize("path", ["nowhere", "."])

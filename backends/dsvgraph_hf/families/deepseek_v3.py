@@ -35,7 +35,7 @@ class Config(Latent):
 
     max_position_embeddings: Count = 4096
     first_k_dense_replace: int = Field(default=3, ge=0)
-    num_nextn_predict_layers: int = Field(default=1, ge=0)
+    num_nextn_predict_layers: int = Field(default=1, ge=0, le=1000)
     rope_interleave: bool = True
     n_routed_experts: Count = 256
     n_shared_experts: Count = 1
