@@ -159,6 +159,20 @@ def test_nothing_overlaps(layout, spec, config, depth):
     assert not list(untidy(found))
 
 
+VIEWS = ({"weights": True}, {"heat": "flops"}, {"shapes": "symbolic"}, {"weights": True, "shapes": "off"})
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=ident)
+@pytest.mark.parametrize("spec", ("deepseek_v3", "qwen3_8b"))
+def test_nothing_overlaps_however_it_is_seen(spec, view):
+    model = dsvgraph.load(spec)
+    for where in ({"depth": FULL}, {"focus": "model.layers.0.self_attn"}):
+        found = untidy(measured(graphviz_backend.dot_source(model, **where, **view)))
+        if "shapes" in view:  # long names may stand across a frame
+            found = (words for words in found if " lies on " in words)
+        assert not list(found), where
+
+
 @pytest.mark.parametrize("spec", SPECS, ids=ident)
 def test_nothing_overlaps_in_any_block_alone(spec):
     model = dsvgraph.load(spec)

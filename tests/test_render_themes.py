@@ -19,7 +19,9 @@ VIEWS = {
     "overview": {},
     "full": {"depth": 1_000},
     "mla": {"focus": "model.layers.3.self_attn"},
-    "weights": {"focus": "mtp"},
+    "mtp": {"focus": "mtp"},
+    "heat": {"heat": "flops", "depth": 1_000},
+    "weights": {"weights": True, "depth": 2},
 }
 
 
@@ -127,9 +129,9 @@ def test_the_svg_that_follows_its_reader_is_the_dark_one(drawn, view):
 @pytest.mark.parametrize("name", ("dark", "print"))
 def test_one_light_colour_has_one_counterpart(name):
     """Two hues may share a colour; then they share its counterpart."""
-    from dsvgraph_graphviz import palettes, theme
+    from dsvgraph_graphviz import palettes
 
     known = palettes.colours(name)
-    for hue, other in (palettes.DARK if name == "dark" else palettes.PRINT).items():
-        for key, value in palettes.pairs(getattr(theme, hue), other):
-            assert known[key] == value, (hue, key)
+    for light, other in palettes.counterparts(name):
+        for key, value in palettes.pairs(light, other):
+            assert known[key] == value, (light, key)

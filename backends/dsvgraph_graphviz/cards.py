@@ -13,21 +13,27 @@ WIDE, NARROW, PILL = 190, 126, 110
 BADGE = 22  # height
 
 
-def pill(title: str, hue: Hue, width: int = PILL, bold: bool = False) -> str:
-    """A card of one word."""
+def pill(title: str, hue: Hue, width: int = PILL, bold: bool = False, mono: Sequence[str] = ()) -> str:
+    """A card of one word, with its weights under it."""
     inner = cell(words(title, hue.title, theme.BODY, bold), width=width)
-    return label(box([inner], hue, cellpadding=5))
+    return label(box([inner, *_mono(mono, hue)], hue, cellpadding=5))
+
+
+def _mono(lines: Sequence[str], hue: Hue, **span: object) -> list[str]:
+    """Names of weights, as code."""
+    return [cell(words(line, hue.text, theme.SHAPE, face=theme.MONO), **span) for line in lines]
 
 
 def card(
     title: str, lines: Sequence[str], hue: Hue, *, badge: str = "", width: int = WIDE,
-    above: Sequence[Cell] = (), below: Sequence[Cell] = (), border: int = 1,
+    above: Sequence[Cell] = (), below: Sequence[Cell] = (), border: int = 1, mono: Sequence[str] = (),
 ) -> str:  # fmt: skip
     """A bold name over quiet lines; cells that values leave from above, that values enter by below."""
     span = {"colspan": 2, "align": "left"} if badge else {}
     rows = [_cells(above, hue)] if above else []
     rows.append(_head(title, hue, badge, width))
     rows += [cell(words(line, hue.text, theme.QUIET), **span) for line in lines]
+    rows += _mono(mono, hue, **span)
     rows += [_cells(below, hue)] if below else []
     return label(box(rows, hue, border=border, cellspacing=2))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 
 import graphviz
 
 from dsvgraph_graphviz import theme
-from dsvgraph_graphviz.markup import label, words
+from dsvgraph_graphviz.markup import cell, label, table, words
 from dsvgraph_graphviz.plan import Plan
 from dsvgraph_graphviz.rails import SHARED, THIN, Rails
 from dsvgraph_graphviz.roles import Role
@@ -86,7 +87,7 @@ class Drawing:
         frame = graphviz.Digraph(f"cluster_{cluster.id}")
         if cluster.name:
             frame.attr(
-                label=label(words(cluster.name, hue.text, theme.BODY, bold=True)), labelloc="b",
+                label=label(_name(cluster, hue)), labelloc="b",
                 labeljust="r" if cluster.on_the_right else "l", style="rounded,filled", fillcolor=hue.panel,
                 color=hue.panel_border, penwidth="1.2", peripheries="1", id=cluster.id,
                 margin=NESTED if cluster.parent else OUTER,
@@ -121,13 +122,15 @@ class Drawing:
     # -- wires ------------------------------------------------------------------------------
 
     def _wire(self, dot: graphviz.Digraph, wire: Wire) -> None:
-        style = {"label": f"  {wire.label}"} if wire.label else {}
+        style = {"label": spaced(wire.label)} if wire.label else {}
         if self.group.get(wire.src.card) == self.group.get(wire.dst.card, ""):
             style["weight"] = STRAIGHT
         elif self.scene.cards[wire.src.card].cluster == self.scene.cards[wire.dst.card].cluster:
             style["weight"] = NEAR
         style |= SHARED if wire.kind == "lent" else {}
-        style["tooltip"] = style["labeltooltip"] = plain(f"{wire.name} [{wire.label}]")
+        style["tooltip"] = style["labeltooltip"] = plain(
+            f"{wire.name} [{wire.label}]" if wire.label else wire.name or " "
+        )
         dot.edge(port(wire.src, "n"), port(wire.dst, "s"), **style)
 
     # -- the sum ----------------------------------------------------------------------------
@@ -185,9 +188,27 @@ class Drawing:
         return (found[left], found[right]) if left in found and right in found else None
 
 
+def _name(frame: Cluster, hue: theme.Hue) -> str:
+    name = words(frame.name, hue.text, theme.BODY, bold=True)
+    if not frame.note:
+        return name
+    note = words(frame.note, hue.text, theme.SMALL, face=theme.MONO)
+    return table([cell(text, align="left") for text in (name, note)], border=0, cellspacing=0, cellpadding=0)
+
+
 def port(end: End, side: str) -> str:
     """The end of an edge: a card, or the side of a cell."""
     return f"{end.card}:{end.port}:{side}" if end.port else end.card
+
+
+def spaced(text: str, longest: int = 26) -> str:
+    """The words on a line, a little off it; long ones size by size under each other."""
+    lines = [""]
+    for size in re.split(r"(?<=,)(?![^(]*\))", text):
+        if lines[-1] and len(lines[-1] + size) > longest:
+            lines.append("")
+        lines[-1] += size
+    return f"  {text}" if len(lines) == 1 else "".join(f"  {line}\\l" for line in lines)
 
 
 def plain(text: str) -> str:

@@ -13,6 +13,7 @@ from dsvgraph.passes.tally import Meter, number
 from dsvgraph.types import Type
 from dsvgraph_graphviz.roles import Role, Roles
 
+VIEWS = ("split", "expand", "shift")  # ops that only look at what is there
 BATCH, LENGTH = 1, 4096  # shares of tokens do not depend on them
 
 
@@ -22,6 +23,7 @@ class Facts:
     def __init__(self, model: Model) -> None:
         self.model = model
         self.roles = Roles(model)
+        self._kept: dict[Graph, float] = {}
         rows = next((t for t in model.inputs.values() if t.rank > 1), None)
         self._values = _sizes(model)
         self._meter = Meter(rows.shape[0] * rows.shape[1] if rows else 1, self._values)
@@ -44,6 +46,21 @@ class Facts:
         """Forward FLOPs per token of ``graph``, or of one node of it with all its copies; None without numbers."""
         found = ratio(self._tally(graph, node).forward, self._meter.tokens)
         return None if names(found) - self._values.keys() else float(number(found, self._values))
+
+    def count(self, size: Size) -> float:
+        """A size as a number; 0 where some name in it has none."""
+        return 0.0 if names(size) - self._values.keys() else float(number(size, self._values))
+
+    def kept(self, graph: Graph, node: Node) -> float:
+        """Elements that the forward pass makes in one node with all its copies; views make none."""
+        if node.op:
+            return 0.0 if node.callee in VIEWS else sum(self.count(t.numel) for t in node.outputs.values())
+        return sum(self._made(run.graph) * self.count(run.count) for run in node.runs)
+
+    def _made(self, graph: Graph) -> float:
+        if graph not in self._kept:
+            self._kept[graph] = sum(self.kept(graph, node) for node in graph.nodes.values())
+        return self._kept[graph]
 
     def cost(self) -> Cost | None:
         """The cost of the whole; None where some size has no number."""

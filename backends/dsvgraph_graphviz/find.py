@@ -62,7 +62,7 @@ def places(
         once = node.mode == "call"
         yield Found(path, graph, node, node.runs[0] if once and node.runs else None, around, name)
         start = node.start
-        for run in node.runs:
+        for run in node.stored:
             span = "" if once else span_text(start, run.count)
             inner, named = join(path, span), join(name, span)
             if not once:

@@ -20,6 +20,7 @@ class Cell:
     ref: Ref | None = None
     name: str = ""  # of the value
     turned: bool = False  # by its position
+    norm: Node | None = None  # drawn in the cell
 
 
 @dataclass
@@ -153,7 +154,7 @@ def _joined(graph: Graph, concat: Node, port: str, ref: Ref, kept: set[str], inn
         return Cell(port, f"{name} {number(graph.type(ref).shape[-1])}", ref, name, turned(graph, ref))
     inner.add(source.name)
     behind = source.inputs["x"]
-    return Cell(port, f"{op_title(source)} {behind.node}", behind, behind.node)
+    return Cell(port, f"{op_title(source)} {behind.node}", behind, behind.node, norm=source)
 
 
 def value_name(graph: Graph, ref: Ref) -> str:

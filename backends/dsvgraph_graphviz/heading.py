@@ -8,13 +8,15 @@ from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Model
 from dsvgraph.passes.cost import Cost
 from dsvgraph_graphviz import theme
+from dsvgraph_graphviz.columns import chains
 from dsvgraph_graphviz.facts import LENGTH
 from dsvgraph_graphviz.find import Found
 from dsvgraph_graphviz.fuse import features
 from dsvgraph_graphviz.labels import Labels
 from dsvgraph_graphviz.markup import cell, label, table, words
 from dsvgraph_graphviz.opening import has_body
-from dsvgraph_graphviz.plan import Plan, chains
+from dsvgraph_graphviz.plan import Plan
+from dsvgraph_graphviz.shares import Shares
 from dsvgraph_graphviz.titles import block_title
 from dsvgraph_graphviz.words import cut, number, op_title, readable, short
 
@@ -29,6 +31,8 @@ def heading(made: Plan) -> str:
     rows += [_row(place(made.focus, made.model), theme.MUTED, theme.QUIET)] if made.focus else []
     rows += [_row(totals, theme.MUTED, theme.SUBHEADING)] if totals else []
     rows += [_row(added, more, theme.SUBHEADING)] if added else []
+    if made.view.heat:
+        rows.append(cell(Shares(made.facts, made.view.heat).legend(), align="left"))
     return label(table([*rows, cell("", height=8)], border=0, cellspacing=0, cellpadding=2))
 
 
@@ -67,7 +71,7 @@ def place(found: Found, model: Model) -> str:
 def _own(made: Plan, found: Found) -> list[str]:
     facts, node = made.facts, found.node
     inside = found.body if has_body(node) else None
-    said = Labels(facts).about(inside) if inside else [op_title(node) if node.op else node.callee]
+    said = Labels(facts, made.view).about(inside) if inside else [op_title(node) if node.op else node.callee]
     total = facts.parameters(inside) if inside else facts.parameters(found.graph, node)
     active = facts.active(inside) if inside else facts.active(found.graph, node)
     said += [f"{short(total)} parameters"] if total != 0 else []

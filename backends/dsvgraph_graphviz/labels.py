@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from dsvgraph.dims import Poly, Size
-from dsvgraph.graph import Graph, Node
+from dsvgraph.graph import Graph, Node, join
 from dsvgraph_graphviz import cards
 from dsvgraph_graphviz.facts import Facts, parts, ranks, width
 from dsvgraph_graphviz.fuse import Cell, Fused, features, turned, value_name
 from dsvgraph_graphviz.roles import Role, strands
-from dsvgraph_graphviz.theme import HUES, PAPER
+from dsvgraph_graphviz.shares import Shares
+from dsvgraph_graphviz.theme import HUES, PAPER, Hue
 from dsvgraph_graphviz.titles import LAYERS, block_title
+from dsvgraph_graphviz.view import View
 from dsvgraph_graphviz.words import cut, number, op_title, product, short, times
 
 PILLS = {Role.NORM, Role.POSITION}
@@ -28,15 +31,40 @@ class Labels:
     """Writes the labels of one model. ``named`` cards carry the names of lines, as inside an open block."""
 
     facts: Facts
+    view: View
+
+    @cached_property
+    def work(self) -> Shares:
+        """Shares of the FLOPs."""
+        return Shares(self.facts, "flops")
+
+    @cached_property
+    def heat(self) -> Shares | None:
+        """Shares of the cost that the picture is coloured by."""
+        return Shares(self.facts, self.view.heat) if self.view.heat else None
+
+    def hue(self, graph: Graph, node: Node, role: Role) -> Hue:
+        """The colours of a card: of its role, or of its share of a cost."""
+        return self.heat.hue(graph, node) if self.heat else HUES[role]
+
+    def _share(self, graph: Graph, node: Node, named: bool) -> list[str]:
+        shares = self.heat or (None if named else self.work)
+        return shares.said(graph, node) if shares else []
+
+    def weights(self, card: Fused) -> list[str]:
+        """Names and shapes of a card's weights, as they stand in the checkpoint below the frame's path."""
+        nodes = [card.node, *(c.norm for c in card.below if c.norm)] if self.view.weights else []
+        return [f"{join(n.at, name)} {weight.type}" for n in nodes for name, weight in n.weights.items()]
 
     def of(self, graph: Graph, card: Fused, role: Role, named: bool) -> str:
         """The label of one card."""
         node = card.node
         if node.tied:
             title = op_title(node) if role == Role.NORM else self.title(graph, node, role, named)
-            return cards.shared(title, HUES[role])
+            return cards.shared(title, self.hue(graph, node, role))
         if self._is_pill(card):
-            return cards.pill(op_title(node), HUES[role], bold=role == Role.POSITION)
+            hue = self.hue(graph, node, role)
+            return cards.pill(op_title(node), hue, bold=role == Role.POSITION, mono=self.weights(card))
         if node.runs and role == Role.EXPERTS and not self.facts.roles.is_layer(node):
             return self._experts(graph, node)
         return self._card(graph, card, role, named)
@@ -46,22 +74,23 @@ class Labels:
         heavy = node.weights and node.callee not in ("rms_norm", "layer_norm")
         return bool(node.op) and not (heavy or card.below or card.above or node.callee == "attention")
 
-    def attention(self, node: Node) -> tuple[str, str]:
+    def attention(self, graph: Graph, node: Node) -> tuple[str, str]:
         """The labels of an open attention: of its scores, and of what they weigh."""
-        hue = HUES[Role.ATTENTION]
+        hue = self.hue(graph, node, Role.ATTENTION)
         cells = {port: Cell(port, port) for port in ("q", "k", "v", "weights")}
         scores = cards.card(softmax(node), [_scale(node)], hue, below=[cells["q"], cells["k"]])
-        lines = _attention_heads(node)
+        lines = [*_attention_heads(node), *self._share(graph, node, named=True)]
         return scores, cards.card("weights · v", lines, hue, below=[cells["weights"], cells["v"]])
 
     def _card(self, graph: Graph, card: Fused, role: Role, named: bool) -> str:
         node = card.node
         layer = self.facts.roles.is_layer(node)
         badge = times(node) if node.runs and (node.mode != "call" or layer) else ""
-        hue = replace(HUES[role], fill=PAPER) if node.callee == "concat" else HUES[role]
+        hue = self.hue(graph, node, role)
+        hue = replace(hue, fill=PAPER) if node.callee == "concat" and not self.heat else hue
         return cards.card(
             self.title(graph, node, role, named), self.lines(graph, card, named), hue,
-            badge=badge, above=card.above, below=card.below,
+            badge=badge, above=card.above, below=card.below, mono=self.weights(card),
             width=cards.WIDE if not named or badge else cards.NARROW,
         )  # fmt: skip
 
@@ -85,12 +114,13 @@ class Labels:
         """Sizes and parameters."""
         node = card.node
         if node.op:
-            return _spread([*_op_words(node, card, named), *self._count(graph, node)])
-        if self.facts.roles.is_layer(node):
-            return [*self._contents(node), self._each(node)]
-        inner = node.runs[0].graph
-        name = [cut(node.name)] if named else []
-        return _spread([*name, *self._block_words(inner), *self._count(graph, node)])
+            said = _spread([*_op_words(node, card, named), *self._count(graph, node)])
+        elif self.facts.roles.is_layer(node):
+            said = [*self._contents(node), self._each(node)]
+        else:
+            name = [cut(node.name)] if named else []
+            said = _spread([*name, *self._block_words(node.runs[0].graph), *self._count(graph, node)])
+        return [*said, *self._share(graph, node, named)]
 
     def _count(self, graph: Graph, node: Node) -> list[str]:
         count = self.facts.parameters(graph, node)
@@ -137,8 +167,9 @@ class Labels:
         inner = node.runs[0].graph
         many, share, router = self._expert_parts(inner)
         text = [*self.expert_words(inner), *self._sizes(inner)]
+        hue, part = self.hue(graph, node, Role.EXPERTS), self._share(graph, node, named=False)
         cells = _expert_cells(many.count if many else 0, share)
-        return cards.experts(block_title(inner, self.facts), [" · ".join(text)], router, cells, HUES[Role.EXPERTS])
+        return cards.experts(block_title(inner, self.facts), [" · ".join(text), *part], router, cells, hue)
 
     def _expert_parts(self, graph: Graph) -> tuple[Node | None, int, str]:
         """The line of experts, how many experts' widths stand beside it, and the router in words."""

@@ -9,14 +9,17 @@ from dsvgraph.errors import printable
 from dsvgraph_graphviz import theme
 
 
-def words(text: str, color: str, size: float = theme.BODY, bold: bool = False, italic: bool = False) -> str:
+def words(
+    text: str, color: str, size: float = theme.BODY, bold: bool = False, italic: bool = False, face: str = ""
+) -> str:
     """``text`` in one colour and size; whatever stands in it is text, never markup."""
     if not text:
         return ""  # graphviz takes no empty <font>
     inner = escape(printable(text), quote=False)
     inner = f"<i>{inner}</i>" if italic else inner
     inner = f"<b>{inner}</b>" if bold else inner
-    return f'<font color="{color}" point-size="{size:g}">{inner}</font>'
+    other = f' face="{face}"' if face else ""
+    return f'<font color="{color}" point-size="{size:g}"{other}>{inner}</font>'
 
 
 def tag(name: str, content: str = "", **attributes: object) -> str:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Node, Ref, Run, join
-from dsvgraph.types import Type
 from dsvgraph_graphviz import cards
 from dsvgraph_graphviz.facts import Facts
 from dsvgraph_graphviz.fuse import Cell, Fused, fused, out_port
 from dsvgraph_graphviz.labels import Labels
 from dsvgraph_graphviz.roles import Role, strands
 from dsvgraph_graphviz.scene import Card, Cluster, End, Scene
-from dsvgraph_graphviz.words import cut, shape, spot, times, tokens
+from dsvgraph_graphviz.shapes import Shapes
+from dsvgraph_graphviz.view import View
+from dsvgraph_graphviz.words import cut, spot, times, tokens
 
 CIRCLES = {"add": "+", "mul": "×"}
 MANY_RUNS = 3  # kinds of copies drawn in a row; more are folded by kind
@@ -36,11 +38,21 @@ class Place:
     named: bool = False
 
 
+class Filled(Protocol):
+    """What bodies are drawn into, and how."""
+
+    facts: Facts
+    scene: Scene
+    shapes: Shapes
+    view: View
+
+
 class Opener:
     """Fills a scene from the graphs of one model; the nodes in ``expanded`` are opened where they stand."""
 
-    def __init__(self, facts: Facts, scene: Scene, expanded: Collection[Node] = ()) -> None:
-        self.facts, self.scene, self.labels, self.expanded = facts, scene, Labels(facts), expanded
+    def __init__(self, made: Filled, expanded: Collection[Node] = ()) -> None:
+        self.facts, self.scene, self.shapes, self.view = made.facts, made.scene, made.shapes, made.view
+        self.labels, self.expanded = Labels(made.facts, made.view), expanded
 
     def body(self, graph: Graph, ins: dict[str, End], place: Place, skip: Collection[str] = ()) -> Ends:
         """Draws the nodes of ``graph``; the ends of all its values and weights."""
@@ -100,7 +112,7 @@ class Opener:
         cells = here if len(here) > 1 else []  # a single wire from below stays in the middle
         for port, ref in known(card.inputs, ends):
             end = End(id_, port if port in cells else "")
-            self.scene.wire(ends[ref], end, shape(graph.type(ref)), str(ref))
+            self.scene.wire(ends[ref], end, self.shapes.of(graph, ref), str(ref))
         for _, ref in known(node.tied, ends):
             self.scene.wire(ends[ref], End(id_), name=str(ref))
         ends.update(_leaving(card, id_))
@@ -114,7 +126,7 @@ class Opener:
                 label = cards.cached(cut(ref.port if card.above else ref.node))
                 role = self.facts.roles.of(card.node, place.role)
                 self.scene.add(Card(id_, label, place.column, place.cluster, role, id(ref), tip(card.last, place)))
-                self.scene.wire(ends[ref], End(id_), shape(graph.type(ref)), str(ref))
+                self.scene.wire(ends[ref], End(id_), self.shapes.of(graph, ref), str(ref))
                 ends[ref] = End(id_)
 
     def _attention(self, graph: Graph, card: Fused, ends: Ends, place: Place) -> None:
@@ -122,12 +134,12 @@ class Opener:
         node = card.node
         scores, values = f"{place.id}{node.name}/scores", place.id + node.name
         role = self.facts.roles.of(node, place.role)
-        for id_, label in zip((scores, values), self.labels.attention(node), strict=True):
+        for id_, label in zip((scores, values), self.labels.attention(graph, node), strict=True):
             self.scene.add(Card(id_, label, place.column, place.cluster, role, id_, tip(node, place)))
         for port, ref in known(node.inputs, ends):
             end = End(values if port == "v" else scores, port)
-            self.scene.wire(ends[ref], end, shape(graph.type(ref)), str(ref))
-        self.scene.wire(End(scores), End(values, "weights"), scores_shape(node), "attention weights")
+            self.scene.wire(ends[ref], end, self.shapes.of(graph, ref), str(ref))
+        self.scene.wire(End(scores), End(values, "weights"), self.shapes.scores(graph, node), "attention weights")
         ends.update(_leaving(card, values))
 
     def _tokens(self, node: Node, ends: Ends, place: Place, ahead: int) -> None:
@@ -181,7 +193,7 @@ class Opener:
                 shape="text",
             )
         )
-        self.scene.wire(end, End(id_), shape(type_))
+        self.scene.wire(end, End(id_), self.shapes.of(graph, Ref(port, port)))
         return End(id_)
 
 
@@ -205,12 +217,6 @@ def _leaving(card: Fused, id_: str) -> Ends:
     cells = {cell.port for cell in card.above}
     found = {Ref(card.last.name, o): End(id_, out_port(o) if out_port(o) in cells else "") for o in card.last.outputs}
     return found | {Ref(card.node.name, weight): End(id_, weight=True) for weight in card.node.weights}
-
-
-def scores_shape(node: Node) -> str:
-    """The shape of attention's weights: B,128,T,T."""
-    q, k = node.ins["q"], node.ins["k"]
-    return shape(Type((q.shape[0], q.shape[2], q.shape[1], k.shape[1])))
 
 
 def kinds(node: Node) -> tuple[Run, ...]:

@@ -32,7 +32,15 @@ DARK = {
     "CYAN": Hue("#083744", "#22B8D6", "#CFFAFE", "#67E8F9", "#0E7490", "#06252E", "#14788F", "#081C25", "#155E70"),
     "WHITE": Hue(NIGHT, "#64748B", "#E2E8F0", "#A8B5C7", "#475569", NIGHT, "#64748B", "#101A2B", "#334155"),
 }  # fmt: skip
+HEAT = tuple(
+    Hue(fill, border, "#FFEDD5", "#FFEDD5", "#7C2D12", NIGHT, border, NIGHT, border)
+    for fill, border in (
+        ("#1C1410", "#5C4A3D"), ("#33200F", "#7A5530"), ("#54300F", "#A0651F"), ("#7A3F0E", "#C97A1F"),
+        ("#9A3412", "#FB923C"),
+    )
+)  # fmt: skip
 INKS = Hue("#F2F2F2", "#404040", "#000000", "#303030", "#404040", "#FFFFFF", "#404040", "#FFFFFF", "#404040")
+GREYS = ("#FAFAFA", "#ECECEC", "#DCDCDC", "#C8C8C8", "#B0B0B0")
 PRINT = {name: replace(INKS, fill="#FFFFFF") if name == "WHITE" else INKS for name in DARK}
 BASE = {
     "dark": {
@@ -53,9 +61,18 @@ def colours(name: str) -> Colours:
     if name not in BASE:
         return {}
     found = dict(BASE[name])
-    for hue, counterpart in (DARK if name == "dark" else PRINT).items():
-        found = {**dict(pairs(getattr(theme, hue), counterpart)), **found}
+    for light, other in counterparts(name):
+        found = {**dict(pairs(light, other)), **found}
     return found
+
+
+def counterparts(name: str) -> list[tuple[Hue, Hue]]:
+    """Every hue with its like in a theme."""
+    roles = [(getattr(theme, hue), other) for hue, other in (DARK if name == "dark" else PRINT).items()]
+    greys = [
+        replace(INKS, fill=grey, text=INKS.title) for grey in ("#FAFAFA", "#ECECEC", "#DCDCDC", "#C8C8C8", "#B0B0B0")
+    ]
+    return [*roles, *zip(theme.HEAT, HEAT if name == "dark" else greys, strict=True)]
 
 
 def pairs(light: Hue, other: Hue) -> Iterator[tuple[tuple[str, str], str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from dsvgraph.dims import Poly, Size
@@ -14,31 +14,34 @@ from dsvgraph_graphviz.titles import called
 RESIDUAL = "to residual sum"
 
 
-def most_repeated(shown: Collection[Graph], skip: Collection[Node]) -> list[Found]:
+def most_repeated(shown: Mapping[Graph, str], skip: Collection[Node]) -> list[Found]:
     """The run of equal layers that is longest, if it is longer than one and has a body to show."""
     runs = [found for found in _blocks(shown, skip) if found.node.mode == "repeat" and _many(found.run)]
     return [max(runs, key=lambda found: _rank(found.run.count if found.run else 0))] if runs else []
 
 
-def distinct(shown: Collection[Graph], skip: Collection[Node], levels: int) -> list[Found]:
-    """The blocks within ``levels`` of what is shown, nearest first; blocks that differ in sizes only are one."""
+def distinct(shown: Mapping[Graph, str], skip: Collection[Node], levels: int) -> list[Found]:
+    """The blocks within ``levels`` of what is shown, nearest first; blocks that differ in sizes only are one.
+
+    ``shown`` are bodies with their paths.
+    """
     kinds, found = Kinds(), dict[int, Found]()
-    inner = list(shown)
+    inner = dict(shown)
     for _ in range(levels):
         new: dict[int, Found] = {}
         for block in _blocks(inner, skip):
             new.setdefault(kinds.of(block.body), block)
         new = {key: block for key, block in new.items() if key not in found}
         found |= new
-        inner = [block.body for block in new.values()]
+        inner = {block.body: block.path for block in new.values()}
         if not inner:
             break
     return list(found.values())
 
 
-def _blocks(shown: Collection[Graph], skip: Collection[Node]) -> Iterator[Found]:
-    for graph in shown:
-        for found in places(graph, below=1):
+def _blocks(shown: Mapping[Graph, str], skip: Collection[Node]) -> Iterator[Found]:
+    for graph, path in shown.items():
+        for found in places(graph, path, below=1):
             if found.run and found.node not in skip and len(found.run.graph.nodes) > 1:
                 yield found
 

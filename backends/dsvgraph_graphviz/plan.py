@@ -8,6 +8,7 @@ from dsvgraph.dims import Poly
 from dsvgraph.graph import Graph, Model, Node, Ref, join
 from dsvgraph.types import Type
 from dsvgraph_graphviz import cards
+from dsvgraph_graphviz.columns import chains
 from dsvgraph_graphviz.facts import Facts
 from dsvgraph_graphviz.find import Found, find
 from dsvgraph_graphviz.fuse import single
@@ -15,8 +16,9 @@ from dsvgraph_graphviz.opening import Ends, Opener, Place, has_body, known, tip
 from dsvgraph_graphviz.panels import destination, distinct, most_repeated, origin
 from dsvgraph_graphviz.roles import Role
 from dsvgraph_graphviz.scene import EACH, Card, Cluster, End, Scene
+from dsvgraph_graphviz.shapes import Shapes
 from dsvgraph_graphviz.view import View
-from dsvgraph_graphviz.words import cut, number, readable, shape, times, tokens
+from dsvgraph_graphviz.words import cut, number, readable, spot, times, tokens
 
 COLUMNS = 4  # copies that get a column each; more are drawn once, with their number
 
@@ -27,7 +29,8 @@ class Plan:
 
     model: Model
     facts: Facts
-    view: View = field(default_factory=View)
+    view: View
+    shapes: Shapes
     scene: Scene = field(default_factory=Scene)
     ends: Ends = field(default_factory=dict)
     stacked: dict[Ref, list[End]] = field(default_factory=dict)
@@ -36,16 +39,16 @@ class Plan:
 
 def plan(model: Model, view: View) -> Plan:
     """The scene of ``model`` as ``view`` asks for it, but for the losses."""
-    made = Plan(model, Facts(model), view)
+    made = Plan(model, Facts(model), view, Shapes(model, view.shapes))
     made.focus = find(model, view.focus, "--focus") if view.focus else None
     opened = [find(model, path, "--expand") for path in view.expand]
     expanded = [node for found in opened for node in (*found.around, found.node)]
-    opener = Opener(made.facts, made.scene, expanded)
+    opener = Opener(made, expanded)
     shown = _focus(made, opener) if made.focus else _whole(made, opener)
     skip = [*chains(model), *expanded]
-    shown += [run.graph for node in expanded for run in node.runs]
+    shown |= {found.body: found.path for found in opened if found.node.runs}
     beside = made.focus is None and view.depth == 1
-    found = most_repeated(shown[:1], skip) if beside else distinct(shown, skip, view.depth - 1)
+    found = most_repeated({model: ""}, skip) if beside else distinct(shown, skip, view.depth - 1)
     for i, panel in enumerate(found):
         _panel(made, opener, panel, -1 - i)
     _tell_apart(made.scene, found)
@@ -66,7 +69,7 @@ def _inside(column: int) -> str:
     return "inside" if column == -1 else f"inside{-column}"
 
 
-def _whole(made: Plan, opener: Opener) -> list[Graph]:
+def _whole(made: Plan, opener: Opener) -> dict[Graph, str]:
     """The model in columns; the bodies that are then on show."""
     model, deep = made.model, chains(made.model) if made.view.depth > 0 else []
     made.scene.clusters["main"] = Cluster("main", "Main model" if deep else "Model", Role.PLAIN)
@@ -75,7 +78,7 @@ def _whole(made: Plan, opener: Opener) -> list[Graph]:
     made.ends = opener.body(model, ins, place, skip={node.name for node in deep})
     for node in deep:
         _columns(made, opener, node, place)
-    return [model, *(run.graph for node in deep for run in node.runs)]
+    return {model: "", **{run.graph: join(node.at, "*") for node in deep for run in node.runs}}
 
 
 def _input(model: Model, scene: Scene, name: str) -> End:
@@ -90,18 +93,6 @@ def _input(model: Model, scene: Scene, name: str) -> End:
 # -- columns ------------------------------------------------------------------------------------
 
 
-def chains(model: Model) -> list[Node]:
-    """Repeated lines whose copies' outputs a loss scores one by one."""
-    scored = {model.outputs[loss.output] for loss in model.losses if loss.output and loss.depths != (0,)}
-    found = [model.nodes[ref.node] for ref in scored if ref.node in model.nodes]
-    repeated = [n for n in found if n.mode == "repeat" and n.runs and n not in _read_by_others(model)]
-    return [n for n in model.nodes.values() if n in repeated]
-
-
-def _read_by_others(model: Model) -> list[Node]:
-    return [model.nodes[name] for name in model.net.nodes if name in model.nodes and model.net.out_degree(name)]
-
-
 def _columns(made: Plan, opener: Opener, node: Node, place: Place) -> None:
     """One column per copy; what is carried goes from column to column."""
     state = {port: made.ends[ref] for port, ref in known(node.inputs, made.ends)}
@@ -113,8 +104,9 @@ def _columns(made: Plan, opener: Opener, node: Node, place: Place) -> None:
         title = f"{readable(node.name)} depth {i + 1}"
         badge = times(node) if folded else "one set of weights" if node.reused else ""
         title = f"{readable(node.name)} depths 1 … {number(node.count)}" if folded else title
-        made.scene.clusters[id_] = Cluster(id_, title, Role.MTP, "", badge, tip(node, place))
         path = join(node.at, str(copy)) if not folded else join(node.at, "*")
+        note = path if made.view.weights else ""
+        made.scene.clusters[id_] = Cluster(id_, title, Role.MTP, "", badge, tip(node, place), note=note)
         inner = Place(column, id_, f"{id_}/", path, Role.MTP)
         ends = opener.body(graph, state, inner)
         outs = {name: ends[ref] for name, ref in graph.outputs.items()}
@@ -127,7 +119,7 @@ def _columns(made: Plan, opener: Opener, node: Node, place: Place) -> None:
 # -- blocks alone and beside the model -----------------------------------------------------------
 
 
-def _focus(made: Plan, opener: Opener) -> list[Graph]:
+def _focus(made: Plan, opener: Opener) -> dict[Graph, str]:
     """One block or op with what enters and leaves it; the bodies that are then on show."""
     found = made.focus
     assert found is not None
@@ -140,16 +132,17 @@ def _focus(made: Plan, opener: Opener) -> list[Graph]:
         types = inner.inputs
         ins = {port: _enters(made, found, port, types[port], place) for port in types}
         ends = opener.body(inner, ins, place)
-        outs = {name: (ends[ref], inner.type(ref)) for name, ref in inner.outputs.items() if ref in ends}
+        outs = {name: (ends[r], made.shapes.of(inner, r)) for name, r in inner.outputs.items() if r in ends}
     else:
         ends = {ref: _enters(made, found, p, found.graph.type(ref), place) for p, ref in node.sources.items()}
         opener.card(found.graph, single(found.graph, node), ends, place)
-        outs = {name: (ends[Ref(node.name, name)], type_) for name, type_ in node.outputs.items()}
-    for name, (end, type_) in outs.items():
+        refs = [Ref(node.name, name) for name in node.outputs]
+        outs = {r.port: (ends[r], made.shapes.of(found.graph, r)) for r in refs}
+    for name, (end, said) in outs.items():
         label = cards.end("", cut(destination(made.facts, found.graph, node, name)))
         made.scene.add(Card(f"main/out-{name}", label, 0, "main", Role.PLAIN, "exit"))
-        made.scene.wire(end, End(f"main/out-{name}"), shape(type_))
-    return [inner] if inner else []
+        made.scene.wire(end, End(f"main/out-{name}"), said)
+    return {inner: found.path} if inner else {}
 
 
 def _enters(made: Plan, found: Found, port: str, type_: Type, place: Place) -> End:
@@ -174,8 +167,11 @@ def _panel(made: Plan, opener: Opener, found: Found, column: int) -> None:
     id_ = _inside(column)
     title = opener.labels.title(found.graph, node, role)
     title = f"Inside one {title[:1].lower() + title[1:]}" if layer else title
-    scene.clusters[id_] = Cluster(id_, title, role, tip=tip(node, Place(0, "", "", "")), aside=True)
-    place = Place(column, id_, f"{id_}/", join(node.at, "" if node.mode == "call" else "*"), role, named=not layer)
+    note = found.path if made.view.weights else ""
+    scene.clusters[id_] = Cluster(
+        id_, title, role, tip="\n".join([found.path, node.callee, spot(node.span)]), aside=True, note=note
+    )
+    place = Place(column, id_, f"{id_}/", found.path, role, named=not layer)
     ins = {
         port: _word(scene, place, f"in-{port}", port, origin(made.facts, found.graph, node, port))
         for port in graph.inputs
@@ -184,7 +180,7 @@ def _panel(made: Plan, opener: Opener, found: Found, column: int) -> None:
     for name, ref in graph.outputs.items():
         if ref in ends:
             end = _word(scene, place, f"out-{name}", name, destination(made.facts, found.graph, node, name))
-            scene.wire(ends[ref], end, shape(graph.type(ref)))
+            scene.wire(ends[ref], end, made.shapes.of(graph, ref))
 
 
 def _word(scene: Scene, place: Place, id_: str, name: str, quiet: str) -> End:

@@ -88,24 +88,28 @@ class Rails:
             if self._skips(wire):
                 lane = self._lane(wire)
                 group = f"{self._frame(wire)}-rail-{lane}"
-                level = self._beside_spine(wire.src.card) or wire.src.card
-                low, high = (self._point(c, self._frame(wire), group, theme.RAIL) for c in (level, wire.dst.card))
+                if self._is_branch(wire):
+                    self._branch(wire, group)
+                    continue
+                low, high = (
+                    self._point(c, self._frame(wire), group, theme.RAIL) for c in (wire.src.card, wire.dst.card)
+                )
                 right = lane % 2 == 0
                 self._flat(wire.src.card, low, right, {**RESIDUAL, "dir": "none"})
                 self._piece(low, high, {**RESIDUAL, "dir": "none", "weight": "8"})
                 self._arrow(wire.dst.card, high, right, RESIDUAL)
 
-    def _beside_spine(self, card: str) -> str | None:
-        """A branch stands on the right of the card of the spine at its height; that card."""
-        if card in self.group or self.scene.cards[card].shape != "card":
-            return None
-        where = self.scene.cards[card].cluster
-        alike = [n for n in self.group if self.heights[n] == self.heights[card]]
-        spine = next((n for n in alike if self.scene.cards[n].cluster == where), None)
-        if spine is not None:
-            self.beside.setdefault(spine, []).append(card)
-            self._piece(spine, card, {"style": "invis"})
-        return spine
+    def _is_branch(self, wire: Wire) -> bool:
+        """Whether a wire comes from a card beside the spine, and not from a value that goes around."""
+        return wire.src.card not in self.group and self.scene.cards[wire.src.card].shape == "card"
+
+    def _branch(self, wire: Wire, group: str) -> None:
+        """Straight up from a card on the right of the spine, then level into the circle."""
+        card, group = wire.src.card, f"{group}-{wire.src.card}"
+        self.group[card] = group
+        high = self._point(wire.dst.card, self._frame(wire), group, theme.RAIL)
+        self._piece(card, high, {**RESIDUAL, "dir": "none", "weight": "2"})
+        self._arrow(wire.dst.card, high, True, RESIDUAL)
 
     def _frame(self, wire: Wire) -> str:
         return self.scene.cards[wire.dst.card].cluster

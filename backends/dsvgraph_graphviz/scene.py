@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dsvgraph_graphviz.roles import Role
 
-LONG = 18  # characters of a name
+LONG = 16  # characters of a name
 EACH = "*"  # a port: the first place of the card that is free
 
 
@@ -67,6 +67,7 @@ class Cluster:
     tip: str = ""
     strand: bool = False
     aside: bool = False
+    note: str = ""  # in small under the name
 
     @property
     def name(self) -> str:

@@ -15,7 +15,7 @@ from dsvgraph_graphviz.plan import Plan
 from dsvgraph_graphviz.roles import Role
 from dsvgraph_graphviz.scene import Card, End
 from dsvgraph_graphviz.theme import HUES
-from dsvgraph_graphviz.words import cut, decimal, number, shape, spot, subscript, tokens
+from dsvgraph_graphviz.words import cut, decimal, number, spot, subscript, tokens
 
 LATER = 1e18  # tokens: past the end of any schedule
 AUXILIARY = {
@@ -62,7 +62,9 @@ def _card(made: Plan, loss: Loss, depth: int, end: End, times: str) -> Term:
     made.scene.add(
         Card(id_, label, place.column, _column(made, place), Role.LOSS, "loss", f"{loss.name}\n{spot(loss.span)}")
     )
-    made.scene.wire(end, End(id_), shape(made.model.type(made.model.outputs[loss.output or ""])) if not depth else "")
+    made.scene.wire(
+        end, End(id_), made.shapes.of(made.model, made.model.outputs[loss.output or ""]) if not depth else ""
+    )
     last = loss.depths[-1]
     name = f"{name} + … + {_name(made.model, loss, last)}" if times and last != depth else name
     return Term(id_, name, weight(loss.weight, depth))
@@ -95,7 +97,7 @@ def _outputs(made: Plan) -> None:
                     shape="text",
                 )
             )
-            made.scene.wire(end, End(id_), shape(made.model.type(ref)))
+            made.scene.wire(end, End(id_), made.shapes.of(made.model, ref))
 
 
 def _name(model: Model, loss: Loss, depth: int) -> str:

@@ -37,6 +37,13 @@ PINK = Hue("#FCE7F3", "#EC4899", "#831843", "#BE185D", "#DB2777", "#FDF2F8", "#F
 ROSE = Hue("#FFE4E6", "#F43F5E", "#881337", "#BE123C", "#E11D48", "#FFF1F2", "#FDA4AF", "#FFF1F2", "#E11D48")
 CYAN = Hue("#CFFAFE", "#0891B2", "#164E63", "#0E7490", "#0E7490", "#ECFEFF", "#67E8F9", "#F4FDFF", "#A5F3FC")
 WHITE = Hue("#FFFFFF", "#94A3B8", "#334155", "#475569", "#475569", "#FFFFFF", "#94A3B8", "#F8FAFC", "#CBD5E1")
+HEAT = tuple(  # a share of a cost, from little to most
+    Hue(fill, border, "#431407", "#431407", "#7C2D12", "#FFFFFF", border, "#FFFFFF", border)
+    for fill, border in (
+        ("#FFF7ED", "#D6C3B1"), ("#FFEDD5", "#E5B98A"), ("#FED7AB", "#EA9A4E"), ("#FDBA75", "#EA7317"),
+        ("#FB923D", "#C2410D"),
+    )
+)  # fmt: skip
 
 HUES = {
     Role.TOKENS: WHITE,

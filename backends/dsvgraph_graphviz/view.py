@@ -20,3 +20,6 @@ class View:
     focus: str = ""
     expand: tuple[str, ...] = ()
     theme: str = "light"
+    shapes: str = "numbers"
+    weights: bool = False
+    heat: str = ""

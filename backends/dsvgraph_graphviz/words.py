@@ -116,6 +116,8 @@ def op_title(node: Node) -> str:
     """What an op is called in the field: RMSNorm, RoPE; else its own name."""
     if node.callee == "clamp":
         return _clamped(node.op)
+    if node.callee == "einsum":
+        return cut(str(node.op.equation).replace("->", "→"))  # type: ignore[union-attr]
     return TITLES.get(node.callee, node.callee.replace("_", " "))
 
 

@@ -58,6 +58,25 @@ class Theme(StrEnum):
     print = "print"
 
 
+class Shapes(StrEnum):
+    """What stands on the lines."""
+
+    numbers = "numbers"
+    symbolic = "symbolic"
+    off = "off"
+
+
+class Heat(StrEnum):
+    """The cost that cards are coloured by."""
+
+    params = "params"
+    flops = "flops"
+    memory = "memory"
+
+
+ShapesOption = Annotated[Shapes, typer.Option("--shapes", help="Shapes on lines: 7168, hidden_size, or none.")]
+Weights = Annotated[bool, typer.Option("--weights", help="The checkpoint's names and shapes on the cards.")]
+HeatOption = Annotated[Heat | None, typer.Option("--heat", help="Colour by the share of a cost.")]
 ThemeOption = Annotated[Theme, typer.Option("--theme", help="auto: an SVG that follows its reader's setting.")]
 Focus = Annotated[str, typer.Option("--focus", metavar="PATH", help="Draw one block, with what enters and leaves it.")]
 Expand = Annotated[
@@ -72,10 +91,16 @@ def run(
     focus: Focus = "",
     expand: Expand = None,
     theme: ThemeOption = Theme.light,
+    shapes: ShapesOption = Shapes.numbers,
+    weights: Weights = False,
+    heat: HeatOption = None,
     settings: SetOption = None,
 ) -> None:
     """Draw a diagram: repeated layers folded, shapes on edges, the MTP chain and what it shares."""
     model = load(spec, settings)
     path = path or Path(f"{Path(spec).stem}.svg")
-    view = {"focus": focus, "expand": tuple(expand or ()), "theme": theme.value}
+    view = {
+        "focus": focus, "expand": tuple(expand or ()), "theme": theme.value, "shapes": shapes.value,
+        "weights": weights, "heat": heat.value if heat else "",
+    }  # fmt: skip
     print(backend("graphviz", "drawing").render(model, path, depth, **view))
