@@ -48,7 +48,7 @@ def match(
     """
     scales = fp8.scales_of(folder)
     known = folder.entries.keys() - scales.values()
-    wanted = (layout.packed if layout.is_packed(known) else layout.plain)(shapes)
+    wanted = (layout.packed if _is_packed(folder, known) else layout.plain)(shapes)
     found = Match(*_sourced(wanted, aliases, known), scales)
     unexpected = known - found.stored.keys() - found.copies.keys()
     missing = found.stored.keys() - known
@@ -62,6 +62,15 @@ def match(
         raise _told(f"the weights in {folder.path} are not those of {name}", faults, shaped, hint)
     _check_copies(folder, found.copies)
     return found
+
+
+def _is_packed(folder: Folder, names: Iterable[str]) -> bool:
+    """Whether the folder packs its experts as gpt-oss does; raises DsvError where another family packs them."""
+    if not layout.is_packed(names):
+        return False
+    if (kind := folder.config.get("model_type", "gpt_oss")) != "gpt_oss":
+        raise DsvError(f"{folder.path} packs its experts (experts.gate_up_proj), which is read for gpt_oss, not {kind}")
+    return True
 
 
 def is_mtp(name: str, layers: int) -> bool:
@@ -145,8 +154,8 @@ def _check_copies(folder: Folder, copies: dict[str, str]) -> None:
 
 
 def difference(a: Tensor, b: Tensor) -> float:
-    """The largest difference of two tensors of one shape, 0 where they are equal to the bit."""
-    if torch.equal(a, b):
+    """The largest difference of two tensors of one shape, 0 where they hold the same numbers."""
+    if a.dtype == b.dtype and torch.equal(a, b):
         return 0.0
     rows = zip(a.reshape(-1).split(2**20), b.reshape(-1).split(2**20), strict=True)
     return max(float((x.double() - y.double()).abs().max()) for x, y in rows)

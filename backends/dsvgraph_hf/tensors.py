@@ -98,7 +98,10 @@ def fill(
     drop_mtp: bool = False,
     progress: Progress | None = None,
 ) -> Loaded:
-    """Fills the weights of ``module`` in place, as ``load`` does; nothing is changed where it raises DsvError."""
+    """Fills the weights of ``module`` in place, as ``load`` does.
+
+    Raises DsvError before the first weight is changed, but for a file that goes bad while it is read.
+    """
     source = Folder(Path(folder))
     state = module.state_dict()
     found = _matched(model, source, _shapes(module), drop_mtp)

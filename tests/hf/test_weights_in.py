@@ -258,6 +258,41 @@ def test_second_names_hold_the_same_numbers(released):
     assert "they differ by up to 2\n" in words
 
 
+def test_second_names_may_be_stored_as_another_kind_of_number(released):
+    folder, found, model = released
+    for name in ("model.layers.3.embed_tokens.weight", "model.embed_tokens.weight"):
+        found[name] = found[name].bfloat16()
+    found["model.layers.3.embed_tokens.weight"] = found["model.layers.3.embed_tokens.weight"].float()
+    found["model.layers.4.embed_tokens.weight"] = found["model.embed_tokens.weight"].half()
+    assert dsvgraph_hf.check(model, write(folder, found)).copies
+    found["lm_head.weight"] = found["lm_head.weight"].bfloat16()
+    assert "must hold the numbers of `lm_head.weight`" in refused(model, write(folder, found))
+
+
+def test_experts_that_another_family_packs_are_not_guessed_at(tmp_path):
+    model = small("gpt_oss_20b")
+    theirs_of(model, "gpt_oss_20b").save_pretrained(tmp_path)
+    dsvgraph_hf.check(model, tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "llama4_text"}')
+    assert "packs its experts (experts.gate_up_proj), which is read for gpt_oss, not llama4" in refused(model, tmp_path)
+
+
+def test_an_expert_too_many_and_one_too_few(tmp_path):
+    """Of packed experts the shape tells it."""
+    theirs_of(small("gpt_oss_20b"), "gpt_oss_20b").save_pretrained(tmp_path)
+    words = refused(small("gpt_oss_20b", num_local_experts=5), tmp_path)
+    assert "model.layers.[0-1].mlp.experts.gate_up_proj: [4, 32, 80], the spec has [5, 32, 80] (2)" in words
+
+
+def test_what_is_frozen_stays_so(released):
+    folder, _, _ = released
+    text = dsvgraph.show(small(num_nextn_predict_layers=2)) + '\ntrained:\n  "**.experts.**": false\n'
+    model = dsvgraph.loads(text)
+    for module in (dsvgraph_hf.load(model, folder), dsvgraph_torch.compile(model)):
+        frozen = {name for name, weight in module.named_parameters() if not weight.requires_grad}
+        assert frozen == {name for name, _ in module.named_parameters() if ".experts." in name} != set()
+
+
 def test_a_second_name_of_another_shape(released):
     folder, found, model = released
     found["model.layers.3.embed_tokens.weight"] = torch.zeros(60, 32)
