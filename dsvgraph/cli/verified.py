@@ -98,4 +98,5 @@ def _apart(run: Any) -> Iterator[RenderableType]:
     own = [(op, n, "registered" if op in run.registered else "torch's own") for op, n in run.by_op.items()]
     yield output.table(["op", ">FLOPs", "formula"], own)
     notes = [("of these with zeros, padding", run.padding), ("of these done again, recomputed", run.recomputed)]
-    yield output.pairs((words, f"{n:,}, no part of the cost") for words, n in notes if n)
+    if any(n for _, n in notes):
+        yield output.pairs((words, f"{n:,}, no part of the cost") for words, n in notes if n)

@@ -65,6 +65,11 @@ def test_verify(dsv, small):
     assert torch.is_grad_enabled()
 
 
+def test_verify_knows_lines_of_files_with_spaces(dsv, small):
+    pytest.importorskip("torch")
+    assert dsv("cost", small(name="my own spec.yaml"), "--verify", "--seq", 20).code == 0
+
+
 def test_verify_fails_on_a_difference(dsv, small, monkeypatch):
     pytest.importorskip("torch")
     right = OPS["linear"].flops

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 from verifying import flows  # noqa: E402
 
 import dsvgraph  # noqa: E402
-from dsvgraph_torch import verify, weights  # noqa: E402
+from dsvgraph_torch import flops, verify, weights  # noqa: E402
 from dsvgraph_torch.flops import counted  # noqa: E402
 from dsvgraph_torch.module import compile  # noqa: E402
 from dsvgraph_torch.twin import twin  # noqa: E402
@@ -60,6 +60,28 @@ def test_totals_are_torchs_own(device: str) -> None:
     assert plain.get_total_flops() == own > 0
     told = sum((counts.sites + counts.padding + counts.recomputed).values())
     assert told == sum(counts.by_op.values())
+
+
+def test_formulas_of_attention_are_torchs() -> None:
+    """Those of its GPU kernels, which it does not apply on a CPU."""
+    from torch.utils.flop_counter import sdpa_backward_flop_count, sdpa_flop_count
+
+    q, k, v = (2, 6, 10, 8), (2, 6, 12, 8), (2, 6, 12, 5)
+    assert flops.flash(q, k, v) == sdpa_flop_count(q, k, v)
+    assert flops.flash_backward((2, 6, 10, 5), q, k, v) == sdpa_backward_flop_count((2, 6, 10, 5), q, k, v)
+
+
+GROUPED = [  # the product of each group is [m, k] x [k, n]
+    ((7, 4), (3, 4, 5), [(2, 4, 5), (1, 4, 5), (4, 4, 5)]),  # rows are cut: experts
+    ((4, 7), (7, 5), [(4, 2, 5), (4, 1, 5), (4, 4, 5)]),  # the inner axis: gradients of their weights
+    ((3, 2, 4), (4, 9), [(2, 4, 4), (2, 4, 1), (2, 4, 4)]),  # columns
+    ((3, 7, 4), (3, 4, 5), [(7, 4, 5)] * 3),  # nothing
+]
+
+
+@pytest.mark.parametrize(("a", "b", "parts"), GROUPED)
+def test_formula_of_grouped_products(a: Any, b: Any, parts: list[tuple[int, int, int]]) -> None:
+    assert flops.grouped(a, b) == sum(2 * m * k * n for m, k, n in parts)
 
 
 class Checkpointed(torch.nn.Module):
