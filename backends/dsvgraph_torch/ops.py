@@ -249,6 +249,23 @@ def sigmoid(s: Site) -> Code:
     return Code(f"torch.sigmoid({s.x})")
 
 
+@lowers("tanh")
+def tanh(s: Site) -> Code:
+    return Code(f"torch.tanh({s.x})")
+
+
+@lowers("affine")
+def affine(s: Site) -> Code:
+    bias = f" + {s.weights['bias']}" if s.op.bias else ""
+    return Code(f"{s.weights['weight']} * {s.x}{bias}")
+
+
+@lowers("einsum")
+def einsum(s: Site) -> Code:
+    equation = s.op.equation.replace(" ", "")
+    return Code(f'torch.einsum("{equation}", {", ".join(s.args.values())})')
+
+
 @lowers("dropout")
 def dropout(s: Site) -> Code:
     return Code(f"F.dropout({s.x}, {s.op.p!r}, self.training)")
@@ -287,6 +304,7 @@ SIDE_BY_SIDE = {
     "gelu",
     "relu",
     "sigmoid",
+    "tanh",
     "dropout",
     "detach",
     "concat",

@@ -192,6 +192,9 @@ class Body:
         for size in op.mixed(ins):
             if names(size) & moving:
                 raise ValueError(f"`{op.op}` would mix along {size}, which counts positions, not features")
+        for size in op.moved(ins):
+            if names(size) & moving:
+                raise ValueError(f"`{op.op}` would move {size}, which counts positions; that axis stays where it is")
         for name, weight in weights.items():
             if any(names(s) & moving for s in weight.shape):
                 raise ValueError(f"the size of `{name}` would depend on the input: {weight.type}")

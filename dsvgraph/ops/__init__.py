@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsvgraph.ops import pointwise, routing, sequence, weighted
+from dsvgraph.ops import joined, pointwise, routing, sequence, weighted
 from dsvgraph.ops.base import Op
 
 __all__ = ["OPS", "Op"]
@@ -14,5 +14,5 @@ def _public(module: object) -> list[type[Op]]:
 
 
 OPS: dict[str, type[Op]] = {
-    cls.op: cls for module in (weighted, sequence, pointwise, routing) for cls in _public(module)
+    cls.op: cls for module in (weighted, sequence, pointwise, joined, routing) for cls in _public(module)
 }

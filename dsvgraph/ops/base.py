@@ -50,6 +50,14 @@ class Op(BaseModel):
         """How many positions ahead of its inputs the op looks."""
         return 0
 
+    def keeps_first(self, port: str) -> bool:
+        """Whether the pieces along the first axis of an input stay apart, where that axis stays."""
+        return not self.along
+
+    def moved(self, ins: Types) -> list[Size]:
+        """Sizes of the axes that the op puts elsewhere; none of them may be positions."""
+        return []
+
     def mixed(self, ins: Types) -> list[Size]:
         """Sizes of the axes that the op mixes; none of them may be positions."""
         return []

@@ -94,6 +94,13 @@ class Sigmoid(Pointwise):
     formula: ClassVar[str] = "y = 1 / (1 + exp(-x))"
 
 
+class Tanh(Pointwise):
+    """Hyperbolic tangent, pointwise: [...] -> the same."""
+
+    op: ClassVar[str] = "tanh"
+    formula: ClassVar[str] = "y = (exp(2 x) - 1) / (exp(2 x) + 1)"
+
+
 class Dropout(Pointwise):
     """Sets a share ``p`` of the numbers to zero while training: [...] -> the same."""
 

@@ -79,6 +79,34 @@ class Linear(Op):
         return list(ins["x"].shape[ins["x"].rank - self.contract :])
 
 
+class Affine(Op):
+    """A learned gain and offset: [..., a, b] -> the same, with numbers of their own along the last ``axes``.
+
+    With ``scalar`` one gain serves all, [1] (ReZero, arXiv 2003.04887; else LayerScale, arXiv
+    2103.17239); ``bias`` false leaves out the offset. No FLOPs: it is pointwise.
+    """
+
+    op: ClassVar[str] = "affine"
+    formula: ClassVar[str] = "y = weight * x + bias"
+    axes: int = Field(default=1, ge=1, le=8)
+    scalar: bool = False
+    bias: bool = True
+
+    def outputs(self, ins: Types) -> dict[str, Type]:
+        need_float(ins["x"], "x")
+        need_rank(ins["x"], self.axes, "x")
+        return {"y": ins["x"]}
+
+    def weights(self, ins: Types) -> dict[str, Weight]:
+        need_rank(ins["x"], self.axes, "x")
+        own = ins["x"].shape[ins["x"].rank - self.axes :]
+        found = {"weight": Weight((1,) if self.scalar else own, ONES)}
+        return {**found, "bias": Weight(own, ZEROS)} if self.bias else found
+
+    def mixed(self, ins: Types) -> list[Size]:
+        return list(ins["x"].shape[ins["x"].rank - self.axes :])
+
+
 class RMSNorm(Op):
     """Scales each vector to unit root mean square, then by a gain: [..., d] -> [..., d].
 

@@ -1,0 +1,81 @@
+"""Sums of products over named axes."""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+
+from dsvgraph.dims import Size, product
+from dsvgraph.ops.base import Op, Types, need_float
+from dsvgraph.types import Type
+
+EQUATION = re.compile(r"[A-Za-z]+(,[A-Za-z]+)*->[A-Za-z]+$")
+
+
+class Einsum(Op):
+    """Products of inputs, summed over the labels that the output has not: [...], [...] -> [...].
+
+    ``equation`` is torch's, a letter per axis, spaces allowed: "b t i d, b t i j -> b t j d".
+    Rows and positions are neither summed nor moved. FLOPs: 2 * product of the sizes of the labels
+    where a label that two inputs share is summed; labels of one input alone are summed before, and
+    products without a sum are pointwise.
+    """
+
+    op: ClassVar[str] = "einsum"
+    formula: ClassVar[str] = "y[kept] = sum over the others of x0[...] * x1[...] * ..."
+    variadic: ClassVar[bool] = True
+    equation: str
+
+    def outputs(self, ins: Types) -> dict[str, Type]:
+        for port, x in ins.items():
+            need_float(x, port)
+        sizes = self._sizes(ins)
+        return {"y": Type(tuple(sizes[label] for label in self._terms()[1]))}
+
+    def flops(self, ins: Types, outs: Types, attention: str = "causal") -> Size:
+        sizes, (terms, kept) = self._sizes(ins), self._terms()
+        inside = {a for a in sizes if sum(a in term for term in terms) > 1}  # of a product, so not summed before
+        multiplied = tuple(size for a, size in sizes.items() if a in kept or a in inside)
+        return 2 * product(multiplied) if inside - set(kept) else 0
+
+    def keeps_first(self, port: str) -> bool:
+        terms, kept = self._terms()
+        return terms[int(port.removeprefix("x"))][0] == kept[0]
+
+    def moved(self, ins: Types) -> list[Size]:
+        terms, kept = self._terms()
+        labels = [(i, label) for term in terms for i, label in enumerate(term)]
+        return [self._sizes(ins)[a] for i, a in labels if a in kept and kept.index(a) != i]
+
+    def mixed(self, ins: Types) -> list[Size]:
+        kept = self._terms()[1]
+        return [size for label, size in self._sizes(ins).items() if label not in kept]
+
+    def _terms(self) -> tuple[list[str], str]:
+        """The labels of each input, and those of the output."""
+        text = self.equation.replace(" ", "")
+        if not EQUATION.match(text):
+            raise ValueError(f"`{self.equation}` is no equation such as b t i d, b t i j -> b t j d")
+        inputs, _, kept = text.partition("->")
+        terms = inputs.split(",")
+        for term in (*terms, kept):
+            if twice := [label for label in term if term.count(label) > 1]:
+                raise ValueError(f"`{term}` has the label `{twice[0]}` twice")
+        if unknown := set(kept) - set(inputs):
+            raise ValueError(f"the output has the label `{min(unknown)}`, which no input has")
+        return terms, kept
+
+    def _sizes(self, ins: Types) -> dict[str, Size]:
+        """The size of every label; raises ValueError where two inputs give it two."""
+        terms = self._terms()[0]
+        if len(terms) != len(ins):
+            raise ValueError(f"the equation has {len(terms)} inputs, the line has {len(ins)}")
+        found: dict[str, tuple[str, Size]] = {}
+        for (port, x), term in zip(ins.items(), terms, strict=True):
+            if len(term) != x.rank:
+                raise ValueError(f"`{port}` is {x}, the equation gives it the axes `{term}`")
+            for label, size in zip(term, x.shape, strict=True):
+                first, known = found.setdefault(label, (port, size))
+                if known != size:
+                    raise ValueError(f"label `{label}` is {known} in `{first}` and {size} in `{port}`")
+        return {label: size for label, (_, size) in found.items()}
