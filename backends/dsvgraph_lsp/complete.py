@@ -198,7 +198,12 @@ def _words(annotation: Any) -> Iterable[str]:
 
 
 def _names(scene: Scene) -> Iterator[Offer]:
-    """The arguments of a block, or the config."""
+    """The arguments of a block, or the config; after a dot what a value holds."""
+    name, dot, _ = scene.place.typed.partition(".")
+    if dot:
+        held = scene.config[name].value if name in scene.config else None
+        yield from (Offer(key, "port", written(value)) for key, value in mapping(held).items())
+        return
     args = mapping(scene.raw.get("args"))
     yield from (Offer(name, "value", _held(scene, name, args[name])) for name in args)
     if scene.owner in ((), ("graph",)):

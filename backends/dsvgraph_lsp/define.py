@@ -92,9 +92,9 @@ def named(scene: Scene, name: str) -> Span | None:
 
 
 def _file(scene: Scene) -> Span | None:
-    word = scene.place.word
+    start, end = scene.place.text
     try:
-        found = loader.find(word, scene.file.parent)
+        found = loader.find(scene.place.line[start:end].strip("\"'"), scene.file.parent)
     except (DsvError, OSError, ValueError):
         return None
     return Span(Source(str(found), ("",)), 1, 1)

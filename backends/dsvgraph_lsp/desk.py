@@ -136,6 +136,13 @@ def _read(name: str, folder: Path, texts: Texts) -> tuple[Path, Doc] | None:
         return None
 
 
+def _parsed(path: Path, text: str) -> Doc | None:
+    try:
+        return loader.read(path, None, text)
+    except DsvError:
+        return None
+
+
 class Desk:
     """The open files: their texts now, their last check, and the last one that came to something."""
 
@@ -143,6 +150,7 @@ class Desk:
         self.texts: dict[Path, str] = {}
         self.pages: dict[Path, Page] = {}
         self.good: dict[Path, Page] = {}
+        self.docs: dict[Path, tuple[str, Doc | None]] = {}
 
     def put(self, page: Page) -> None:
         """Keeps a check."""
@@ -153,7 +161,7 @@ class Desk:
 
     def drop(self, path: Path) -> None:
         """Forgets a file that was closed."""
-        for kept in (self.texts, self.pages, self.good):
+        for kept in (self.texts, self.pages, self.good, self.docs):
             kept.pop(path, None)
 
     def readers(self, path: Path) -> list[Path]:
@@ -162,13 +170,12 @@ class Desk:
 
     def doc(self, path: Path) -> Doc | None:
         """The text of ``path`` as data, or as it was when it last was some."""
-        if path in self.texts:
-            try:
-                return loader.read(path, None, self.texts[path])
-            except DsvError:
-                pass  # it is being written
+        text = self.texts.get(path, "")
+        known = self.docs.get(path)
+        if known is None or known[0] != text:
+            known = self.docs[path] = text, _parsed(path, text)
         old = self.good.get(path)
-        return old.doc if old else None
+        return known[1] or (old.doc if old else None)
 
     def spec(self, path: Path) -> Spec | None:
         """The spec of ``path``, or the last that could be read."""

@@ -12,7 +12,8 @@ BREAK = re.compile(r"\r\n|\n|\r")
 KEY = re.compile(r"""(\s*)((?:-\s+)?)("[^"]*"|'[^']*'|[^\s#:{}\[\],&*!|>'"%@`][^:#{}\[\],]*?)\s*:(?=\s|$)""")
 ITEM = re.compile(r"(\s*)-(?:\s+|$)")
 SCALAR = re.compile(r"\s*[|>][-+0-9]*\s*(?:#.*)?$")
-WORD = re.compile(r"[\w.*/-]")
+WORD = re.compile(r"[\w.]")
+TEXT = re.compile(r"[^\s,{}\[\]:]")  # of a path or a pattern
 NAME = re.compile(r"[A-Za-z_]\w*(?:\.\w*)?", re.ASCII)
 
 
@@ -46,6 +47,11 @@ class Place:
     above: dict[Path, tuple[str, ...]]
 
     @property
+    def text(self) -> tuple[int, int]:
+        """The columns of the path or pattern under the cursor, with its quotes."""
+        return _around(self.line, self.column, TEXT)
+
+    @property
     def typed(self) -> str:
         """The part of the word that stands before the cursor."""
         return self.line[self.start : self.column]
@@ -66,15 +72,15 @@ def find(text: str, row: int, column: int) -> Place:
     for other in lines[:row]:
         reader.line(other)
     path, is_key = reader.last(line, column)
-    start, end = _word(line, column)
+    start, end = _around(line, column, WORD)
     return Place(path, is_key, row, column, line[start:end], start, end, line, reader.above())
 
 
-def _word(line: str, column: int) -> tuple[int, int]:
+def _around(line: str, column: int, char: re.Pattern[str]) -> tuple[int, int]:
     start = end = column
-    while start and WORD.match(line[start - 1]):
+    while start and char.match(line[start - 1]):
         start -= 1
-    while end < len(line) and WORD.match(line[end]):
+    while end < len(line) and char.match(line[end]):
         end += 1
     return start, end
 

@@ -86,18 +86,24 @@ class Encoder:
         return [self._item(place, offer, i) for i, offer in enumerate(reversed(unique.values()))]
 
     def _item(self, place: Place, offer: Offer, rank: int) -> lsp.CompletionItem:
-        dot = place.typed.rfind(".") + 1 if offer.kind in ("port", "weight") and not offer.is_key else 0
-        line, rest = place.line, place.line[place.end :].lstrip()
-        start = self.position(line, place.row, place.start + dot)
-        text = f"{offer.label}: " if offer.is_key and not rest.startswith(":") else offer.label
+        line, (start, end) = place.line, self._replaced(place, offer)
+        text = f"{offer.label}: " if offer.is_key and not line[end:].lstrip().startswith(":") else offer.label
+        where = lsp.Range(self.position(line, place.row, start), self.position(line, place.row, end))
         return lsp.CompletionItem(
             label=offer.label,
             kind=KINDS[offer.kind],
             detail=offer.detail or None,
             documentation=lsp.MarkupContent(lsp.MarkupKind.Markdown, offer.words) if offer.words else None,
             sort_text=f"{rank:04}",
-            text_edit=lsp.TextEdit(lsp.Range(start, self.position(line, place.row, place.end)), text),
+            text_edit=lsp.TextEdit(where, text),
         )
+
+    def _replaced(self, place: Place, offer: Offer) -> tuple[int, int]:
+        """The columns of what an offer stands for: a path or a pattern whole, a port without what has it."""
+        if offer.kind == "file" or offer.label.startswith('"'):
+            return place.text
+        dot = place.typed.rfind(".") + 1 if offer.kind in ("port", "weight") and not offer.is_key else 0
+        return place.start + dot, place.end
 
     def symbol(self, found: Symbol) -> lsp.DocumentSymbol:
         own = self.range(found.span)

@@ -13,7 +13,7 @@ from dsvgraph.graph import Graph, Model, Node
 from dsvgraph.ops import OPS
 from dsvgraph.spec import Entry, Part, Spec
 from dsvgraph_lsp.alone import alone
-from dsvgraph_lsp.desk import Desk, is_spec
+from dsvgraph_lsp.desk import Desk, is_spec, place_of
 from dsvgraph_lsp.place import Place
 
 TIED = ("weight", "bias")
@@ -142,8 +142,14 @@ class Scene:
 
     @cached_property
     def config(self) -> dict[str, Entry]:
-        """The config values that can be read here; inside a block there are none but by its arguments."""
-        return dict(self.spec.config) if self.spec else {}
+        """The config values: those of the last spec, under those of the text as it is now."""
+        found = dict(self.spec.config) if self.spec else {}
+        for name, value in mapping(self.at("config")).items():
+            old = found.get(name)
+            here = old is None or (old.span is not None and place_of(old.span) == self.file)
+            below = () if old is None else old.overrides if here else (old.span, *old.overrides)
+            found[name] = Entry(value, self.doc.value("config", name) if self.doc else None, below)
+        return found
 
     @cached_property
     def blocks(self) -> dict[str, Part]:

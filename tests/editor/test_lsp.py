@@ -120,7 +120,7 @@ def test_columns_are_utf_16(editor):
 def test_columns_are_what_the_editor_asks_for(tmp_path):
     line = 'graph: {doc: "🦊é", in: {ids: "int[B, T]"}, body: {e: {embedding: idz, num: 4, dim: 4}}, out: e}\n'
     asked = [lsp.PositionEncodingKind.Utf8]
-    other = Editor(tmp_path, sys.executable, "-m", "dsvgraph", "lsp", encodings=asked)
+    other = Editor(tmp_path, sys.executable, "-m", "dsvgraph", "lsp", "--stdio", encodings=asked)
     assert other.server.position_encoding == asked[0]
     (found,) = other.open("fox.yaml", line)
     assert line.encode()[found.range.start.character : found.range.end.character] == b"idz"
@@ -349,6 +349,7 @@ def test_completion(line, offered, not_offered, editor):
         ("[library.yaml]", "[|]", ["library.yaml", "blocks/mla.yaml"]),
         ("cross_entropy: logits, target: ids", "cross_entropy: |", ["logits"]),
         ("target: ids", "target: |", ["ids"]),
+        ("wider: d * 2", "a: {b: 3}\n  wider: d * a.|", ["b"]),
         ("1 / wider", "1 / |", ["wider", "depth", "tokens"]),
         ("\nconfig:", "\npublished: {|}\nconfig:", ["parameters", "active", "source"]),
         ("\nconfig:", "\npublished: {active_counts: |}\nconfig:", ["all", "without_embedding"]),
@@ -372,6 +373,14 @@ def test_completion_writes_what_it_says(editor):
     item = next(i for i in editor.items("b.yaml", *where) if i.label == "rest")
     assert (underlined(text, item.text_edit.range), item.text_edit.new_text) == ("re", "rest")
     assert item.detail == "[B, T, 8]"
+    text, *where = cursor(SPEC % "head: {linear: both, out: 2*wi|}")
+    editor.send("b.yaml", text)
+    item = next(i for i in editor.items("b.yaml", *where) if i.label == "wider")
+    assert (underlined(text, item.text_edit.range), item.text_edit.new_text) == ("wi", "wider")
+    text, *where = cursor((SPEC % HEAD).replace("library.yaml", "blocks/m|"))
+    editor.send("b.yaml", text)
+    item = next(i for i in editor.items("b.yaml", *where) if i.label == "blocks/mla.yaml")
+    assert (underlined(text, item.text_edit.range), item.text_edit.new_text) == ("blocks/m", "blocks/mla.yaml")
 
 
 # -- whole files --------------------------------------------------------------------------------
