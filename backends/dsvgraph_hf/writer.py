@@ -25,7 +25,7 @@ from dsvgraph_hf.layout import Shape
 from dsvgraph_hf.shards import INDEX, SINGLE
 
 KINDS = {torch.float32: "F32", torch.bfloat16: "BF16"}
-UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 class Planned(NamedTuple):
@@ -50,7 +50,7 @@ class Place(NamedTuple):
 
 def bytes_of(size: int | str) -> int:
     """Bytes of `5GB`, `200MB` or a number; raises DsvError."""
-    found = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)\s*([KMG]?B|)", str(size).strip().upper())
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)\s*((?:[KMG]I?)?B|)", str(size).strip().upper())
     if found is None or float(found[1]) * UNITS[found[2]] < 1:
         raise DsvError(f"`{size}` is no size of a file: write it as 5GB or 200MB")
     return int(float(found[1]) * UNITS[found[2]])

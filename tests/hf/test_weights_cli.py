@@ -80,7 +80,8 @@ def begun(folder):
     return {name: t for name, t in tensors(folder).items() if not name.endswith("e_score_correction_bias")}
 
 
-def test_training_begins_with_them(spec, hub, tmp_path):
+def test_training_begins_with_them(spec, hub, tmp_path, monkeypatch):
+    plain(monkeypatch)
     folder, found = hub
     (tmp_path / "text").write_bytes(TEXT)
     options = ("--steps", 1, "--lr", 1e-20, "--batch", 2, "--seq", 16, "--data", tmp_path / "text", "--device", "cpu")

@@ -28,6 +28,7 @@ from folders import (  # noqa: E402
     small,
     tensors,
 )
+from safetensors.torch import load_file  # noqa: E402
 
 from dsvgraph_torch.tensors import save_tensors  # noqa: E402
 
@@ -214,6 +215,16 @@ def test_weights_that_are_there_stay(tmp_path):
     words = refused(small(), tmp_path, seed=1)
     assert words == f"error: {tmp_path} holds weights already (model.safetensors): name another folder, or empty it"
     assert same(tensors(tmp_path), before)
+
+
+@pytest.mark.parametrize(
+    ("size", "most"),
+    [("20KB", 20_000), ("20 kb", 20_000), ("16KiB", 16_384), ("0.05MB", 50_000), (30_000, 30_000), ("30000", 30_000)],
+)
+def test_sizes_of_files(size, most, tmp_path):
+    saved = exported(small(), tmp_path, max_shard_size=size)
+    sizes = [sum(t.nbytes for t in load_file(tmp_path / name).values()) for name in saved.files]
+    assert 0.5 * most < max(sizes) <= most
 
 
 @pytest.mark.parametrize("size", ["", "5 apples", "-1", "0", "0.1B", "5TB"])
