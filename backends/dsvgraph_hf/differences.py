@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from dsvgraph.graph import Model, Node, join
-from dsvgraph.passes.compare import compare
+from dsvgraph.passes.compare import Change, compare
 from dsvgraph.passes.signature import value
 from dsvgraph_hf.folded import folded
 from dsvgraph_hf.numbering import Numbered, attributes
+
+SAME = {"scaling {}", "scaling null"}  # two spellings of the plain rope
 
 
 def differences(theirs: Model, ours: Model, a: Numbered, b: Numbered) -> list[str]:
@@ -17,9 +19,12 @@ def differences(theirs: Model, ours: Model, a: Numbered, b: Numbered) -> list[st
     ``a`` and ``b`` are their values. Wires are told only where weights and attributes agree.
     """
     found = [*_weights(shapes(a), shapes(b)), *_attributes(a, b)]
-    return found or [
-        f"{change.path or change.line} is {change.kind}: {_sides(change)}" for change in compare(theirs, ours)
-    ]
+    return found or [_told(change) for change in compare(theirs, ours) if not {change.before, change.after} <= SAME]
+
+
+def _told(change: Change) -> str:
+    sides = " -> ".join(side for side in (change.before, change.after) if side)
+    return f"{change.path or change.line} is {change.kind}: {sides}"
 
 
 def shapes(numbered: Numbered) -> dict[str, str]:
@@ -69,8 +74,3 @@ def _sorted(paths: Iterable[str]) -> list[str]:
         paths,
         key=lambda path: [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in path.split(".")],
     )
-
-
-def _sides(change: object) -> str:
-    before, after = getattr(change, "before", ""), getattr(change, "after", "")
-    return " -> ".join(side for side in (before, after) if side)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,20 @@ from dsvgraph_hf.numbering import Numbered, scaling
 from dsvgraph_hf.rope import Rope
 
 ACTS = ("silu", "gelu", "relu")
+
+
+def main_output(outputs: Iterable[str]) -> str:
+    """The output that a language model has at inference: `logits`, or the first there is."""
+    names = list(outputs)
+    return "logits" if "logits" in names else names[0]
+
+
+def spare(model: Model) -> tuple[str, ...]:
+    """How the paths of weights begin that the main output does without: heads that only train."""
+    needed = model.needed([main_output(model.outputs)])
+    nodes = [node for node in model.nodes.values() if node.name not in needed]
+    places = [[node.at] if node.mode == "call" else [node.segment(n) for n, _ in node.copy_graphs()] for node in nodes]
+    return tuple(f"{place}." for found in places for place in found if place)
 
 
 class Missing(Exception):
@@ -60,10 +74,11 @@ class Facts:
 
     @cached_property
     def heads(self) -> list[int]:
-        """Numbers of the layers that are modules of the MTP chain."""
-        return [i for i in self.numbers if self.has(f"{self.layer(i)}.eh_proj.weight")]
+        """Numbers of the layers that the main output does without: modules of an MTP chain."""
+        left_out = spare(self.model)
+        return [i for i in self.numbers if f"{self.layer(i)}." in left_out]
 
-    @property
+    @cached_property
     def layers(self) -> list[int]:
         """Numbers of the layers of the main model."""
         return [i for i in self.numbers if i not in self.heads]
@@ -150,6 +165,3 @@ class Facts:
     def dense(self, part: str = "mlp") -> list[int]:
         """Numbers of the layers of the main model without a router."""
         return [i for i in self.layers if i not in self.routed(part)]
-
-
-Answer = Callable[[Facts], dict[str, Any]]

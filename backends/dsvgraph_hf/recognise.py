@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +9,13 @@ import dsvgraph
 from dsvgraph.errors import DsvError, listed
 from dsvgraph.graph import Model
 from dsvgraph_hf import source
-from dsvgraph_hf.facts import Facts, Missing
+from dsvgraph_hf.facts import Facts, Missing, main_output
 from dsvgraph_hf.importer import FAMILIES, module, spec_text
 from dsvgraph_hf.numbering import Numbered, Numbers
 
 SHOWN = 8  # differences in a refusal
 LENGTH = "max_position_embeddings"
 CHAIN = "num_nextn_predict_layers"
-LAYER = re.compile(r"model\.layers\.(\d+)\.")
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -50,7 +48,8 @@ def config_of(model: Model, dtype: str = "float32", drop_mtp: bool = False) -> d
             reasons[kind] = str(error.diagnostics[0].message if isinstance(error, DsvError) else error)
         else:
             if not _others(guesses[-1], numbered, drop_mtp):
-                return _finished(guesses[-1], _left_out(guesses[-1], model, numbered) if drop_mtp else {}, dtype)
+                more = {CHAIN: 0} if drop_mtp and CHAIN in guesses[-1].config else {}
+                return _finished(guesses[-1], more, dtype)
     raise _refusal(model, numbered, guesses, reasons)
 
 
@@ -78,26 +77,7 @@ def _guess(kind: str, facts: Facts, number: Numbers) -> _Guess:
 
 def _main(numbered: Numbered) -> int:
     """What the main output computes: `logits`, or the first there is."""
-    return numbered.outputs.get("logits", next(iter(numbered.outputs.values()), -1))
-
-
-def _left_out(guess: _Guess, model: Model, numbered: Numbered) -> dict[str, Any]:
-    """What a config says of heads that are left out: layers numbered after those of the main model."""
-    from dsvgraph_hf.differences import shapes
-    from dsvgraph_hf.folded import folded
-
-    layers = int(guess.config["num_hidden_layers"])
-    more = shapes(numbered).keys() - shapes(guess.numbered).keys()
-    others = sorted(path for path in more if not _is_later(path, layers))
-    if others:
-        hint = f"`--set {CHAIN}=0`" if CHAIN in model.config else ""
-        raise DsvError(f"--drop-mtp leaves out layers after the last, not {listed(folded(others))}", hint=hint)
-    return {CHAIN: 0} if CHAIN in guess.config else {}
-
-
-def _is_later(path: str, layers: int) -> bool:
-    number = LAYER.match(path)
-    return number is not None and int(number[1]) >= layers
+    return numbered.outputs[main_output(numbered.outputs)] if numbered.outputs else -1
 
 
 def _finished(guess: _Guess, more: dict[str, Any], dtype: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from dsvgraph.backends import backend
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph_hf import fp8, layout
+from dsvgraph_hf.facts import spare
 from dsvgraph_hf.layout import Part, Shape, Stored
 from dsvgraph_hf.match import Match, is_mtp, match
 from dsvgraph_hf.progress import bar
@@ -170,7 +171,8 @@ def save(
 def _planned(model: Model, module: nn.Module, config: dict[str, Any], drop_mtp: bool) -> Match:
     """What transformers expects in the folder: the tensors, and the copies that MTP modules have."""
     layers = int(config.get("num_hidden_layers", UNNUMBERED))
-    shapes = {path: shape for path, shape in _shapes(module).items() if not (drop_mtp and is_mtp(path, layers))}
+    left_out = spare(model) if drop_mtp else ()
+    shapes = {path: shape for path, shape in _shapes(module).items() if not path.startswith(left_out)}
     stored = (layout.packed if config.get("model_type") == "gpt_oss" else layout.plain)(shapes)
     seconds = {} if drop_mtp else _backend().aliases(model)
     return Match(stored, {name: owner for name, owner in seconds.items() if is_mtp(name, layers)})

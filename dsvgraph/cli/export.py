@@ -35,7 +35,7 @@ ConfigOnly = Annotated[bool, typer.Option("--config-only", help="Write config.js
 Seed = Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="What a spec's weights begin with. [0]")]
 Type = Annotated[Dtype, typer.Option("--dtype", metavar="TYPE", help="float32 or bfloat16.")]
 Size = Annotated[str, typer.Option("--max-shard-size", metavar="SIZE", help="The most that one file holds.")]
-DropMtp = Annotated[bool, typer.Option("--drop-mtp", help="Leave out the MTP modules.")]
+DropMtp = Annotated[bool, typer.Option("--drop-mtp", help="Leave out MTP modules and other heads that only train.")]
 
 
 def run(

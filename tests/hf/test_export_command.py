@@ -58,6 +58,14 @@ def test_without_the_mtp_modules_nothing_is_unexpected(tmp_path):
     assert theirs.config.num_mtp_layers == 0
 
 
+@pytest.mark.parametrize("name", ["eagle", "medusa"])
+def test_heads_of_any_kind_can_be_left_out(name, tmp_path):
+    code, said = dsv("export", f"variants/{name}", *TINY[1:], "-o", tmp_path / "out", "--drop-mtp")
+    assert code == 0, said
+    _, found = pretrained(tmp_path / "out")
+    assert not any(found.values())
+
+
 def test_a_run_is_exported_with_what_it_has_learnt(tmp_path):
     model = small(num_nextn_predict_layers=0)
     ours = randomised(dsvgraph_torch.compile(model))

@@ -184,7 +184,16 @@ def test_heads_elsewhere_are_told():
     told = refused(heads)
     assert "transformers' LlamaForCausalLM has no output but its logits, not `further`" in told
     assert "model.heads.** is added" in told
-    assert "--drop-mtp leaves out layers after the last, not `model.heads." in refused(heads, drop_mtp=True)
+    assert config_of(heads, drop_mtp=True)["architectures"] == ["LlamaForCausalLM"]
+
+
+@pytest.mark.parametrize("name", ["mtp_paper", "mtp_sum", "eagle", "medusa", "parallel_heads"])
+def test_what_only_trains_can_be_left_out(name):
+    model = dsvgraph.load(f"variants/{name}")
+    assert "not `mtp_logits`" in refused(model)
+    found = config_of(model, drop_mtp=True)
+    assert (found["architectures"], found["num_nextn_predict_layers"]) == (["DeepseekV3ForCausalLM"], 0)
+    assert found["num_hidden_layers"] == model.config["num_hidden_layers"]
 
 
 # -- the folder ---------------------------------------------------------------------------------
