@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -83,3 +85,32 @@ def test_experts_of_odd_widths_run_with_real_numbers_alone() -> None:
     assert [run.device for run in found.runs] == ["cpu"]
     assert found.equal, differences(found)
     assert "meta" in found.skipped
+
+
+PATTERNS = ["**", "model.embed_tokens.weight", "model.layers.0.**", "**.mlp.**", "**norm.weight", "**.experts.**"]
+PATTERNS += ["lm_head.weight", "model.layers.1.self_attn.**", "**.gate.weight"]
+
+
+def drawn(chance: random.Random) -> dsvgraph.Model:
+    """A DeepSeek-V3 of random sizes and depths, some of whose weights are frozen."""
+    layers = chance.randint(1, 4)
+    config = dict(
+        vocab_size=chance.randint(20, 90), hidden_size=4 * chance.randint(2, 9), num_hidden_layers=layers,
+        first_k_dense_replace=chance.randint(0, layers - 1), num_nextn_predict_layers=chance.randint(0, 3),
+        num_attention_heads=chance.randint(1, 4), q_lora_rank=chance.randint(3, 13),
+        kv_lora_rank=chance.randint(3, 13), qk_nope_head_dim=chance.randint(2, 9),
+        qk_rope_head_dim=2 * chance.randint(1, 4), v_head_dim=chance.randint(2, 12),
+        intermediate_size=chance.randint(5, 40), moe_intermediate_size=4 * chance.randint(1, 5),
+        n_routed_experts=8, num_experts_per_tok=chance.randint(1, 3), n_group=4, topk_group=2,
+    )  # fmt: skip
+    text = dsvgraph.show(dsvgraph.load(chance.choice(["deepseek_v3", "deepseek_v3_paper"]), config))
+    rules = [f'"{p}": {str(chance.random() < 0.3).lower()}' for p in chance.sample(PATTERNS, chance.randint(0, 3))]
+    rules = [rule for rule in rules if "layers.1." not in rule or layers > 1]
+    return dsvgraph.loads(f"{text}\ntrained: {{{', '.join(rules)}}}\n" if rules else text)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_random_models(seed: int) -> None:
+    chance = random.Random(seed)
+    found = verified(drawn(chance), seq=chance.randint(5, 20))
+    assert found.equal, differences(found)
