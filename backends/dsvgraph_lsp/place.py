@@ -104,14 +104,11 @@ class _Reader:
         """Takes in the line of the cursor as far as the cursor; the path there, and whether a key is written."""
         if self.prose is not None and self._skips(line or " " * column):
             return self._path(), False
-        key = KEY.match(line)
-        broken = key and self.flow and len(key[1]) <= self.blocks[-1].indent
-        if not self.flow or broken:
-            indent = len(line[:column]) - len(line[:column].lstrip())
-            if not (key and key.end() <= column) and not ITEM.match(line[:column]):
-                self.flow = []
-                self._close(indent if line[:column].strip() else column)
-                return self._parent(indent if line.strip() else column), True
+        key, before = KEY.match(line), line[:column]
+        if self._ends_braces(key):
+            self.flow = []
+        if not self.flow and not ITEM.match(before) and not (key and key.end() <= column):
+            return self._parent(len(before) - len(before.lstrip())), True
         self._scan(line[:column], self._begin(line), column)
         if self.flow and self.flow[-1].kind == "{" and self.flow[-1].key is None:
             return self._path()[:-1], True
@@ -132,9 +129,9 @@ class _Reader:
     def _begin(self, line: str) -> int:
         """Opens the keys at the beginning of a line; where its rest begins."""
         key = KEY.match(line)
-        if self.flow and not (key and len(key[1]) <= self.blocks[-1].indent):
+        if self.flow and not self._ends_braces(key):
             return 0
-        self.flow = []  # braces that nobody closed end where the next key begins
+        self.flow = []
         item = ITEM.match(line)
         if item and not key:
             self._item(len(item[1]))
@@ -148,6 +145,10 @@ class _Reader:
             self.prose = len(key[1])
             return len(line)
         return key.end()
+
+    def _ends_braces(self, key: re.Match[str] | None) -> bool:
+        """Whether a key stands where it cannot be in braces: those before it were never closed."""
+        return key is not None and len(key[1]) <= self.blocks[-1].indent
 
     def _close(self, indent: int) -> None:
         while len(self.blocks) > 1 and self.blocks[-1].indent > indent:
@@ -170,10 +171,10 @@ class _Reader:
 
     def _parent(self, indent: int) -> Path:
         """The path of the mapping that a key of this indentation belongs to."""
-        if self.blocks[-1].indent >= indent:
-            return tuple(level.key for level in self.blocks[:-1])
-        self.blocks.append(_Level(indent, "{"))
-        return tuple(level.key for level in self.blocks[:-1])
+        self._close(indent)
+        if self.blocks[-1].indent < indent:
+            self.blocks.append(_Level(indent, "{"))
+        return self._path()[:-1]
 
     # -- braces -----------------------------------------------------------------------------
 

@@ -151,6 +151,14 @@ def serve() -> None:
 def make() -> Server:
     """The server with all that it answers."""
     server = Server()
+    _texts(server)
+    _positions(server)
+    _files(server)
+    return server
+
+
+def _texts(server: Server) -> None:
+    """The editor's texts come and go."""
 
     @server.feature(lsp.INITIALIZE)
     async def begun(ls: Server, params: lsp.InitializeParams) -> None:
@@ -175,10 +183,6 @@ def make() -> Server:
     @server.feature(lsp.TEXT_DOCUMENT_DID_CLOSE)
     async def closed(ls: Server, params: lsp.DidCloseTextDocumentParams) -> None:
         ls.close(params.text_document.uri)
-
-    _positions(server)
-    _files(server)
-    return server
 
 
 def _positions(server: Server) -> None:
