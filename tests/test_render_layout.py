@@ -159,11 +159,18 @@ def test_nothing_overlaps(layout, spec, config, depth):
     assert not list(untidy(found))
 
 
-VIEWS = ({"weights": True}, {"heat": "flops"}, {"shapes": "symbolic"}, {"weights": True, "shapes": "off"})
+VIEWS = (
+    {"direction": "TB"},
+    {"direction": "LR"},
+    {"weights": True},
+    {"heat": "flops"},
+    {"shapes": "symbolic"},
+    {"weights": True, "shapes": "off"},
+)
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=ident)
-@pytest.mark.parametrize("spec", ("deepseek_v3", "qwen3_8b"))
+@pytest.mark.parametrize("spec", ("deepseek_v3", "qwen3_8b", "tutorial_mtp"))
 def test_nothing_overlaps_however_it_is_seen(spec, view):
     model = dsvgraph.load(spec)
     for where in ({"depth": FULL}, {"focus": "model.layers.0.self_attn"}):

@@ -25,16 +25,20 @@ def _mono(lines: Sequence[str], hue: Hue, **span: object) -> list[str]:
 
 
 def card(
-    title: str, lines: Sequence[str], hue: Hue, *, badge: str = "", width: int = WIDE,
+    title: str, lines: Sequence[str], hue: Hue, *, badge: str = "", width: int = WIDE, direction: str = "BT",
     above: Sequence[Cell] = (), below: Sequence[Cell] = (), border: int = 1, mono: Sequence[str] = (),
 ) -> str:  # fmt: skip
-    """A bold name over quiet lines; cells that values leave from above, that values enter by below."""
+    """A bold name over quiet lines; cells that values leave from (``above``, if data flows up) and enter by."""
     span = {"colspan": 2, "align": "left"} if badge else {}
-    rows = [_cells(above, hue)] if above else []
-    rows.append(_head(title, hue, badge, width))
+    rows = [_head(title, hue, badge, width)]
     rows += [cell(words(line, hue.text, theme.QUIET), **span) for line in lines]
     rows += _mono(mono, hue, **span)
-    rows += [_cells(below, hue)] if below else []
+    if direction == "LR" and (above or below):
+        middle = [cell(table(rows, border=0, cellspacing=2, cellpadding=0))]
+        rows = ["".join([*_stack(below, hue), *middle, *_stack(above, hue)])]
+    else:
+        first, last = (above, below) if direction == "BT" else (below, above)
+        rows = [*_cells(first, hue), *rows, *_cells(last, hue)]
     return label(box(rows, hue, border=border, cellspacing=2))
 
 
@@ -46,10 +50,16 @@ def _head(title: str, hue: Hue, badge: str, width: int) -> str:
     return cell(name, width=width - 50, align="left") + cell(mark, bgcolor=hue.badge, style="rounded", height=BADGE)
 
 
-def _cells(cells: Sequence[Cell], hue: Hue) -> str:
-    """One row of cells with ports, as a table of its own so that its columns are free."""
+def _cells(cells: Sequence[Cell], hue: Hue) -> list[str]:
+    """One row of cells with ports, as a table of its own so that its columns are free; none for no cells."""
     inner = "".join(_cell(c, theme.AMBER if c.turned else hue) for c in cells)
-    return cell(table([inner], border=0, cellspacing=3, cellpadding=0))
+    return [cell(table([inner], border=0, cellspacing=3, cellpadding=0))] if cells else []
+
+
+def _stack(cells: Sequence[Cell], hue: Hue) -> list[str]:
+    """Cells under each other."""
+    rows = [_cell(c, theme.AMBER if c.turned else hue) for c in cells]
+    return [cell(table(rows, border=0, cellspacing=3, cellpadding=0))] if cells else []
 
 
 def _cell(one: Cell, hue: Hue) -> str:
@@ -66,16 +76,18 @@ def cached(title: str) -> str:
     return label(box([cell(words(title, hue.title, theme.TITLE, bold=True), width=92), cell(note)], hue, border=2))
 
 
-def end(name: str, around: str, readers: int = 0) -> str:
-    """What enters a block that is drawn alone, or leaves it; many readers have a place each, from left to right."""
+def end(name: str, around: str, readers: int = 0, direction: str = "BT") -> str:
+    """What enters a block that is drawn alone, or leaves it; many readers have a place each, in their order."""
     hue = theme.SLATE
     space = "   " if name and around else ""
     inner = words(name, hue.title, theme.BODY, bold=True) + words(space + around, hue.title)
-    ports = [f"out{i}" for i in range(readers if readers > 1 else 0)]
-    sides = [cell("", port=port, width=PILL) for port in ports]
-    middle = sides.pop(len(sides) // 2) if len(ports) % 2 else cell("")
-    row = [*sides[: len(sides) // 2], middle.replace("></td>", f">{inner}</td>"), *sides[len(sides) // 2 :]]
-    return label(box(["".join(row)], hue, cellpadding=6))
+    if readers < 2:
+        return label(box([cell(inner, width=PILL)], hue, cellpadding=6))
+    half, odd = divmod(readers, 2)
+    sides = [cell("", port=f"out{i}", width=PILL) for i in range(readers)]
+    middle = cell(inner, **({"port": f"out{half}"} if odd else {}))
+    row = [*sides[:half], middle, *sides[half + odd :]]
+    return label(box(row if direction == "LR" else ["".join(row)], hue, cellpadding=6))
 
 
 def shared(title: str, hue: Hue, note: str = "shared", width: int = NARROW) -> str:

@@ -18,7 +18,7 @@ from dsvgraph_graphviz.scene import Card, Cluster, End, Scene, Wire
 from dsvgraph_graphviz.scoring import Term
 
 GRAPH = {
-    "rankdir": "BT", "bgcolor": theme.PAPER, "pad": "0.4", "nodesep": "0.26", "ranksep": "0.40",
+    "bgcolor": theme.PAPER, "pad": "0.4", "nodesep": "0.26", "ranksep": "0.40",
     "splines": "spline", "newrank": "true", "compound": "true", "fontname": theme.SANS,
     "fontcolor": theme.INK, "labelloc": "t", "labeljust": "l", "tooltip": " ",
 }  # fmt: skip
@@ -34,27 +34,29 @@ CIRCLE = {
 INVISIBLE = {"style": "invis", "weight": "0"}
 BAR = "2.6"  # inches of the bar over each column
 NESTED, OUTER = "18", "24"  # points between a frame and its cards
+SIDES = {"BT": ("n", "s"), "TB": ("s", "n"), "LR": ("e", "w")}  # where lines leave a cell, and enter one
 STRAIGHT = "100"  # weight of the wires of a spine
 NEAR = "8"  # of other wires within a frame
 
 
 def draw(made: Plan, heading: str, terms: list[Term], sum_label: str) -> graphviz.Digraph:
     """The DOT of a scene."""
-    return Drawing(made.scene).build(heading, terms, sum_label)
+    return Drawing(made.scene, made.view.direction).build(heading, terms, sum_label)
 
 
 class Drawing:
     """Writes one scene as DOT. Statements keep the scene's order, so equal models give equal texts."""
 
-    def __init__(self, scene: Scene) -> None:
-        self.scene = scene
+    def __init__(self, scene: Scene, direction: str = "BT") -> None:
+        self.scene, self.direction = scene, direction
+        self.top = "b" if direction == "BT" else "t"  # graphviz turns the names of frames too
         heights = levels(scene)
         self.spines = {column: spine(scene, column, heights) for column in scene.columns()}
         self.rows = rows(scene, self.spines)
         self.group = {
             name: group for column, names in self.spines.items() for name, group in self._groups(column, names)
         }
-        self.rails = Rails(scene, heights, self.rows, self.group)
+        self.rails = Rails(scene, heights, self.rows, self.group, turned=direction == "LR")
 
     def _groups(self, column: int, names: list[str]) -> Iterator[tuple[str, str]]:
         """A spine stands straight, but for a step where a wire enters or leaves by a cell."""
@@ -65,7 +67,9 @@ class Drawing:
             yield name, f"spine {column}.{steps}"
 
     def build(self, heading: str, terms: list[Term], sum_label: str) -> graphviz.Digraph:
-        dot = graphviz.Digraph("model", graph_attr={**GRAPH, "label": heading}, node_attr=NODE, edge_attr=EDGE)
+        dot = graphviz.Digraph(
+            "model", graph_attr={**GRAPH, "rankdir": self.direction, "label": heading}, node_attr=NODE, edge_attr=EDGE
+        )
         for cluster in sorted((c for c in self.scene.clusters.values() if not c.parent), key=self._column):
             dot.subgraph(self._frame(cluster))
         for wire in self.scene.wires:
@@ -86,8 +90,9 @@ class Drawing:
         hue = theme.HUES[cluster.role]
         frame = graphviz.Digraph(f"cluster_{cluster.id}")
         if cluster.name:
+            place = "b" if cluster.strand and self.direction == "TB" else self.top  # not where lines come in
             frame.attr(
-                label=label(_name(cluster, hue)), labelloc="b",
+                label=label(_name(cluster, hue)), labelloc=place,
                 labeljust="r" if cluster.on_the_right else "l", style="rounded,filled", fillcolor=hue.panel,
                 color=hue.panel_border, penwidth="1.2", peripheries="1", id=cluster.id,
                 margin=NESTED if cluster.parent else OUTER,
@@ -131,7 +136,8 @@ class Drawing:
         style["tooltip"] = style["labeltooltip"] = plain(
             f"{wire.name} [{wire.label}]" if wire.label else wire.name or " "
         )
-        dot.edge(port(wire.src, "n"), port(wire.dst, "s"), **style)
+        leave, enter = SIDES[self.direction]
+        dot.edge(port(wire.src, leave), port(wire.dst, enter), **style)
 
     # -- the sum ----------------------------------------------------------------------------
 
@@ -142,7 +148,7 @@ class Drawing:
         hue = theme.HUES[Role.LOSS]
         bar = graphviz.Digraph("cluster_sum")
         bar.attr(
-            label=sum_label, labelloc="b", labeljust="c", style="rounded,filled", fillcolor=hue.panel,
+            label=sum_label, labelloc=self.top, labeljust="c", style="rounded,filled", fillcolor=hue.panel,
             color=hue.panel_border, penwidth="1.2", margin="6", id="sum", tooltip="the loss",
         )  # fmt: skip
         for term in terms:
@@ -150,8 +156,8 @@ class Drawing:
             bar.node(
                 f"sum/{term.card}",
                 shape="box",
-                width=BAR,
-                height="0.02",
+                width="0.02" if self.direction == "LR" else BAR,
+                height="0.8" if self.direction == "LR" else "0.02",
                 fixedsize="true",
                 style="invis",
                 label="",
@@ -174,7 +180,8 @@ class Drawing:
                 for name in names:
                     same.node(name)
         for left, right in self._order():
-            dot.edge(left, right, **INVISIBLE)
+            pair = (right, left) if self.direction == "LR" else (left, right)  # there a row goes from below
+            dot.edge(*pair, **INVISIBLE)
 
     def _order(self) -> Iterator[tuple[str, str]]:
         """Pairs of cards in the lowest and the highest row that keep neighbouring columns in their order."""

@@ -77,10 +77,11 @@ class Labels:
     def attention(self, graph: Graph, node: Node) -> tuple[str, str]:
         """The labels of an open attention: of its scores, and of what they weigh."""
         hue = self.hue(graph, node, Role.ATTENTION)
+        way = self.view.direction
         cells = {port: Cell(port, port) for port in ("q", "k", "v", "weights")}
-        scores = cards.card(softmax(node), [_scale(node)], hue, below=[cells["q"], cells["k"]])
+        scores = cards.card(softmax(node), [_scale(node)], hue, below=[cells["q"], cells["k"]], direction=way)
         lines = [*_attention_heads(node), *self._share(graph, node, named=True)]
-        return scores, cards.card("weights · v", lines, hue, below=[cells["weights"], cells["v"]])
+        return scores, cards.card("weights · v", lines, hue, below=[cells["weights"], cells["v"]], direction=way)
 
     def _card(self, graph: Graph, card: Fused, role: Role, named: bool) -> str:
         node = card.node
@@ -91,7 +92,7 @@ class Labels:
         return cards.card(
             self.title(graph, node, role, named), self.lines(graph, card, named), hue,
             badge=badge, above=card.above, below=card.below, mono=self.weights(card),
-            width=cards.WIDE if not named or badge else cards.NARROW,
+            direction=self.view.direction, width=cards.WIDE if not named or badge else cards.NARROW,
         )  # fmt: skip
 
     # -- the bold name ----------------------------------------------------------------------

@@ -155,7 +155,7 @@ def _enters(made: Plan, found: Found, port: str, type_: Type, place: Place) -> E
     inner = found.body if has_body(node) else None
     readers = inner.net.out_degree(port) if inner and port in inner.net and not lent else 0
     words = cut(origin(made.facts, found.graph, node, port))
-    label = cards.tokens(tokens(0)) if is_row else cards.end(cut(port), words, readers)
+    label = cards.tokens(tokens(0)) if is_row else cards.end(cut(port), words, readers, made.view.direction)
     made.scene.add(Card(id_, label, place.column, "main", Role.TOKENS if is_row else Role.PLAIN, "entry"))
     return End(id_, EACH if readers > 1 and not is_row else "", 0 if is_row else None, lent)
 

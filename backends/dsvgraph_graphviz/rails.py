@@ -51,6 +51,7 @@ class Rails:
     points: dict[str, list[Point]] = field(default_factory=dict)
     edges: list[Edge] = field(default_factory=list)
     beside: dict[str, list[str]] = field(default_factory=dict)
+    turned: bool = False  # data flows to the right: rows stand upright and begin below
 
     def __post_init__(self) -> None:
         self.row = {name: i for i, names in enumerate(self.rows) for name in names}
@@ -182,10 +183,10 @@ class Rails:
         card = self.scene.cards[wire.dst.card]
         frame, group = self._top(card), f"{self._top(card)}-in-{len(self.edges)}"
         start, end = (self._point(c, frame, group, style["color"]) for c in (wire.src.card, wire.dst.card))
-        self._piece(start, wire.src.card, {**style, "dir": "none"})  # the other way graphviz 2.4 draws it twice
+        self._level(start, wire.src.card, {**style, "dir": "none"})  # the other way graphviz 2.4 draws it twice
         name = f" {wire.name}{subscript(self.scene.cards[wire.src.card].column)}" if wire.name else ""
         self._between(wire, start, end, {**style, "dir": "none", "weight": "4", "label": name})
-        self._piece(end, wire.dst.card, style if arrow else {**style, "dir": "none"})
+        self._level(end, wire.dst.card, style if arrow else {**style, "dir": "none"})
 
     def _between(self, wire: Wire, start: str, end: str, style: dict[str, str]) -> None:
         a, b = self.row.get(wire.src.card), self.row.get(wire.dst.card)
@@ -202,7 +203,7 @@ class Rails:
         for wire in wires:
             card = self.scene.cards[wire.dst.card]
             corner = self._point(wire.src.card, self._top(card), self.group.get(card.id, card.id), theme.HANDED)
-            self._piece(corner, before, {**HANDED, "dir": "none"})
+            self._level(corner, before, {**HANDED, "dir": "none"})
             self._piece(corner, wire.dst.card, HANDED)
             before = corner
 
@@ -237,14 +238,14 @@ class Rails:
             self._step(Wire(End(left), End(right), "shared"), SHARED, arrow=False)
 
     def _around(self, low: str, high: str) -> None:
-        """Two cards of one column: on its left."""
+        """Two cards of one column: on its left (above, where data flows to the right)."""
         low, high = sorted((low, high), key=self.heights.__getitem__)
         frame = self._top(self.scene.cards[low])
         group = f"{frame}-tied-{len(self.edges)}"
         a, b = (self._point(card, frame, group, SHARED["color"]) for card in (low, high))
-        self._piece(a, low, SHARED)
+        self._level(a, low, SHARED)
         self._piece(a, b, {**SHARED, "weight": "8"})
-        self._piece(b, high, SHARED)
+        self._level(b, high, SHARED)
 
     # -- pieces -----------------------------------------------------------------------------
 
@@ -270,6 +271,12 @@ class Rails:
             self._piece(card, corner, {**style, "dir": "back"})
         else:
             self._piece(corner, card, style)
+
+    def _level(self, tail: str, head: str, style: dict[str, str]) -> None:
+        """A piece within one row, between columns."""
+        if self.turned:
+            tail, head, style = head, tail, {**style, "dir": "none" if style.get("dir") == "none" else "back"}
+        self._piece(tail, head, style)
 
     def _piece(self, tail: str, head: str, style: dict[str, str]) -> None:
         self.edges.append(Edge(tail, head, style))

@@ -92,7 +92,8 @@ class Roles:
             return Role.DENSE if layer else Role.ATTENTION
         if "linear" in ops and ops & ACTIVATIONS:
             return Role.DENSE
-        return BY_OP.get(next(iter(ops)), around) if len(ops) == 1 else around
+        plain = Role.PLAIN if around == Role.EXPERTS else around  # without a router it holds no experts
+        return BY_OP.get(next(iter(ops)), plain) if len(ops) == 1 else plain
 
 
 def strands(graph: Graph) -> tuple[set[str], set[str]]:

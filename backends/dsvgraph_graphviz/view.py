@@ -23,3 +23,4 @@ class View:
     shapes: str = "numbers"
     weights: bool = False
     heat: str = ""
+    direction: str = "BT"

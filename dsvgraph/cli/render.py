@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -49,35 +48,20 @@ Depth = Annotated[
 ]  # fmt: skip
 
 
-class Theme(StrEnum):
-    """The colours of a picture."""
-
-    light = "light"
-    dark = "dark"
-    auto = "auto"
-    print = "print"
-
-
-class Shapes(StrEnum):
-    """What stands on the lines."""
-
-    numbers = "numbers"
-    symbolic = "symbolic"
-    off = "off"
-
-
-class Heat(StrEnum):
-    """The cost that cards are coloured by."""
-
-    params = "params"
-    flops = "flops"
-    memory = "memory"
-
-
-ShapesOption = Annotated[Shapes, typer.Option("--shapes", help="Shapes on lines: 7168, hidden_size, or none.")]
+Theme = Annotated[
+    Literal["light", "dark", "auto", "print"],
+    typer.Option("--theme", help="The colours; auto is an SVG that follows its reader's setting."),
+]
+Shapes = Annotated[
+    Literal["numbers", "symbolic", "off"], typer.Option("--shapes", help="Shapes on lines: 7168, hidden_size, or none.")
+]
 Weights = Annotated[bool, typer.Option("--weights", help="The checkpoint's names and shapes on the cards.")]
-HeatOption = Annotated[Heat | None, typer.Option("--heat", help="Colour by the share of a cost.")]
-ThemeOption = Annotated[Theme, typer.Option("--theme", help="auto: an SVG that follows its reader's setting.")]
+Heat = Annotated[
+    Literal["params", "flops", "memory"] | None, typer.Option("--heat", help="Colour by the share of a cost.")
+]
+Direction = Annotated[
+    Literal["BT", "TB", "LR"], typer.Option("--direction", help="Where data flows: to the top, down, to the right.")
+]
 Focus = Annotated[str, typer.Option("--focus", metavar="PATH", help="Draw one block, with what enters and leaves it.")]
 Expand = Annotated[
     list[str] | None, typer.Option("--expand", metavar="PATH", help="Open a block in its place; repeatable.")
@@ -90,17 +74,18 @@ def run(
     depth: Depth = "1",
     focus: Focus = "",
     expand: Expand = None,
-    theme: ThemeOption = Theme.light,
-    shapes: ShapesOption = Shapes.numbers,
+    theme: Theme = "light",
+    shapes: Shapes = "numbers",
     weights: Weights = False,
-    heat: HeatOption = None,
+    heat: Heat = None,
+    direction: Direction = "BT",
     settings: SetOption = None,
 ) -> None:
     """Draw a diagram: repeated layers folded, shapes on edges, the MTP chain and what it shares."""
     model = load(spec, settings)
     path = path or Path(f"{Path(spec).stem}.svg")
     view = {
-        "focus": focus, "expand": tuple(expand or ()), "theme": theme.value, "shapes": shapes.value,
-        "weights": weights, "heat": heat.value if heat else "",
+        "focus": focus, "expand": tuple(expand or ()), "theme": theme, "shapes": shapes,
+        "weights": weights, "heat": heat or "", "direction": direction,
     }  # fmt: skip
     print(backend("graphviz", "drawing").render(model, path, depth, **view))
