@@ -1,4 +1,4 @@
-"""Copies that use one set of weights say so in the picture, folded or each in its column."""
+"""What variants are drawn with: copies that use one set of weights say so, blocks without experts show none."""
 
 from __future__ import annotations
 
@@ -46,3 +46,9 @@ def test_the_columns_of_a_chain_say_it() -> None:
     words = said(dsvgraph.load("variants/eagle"))
     assert "MTP depth 1 one set of weights" in words and "MTP depth 2 one set of weights" in words
     assert "one set of weights" not in said(dsvgraph.load("deepseek_v3_tiny"))
+
+
+def test_a_block_beside_experts_is_no_mixture_of_them() -> None:
+    dot = graphviz_backend.dot_source(dsvgraph.load("variants/hyper_connections"))
+    assert "Hyper-connections of one layer" in dot and "0 routed" not in dot
+    assert "<tr></tr>" not in dot  # graphviz would leave out the card
