@@ -114,3 +114,37 @@ def test_random_models(seed: int) -> None:
     chance = random.Random(seed)
     found = verified(drawn(chance), seq=chance.randint(5, 20))
     assert found.equal, differences(found)
+
+
+STREAMS = """
+config: {d: 16, n: 4}
+blocks:
+  mixer:
+    in: {x: [B, T, n, d]}
+    body:
+      maps:  {linear: x, contract: 2, out: [n, n]}
+      mix:   {einsum: [x, maps], equation: "b t i d, b t i j -> b t j d"}
+      gain:  {affine: mix}
+      y:     {mul: [gain, mix]}
+    out: {x: y}
+graph:
+  in: {ids: "int[B, T]"}
+  body:
+    embed: {embedding: ids, num: 24, dim: d}
+    wide:  {expand: embed, size: n}
+    trunk: {mixer: wide, at: layers, repeat: 2}
+    w:     {linear: embed, out: n}
+    one:   {einsum: [trunk, w], equation: "b t i d, b t i -> b t d"}
+    outer: {einsum: [w, one], equation: "b t i, b t d -> b t i d"}
+    head:  {linear: outer, contract: 2, out: 24}
+  out: {logits: head}
+"""
+
+
+def test_sums_of_products() -> None:
+    """Products with a sum are counted, those without are pointwise, here and there; gains of no norm are too."""
+    found = verified(dsvgraph.loads(STREAMS))
+    assert found.equal, differences(found)
+    forward = found.runs[0].total.forward.torch
+    assert forward == 2 * 40 * (2 * (64 * 16 + 4 * 4 * 16) + 16 * 4 + 4 * 16 + 64 * 24)
+    assert any(u.op == "aten.mul" for u in found.runs[0].uncounted)
