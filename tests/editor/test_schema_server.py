@@ -144,6 +144,7 @@ def test_files(editor):
         ("y: {lin|ear: embed, out: 3}", "y = x weight^T + bias"),
         ("y: {ml|a: embed}", "Multi-head latent attention"),
         ("y: {mla: embed, rope_th|eta: 1e6}", "default `10000`"),
+        ("y: {decoder_layer: embed, ff|n: mlp}", "Argument of `decoder_layer`, default `mlp`."),
         ("y: {linear: embed, out: 3, contr|act: 2}", "Whole number, at least 1 and at most 8."),
         ("y: {linear: embed, out: 3, rep|eat: 2}", "like a scan"),
     ],

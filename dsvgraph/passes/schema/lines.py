@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from dsvgraph import loader
@@ -56,8 +57,8 @@ def callees() -> dict[str, Json]:
     return found | {f"block_{name}": _block(name, raw) for name, raw in _library().items()}
 
 
-def block_names() -> Json:
-    """Any value; the bundled blocks are offered."""
+def held() -> Json:
+    """What an argument may hold: any value; the bundled blocks are offered."""
     names = list(_library())
     documents = [first_sentence(raw.get("doc", "")) for raw in _library().values()]
     offered = {"title": "a bundled block", "enum": names, "markdownEnumDescriptions": documents}
@@ -68,6 +69,7 @@ def _calls(name: str) -> Json:
     return {"required": [name], "properties": {name: {"type": WIRING}}}
 
 
+@lru_cache(maxsize=1)
 def _library() -> dict[str, Json]:
     """The blocks that come with the package, as they are written."""
     files = sorted((loader.bundled() / "blocks").rglob("*.yaml"))
@@ -82,11 +84,12 @@ def _op(cls: type[Op], page: OpPage) -> Json:
     told = {a.name: ", ".join(filter(None, (a.kind, a.limits))) for a in page.attributes}
     attributes = {n: _attribute(v, told[n]) for n, v in found.get("properties", {}).items()}
     owned = {} if cls.weights is Op.weights else dict.fromkeys(("weight", "bias"), _tied())
+    known: Json = {key: {"$ref": f"#/$defs/line/properties/{key}"} for key in KEYS}
     text = op_words(page)
     return {
         "title": page.name,
         "markdownDescription": text,
-        "properties": {page.name: _inputs(cls) | {"markdownDescription": text}, **owned, **attributes, **KEYS},
+        "properties": {page.name: _inputs(cls) | {"markdownDescription": text}, **owned, **attributes, **known},
         "required": [page.name, *found.get("required", [])],
         "additionalProperties": False,
     }
@@ -136,7 +139,7 @@ def _block(name: str, raw: Json) -> Json:
     return {
         "title": name,
         "markdownDescription": text,
-        "properties": {name: {"type": WIRING, "markdownDescription": text}, **arguments, **KEYS},
+        "properties": {name: {"type": WIRING, "markdownDescription": text}, **arguments},
     }
 
 
@@ -145,5 +148,5 @@ def _argument(block: str, default: Any) -> Json:
     words = f"Argument of `{block}`, " + ("required." if default is None else f"default `{written(default)}`.")
     kept = {"markdownDescription": words}
     if isinstance(default, str) and default in _library():
-        return block_names() | kept
+        return {"$ref": "#/$defs/held", "description": words} | kept
     return kept | {"type": ["boolean", "string"] if isinstance(default, bool) else ANYTHING}

@@ -8,7 +8,7 @@ from typing import Any
 from dsvgraph.build.losses import KINDS
 from dsvgraph.build.model import INITS
 from dsvgraph.loader import bundled
-from dsvgraph.passes.schema.lines import block_names, callees, line
+from dsvgraph.passes.schema.lines import callees, held, line
 from dsvgraph.spec import FIGURE, BlockModel, PublishedModel, SpecModel
 
 Json = dict[str, Any]
@@ -47,7 +47,7 @@ def schema() -> Json:
         "loss": _named({"$ref": "#/$defs/loss"}) | _words(made, "loss"),
         "init": {"type": "object", "additionalProperties": _init()} | _words(made, "init"),
     }
-    made["$defs"] = _basics() | {"block": _block(), "line": line(), "loss": _loss()} | callees()
+    made["$defs"] = _basics() | {"block": _block(), "line": line(), "held": held(), "loss": _loss()} | callees()
     return made
 
 
@@ -113,7 +113,7 @@ def _block() -> Json:
     made = _model(BlockModel)
     reference = {"$ref": "#/$defs/reference"}
     made["properties"] |= {
-        "args": _named(block_names()) | _words(made, "args"),
+        "args": _named({"$ref": "#/$defs/held"}) | _words(made, "args"),
         "in": _named({"$ref": "#/$defs/type"}) | {"minProperties": 1} | _words(made, "in"),
         "body": _named({"$ref": "#/$defs/line"}) | {"minProperties": 1} | _words(made, "body"),
         "out": {"anyOf": [reference, _named(reference)]} | _words(made, "out"),
