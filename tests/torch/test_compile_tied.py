@@ -138,3 +138,35 @@ def test_flops_are_those_that_torch_counts():
         logits(module, ids)
     graph = loaded(body)
     assert counter.get_total_flops() == dsvgraph.cost(graph, 2, 5).flops.forward
+
+
+@torch.no_grad()
+def test_the_eagle_variant_is_one_module_by_hand():
+    """Depth k: [Emb(t_{i+k}) ; state] through one matrix and the one layer, scored by the model's head."""
+    module = built(dsvgraph.load("variants/eagle", {**V3, "num_nextn_predict_layers": 3}))
+    state, ids, seen = module.state_dict(), tokens(2, 9), []
+    draft = module.model.layers[3]
+    kept = {k.removeprefix("model.layers.3.") for k in state if ".layers.3." in k}
+    handle = module.model.layers[0].register_forward_pre_hook(lambda _, x: seen.append(x[1]))
+    found = module(ids)
+    handle.remove()
+    assert not any("norm" in k and "layernorm" not in k for k in kept) and state["model.layers.3.fc.weight"].shape == (
+        32,
+        64,
+    )
+    h, table = hidden(module, ids), state["model.embed_tokens.weight"]
+    for k in (1, 2, 3):
+        future = torch.cat([table[ids[:, k:]], table[ids.new_zeros(2, k)]], 1)
+        x = torch.cat([future, h], -1) @ state["model.layers.3.fc.weight"].T
+        x = x + draft.self_attn(draft.input_layernorm(x), seen[0])
+        h = x + draft.mlp(draft.post_attention_layernorm(x), seen[0])
+        close(h @ state["lm_head.weight"].T, found["mtp_logits"][k - 1])
+
+
+def hidden(module, ids):
+    """The state that the head of the main model scores."""
+    found = []
+    handle = module.model.norm.register_forward_hook(lambda _, x, y: found.append(y))
+    module.predict(ids)
+    handle.remove()
+    return found[0]
