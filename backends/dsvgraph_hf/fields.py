@@ -68,7 +68,9 @@ class HubConfig(BaseModel):
     that the file has.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True, defer_build=True
+    )  # a family is built when it is read, its bases never
 
     aliases: ClassVar[dict[str, str]] = {}
     fixed: ClassVar[dict[str, tuple[Any, ...]]] = {}

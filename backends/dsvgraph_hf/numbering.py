@@ -62,6 +62,7 @@ class Numbered:
 class _Walk:
     def __init__(self, number: Numbers, found: Numbered) -> None:
         self.number, self.found = number, found
+        self.keys: dict[Node, Any] = {}  # copies share their nodes
 
     def graph(self, graph: Graph, prefix: str, given: Mapping[str, int]) -> dict[str, int]:
         """The numbers of a graph's outputs, from those of its inputs."""
@@ -81,8 +82,9 @@ class _Walk:
         if op.op == "dropout" and op.model_dump()["p"] == 0:
             return {port: ins[next(iter(node.inputs))] for port in node.outputs}
         wired = tuple(sorted(ins.values())) if op.op in COMMUTES else tuple(sorted(ins.items()))
-        key = (op.op, _frozen(attributes(node, op)), wired)
-        return {port: self.number(*key, port) for port in node.outputs}
+        if node not in self.keys:
+            self.keys[node] = (op.op, _frozen(attributes(node, op)))
+        return {port: self.number(*self.keys[node], wired, port) for port in node.outputs}
 
     def block(self, node: Node, prefix: str, ins: Mapping[str, int]) -> dict[str, int]:
         if node.mode == "call":
