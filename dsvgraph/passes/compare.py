@@ -49,9 +49,9 @@ def _one(found: list[Change]) -> Change:
 
 
 def _graphs(a: Graph, b: Graph, prefix: str, reaches: tuple[str, ...]) -> Iterator[Change]:
-    pairs = _pairs(a, b)
-    names = {old.name: new.name for old, new in pairs}
-    for old, new in pairs:
+    found = pairs(a, b)
+    names = {old.name: new.name for old, new in found}
+    for old, new in found:
         outputs = reaches or _reached(a, old.name) + _reached(b, new.name)
         yield from _nodes(a, b, old, new, prefix, names, tuple(dict.fromkeys(outputs)))
     for graph, matched, kind in ((a, names.keys(), "removed"), (b, names.values(), "added")):
@@ -63,14 +63,14 @@ def _graphs(a: Graph, b: Graph, prefix: str, reaches: tuple[str, ...]) -> Iterat
     yield from _borders(a, b, prefix, names, reaches)
 
 
-def _pairs(a: Graph, b: Graph) -> list[tuple[Node, Node]]:
-    """Lines of one name, then lines that only have another name: same address and callee."""
-    pairs = [(node, b.nodes[name]) for name, node in a.nodes.items() if name in b.nodes]
+def pairs(a: Graph, b: Graph) -> list[tuple[Node, Node]]:
+    """Lines that are one: those of one name, then those with another name but the same address and callee."""
+    found = [(node, b.nodes[name]) for name, node in a.nodes.items() if name in b.nodes]
     left = {(n.at, n.callee): n for name, n in a.nodes.items() if name not in b.nodes}
     for name, node in b.nodes.items():
         if name not in a.nodes and (node.at, node.callee) in left:
-            pairs.append((left.pop((node.at, node.callee)), node))
-    return pairs
+            found.append((left.pop((node.at, node.callee)), node))
+    return found
 
 
 def _reached(graph: Graph, name: str) -> tuple[str, ...]:
@@ -83,26 +83,31 @@ def _nodes(
     a: Graph, b: Graph, old: Node, new: Node, prefix: str, names: Mapping[str, str], reaches: tuple[str, ...]
 ) -> Iterator[Change]:
     path = join(prefix, new.at)
+    for kind, before, after in differences(a, b, old, new, names):
+        if kind == "renamed":
+            before, after = join(prefix, old.at) or ".", path or "."
+        yield Change(kind, path, new.name, before, after, reaches)
+    if alike(old, new):
+        for inner, one, other in _copies(old, new, path):
+            yield from _graphs(one, other, inner, reaches)
 
-    def change(kind: str, before: str, after: str) -> Change:
-        return Change(kind, path, new.name, before, after, reaches)
 
+def differences(a: Graph, b: Graph, old: Node, new: Node, names: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """What differs between two lines themselves: kind, before and after; ``names`` translates lines of ``a``."""
     wires = _wires(a, old, names), _wires(b, new, {})
     if wires[0] != wires[1]:
-        yield change("rewired", *_differing(_owning(old, *wires), _owning(new, *reversed(wires))))
+        yield "rewired", *_differing(_owning(old, *wires), _owning(new, *reversed(wires)))
     if old.at != new.at:
-        yield change("renamed", join(prefix, old.at) or ".", path or ".")
-    if not _alike(old, new):
-        yield change("replaced", _described(old), _described(new))
+        yield "renamed", old.at, new.at
+    if not alike(old, new):
+        yield "replaced", _described(old), _described(new)
         return
     sizes = _sizes(old), _sizes(new)
     if sizes[0] != sizes[1]:
-        yield change("resized" if _shapes(old) != _shapes(new) else "changed", *_differing(*sizes))
-    for inner, one, other in _copies(old, new, path):
-        yield from _graphs(one, other, inner, reaches)
+        yield ("resized" if _shapes(old) != _shapes(new) else "changed"), *_differing(*sizes)
 
 
-def _alike(old: Node, new: Node) -> bool:
+def alike(old: Node, new: Node) -> bool:
     """Whether two lines call the same, or blocks that are variants: half of the lines have equal names."""
     if old.callee == new.callee or old.op or new.op or not (old.runs and new.runs):
         return old.callee == new.callee
@@ -161,7 +166,7 @@ def _copies(old: Node, new: Node, path: str) -> Iterator[tuple[str, Graph, Graph
         return
     spans: dict[tuple[Graph, Graph], list[str]] = {}
     at = new.start
-    for pair, count in _aligned(old, new):
+    for pair, count in aligned(old, new):
         spans.setdefault(pair, []).append(span_text(at, count)[1:-1])
         at = at + count
     if new.reused:
@@ -170,7 +175,7 @@ def _copies(old: Node, new: Node, path: str) -> Iterator[tuple[str, Graph, Graph
         yield join(path, listed(found)), one, other
 
 
-def _aligned(old: Node, new: Node) -> Iterator[tuple[tuple[Graph, Graph], int]]:
+def aligned(old: Node, new: Node) -> Iterator[tuple[tuple[Graph, Graph], int]]:
     """The copies that both have, side by side, cut where either changes."""
     ends = sorted({*_ends(old), *_ends(new)})
     start = 0

@@ -109,7 +109,7 @@ def test_a_model_does_not_steer_the_terminal():
 
 
 def test_render_draws_beside_where_one_stands(dsv, tmp_path, monkeypatch):
-    def draw(model: Any, path: Path, depth: int) -> Path:
+    def draw(model: Any, path: Path, depth: int, **view: Any) -> Path:
         path.write_text(f"{model.name} {depth}")
         return path
 
