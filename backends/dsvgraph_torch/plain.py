@@ -129,11 +129,12 @@ def attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal=True, window=None, sink
 
 def with_sinks(q_BTHQ, k_BCGQ, v_BCGV, mask, sinks_H):
     """A key in front of all that every query sees: its score is the head's sink, its value zero."""
-    sinks_BTH1 = sinks_H[:, None].to(q_BTHQ.dtype).expand(*q_BTHQ.shape[:3], 1)
-    k_BCGQ = F.pad(k_BCGQ, (0, 1, 0, 0, 1, 0))
+    sinks_H8 = F.pad(sinks_H[:, None], (7, 0)).to(q_BTHQ.dtype)  # fused kernels want widths in steps of 8
+    k_BCGQ = F.pad(k_BCGQ, (0, 8, 0, 0, 1, 0))
     k_BCGQ[:, 0, :, -1] = 1
     v_BCGV = F.pad(v_BCGV, (0, 0, 0, 0, 1, 0))
-    return torch.cat([q_BTHQ, sinks_BTH1], -1), k_BCGQ, v_BCGV, F.pad(mask, (1, 0), value=True)
+    q_BTHQ = torch.cat([q_BTHQ, sinks_H8.expand(*q_BTHQ.shape[:3], 8)], -1)
+    return q_BTHQ, k_BCGQ, v_BCGV, F.pad(mask, (1, 0), value=True)
 
 
 class RMSNorm(nn.RMSNorm):
