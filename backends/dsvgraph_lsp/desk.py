@@ -66,19 +66,17 @@ def is_spec(text: str) -> bool:
 
 def look(path: Path, texts: Texts) -> Page:
     """The open file ``path`` as the checker sees it, among other open ``texts``. Never raises."""
-    if not is_spec(texts[path]):
-        return Page(path)
+    page = Page(path)
     try:
-        doc = loader.read(path, None, texts[path])
-    except DsvError as error:
-        return Page(path, told=error.diagnostics)
-    page = Page(path, doc, files=dict(_files(doc, path, texts)))
-    try:
-        return _checked(page, texts)
+        if is_spec(texts[path]):
+            doc = loader.read(path, None, texts[path])
+            page = Page(path, doc, files=dict(_files(doc, path, texts)))
+            page = _checked(page, texts)
     except DsvError as error:
         return replace(page, told=error.diagnostics)
     except Exception:  # noqa: BLE001 - an editor's server lives on
-        return replace(page, told=(Diagnostic(INTERNAL, doc.value()),))
+        return replace(page, told=(Diagnostic(INTERNAL, page.doc.value() if page.doc else None),))
+    return page
 
 
 def _checked(page: Page, texts: Texts) -> Page:

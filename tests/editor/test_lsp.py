@@ -428,7 +428,7 @@ HOSTILE = {
     "tabs": "config:\n\tb: 1",
     "an alias bomb": "config:\n  a: &a [x, x]\n"
     + "".join(f"  {c}: &{c} [*{b}, *{b}, *{b}]\n" for b, c in zip("abcdefghij", "bcdefghijk")),
-    "deep": "config: " + "[" * 3000,
+    "deep": "config: " + "[" * 1000,
     "large": "config:\n" + "  a: b\n" * 100_000,
     "a tag": "config: {a: !!python/object/apply:os.system [ls]}",
     "a power": BASE.replace("unused: 3", "a: 9 ** 9 ** 9"),
