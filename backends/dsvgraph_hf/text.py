@@ -117,7 +117,7 @@ def notes(c: HubConfig) -> tuple[str, ...]:
     if c.quantization_config is None:
         return ()
     method = c.quantization_config["quant_method"]
-    return (f"quantization_config: {QUANTISED[method]}; the graph is that of the weights as they are read.",)
+    return (f"quantization_config: {QUANTISED[method]}, which changes numbers and not the graph.",)
 
 
 def sizes(c: HubConfig, *more: Row) -> tuple[Row, ...]:

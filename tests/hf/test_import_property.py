@@ -18,7 +18,7 @@ from dsvgraph_hf import config_of  # noqa: E402
 from dsvgraph_hf.numbering import Numbers  # noqa: E402
 
 DRAWN = settings(
-    max_examples=8, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate],
+    max_examples=6, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 W1 = dict(gate_proj="w1", up_proj="w3", down_proj="w2")  # Mistral's names

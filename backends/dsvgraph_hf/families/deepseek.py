@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from dsvgraph_hf import text
 from dsvgraph_hf.facts import Facts
@@ -15,6 +15,8 @@ LATENT_EPS = 1e-6  # of the norms on latents, whatever rms_norm_eps says: the mo
 
 class Latent(HubConfig):
     """The fields of both families. ``head_dim`` and ``qk_head_dim`` follow from others."""
+
+    scores: ClassVar[str] = ""
 
     attention_bias: bool = False
     kv_lora_rank: Count = 512
@@ -109,7 +111,8 @@ class Latent(HubConfig):
 
     def _routed(self, more: tuple[Row, ...]) -> tuple[Row, ...]:
         names = ("moe_intermediate_size", "n_routed_experts", "n_shared_experts", "num_experts_per_tok")
-        return (*(text.row(self, n) for n in names), *more, text.row(self, "routed_scaling_factor"))
+        why = {"n_routed_experts": self.scores if "n_routed_experts" in self.given else ""}
+        return (*(text.row(self, n, why.get(n, "")) for n in names), *more, text.row(self, "routed_scaling_factor"))
 
     def body(self, moe: str) -> tuple[Row, ...]:
         """The rows of the layers: dense ones, then those with the block ``moe``."""

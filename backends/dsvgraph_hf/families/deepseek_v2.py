@@ -25,6 +25,8 @@ class Config(Latent):
         "scoring_func": ("softmax",),
     }
 
+    scores: ClassVar[str] = "chosen by softmax scores, not renormalised"
+
     first_k_dense_replace: int = Field(default=0, ge=0)
     n_routed_experts: Count = 64
     n_shared_experts: Count = 2

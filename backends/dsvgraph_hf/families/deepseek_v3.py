@@ -33,6 +33,8 @@ class Config(Latent):
         "topk_method": ("noaux_tc",),
     }
 
+    scores: ClassVar[str] = "chosen by sigmoid scores and a bias: topk_method noaux_tc"
+
     max_position_embeddings: Count = 4096
     first_k_dense_replace: int = Field(default=3, ge=0)
     num_nextn_predict_layers: int = Field(default=1, ge=0, le=1000)
@@ -70,7 +72,10 @@ def draft(c: Config) -> Draft:
             c.latent(text.row(c, "rope_interleave")),
             c.experts(routed, *groups),
         ),
-        (*c.body("moe"), *([Row("mtp", MTP, "continues the numbering")] if mtp else [])),
+        (
+            *c.body("moe"),
+            *([Row("mtp", MTP, "continues the numbering")] if mtp else []),
+        ),
         (text.LOGITS, *([Row("mtp_logits", "mtp.logits", "stacked: [D, B, T, vocab_size]")] if mtp else [])),
         (text.NEXT, *_losses(mtp, routed)),
         (
