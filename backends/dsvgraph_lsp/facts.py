@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from dsvgraph.dims import Size, names, ratio, total
-from dsvgraph.graph import Graph, Model, Node, walk
+from dsvgraph.graph import Graph, Model, Node, join, span_text, walk
 from dsvgraph.passes.formulas import generic, whole_numbers
 from dsvgraph.passes.tally import Meter, number
 from dsvgraph.types import Type
@@ -88,8 +88,9 @@ def _per_token(model: Model, graph: Graph, node: Node, row: Type, sizes: dict[st
 
 
 def _paths(model: Model, node: Node) -> Iterator[str]:
-    found = [(visit.path, visit.copies) for visit in walk(model) if visit.node is node]
-    for path, copies in found[:3]:
-        yield f"- path `{path}`" + (f", {copies} copies" if copies != 1 else "")
+    copies = span_text(node.start, node.count) if node.mode != "call" else ""
+    found = [(join(visit.path, copies), visit.copies) for visit in walk(model) if visit.node is node]
+    for path, times in found[:3]:
+        yield f"- path `{path}`" + (f", {times} copies" if times != 1 else "")
     if len(found) > 3:
         yield f"- and {len(found) - 3} paths more"

@@ -118,7 +118,7 @@ def _name(scene: Scene, name: str) -> str:
 def config_words(scene: Scene, name: str, entry: Entry) -> str:
     """A config value, the line that set it, and those that it overrides."""
     models = scene.desk.models(scene.file)
-    value = shown(models[0].config[name]) if models and name in models[0].config else ""
+    value = written(models[0].config[name]) if models and name in models[0].config else ""
     raw = written(entry.value)
     lines = [f"**{name}**: `{raw}`" + (f" = `{value}`" if value and value != raw else "")]
     lines += [f"- set in {link(entry.span)}"] if entry.span else []

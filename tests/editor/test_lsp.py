@@ -93,6 +93,15 @@ def test_a_mistake_comes_and_goes(editor):
     assert editor.type("a.yaml", SPEC % HEAD) == []
 
 
+def test_the_last_text_counts(editor):
+    for end in range(len(HEAD)):
+        editor.send("a.yaml", SPEC % HEAD[:end])
+    assert editor.type("a.yaml", SPEC % HEAD) == []
+    for end in range(len(HEAD)):
+        editor.send("a.yaml", SPEC % HEAD[:end])
+    assert editor.type("a.yaml", SPEC % HEAD[:-1]) != []
+
+
 def test_every_mistake_is_told(editor):
     wrong = (SPEC % HEAD).replace("embedding: ids", "embedding: idz").replace("d * 2", "dd * 2")
     found = editor.type("a.yaml", wrong)
@@ -260,7 +269,7 @@ def test_definition_inside_a_library(editor):
                 "parameters 128 = `d*wider`", "FLOPs 256 a token", "path `lm.head`",
             ],
         ),
-        ("head: {linear: lay|ers, out: 3}", ["**layers**: `narrow`", "repeat `3` from 0", "parameters 192 = `3*d**2`"]),
+        ("head: {linear: lay|ers, out: 3}", ["**layers**: `narrow`", "repeat `3` from 0", "parameters 192 = `3*d**2`", "`layers.[0-2]`"]),
         ("head: {wide: i|ds}", ["**ids**: input `int[B, T]`"]),
         ("head: {lin|ear: both, out: 3}", ["**linear**: op", "y = x weight^T + bias"]),
         ("head: {wi|de: both}", ["block of library.yaml", "Twice as wide.", "`factor: 2`"]),
