@@ -269,7 +269,10 @@ def test_definition_inside_a_library(editor):
                 "parameters 128 = `d*wider`", "FLOPs 256 a token", "path `lm.head`",
             ],
         ),
-        ("head: {linear: lay|ers, out: 3}", ["**layers**: `narrow`", "repeat `3` from 0", "parameters 192 = `3*d**2`", "`layers.[0-2]`"]),
+        (
+            "head: {linear: lay|ers, out: 3}",
+            ["**layers**: `narrow`", "repeat `3` from 0", "parameters 192 = `3*d**2`", "path `layers.[0-2]`"],
+        ),
         ("head: {wide: i|ds}", ["**ids**: input `int[B, T]`"]),
         ("head: {lin|ear: both, out: 3}", ["**linear**: op", "y = x weight^T + bias"]),
         ("head: {wi|de: both}", ["block of library.yaml", "Twice as wide.", "`factor: 2`"]),
