@@ -1,4 +1,4 @@
-"""Any small legal sizes of the tiny model: it compiles, is what was counted, and trains."""
+"""Any small legal sizes of the tiny model and of variants: they compile, are what was counted, and train."""
 
 import pytest
 
@@ -44,10 +44,16 @@ def sizes(draw):
     )
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, database=None)
-@given(config=sizes(), rows=st.integers(1, 3), length=st.integers(1, 7), kernels=st.sampled_from(["plain", "fast"]))
-def test_any_legal_sizes_compile_count_and_train(config, rows, length, kernels):
-    graph = dsvgraph.load("deepseek_v3_tiny", config)
+SPECS = st.sampled_from(["deepseek_v3_tiny", "variants/hyper_connections", "variants/mtp_sum"])
+
+
+@settings(max_examples=24, deadline=None, derandomize=True, database=None)
+@given(
+    name=SPECS, config=sizes(), rows=st.integers(1, 3), length=st.integers(1, 7),
+    kernels=st.sampled_from(["plain", "fast"]),
+)  # fmt: skip
+def test_any_legal_sizes_compile_count_and_train(name, config, rows, length, kernels):
+    graph = dsvgraph.load(name, config)
     module = randomised(compile(graph, kernels=kernels))
     assert prove(module, graph) == sum(w.numel() for w in module.state_dict().values())
     assert prove(module, graph) == dsvgraph.cost(graph).parameters.total
