@@ -40,7 +40,7 @@ def completion(scene: Scene) -> list[Offer]:
         "output": _outputs, "target": _targets, "router": _routers, "pattern": _patterns, "config": _needed,
         "published": _figures, "convention": _conventions, "init value": _inits, "trained value": _booleans,
     }  # fmt: skip
-    make = makers.get(scene.wanted) if scene.is_spec else None
+    make = makers.get(scene.wanted)
     found = list(make(scene)) if make else []
     taken = set(scene.place.siblings) - {scene.place.word}
     return [offer for offer in found if not (offer.is_key and offer.label in taken)]

@@ -162,6 +162,10 @@ class Desk:
         for kept in (self.texts, self.pages, self.good, self.docs):
             kept.pop(path, None)
 
+    def is_spec(self, path: Path) -> bool:
+        """Whether an open file is meant as a spec, or was one."""
+        return path in self.texts and (is_spec(self.texts[path]) or path in self.good)
+
     def readers(self, path: Path) -> list[Path]:
         """The open files that read ``path``, itself first."""
         return [path, *(p for p, page in list(self.pages.items()) if p != path and path in page.files)]

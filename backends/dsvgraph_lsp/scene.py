@@ -13,7 +13,7 @@ from dsvgraph.graph import Graph, Model, Node
 from dsvgraph.ops import OPS
 from dsvgraph.spec import Entry, Part, Spec
 from dsvgraph_lsp.alone import alone
-from dsvgraph_lsp.desk import Desk, is_spec, place_of
+from dsvgraph_lsp.desk import Desk, place_of
 from dsvgraph_lsp.place import Place
 
 TIED = ("weight", "bias")
@@ -26,7 +26,7 @@ class Scene:
         self.desk, self.file, self.place = desk, path, place
         self.doc = desk.doc(path)
         self.spec: Spec | None = desk.spec(path)
-        self.is_spec = is_spec(desk.texts[path]) or self.spec is not None
+        self.is_spec = desk.is_spec(path)
 
     # -- whose line it is -------------------------------------------------------------------
 

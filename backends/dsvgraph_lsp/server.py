@@ -126,7 +126,7 @@ class Server(LanguageServer):
         return Scene(self.desk, path, find(text, row, self.encoder.column(line, params.position.character)))
 
     async def answer(self, params: Any, make: Callable[[Scene], T]) -> tuple[Scene, T] | None:
-        """What ``make`` says of a position, worked out beside the server; None where the file is not open."""
+        """What ``make`` says of a position in a spec, worked out beside the server; None where none is open."""
         path = path_of(params.text_document.uri)
         if path in self.desk.texts and path not in self.desk.pages:
             await self.check(path)  # it was opened just now
@@ -134,7 +134,7 @@ class Server(LanguageServer):
 
     def _answered(self, params: Any, make: Callable[[Scene], T]) -> tuple[Scene, T] | None:
         scene = self.scene(params)
-        return (scene, make(scene)) if scene else None
+        return (scene, make(scene)) if scene and scene.is_spec else None
 
 
 def path_of(uri: str) -> Path:
@@ -210,13 +210,16 @@ def _files(server: Server) -> None:
 
     @server.feature(lsp.TEXT_DOCUMENT_DOCUMENT_SYMBOL)
     async def outline(ls: Server, params: lsp.DocumentSymbolParams) -> list[lsp.DocumentSymbol]:
-        doc = await asyncio.to_thread(ls.desk.doc, path_of(params.text_document.uri))
+        path = path_of(params.text_document.uri)
+        doc = await asyncio.to_thread(ls.desk.doc, path) if ls.desk.is_spec(path) else None
         return [ls.encoder.symbol(found) for found in symbols(doc)] if doc else []
 
     @server.feature(lsp.TEXT_DOCUMENT_FORMATTING)
     async def format_(ls: Server, params: lsp.DocumentFormattingParams) -> list[lsp.TextEdit] | None:
         path = path_of(params.text_document.uri)
         text = ls.desk.texts.get(path, "")
+        if not ls.desk.is_spec(path):
+            return None
         try:
             new = await asyncio.to_thread(layout, text, str(path))
         except DsvError:

@@ -411,11 +411,11 @@ def test_outline(editor):
     ]  # fmt: skip
 
 
-def layout(editor: Editor, text: str) -> str | None:
+def layout(editor: Editor, text: str, name: str = "b.yaml") -> str | None:
     """The text as the server lays it out; None where it cannot."""
-    editor.send("b.yaml", text)
+    editor.send(name, text)
     options = lsp.FormattingOptions(tab_size=2, insert_spaces=True)
-    params = lsp.DocumentFormattingParams(lsp.TextDocumentIdentifier(editor.uri("b.yaml")), options)
+    params = lsp.DocumentFormattingParams(lsp.TextDocumentIdentifier(editor.uri(name)), options)
     edits = editor.wait(editor.client.text_document_formatting_async(params))
     if not edits:
         return None if edits is None else text
@@ -471,6 +471,8 @@ def test_other_yaml_is_left_alone(text, editor):
     assert [d for d in editor.type("ci.yaml", text + "# more\n") if text] == []
     editor.send("ci.yaml", text + "\n")
     assert bool(editor.labels("ci.yaml", text.count("\n") + 1, 0)) == (not text)
+    if text:
+        assert layout(editor, text.replace(": ", ":   "), "ci.yaml") is None
 
 
 def test_without_pygls_there_is_a_hint():
