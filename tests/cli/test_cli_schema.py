@@ -7,6 +7,7 @@ import copy
 import pytest
 
 from dsvgraph import loader
+from dsvgraph.cli.schema import run as write_schema
 from dsvgraph.ops import OPS
 from dsvgraph.passes.schema import schema
 
@@ -103,3 +104,13 @@ def test_every_op_is_there_with_its_words():
         assert cls.formula in op["markdownDescription"]
         assert set(cls.model_fields) <= set(op["properties"])
         assert name in found["line"]["else"]["properties"]
+
+
+def test_the_bundled_schema_is_up_to_date(request, tmp_path):
+    """specs/schema.json, which the headers of the bundled specs name; --update-golden writes it anew."""
+    bundled = loader.bundled() / "schema.json"
+    if request.config.getoption("--update-golden"):
+        write_schema(bundled)
+    write_schema(tmp_path / "schema.json")
+    same = bundled.read_bytes() == (tmp_path / "schema.json").read_bytes()
+    assert same, "ops or bundled blocks changed: pytest --update-golden tests/cli/test_cli_schema.py"
