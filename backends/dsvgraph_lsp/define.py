@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dsvgraph import loader
 from dsvgraph.errors import DsvError, Source, Span
-from dsvgraph.ops import OPS
-from dsvgraph.spec import Part
 from dsvgraph_lsp.place import NAME
 from dsvgraph_lsp.scene import Scene, mapping
 
@@ -44,49 +42,34 @@ def parts(scene: Scene) -> tuple[str, str]:
 
 def reference(scene: Scene, name: str, port: str) -> Span | None:
     """The line or the input that a reference names; with a port of a block, the port there."""
-    owner = scene.desk.part(scene.file, scene.owner)
-    if owner is None and scene.doc is None:
-        return None
-    here = scene.fresh(owner) if owner else Part(None, scene.doc, scene.owner)  # type: ignore[arg-type]
     if name in scene.inputs:
-        return here.key("in", name)
+        return scene.key_span("in", name)
     line = scene.line_of(name)
-    if not line:
-        return None
     block = scene.blocks.get(scene.called(next(iter(line), "")))
-    if port and block:
-        found = [section for section in ("out", "in") if port in _ports(block, section)]
-        return block.key(found[0], port) if found else here.key("body", name)
-    return here.key("body", name)
-
-
-def _ports(block: Part, section: str) -> dict[str, object]:
-    found = block.model.out if section == "out" else block.model.inputs
-    return mapping(found)
+    if block and port in mapping(block.model.out):
+        return block.key("out", port)
+    if block and port in block.model.inputs:
+        return block.key("in", port)
+    return scene.key_span("body", name) if line else None
 
 
 def _of_call(scene: Scene, wanted: str) -> Span | None:
     """The block that is called, the argument or the input of it that a key gives."""
     word = scene.place.word
-    block = scene.blocks.get(scene.callee)
-    if wanted == "callee" or word == scene.key:
+    if wanted == "callee":
         return named(scene, word)
-    if block is None or scene.callee in OPS:
-        return None
-    return block.key("args" if wanted == "attribute" else "in", word) if _has(block, wanted, word) else None
-
-
-def _has(block: Part, wanted: str, word: str) -> bool:
-    return word in (block.model.args if wanted == "attribute" else block.model.inputs)
+    block = scene.blocks.get(scene.callee)
+    section = "args" if wanted == "attribute" else "in"
+    known = (block.model.args if wanted == "attribute" else block.model.inputs) if block else {}
+    return block.key(section, word) if block and word in known else None
 
 
 def named(scene: Scene, name: str) -> Span | None:
     """The place of a name's value: the argument of this block, the config value, or the block."""
-    part = scene.desk.part(scene.file, scene.owner) if scene.owner else None
     declares = scene.inside[:1] == ("args",) and scene.place.is_key
-    if part and name in mapping(scene.raw.get("args")) and not declares:
-        return scene.fresh(part).key("args", name)
-    if name in scene.config and (declares or not part or scene.owner == ("graph",)):
+    if name in mapping(scene.raw.get("args")) and not declares:
+        return scene.key_span("args", name)
+    if name in scene.config and (declares or scene.owner in ((), ("graph",))):
         return scene.config[name].span
     return scene.blocks[name].key() if name in scene.blocks else None
 

@@ -13,7 +13,7 @@ from dsvgraph.errors import Diagnostic, DsvError, Span
 from dsvgraph.graph import Graph, Model
 from dsvgraph.loader import Doc
 from dsvgraph.passes.lint import lint
-from dsvgraph.spec import Part, Spec, SpecModel, read_open
+from dsvgraph.spec import Spec, SpecModel, read_open
 from dsvgraph_lsp.place import BREAK
 
 MODEL = {"graph", "extends", "config", "loss", "init", "trained", "published"}  # a library has none of these
@@ -194,13 +194,6 @@ class Desk:
         if owner == ("graph",):
             return [(m, m) for m in self.models(path) if m.span and place_of(m.span) == path]
         return [(m, g) for m in self.models(path) for g in m.graphs() if g.name == owner[-1] and _from(g, path)]
-
-    def part(self, path: Path, owner: tuple[str, ...]) -> Part | None:
-        """The `graph` or the block of ``path`` as written."""
-        spec = self.spec(path)
-        if spec is None:
-            return None
-        return spec.graph if owner == ("graph",) else spec.blocks.get(owner[-1])
 
 
 def _from(graph: Graph, path: Path) -> bool:

@@ -32,7 +32,7 @@ def hover(scene: Scene) -> str:
         return node_words(scene, word)
     if wanted == "reference":
         return _reference(scene, *parts(scene))
-    if wanted == "callee" or (wanted == "attribute" and word == scene.key):
+    if wanted == "callee":
         return call_words(scene, scene.called(word))
     if wanted == "attribute":
         return attribute_words(scene, word)

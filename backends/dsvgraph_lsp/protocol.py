@@ -8,7 +8,7 @@ from pathlib import Path
 from lsprotocol import types as lsp
 from pygls.workspace import PositionCodec
 
-from dsvgraph.errors import Source, Span
+from dsvgraph.errors import Span
 from dsvgraph_lsp.complete import Offer
 from dsvgraph_lsp.desk import place_of
 from dsvgraph_lsp.marks import Mark
@@ -121,9 +121,3 @@ class Encoder:
         """The range of a whole text."""
         lines = BREAK.split(text)
         return lsp.Range(lsp.Position(0, 0), self.position(lines[-1], len(lines) - 1, len(lines[-1])))
-
-
-def with_lines(span: Span, text: str | None) -> Span:
-    """A span whose source knows its lines."""
-    source = Source(span.source.name, tuple(BREAK.split(text or "")))
-    return span if span.source.line(span.line) else Span(source, span.line, span.column, span.width)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dsvgraph.build.losses import KINDS
+from dsvgraph.errors import Span
 from dsvgraph.graph import Graph, Model, Node
 from dsvgraph.ops import OPS
 from dsvgraph.spec import Entry, Part, Spec
@@ -54,6 +55,10 @@ class Scene:
         for step in path:
             found = mapping(found).get(step)
         return found
+
+    def key_span(self, *path: Any) -> Span | None:
+        """Where a key of the owner stands in this file."""
+        return self.doc.key(*self.owner, *path) if self.doc else None
 
     @property
     def node(self) -> str:
@@ -116,8 +121,7 @@ class Scene:
 
     def _in_line(self, rest: tuple[Any, ...], is_key: bool) -> str:
         if not rest:
-            first = not self.place.siblings and (not self.line or self.place.word in ("", self.key, *self._fresh()))
-            return ("callee" if first else "attribute") if is_key else ""
+            return ("attribute" if self.place.siblings else "callee") if is_key else ""
         if rest[0] == self.key:
             return "port" if is_key else "reference"
         if rest[0] in ("slice", "share"):
@@ -126,10 +130,6 @@ class Scene:
         if cls and rest[0] in TIED and rest[0] not in cls.model_fields:
             return "reference"
         return "" if rest[0] == "at" else "value"
-
-    def _fresh(self) -> list[str]:
-        """The word at the cursor, where it is not a key that the line already has."""
-        return [self.place.word] if self.place.word not in self.line else []
 
     def _in_loss(self, rest: tuple[Any, ...], is_key: bool) -> str:
         if is_key:
