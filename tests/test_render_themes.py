@@ -22,6 +22,7 @@ VIEWS = {
     "mtp": {"focus": "mtp"},
     "heat": {"heat": "flops", "depth": 1_000},
     "weights": {"weights": True, "depth": 2},
+    "diff": {"diff": "deepseek_v3_paper"},
 }
 
 
@@ -36,8 +37,9 @@ def drawn(model, tmp_path_factory):
 
     def draw(view, theme):
         path = tmp_path_factory.mktemp("themes") / "model.svg"
+        other = {"diff": dsvgraph.load(VIEWS[view]["diff"])} if view == "diff" else {}
         try:
-            return ElementTree.parse(graphviz_backend.render(model, path, **VIEWS[view], theme=theme))
+            return ElementTree.parse(graphviz_backend.render(model, path, **{**VIEWS[view], **other}, theme=theme))
         except DsvError as error:
             if "there is no graphviz" in str(error):
                 pytest.skip("there is neither graphviz's `dot` nor pygraphviz here")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dsvgraph_graphviz import theme
 from dsvgraph_graphviz.fuse import Cell
@@ -26,11 +26,16 @@ def _mono(lines: Sequence[str], hue: Hue, **span: object) -> list[str]:
 
 def card(
     title: str, lines: Sequence[str], hue: Hue, *, badge: str = "", width: int = WIDE, direction: str = "BT",
-    above: Sequence[Cell] = (), below: Sequence[Cell] = (), border: int = 1, mono: Sequence[str] = (),
+    above: Sequence[Cell] = (), below: Sequence[Cell] = (), mono: Sequence[str] = (),
+    notes: Sequence[str] = (), frame: Mapping[str, object] | None = None,
 ) -> str:  # fmt: skip
-    """A bold name over quiet lines; cells that values leave from (``above``, if data flows up) and enter by."""
+    """A bold name over quiet lines; cells that values leave from (``above``, if data flows up) and enter by.
+
+    ``notes`` stand over the name; ``frame`` is another border.
+    """
     span = {"colspan": 2, "align": "left"} if badge else {}
-    rows = [_head(title, hue, badge, width)]
+    notes = [note.replace("<td", '<td colspan="2"', 1) for note in notes] if badge else notes
+    rows = [*notes, _head(title, hue, badge, width)]
     rows += [cell(words(line, hue.text, theme.QUIET), **span) for line in lines]
     rows += _mono(mono, hue, **span)
     if direction == "LR" and (above or below):
@@ -39,7 +44,7 @@ def card(
     else:
         first, last = (above, below) if direction == "BT" else (below, above)
         rows = [*_cells(first, hue), *rows, *_cells(last, hue)]
-    return label(box(rows, hue, border=border, cellspacing=2))
+    return label(box(rows, hue, cellspacing=2, **(frame or {})))
 
 
 def _head(title: str, hue: Hue, badge: str, width: int) -> str:

@@ -31,6 +31,11 @@ CIRCLE = {
     "shape": "circle", "width": "0.28", "fixedsize": "true", "fontsize": "16", "color": theme.LINE,
     "fontcolor": theme.SLATE.title, "penwidth": "1.5", "style": "filled", "fillcolor": theme.PAPER,
 }  # fmt: skip
+GONE = {"style": "dashed", "color": theme.ROSE.border}
+MARKED = {
+    "added": {"color": theme.GREEN.border, "penwidth": "3"}, "removed": GONE,
+    "gone": {**GONE, "constraint": "false"}, "rewired": {"color": theme.BLUE.border, "penwidth": "3"},
+}  # fmt: skip
 INVISIBLE = {"style": "invis", "weight": "0"}
 BAR = "2.6"  # inches of the bar over each column
 NESTED, OUTER = "18", "24"  # points between a frame and its cards
@@ -119,7 +124,7 @@ class Drawing:
         return frame
 
     def _card(self, frame: graphviz.Digraph, card: Card) -> None:
-        more = CIRCLE if card.shape == "circle" else {}
+        more = {**CIRCLE, **MARKED.get(card.mark, {})} if card.shape == "circle" else {}
         group = {"group": self.group[card.id]} if card.id in self.group else {}
         tip = plain(card.tip or card.id)
         frame.node(card.id, label=card.label, id=card.id, tooltip=tip, **{"class": card.role.value}, **group, **more)
@@ -132,7 +137,7 @@ class Drawing:
             style["weight"] = STRAIGHT
         elif self.scene.cards[wire.src.card].cluster == self.scene.cards[wire.dst.card].cluster:
             style["weight"] = NEAR
-        style |= SHARED if wire.kind == "lent" else {}
+        style |= SHARED if wire.kind == "lent" else MARKED.get(wire.mark, {})
         style["tooltip"] = style["labeltooltip"] = plain(
             f"{wire.name} [{wire.label}]" if wire.label else wire.name or " "
         )

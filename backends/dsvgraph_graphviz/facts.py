@@ -12,15 +12,20 @@ from dsvgraph.passes.cost import Cost, cost
 from dsvgraph.passes.tally import Meter, number
 from dsvgraph.types import Type
 from dsvgraph_graphviz.roles import Role, Roles
+from dsvgraph_graphviz.union import Union
 
 VIEWS = ("split", "expand", "shift")  # ops that only look at what is there
 BATCH, LENGTH = 1, 4096  # shares of tokens do not depend on them
 
 
 class Facts:
-    """Answers about the parts of one model; equal parts are counted once."""
+    """Answers about the parts of one model; equal parts are counted once.
 
-    def __init__(self, model: Model) -> None:
+    Of two models in one graph, a part counts as it is in its own model.
+    """
+
+    def __init__(self, model: Model, union: Union | None = None) -> None:
+        self._union = union or Union()
         self.model = model
         self.roles = Roles(model)
         self._kept: dict[Graph, float] = {}
@@ -39,13 +44,18 @@ class Facts:
 
     def _tally(self, graph: Graph, node: Node | None) -> Any:
         if node is None:
-            return self._meter.of(graph)
+            return self._meter.of(self._union.real.get(graph, graph))
+        graph, node = self._union.nodes.get(id(node), (graph, node))
         return self._meter.node(graph, node, self._meter.depends.whole(graph), True)
 
     def work(self, graph: Graph, node: Node | None = None) -> float | None:
         """Forward FLOPs per token of ``graph``, or of one node of it with all its copies; None without numbers."""
         found = ratio(self._tally(graph, node).forward, self._meter.tokens)
         return None if names(found) - self._values.keys() else float(number(found, self._values))
+
+    def cache(self, graph: Graph, node: Node) -> float:
+        """Values that decoding keeps per token of one node with all its copies."""
+        return self.count(ratio(self._tally(graph, node).cache, self._meter.tokens))
 
     def count(self, size: Size) -> float:
         """A size as a number; 0 where some name in it has none."""

@@ -7,18 +7,20 @@ from math import prod
 from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Model
 from dsvgraph.passes.cost import Cost
+from dsvgraph.passes.diff import diff
 from dsvgraph_graphviz import theme
 from dsvgraph_graphviz.columns import chains
-from dsvgraph_graphviz.facts import LENGTH
+from dsvgraph_graphviz.facts import BATCH, LENGTH
 from dsvgraph_graphviz.find import Found
 from dsvgraph_graphviz.fuse import features
 from dsvgraph_graphviz.labels import Labels
+from dsvgraph_graphviz.marking import totals as both_totals
 from dsvgraph_graphviz.markup import cell, label, table, words
 from dsvgraph_graphviz.opening import has_body
 from dsvgraph_graphviz.plan import Plan
 from dsvgraph_graphviz.shares import Shares
 from dsvgraph_graphviz.titles import block_title
-from dsvgraph_graphviz.words import cut, number, op_title, readable, short
+from dsvgraph_graphviz.words import cut, flops, number, op_title, readable, short
 
 NAME = 60  # characters
 
@@ -36,12 +38,14 @@ def heading(made: Plan) -> str:
     return label(table([*rows, cell("", height=8)], border=0, cellspacing=0, cellpadding=2))
 
 
-def _row(text: str, color: str, size: float, bold: bool = False, longest: int = 160) -> str:
+def _row(text: str, color: str, size: float, bold: bool = False, longest: int = 200) -> str:
     return cell(words(cut(text, longest), color, size, bold), align="left")
 
 
 def lines(made: Plan) -> tuple[str, str]:
     """The totals in words, and what the columns add to them; for one block its own, and what decoding keeps."""
+    if made.union and made.view.diff:
+        return both_totals(diff(made.first, made.view.diff, BATCH, LENGTH))
     if made.focus:
         return " · ".join(_own(made, made.focus)), _kept(made.focus)
     cost = made.facts.cost()
@@ -55,6 +59,9 @@ def lines(made: Plan) -> tuple[str, str]:
 def title(made: Plan) -> str:
     """The name of the model, or of the block that is drawn alone."""
     found = made.focus
+    if made.view.diff and not found:
+        names = list(dict.fromkeys([made.first.name, made.view.diff.name]))
+        return " → ".join(names) if len(names) > 1 else f"{names[0]}: what differs"
     if found is None:
         return made.model.name
     if found.node.op or not has_body(found.node):
@@ -155,10 +162,3 @@ def _added(made: Plan, cost: Cost) -> list[str]:
     work = cost.flops.forward_per_token - base
     share = f" (+ {work / base:.1%})".replace("%", " %") if base else ""
     return [f"{', '.join(names)}:  + {short(more)} parameters", f"+ {flops(work)} / token{share}"]
-
-
-def flops(value: float) -> str:
-    """Floating-point operations in four digits: 83.49 GFLOP."""
-    text = short(value)
-    amount, _, unit = text.partition(" ")
-    return f"{amount} {unit.replace('B', 'G')}FLOP"

@@ -13,10 +13,12 @@ from dsvgraph.graph import Graph, Node, join
 from dsvgraph_graphviz import cards
 from dsvgraph_graphviz.facts import Facts, parts, ranks, width
 from dsvgraph_graphviz.fuse import Cell, Fused, features, turned, value_name
+from dsvgraph_graphviz.marking import frame, marked, notes
 from dsvgraph_graphviz.roles import Role, strands
 from dsvgraph_graphviz.shares import Shares
 from dsvgraph_graphviz.theme import HUES, PAPER, Hue
 from dsvgraph_graphviz.titles import LAYERS, block_title
+from dsvgraph_graphviz.union import Mark
 from dsvgraph_graphviz.view import View
 from dsvgraph_graphviz.words import cut, number, op_title, product, short, times
 
@@ -56,8 +58,18 @@ class Labels:
         nodes = [card.node, *(c.norm for c in card.below if c.norm)] if self.view.weights else []
         return [f"{join(n.at, name)} {weight.type}" for n in nodes for name, weight in n.weights.items()]
 
-    def of(self, graph: Graph, card: Fused, role: Role, named: bool) -> str:
-        """The label of one card."""
+    def of(self, graph: Graph, card: Fused, role: Role, named: bool, marks: list[Mark]) -> str:
+        """The label of one card, with what differs between two models."""
+        if self._is_card(card, role):
+            return self._card(graph, card, role, named, marks)
+        return marked(self._small(graph, card, role, named), marks, self.facts)
+
+    def _is_card(self, card: Fused, role: Role) -> bool:
+        layer = self.facts.roles.is_layer(card.node)
+        return not (card.node.tied or self._is_pill(card) or (card.node.runs and role == Role.EXPERTS and not layer))
+
+    def _small(self, graph: Graph, card: Fused, role: Role, named: bool) -> str:
+        """The label of what has no cells: a shared weight, a pill, experts."""
         node = card.node
         if node.tied:
             title = op_title(node) if role == Role.NORM else self.title(graph, node, role, named)
@@ -65,34 +77,36 @@ class Labels:
         if self._is_pill(card):
             hue = self.hue(graph, node, role)
             return cards.pill(op_title(node), hue, bold=role == Role.POSITION, mono=self.weights(card))
-        if node.runs and role == Role.EXPERTS and not self.facts.roles.is_layer(node):
-            return self._experts(graph, node)
-        return self._card(graph, card, role, named)
+        return self._experts(graph, node)
 
     def _is_pill(self, card: Fused) -> bool:
         node = card.node
         heavy = node.weights and node.callee not in ("rms_norm", "layer_norm")
         return bool(node.op) and not (heavy or card.below or card.above or node.callee == "attention")
 
-    def attention(self, graph: Graph, node: Node) -> tuple[str, str]:
+    def attention(self, graph: Graph, node: Node, marks: list[Mark]) -> tuple[str, str]:
         """The labels of an open attention: of its scores, and of what they weigh."""
         hue = self.hue(graph, node, Role.ATTENTION)
         way = self.view.direction
         cells = {port: Cell(port, port) for port in ("q", "k", "v", "weights")}
-        scores = cards.card(softmax(node), [_scale(node)], hue, below=[cells["q"], cells["k"]], direction=way)
+        scores = cards.card(
+            softmax(node), [_scale(node)], hue, below=[cells["q"], cells["k"]], direction=way,
+            notes=notes(marks, self.facts), frame=frame(marks),
+        )  # fmt: skip
         lines = [*_attention_heads(node), *self._share(graph, node, named=True)]
         return scores, cards.card("weights · v", lines, hue, below=[cells["weights"], cells["v"]], direction=way)
 
-    def _card(self, graph: Graph, card: Fused, role: Role, named: bool) -> str:
+    def _card(self, graph: Graph, card: Fused, role: Role, named: bool, marks: list[Mark]) -> str:
         node = card.node
         layer = self.facts.roles.is_layer(node)
         badge = times(node) if node.runs and (node.mode != "call" or layer) else ""
         hue = self.hue(graph, node, role)
         hue = replace(hue, fill=PAPER) if node.callee == "concat" and not self.heat else hue
         return cards.card(
-            self.title(graph, node, role, named), self.lines(graph, card, named), hue,
-            badge=badge, above=card.above, below=card.below, mono=self.weights(card),
-            direction=self.view.direction, width=cards.WIDE if not named or badge else cards.NARROW,
+            self.title(graph, node, role, named), self.lines(graph, card, named), hue, badge=badge,
+            above=card.above, below=card.below, mono=self.weights(card), direction=self.view.direction,
+            notes=notes(marks, self.facts), frame=frame(marks),
+            width=cards.WIDE if not named or badge else cards.NARROW,
         )  # fmt: skip
 
     # -- the bold name ----------------------------------------------------------------------

@@ -8,13 +8,14 @@ from typing import Protocol
 
 from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Node, Ref, Run, join
-from dsvgraph_graphviz import cards
+from dsvgraph_graphviz import cards, marking
 from dsvgraph_graphviz.facts import Facts
 from dsvgraph_graphviz.fuse import Cell, Fused, fused, out_port
 from dsvgraph_graphviz.labels import Labels
 from dsvgraph_graphviz.roles import Role, strands
 from dsvgraph_graphviz.scene import Card, Cluster, End, Scene
 from dsvgraph_graphviz.shapes import Shapes
+from dsvgraph_graphviz.union import Mark, Union
 from dsvgraph_graphviz.view import View
 from dsvgraph_graphviz.words import cut, spot, times, tokens
 
@@ -45,6 +46,7 @@ class Filled(Protocol):
     scene: Scene
     shapes: Shapes
     view: View
+    union: Union | None
 
 
 class Opener:
@@ -52,6 +54,7 @@ class Opener:
 
     def __init__(self, made: Filled, expanded: Collection[Node] = ()) -> None:
         self.facts, self.scene, self.shapes, self.view = made.facts, made.scene, made.shapes, made.view
+        self.union = made.union
         self.labels, self.expanded = Labels(made.facts, made.view), expanded
 
     def body(self, graph: Graph, ins: dict[str, End], place: Place, skip: Collection[str] = ()) -> Ends:
@@ -100,21 +103,31 @@ class Opener:
     # -- cards ------------------------------------------------------------------------------
 
     def _label(self, graph: Graph, card: Fused, place: Place) -> str:
-        return self.labels.of(graph, card, self.facts.roles.of(card.node, place.role), place.named)
+        role = self.facts.roles.of(card.node, place.role)
+        return self.labels.of(graph, card, role, place.named, self._marks(card))
+
+    def _marks(self, card: Fused) -> list[Mark]:
+        """What differs at the nodes that a card shows."""
+        return marking.of(self.union, (card.node, card.split, card.concat, *(c.norm for c in card.below)))
 
     def _put(self, graph: Graph, card: Fused, ends: Ends, place: Place, label: str, form: str = "card") -> None:
         """One card, the wires into it, and the ends that leave it."""
         node = card.node
         role = self.facts.roles.of(node, place.role)
         id_ = place.id + node.name
-        self.scene.add(Card(id_, label, place.column, place.cluster, role, id(node), tip(node, place), form))
+        marks = self._marks(card)
+        mark = next((kind for mark in marks for kind in mark.kinds), "")
+        self.scene.add(Card(id_, label, place.column, place.cluster, role, id(node), tip(node, place), form, mark))
         here = [c.port for c in card.below if self._comes_from_here(c, ends, place)]
         cells = here if len(here) > 1 else []  # a single wire from below stays in the middle
         for port, ref in known(card.inputs, ends):
             end = End(id_, port if port in cells else "")
-            self.scene.wire(ends[ref], end, self.shapes.of(graph, ref), str(ref))
+            fresh = mark if mark == "removed" else "added" if any(port in m.fresh for m in marks) else ""
+            self.scene.wire(ends[ref], end, self.shapes.of(graph, ref), str(ref), fresh)
         for _, ref in known(node.tied, ends):
             self.scene.wire(ends[ref], End(id_), name=str(ref))
+        for _, ref in known({p: r for m in marks for p, r in m.gone.items()}, ends):
+            self.scene.wire(ends[ref], End(id_), "", f"was {ref}", "gone")
         ends.update(_leaving(card, id_))
         self._cached(graph, card, ends, place)
 
@@ -134,7 +147,9 @@ class Opener:
         node = card.node
         scores, values = f"{place.id}{node.name}/scores", place.id + node.name
         role = self.facts.roles.of(node, place.role)
-        for id_, label in zip((scores, values), self.labels.attention(graph, node), strict=True):
+        marks = marking.of(self.union, [node])
+        first, second = self.labels.attention(graph, node, marks)
+        for id_, label in ((scores, first), (values, second)):
             self.scene.add(Card(id_, label, place.column, place.cluster, role, id_, tip(node, place)))
         for port, ref in known(node.inputs, ends):
             end = End(values if port == "v" else scores, port)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from dsvgraph.dims import Poly, Size
@@ -20,17 +20,19 @@ def most_repeated(shown: Mapping[Graph, str], skip: Collection[Node]) -> list[Fo
     return [max(runs, key=lambda found: _rank(found.run.count if found.run else 0))] if runs else []
 
 
-def distinct(shown: Mapping[Graph, str], skip: Collection[Node], levels: int) -> list[Found]:
+def distinct(
+    shown: Mapping[Graph, str], skip: Collection[Node], levels: int, differs: Callable[[Graph], bool] = lambda _: False
+) -> list[Found]:
     """The blocks within ``levels`` of what is shown, nearest first; blocks that differ in sizes only are one.
 
-    ``shown`` are bodies with their paths.
+    ``shown`` are bodies with their paths; a block that ``differs`` is another one than one that does not.
     """
-    kinds, found = Kinds(), dict[int, Found]()
+    kinds, found = Kinds(), dict[Any, Found]()
     inner = dict(shown)
     for _ in range(levels):
-        new: dict[int, Found] = {}
+        new: dict[Any, Found] = {}
         for block in _blocks(inner, skip):
-            new.setdefault(kinds.of(block.body), block)
+            new.setdefault((kinds.of(block.body), differs(block.body)), block)
         new = {key: block for key, block in new.items() if key not in found}
         found |= new
         inner = {block.body: block.path for block in new.values()}

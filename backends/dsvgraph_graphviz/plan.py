@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from dsvgraph.dims import Poly
 from dsvgraph.graph import Graph, Model, Node, Ref, join
 from dsvgraph.types import Type
-from dsvgraph_graphviz import cards
+from dsvgraph_graphviz import cards, marking
 from dsvgraph_graphviz.columns import chains
 from dsvgraph_graphviz.facts import Facts
 from dsvgraph_graphviz.find import Found, find
@@ -17,7 +17,8 @@ from dsvgraph_graphviz.panels import destination, distinct, most_repeated, origi
 from dsvgraph_graphviz.roles import Role
 from dsvgraph_graphviz.scene import EACH, Card, Cluster, End, Scene
 from dsvgraph_graphviz.shapes import Shapes
-from dsvgraph_graphviz.view import View
+from dsvgraph_graphviz.union import Union
+from dsvgraph_graphviz.view import FULL, View
 from dsvgraph_graphviz.words import cut, number, readable, spot, times, tokens
 
 COLUMNS = 4  # copies that get a column each; more are drawn once, with their number
@@ -31,6 +32,8 @@ class Plan:
     facts: Facts
     view: View
     shapes: Shapes
+    first: Model  # the model itself; of two, the one that is compared with the other
+    union: Union | None = None
     scene: Scene = field(default_factory=Scene)
     ends: Ends = field(default_factory=dict)
     stacked: dict[Ref, list[End]] = field(default_factory=dict)
@@ -39,7 +42,9 @@ class Plan:
 
 def plan(model: Model, view: View) -> Plan:
     """The scene of ``model`` as ``view`` asks for it, but for the losses."""
-    made = Plan(model, Facts(model), view, Shapes(model, view.shapes))
+    union, first = (Union() if view.diff else None), model
+    model = union.model(model, view.diff) if union and view.diff else model
+    made = Plan(model, Facts(model, union), view, Shapes(model, view.shapes), first, union)
     made.focus = find(model, view.focus, "--focus") if view.focus else None
     opened = [find(model, path, "--expand") for path in view.expand]
     expanded = [node for found in opened for node in (*found.around, found.node)]
@@ -49,6 +54,12 @@ def plan(model: Model, view: View) -> Plan:
     shown |= {found.body: found.path for found in opened if found.node.runs}
     beside = made.focus is None and view.depth == 1
     found = most_repeated({model: ""}, skip) if beside else distinct(shown, skip, view.depth - 1)
+    if union and view.depth == 1:
+
+        def differs(body: Graph) -> bool:
+            return bool(marking.of(union, body.nodes.values()))
+
+        found = [block for block in distinct(shown, skip, FULL, differs) if differs(block.body)]
     for i, panel in enumerate(found):
         _panel(made, opener, panel, -1 - i)
     _tell_apart(made.scene, found)
@@ -106,6 +117,7 @@ def _columns(made: Plan, opener: Opener, node: Node, place: Place) -> None:
         title = f"{readable(node.name)} depths 1 … {number(node.count)}" if folded else title
         path = join(node.at, str(copy)) if not folded else join(node.at, "*")
         note = path if made.view.weights else ""
+        badge = _column_mark(made, node, i) or badge
         made.scene.clusters[id_] = Cluster(id_, title, Role.MTP, "", badge, tip(node, place), note=note)
         inner = Place(column, id_, f"{id_}/", path, Role.MTP)
         ends = opener.body(graph, state, inner)
@@ -114,6 +126,16 @@ def _columns(made: Plan, opener: Opener, node: Node, place: Place) -> None:
         for port, end in outs.items():
             made.ends[Ref(node.name, port)] = end
             made.stacked.setdefault(Ref(node.name, port), []).append(end)
+
+
+def _column_mark(made: Plan, node: Node, index: int) -> str:
+    """Whether only one of two models has this copy."""
+    for mark in marking.of(made.union, [node]):
+        if mark.copies:
+            before, after = (int(n) for n in mark.copies)  # type: ignore[arg-type]
+            return "" if index < min(before, after) else "+ added" if index < after else "− removed"
+        return f"{marking.SIGNS[mark.kinds[0]][0]} {mark.kinds[0]}" if mark.kinds in (["added"], ["removed"]) else ""
+    return ""
 
 
 # -- blocks alone and beside the model -----------------------------------------------------------

@@ -36,11 +36,13 @@ class Card:
     key: object
     tip: str = ""
     shape: str = "card"  # card, circle, text
+    mark: str = ""  # what differs, of a circle
 
 
 @dataclass(frozen=True)
 class Wire:
-    """One line between two cards. Kinds: flow, handed (between columns), shared (a tied weight), lent (from outside).
+    """One line between two cards. Kinds: flow, handed (between columns), shared (a tied weight), lent (from outside),
+    gone (of the first of two models).
 
     ``label`` is the shape that flows, ``name`` what the reader's body calls it.
     """
@@ -50,6 +52,7 @@ class Wire:
     kind: str = "flow"
     label: str = ""
     name: str = ""
+    mark: str = ""  # added or removed
 
 
 @dataclass
@@ -94,14 +97,15 @@ class Scene:
         self.cards[card.id] = card
         return card
 
-    def wire(self, src: End, dst: End, label: str = "", name: str = "") -> None:
+    def wire(self, src: End, dst: End, label: str = "", name: str = "", mark: str = "") -> None:
         """Draws a line: a weight is shared, a value flows within a column and is handed on between two."""
         if src.port == EACH:
             src = src._replace(port=f"out{sum(wire.src.card == src.card for wire in self.wires)}")
         crosses = self.cards[src.card].column != self.cards[dst.card].column
         lent = src.weight and self.cards[src.card].key == "entry"
         kind = "lent" if lent else "shared" if src.weight else "handed" if crosses else "flow"
-        self.wires.append(Wire(src, dst, kind, label, name))
+        kind = "gone" if mark == "gone" else kind
+        self.wires.append(Wire(src, dst, kind, label, name, mark))
 
     def columns(self) -> list[int]:
         """The columns that hold cards, from left to right."""

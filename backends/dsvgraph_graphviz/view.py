@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dsvgraph.graph import Model
+
 FULL = 1_000  # deeper than any spec
 
 
@@ -24,3 +26,4 @@ class View:
     weights: bool = False
     heat: str = ""
     direction: str = "BT"
+    diff: Model | None = None

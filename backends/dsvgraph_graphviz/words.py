@@ -139,3 +139,10 @@ def readable(name: str) -> str:
 def tokens(ahead: int, first: int = 1, count: int = 4) -> list[str]:
     """The names of the tokens that a row shows which is ``ahead`` positions further on."""
     return [f"t{subscript(first + ahead + i)}" for i in range(count)]
+
+
+def flops(value: float) -> str:
+    """Floating-point operations in four digits: 83.49 GFLOP."""
+    text = short(value)
+    amount, _, unit = text.partition(" ")
+    return f"{amount} {unit.replace('B', 'G')}FLOP"

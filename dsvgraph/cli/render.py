@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from dsvgraph.backends import backend
-from dsvgraph.cli.options import SetOption, SpecArgument, load
+from dsvgraph.cli.options import SetOption, SpecArgument, bundled_names, load
 
 FULL = 1_000  # levels, more than any spec has
 FORMATS = (".svg", ".png", ".pdf", ".dot")
@@ -62,6 +62,13 @@ Heat = Annotated[
 Direction = Annotated[
     Literal["BT", "TB", "LR"], typer.Option("--direction", help="Where data flows: to the top, down, to the right.")
 ]
+Diff = Annotated[
+    str | None,
+    typer.Option(
+        "--diff", metavar="OTHER", autocompletion=bundled_names,
+        help="Draw what differs in this spec; given SPEC again, what --set changes.",
+    ),
+]  # fmt: skip
 Focus = Annotated[str, typer.Option("--focus", metavar="PATH", help="Draw one block, with what enters and leaves it.")]
 Expand = Annotated[
     list[str] | None, typer.Option("--expand", metavar="PATH", help="Open a block in its place; repeatable.")
@@ -79,13 +86,15 @@ def run(
     weights: Weights = False,
     heat: Heat = None,
     direction: Direction = "BT",
+    diff: Diff = None,
     settings: SetOption = None,
 ) -> None:
     """Draw a diagram: repeated layers folded, shapes on edges, the MTP chain and what it shares."""
-    model = load(spec, settings)
+    model = load(spec, settings if diff != spec else None)
     path = path or Path(f"{Path(spec).stem}.svg")
     view = {
         "focus": focus, "expand": tuple(expand or ()), "theme": theme, "shapes": shapes,
         "weights": weights, "heat": heat or "", "direction": direction,
+        "diff": load(diff, settings) if diff else None,
     }  # fmt: skip
     print(backend("graphviz", "drawing").render(model, path, depth, **view))
