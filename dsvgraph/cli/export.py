@@ -58,7 +58,7 @@ def run(
     graph = load(str(Path(model) / SPEC) if trained else model, settings)
     facts = backend("hf", "exporting").export(
         graph, folder, config_only=config_only, run=model if trained else None, seed=seed or 0, dtype=dtype.value,
-        max_shard_size=max_shard_size, drop_mtp=drop_mtp, console=output.console(sys.stderr),
+        max_shard_size=max_shard_size, drop_mtp=drop_mtp, console=None if config_only else output.console(sys.stderr),
     )  # fmt: skip
     _told(facts, as_json)
 
@@ -69,5 +69,7 @@ def _told(facts: dict[str, Any], as_json: bool) -> None:
         return
     files = facts["files"]
     names = files if len(files) <= 4 else [files[0], "...", *files[-2:]]
-    shown = {**facts, "files": f"{len(files)}: {printable(', '.join(names))}"}
-    output.write(output.pairs(shown.items()))
+    shown = {**facts, "files": f"{len(files)}: {', '.join(names)}"}
+    width = max(map(len, shown))
+    for name, value in shown.items():  # no table: rich takes longer to import than all of config.json to make
+        print(f"{name:<{width}}  {printable(str(value))}")
