@@ -42,15 +42,30 @@ def loads(text: str, config: Mapping[str, Any] | None = None, name: str = "<spec
     return build(_spec.read_text(text, config, name))
 
 
-def render(graph: Model, path: str | PathLike[str], depth: int = 1) -> Path:
-    """Draws ``graph`` into ``path`` (svg, png, pdf or dot by its ending); every depth opens blocks.
+def render(graph: Model, path: str | PathLike[str], depth: int = 1, **view: Any) -> Path:
+    """Draws ``graph`` into ``path``: svg, png, pdf, dot, mmd or json by its ending; every depth opens blocks.
 
-    Raises DsvError where the file cannot be written or graphviz is not there.
+    ``view`` is what `dsvgraph render` has as options: focus, expand, theme, shapes, weights, heat, direction,
+    and diff, another model. Raises DsvError where the file cannot be written or graphviz is not there.
     """
     from dsvgraph.backends import backend
 
-    drawn: Path = backend("graphviz", "drawing").render(graph, Path(path), depth)
+    drawn: Path = backend("graphviz", "drawing").render(graph, Path(path), depth, **view)
     return drawn
+
+
+def _picture(graph: Model) -> str | None:
+    """The diagram as SVG for notebooks; nothing where it cannot be drawn, they show the text then."""
+    from dsvgraph.backends import backend
+
+    try:
+        svg: str = backend("graphviz", "drawing").svg(graph)
+    except DsvError:
+        return None
+    return svg[svg.index("<svg") :]
+
+
+Model.picture = staticmethod(_picture)
 
 
 def __getattr__(name: str) -> Any:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import networkx as nx
 
@@ -176,6 +176,11 @@ class Model(Graph):
     spec: Spec | None = field(default=None, repr=False)
     init: tuple[tuple[str, Init], ...] = ()
     trained: tuple[tuple[str, bool], ...] = ()
+    picture: ClassVar[Callable[[Model], str | None]] = staticmethod(lambda _: None)  # who draws is known further down
+
+    def _repr_svg_(self) -> str | None:
+        """What a notebook shows."""
+        return Model.picture(self)
 
     @property
     def depths(self) -> int:

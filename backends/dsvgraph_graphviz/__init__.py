@@ -13,28 +13,61 @@ from typing import Any
 
 import graphviz
 
+from dsvgraph.errors import DsvError
+from dsvgraph.files import write_atomic
 from dsvgraph.graph import Model
 from dsvgraph_graphviz import theme
-from dsvgraph_graphviz.draw import draw
-from dsvgraph_graphviz.engine import write
+from dsvgraph_graphviz.draw import draw, failure
+from dsvgraph_graphviz.engine import ending_of, picture
+from dsvgraph_graphviz.explorer import explorer
 from dsvgraph_graphviz.heading import heading, lines, title
 from dsvgraph_graphviz.markup import cell, label, table, words
+from dsvgraph_graphviz.mermaid import mermaid
 from dsvgraph_graphviz.palettes import recoloured
 from dsvgraph_graphviz.plan import Plan, plan
 from dsvgraph_graphviz.scoring import auxiliary, formula, score
 from dsvgraph_graphviz.view import View
 
-__all__ = ["dot_source", "render"]
+__all__ = ["dot_source", "render", "render_error", "svg"]
 
 
 def render(graph: Model, path: str | PathLike[str], depth: int = 1, **view: Any) -> Path:
-    """Draws ``graph`` into ``path``: svg, png, pdf or dot by its ending; ``view`` as in `view.View`.
+    """Draws ``graph`` into ``path``, by its ending (`engine.ENDINGS`); ``view`` as in `view.View`.
 
     Raises DsvError where the file cannot be written, a path is none, or there is no graphviz.
     """
-    made = plan(graph, View(depth, **view))
+    ending = ending_of(path := Path(path))
+    write_atomic(path, _made(plan(graph, View(depth, **view)), ending))
+    return path
+
+
+def _made(made: Plan, ending: str) -> bytes:
+    """The picture as the bytes of a file."""
+    if ending == "json":
+        return explorer(made.model, made.facts).encode()
+    if ending == "mmd":
+        terms = [] if made.focus else score(made)
+        said = formula(terms) if terms else ""
+        return mermaid(made.scene, made.view.direction, title(made), terms, said).encode()
+    source = _source(made)
+    if ending == "dot":
+        return source.encode()
     words = ". ".join(part for part in lines(made) if part)
-    return write(_source(made), Path(path), title(made), words, made.view.theme == "auto")
+    return picture(source, ending, title(made), words, made.view.theme == "auto")
+
+
+def render_error(error: DsvError, path: str | PathLike[str]) -> Path:
+    """Writes the words of ``error`` in the picture's place; a format without pictures keeps what it had."""
+    ending = ending_of(path := Path(path))
+    if ending in ("svg", "png", "pdf", "dot"):
+        source = failure(str(error))
+        write_atomic(path, source.encode() if ending == "dot" else picture(source, ending, "error", str(error)))
+    return path
+
+
+def svg(graph: Model, depth: int = 1, **view: Any) -> str:
+    """The picture as an SVG; raises DsvError where there is no graphviz."""
+    return _made(plan(graph, View(depth, **view)), "svg").decode()
 
 
 def dot_source(graph: Model, depth: int = 1, **view: Any) -> str:

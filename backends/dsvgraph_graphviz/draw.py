@@ -9,7 +9,7 @@ from itertools import pairwise
 import graphviz
 
 from dsvgraph_graphviz import theme
-from dsvgraph_graphviz.markup import cell, label, table, words
+from dsvgraph_graphviz.markup import box, cell, label, table, words
 from dsvgraph_graphviz.plan import Plan
 from dsvgraph_graphviz.rails import SHARED, THIN, Rails
 from dsvgraph_graphviz.roles import Role
@@ -226,3 +226,12 @@ def spaced(text: str, longest: int = 26) -> str:
 def plain(text: str) -> str:
     """Text for an attribute that graphviz must take as it is."""
     return graphviz.escape(text).replace("\n", "&#10;")
+
+
+def failure(text: str) -> str:
+    """The DOT of a message, as it stands in a terminal."""
+    rows = [cell(words(line.replace(" ", "\u00a0") or "\u00a0", theme.ROSE.title, 12, face=theme.MONO), align="left")
+            for line in text.splitlines()]  # fmt: skip
+    dot = graphviz.Digraph("error", graph_attr={"bgcolor": theme.PAPER, "pad": "0.4"}, node_attr=NODE)
+    dot.node("error", label=label(box(rows, theme.ROSE, cellpadding=2)))
+    return str(dot.source)

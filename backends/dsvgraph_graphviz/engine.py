@@ -11,28 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from dsvgraph.errors import DsvError
-from dsvgraph.files import write_atomic
 from dsvgraph_graphviz.palettes import following
 from dsvgraph_graphviz.svg import finish
 
-ENDINGS = ("svg", "png", "pdf", "dot")
+ENDINGS = ("svg", "png", "pdf", "dot", "mmd", "json")
 LIMIT = 120  # seconds that graphviz may take
-INSTALL = "pip install 'dsvgraph[draw]' (or graphviz from your system's packages); -o FILE.dot needs neither"
+INSTALL = (
+    "pip install 'dsvgraph[draw]' (or graphviz from your system's packages); -o FILE.dot, .mmd and .json need neither"
+)
 BUNDLED = Path(__file__).with_name("bundled.py")
 
 
-def write(source: str, path: Path, title: str = "", words: str = "", follows: bool = False) -> Path:
-    """Draws ``source`` into ``path``, by its ending; an SVG that ``follows`` is dark for readers who want it so.
-
-    Raises DsvError where that cannot be done.
-    """
+def ending_of(path: Path) -> str:
+    """The format that a path asks for; raises DsvError where it asks for none, or cannot be written."""
     ending = path.suffix.lower().removeprefix(".")
     if ending not in ENDINGS:
         found = f"ends in `.{ending}`" if ending else "has no ending"
         raise DsvError(f"-o: `{path}` {found}", hint=f"a picture ends in {', '.join('.' + e for e in ENDINGS)}")
     _check_place(path)
-    write_atomic(path, source.encode() if ending == "dot" else picture(source, ending, title, words, follows))
-    return path
+    return ending
 
 
 def picture(source: str, ending: str, title: str = "", words: str = "", follows: bool = False) -> bytes:

@@ -9,9 +9,11 @@ import typer
 
 from dsvgraph.backends import backend
 from dsvgraph.cli.options import SetOption, SpecArgument, bundled_names, load
+from dsvgraph.cli.watch import watch
+from dsvgraph.graph import Model
 
 FULL = 1_000  # levels, more than any spec has
-FORMATS = (".svg", ".png", ".pdf", ".dot")
+FORMATS = (".svg", ".png", ".pdf", ".dot", ".mmd", ".json")
 
 
 def _format(path: Path | None) -> Path | None:
@@ -25,7 +27,7 @@ Output = Annotated[
     Path | None,
     typer.Option(
         "-o", "--output", metavar="FILE", callback=_format,
-        help="Where to; svg, png, pdf or dot by its ending. [default: SPEC.svg]",
+        help="Where to; svg, png, pdf, dot, mmd (Mermaid) or json (Model Explorer) by its ending. [default: SPEC.svg]",
     ),
 ]  # fmt: skip
 
@@ -69,6 +71,7 @@ Diff = Annotated[
         help="Draw what differs in this spec; given SPEC again, what --set changes.",
     ),
 ]  # fmt: skip
+Watch = Annotated[bool, typer.Option("--watch", help="Draw again whenever a file of the spec is saved.")]
 Focus = Annotated[str, typer.Option("--focus", metavar="PATH", help="Draw one block, with what enters and leaves it.")]
 Expand = Annotated[
     list[str] | None, typer.Option("--expand", metavar="PATH", help="Open a block in its place; repeatable.")
@@ -87,14 +90,24 @@ def run(
     heat: Heat = None,
     direction: Direction = "BT",
     diff: Diff = None,
+    again: Watch = False,
     settings: SetOption = None,
 ) -> None:
     """Draw a diagram: repeated layers folded, shapes on edges, the MTP chain and what it shares."""
-    model = load(spec, settings if diff != spec else None)
     path = path or Path(f"{Path(spec).stem}.svg")
     view = {
         "focus": focus, "expand": tuple(expand or ()), "theme": theme, "shapes": shapes,
         "weights": weights, "heat": heat or "", "direction": direction,
-        "diff": load(diff, settings) if diff else None,
     }  # fmt: skip
-    print(backend("graphviz", "drawing").render(model, path, depth, **view))
+    artist = backend("graphviz", "drawing")
+
+    def draw() -> list[Model]:
+        model = load(spec, settings if diff != spec else None)
+        other = load(diff, settings) if diff else None
+        print(artist.render(model, path, depth, **view, diff=other), flush=True)
+        return [model, *([other] if other else [])]
+
+    if again:
+        watch([spec, *([diff] if diff else [])], draw, lambda error: artist.render_error(error, path))
+    else:
+        draw()

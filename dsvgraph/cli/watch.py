@@ -1,0 +1,50 @@
+"""`render --watch`: draws again when a file of the spec is saved; an error is drawn in the picture's place."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from dsvgraph import loader
+from dsvgraph.cli import output
+from dsvgraph.errors import DsvError
+from dsvgraph.graph import Model, walk
+
+PAUSE = 0.3  # seconds between two looks
+
+Stamp = dict[Path, int]
+
+
+def watch(names: list[str], draw: Callable[[], list[Model]], show: Callable[[DsvError], None]) -> None:
+    """Calls ``draw`` now and after every change, until interrupted; ``show`` gets the errors of a spec.
+
+    ``names`` are the specs, ``draw`` returns their models.
+    """
+    models: list[Model] = []
+    while True:
+        try:
+            models = draw()
+        except DsvError as error:
+            output.errors(error)
+            show(error)
+        _wait(files(names, models))
+
+
+def files(names: Iterable[str], models: Iterable[Model]) -> Stamp:
+    """The files of the specs, those beside them and those of their lines, with the time of each."""
+    specs = [Path(name) if Path(name).is_file() else loader.find(name) for name in names]
+    beside = [path for spec in specs for path in spec.parent.glob("*.yaml")]
+    lines = {Path(v.node.span.source.name) for model in models for v in walk(model) if v.node.span}
+    return stamp([*specs, *beside, *lines])
+
+
+def stamp(paths: Iterable[Path]) -> Stamp:
+    """When each file was last written; 0 for one that is gone."""
+    return {path: path.stat().st_mtime_ns if path.is_file() else 0 for path in paths}
+
+
+def _wait(before: Stamp) -> None:
+    """Until a file is written, or comes back."""
+    while stamp(before) == before:
+        time.sleep(PAUSE)
