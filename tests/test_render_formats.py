@@ -170,7 +170,7 @@ def test_a_saved_file_is_drawn_again_and_an_error_takes_the_pictures_place(tmp_p
         watch.watch([str(spec)], draw, lambda error: graphviz_backend.render_error(error, picture))
     plain, wider, wrong, again = seen
     assert "64 → 256" in plain and "64 → 512" in wider and again == plain
-    assert "linaer" in wrong and "did\u00a0you\u00a0mean" in wrong and "linaer" in capsys.readouterr().err
+    assert "linaer" in wrong and "did&#160;you&#160;mean" in wrong and "linaer" in capsys.readouterr().err
 
 
 def test_the_files_of_a_spec_are_those_it_is_made_of():

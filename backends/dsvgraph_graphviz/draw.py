@@ -230,8 +230,13 @@ def plain(text: str) -> str:
 
 def failure(text: str) -> str:
     """The DOT of a message, as it stands in a terminal."""
-    rows = [cell(words(line.replace(" ", "\u00a0") or "\u00a0", theme.ROSE.title, 12, face=theme.MONO), align="left")
-            for line in text.splitlines()]  # fmt: skip
+    rows = [cell(_still(line), align="left") for line in text.splitlines()]
     dot = graphviz.Digraph("error", graph_attr={"bgcolor": theme.PAPER, "pad": "0.4"}, node_attr=NODE)
     dot.node("error", label=label(box(rows, theme.ROSE, cellpadding=2)))
     return str(dot.source)
+
+
+def _still(line: str) -> str:
+    """A line of code, every space in its place."""
+    start, _, rest = words(line or " ", theme.ROSE.title, 12, face=theme.MONO).partition(">")
+    return f"{start}>{rest.replace(' ', '&#160;')}"
