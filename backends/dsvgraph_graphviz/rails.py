@@ -123,7 +123,8 @@ class Rails:
         low, high = self._height(wire.src), self._height(wire.dst)
         taken = self.lanes.setdefault(self._frame(wire), [])
         lane, step = 0, 2 if self.scene.cards[wire.src.card].shape == "card" else 1
-        while any(lane == other and low <= top and bottom <= high for other, bottom, top in taken):
+        busy = {other for other, bottom, top in taken if low <= top and bottom <= high}
+        while lane in busy:
             lane += step
         taken.append((lane, low, high))
         return lane

@@ -174,7 +174,9 @@ class _Backward:
     def _counted(self, node: Node, steps: dict[tuple[Copy, Ports], int]) -> Iterator[tuple[tuple[Copy, Ports], Size]]:
         """Each different step with how often it is taken; one for all where their number is open."""
         if all(isinstance(run.count, int) for run in node.runs):
-            side = {run.graph: sum(r.count for r in node.runs if r.graph is run.graph) for run in node.runs}
+            side = dict[Graph, Size]()
+            for run in node.runs:
+                side[run.graph] = side.get(run.graph, 0) + run.count
             for which, count in steps.items():
                 yield which, side[which[0].graph] if node.mode == "each" else count
             return
