@@ -25,7 +25,7 @@ from dsvgraph_graphviz.markup import cell, label, table, words
 from dsvgraph_graphviz.mermaid import mermaid
 from dsvgraph_graphviz.palettes import recoloured
 from dsvgraph_graphviz.plan import Plan, plan
-from dsvgraph_graphviz.scoring import auxiliary, formula, score
+from dsvgraph_graphviz.scoring import Term, auxiliary, formula, score
 from dsvgraph_graphviz.view import View
 
 __all__ = ["dot_source", "render", "render_error", "svg"]
@@ -81,9 +81,13 @@ def _source(made: Plan) -> str:
 
 def _draw(made: Plan) -> graphviz.Digraph:
     terms = [] if made.focus else score(made)
+    return draw(made, heading(made), terms, sum_label(made.model, terms))
+
+
+def sum_label(model: Model, terms: list[Term]) -> str:
+    """What stands in the bar over the losses: their sum, and what is done beside it."""
     hue = theme.ROSE
     rows = [cell(words(formula(terms), hue.title, 15, bold=True))] if terms else []
-    rows += [cell(words(" · ".join(more), hue.text, theme.QUIET))] if (more := auxiliary(made.model)) else []
+    rows += [cell(words(" · ".join(more), hue.text, theme.QUIET))] if (more := auxiliary(model)) else []
     rows = [cell("", height=6), *rows]  # as much room above the words as graphviz leaves below
-    sum_label = label(table(rows, border=0, cellspacing=0, cellpadding=2))
-    return draw(made, heading(made), terms, sum_label)
+    return label(table(rows, border=0, cellspacing=0, cellpadding=2))
