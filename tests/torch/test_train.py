@@ -180,7 +180,7 @@ def test_another_seed_is_another_run(base: Path, model: dsvgraph.Model, data: Pa
 def test_an_interrupted_run_goes_on(
     base: Path, model: dsvgraph.Model, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "run"
+    out, handler = tmp_path / "run", signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
         interrupt(patch, 4, lambda: os.kill(os.getpid(), signal.SIGINT))
         result, told = run(model, data, out)
@@ -188,7 +188,7 @@ def test_an_interrupted_run_goes_on(
     assert "--resume" in told and str(out) in told
     assert {path.name for path in out.iterdir()} == FILES
     assert len(metrics(out)) == 4
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
     result = dsvgraph_torch.train(model, dict(out=out, resume=True), Console(file=io.StringIO()))
     assert (result.step, result.interrupted) == (6, False)
     assert_same_run(base, out)
