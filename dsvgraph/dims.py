@@ -8,6 +8,7 @@ from fractions import Fraction
 from math import prod
 from typing import Any, TypeAlias, Union
 
+from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError
 
 Number: TypeAlias = int | Fraction
@@ -240,7 +241,7 @@ def _sum(a: Mapping[Monomial, Number], b: Mapping[Monomial, Number]) -> dict[Mon
 
 def _product(a: Mapping[Monomial, Number], b: Mapping[Monomial, Number]) -> dict[Monomial, Number]:
     if len(a) * len(b) > MAX_PRODUCTS:
-        raise DsvError(f"a size would be a sum of more than {MAX_PRODUCTS:,} products")
+        raise DsvError(f"a size would be a sum of more than {MAX_PRODUCTS:,} products", code=Code.NUMBER_LIMIT)
     terms: dict[Monomial, Number] = {}
     for m, c in a.items():
         for n, d in b.items():

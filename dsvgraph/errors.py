@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 
+from dsvgraph.codes import Code
+
 MAX_ERRORS = 50  # told at once
 MAX_NAMES = 1000  # that a misspelt one is compared with
+WINDOW = 120  # characters of a long line that are shown
 
 
 @dataclass(frozen=True)
@@ -35,80 +39,195 @@ class Span:
     def __str__(self) -> str:
         return f"{self.source.name}:{self.line}:{self.column}"
 
+    @property
+    def text(self) -> str:
+        """What stands there."""
+        return self.source.line(self.line)[self.column - 1 : self.column - 1 + self.width]
+
+    def as_dict(self) -> dict[str, object]:
+        """The place for ``--json``."""
+        return {"file": self.source.name, "line": self.line, "column": self.column, "width": self.width}
+
+
+Note = tuple[str, Span | None]
+
+
+class Nearest(str):
+    """The hint `did you mean ...?`, which knows the word that it would replace."""
+
+    wrong: str = ""
+    right: str = ""
+
+
+@dataclass(frozen=True)
+class Fix:
+    """What to write at a place instead of what stands there."""
+
+    span: Span
+    text: str
+
+    def as_dict(self) -> dict[str, object]:
+        """The fix for ``--json``."""
+        return {"span": self.span.as_dict(), "text": self.text}
+
+
+class Fault(ValueError):
+    """What is wrong with a value, for somebody who knows where it stands; ``wanted`` and ``found`` are sizes."""
+
+    def __init__(self, code: Code, words: str, wanted: object = "", found: object = "") -> None:
+        super().__init__(words)
+        self.code, self.wanted, self.found = code, str(wanted), str(found)
+
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """One mistake (or a warning): words, place, the path of the node, what came before, a hint."""
+    """One mistake (or a warning): words, place, the path of the node, what else to look at, a hint.
+
+    ``wanted`` and ``found`` are the two sizes or shapes of a mismatch.
+    """
 
     message: str
     span: Span | None = None
     path: str = ""
-    notes: tuple[tuple[str, Span | None], ...] = ()
+    notes: tuple[Note, ...] = ()
     hint: str = ""
     severity: str = "error"
+    code: Code | None = None
+    wanted: str = ""
+    found: str = ""
 
     def __str__(self) -> str:
         return "\n".join(self.text())
 
+    @property
+    def fix(self) -> Fix | None:
+        """The name that was meant, in place of the one that was written."""
+        if self.span is None or not isinstance(self.hint, Nearest):
+            return None
+        word = re.search(rf"(?<!\w){re.escape(self.hint.wrong)}(?!\w)", self.span.text)
+        if word is None:
+            return None
+        column, width = self.span.column + word.start(), len(self.hint.wrong)
+        return Fix(Span(self.span.source, self.span.line, column, width), self.hint.right)
+
+    @property
+    def kind(self) -> str:
+        """Severity and code: `error[E0301]`."""
+        return f"{self.severity}[{self.code}]" if self.code else self.severity
+
+    def short(self) -> str:
+        """The diagnostic on one line: file, line, column, code and words."""
+        words = f"{self.kind}: {self.message}"
+        return clipped(printable(f"{self.span}: {words}" if self.span else words))
+
     def text(self) -> list[str]:
         """The diagnostic as lines, in the manner of a compiler."""
-        lines = [f"{self.severity}: {clipped(printable(self.message))}"]
-        lines += excerpt(self.span)
+        lines = [f"{self.kind}: {clipped(printable(self.message))}"]
+        lines += excerpts(self.span, self.notes)
         if self.path:
             lines.append(f"  = in: {printable(self.path)}")
-        for words, span in self.notes:
-            lines.append(f"  = note: {clipped(printable(words))}" + (f" ({printable(str(span))})" if span else ""))
+        lines += [f"  = note: {clipped(printable(words))}" for words, span in self.notes if span is None]
         if self.hint:
             lines.append(f"  = help: {clipped(printable(self.hint))}")
         return lines
 
     def as_dict(self) -> dict[str, object]:
         """The diagnostic for ``--json``."""
-        place = self.span and {
-            "file": self.span.source.name,
-            "line": self.span.line,
-            "column": self.span.column,
-            "width": self.span.width,
-        }
-        notes = [{"message": words, "at": str(span) if span else None} for words, span in self.notes]
+        notes = [{"message": w, "at": str(s) if s else None, "span": s and s.as_dict()} for w, s in self.notes]
         return {
             "severity": self.severity,
+            "code": self.code,
             "message": self.message,
-            "span": place,
+            "span": self.span and self.span.as_dict(),
             "path": self.path,
+            "expected": self.wanted,
+            "found": self.found,
             "notes": notes,
             "help": self.hint,
+            "fix": self.fix and self.fix.as_dict(),
         }
 
 
-def excerpt(span: Span | None) -> list[str]:
-    """The place, the source line and a caret under the guilty words."""
-    if span is None:
+def excerpts(span: Span | None, notes: Iterable[Note]) -> list[str]:
+    """The source lines of a mistake, `^^^` under the guilty words, `---` under others, by file and line."""
+    labels = [(span, "^", "")] if span else []
+    labels += [(at, "-", words) for words, at in notes if at]
+    if not labels:
         return []
-    gutter = " " * len(str(span.line))
-    line = span.source.line(span.line)
-    start = min(max(span.column - 1, 0), len(line))
-    first = max(0, start - 60) if len(line) > 120 else 0
-    shown = printable(line[first : first + 120])
-    caret = " " * len(printable(line[first:start])) + "^" * max(1, min(span.width, 120))
-    place = f"{gutter}--> {printable(str(span))}"
-    return [place, f"{gutter} |", f"{span.line} | {shown}", f"{gutter} | {caret}"]
+    files: dict[str, list[tuple[Span, str, str]]] = {}
+    for label in labels:
+        files.setdefault(label[0].source.name, []).append(label)
+    gutter = max(len(str(at.line)) for at, _, _ in labels)
+    lines: list[str] = []
+    for found in files.values():
+        lines.append(f"{' ' * gutter}{':::' if lines else '-->'} {printable(str(found[0][0]))}")
+        lines += [f"{' ' * gutter} |", *_file(found, gutter)]
+    return lines
+
+
+def _file(labels: list[tuple[Span, str, str]], gutter: int) -> list[str]:
+    """The labelled lines of one file, in order; `...` stands for those between."""
+    lines: list[str] = []
+    last = 0
+    for number in sorted({at.line for at, _, _ in labels}):
+        here = [label for label in labels if label[0].line == number]
+        line = here[0][0].source.line(number)
+        first = max(0, here[0][0].column - 61) if len(line) > WINDOW else 0
+        lines += ["..."] if last and number > last + 1 else []
+        lines.append(f"{number:>{gutter}} | {printable(line[first : first + WINDOW])}".rstrip())
+        lines += [f"{' ' * gutter} | {_underlined(line, first, *label)}" for label in here]
+        last = number
+    return lines
+
+
+def _underlined(line: str, first: int, span: Span, mark: str, words: str) -> str:
+    """A row below a line whose window begins at ``first``: blanks up to the span, marks, words."""
+    start = min(max(span.column - 1, first), max(len(line), first), first + WINDOW)
+    shown = " " * len(printable(line[first:start])) + mark * max(1, min(span.width, first + WINDOW - start))
+    return f"{shown} {clipped(printable(words))}".rstrip()
 
 
 class DsvError(Exception):
-    """Every error that a user may cause: one or more diagnostics, never a traceback."""
+    """Every error that a user may cause: one or more diagnostics, never a traceback.
+
+    What is wrong with a spec has a ``code``; what is wrong with a folder, an option or a machine has none.
+    """
 
     def __init__(
         self,
         message: str,
         span: Span | None = None,
         *,
+        code: Code | None = None,
         path: str = "",
-        notes: Iterable[tuple[str, Span | None]] = (),
+        notes: Iterable[Note] = (),
         hint: str = "",
+        wanted: str = "",
+        found: str = "",
     ) -> None:
-        self.diagnostics: tuple[Diagnostic, ...] = (Diagnostic(message, span, path, tuple(notes), hint),)
+        told = Diagnostic(message, span, path, tuple(notes), hint, "error", code, wanted, found)
+        self.diagnostics: tuple[Diagnostic, ...] = (told,)
         super().__init__(message)
+
+    @classmethod
+    def of(
+        cls,
+        error: ValueError,
+        span: Span | None,
+        code: Code,
+        before: str = "",
+        *,
+        after: str = "",
+        path: str = "",
+        notes: Iterable[Note] = (),
+        hint: str = "",
+    ) -> DsvError:
+        """The error at its place: its own words between ``before`` and ``after``, its code or else ``code``."""
+        known = error if isinstance(error, Fault) else Fault(code, str(error))
+        return cls(
+            f"{before}{error}{after}", span, code=known.code, path=path, notes=notes, hint=hint,
+            wanted=known.wanted, found=known.found,
+        )  # fmt: skip
 
     @classmethod
     def collect(cls, errors: Iterable[DsvError]) -> DsvError:
@@ -138,7 +257,11 @@ def nearest(name: str, names: Iterable[str]) -> str:
     """A hint with the name that ``name`` most resembles, or nothing."""
     known = [n for n in islice(names, MAX_NAMES) if n != name]
     close = difflib.get_close_matches(name[:100], known, n=1, cutoff=0.6)
-    return f"did you mean `{close[0]}`?" if close else ""
+    if not close:
+        return ""
+    hint = Nearest(f"did you mean `{close[0]}`?")
+    hint.wrong, hint.right = name, close[0]
+    return hint
 
 
 def listed(names: Iterable[str], limit: int = 12) -> str:

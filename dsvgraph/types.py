@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from dsvgraph.codes import Code
 from dsvgraph.dims import Poly, Size, product
+from dsvgraph.errors import Fault
 
 MAX_SIZE = 2**50
 MAX_TERMS = 12
@@ -148,14 +150,14 @@ def as_size(value: Any, least: int = 1) -> Size:
     """``value`` as a size; raises ValueError where it is none."""
     if isinstance(value, Poly):
         if len(value.terms) > MAX_TERMS:
-            raise ValueError(f"a size is a sum of at most {MAX_TERMS} terms, found {len(value.terms)}")
+            raise Fault(Code.BAD_SIZE, f"a size is a sum of at most {MAX_TERMS} terms, found {len(value.terms)}")
         return value
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, (Fraction, bool)) or not isinstance(value, int):
-        raise ValueError(f"a size is a whole number, found `{shown(value)}`")
+        raise Fault(Code.BAD_SIZE, f"a size is a whole number, found `{shown(value)}`")
     if value < least:
-        raise ValueError(f"a size is at least {least}, found {value}")
+        raise Fault(Code.BAD_SIZE, f"a size is at least {least}, found {value}")
     if value > MAX_SIZE:
-        raise ValueError(f"a size is at most 2**50, found {value}")
+        raise Fault(Code.BAD_SIZE, f"a size is at most 2**50, found {value}")
     return value

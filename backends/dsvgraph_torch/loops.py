@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Model, Node, Ref
 
@@ -28,7 +29,7 @@ def each(writer: Writer, node: Node) -> None:
 def _side_by_side(writer: Writer, node: Node, inner: Graph, wired: list[Ref]) -> None:
     """Copies that tokens were sent to: stacked weights, grouped products."""
     if len(wired) != 1 or node.tied or len(node.runs) != 1 or len(inner.outputs) != 1:
-        raise DsvError("experts have one input, one output and equal copies", node.span)
+        raise DsvError("experts have one input, one output and equal copies", node.span, code=Code.NOT_LOWERED)
     copies = int(node.count)  # type: ignore[arg-type]
     writer.container(node.at)
     writer.out.text.init.append(f"self.{node.at} = {writer.lowering.unit(inner, copies)}")
@@ -42,7 +43,7 @@ def _extend(writer: Writer, node: Node) -> str:
     that all copies use."""
     path = writer.at(node)
     if not node.at:
-        raise DsvError("copies need an address of their own, not `.`", node.span)
+        raise DsvError("copies need an address of their own, not `.`", node.span, code=Code.COPY_ADDRESS)
     writer.container(node.at)
     if node.at not in writer.out.lists:
         writer.out.lists.add(node.at)

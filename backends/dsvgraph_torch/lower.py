@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from dsvgraph.errors import DsvError, Span
+from dsvgraph import codes
+from dsvgraph.errors import Span
 from dsvgraph.graph import Graph, Model, Node, Ref
 from dsvgraph_torch import loops, ops, shell
 from dsvgraph_torch.deferred import deferred_heads
 from dsvgraph_torch.names import class_names, first_sentence, harmless, reserved, variable
 from dsvgraph_torch.ops import SIDE_BY_SIDE, Code, Site
 from dsvgraph_torch.parents import extended
+from dsvgraph_torch.refusal import refusal
 from dsvgraph_torch.sharing import Text
 
 MODULE = set(dir(nn.Module()))
@@ -132,7 +134,9 @@ class Writer:
         if taken and (node.weights or node.runs):
             name = taken.pop()
             hint = f"give it another address, such as `at: {name}_`"
-            raise DsvError(f"`{name}` is a name that torch's modules have themselves", node.span, hint=hint)
+            raise refusal(
+                node, f"`{name}` is a name that torch's modules have themselves", hint, code=codes.Code.TORCH_NAME
+            )
 
     def keep(self, node: Node) -> None:
         """Values that decoding keeps are joined with those of earlier tokens."""
@@ -181,7 +185,7 @@ class Writer:
         """The text of what a node reads."""
         text = self.value(ref)
         if text == "[]":
-            raise DsvError(f"`{ref}` stacks what no copies made, so there is nothing to read", node.span)
+            raise refusal(node, f"`{ref}` stacks what no copies made, so there is nothing to read")
         return text
 
     def at(self, node: Node) -> str:
@@ -229,13 +233,13 @@ class Writer:
         if self.copies and node.callee not in SIDE_BY_SIDE:
             hint = f"there {', '.join(sorted(SIDE_BY_SIDE))} can"
             words = f"`{node.callee}` cannot run inside experts, which see tokens, not rows"
-            raise DsvError(words, node.span, hint=hint)
+            raise refusal(node, words, hint)
         if self.copies and node.weights and not node.at:
             hint = "put the line into a block of its own and call that with `each`"
-            raise DsvError(f"as an expert, `{node.callee}` has no name for its weights", node.span, hint=hint)
+            raise refusal(node, f"as an expert, `{node.callee}` has no name for its weights", hint)
         ragged = any(r in self.ragged for r in node.inputs.values())
         if ragged and node.callee != "combine":
-            raise DsvError(f"`{node.callee}` takes tokens sent to experts; only `each` and `combine` do", node.span)
+            raise refusal(node, f"`{node.callee}` takes tokens sent to experts; only `each` and `combine` do")
         if node.callee == "dispatch":
             self.ragged.add(Ref(node.name, node.first))
 
@@ -276,9 +280,9 @@ class Writer:
 
     def check_not_ragged(self, node: Node) -> None:
         if self.copies:
-            raise DsvError("a block inside experts needs `at: .`", node.span)
+            raise refusal(node, "a block inside experts needs `at: .`")
         if any(r in self.ragged for r in node.inputs.values()):
-            raise DsvError(f"`{node.callee}` takes tokens sent to experts; call it with `each`", node.span)
+            raise refusal(node, f"`{node.callee}` takes tokens sent to experts; call it with `each`")
 
     def arguments(self, node: Node, inner: Graph, replaced: dict[str, str]) -> str:
         values = [replaced.get(p) or self.read(node.sources[p], node) for p in inner.inputs]

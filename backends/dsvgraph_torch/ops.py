@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from dsvgraph.errors import DsvError
 from dsvgraph.graph import Node
+from dsvgraph_torch.refusal import refusal
 
 
 @dataclass
@@ -148,13 +148,13 @@ def rope_scaling(s: Site) -> dict[str, Any] | None:
     missing, unknown = [k for k in needed if k not in given], [k for k in given if k not in needed + others]
     if kind not in ROPE:
         words = f"`type` of rope scaling is {', '.join(ROPE)} or default, found `{kind or 'nothing'}`"
-        raise DsvError(words, s.node.span)
+        raise refusal(s.node, words)
     if missing or unknown:
         words = f"needs `{missing[0]}`" if missing else f"has no `{unknown[0]}`"
-        raise DsvError(f"rope scaling `{kind}` {words}", s.node.span, hint=f"it has {', '.join(needed + others)}")
+        raise refusal(s.node, f"rope scaling `{kind}` {words}", f"it has {', '.join(needed + others)}")
     wrong = [k for k, v in given.items() if not isinstance(v, (int, float)) or (k in needed and v <= 0)]
     if wrong:
-        raise DsvError(f"`{wrong[0]}` of rope scaling is `{given[wrong[0]]}`, a number is expected", s.node.span)
+        raise refusal(s.node, f"`{wrong[0]}` of rope scaling is `{given[wrong[0]]}`, a number is expected")
     return {"type": str(kind), **given}
 
 
@@ -195,7 +195,7 @@ def router(s: Site) -> Code:
         turns=s.turns or None,
     )
     if s.module is None:
-        raise DsvError("a router owns its weights and has an address of its own", s.node.span)
+        raise refusal(s.node, "a router owns its weights and has an address of its own")
     return Code(f"{s.module}({s.x}, ctx)", f"Router({width}, {experts}, top_k={o.top_k}{more})")
 
 

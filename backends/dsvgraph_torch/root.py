@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from dsvgraph import expr
+from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError
 from dsvgraph.expr import Expr
 from dsvgraph.graph import Loss, Model, Node, Ref, join, walk
@@ -166,7 +167,7 @@ def _losses(model: Model) -> list[str]:
     if not model.losses:
         return []
     if len({loss.target for loss in model.losses if loss.target}) > 1:
-        raise DsvError("the losses of one model predict one input", model.losses[0].span)
+        raise DsvError("the losses of one model predict one input", model.losses[0].span, code=Code.NOT_LOWERED)
     outputs = list(dict.fromkeys(loss.output for loss in model.losses if loss.output and loss.depths))
     taken = reserved() | {"B", "T", "losses", "loss", "total", "depth", "valid"}
     names = {o: variable(o, taken) for o in outputs}

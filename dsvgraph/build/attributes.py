@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from dsvgraph.build.line import Line
 from dsvgraph.build.ports import unknown
 from dsvgraph.build.scope import BlockValue, Scope, Word
-from dsvgraph.errors import DsvError, nearest
+from dsvgraph.codes import Code
+from dsvgraph.errors import DsvError, Fault, nearest
 from dsvgraph.graph import Ref
 from dsvgraph.ops import OPS, Op
 from dsvgraph.types import as_size, shown
@@ -35,13 +36,15 @@ def read(body: Body, line: Line, scope: Scope) -> tuple[Op, dict[str, Ref]]:
         if key not in ("weight", "bias") and key not in cls.model_fields:
             known = [*cls.model_fields, "at", "repeat", "each"]
             message, hint = unknown(f"attribute on `{line.callee}`", key, known)
-            raise DsvError(message, line.at_key(key), path=body.builder.path(), hint=hint)
+            raise DsvError(message, line.at_key(key), code=Code.NO_ATTRIBUTE, path=body.builder.path(), hint=hint)
     raw = {k: v for k, v in line.attributes.items() if k in cls.model_fields}
     found = {k: body.builder.value(v, line.where(k), scope) for k, v in raw.items()}
     values = {**line.presets, **found}
     for key, value in found.items():
         if isinstance(value, float) and math.isnan(value) and not body.builder.config.symbolic:
-            raise DsvError(f"`{key}` depends on what is known only when the model runs", line.where(key))
+            raise DsvError(
+                f"`{key}` depends on what is known only when the model runs", line.where(key), code=Code.TOO_LATE
+            )
     refs = {k: body.ref(v, line.where(k)) for k, v in tied.items()}
     try:
         return cls.model_validate({k: _plain(v) for k, v in values.items()}), refs
@@ -63,27 +66,30 @@ def _fault(error: Any, values: dict[str, Any], line: Line, scope: Scope) -> DsvE
     """What is wrong with one attribute, told where its value was written."""
     key = error["loc"][0]
     if error["type"] == "missing":
-        return DsvError(f"`{line.callee}` needs the attribute `{key}`", line.at_key(line.key))
+        return DsvError(
+            f"`{line.callee}` needs the attribute `{key}`", line.at_key(line.key), code=Code.MISSING_ATTRIBUTE
+        )
     if error["type"] == "literal_error":
         return _choice(error, values[key], line, scope)
     steps, value = _guilty(values[key])
     raw = line.attributes.get(key)
     for step in steps:
         raw = raw[step] if isinstance(raw, (list, dict)) else raw
-    words = error["msg"].removeprefix("Value error, ")
+    words = error["msg"]
     if error["type"] in WANTED:
         words = f"expected {WANTED[error['type']]}, found `{shown(value)}`"
     elif error["type"] != "value_error":
         words = f"{words[:1].lower()}{words[1:]}, found `{shown(value)}`"
+    fault = error["ctx"]["error"] if error["type"] == "value_error" else Fault(Code.BAD_VALUE, words)
     blamed = value if "bool" not in error["type"] else None
-    return scope.fault(raw, blamed, line.where(key, *steps), words, f"`{key}` of `{line.callee}`")
+    return scope.fault(raw, blamed, line.where(key, *steps), fault, f"`{key}` of `{line.callee}`")
 
 
 def _choice(error: Any, value: Any, line: Line, scope: Scope) -> DsvError:
     key, wanted = error["loc"][0], error["ctx"]["expected"].replace("'", "")
-    words = f"expected {wanted}, found `{shown(value)}`"
+    fault = Fault(Code.BAD_VALUE, f"expected {wanted}, found `{shown(value)}`")
     hint = nearest(str(value), wanted.replace(" or ", ", ").split(", "))
-    return scope.fault(line.attributes.get(key), None, line.where(key), words, f"`{key}` of `{line.callee}`", hint)
+    return scope.fault(line.attributes.get(key), None, line.where(key), fault, f"`{key}` of `{line.callee}`", hint)
 
 
 def _guilty(value: Any) -> tuple[list[Any], Any]:

@@ -13,8 +13,9 @@ from dsvgraph.build import line as lines
 from dsvgraph.build.line import Line
 from dsvgraph.build.ports import unknown
 from dsvgraph.build.scope import Scope, free_names
+from dsvgraph.codes import Code
 from dsvgraph.dims import names
-from dsvgraph.errors import MAX_ERRORS, DsvError, Span, nearest
+from dsvgraph.errors import MAX_ERRORS, DsvError, Fault, Span, nearest
 from dsvgraph.graph import Graph, Node, Ref, Run
 from dsvgraph.ops import OPS, Op
 from dsvgraph.spec import Part
@@ -70,7 +71,7 @@ class Body:
         part = Part(raw, self.part.doc, (*self.part.path, "body", name))
         self.builder.counted(part.key())
         if name in self.graph.inputs:
-            raise DsvError(f"`{name}` is already an input of this block", part.key())
+            raise DsvError(f"`{name}` is already an input of this block", part.key(), code=Code.TAKEN)
         line = lines.take(name, raw, part, self.scope)
         self.builder.trail.append(name)
         try:
@@ -87,14 +88,14 @@ class Body:
     def ref(self, text: Any, span: Span | None) -> Ref:
         """What a reference names; raises DsvError with the nearest name."""
         if not isinstance(text, str):
-            raise DsvError(f"`{text}` is no reference", span, hint="write name or name.port")
+            raise DsvError(f"`{text}` is no reference", span, code=Code.BAD_REFERENCE, hint="write name or name.port")
         name, dot, port = text.partition(".")
         if name in self.poisoned:
             raise Poisoned
         if name in self.graph.inputs and not dot:
             return Ref(name, name)
         if name in self.graph.inputs:
-            raise DsvError(f"`{name}` is an input, it has no ports", span, hint=f"write `{name}`")
+            raise DsvError(f"`{name}` is an input, it has no ports", span, code=Code.NO_PORT, hint=f"write `{name}`")
         if name not in self.graph.nodes:
             raise self._no_such(name, span)
         node = self.graph.nodes[name]
@@ -105,14 +106,16 @@ class Body:
         if port in node.sources:
             return node.sources[port]
         message, hint = unknown(f"port on `{name}`", port, [*node.outputs, *node.weights, *node.sources])
-        raise DsvError(message, span, hint=hint)
+        raise DsvError(message, span, code=Code.NO_PORT, hint=hint)
 
     def _no_such(self, name: str, span: Span | None) -> DsvError:
         known = [*self.graph.inputs, *self.graph.nodes]
         hint = nearest(name, known) or nearest(name, self.part.model.body) or unknown("", name, known)[1]
         if name in self.part.model.body:
             hint = f"`{name}` stands further down; a line reads only what is above it"
-        return DsvError(f"there is no node or input `{name}` here", span, path=self.builder.path(), hint=hint)
+        return DsvError(
+            f"there is no node or input `{name}` here", span, code=Code.NO_NODE, path=self.builder.path(), hint=hint
+        )
 
     def wire(self, line: Line, ports: list[str], variadic: bool = False) -> dict[str, Ref]:
         """The inputs of a line by port; raises DsvError where one is missing or unknown."""
@@ -122,17 +125,20 @@ class Body:
             return {f"x{i}": self.ref(r, line.where(line.key, i)) for i, r in enumerate(items)}
         if isinstance(raw, list) and raw:
             hint = f"write {{{ports[0]}: ..., ...}}"
-            raise DsvError(f"`{line.callee}` takes its inputs by name", line.where(line.key), hint=hint)
+            raise DsvError(
+                f"`{line.callee}` takes its inputs by name", line.where(line.key), code=Code.BAD_REFERENCE, hint=hint
+            )
         given = raw if isinstance(raw, dict) else {ports[0]: raw or None}
         for port in given:
             if port not in ports:
                 message, hint = unknown(f"input on `{line.callee}`", port, ports)
-                raise DsvError(message, line.part.key(line.key, port), hint=hint)
+                raise DsvError(message, line.part.key(line.key, port), code=Code.NO_INPUT, hint=hint)
         missing = [p for p in ports if p not in given or given[p] is None]
         if missing:
             raise DsvError(
                 f"input `{missing[0]}` of `{line.callee}` is not wired",
                 line.at_key(line.key),
+                code=Code.NOT_WIRED,
                 path=self.builder.path(),
                 notes=self.builder.declared_here(line.callee, "in", missing[0]),
             )
@@ -164,7 +170,7 @@ class Body:
             raise self._mismatch(error, node, line) from None
         for type_ in outputs.values():
             if type_.rank > MAX_AXES:
-                raise DsvError(f"a value has at most {MAX_AXES} axes, found {type_}", line.span)
+                raise DsvError(f"a value has at most {MAX_AXES} axes, found {type_}", line.span, code=Code.AXES)
         node.outputs = {port: replace(type_, order=order) for port, type_ in outputs.items()}
         node.weights = {n: w for n, w in weights.items() if n not in tied}
 
@@ -179,7 +185,7 @@ class Body:
         sizes = [n for n in sorted(read) if type(self.scope.values.get(n)) is int]
         sizes.sort(key=lambda name: str(self.scope.values[name]) not in told)  # those in the message first
         notes += self.scope.origins(sizes[:4])
-        return DsvError(str(error), line.span, path=self.builder.path(), notes=notes)
+        return DsvError.of(error, line.span, Code.DIFFERENT, path=self.builder.path(), notes=notes)
 
     def _origin(self, ref: Ref) -> Span | None:
         return self.graph.nodes[ref.node].span if ref.node in self.graph.nodes else self.part.key("in", ref.node)
@@ -188,25 +194,27 @@ class Body:
         """Raises ValueError where the op would mix positions, or look along an axis that is none."""
         moving, first = self.builder.positions, ins.get(op.ports[0])
         if op.along and first and (first.shape[1:2] != (self.builder.length,) or first.order):
-            raise ValueError(f"`{op.op}` looks along axis 1, which must be positions, found {first}")
+            raise Fault(Code.POSITIONS, f"`{op.op}` looks along axis 1, which must be positions, found {first}")
         for size in op.mixed(ins):
             if names(size) & moving:
-                raise ValueError(f"`{op.op}` would mix along {size}, which counts positions, not features")
+                raise Fault(Code.POSITIONS, f"`{op.op}` would mix along {size}, which counts positions, not features")
         for size in op.moved(ins):
             if names(size) & moving:
-                raise ValueError(f"`{op.op}` would move {size}, which counts positions; that axis stays where it is")
+                raise Fault(
+                    Code.POSITIONS, f"`{op.op}` would move {size}, which counts positions; that axis stays where it is"
+                )
         for name, weight in weights.items():
             if any(names(s) & moving for s in weight.shape):
-                raise ValueError(f"the size of `{name}` would depend on the input: {weight.type}")
+                raise Fault(Code.TOO_LATE, f"the size of `{name}` would depend on the input: {weight.type}")
 
     def _order(self, op: Op, node: Node) -> str:
         """The order of the rows that come out; raises ValueError where rows of two orders meet."""
         orders = {port: type_.order for port, type_ in node.ins.items()}
         if op.unsorts and orders.pop(op.ports[0]) != self._token(node.inputs[op.unsorts]):
             words = "was not sent by this index, in this body"
-            raise ValueError(f"the rows of `{op.ports[0]}` cannot be brought back: it {words}")
+            raise Fault(Code.ROW_ORDER, f"the rows of `{op.ports[0]}` cannot be brought back: it {words}")
         if len(set(orders.values())) > 1 or ((op.sorts or op.unsorts) and any(orders.values())):
-            raise ValueError("rows sorted by expert meet rows in another order")
+            raise Fault(Code.ROW_ORDER, "rows sorted by expert meet rows in another order")
         if op.sorts:
             self._check_experts(op, node.inputs[op.sorts])
             return self._token(node.inputs[op.sorts])
@@ -217,7 +225,7 @@ class Body:
         maker = self.graph.nodes.get(index.node)
         chosen, here = getattr(maker and maker.op, "experts", None), getattr(op, "experts", None)
         if chosen is not None and chosen != here:
-            raise ValueError(f"`{index.node}` chooses among {chosen} experts, here are {here}")
+            raise Fault(Code.INDIVISIBLE, f"`{index.node}` chooses among {chosen} experts, here are {here}")
 
     def _token(self, index: Ref) -> str:
         """The name of the order that sorting by ``index`` gives: unique among the bodies that are open."""
@@ -246,7 +254,9 @@ class Body:
         out = self.part.model.out
         named = out if isinstance(out, dict) else {"y": out}
         if not named:
-            self.errors.append(DsvError("`out` is empty: a block has one output or more", self.part.value("out")))
+            self.errors.append(
+                DsvError("`out` is empty: a block has one output or more", self.part.value("out"), code=Code.WRONG_KIND)
+            )
         for name, text in named.items():
             span = self.part.value("out", name) if isinstance(out, dict) else self.part.value("out")
             self._guard("out", partial(self._output, name, text, span))
@@ -255,7 +265,7 @@ class Body:
         ref = self.ref(text, span)
         if self.graph.type(ref).order.startswith(f"{len(self.builder.stack)}:"):
             words = f"the rows of `{text}` are sorted by expert, so they cannot leave this body"
-            raise DsvError(words, span, hint="bring them back with `combine`")
+            raise DsvError(words, span, code=Code.ROW_ORDER, hint="bring them back with `combine`")
         self.graph.outputs[name] = ref
         self.graph.reach[name] = self.graph.reach_of(ref)
 
@@ -268,13 +278,16 @@ class Body:
         ref = self.ref(text, span)
         type_ = self.graph.type(ref)
         if type_.shape[1:2] != (self.builder.length,):
-            raise DsvError(f"`{ref}` is {type_}: decoding caches values per position, [B, T, ...]", span)
+            raise DsvError(
+                f"`{ref}` is {type_}: decoding caches values per position, [B, T, ...]", span, code=Code.CACHE
+            )
         self.graph.cache = (*self.graph.cache, ref)
 
 
 def _check_tied(weights: dict[str, Weight], tied: dict[str, Type], callee: str) -> None:
     for name, type_ in tied.items():
         if name not in weights:
-            raise ValueError(f"`{callee}` has no weight `{name}` here; it has {', '.join(weights) or 'none'}")
+            raise Fault(Code.NO_INPUT, f"`{callee}` has no weight `{name}` here; it has {', '.join(weights) or 'none'}")
         if weights[name].type != type_:
-            raise ValueError(f"the wired `{name}` is {type_}, expected {weights[name].type}")
+            wanted = weights[name].type
+            raise Fault(Code.TIED_MISFIT, f"the wired `{name}` is {type_}, expected {wanted}", wanted, type_)

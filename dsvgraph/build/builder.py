@@ -12,6 +12,7 @@ from dsvgraph.build.body import Body, Fatal, Poisoned
 from dsvgraph.build.line import RESERVED, Line
 from dsvgraph.build.ports import bind, declared, unknown
 from dsvgraph.build.scope import ConfigScope, Given, Library, Scope, free_names, freeze
+from dsvgraph.codes import Code
 from dsvgraph.dims import Poly, Size, names
 from dsvgraph.errors import DsvError, Span
 from dsvgraph.graph import Graph
@@ -56,7 +57,7 @@ class Builder:
         """Counts one more line built; raises Fatal where blocks open into too many."""
         self.lines += 1
         if self.lines > MAX_LINES:
-            raise Fatal(f"the blocks open into more than {MAX_LINES:,} distinct lines", span)
+            raise Fatal(f"the blocks open into more than {MAX_LINES:,} distinct lines", span, code=Code.TOO_MUCH)
 
     def value(self, raw: Any, span: Span | None, scope: Scope) -> Any:
         """``raw`` as the value of an attribute or an argument: known before the model runs."""
@@ -64,7 +65,7 @@ class Builder:
             size = scope.values.get(name)
             if isinstance(size, Poly) and names(size) & self.positions:
                 words = f"`{name}` is known only when the model runs, here a number is needed"
-                raise DsvError(words, span, path=self.path(), notes=scope.origins(name))
+                raise DsvError(words, span, code=Code.TOO_LATE, path=self.path(), notes=scope.origins(name))
         return scope.value(raw, span)
 
     def call(self, line: Line, given: dict[str, Any], ins: dict[str, Type], scope: Scope) -> Graph:
@@ -73,7 +74,7 @@ class Builder:
         if line.callee in self.stack or len(self.stack) >= MAX_CALLS:
             chain = " -> ".join([*self.stack, line.callee])
             words = f"`{line.callee}` contains itself" if line.callee in self.stack else "blocks nest too deep"
-            raise DsvError(f"{words}: {chain}", line.at_key(line.key), path=self.path())
+            raise DsvError(f"{words}: {chain}", line.at_key(line.key), code=Code.CALL_CIRCLE, path=self.path())
         args = self._arguments(part, line, given)
         key = (line.callee, freeze(args), tuple(ins.items()))
         if key in self.memo and self.memo[key] is None:  # an input that does not fit is this line's mistake too
@@ -111,7 +112,9 @@ class Builder:
             if name not in declared:
                 message, hint = unknown(f"argument on `{line.callee}`", name, [*declared, "at", "repeat", "each"])
                 notes = [("the block is here", part.key())]
-                raise DsvError(message, line.at_key(name), path=self.path(), notes=notes, hint=hint)
+                raise DsvError(
+                    message, line.at_key(name), code=Code.NO_ATTRIBUTE, path=self.path(), notes=notes, hint=hint
+                )
         args: dict[str, Any] = {}
         for name, default in declared.items():
             args[name] = self._argument(name, default, part, line, given, args)
@@ -130,6 +133,7 @@ class Builder:
         raise DsvError(
             f"`{line.callee}` needs the argument `{name}`",
             line.at_key(line.key),
+            code=Code.MISSING_ATTRIBUTE,
             path=self.path(),
             notes=[("declared here", part.key("args", name))],
             hint=f"give `{name}` on this line or in `config`",
@@ -143,8 +147,8 @@ class Builder:
             except ValueError as error:
                 where = line.where(line.key, port) if isinstance(line.wired, dict) else line.where(line.key)
                 notes = [("declared here", part.key("in", port)), *scope.origins(declared(raw, None)[1])]
-                words = f"input `{port}` of `{line.callee}`: {error}"
-                raise DsvError(words, where, path=self.path(), notes=notes) from None
+                words = f"input `{port}` of `{line.callee}`: "
+                raise DsvError.of(error, where, Code.MISFIT, words, path=self.path(), notes=notes) from None
         return bound
 
     def declared_here(self, callee: str, *path: str) -> list[tuple[str, Span | None]]:
@@ -165,11 +169,11 @@ def check_blocks(spec: Spec) -> None:
     calls: nx.DiGraph[str] = nx.DiGraph()
     for name, part in spec.blocks.items():
         if name in OPS:
-            raise DsvError(f"`{name}` is a primitive op, so no block can be called so", part.key())
+            raise DsvError(f"`{name}` is a primitive op, so no block can be called so", part.key(), code=Code.TAKEN)
         for arg in part.model.args:
             if arg in (*RESERVED, "index"):
                 words = f"`{arg}` is a word of the language, so no argument can be called so"
-                raise DsvError(words, part.key("args", arg))
+                raise DsvError(words, part.key("args", arg), code=Code.TAKEN)
         for node, line in part.model.body.items():
             callee = next(iter(line), "")
             if callee in spec.blocks and callee not in part.model.args:
@@ -179,4 +183,4 @@ def check_blocks(spec: Spec) -> None:
     except nx.NetworkXNoCycle:
         return
     chain = " -> ".join([cycle[0][0], *(edge[1] for edge in cycle)])
-    raise DsvError(f"blocks contain each other: {chain}", calls.edges[cycle[0][:2]]["span"])
+    raise DsvError(f"blocks contain each other: {chain}", calls.edges[cycle[0][:2]]["span"], code=Code.CALL_CIRCLE)

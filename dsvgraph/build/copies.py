@@ -17,8 +17,9 @@ from dsvgraph.build import attributes, reaches
 from dsvgraph.build.line import Line, is_op
 from dsvgraph.build.ports import unknown
 from dsvgraph.build.scope import Scope, free_names, freeze
+from dsvgraph.codes import Code
 from dsvgraph.dims import Poly, Size
-from dsvgraph.errors import DsvError
+from dsvgraph.errors import DsvError, Fault
 from dsvgraph.graph import Graph, Node, Ref, Run
 from dsvgraph.ops import OPS, Op
 from dsvgraph.types import Type, shown
@@ -61,7 +62,7 @@ def _count(body: Body, line: Line, mode: str) -> Size:
     count = body.scope.size(raw, span, least=0)
     if isinstance(count, int) and count > MAX_COPIES:
         words = f"at most {MAX_COPIES:,} copies, found {count:,}"
-        raise body.scope.fault(raw, None, span, words)
+        raise body.scope.fault(raw, None, span, Fault(Code.COPY_COUNT, words))
     return count
 
 
@@ -72,10 +73,13 @@ def _reused(body: Body, line: Line, mode: str) -> bool:
     span = line.where("tied")
     value = body.builder.value(line.tied, span, body.scope)
     if not isinstance(value, bool):
-        raise body.scope.fault(line.tied, None, span, f"expected true or false, found `{shown(value)}`", "`tied`")
+        fault = Fault(Code.BAD_VALUE, f"expected true or false, found `{shown(value)}`")
+        raise body.scope.fault(line.tied, None, span, fault, "`tied`")
     if value and mode == "each":
         hint = "`repeat` chains them and lets them use one set"
-        raise DsvError("copies side by side have weights of their own", line.at_key("tied"), hint=hint)
+        raise DsvError(
+            "copies side by side have weights of their own", line.at_key("tied"), code=Code.TIED_COPIES, hint=hint
+        )
     return value
 
 
@@ -84,7 +88,9 @@ def _sources(body: Body, line: Line) -> tuple[dict[str, Ref], dict[str, Ref]]:
         return body.wire(line, list(body.builder.library.blocks[line.callee].model.inputs)), {}
     cls = OPS[line.callee]
     if cls.sorts or cls.unsorts:
-        raise DsvError(f"`{line.callee}` stands once: its rows cannot be sorted copy by copy", line.span)
+        raise DsvError(
+            f"`{line.callee}` stands once: its rows cannot be sorted copy by copy", line.span, code=Code.ROW_ORDER
+        )
     sources = body.wire(line, list(cls.ports), cls.variadic)
     _, tied = attributes.read(body, line, _indexed(body.scope, 0))
     return sources, tied
@@ -96,9 +102,9 @@ def _roles(body: Body, line: Line, mode: str, ports: list[str], tied: list[str])
         for port in listed:
             if port not in ports:
                 message, hint = unknown(f"input on `{line.callee}`", port, ports)
-                raise DsvError(message, line.where(key), hint=hint)
+                raise DsvError(message, line.where(key), code=Code.NO_INPUT, hint=hint)
             if port in line.slice and port in line.share:
-                raise DsvError(f"`{port}` cannot be sliced and shared", line.where(key))
+                raise DsvError(f"`{port}` cannot be sliced and shared", line.where(key), code=Code.COPY_KEYS)
     if mode == "each":
         return {p: "shared" if p in line.share or (p in tied and p not in line.slice) else "sliced" for p in ports}
     outs = _outputs(body, line, ports)
@@ -120,7 +126,7 @@ def _cut(port: str, type_: Type, role: str, count: Size, line: Line, body: Body)
     if not type_.shape or type_.shape[0] != count:
         words = f"`{port}` is {type_}; one piece per copy needs a first axis of {count}"
         hint = f"`share: [{port}]` gives every copy the whole" if line.each is not None else ""
-        raise DsvError(words, line.span, path=body.builder.path(), hint=hint)
+        raise DsvError(words, line.span, code=Code.NO_PIECE, path=body.builder.path(), hint=hint)
     return replace(type_, shape=type_.shape[1:])
 
 
@@ -130,10 +136,14 @@ def _check_order(node: Node, roles: dict[str, str], body: Body) -> None:
     path = body.builder.path()
     for port, type_ in node.ins.items():
         if type_.order and roles[port] not in (allowed, "shared" if node.mode == "repeat" else allowed):
-            raise DsvError(f"`{port}` is sorted by expert: only `each` cuts it", node.span, path=path)
+            raise DsvError(
+                f"`{port}` is sorted by expert: only `each` cuts it", node.span, code=Code.ROW_ORDER, path=path
+            )
     for port, type_ in node.outputs.items():
         if type_.order and node.mode == "repeat" and roles.get(port) != "carried":
-            raise DsvError(f"`{port}` is sorted by expert, so it cannot be stacked", node.span, path=path)
+            raise DsvError(
+                f"`{port}` is sorted by expert, so it cannot be stacked", node.span, code=Code.ROW_ORDER, path=path
+            )
 
 
 def _indexed(scope: Scope, index: Size) -> Scope:
@@ -152,7 +162,7 @@ class _Copies:
             return [Run(first, count)], types
         if not isinstance(count, int):
             words = "copies that differ by `index` need a number of copies"
-            raise DsvError(f"{words}, `{count}` is symbolic", self.line.span)
+            raise DsvError(f"{words}, `{count}` is symbolic", self.line.span, code=Code.COPY_COUNT)
         runs = [Run(first, 1)]
         for i in range(1, count):
             self.body.builder.counted(self.line.span)
@@ -161,7 +171,7 @@ class _Copies:
             runs = _grown(runs, graph)
         if self.reused and len(runs) > 1:
             words = "copies that use one set of weights are equal, these differ by `index`"
-            raise DsvError(words, self.line.at_key("tied"), path=self.body.builder.path())
+            raise DsvError(words, self.line.at_key("tied"), code=Code.TIED_COPIES, path=self.body.builder.path())
         return runs, types
 
     def varying(self) -> bool:
@@ -183,7 +193,7 @@ class _Copies:
                 words = f"`{port}` is carried from copy to copy, so it must keep its type"
                 raise DsvError(
                     f"{words}: {ins[port]} goes in, {types[port]} comes out",
-                    self.line.span, path=self.body.builder.path(),
+                    self.line.span, code=Code.NOT_CARRIED, path=self.body.builder.path(),
                 )  # fmt: skip
         return graph, types
 
@@ -198,9 +208,9 @@ class _Copies:
             return value
         span = self.line.where(key)
         if not value:
-            raise DsvError(f"`{key}` is an empty list, so no copy can take an item", span)
+            raise DsvError(f"`{key}` is an empty list, so no copy can take an item", span, code=Code.CYCLE)
         if isinstance(index, Poly):
-            raise DsvError(f"a list cycles by the copy's number, and `{index}` is symbolic", span)
+            raise DsvError(f"a list cycles by the copy's number, and `{index}` is symbolic", span, code=Code.CYCLE)
         return value[index % len(value)]
 
     def op(self, scope: Scope, ins: dict[str, Type]) -> Graph:
@@ -226,7 +236,7 @@ class _Copies:
         for port, type_ in types.items():
             if found.get(port) != type_:
                 words = f"copies must give the same types, `{port}` is {type_} and then {found.get(port)}"
-                raise DsvError(words, self.line.span, path=self.body.builder.path())
+                raise DsvError(words, self.line.span, code=Code.NOT_CARRIED, path=self.body.builder.path())
 
 
 def _grown(runs: list[Run], graph: Graph) -> list[Run]:

@@ -8,8 +8,9 @@ from typing import Any
 
 from dsvgraph import expr
 from dsvgraph.build.scope import Scope
+from dsvgraph.codes import Code
 from dsvgraph.dims import Poly, symbol
-from dsvgraph.errors import DsvError, Span, nearest
+from dsvgraph.errors import DsvError, Fault, Span, nearest
 from dsvgraph.expr import Expr
 from dsvgraph.spec import Part
 from dsvgraph.types import shown
@@ -43,15 +44,15 @@ class Formula:
         where = f" (at depth {values['depth']})" if values.get("depth") else ""
         if "depth" in self.raw.names() - values.keys():
             words = "`depth` counts the pieces of a stacked output, and this one is not stacked"
-            raise DsvError(words, self.span)
+            raise DsvError(words, self.span, code=Code.LOSS_NUMBER)
         try:
             found = expr.evaluate(self.raw, lambda name: values[name] if name in values else self.scope.number(name))
         except ValueError as error:
-            raise DsvError(f"`{self.key}`: {error}{where}", self.span) from None
+            raise DsvError.of(error, self.span, Code.LOSS_NUMBER, f"`{self.key}`: ", after=where) from None
         if isinstance(found, bool) or not isinstance(found, (int, float, Poly)):
-            raise DsvError(f"`{self.key}` is a number, found `{shown(found)}`{where}", self.span)
+            raise DsvError(f"`{self.key}` is a number, found `{shown(found)}`{where}", self.span, code=Code.LOSS_NUMBER)
         if self.key == "divide" and not isinstance(found, Poly) and found <= 0:
-            raise DsvError(f"`divide` must be above zero, found {found}{where}", self.span)
+            raise DsvError(f"`divide` must be above zero, found {found}{where}", self.span, code=Code.LOSS_NUMBER)
         return found
 
 
@@ -60,11 +61,11 @@ def read(key: str, part: Part, scope: Scope) -> Formula:
     raw, span = part.model.get(key), part.value(key)
     raw = DEFAULT[key] if raw is None else raw
     if isinstance(raw, (list, dict)):
-        raise DsvError(f"`{key}` is a number or an expression, found `{shown(raw)}`", span)
+        raise DsvError(f"`{key}` is a number or an expression, found `{shown(raw)}`", span, code=Code.LOSS_NUMBER)
     try:
         tree = expr.parse(raw) if isinstance(raw, str) else Expr("number", (raw,))
     except ValueError as error:
-        raise DsvError(f"`{raw}`: {error}", span) from None
+        raise DsvError.of(error, span, Code.NO_ARITHMETIC, f"`{raw}`: ") from None
     for name in sorted(tree.names()):
         _check_name(name, key, scope, span)
     return Formula(key, _filled(tree, OPEN[key], scope, span), tree, span, scope)
@@ -74,13 +75,15 @@ def _check_name(name: str, key: str, scope: Scope, span: Span | None) -> None:
     everywhere = {n for names in OPEN.values() for n in names}
     if name in OPEN[key] and name in scope.values:
         words = f"`{name}` is a config value, and in a loss it has a meaning of its own"
-        raise DsvError(words, span, notes=scope.origins(name), hint="give the config value another name")
+        raise DsvError(
+            words, span, code=Code.LOSS_NUMBER, notes=scope.origins(name), hint="give the config value another name"
+        )
     if name in everywhere and name not in OPEN[key] and name not in scope.values:
         words = f"`{key}` cannot depend on `{name}`, only on {', '.join(OPEN[key])} and the config"
-        raise DsvError(words, span)
+        raise DsvError(words, span, code=Code.LOSS_NUMBER)
     if name not in OPEN[key] and name not in scope.values:
         hint = nearest(name, [*OPEN[key], *scope.values])
-        raise DsvError(f"there is no name `{name}` here", span, hint=hint)
+        raise DsvError(f"there is no name `{name}` here", span, code=Code.NO_VALUE, hint=hint)
 
 
 def _filled(tree: Expr, free: tuple[str, ...], scope: Scope, span: Span | None) -> Expr:
@@ -96,12 +99,13 @@ def _constant(tree: Expr, scope: Scope, span: Span | None) -> Expr:
     try:
         value = expr.evaluate(tree, scope.number)
     except ValueError as error:
-        raise DsvError(f"`{expr.to_text(tree)}`: {error}", span) from None
+        raise DsvError.of(error, span, Code.NO_RESULT, f"`{expr.to_text(tree)}`: ") from None
     if isinstance(value, Poly):
         return tree
     if not isinstance(value, (int, float)):
         raw = tree.args[0] if tree.op == "name" else None
-        raise scope.fault(raw, None, span, f"a number is expected, found `{shown(value)}`", "a number")
+        fault = Fault(Code.BAD_VALUE, f"a number is expected, found `{shown(value)}`")
+        raise scope.fault(raw, None, span, fault, "a number")
     return Expr("number", (value,))
 
 
@@ -109,7 +113,7 @@ def _chosen(tree: Expr, free: tuple[str, ...], scope: Scope, span: Span | None) 
     """An item of a config list by a number that is open: a choice among its items."""
     items = expr.evaluate(tree.args[0], scope.number) if not tree.args[0].names() & {*free} else None
     if not isinstance(items, list) or not items or not all(isinstance(i, (int, float)) for i in items):
-        raise DsvError(f"`{expr.to_text(tree.args[0])}` is no list of numbers", span)
+        raise DsvError(f"`{expr.to_text(tree.args[0])}` is no list of numbers", span, code=Code.LOSS_NUMBER)
     index = _filled(tree.args[1], free, scope, span)
     chosen = Expr("number", (items[-1],))
     for i, item in reversed(list(enumerate(items[:-1]))):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dsvgraph.build.scope import BlockValue, Scope, Word
+from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError, Span, nearest
 from dsvgraph.ops import OPS
 from dsvgraph.spec import Part
@@ -50,7 +51,9 @@ class Line:
 def take(name: str, raw: dict[str, Any], part: Part, scope: Scope) -> Line:
     """The line ``name`` taken apart; raises DsvError where it calls nothing that exists."""
     if not raw:
-        raise DsvError(f"`{name}` says nothing", part.key(), hint="write {op_or_block: input, ...}")
+        raise DsvError(
+            f"`{name}` says nothing", part.key(), code=Code.EMPTY_LINE, hint="write {op_or_block: input, ...}"
+        )
     key = next(iter(raw))
     block = _callee(key, raw, part, scope)
     rest = {k: v for k, v in raw.items() if k != key and k not in RESERVED}
@@ -65,13 +68,13 @@ def take(name: str, raw: dict[str, Any], part: Part, scope: Scope) -> Line:
 def _check_copies(raw: dict[str, Any], part: Part) -> None:
     copied = [key for key in ("repeat", "each") if key in raw]
     if len(copied) == 2:
-        raise DsvError("a line has `repeat` or `each`, not both", part.key("each"))
+        raise DsvError("a line has `repeat` or `each`, not both", part.key("each"), code=Code.COPY_KEYS)
     for key in (*copied, "slice", "share", "tied"):
         if key in raw and raw[key] is None:
-            raise DsvError(f"`{key}` says nothing", part.key(key))
+            raise DsvError(f"`{key}` says nothing", part.key(key), code=Code.EMPTY_LINE)
         if key in raw and not copied:
             what = "that copies use one set of weights" if key == "tied" else "how copies get an input"
-            raise DsvError(f"`{key}` says {what}, and this line has none", part.key(key))
+            raise DsvError(f"`{key}` says {what}, and this line has none", part.key(key), code=Code.COPY_KEYS)
 
 
 def _callee(key: str, raw: dict[str, Any], part: Part, scope: Scope) -> BlockValue:
@@ -84,8 +87,10 @@ def _callee(key: str, raw: dict[str, Any], part: Part, scope: Scope) -> BlockVal
         source, notes = scope.source(key), [(f"called here as `{key}`", part.key(key))]
         words = f"`{key}` holds `{shown(held)}`, which is no op or block"
         span = source.span if source else part.key(key)
-        raise DsvError(words, span, notes=notes, hint=nearest(str(held), scope.library.names()))
-    raise DsvError(f"there is no op or block `{key}`", part.key(key), hint=_near_callee(key, raw, scope))
+        raise DsvError(words, span, code=Code.NO_BLOCK, notes=notes, hint=nearest(str(held), scope.library.names()))
+    raise DsvError(
+        f"there is no op or block `{key}`", part.key(key), code=Code.NO_CALLEE, hint=_near_callee(key, raw, scope)
+    )
 
 
 def _near_callee(key: str, raw: dict[str, Any], scope: Scope) -> str:
@@ -99,10 +104,12 @@ def _near_callee(key: str, raw: dict[str, Any], scope: Scope) -> str:
 def _address(name: str, raw: dict[str, Any], part: Part) -> str:
     at = raw.get("at", name)
     if not isinstance(at, str) or not PATH.match(at) or len(at) > 200:
-        raise DsvError(f"`{at}` is no path", part.value("at"), hint="write names joined by dots, or . alone")
+        raise DsvError(
+            f"`{at}` is no path", part.value("at"), code=Code.BAD_PATH, hint="write names joined by dots, or . alone"
+        )
     for segment in at.split("."):
         if keyword.iskeyword(segment) or segment.startswith("__"):
-            raise DsvError(f"`{segment}` cannot stand in a path: it is Python's", part.value("at"))
+            raise DsvError(f"`{segment}` cannot stand in a path: it is Python's", part.value("at"), code=Code.BAD_PATH)
     return "" if at == "." else at
 
 
@@ -110,7 +117,7 @@ def _ports(raw: dict[str, Any], key: str, part: Part) -> tuple[str, ...]:
     value = raw.get(key, [])
     names = value if isinstance(value, list) else [value]
     if not all(isinstance(n, str) for n in names):
-        raise DsvError(f"`{key}` lists names of inputs", part.value(key))
+        raise DsvError(f"`{key}` lists names of inputs", part.value(key), code=Code.COPY_KEYS)
     return tuple(names)
 
 

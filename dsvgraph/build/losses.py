@@ -10,6 +10,7 @@ from dsvgraph.build.formulas import Formula, number
 from dsvgraph.build.ports import unknown
 from dsvgraph.build.reaches import slices
 from dsvgraph.build.scope import Scope
+from dsvgraph.codes import Code
 from dsvgraph.dims import Poly
 from dsvgraph.errors import DsvError, Span, nearest
 from dsvgraph.graph import Loss, Model, Node, Ref, walk
@@ -62,18 +63,20 @@ def _kind(name: str, raw: dict[str, Any], part: Part) -> str:
     """What a line is; raises DsvError for a key that it does not know."""
     kind = next(iter(raw), "")
     if not raw:
-        raise DsvError(f"`{name}` says nothing", part.key(), hint=f"losses are {', '.join(KINDS)}")
+        raise DsvError(
+            f"`{name}` says nothing", part.key(), code=Code.EMPTY_LINE, hint=f"losses are {', '.join(KINDS)}"
+        )
     if kind not in KINDS:
         message, hint = unknown("loss", kind, KINDS)
         others = [k for k in raw if k in KINDS]
         hint = f"the first key says what the line is: put `{others[0]}` first" if others else hint
-        raise DsvError(message, part.key(kind) or part.key(), hint=hint)
+        raise DsvError(message, part.key(kind) or part.key(), code=Code.LOSS_FORM, hint=hint)
     for key in list(raw)[1:]:
         if key not in KINDS[kind]:
             message, hint = unknown(f"attribute on `{kind}`", key, KINDS[kind])
-            raise DsvError(message, part.key(key), hint=hint)
+            raise DsvError(message, part.key(key), code=Code.LOSS_FORM, hint=hint)
     if name == "loss":
-        raise DsvError("`loss` is the name of the sum; call the line something else", part.key())
+        raise DsvError("`loss` is the name of the sum; call the line something else", part.key(), code=Code.TAKEN)
     return kind
 
 
@@ -102,19 +105,21 @@ def _declared(model: Model) -> list[str]:
 def _output(name: Any, model: Model, part: Part) -> Ref:
     if not isinstance(name, str) or name not in model.outputs:
         message, hint = unknown("output", shown(name), model.outputs)
-        raise DsvError(message, part.value("cross_entropy"), hint=hint)
+        raise DsvError(message, part.value("cross_entropy"), code=Code.LOSS_NAMES, hint=hint)
     return model.outputs[name]
 
 
 def _target(name: Any, model: Model, part: Part) -> str:
     if name is None:
-        raise DsvError("`target` is missing: the input whose tokens are predicted", part.key())
+        raise DsvError("`target` is missing: the input whose tokens are predicted", part.key(), code=Code.LOSS_NAMES)
     if not isinstance(name, str) or name not in model.inputs:
         message, hint = unknown("input", shown(name), model.inputs)
-        raise DsvError(message, part.value("target"), hint=hint)
+        raise DsvError(message, part.value("target"), code=Code.LOSS_NAMES, hint=hint)
     row = model.inputs[name]
     if row.dtype != "int" or row.rank < 2:
-        raise DsvError(f"a target is token ids, int[B, T]; `{name}` is {row}", part.value("target"))
+        raise DsvError(
+            f"a target is token ids, int[B, T]; `{name}` is {row}", part.value("target"), code=Code.LOSS_SHAPE
+        )
     return name
 
 
@@ -126,12 +131,14 @@ def _depths(model: Model, ref: Ref, ids: str, part: Part) -> tuple[int, ...]:
     if not fits or logits.dtype != "float":
         output = part.model["cross_entropy"]
         words = f"`{output}` is {logits} and `{ids}` is {row}: logits are [B, T, V] or stacked [D, B, T, V]"
-        raise DsvError(words, part.value("cross_entropy"))
+        raise DsvError(words, part.value("cross_entropy"), code=Code.LOSS_SHAPE)
     if not stacked:
         return (0,)
     count = logits.shape[0] if isinstance(logits.shape[0], int) else len(slices(model, ref)) or 1
     if count > MAX_DEPTHS:
-        raise DsvError(f"a loss has at most {MAX_DEPTHS} depths, found {count}", part.value("cross_entropy"))
+        raise DsvError(
+            f"a loss has at most {MAX_DEPTHS} depths, found {count}", part.value("cross_entropy"), code=Code.TOO_MUCH
+        )
     return tuple(range(1, count + 1))
 
 
@@ -144,11 +151,13 @@ def _check_depth(loss: Loss, depth: int, model: Model, ref: Ref, part: Part, for
     if isinstance(shift, Poly) or shift != shift:
         return  # a config name is symbolic here
     if not isinstance(shift, int) or shift < 1:
-        raise DsvError(f"`shift` is a whole number of at least 1, found {shift}", part.value("shift"))
+        raise DsvError(
+            f"`shift` is a whole number of at least 1, found {shift}", part.value("shift"), code=Code.LOSS_NUMBER
+        )
     horizon = _seen(model, ref, depth).horizon(loss.target or "")
     if shift <= horizon:
         notes = _looks_ahead(model, loss)
-        raise DsvError(_leak(loss, depth, shift, horizon), part.key(), notes=notes)
+        raise DsvError(_leak(loss, depth, shift, horizon), part.key(), code=Code.LABEL_LEAK, notes=notes)
 
 
 def _seen(model: Model, ref: Ref, depth: int) -> Reach:
@@ -179,8 +188,8 @@ def _looks_ahead(model: Model, loss: Loss) -> list[tuple[str, Span | None]]:
 
 def _check_routers(pattern: Any, model: Model, part: Part, kind: str) -> None:
     if not isinstance(pattern, str):
-        raise DsvError(f"`{kind}` names routers by a path pattern", part.value(kind))
+        raise DsvError(f"`{kind}` names routers by a path pattern", part.value(kind), code=Code.NO_ROUTER)
     routers = [v.path for v in walk(model) if v.node.op and v.node.op.op == "router"]
     if not any(matches_some(pattern, path) for path in routers):
         hint = nearest(pattern, routers) or f"routers are {', '.join(routers[:4]) or 'none'}"
-        raise DsvError(f"no router matches `{pattern}`", part.value(kind), hint=hint)
+        raise DsvError(f"no router matches `{pattern}`", part.value(kind), code=Code.NO_ROUTER, hint=hint)

@@ -12,8 +12,9 @@ from dsvgraph.build.builder import Builder
 from dsvgraph.build.paths import check_paths
 from dsvgraph.build.ports import root_inputs
 from dsvgraph.build.scope import Scope
+from dsvgraph.codes import Code
 from dsvgraph.dims import names
-from dsvgraph.errors import DsvError, nearest
+from dsvgraph.errors import DsvError, Fault, nearest
 from dsvgraph.graph import Model
 from dsvgraph.spec import Part, Spec
 from dsvgraph.types import Init, shown
@@ -26,7 +27,7 @@ def build(spec: Spec) -> Model:
     try:
         return _Building(spec).run()
     except RecursionError:
-        raise DsvError("the spec nests too deep", spec.graph.key()) from None
+        raise DsvError("the spec nests too deep", spec.graph.key(), code=Code.TOO_MUCH) from None
 
 
 class _Building:
@@ -41,11 +42,13 @@ class _Building:
     def run(self) -> Model:
         for name in self.spec.config:
             self.guard(partial(self.builder.config.get, name))
-        self.stop()
-        model = self.start()
+        model: Model | None = self.guard(self.start)
+        if model is None:
+            raise DsvError.collect(self.errors)
         self.guard(Body(self.builder, model, self.spec.graph, self.scope).run)
         whole = not self.errors
-        model.config = dict(self.builder.config.values)
+        config = self.builder.config
+        model.config = {name: config.done[name] for name in config.config if name in config.done}
         model.losses = losses.build(model, self.spec.loss, self.scope, self.errors, whole)
         model.init = tuple((p, self.guard(partial(init, v, self.scope))) for p, v in self.spec.init.items())
         model.trained = tuple((p, bool(v.model)) for p, v in self.spec.trained.items())
@@ -69,7 +72,9 @@ class _Building:
         """The model with its inputs, still without nodes."""
         part = self.spec.graph
         if part.model.args:
-            raise DsvError("the graph has no arguments: its values stand in `config`", part.key("args"))
+            raise DsvError(
+                "the graph has no arguments: its values stand in `config`", part.key("args"), code=Code.UNKNOWN_KEY
+            )
         inputs = root_inputs(part, self.scope)
         running = [size for type_ in inputs.values() for size in type_.shape[:2]]
         self.builder.positions = frozenset[str]().union(*(names(size) for size in running))
@@ -85,13 +90,15 @@ def init(part: Part, scope: Scope) -> Init:
     kind = next(iter(raw), "") if isinstance(raw, dict) and len(raw) == 1 else ""
     if kind not in INITS:
         hint = nearest(str(kind), INITS) or f"there are {', '.join(INITS)}"
-        raise DsvError(f"`{shown(part.model)}` is no initialisation", part.value(), hint=hint)
+        raise DsvError(f"`{shown(part.model)}` is no initialisation", part.value(), code=Code.BAD_INIT, hint=hint)
     if not INITS[kind]:
         if raw[kind] is not None:
-            raise DsvError(f"`{kind}` takes no number, found `{shown(raw[kind])}`", part.value(kind))
+            raise DsvError(
+                f"`{kind}` takes no number, found `{shown(raw[kind])}`", part.value(kind), code=Code.BAD_INIT
+            )
         return Init(kind)
     value = scope.value(raw[kind], part.value(kind))
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
         words = f"`{kind}` needs a number of at least 0, found `{shown(value)}`"
-        raise scope.fault(raw[kind], value, part.value(kind), words)
+        raise scope.fault(raw[kind], value, part.value(kind), Fault(Code.BAD_INIT, words))
     return Init(kind, float(value))

@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from typing import NamedTuple
 
+from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model, Node, join, walk
 
@@ -60,4 +61,4 @@ def _overlap(a: Box, b: Box) -> bool:
 
 def _collision(words: str, box: Box, other: Box) -> DsvError:
     notes = [(f"and of this, `{other.path}`", other.node.span)]
-    return DsvError(words, box.node.span, notes=notes, hint="give one of them another `at`")
+    return DsvError(words, box.node.span, code=Code.SAME_PATH, notes=notes, hint="give one of them another `at`")

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from dsvgraph.build.scope import Scope
+from dsvgraph.codes import Code
 from dsvgraph.dims import Size, symbol
-from dsvgraph.errors import DsvError, Span, listed, nearest
+from dsvgraph.errors import DsvError, Fault, Span, listed, nearest
 from dsvgraph.spec import Part
 from dsvgraph.spec.models import NAME
 from dsvgraph.types import Type, shown
@@ -24,7 +25,7 @@ def declared(raw: Any, span: Span | None) -> tuple[str, list[Any]]:
         return "float", raw
     match = TEXT.match(raw.strip())
     if not match:
-        raise DsvError(f"`{raw}` is no type", span, hint=HINT)
+        raise DsvError(f"`{raw}` is no type", span, code=Code.NO_TYPE, hint=HINT)
     inner = match.group(2).strip()
     return match.group(1) or "float", [part.strip() for part in inner.split(",")] if inner else []
 
@@ -59,7 +60,9 @@ def _root_input(raw: Any, axes: list[str], scope: Scope, span: Span | None) -> T
     dtype, sizes = declared(raw, span)
     running = [_running(size, axis, axes, scope, span) for axis, size in enumerate(sizes[:2])]
     if len(set(running)) < len(running):
-        raise DsvError(f"`{running[0]}` cannot count both rows of the batch and positions", span, hint=ROOT)
+        raise DsvError(
+            f"`{running[0]}` cannot count both rows of the batch and positions", span, code=Code.ROOT_AXES, hint=ROOT
+        )
     axes += running[len(axes) :]
     return Type((*map(symbol, running), *(scope.size(size, span) for size in sizes[2:])), dtype)
 
@@ -69,10 +72,10 @@ def _running(raw: Any, axis: int, axes: list[str], scope: Scope, span: Span | No
     counts = ("rows of the batch", "positions")[axis]
     if not is_free(raw, scope.values):
         words = f"axis {axis} counts {counts}, a name without a value such as {'BT'[axis]}, found `{shown(raw)}`"
-        raise DsvError(words, span, notes=scope.origins(raw), hint=ROOT)
+        raise DsvError(words, span, code=Code.ROOT_AXES, notes=scope.origins(raw), hint=ROOT)
     if axis < len(axes) and axes[axis] != raw:
         words = f"axis {axis} counts {counts}, `{axes[axis]}` in the inputs before, found `{raw}`"
-        raise DsvError(words, span, hint=ROOT)
+        raise DsvError(words, span, code=Code.ROOT_AXES, hint=ROOT)
     return str(raw)
 
 
@@ -87,7 +90,7 @@ def bind(raw: Any, actual: Type, scope: Scope, bound: dict[str, Size], span: Spa
     dtype, sizes = declared(raw, span)
     story = f"expected {written(raw)}, found {actual}"
     if dtype != actual.dtype:
-        raise ValueError(f"{story}: another kind of number")
+        raise Fault(Code.NUMBER_KIND, f"{story}: another kind of number")
     sizes = _without_ellipsis(sizes, actual, story, span)
     for want, got in zip(sizes, actual.shape[actual.rank - len(sizes) :], strict=True):
         _bind_size(want, got, scope, bound, span, story)
@@ -97,9 +100,11 @@ def _without_ellipsis(sizes: list[Any], actual: Type, story: str, span: Span | N
     open_ended = bool(sizes) and sizes[0] == "..."
     sizes = sizes[1:] if open_ended else sizes
     if "..." in sizes:
-        raise DsvError("`...` stands for leading axes, so it comes first", span, hint="[..., hidden_size]")
+        raise DsvError(
+            "`...` stands for leading axes, so it comes first", span, code=Code.NO_TYPE, hint="[..., hidden_size]"
+        )
     if len(sizes) > actual.rank or (not open_ended and len(sizes) != actual.rank):
-        raise ValueError(f"{story}: another number of axes")
+        raise Fault(Code.AXES, f"{story}: another number of axes")
     return sizes
 
 
@@ -110,7 +115,7 @@ def _bind_size(want: Any, got: Size, scope: Scope, bound: dict[str, Size], span:
     size = scope.extended(bound).size(want, span)
     if size != got:
         known = f" (= {size})" if str(want) != str(size) else ""
-        raise ValueError(f"{story}: `{want}`{known} against {got}")
+        raise Fault(Code.MISFIT, f"{story}: `{want}`{known} against {got}", f"{want}{known}", got)
 
 
 def written(raw: Any) -> str:

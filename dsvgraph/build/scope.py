@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dsvgraph import expr
+from dsvgraph.codes import Code
 from dsvgraph.dims import Size, symbol
-from dsvgraph.errors import DsvError, Span, clipped, nearest
+from dsvgraph.errors import DsvError, Fault, Span, clipped, nearest
 from dsvgraph.ops import OPS
 from dsvgraph.spec import Entry, Part
 from dsvgraph.types import as_size, shown
@@ -96,7 +97,8 @@ class Scope:
         try:
             return expr.evaluate(tree, self.number)
         except ValueError as error:
-            raise DsvError(f"`{text}`: {error}", span, notes=self.origins(text), hint=self._unknown(tree)) from None
+            hint, words = self._unknown(tree), f"`{text}`: "
+            raise DsvError.of(error, span, Code.NO_RESULT, words, notes=self.origins(text), hint=hint) from None
 
     def _named(self, name: str) -> Any:
         if name in self.values:
@@ -111,7 +113,7 @@ class Scope:
         if name not in self.values and name in self.library:
             return BlockValue(name)
         if name not in self.values:
-            raise ValueError(f"there is no name `{name}` here")
+            raise Fault(Code.NO_VALUE, f"there is no name `{name}` here")
         return self.values[name]
 
     def _unknown(self, tree: expr.Expr) -> str:
@@ -124,32 +126,36 @@ class Scope:
         try:
             return as_size(value, least)
         except ValueError as error:
-            raise self.fault(raw, value, span, str(error)) from None
+            raise self.fault(raw, value, span, error) from None
 
     # -- what is wrong, and where it was written ---------------------------------------------
 
-    def fault(self, raw: Any, value: Any, span: Span | None, words: str, key: str = "", hint: str = "") -> DsvError:
+    def fault(
+        self, raw: Any, value: Any, span: Span | None, error: ValueError, key: str = "", hint: str = ""
+    ) -> DsvError:
         """The mistake that ``value`` is, told where it was written; ``raw`` at ``span`` uses it as ``key``."""
         blame = self._blame(value)
         source = self.source(raw)
         if source is None or source.span is None:
-            words = blame or (f"{key}: {words}" if key else words)
-            return DsvError(words, span, notes=self.origins(raw), hint=hint or self.near(value))
+            words = f"{key}: " if key and not blame else ""
+            notes, hint = self.origins(raw), hint or self.near(value)
+            return DsvError.of(blame or error, span, Code.BAD_VALUE, words, notes=notes, hint=hint)
         used = f"used here as {key}" if key else "used here"
         notes = [(used, span), *source.scope.origins(source.raw)]
-        return DsvError(blame or words, source.span, notes=notes, hint=hint or source.scope.near(value))
+        hint = hint or source.scope.near(value)
+        return DsvError.of(blame or error, source.span, Code.BAD_VALUE, notes=notes, hint=hint)
 
-    def _blame(self, value: Any) -> str:
+    def _blame(self, value: Any) -> ValueError | None:
         """Why a word is no number: it is a name that nothing has, or broken arithmetic."""
         if isinstance(value, BlockValue):
-            return f"a number is expected, `{value.name}` is a block"
+            return Fault(Code.BAD_VALUE, f"a number is expected, `{value.name}` is a block")
         if not isinstance(value, Word):
-            return ""
+            return None
         try:
             expr.parse(value)
         except ValueError as error:
-            return f"`{value}`: {error}"
-        return f"there is no name `{value}` here"
+            return Fault(getattr(error, "code", Code.NO_ARITHMETIC), f"`{value}`: {error}")
+        return Fault(Code.NO_VALUE, f"there is no name `{value}` here")
 
     def near(self, value: Any) -> str:
         """The visible name that a word most resembles."""
@@ -205,9 +211,13 @@ class ConfigScope(Scope):
         entry = self.config[name]
         if name in self.open:
             chain = " -> ".join([*self.open[self.open.index(name) :], name])
-            raise DsvError(f"config values are defined by each other in a circle: {chain}", entry.span)
+            raise DsvError(
+                f"config values are defined by each other in a circle: {chain}", entry.span, code=Code.CONFIG_CIRCLE
+            )
         if len(self.open) >= MAX_CHAIN:
-            raise DsvError(f"config values are defined by each other at most {MAX_CHAIN} deep", entry.span)
+            raise DsvError(
+                f"config values are defined by each other at most {MAX_CHAIN} deep", entry.span, code=Code.CONFIG_CIRCLE
+            )
         if entry.value == name:
             return BlockValue(name) if name in self.library else Word(name)
         self.open.append(name)

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 PLAIN_WIDTH = 100  # where no terminal says how wide it is
 SECTIONS = {"parameters": "parameters", "flops": "FLOPs", "kv_cache": "KV cache"}
 STYLES = {
-    r"^error:": "bold red",
-    r"^warning:": "bold yellow",
-    r"^ *-->|^ *\d* \|": "blue",
-    r"\^+$": "bold red",
+    r"^error(\[\w+\])?:": "bold red",
+    r"^warning(\[\w+\])?:": "bold yellow",
+    r"^ *(-->|:::)|^ *\d* \|": "blue",
+    r"^ *\| *\^+$": "bold red",
+    r"^ *\| +-+( .*)?$": "cyan",
     r"^  = \w+:": "cyan",
 }
 

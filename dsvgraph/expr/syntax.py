@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from dsvgraph.codes import Code
+from dsvgraph.errors import Fault
+
 MAX_LENGTH = 1000  # characters of one expression
 MAX_TOKENS = 200
 MAX_DEPTH = 25  # nested parentheses and operators
@@ -46,11 +49,11 @@ UNARY = 7
 def parse(text: str) -> Expr:
     """The syntax tree of ``text``; raises ValueError where it is no expression."""
     if len(text) > MAX_LENGTH:
-        raise ValueError(f"an expression has at most {MAX_LENGTH} characters, this one has {len(text)}")
+        raise Fault(Code.NUMBER_LIMIT, f"an expression has at most {MAX_LENGTH} characters, this one has {len(text)}")
     parser = _Parser(_tokens(text))
     tree = parser.conditional(0)
     if parser.peek() != "":
-        raise ValueError(f"`{parser.peek()}` is not expected here")
+        raise Fault(Code.NO_ARITHMETIC, f"`{parser.peek()}` is not expected here")
     return tree
 
 
@@ -60,12 +63,12 @@ def _tokens(text: str) -> list[tuple[str, str]]:
     while at < len(text):
         match = TOKEN.match(text, at)
         if not match:
-            raise ValueError(f"`{text[at:].strip()[:20]}` is not arithmetic")
+            raise Fault(Code.NO_ARITHMETIC, f"`{text[at:].strip()[:20]}` is not arithmetic")
         kind = match.lastgroup or "op"
         tokens.append((kind, match.group(kind)))
         at = match.end()
         if len(tokens) > MAX_TOKENS:
-            raise ValueError(f"an expression has at most {MAX_TOKENS} words and signs")
+            raise Fault(Code.NUMBER_LIMIT, f"an expression has at most {MAX_TOKENS} words and signs")
     return tokens
 
 
@@ -81,10 +84,10 @@ class _Parser:
 
     def take(self, wanted: str = "") -> tuple[str, str]:
         if self.at >= len(self.tokens):
-            raise ValueError(f"the expression ends where `{wanted or 'a value'}` is expected")
+            raise Fault(Code.NO_ARITHMETIC, f"the expression ends where `{wanted or 'a value'}` is expected")
         kind, text = self.tokens[self.at]
         if wanted and text != wanted:
-            raise ValueError(f"expected `{wanted}`, found `{text}`")
+            raise Fault(Code.NO_ARITHMETIC, f"expected `{wanted}`, found `{text}`")
         self.at += 1
         return kind, text
 
@@ -99,12 +102,12 @@ class _Parser:
 
     def binary(self, least: int, depth: int) -> Expr:
         if depth > MAX_DEPTH:
-            raise ValueError(f"an expression nests at most {MAX_DEPTH} deep")
+            raise Fault(Code.NUMBER_LIMIT, f"an expression nests at most {MAX_DEPTH} deep")
         left = self.unary(depth)
         while (strength := BINDING.get(self.peek(), -1)) > least:
             op = self.take()[1]
             if op in COMPARISONS and left.op in COMPARISONS and self.tokens[self.at - 2][1] != ")":
-                raise ValueError(f"comparisons do not chain: write `and`, or parentheses, before `{op}`")
+                raise Fault(Code.NO_ARITHMETIC, f"comparisons do not chain: write `and`, or parentheses, before `{op}`")
             left = Expr(op, (left, self.binary(strength, depth + 1)))
         return left
 
@@ -123,7 +126,7 @@ class _Parser:
             return base
         self.take()
         if depth > MAX_DEPTH:
-            raise ValueError(f"an expression nests at most {MAX_DEPTH} deep")
+            raise Fault(Code.NUMBER_LIMIT, f"an expression nests at most {MAX_DEPTH} deep")
         return Expr("**", (base, self.unary(depth + 1)))
 
     def postfix(self, depth: int) -> Expr:
@@ -139,7 +142,7 @@ class _Parser:
     def field(self) -> str:
         kind, text = self.take()
         if kind != "name":
-            raise ValueError(f"a field's name is expected, found `{text}`")
+            raise Fault(Code.NO_ARITHMETIC, f"a field's name is expected, found `{text}`")
         return text
 
     def atom(self, depth: int) -> Expr:
@@ -153,12 +156,12 @@ class _Parser:
         if text in CONSTANTS:
             return Expr("number", (CONSTANTS[text],))
         if kind != "name" or text in WORDS:
-            raise ValueError(f"a value is expected, found `{text}`")
+            raise Fault(Code.NO_ARITHMETIC, f"a value is expected, found `{text}`")
         return self.call(text, depth) if self.peek() == "(" else Expr("name", (text,))
 
     def call(self, function: str, depth: int) -> Expr:
         if function not in FUNCTIONS:
-            raise ValueError(f"there is no function `{function}`; there are {', '.join(FUNCTIONS)}")
+            raise Fault(Code.NO_FUNCTION, f"there is no function `{function}`; there are {', '.join(FUNCTIONS)}")
         self.take("(")
         arguments = [self.conditional(depth + 1)]
         while self.peek() == ",":
@@ -166,17 +169,19 @@ class _Parser:
             arguments.append(self.conditional(depth + 1))
         self.take(")")
         if (len(arguments) == 1) == (function in ("min", "max")):
-            raise ValueError(f"`{function}` takes {'two numbers or more' if len(arguments) == 1 else 'one number'}")
+            raise Fault(
+                Code.NO_FUNCTION, f"`{function}` takes {'two numbers or more' if len(arguments) == 1 else 'one number'}"
+            )
         return Expr("call", (function, *arguments))
 
 
 def _number(text: str) -> int | float:
     if text.isdigit():
         if len(text) > 40:
-            raise ValueError(f"a number has at most 40 digits, this one has {len(text)}")
+            raise Fault(Code.NUMBER_LIMIT, f"a number has at most 40 digits, this one has {len(text)}")
         return int(text)
     if float(text) > MAX_MAGNITUDE:
-        raise ValueError(f"a number is at most 1e30 in magnitude, found {text}")
+        raise Fault(Code.NUMBER_LIMIT, f"a number is at most 1e30 in magnitude, found {text}")
     return float(text)
 
 

@@ -8,7 +8,9 @@ from fractions import Fraction
 from typing import Any
 
 from dsvgraph import dims
+from dsvgraph.codes import Code
 from dsvgraph.dims import Poly
+from dsvgraph.errors import Fault
 from dsvgraph.expr.syntax import COMPARISONS, MAX_MAGNITUDE, Expr
 
 MAX_POWER = 64
@@ -49,20 +51,20 @@ def evaluate(tree: Expr, lookup: Callable[[str], Any]) -> Any:
 
 def _truth(value: Any) -> bool:
     if isinstance(value, Poly):
-        raise ValueError(f"`{value}` is symbolic here, so it can decide nothing")
+        raise Fault(Code.NO_RESULT, f"`{value}` is symbolic here, so it can decide nothing")
     if isinstance(value, str) or value != value:
-        raise ValueError(f"`{value}` is neither true nor false")
+        raise Fault(Code.NO_RESULT, f"`{value}` is neither true nor false")
     return bool(value)
 
 
 def _member(value: Any, tree: Expr, lookup: Callable[[str], Any]) -> Any:
     if tree.op == "field":
         if not isinstance(value, Mapping) or tree.args[1] not in value:
-            raise ValueError(f"there is no field `{tree.args[1]}`")
+            raise Fault(Code.NO_MEMBER, f"there is no field `{tree.args[1]}`")
         return value[tree.args[1]]
     index = evaluate(tree.args[1], lookup)
     if not isinstance(value, (list, tuple)) or not isinstance(index, int) or not 0 <= index < len(value):
-        raise ValueError(f"there is no item {index}")
+        raise Fault(Code.NO_MEMBER, f"there is no item {index}")
     return value[index]
 
 
@@ -70,36 +72,36 @@ def _apply(op: str, operands: list[Any]) -> Any:
     if op not in ("==", "!="):
         for value in operands:
             if not isinstance(value, (int, float, Poly, Fraction)):
-                raise ValueError(f"a number is expected, found `{_shown(value)}`")
+                raise Fault(Code.NO_RESULT, f"a number is expected, found `{_shown(value)}`")
     if any(isinstance(value, float) and math.isnan(value) for value in operands):
         return _unknown(op)
     result: Any
     try:
         result = OPERATIONS[op](*operands)
     except ZeroDivisionError:
-        raise ValueError("division by zero") from None
+        raise Fault(Code.NO_RESULT, "division by zero") from None
     except (OverflowError, TypeError) as error:
-        raise ValueError(f"`{op}` cannot be computed here ({error})") from None
+        raise Fault(Code.NO_RESULT, f"`{op}` cannot be computed here ({error})") from None
     if isinstance(result, Poly):
         _check_size(result)
     elif isinstance(result, (int, float)) and not -MAX_MAGNITUDE <= result <= MAX_MAGNITUDE and result == result:
-        raise ValueError(f"a number is at most 1e30 in magnitude, `{op}` gives a larger one")
+        raise Fault(Code.NUMBER_LIMIT, f"a number is at most 1e30 in magnitude, `{op}` gives a larger one")
     return result
 
 
 def _unknown(op: str) -> float:
     """What depends on a number that is not known yet is not known either, and decides nothing."""
     if op in COMPARISONS or op == "not":
-        raise ValueError("a number that is symbolic here can decide nothing")
+        raise Fault(Code.NO_RESULT, "a number that is symbolic here can decide nothing")
     return math.nan
 
 
 def _check_size(size: Poly) -> None:
     degree = max(sum(abs(power) for _, power in monomial) for monomial in size.terms)
     if len(size.terms) > MAX_TERMS or degree > MAX_POWER:
-        raise ValueError(f"a symbolic size has at most {MAX_TERMS} terms of degree {MAX_POWER}")
+        raise Fault(Code.NUMBER_LIMIT, f"a symbolic size has at most {MAX_TERMS} terms of degree {MAX_POWER}")
     if any(abs(Fraction(c)) > MAX_MAGNITUDE for c in size.terms.values()):
-        raise ValueError("a number is at most 1e30 in magnitude, a factor here is larger")
+        raise Fault(Code.NUMBER_LIMIT, "a number is at most 1e30 in magnitude, a factor here is larger")
 
 
 def _shown(value: Any) -> str:
@@ -116,30 +118,30 @@ def _divide(a: Any, b: Any) -> Any:
 
 def _power(a: Any, b: Any) -> Any:
     if isinstance(b, Poly):
-        raise ValueError("an exponent must be a number")
+        raise Fault(Code.NO_RESULT, "an exponent must be a number")
     if abs(b) > MAX_POWER:
-        raise ValueError(f"an exponent is at most {MAX_POWER}, found {b}")
+        raise Fault(Code.NUMBER_LIMIT, f"an exponent is at most {MAX_POWER}, found {b}")
     if isinstance(a, Poly):
         return _symbolic_power(a, b) if isinstance(b, int) and b >= 0 else math.nan
     if abs(a) > MAX_MAGNITUDE:
-        raise ValueError("the base of a power is at most 1e30")
+        raise Fault(Code.NUMBER_LIMIT, "the base of a power is at most 1e30")
     if isinstance(a, int) and isinstance(b, int) and b >= 0:
         return _bounded_power(a, b)
     result = float(a) ** b
     if isinstance(result, complex):
-        raise ValueError(f"{a} has no real power {b}")
+        raise Fault(Code.NO_RESULT, f"{a} has no real power {b}")
     return result
 
 
 def _symbolic_power(a: Poly, b: int) -> Any:
     if math.comb(len(a.terms) + b - 1, b) > MAX_TERMS:
-        raise ValueError(f"a symbolic size has at most {MAX_TERMS} terms, `**` gives more")
+        raise Fault(Code.NUMBER_LIMIT, f"a symbolic size has at most {MAX_TERMS} terms, `**` gives more")
     return a**b
 
 
 def _bounded_power(a: int, b: int) -> int:
     if abs(a) > 1 and b * math.log10(abs(a)) > 30:
-        raise ValueError("a number is at most 1e30 in magnitude, `**` gives a larger one")
+        raise Fault(Code.NUMBER_LIMIT, "a number is at most 1e30 in magnitude, `**` gives a larger one")
     return int(a**b)
 
 
@@ -165,7 +167,7 @@ def _compare(function: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]
         if isinstance(a, Poly) or isinstance(b, Poly):
             if a == b:
                 return function(0, 0)
-            raise ValueError(f"`{a}` and `{b}` cannot be compared while one is symbolic")
+            raise Fault(Code.NO_RESULT, f"`{a}` and `{b}` cannot be compared while one is symbolic")
         return function(a, b)
 
     return apply

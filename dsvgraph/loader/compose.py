@@ -18,6 +18,7 @@ from ruamel.yaml.events import (
     SequenceStartEvent,
 )
 
+from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError, Source, Span, printable
 
 MAX_BYTES = 250_000
@@ -61,7 +62,7 @@ class Doc:
 def parse(text: str, name: str = "<spec>") -> Doc:
     """Parses YAML text; raises DsvError at file:line:col."""
     if len(text) > MAX_BYTES:
-        raise DsvError(f"`{name}` is larger than {MAX_BYTES:,} bytes, the most a spec may have")
+        raise DsvError(f"`{name}` is larger than {MAX_BYTES:,} bytes, the most a spec may have", code=Code.TEXT_LIMIT)
     return _composed(text, name)
 
 
@@ -75,7 +76,9 @@ def _composed(text: str, name: str) -> Doc:
     except MarkedYAMLError as error:
         raise _yaml_error(source, error) from None
     except (YAMLError, ValueError) as error:
-        raise DsvError(f"this is not YAML: {str(error).splitlines()[0]}", _special(source)) from None
+        raise DsvError(
+            f"this is not YAML: {str(error).splitlines()[0]}", _special(source), code=Code.NOT_YAML
+        ) from None
     return doc
 
 
@@ -84,7 +87,7 @@ def _yaml_error(source: Source, error: MarkedYAMLError) -> DsvError:
     span = Span(source, mark.line + 1, mark.column + 1) if mark else None
     words = " ".join(p for p in (error.context, error.problem) if p)
     hint = next((hint for part, hint in HINTS.items() if part in words), "")
-    return DsvError(f"this is not YAML: {words}", span, hint=hint)
+    return DsvError(f"this is not YAML: {words}", span, code=Code.NOT_YAML, hint=hint)
 
 
 def _special(source: Source) -> Span:
@@ -123,7 +126,7 @@ class _Composer:
             if type(event).__name__ == "DocumentStartEvent":
                 self.documents += 1
                 if self.documents > 1:
-                    raise DsvError("a file holds one document", self.span(event))
+                    raise DsvError("a file holds one document", self.span(event), code=Code.SECOND_DOCUMENT)
             elif isinstance(event, (MappingStartEvent, SequenceStartEvent)):
                 self.open(event)
             elif isinstance(event, (MappingEndEvent, SequenceEndEvent)):
@@ -141,7 +144,9 @@ class _Composer:
     def plain(self, event: Any) -> None:
         tag = getattr(event, "ctag", None) or getattr(event, "tag", None)
         if tag:
-            raise DsvError(f"tags such as `{tag}` have no place in a spec", self.span(event), hint="remove the tag")
+            raise DsvError(
+                f"tags such as `{tag}` have no place in a spec", self.span(event), code=Code.TAG, hint="remove the tag"
+            )
 
     def path(self) -> Key:
         if not self.stack:
@@ -155,17 +160,18 @@ class _Composer:
             raise DsvError(
                 f"the text holds more than {MAX_VALUES:,} values once its aliases are followed",
                 self.span(event),
+                code=Code.TEXT_LIMIT,
             )
 
     def check_depth(self, event: Any, depth: int) -> None:
         if len(self.stack) + depth > MAX_DEPTH:
-            raise DsvError(f"values nest at most {MAX_DEPTH} deep", self.span(event))
+            raise DsvError(f"values nest at most {MAX_DEPTH} deep", self.span(event), code=Code.TEXT_LIMIT)
 
     def open(self, event: Any) -> None:
         self.plain(event)
         self.counted(event)
         if self.wants_key():
-            raise DsvError("a key must be a plain word", self.span(event))
+            raise DsvError("a key must be a plain word", self.span(event), code=Code.BAD_KEY)
         self.check_depth(event, 1)
         path = self.path()
         self.doc.values.setdefault(path, self.span(event))
@@ -205,22 +211,25 @@ class _Composer:
     def set_key(self, event: Any) -> None:
         top, span = self.stack[-1], self.span(event)
         if not event.value or printable(event.value) != event.value or len(event.value) > 200:
-            raise DsvError("a key is a printable word of at most 200 characters", span)
+            raise DsvError("a key is a printable word of at most 200 characters", span, code=Code.BAD_KEY)
         if event.value in top.value:
             raise DsvError(
-                f"`{event.value}` is given twice", span, notes=[("first here", self.doc.key(*top.path, event.value))]
+                f"`{event.value}` is given twice",
+                span,
+                code=Code.GIVEN_TWICE,
+                notes=[("first here", self.doc.key(*top.path, event.value))],
             )
         top.key = event.value
         self.doc.keys.setdefault(self.path(), span)
 
     def alias(self, event: Any) -> None:
         if event.anchor not in self.anchors:
-            raise DsvError(f"there is no anchor `&{event.anchor}` before this", self.span(event))
+            raise DsvError(f"there is no anchor `&{event.anchor}` before this", self.span(event), code=Code.NO_ANCHOR)
         value, size, depth = self.anchors[event.anchor]
         self.counted(event, size)
         self.check_depth(event, depth)
         if self.wants_key():
-            raise DsvError("a key must be a plain word", self.span(event))
+            raise DsvError("a key must be a plain word", self.span(event), code=Code.BAD_KEY)
         self.doc.values.setdefault(self.path(), self.span(event))
         self.put(value, depth)
 
@@ -236,7 +245,7 @@ class _Composer:
         if top.key == "<<":
             top.merges += value if isinstance(value, list) else [value]
             if not all(isinstance(v, dict) for v in top.merges):
-                raise DsvError("`<<` merges mappings", self.doc.value(*top.path, "<<"))
+                raise DsvError("`<<` merges mappings", self.doc.value(*top.path, "<<"), code=Code.BAD_MERGE)
         else:
             top.value[top.key] = value
         top.key = None
@@ -248,10 +257,10 @@ def _resolve(text: str, span: Span) -> Any:
         return CONSTANTS[text.lower()]
     if INT.match(text):
         if len(text) > 40:
-            raise DsvError("a number has at most 40 digits", span)
+            raise DsvError("a number has at most 40 digits", span, code=Code.NUMBER_LIMIT)
         return int(text)
     if FLOAT.match(text) and len(text) <= 60:
         if abs(float(text)) > 1e30:
-            raise DsvError("a number is at most 1e30 in magnitude", span)
+            raise DsvError("a number is at most 1e30 in magnitude", span, code=Code.NUMBER_LIMIT)
         return float(text)
     return text

@@ -6,6 +6,7 @@ import os
 import stat
 from pathlib import Path
 
+from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError, Span, nearest
 from dsvgraph.loader.compose import MAX_BYTES, Doc, parse
 
@@ -29,9 +30,14 @@ def find(name: str, near: Path | None = None, span: Span | None = None) -> Path:
         if path.is_file():
             return path
     if Path(candidates[0]).exists():
-        raise DsvError(f"`{name}` is not a regular file", span)
+        raise DsvError(f"`{name}` is not a regular file", span, code=Code.NOT_A_FILE)
     known = sorted(p.relative_to(library).as_posix().removesuffix(".yaml") for p in library.rglob("*.yaml"))
-    raise DsvError(f"there is no spec `{name}`", span, hint=nearest(name, known) or f"bundled: {', '.join(known)}")
+    raise DsvError(
+        f"there is no spec `{name}`",
+        span,
+        code=Code.NO_FILE,
+        hint=nearest(name, known) or f"bundled: {', '.join(known)}",
+    )
 
 
 def read(path: Path, span: Span | None = None, text: str | None = None) -> Doc:
@@ -48,15 +54,19 @@ def text_of(path: Path, span: Span | None = None) -> str:
     """The text of a regular file; raises DsvError where it is none, too large, or not UTF-8."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise DsvError(f"`{path}` is not a regular file", span)
+            raise DsvError(f"`{path}` is not a regular file", span, code=Code.NOT_A_FILE)
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise DsvError(f"`{path}` cannot be read: {error.strerror}", span) from None
+        raise DsvError(f"`{path}` cannot be read: {error.strerror}", span, code=Code.NOT_A_FILE) from None
     if len(raw) > MAX_BYTES:
-        raise DsvError(f"`{path}` is larger than {MAX_BYTES:,} bytes, the most a spec may have", span)
+        raise DsvError(
+            f"`{path}` is larger than {MAX_BYTES:,} bytes, the most a spec may have", span, code=Code.TEXT_LIMIT
+        )
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise DsvError(f"`{path}` is not UTF-8 text (line {line}, byte {error.start})", span) from None
+        raise DsvError(
+            f"`{path}` is not UTF-8 text (line {line}, byte {error.start})", span, code=Code.NOT_TEXT
+        ) from None

@@ -7,7 +7,9 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from dsvgraph.codes import Code
 from dsvgraph.dims import Size, product
+from dsvgraph.errors import Fault
 from dsvgraph.types import Type, Weight, as_size
 
 Types = Mapping[str, Type]
@@ -71,7 +73,7 @@ def rows(x: Type, used: int = 1) -> Size:
 def same(a: Any, b: Any, what: str) -> None:
     """Raises ValueError unless two sizes or shapes are equal."""
     if a != b:
-        raise ValueError(f"{what}: {show(a)} against {show(b)}")
+        raise Fault(Code.DIFFERENT, f"{what}: {show(a)} against {show(b)}", show(b), show(a))
 
 
 def show(value: Any) -> str:
@@ -82,19 +84,19 @@ def show(value: Any) -> str:
 def need_rank(x: Type, least: int, port: str) -> None:
     """Raises ValueError where ``x`` has fewer axes than ``least``."""
     if x.rank < least:
-        raise ValueError(f"`{port}` needs at least {least} axes, found {x}")
+        raise Fault(Code.AXES, f"`{port}` needs at least {least} axes, found {x}")
 
 
 def need_float(x: Type, port: str) -> None:
     """Raises ValueError where ``x`` holds no floating-point numbers."""
     if x.dtype != "float":
-        raise ValueError(f"`{port}` must be floating point, found {x}")
+        raise Fault(Code.NUMBER_KIND, f"`{port}` must be floating point, found {x}")
 
 
 def need_int(x: Type, port: str) -> None:
     """Raises ValueError where ``x`` holds no whole numbers."""
     if x.dtype != "int":
-        raise ValueError(f"`{port}` must be whole numbers (token ids or indices), found {x}")
+        raise Fault(Code.NUMBER_KIND, f"`{port}` must be whole numbers (token ids or indices), found {x}")
 
 
 def broadcast(types: list[Type]) -> Type:
@@ -103,6 +105,6 @@ def broadcast(types: list[Type]) -> Type:
     for other in types[1:]:
         pairs = list(zip(first.shape, other.shape, strict=False))
         if other.rank != first.rank or any(a != b and 1 not in (a, b) for a, b in pairs):
-            raise ValueError(f"operands have different shapes: {first} against {other}")
+            raise Fault(Code.DIFFERENT, f"operands have different shapes: {first} against {other}", first, other)
         first = Type(tuple(b if a == 1 else a for a, b in pairs), first.dtype)
     return first

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
+from dsvgraph.codes import Code
 from dsvgraph.dims import Size, product
+from dsvgraph.errors import Fault
 from dsvgraph.ops.base import Op, Types, need_float
 from dsvgraph.types import Type
 
@@ -55,27 +57,27 @@ class Einsum(Op):
         """The labels of each input, and those of the output."""
         text = self.equation.replace(" ", "")
         if not EQUATION.match(text):
-            raise ValueError(f"`{self.equation}` is no equation such as b t i d, b t i j -> b t j d")
+            raise Fault(Code.EQUATION, f"`{self.equation}` is no equation such as b t i d, b t i j -> b t j d")
         inputs, _, kept = text.partition("->")
         terms = inputs.split(",")
         for term in (*terms, kept):
             if twice := [label for label in term if term.count(label) > 1]:
-                raise ValueError(f"`{term}` has the label `{twice[0]}` twice")
+                raise Fault(Code.EQUATION, f"`{term}` has the label `{twice[0]}` twice")
         if unknown := set(kept) - set(inputs):
-            raise ValueError(f"the output has the label `{min(unknown)}`, which no input has")
+            raise Fault(Code.EQUATION, f"the output has the label `{min(unknown)}`, which no input has")
         return terms, kept
 
     def _sizes(self, ins: Types) -> dict[str, Size]:
         """The size of every label; raises ValueError where two inputs give it two."""
         terms = self._terms()[0]
         if len(terms) != len(ins):
-            raise ValueError(f"the equation has {len(terms)} inputs, the line has {len(ins)}")
+            raise Fault(Code.EQUATION, f"the equation has {len(terms)} inputs, the line has {len(ins)}")
         found: dict[str, tuple[str, Size]] = {}
         for (port, x), term in zip(ins.items(), terms, strict=True):
             if len(term) != x.rank:
-                raise ValueError(f"`{port}` is {x}, the equation gives it the axes `{term}`")
+                raise Fault(Code.AXES, f"`{port}` is {x}, the equation gives it the axes `{term}`")
             for label, size in zip(term, x.shape, strict=True):
                 first, known = found.setdefault(label, (port, size))
                 if known != size:
-                    raise ValueError(f"label `{label}` is {known} in `{first}` and {size} in `{port}`")
+                    raise Fault(Code.DIFFERENT, f"label `{label}` is {known} in `{first}` and {size} in `{port}`")
         return {label: size for label, (_, size) in found.items()}

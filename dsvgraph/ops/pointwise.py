@@ -6,7 +6,9 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
+from dsvgraph.codes import Code
 from dsvgraph.dims import Size, total
+from dsvgraph.errors import Fault
 from dsvgraph.ops.base import Op, SizeAttr, Types, broadcast, need_float, need_rank, same
 from dsvgraph.types import Type, as_size
 
@@ -60,9 +62,9 @@ class Clamp(Pointwise):
 
     def outputs(self, ins: Types) -> dict[str, Type]:
         if self.min is None and self.max is None:
-            raise ValueError("`clamp` needs `min` or `max`")
+            raise Fault(Code.MISSING_ATTRIBUTE, "`clamp` needs `min` or `max`")
         if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"`min` is at most `max`: {self.min} against {self.max}")
+            raise Fault(Code.BAD_VALUE, f"`min` is at most `max`: {self.min} against {self.max}")
         return super().outputs(ins)
 
 
@@ -140,7 +142,7 @@ class Concat(Op):
 
 def _parts(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or not value:
-        raise ValueError("`into` names the parts and their sizes: {a: 64, b: 128}")
+        raise Fault(Code.BAD_VALUE, "`into` names the parts and their sizes: {a: 64, b: 128}")
     return {str(name): as_size(size) for name, size in value.items()}
 
 

@@ -6,7 +6,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from dsvgraph.codes import Code
 from dsvgraph.dims import Poly, Size, ratio
+from dsvgraph.errors import Fault
 from dsvgraph.ops.base import Op, SizeAttr, Types, need_float, need_int, need_rank, rows, same
 from dsvgraph.types import NORMAL, ZEROS, Type, Weight
 
@@ -49,13 +51,13 @@ class Router(Op):
         if any(isinstance(v, Poly) for v in (e, k, g, kept)):
             return
         if e % g:
-            raise ValueError(f"{e} experts do not fall into {g} equal groups")
+            raise Fault(Code.INDIVISIBLE, f"{e} experts do not fall into {g} equal groups")
         if kept > g:
-            raise ValueError(f"`top_groups` is at most `groups`: {kept} against {g}")
+            raise Fault(Code.INDIVISIBLE, f"`top_groups` is at most `groups`: {kept} against {g}")
         if k > e // g * kept:
-            raise ValueError(f"`top_k` is {k}, but only {e // g * kept} experts are open to a token")
+            raise Fault(Code.INDIVISIBLE, f"`top_k` is {k}, but only {e // g * kept} experts are open to a token")
         if self.group_score == "top2_sum" and g > 1 and e // g < 2:
-            raise ValueError(f"`top2_sum` needs groups of two experts or more, found {e // g}")
+            raise Fault(Code.INDIVISIBLE, f"`top2_sum` needs groups of two experts or more, found {e // g}")
 
     def weights(self, ins: Types) -> dict[str, Weight]:
         need_rank(ins["x"], 1, "x")
@@ -113,7 +115,7 @@ class Combine(Op):
         x, index, score = ins["x"], ins["index"], ins["score"]
         need_int(index, "index")
         if x.rank != 3:
-            raise ValueError(f"`x` is [experts, tokens, size], found {x}")
+            raise Fault(Code.AXES, f"`x` is [experts, tokens, size], found {x}")
         same(index.shape, score.shape, "index and score differ")
         same(rows(x), index.numel, "tokens sent and tokens brought back differ")
         return {"y": score.with_last(x.shape[-1])}

@@ -7,7 +7,9 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from dsvgraph.codes import Code
 from dsvgraph.dims import Poly, Size
+from dsvgraph.errors import Fault
 from dsvgraph.ops.base import Op, SizeAttr, Types, need_float, need_rank, same
 from dsvgraph.types import NORMAL, Type, Weight
 
@@ -31,7 +33,7 @@ class Rope(Op):
         need_float(x, "x")
         need_rank(x, 3, "x")
         if isinstance(x.shape[-1], int) and x.shape[-1] % 2:
-            raise ValueError(f"rope turns pairs, so the last axis must be even, found {x}")
+            raise Fault(Code.INDIVISIBLE, f"rope turns pairs, so the last axis must be even, found {x}")
         return {"y": x}
 
     def mixed(self, ins: Types) -> list[Size]:
@@ -74,13 +76,13 @@ class Attention(Op):
         for port in self.ports:
             need_float(ins[port], port)
             if ins[port].rank != 4:
-                raise ValueError(f"`{port}` is [batch, positions, heads, size], found {ins[port]}")
+                raise Fault(Code.AXES, f"`{port}` is [batch, positions, heads, size], found {ins[port]}")
 
     @staticmethod
     def _check_groups(heads: Size, groups: Size) -> None:
         symbolic = isinstance(heads, Poly) or isinstance(groups, Poly)
         if not symbolic and heads % groups:  # type: ignore[operator]
-            raise ValueError(f"{heads} query heads cannot be shared by {groups} key-value heads")
+            raise Fault(Code.INDIVISIBLE, f"{heads} query heads cannot be shared by {groups} key-value heads")
 
     def flops(self, ins: Types, outs: Types, attention: str = "causal") -> Size:
         q, v = ins["q"], ins["v"]

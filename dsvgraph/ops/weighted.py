@@ -6,7 +6,9 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
+from dsvgraph.codes import Code
 from dsvgraph.dims import Size, product
+from dsvgraph.errors import Fault
 from dsvgraph.ops.base import Op, SizeAttr, Types, need_float, need_int, need_rank, rows
 from dsvgraph.types import NORMAL, ONES, ZEROS, Type, Weight, as_size
 
@@ -35,12 +37,12 @@ class Embedding(Op):
         if "weight" in ins:
             return {"weight": self._wired(ins["weight"])}
         if self.num is None or self.dim is None:
-            raise ValueError("an embedding needs `num` and `dim`, or a wired `weight`")
+            raise Fault(Code.MISSING_ATTRIBUTE, "an embedding needs `num` and `dim`, or a wired `weight`")
         return {"weight": Weight((self.num, self.dim), NORMAL)}
 
     def _wired(self, table: Type) -> Weight:
         if table.rank != 2:
-            raise ValueError(f"an embedding's weight has two axes, [num, dim], found {table}")
+            raise Fault(Code.AXES, f"an embedding's weight has two axes, [num, dim], found {table}")
         return Weight((self.num or table.shape[0], self.dim or table.shape[1]), NORMAL)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import networkx as nx
 
+from dsvgraph.codes import Code
 from dsvgraph.errors import Diagnostic, Span, nearest
 from dsvgraph.graph import Graph, Model
 from dsvgraph.passes.paths import cells, weights
@@ -31,8 +32,8 @@ def _place(found: Diagnostic) -> tuple[str, int, int]:
     return (span.source.name, span.line, span.column) if span else ("", 0, 0)
 
 
-def _warning(message: str, span: Span | None, hint: str = "") -> Diagnostic:
-    return Diagnostic(message, span, hint=hint, severity="warning")
+def _warning(code: Code, message: str, span: Span | None, hint: str = "") -> Diagnostic:
+    return Diagnostic(message, span, hint=hint, severity="warning", code=code)
 
 
 def _graphs(model: Model) -> Iterator[Diagnostic]:
@@ -43,11 +44,11 @@ def _graphs(model: Model) -> Iterator[Diagnostic]:
             used |= {loss.target for loss in graph.losses if loss.target}
         for node in graph.nodes.values():
             if node.name not in used:
-                yield _warning(f"nothing depends on `{node.name}`", node.span)
+                yield _warning(Code.UNUSED_NODE, f"nothing depends on `{node.name}`", node.span)
         for name in graph.inputs:
             if name not in used and graph.outputs.keys() != {name}:
                 span = _input(model, graph, name)
-                yield _warning(f"nothing reads the input `{name}` of `{graph.name}`", span)
+                yield _warning(Code.UNUSED_INPUT, f"nothing reads the input `{name}` of `{graph.name}`", span)
 
 
 def _cached(graph: Graph) -> set[str]:
@@ -70,7 +71,7 @@ def _outputs(model: Model) -> Iterator[Diagnostic]:
     for name in model.outputs:
         if name not in read:
             span = model.spec.graph.key("out", name) if model.spec else model.span
-            yield _warning(f"no loss reads the output `{name}`", span)
+            yield _warning(Code.UNUSED_OUTPUT, f"no loss reads the output `{name}`", span)
 
 
 def _config(spec: Spec, config: Mapping[str, Any]) -> Iterator[Diagnostic]:
@@ -87,7 +88,7 @@ def _config(spec: Spec, config: Mapping[str, Any]) -> Iterator[Diagnostic]:
     for name, entry in spec.config.items():
         if name not in used and name not in TOLD:
             hint = nearest(name, used - spec.config.keys())
-            yield _warning(f"nothing uses the config value `{name}`", entry.span, hint)
+            yield _warning(Code.UNUSED_VALUE, f"nothing uses the config value `{name}`", entry.span, hint)
 
 
 def _said(part: Part) -> set[str]:
@@ -100,7 +101,7 @@ def _blocks(spec: Spec, config: Mapping[str, Any]) -> Iterator[Diagnostic]:
     used = used_blocks(spec, config)
     for name, part in spec.blocks.items():
         if name not in used and {"graph", "extends"} & part.doc.data.keys():
-            yield _warning(f"nothing calls the block `{name}`", part.key())
+            yield _warning(Code.UNUSED_BLOCK, f"nothing calls the block `{name}`", part.key())
 
 
 def _patterns(model: Model) -> Iterator[Diagnostic]:
@@ -111,4 +112,9 @@ def _patterns(model: Model) -> Iterator[Diagnostic]:
     for section, parts in sections.items():
         for pattern, part in parts.items():
             if not any(matches(pattern, cell) for path in paths for cell, _ in cells(path, [pattern])):
-                yield _warning(f"`{pattern}` in `{section}` fits no weight", part.key(), nearest(pattern, paths))
+                yield _warning(
+                    Code.UNUSED_PATTERN,
+                    f"`{pattern}` in `{section}` fits no weight",
+                    part.key(),
+                    nearest(pattern, paths),
+                )

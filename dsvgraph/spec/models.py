@@ -8,19 +8,26 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from dsvgraph.codes import Code
+from dsvgraph.errors import Fault
+
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}$", re.ASCII)
 FIGURE = re.compile(r"\d{1,6}(\.\d{1,6})?[KMBT]$", re.ASCII)
 
 
 def _name(text: str) -> str:
     if not NAME.match(text) or keyword.iskeyword(text) or text.startswith("__"):
-        raise ValueError(f"`{text}` is no name: letters, digits and _, at most 64, not a Python keyword, no leading __")
+        raise Fault(
+            Code.NO_NAME, f"`{text}` is no name: letters, digits and _, at most 64, not a Python keyword, no leading __"
+        )
     return text
 
 
 def _figure(text: str) -> str:
     if not FIGURE.match(text):
-        raise ValueError(f"`{text[:60]}` is no published figure: digits and K, M, B or T, such as 671B or 1.6T")
+        raise Fault(
+            Code.PUBLISHED, f"`{text[:60]}` is no published figure: digits and K, M, B or T, such as 671B or 1.6T"
+        )
     return text
 
 
@@ -66,7 +73,7 @@ class PublishedModel(BaseModel):
     @model_validator(mode="after")
     def _together(self) -> Self:
         if (self.active is None) != (self.active_counts is None):
-            raise ValueError("`active` and `active_counts` go together: a figure, and what it counts")
+            raise Fault(Code.PUBLISHED, "`active` and `active_counts` go together: a figure, and what it counts")
         return self
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dsvgraph import loader
+from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError, Source, Span, listed, nearest
 from dsvgraph.loader import Doc
 from dsvgraph.spec.models import SpecModel
@@ -97,7 +98,11 @@ def read_open(path: Path, texts: Mapping[Path, str]) -> Spec:
 
 def _finish(merge: _Merge, stem: str, settings: Mapping[str, Any], symbolic: frozenset[str]) -> Spec:
     if merge.graph is None:
-        raise DsvError(f"`{merge.name or stem}` has no `graph`, so it is no model", hint="add `graph:` or `extends:`")
+        raise DsvError(
+            f"`{merge.name or stem}` has no `graph`, so it is no model",
+            code=Code.NO_GRAPH,
+            hint="add `graph:` or `extends:`",
+        )
     spec = Spec(
         merge.name or stem, merge.doc, merge.config, merge.blocks, merge.graph,
         merge.loss, merge.init, merge.trained, published=merge.published,
@@ -109,6 +114,7 @@ def _known(name: str, config: Mapping[str, Entry], option: str) -> None:
     if name not in config:
         raise DsvError(
             f"{option}: the spec has no config value `{name}`",
+            code=Code.NO_SETTING,
             hint=nearest(str(name), config) or f"it has {listed(sorted(config))}",
         )
 
@@ -127,7 +133,9 @@ def with_settings(spec: Spec, settings: Mapping[str, Any], symbolic: frozenset[s
 def _setting(name: str, value: Any) -> Span:
     """The place of a value that no file holds: the option that gave it."""
     if not isinstance(value, (str, int, float, list, dict, type(None))):
-        raise DsvError(f"--set: a config value is what YAML can hold, `{name}` is {type(value).__name__}")
+        raise DsvError(
+            f"--set: a config value is what YAML can hold, `{name}` is {type(value).__name__}", code=Code.BAD_VALUE
+        )
     shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     text = f"{name}={shown.splitlines()[0] if shown else ''}"
     return Span(Source("--set", (text,)), 1, len(name) + 2, max(1, len(text) - len(name) - 1))
@@ -148,10 +156,10 @@ class _Reader:
         real = path.resolve()
         if real in stack:
             chain = " -> ".join(p.name for p in (*stack[stack.index(real) :], real))
-            raise DsvError(f"files include each other in a circle: {chain}", span)
+            raise DsvError(f"files include each other in a circle: {chain}", span, code=Code.INCLUDE_CIRCLE)
         self.files += 1
         if self.files > MAX_FILES:
-            raise DsvError(f"a spec reads at most {MAX_FILES} files", span)
+            raise DsvError(f"a spec reads at most {MAX_FILES} files", span, code=Code.TOO_MUCH)
         return self.merge(loader.read(path, span, self.texts.get(real)), path.parent, (*stack, real))
 
     def merge(self, doc: Doc, folder: Path, stack: tuple[Path, ...]) -> _Merge:
@@ -190,19 +198,23 @@ def _inside(name: str, folder: Path, span: Span | None) -> Path:
     path = loader.find(name, folder, span)
     homes = [folder.resolve(), loader.bundled().resolve()]
     if Path(name).is_absolute() or not any(path.resolve().is_relative_to(home) for home in homes):
-        raise DsvError(f"`{name}` lies outside the spec's folder", span, hint="copy it beside the spec")
+        raise DsvError(
+            f"`{name}` lies outside the spec's folder", span, code=Code.OUTSIDE, hint="copy it beside the spec"
+        )
     return path
 
 
 def _take_blocks(merge: _Merge, other: _Merge, name: str, span: Span | None) -> None:
     if other.graph is not None:
-        raise DsvError(f"`{name}` is a whole model", span, hint="use `extends` for it")
+        raise DsvError(f"`{name}` is a whole model", span, code=Code.NOT_A_LIBRARY, hint="use `extends` for it")
     for section in ("config", "loss", "init", "trained", "published"):
         if getattr(other, section):
-            raise DsvError(f"`{name}` has a section `{section}`, and `include` brings only blocks", span)
+            raise DsvError(
+                f"`{name}` has a section `{section}`, and `include` brings only blocks", span, code=Code.NOT_A_LIBRARY
+            )
     for block, part in other.blocks.items():
         old = merge.blocks.get(block)
         if old and old.doc.source.name != part.doc.source.name:
             notes = [("first here", old.key()), ("again here", part.key())]
-            raise DsvError(f"two files bring the block `{block}`", span, notes=notes)
+            raise DsvError(f"two files bring the block `{block}`", span, code=Code.TWO_BLOCKS, notes=notes)
         merge.blocks[block] = part

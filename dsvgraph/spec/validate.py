@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError, nearest
 from dsvgraph.loader import Doc
 from dsvgraph.spec.models import BlockModel, PublishedModel, SpecModel
@@ -22,7 +23,7 @@ KINDS = {  # Pydantic's kinds of error, in plain words
 def validate(model: type[SpecModel], doc: Doc) -> SpecModel:
     """The data of ``doc`` as ``model``; raises DsvError with every mistake at its place."""
     if not isinstance(doc.data, dict):
-        raise DsvError("a spec is a mapping of `name`, `config`, `graph` and so on", doc.value())
+        raise DsvError("a spec is a mapping of `name`, `config`, `graph` and so on", doc.value(), code=Code.WRONG_KIND)
     try:
         return model.model_validate(doc.data)
     except ValidationError as error:
@@ -53,14 +54,15 @@ def _schema_error(doc: Doc, error: Any, model: type[BaseModel]) -> DsvError:
     if error["type"] == "extra_forbidden":
         known = _fields(model, error["loc"])
         hint = nearest(str(path[-1]), known) or f"known: {', '.join(known)}"
-        return DsvError(f"unknown key `{path[-1]}`", doc.key(*path), hint=hint)
+        return DsvError(f"unknown key `{path[-1]}`", doc.key(*path), code=Code.UNKNOWN_KEY, hint=hint)
     if error["type"] == "missing":
-        return DsvError(f"`{error['loc'][-1]}` is missing", doc.key(*path), path=where)
-    if "[key]" in error["loc"]:
-        return DsvError(error["msg"].removeprefix("Value error, "), doc.key(*path), path=where)
+        return DsvError(f"`{error['loc'][-1]}` is missing", doc.key(*path), code=Code.MISSING_KEY, path=where)
     if error["type"] == "value_error":
-        return DsvError(error["msg"].removeprefix("Value error, "), doc.value(*path), path=where)
-    return DsvError(_expected(error, path), doc.value(*path), path=where)
+        span = doc.key(*path) if "[key]" in error["loc"] else doc.value(*path)
+        return DsvError.of(error["ctx"]["error"], span, Code.BAD_VALUE, path=where)
+    if "[key]" in error["loc"]:
+        return DsvError(f"`{path[-1]}` is no name", doc.key(*path), code=Code.NO_NAME, path=where)
+    return DsvError(_expected(error, path), doc.value(*path), code=Code.WRONG_KIND, path=where)
 
 
 def _expected(error: Any, path: tuple[Any, ...]) -> str:

@@ -29,7 +29,7 @@ def test_check_warns(dsv, small):
     path = small("head:", "idle:  {rms_norm: trunk}\n    head:")
     answer = dsv("check", path)
     assert answer.code == 0
-    assert "\nwarning: nothing depends on `idle`\n" in answer.out
+    assert "\nwarning[W0102]: nothing depends on `idle`\n" in answer.out
     assert "small.yaml:20:5" in answer.out
     (warning,) = dsv("check", path, "--json").json["warnings"]
     assert (warning["span"]["line"], warning["span"]["column"]) == (20, 5)

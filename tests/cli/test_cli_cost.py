@@ -102,4 +102,4 @@ def test_verify_needs_something_that_can_be_compiled(dsv, small):
     pytest.importorskip("torch")
     answer = dsv("cost", small("int[B, T]", "int[B]"), "--verify")
     assert answer.code == 1
-    assert "error:" in answer.err
+    assert "error[" in answer.err

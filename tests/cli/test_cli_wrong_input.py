@@ -75,7 +75,7 @@ def test_every_mistake_is_told_and_no_consequence_of_one(dsv, small):
     path = small("linear: norm", "linear: normm")
     path.write_text(path.read_text().replace("[x, down]", "[xx, down]"))
     answer = dsv("check", path)
-    assert answer.err.count("error: ") == 2
+    assert answer.err.count("error[") == 2
     assert "2 errors" in answer.err
 
 
@@ -132,7 +132,7 @@ def test_a_misspelt_name(dsv):
 def test_what_is_no_file(path, dsv):
     answer = dsv("check", path)
     assert answer.code == 1
-    assert answer.err.startswith("error: ")
+    assert answer.err.startswith(("error: ", "error["))
     assert len(answer.err) < 1000
 
 
@@ -230,7 +230,7 @@ def test_a_full_disk_behind_standard_output(args, program):
     with open("/dev/full", "wb") as full:
         answer = program(*args, stdout=full, stderr=-1, capture_output=False)
     assert answer.code == 1
-    assert answer.err.startswith("error: ")
+    assert answer.err.startswith(("error: ", "error["))
 
 
 def test_the_library_is_whole():

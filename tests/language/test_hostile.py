@@ -87,7 +87,7 @@ def test_blocks_that_open_into_ever_more_blocks(monkeypatch: pytest.MonkeyPatch)
     blocks += "\nb25: {args: {n}, in: {x: [...]}, body: {p: {times: x, by: n}}, out: p}"
     words = refused(lambda: model("y: {b0: e, n: 1}", blocks=blocks))
     assert "the blocks open into more than 500 distinct lines" in words
-    assert words.count("error:") == 1
+    assert words.count("error[") == 1
 
 
 @pytest.mark.parametrize("levels", [31, 33, 200])
@@ -104,7 +104,7 @@ def test_deep_calls(levels: int) -> None:
 def test_many_mistakes_are_cut() -> None:
     body = "\n".join(f"y{i}: {{silo{i}: e}}" for i in range(2000))
     words = refused(lambda: model(body, "e"))
-    assert words.count("error:") == 50
+    assert words.count("error[") == 50
 
 
 def test_long_texts_are_cut() -> None:

@@ -98,7 +98,7 @@ def test_hints(line: str, hint: str) -> None:
 
 def test_the_text_of_an_error() -> None:
     assert str(told("y: {linear: e, out: hiden}", "{hidden: 3, d: 4, V: 9}")) == (
-        "error: there is no name `hiden` here\n"
+        "error[E0303]: there is no name `hiden` here\n"
         " --> <spec>:9:25\n"
         "  |\n"
         "9 |     y: {linear: e, out: hiden}\n"
