@@ -113,10 +113,10 @@ def _columns(made: Plan, opener: Opener, node: Node, place: Place) -> None:
         column = max(made.scene.columns()) + 1
         id_ = f"{node.name}-{i + 1}"
         title = f"{readable(node.name)} depth {i + 1}"
-        badge = times(node) if folded else "one set of weights" if node.reused else ""
+        badge = times(node) if folded else ""
         title = f"{readable(node.name)} depths 1 … {number(node.count)}" if folded else title
         path = join(node.at, str(copy)) if not folded else join(node.at, "*")
-        note = path if made.view.weights else ""
+        note = path if made.view.weights else "one set of weights" if node.reused and not folded else ""
         badge = _column_mark(made, node, i) or badge
         made.scene.clusters[id_] = Cluster(id_, title, Role.MTP, "", badge, tip(node, place), note=note)
         inner = Place(column, id_, f"{id_}/", path, Role.MTP)

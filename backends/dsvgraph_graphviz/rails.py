@@ -105,12 +105,21 @@ class Rails:
         return wire.src.card not in self.group and self.scene.cards[wire.src.card].shape == "card"
 
     def _branch(self, wire: Wire, group: str) -> None:
-        """Straight up from a card on the right of the spine, then level into the circle."""
+        """Straight up from a card beside the spine, then level into the circle.
+
+        It stands on the right, but on the left where it is made of what another column hands on.
+        """
         card, group = wire.src.card, f"{group}-{wire.src.card}"
         self.group[card] = group
         high = self._point(wire.dst.card, self._frame(wire), group, theme.RAIL)
         self._piece(card, high, {**RESIDUAL, "dir": "none", "weight": "2"})
-        self._arrow(wire.dst.card, high, True, RESIDUAL)
+        self._arrow(wire.dst.card, high, not self._is_handed(card), RESIDUAL)
+
+    def _is_handed(self, card: str) -> bool:
+        """Whether a card takes in what another column hands on, itself or by cards beside the spine."""
+        into = [wire for wire in self.scene.wires if wire.dst.card == card]
+        below = (w.src.card for w in into if w.kind == "flow" and w.src.card not in self.group)
+        return any(w.kind == "handed" for w in into) or any(self._is_handed(name) for name in below)
 
     def _frame(self, wire: Wire) -> str:
         return self.scene.cards[wire.dst.card].cluster
@@ -191,12 +200,13 @@ class Rails:
 
     def _between(self, wire: Wire, start: str, end: str, style: dict[str, str]) -> None:
         a, b = self.row.get(wire.src.card), self.row.get(wire.dst.card)
-        if a is None or b is None:
-            self._piece(start, end, {**style, "constraint": "false"})
-        elif a != b:
-            self._piece(*((start, end) if a < b else (end, start)), style)
-        else:
-            self._piece(start, end, style)
+        if a is None or b is None:  # to a branch: on its column's left all the same
+            column = self.scene.cards[wire.dst.card].column
+            same = [n for n in self.rows[a] if self.scene.cards[n].column == column] if a is not None else []
+            for name in same:
+                self._level(start, name, {"style": "invis"})
+            a, b = self.heights[wire.src.card], self.heights[wire.dst.card]
+        self._piece(*((start, end) if a <= b else (end, start)), style)
 
     def _bus(self, wires: list[Wire]) -> None:
         """One level line past several columns, with a branch up into each."""
