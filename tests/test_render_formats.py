@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import dsvgraph
-from dsvgraph.cli import watch
+from dsvgraph.cli import app, watch
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import walk
 from dsvgraph.passes.paths import weights
@@ -18,6 +20,7 @@ graphviz_backend = pytest.importorskip("dsvgraph_graphviz", reason="needs `pip i
 
 from dsvgraph_graphviz import engine  # noqa: E402
 
+ROOT = Path(__file__).parents[1]
 SPECS = ("deepseek_v3", "tutorial_mtp", "qwen3_30b_a3b", "tests/specs/patterns.yaml", "tests/specs/parallel_heads.yaml")
 HOSTILE = """
 name: 'a "b" <c> & `d` #1; \\N ] end'
@@ -185,3 +188,27 @@ def test_a_format_without_pictures_keeps_what_it_had(tmp_path, ending):
     path.write_text("old")
     graphviz_backend.render_error(DsvError("wrong"), path)
     assert path.read_text() == "old"
+
+
+# -- the docs -----------------------------------------------------------------------------------
+
+
+def documented():
+    """The commands of docs/diagrams.md."""
+    return re.findall(r"^dsvgraph (render .*)$", (ROOT / "docs/diagrams.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", documented())
+def test_the_commands_of_the_docs_draw(tmp_path, command):
+    words = re.sub(r" -o \S+", "", command).split()
+    answer = CliRunner().invoke(app, [*words, "-o", str(tmp_path / "m.dot")])
+    assert answer.exit_code == 0, answer.output
+    assert (tmp_path / "m.dot").read_text().startswith("digraph")
+
+
+def test_the_docs_name_every_option_and_show_every_picture():
+    text = (ROOT / "docs/diagrams.md").read_text(encoding="utf-8")
+    options = set(re.findall(r'"(--[a-z]+)"', (ROOT / "dsvgraph/cli/render.py").read_text())) - {"--output"}
+    assert options and {o for o in options if o not in text} == set()
+    shown = set(re.findall(r"\]\(images/([\w.]+)\)", text))
+    assert shown <= {path.name for path in (ROOT / "docs/images").iterdir()}
