@@ -118,6 +118,12 @@ def test_a_panel_holds_every_line_of_its_block(deepseek):
     assert set(block.nodes) - drawn == fused
 
 
+def test_sizes_that_are_left_open_stay_names():
+    model = dsvgraph.load("deepseek_v3", symbolic=["num_hidden_layers", "n_routed_experts"])
+    words = said(graphviz_backend.dot_source(model, FULL))
+    assert "× -3 + num_hidden_layers" in words and "1 shared + n_routed_experts routed" in words
+
+
 # -- in their place -----------------------------------------------------------------------------
 
 

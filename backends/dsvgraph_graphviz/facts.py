@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from dsvgraph.build import build
 from dsvgraph.dims import Size, names, ratio
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Model, Node
 from dsvgraph.passes.cost import Cost, cost
+from dsvgraph.passes.formulas import whole_numbers
 from dsvgraph.passes.tally import Meter, number
+from dsvgraph.spec import with_settings
 from dsvgraph.types import Type
 from dsvgraph_graphviz.roles import Role, Roles
 from dsvgraph_graphviz.union import Union
@@ -31,7 +34,8 @@ class Facts:
         self._kept: dict[Graph, float] = {}
         rows = next((t for t in model.inputs.values() if t.rank > 1), None)
         self._values = _sizes(model)
-        self._meter = Meter(rows.shape[0] * rows.shape[1] if rows else 1, self._values)
+        known = {**_numbers(model), **self._values}
+        self._meter = Meter(rows.shape[0] * rows.shape[1] if rows else 1, known)
 
     def parameters(self, graph: Graph, node: Node | None = None) -> Size:
         """Parameters owned by ``graph``, or by one node of it with all its copies."""
@@ -94,6 +98,13 @@ def _sizes(model: Model) -> dict[str, int]:
         for size, value in zip(type_.shape, (BATCH, LENGTH), strict=False):
             config |= dict.fromkeys(names(size), value)
     return config
+
+
+def _numbers(model: Model) -> dict[str, int]:
+    """The numbers of names that are left open: what shares of tokens are compared by."""
+    if model.spec is None or not model.spec.symbolic:
+        return {}
+    return whole_numbers(build(with_settings(model.spec, {})))
 
 
 def width(graph: Graph) -> Size | None:
