@@ -42,8 +42,6 @@ def _extend(writer: Writer, node: Node) -> str:
     """Adds a repeated node's copies to the list at its address; the text of its part, or of the one
     that all copies use."""
     path = writer.at(node)
-    if not node.at:
-        raise DsvError("copies need an address of their own, not `.`", node.span, code=Code.COPY_ADDRESS)
     writer.container(node.at)
     if node.at not in writer.out.lists:
         writer.out.lists.add(node.at)

@@ -33,6 +33,9 @@ MAX_COPIES = 10_000
 def build(body: Body, line: Line) -> Node:
     """The node of a line with `repeat` or `each`; raises DsvError where copies do not fit."""
     mode = "repeat" if line.repeat is not None else "each"
+    if not line.at:
+        hint = "copies are numbered below an address: `at: layers` gives layers.0, layers.1, ..."
+        raise DsvError("copies need an address, not `.`", line.where("at"), code=Code.COPY_ADDRESS, hint=hint)
     count = _count(body, line, mode)
     sources, tied = _sources(body, line)
     wired = {p: body.graph.type(r) for p, r in {**sources, **tied}.items()}

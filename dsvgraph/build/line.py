@@ -89,12 +89,14 @@ def _callee(key: str, raw: dict[str, Any], part: Part, scope: Scope) -> BlockVal
         span = source.span if source else part.key(key)
         raise DsvError(words, span, code=Code.NO_BLOCK, notes=notes, hint=nearest(str(held), scope.library.names()))
     raise DsvError(
-        f"there is no op or block `{key}`", part.key(key), code=Code.NO_CALLEE, hint=_near_callee(key, raw, scope)
+        f"there is no op or block `{key}`", part.key(key), code=Code.NO_CALLEE, hint=_near_callee(key, raw, part, scope)
     )
 
 
-def _near_callee(key: str, raw: dict[str, Any], scope: Scope) -> str:
+def _near_callee(key: str, raw: dict[str, Any], part: Part, scope: Scope) -> str:
     others = [k for k in raw if k in scope.library]
+    if others and part.key(others[0]) == part.value():
+        return f"what `<<` merges comes after the line's own keys: write `{others[0]}` on the line itself, first"
     if others:
         return f"the first key says what the line is: put `{others[0]}` first"
     blocks = [n for n, v in scope.values.items() if isinstance(v, BlockValue)]

@@ -14,6 +14,7 @@ from dsvgraph.cli import (
     compile,
     cost,
     diff,
+    explain,
     export,
     fmt,
     generate,
@@ -32,7 +33,7 @@ from dsvgraph.cli.output import coloured
 __all__ = ["app", "main"]
 
 PANELS = {
-    "Read": (check, show, cost, diff, zoo, ops, blocks, schema, lsp),
+    "Read": (check, explain, show, cost, diff, zoo, ops, blocks, schema, lsp),
     "Make": (new, import_, fmt, render, compile, generate, export),
 }
 

@@ -79,6 +79,7 @@ def _composed(text: str, name: str) -> Doc:
         raise DsvError(
             f"this is not YAML: {str(error).splitlines()[0]}", _special(source), code=Code.NOT_YAML
         ) from None
+    doc.values.setdefault((), Span(source, 1, 1))
     return doc
 
 

@@ -1,4 +1,4 @@
-"""Warnings: what a spec says and nothing uses. None of it makes the model wrong."""
+"""Warnings: what a spec says and nothing uses, and what training never reaches. None of it makes the model wrong."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ from dsvgraph.errors import Diagnostic, Span, nearest
 from dsvgraph.graph import Graph, Model
 from dsvgraph.passes.paths import cells, weights
 from dsvgraph.passes.show import used_blocks, words
+from dsvgraph.passes.unlearned import unaligned, unlearned
 from dsvgraph.patterns import matches
 from dsvgraph.spec import Part, Spec
 
 TOLD = ("max_position_embeddings",)  # how long rows may be: no size depends on it, other libraries ask for it
 
 
-def lint(model: Model) -> list[Diagnostic]:
-    """What in the spec of ``model`` has no effect, in the order of the text."""
-    found = [*_graphs(model), *_outputs(model)]
+def lint(model: Model, alignment: bool = False) -> list[Diagnostic]:
+    """What in the spec of ``model`` has no effect, in the order of the text.
+
+    With ``alignment`` also the sizes that tensor cores do not like.
+    """
+    found = [*_graphs(model), *unlearned(model), *(unaligned(model) if alignment else ())]
     if model.spec is not None:
         found += [*_config(model.spec, model.config), *_blocks(model.spec, model.config), *_patterns(model)]
     unique = list({(d.message, d.span): d for d in found}.values())
@@ -61,17 +65,6 @@ def _input(model: Model, graph: Graph, name: str) -> Span | None:
     """Where an input is declared."""
     part = model.spec and (model.spec.graph if graph is model else model.spec.blocks.get(graph.name))
     return part.key("in", name) if part else graph.span
-
-
-def _outputs(model: Model) -> Iterator[Diagnostic]:
-    """Outputs that no loss reads, where there are losses."""
-    read = {loss.output for loss in model.losses}
-    if not read - {None}:
-        return
-    for name in model.outputs:
-        if name not in read:
-            span = model.spec.graph.key("out", name) if model.spec else model.span
-            yield _warning(Code.UNUSED_OUTPUT, f"no loss reads the output `{name}`", span)
 
 
 def _config(spec: Spec, config: Mapping[str, Any]) -> Iterator[Diagnostic]:
