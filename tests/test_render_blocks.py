@@ -105,8 +105,10 @@ def test_every_distinct_block_is_opened_once(deepseek):
 
 
 def test_kinds_of_layers_that_differ_by_a_window_are_two():
-    titles = panels(dsvgraph.load("tests/specs/patterns.yaml"), FULL)
-    assert titles.count("Multi-head attention") == 2  # sliding and full
+    words = said(graphviz_backend.dot_source(dsvgraph.load("tests/specs/patterns.yaml"), FULL))
+    places = re.findall(r"Multi-head attention (model\.layers\.\S+)", words)
+    assert len(places) == len(set(places)) == 2  # sliding and full
+    assert "Inside one expert block × 5" in words and "Inside one expert block × 2" in words
 
 
 def test_a_panel_holds_every_line_of_its_block(deepseek):

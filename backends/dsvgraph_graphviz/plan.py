@@ -67,11 +67,13 @@ def plan(model: Model, view: View) -> Plan:
 
 
 def _tell_apart(scene: Scene, found: list[Found]) -> None:
-    """Blocks of one name say how many copies there are of each."""
+    """Blocks of one name say how many copies there are of each, or where they stand."""
     frames = [scene.clusters[_inside(-1 - i)] for i in range(len(found))]
     titles = [frame.title for frame in frames]
     for frame, panel in zip(frames, found, strict=True):
-        if titles.count(frame.title) > 1 and panel.node.mode != "call":
+        if titles.count(frame.title) > 1 and panel.node.mode == "call":
+            frame.note = panel.path
+        elif titles.count(frame.title) > 1:
             same = (run.count for run in panel.node.runs if run.graph is panel.body)
             frame.badge = f"× {number(sum(same, start=0))}"
 

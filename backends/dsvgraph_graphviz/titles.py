@@ -38,8 +38,10 @@ def _attention(graph: Graph, facts: Facts) -> str:
 
 
 def _feed_forward(ops: frozenset[str]) -> str:
-    gates = [name for op, name in GATED.items() if op in ops] if "mul" in ops else []
-    return f"{gates[0]} feed-forward network" if len(gates) == 1 else "Feed-forward network"
+    gates = [name for op, name in GATED.items() if op in ops]
+    if "mul" not in ops:
+        return "Feed-forward network"
+    return f"{gates[0] if len(gates) == 1 else 'Gated'} feed-forward network"
 
 
 def called(node: Node, facts: Facts) -> str:
