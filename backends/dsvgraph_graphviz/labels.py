@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,10 +10,11 @@ from typing import Any
 from dsvgraph.dims import Poly, Size
 from dsvgraph.graph import Graph, Node, join
 from dsvgraph_graphviz import cards
-from dsvgraph_graphviz.facts import Facts, parts, ranks, width
-from dsvgraph_graphviz.fuse import Cell, Fused, features, turned, value_name
+from dsvgraph_graphviz.attention import attention_words, heads_of, inside_attention, scale_of, softmax
+from dsvgraph_graphviz.facts import Facts, parts, width
+from dsvgraph_graphviz.fuse import Cell, Fused
 from dsvgraph_graphviz.marking import frame, marked, notes
-from dsvgraph_graphviz.roles import Role, strands
+from dsvgraph_graphviz.roles import Role
 from dsvgraph_graphviz.shares import Shares
 from dsvgraph_graphviz.theme import HUES, PAPER, Hue
 from dsvgraph_graphviz.titles import LAYERS, block_title
@@ -90,10 +90,10 @@ class Labels:
         way = self.view.direction
         cells = {port: Cell(port, port) for port in ("q", "k", "v", "weights")}
         scores = cards.card(
-            softmax(node), [_scale(node)], hue, below=[cells["q"], cells["k"]], direction=way,
+            softmax(node), [scale_of(node)], hue, below=[cells["q"], cells["k"]], direction=way,
             notes=notes(marks, self.facts), frame=frame(marks),
         )  # fmt: skip
-        lines = [*_attention_heads(node), *self._share(graph, node, named=True)]
+        lines = [*heads_of(node), *self._share(graph, node, named=True)]
         return scores, cards.card("weights · v", lines, hue, below=[cells["weights"], cells["v"]], direction=way)
 
     def _card(self, graph: Graph, card: Fused, role: Role, named: bool, marks: list[Mark]) -> str:
@@ -168,7 +168,7 @@ class Labels:
 
     def _block_words(self, graph: Graph) -> list[str]:
         if found := self.facts.find(graph, "attention"):
-            return _attention_words(*found)
+            return attention_words(*found)
         inner = width(graph)
         outs = [graph.type(ref).shape for ref in graph.outputs.values()]
         ins = [t.shape for t in graph.inputs.values()]
@@ -211,7 +211,7 @@ class Labels:
         if role == Role.EXPERTS and "attention" not in self.facts.roles.ops(graph):
             return [*self.expert_words(graph), self._expert_parts(graph)[2].replace("  ·  ", ", ")]
         direct = next((n for n in graph.nodes.values() if n.callee == "attention" and n.op), None)
-        return _inside_attention(graph, direct) if direct else self._block_words(graph)
+        return inside_attention(graph, direct) if direct else self._block_words(graph)
 
 
 def _op_words(node: Node, card: Fused, named: bool) -> list[str]:
@@ -234,54 +234,6 @@ def _op_words(node: Node, card: Fused, named: bool) -> list[str]:
 def _change(node: Node) -> str:
     rows, columns = node.weights["weight"].shape
     return f"{number(columns)} → {number(rows)}"
-
-
-def _attention_words(graph: Graph, node: Node) -> list[str]:
-    found = _attention_heads(node)
-    low = ranks(graph)
-    found += [f"rank{'s' if len(low) > 1 else ''} {', '.join(number(r) for r in low)}"] if low else []
-    kept = [features(graph.type(ref).shape) for ref in graph.cache]
-    return [*found, f"caches {' + '.join(kept)}"] if kept else found
-
-
-def _attention_heads(node: Node) -> list[str]:
-    op: Any = node.op
-    heads, groups = node.ins["q"].shape[2], node.ins["k"].shape[2]
-    found = [f"{number(heads)} heads" + (f" in {number(groups)} groups" if groups != heads else "")]
-    found += [f"window {number(op.window)}"] if op.window is not None else []
-    return [*found, "a sink each"] if op.sinks else found
-
-
-def _inside_attention(graph: Graph, node: Node) -> list[str]:
-    """Width, heads, ranks and what a head is made of."""
-    low = [("q", ranks(graph, strands(graph)[0])), ("kv", ranks(graph, strands(graph)[1]))]
-    joined = graph.nodes.get(node.inputs["q"].node)
-    pieces = joined.inputs.values() if joined and joined.callee == "concat" else ()
-    sizes = {"rope" if turned(graph, r) else value_name(graph, r): graph.type(r).shape[-1] for r in pieces}
-    head = " + ".join(f"{name} {number(size)}" for name, size in sizes.items()) or number(node.ins["q"].shape[-1])
-    first = next(iter(graph.inputs.values())).shape
-    return [
-        *([f"d {number(first[-1])}"] if first else []), *_attention_heads(node),
-        *(f"{name} rank {', '.join(map(number, found))}" for name, found in low if found),
-        f"{head} per head", f"v {number(node.ins['v'].shape[-1])}",
-    ]  # fmt: skip
-
-
-def softmax(node: Node) -> str:
-    """The formula of attention's weights."""
-    op: Any = node.op
-    mask = " + causal mask" if op.causal else " + mask" if op.window is not None else ""
-    return f"softmax( s · q kᵀ{mask} )"
-
-
-def _scale(node: Node) -> str:
-    """The factor before the softmax, against the usual one over the root of a head's size."""
-    op: Any = node.op
-    size, scale = node.ins["q"].shape[-1], op.scale
-    if isinstance(size, Poly):
-        return f"s = {scale:.4g}" if scale is not None else f"s = 1 / √({number(size)})"
-    more = 1 if scale is None else scale * math.sqrt(size)
-    return f"s = {'1' if math.isclose(more, 1) else f'{more:.4g}'} / √{size}"
 
 
 def _router_words(op: Any) -> str:
