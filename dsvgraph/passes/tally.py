@@ -149,7 +149,7 @@ class Meter:
             return Tally(owned, untrained, owned, table, chooses)
         known = {**node.ins, **{p: graph.type(r) for p, r in node.tied.items()}}
         flops = self.seen(node.op, node.ins).flops(known, node.outputs, self.attention)
-        return Tally(owned, untrained, owned * self._share(node), 0, chooses, 0, {node.op.op: flops} if flops else {})
+        return Tally(owned, untrained, owned * self.share(node), 0, chooses, 0, {node.op.op: flops} if flops else {})
 
     def seen(self, op: Op, ins: Mapping[str, Type]) -> Op:
         """The op without a window that is wider than the row."""
@@ -157,7 +157,7 @@ class Meter:
         wide = window is not None and number(ins["q"].shape[1] - window, self.values) < 0
         return op.model_copy(update={"window": None}) if wide else op
 
-    def _share(self, node: Node) -> Size:
+    def share(self, node: Node) -> Size:
         """The share of tokens that meet a node's weights, at most one.
 
         It is the number of its input's vectors over B * T: an expert's input is [B T K / E, d].

@@ -1,0 +1,241 @@
+"""What a run takes: FLOPs, bytes moved, memory, and time on a device, for training, prefill or decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from dsvgraph.build import build
+from dsvgraph.errors import DsvError
+from dsvgraph.graph import Model
+from dsvgraph.passes.cost import Cost, cost
+from dsvgraph.passes.gradients import backward
+from dsvgraph.passes.plan.devices import Device, device, devices
+from dsvgraph.passes.plan.drafting import Draft, drafted, expected_tokens
+from dsvgraph.passes.plan.memory import WIDTH, Dtype, InferenceMemory, TrainingMemory, inference, training
+from dsvgraph.passes.plan.roofline import ADAMW, Rate, Roofline, at_mfu, at_rate, seconds
+from dsvgraph.passes.plan.work import ROLES, Phase, Setting, Work, Worker
+from dsvgraph.passes.tally import Meter, input_sizes, tokens
+from dsvgraph.spec import with_settings
+
+__all__ = [
+    "Device", "Draft", "Dtype", "Options", "Part", "Phase", "Plan", "Rate", "Roofline", "Traffic", "device", "devices",
+    "expected_tokens", "plan",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to plan for. ``context``: tokens in the cache; ``mfu`` and ``rate`` (tokens per second): give one."""
+
+    phase: Phase = "train"
+    batch: int = 1
+    seq: int = 4096
+    context: int | None = None  # None: ``seq``
+    dtype: Dtype = "bfloat16"
+    attention: str | None = None  # None: absorbed when decoding, else causal
+    recompute: str = "none"
+    drafting: bool = False
+    device: Device | None = None
+    mfu: float | None = None
+    rate: float | None = None
+    tokens: float | None = None
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Work of one step: FLOPs, and bytes between memory and chip."""
+
+    forward: float
+    backward: float
+    recomputed: float
+    total: float
+    model_per_token: float  # forward and backward, nothing recomputed
+    bytes: float
+    intensity: float  # FLOPs per byte
+
+
+@dataclass(frozen=True)
+class Part:
+    """The work of one role, block or path."""
+
+    name: str
+    parameters: float
+    forward: float
+    backward: float
+    bytes: float
+    share: float  # of the FLOPs
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one step of a phase takes. Everything per device as if one held all."""
+
+    name: str
+    phase: Phase
+    batch: int
+    seq: int
+    context: int
+    dtype: Dtype
+    attention: str
+    recompute: str
+    drafting: bool
+    tokens_per_step: int
+    flops: Traffic
+    memory: TrainingMemory | InferenceMemory
+    roofline: Roofline | None
+    run: Rate | None
+    drafts: tuple[Draft, ...]
+    work: tuple[Work, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as plain data, for ``--json``."""
+        found = asdict(replace(self, work=()))
+        del found["work"]
+        return found
+
+    def by(self, what: str, on: Device | None = None) -> list[Part]:
+        """The work by ``role``, ``block`` or ``path``, in the model's order."""
+        key = KEYS[what]
+        groups: dict[str, list[Work]] = {}
+        for one in self.work:
+            groups.setdefault(key(one), []).append(one)
+        names = [r for r in ROLES if r in groups] if what == "role" else list(groups)
+        return [self._part(name, groups[name], on) for name in names]
+
+    def _part(self, name: str, work: list[Work], on: Device | None) -> Part:
+        train = self.phase == "train"
+        parameters, forward, back, read = (
+            sum(getattr(one, f) for one in work) for f in ("parameters", "forward", "backward", "read")
+        )
+        whole = self.flops.forward + self.flops.backward
+        time = seconds(work, on, self.dtype, 1 + (self.recompute == "full"), train)[0] if on else None
+        moved = read * (1 + 2 * train + (self.recompute == "full"))
+        return Part(name, parameters, forward, back, moved, (forward + back) / whole if whole else 0.0, time)
+
+
+KEYS: Mapping[str, Callable[[Work], str]] = {
+    "role": lambda one: one.role,
+    "block": lambda one: one.block,
+    "path": lambda one: one.path,
+}
+
+
+def plan(model: Model, options: Options | None = None) -> Plan:
+    """What one step of ``model`` takes.
+
+    Raises DsvError where an option fits neither the phase nor the model.
+    """
+    if model.spec is not None and model.spec.symbolic:
+        model = build(with_settings(model.spec, {}))
+    return _Planner(model, options or Options()).plan()
+
+
+class _Planner:
+    def __init__(self, model: Model, options: Options) -> None:
+        self.model, self.o = model, options
+        _check(model, options)
+        self.context = options.seq if options.context is None else options.context
+        self.attention = options.attention or ("absorbed" if options.phase == "decode" else "causal")
+        self.train = options.phase == "train"
+        self.heads = self.train or options.drafting
+        self.again = self.train and options.recompute == "full"
+
+    def plan(self) -> Plan:
+        o, counts = self.o, self.counts()
+        step = self.setting(1 + self.drafts)
+        work = self.work(step)
+        flops = self.traffic(work, counts, step)
+        memory = self.memory(counts)
+        return Plan(
+            self.model.name, o.phase, o.batch, o.seq, self.context, o.dtype, self.attention, o.recompute, o.drafting,
+            o.batch * step.rows, flops, memory, self.roofline(work, flops, counts, memory), self.rate(flops),
+            self.drafted(work), work,
+        )  # fmt: skip
+
+    @property
+    def drafts(self) -> int:
+        """Tokens drafted a step."""
+        return self.model.depths if self.o.drafting and self.o.phase == "decode" else 0
+
+    def counts(self) -> Cost:
+        return cost(self.model, self.o.batch, self.o.seq, "causal", formulas=False)
+
+    def setting(self, queries: int = 1, heads: bool | None = None) -> Setting:
+        return Setting(
+            self.o.phase, self.o.batch, self.o.seq, self.context, self.attention, WIDTH[self.o.dtype],
+            self.heads if heads is None else heads, queries,
+        )  # fmt: skip
+
+    def work(self, setting: Setting) -> tuple[Work, ...]:
+        costs = {}
+        if self.train:
+            attention = "causal" if self.attention == "causal" else "full"
+            sizes = input_sizes(self.model, self.o.batch, self.o.seq)
+            costs = dict(backward(self.model, Meter(tokens(self.model), sizes, attention)))
+        return tuple(Worker(self.model, setting, costs).work())
+
+    def traffic(self, work: Iterable[Work], counts: Cost, step: Setting) -> Traffic:
+        forward, back, read = (sum(getattr(w, f) for w in work) for f in ("forward", "backward", "read"))
+        recomputed = forward * self.again
+        moved = read * (1 + 2 * self.train + self.again) + ADAMW * counts.parameters.trained * self.train
+        whole = forward + back + recomputed
+        per_token = (forward + back) / (self.o.batch * step.rows)
+        return Traffic(forward, back, recomputed, whole, per_token, moved, whole / moved if moved else 0.0)
+
+    def memory(self, counts: Cost) -> TrainingMemory | InferenceMemory:
+        o, owned = self.o, counts.parameters
+        if self.train:
+            return training(self.model, o.batch, o.seq, owned.trained, o.dtype, owned=owned.total)
+        cache = counts.kv_cache
+        elements = cache.elements_per_token_all_outputs if self.heads else cache.elements_per_token
+        weights = owned.total if self.heads else owned.inference
+        return inference(weights, elements, o.batch, self.context, o.dtype)
+
+    def roofline(
+        self, work: Iterable[Work], flops: Traffic, counts: Cost, memory: TrainingMemory | InferenceMemory
+    ) -> Roofline | None:
+        on = self.o.device
+        if on is None:
+            return None
+        best, computing, moving = seconds(work, on, self.o.dtype, 1 + self.again, self.train)
+        update = ADAMW * counts.parameters.trained / on.bandwidth * self.train
+        best, moving = best + update, moving + update
+        made = self.o.batch * (1 if self.o.phase == "decode" else self.o.seq)
+        used = (flops.forward + flops.backward) / best / on.peak(self.o.dtype)
+        taken = memory.peak if isinstance(memory, TrainingMemory) else memory.total
+        rates = on.peak(self.o.dtype), on.bandwidth
+        return Roofline(on.name, *rates, best, computing, moving, made / best, used, taken <= on.memory)
+
+    def rate(self, flops: Traffic) -> Rate | None:
+        o = self.o
+        if o.device is None or (o.mfu is None and o.rate is None):
+            return None
+        if o.mfu is not None:
+            return at_mfu(o.device, o.dtype, flops.model_per_token, o.mfu, o.tokens)
+        return at_rate(o.device, o.dtype, flops.model_per_token, o.rate or 0.0, o.tokens)
+
+    def drafted(self, work: Iterable[Work]) -> tuple[Draft, ...]:
+        if not self.drafts:
+            return ()
+        on, slower = self.o.device, None
+        if on is not None:
+            alone = self.work(self.setting(1, heads=False))
+            slower = seconds(work, on, self.o.dtype, 1, False)[0] / seconds(alone, on, self.o.dtype, 1, False)[0]
+        return drafted(self.drafts, slower)
+
+
+def _check(model: Model, o: Options) -> None:
+    """Raises DsvError where an option does not fit."""
+    if o.phase == "train" and o.dtype == "float8":
+        raise DsvError("a training step is planned in float32 or bfloat16, as the compiled module trains")
+    if o.attention == "absorbed" and o.phase != "decode":
+        raise DsvError("absorbed attention is a way of decoding", hint="use it with --phase decode")
+    if o.drafting and o.phase == "decode" and not model.depths:
+        raise DsvError(f"`{model.name}` has no loss by depth, so no heads to draft with")
+    if o.device is None and (o.mfu is not None or o.rate is not None or o.tokens is not None):
+        raise DsvError("a share of the peak, a rate and a number of tokens need a device", hint="add --device h200")
+    if o.tokens is not None and o.mfu is None and o.rate is None:
+        raise DsvError("hours for a number of tokens need --mfu or --tokens-per-second")

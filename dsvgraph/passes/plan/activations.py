@@ -1,0 +1,301 @@
+"""Activations of a training step: what is kept from the forward for the backward, block by block.
+
+A block is run once for each way that its inputs look; its copies are added up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from dsvgraph.build.losses import number as loss_number
+from dsvgraph.dims import Size, total
+from dsvgraph.graph import Graph, Loss, Model, Node, Ref, join
+from dsvgraph.ops.weighted import Linear
+from dsvgraph.passes.needs import Ports
+from dsvgraph.passes.paths import last_match
+from dsvgraph.passes.plan.saved import FLOAT, HALF, LONG, Site, Storage, Tape, Value, run
+from dsvgraph.passes.tally import number
+
+CHUNK = 2**25  # logits that a loss makes at once
+
+
+class Form(NamedTuple):
+    """How an input looks from inside of a block."""
+
+    width: int
+    grad: bool
+    strided: bool
+    weight: bool
+
+
+class Out(NamedTuple):
+    """An output of a block: which input or which piece of new memory it lies in, and how."""
+
+    source: str | int
+    value: Value
+
+
+@dataclass
+class Summary:
+    """What one copy of a block keeps: inside, of its inputs, of its outputs."""
+
+    inside: Size = 0
+    copied: Size = 0  # bytes of its weights in 16 bits
+    kept: Ports = frozenset()  # inputs
+    cast: Ports = frozenset()  # inputs that are weights, copied to 16 bits
+    new: list[tuple[Storage, bool]] = field(default_factory=list)  # memory of outputs, and whether it is kept
+    outputs: dict[str, Out] = field(default_factory=dict)
+    largest: float = 0  # bytes of the largest value that is made inside
+
+    @property
+    def whole(self) -> Size:
+        """What the copy keeps besides its inputs, in bytes."""
+        return self.inside + total(storage.bytes for storage, kept in self.new if kept)
+
+
+class Piece(NamedTuple):
+    """A part of the step that runs at once: a line of the first page, or one copy of a repeated one."""
+
+    path: str
+    node: Node
+    graph: Graph | None
+    kept: Size  # bytes from the forward to the backward
+    copied: Size  # bytes of weights in 16 bits
+    again: Size  # bytes that a checkpoint makes anew in the backward
+    largest: float  # bytes of the largest value that is made
+
+
+class Activations:
+    """Runs a model for its memory. ``low``: bytes of a number in products; ``fused``: a GPU's kernels."""
+
+    def __init__(self, model: Model, values: Mapping[str, int], low: int, fused: bool, checkpoint: bool) -> None:
+        self.model, self.values, self.checkpoint = model, values, checkpoint
+        self.low, self.fused = low, fused
+        self.batch = int(number(next(t for t in model.inputs.values() if t.rank > 1).shape[0], values))
+        self.balanced = any(loss.kind == "sequence_balance" for loss in model.losses)
+        self.memo: dict[tuple[Graph, tuple[tuple[str, Form], ...], Ports, bool], Summary] = {}
+        self.heads = {key: ahead for loss in cross_entropies(model) for key, ahead in self._heads(loss)}
+        self.pieces: list[Piece] = []
+        self._model()
+
+    # -- heads -------------------------------------------------------------------------------
+
+    def _heads(self, loss: Loss) -> Iterator[tuple[tuple[Graph, str], tuple[str, int]]]:
+        """The linear maps that give a loss its logits, and how they do."""
+        assert loss.output is not None
+        chunks = any(rows * vocabulary > CHUNK for rows, vocabulary in self._rows(loss))
+        ahead = max(aheads(loss), default=1)
+        for key in heads_behind(self.model, self.model.outputs[loss.output]):
+            yield key, ("chunks" if chunks else "whole", ahead)
+
+    def _rows(self, loss: Loss) -> Iterator[tuple[int, int]]:
+        """Rows of logits of each depth, and how many words they score."""
+        assert loss.output is not None
+        shape = self.model.type(self.model.outputs[loss.output]).shape
+        batch, length, words = (int(number(n, self.values)) for n in shape[-3:])
+        for ahead in aheads(loss):
+            yield batch * max(0, length - ahead + 1), words
+
+    def logits(self) -> tuple[int, int]:
+        """Bytes of logits kept for the backward: as the module makes them, and if all existed at once."""
+        whole = [rows * words for loss in cross_entropies(self.model) for rows, words in self._rows(loss)]
+        return FLOAT * sum(n for n in whole if n <= CHUNK), FLOAT * sum(whole)
+
+    def workspace(self) -> int:
+        """Bytes that one loss needs beside what it keeps: its logits in float32 and their gradients."""
+        sizes = [min(r * w, CHUNK) for loss in cross_entropies(self.model) for r, w in self._rows(loss)]
+        return max(sizes, default=0) * (FLOAT + (self.low if self.low == HALF else 0))
+
+    # -- the first page -----------------------------------------------------------------------
+
+    def _model(self) -> None:
+        tape, frozen = self._tape(), self._frozen()
+        values = {Ref(p, p): _input(t.numel, t.dtype) for p, t in self.model.inputs.items()}
+        for node in self.model.nodes.values():
+            before = _noted(tape)
+            if node.mode == "repeat":
+                self._repeat(tape, self.model, node, values, frozen, top=True)
+            else:
+                self._line(tape, self.model, node, values, frozen, False)
+                self._piece(tape, before, node, None if node.op else node.runs[0].graph, node.at)
+
+    def _piece(
+        self, tape: Tape, before: tuple[set[Storage], set[Storage]], node: Node, graph: Graph | None, path: str,
+        again: Size = 0,
+    ) -> None:  # fmt: skip
+        kept = total(s.bytes for s in tape.saved if s not in before[0])
+        copied = total(s.numel * HALF for s in tape.copied if s not in before[1])
+        self.pieces.append(Piece(path, node, graph, kept, copied, again, self._largest(tape)))
+        tape.made.clear()
+
+    def _largest(self, tape: Tape) -> float:
+        return max((float(number(size, self.values)) for size in tape.made), default=0.0)
+
+    def _tape(self) -> Tape:
+        return Tape(self.low, self.fused, self.batch, self.balanced)
+
+    def _frozen(self) -> Ports:
+        """Paths of the weights that the section `trained` freezes."""
+        if not self.model.trained:
+            return frozenset()
+        return frozenset(p for p in _paths(self.model, "") if last_match(self.model.trained, p) is False)
+
+    # -- graphs ------------------------------------------------------------------------------
+
+    def summary(self, graph: Graph, forms: Mapping[str, Form], frozen: Ports, side: bool) -> Summary:
+        """What one copy keeps whose inputs look like ``forms``."""
+        key = (graph, tuple(forms.items()), frozen, side)
+        if key not in self.memo:
+            self.memo[key] = self._summary(graph, forms, frozen, side)
+        return self.memo[key]
+
+    def _summary(self, graph: Graph, forms: Mapping[str, Form], frozen: Ports, side: bool) -> Summary:
+        tape = self._tape()
+        own = {p: Storage(t.numel, forms[p].width, forms[p].weight) for p, t in graph.inputs.items()}
+        values = {
+            Ref(p, p): Value(own[p], t.numel, forms[p].width, forms[p].grad, forms[p].strided)
+            for p, t in graph.inputs.items()
+        }
+        for node in graph.nodes.values():
+            self._line(tape, graph, node, values, frozen, side)
+        found = _summed(tape, own, {p: values[ref] for p, ref in graph.outputs.items()})
+        found.largest = self._largest(tape)
+        return found
+
+    def _line(self, tape: Tape, graph: Graph, node: Node, values: dict[Ref, Value], frozen: Ports, side: bool) -> None:
+        """Runs one line of a graph."""
+        if node.mode == "repeat":
+            return self._repeat(tape, graph, node, values, frozen)
+        ins = {p: values[ref] for p, ref in node.sources.items()}
+        if node.op:
+            for name, weight in node.weights.items():
+                trained = weight.trained and join(node.at, name) not in frozen
+                ins[name] = values[Ref(node.name, name)] = _weight(weight.numel, trained)
+            kind, ahead = self.heads.get((graph, node.name), ("", 1))
+            outs = run(tape, Site(node, ins, side, kind, ahead))
+        else:
+            copies = node.count if node.mode == "each" else 1
+            inner = _inside(frozen, node.segment(node.start))
+            found = self.summary(node.runs[0].graph, _forms(ins), inner, side or node.mode == "each")
+            outs = _applied(tape, found, ins, copies)
+        values.update((Ref(node.name, p), value) for p, value in outs.items())
+        return None
+
+    def _repeat(
+        self, tape: Tape, graph: Graph, node: Node, values: dict[Ref, Value], frozen: Ports, top: bool = False
+    ) -> None:
+        """Runs the copies of a line one after another."""
+        ins = {p: values[ref] for p, ref in node.sources.items()}
+        outs: dict[str, Value] = {}
+        for copy, inner in node.copy_graphs():
+            before = _noted(tape)
+            found = self.summary(inner, _forms(ins), _inside(frozen, node.segment(copy)), False)
+            checkpoint = top and self.checkpoint
+            outs = _applied(tape, found, ins, 1, checkpoint)
+            ins.update({p: v for p, v in outs.items() if node.roles.get(p) == "carried"})
+            if top:
+                self._piece(
+                    tape, before, node, inner, node.segment(copy), found.whole + found.copied if checkpoint else 0
+                )
+        for port, type_ in node.outputs.items():
+            last = ins.get(port) if node.roles.get(port) == "carried" else outs.get(port)
+            stacked = node.roles.get(port) != "carried" and last is not None
+            value = tape.fresh(type_.numel, last.width, last.grad) if stacked and last else last
+            values[Ref(node.name, port)] = value or _input(type_.numel, type_.dtype)
+
+
+def cross_entropies(model: Model) -> list[Loss]:
+    """The losses over logits."""
+    return [loss for loss in model.losses if loss.kind == "cross_entropy" and loss.output]
+
+
+def aheads(loss: Loss) -> list[int]:
+    """How far ahead of a position each depth's target lies."""
+    return [1 if loss.shift is None else int(loss_number(loss.shift, depth=depth)) for depth in loss.depths]
+
+
+def heads_behind(graph: Graph, ref: Ref) -> set[tuple[Graph, str]]:
+    """The linear maps that give ``ref``, by graph and name, followed into blocks."""
+    node = graph.nodes.get(ref.node)
+    if node is None:
+        return set()
+    if node.op:
+        return {(graph, node.name)} if isinstance(node.op, Linear) else set()
+    return set().union(*(heads_behind(r.graph, r.graph.outputs[ref.port]) for r in node.runs))
+
+
+def _noted(tape: Tape) -> tuple[set[Storage], set[Storage]]:
+    return set(tape.saved), set(tape.copied)
+
+
+def _input(numel: Size, dtype: str) -> Value:
+    return Value(Storage(numel, LONG if dtype == "int" else FLOAT), numel, LONG if dtype == "int" else FLOAT, False)
+
+
+def _weight(numel: Size, trained: bool) -> Value:
+    return Value(Storage(numel, FLOAT, weight=True), numel, FLOAT, trained)
+
+
+def _forms(ins: Mapping[str, Value]) -> dict[str, Form]:
+    return {p: Form(v.width, v.grad, v.strided, v.storage.weight) for p, v in ins.items()}
+
+
+def _summed(tape: Tape, own: Mapping[str, Storage], outputs: Mapping[str, Value]) -> Summary:
+    """A tape seen from outside."""
+    port_of = {storage: port for port, storage in own.items()}
+    found = Summary(
+        kept=frozenset(port_of[s] for s in tape.saved if s in port_of),
+        cast=frozenset(port_of[s] for s in tape.copied if s in port_of),
+        copied=total(s.numel * HALF for s in tape.copied if s not in port_of),
+    )
+    index: dict[Storage, int] = {}
+    for port, value in outputs.items():
+        source: str | int | None = port_of.get(value.storage)
+        if source is None:
+            source = index.setdefault(value.storage, len(index))
+        found.outputs[port] = Out(source, value)
+    found.new = [(storage, storage in tape.saved) for storage in index]
+    found.inside = total(s.bytes for s in tape.saved if s not in port_of and s not in index)
+    return found
+
+
+def _applied(
+    tape: Tape, found: Summary, ins: Mapping[str, Value], copies: Size, checkpoint: bool = False
+) -> dict[str, Value]:
+    """Notes on the tape what copies of a block keep; returns their outputs."""
+    if checkpoint:
+        tape.keep(*(v for v in ins.values() if v.grad or v.width == LONG))
+    else:
+        tape.keep(*(ins[p] for p in found.kept))
+        if found.inside:
+            tape.keep_new(found.inside * copies, 1)
+    tape.made.add(int(found.largest) * copies)
+    tape.copied.update((ins[p].storage, None) for p in found.cast)
+    if found.copied and not checkpoint:
+        tape.copied[Storage(found.copied // HALF * copies, HALF)] = None
+    made = [Storage(s.numel * copies, s.width, s.weight) for s, _ in found.new]
+    tape.saved.update((made[i], None) for i, (_, kept) in enumerate(found.new) if kept and not checkpoint)
+    return {p: _moved(out, ins, made, copies) for p, out in found.outputs.items()}
+
+
+def _moved(out: Out, ins: Mapping[str, Value], made: list[Storage], copies: Size) -> Value:
+    """An output as the caller sees it."""
+    v = out.value
+    storage = ins[out.source].storage if isinstance(out.source, str) else made[out.source]
+    return Value(storage, v.numel * copies, v.width, v.grad, v.strided)
+
+
+def _paths(graph: Graph, prefix: str) -> Iterator[str]:
+    for node in graph.nodes.values():
+        yield from (join(prefix, node.at, w) for w in node.weights)
+        for copy, inner in node.copy_graphs():
+            yield from _paths(inner, join(prefix, node.segment(copy)))
+
+
+def _inside(frozen: Ports, segment: str) -> Ports:
+    """Paths below ``segment``, relative to it."""
+    if not segment or not frozen:
+        return frozen
+    return frozenset(p.removeprefix(f"{segment}.") for p in frozen if p.startswith(f"{segment}."))

@@ -1,0 +1,78 @@
+"""Accelerators by name: peak rates from a table, or from a file of the user's in the same form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dsvgraph import loader
+from dsvgraph.errors import DsvError
+
+TABLE = Path(__file__).with_name("devices.yaml")
+FORM = "{name: ..., flops: {bfloat16: 1e15}, bandwidth: 3e12, memory: 80e9, source: ...}"
+
+
+@dataclass(frozen=True)
+class Device:
+    """Peak rates: FLOPs per second by dtype, bytes per second and bytes of the memory."""
+
+    name: str
+    flops: Mapping[str, float]
+    bandwidth: float
+    memory: float
+    source: str = ""
+
+    def peak(self, dtype: str) -> float:
+        """FLOPs per second in ``dtype``; raises DsvError where the table says none."""
+        if dtype not in self.flops:
+            raise DsvError(f"{self.name} has no peak rate for {dtype}; it has {', '.join(self.flops)}")
+        return self.flops[dtype]
+
+
+def device(name: str) -> Device:
+    """The device of a name in the table, or the one in a YAML file.
+
+    Raises DsvError where there is neither, or where the file is not of the table's form.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        found = _read(path)
+        if len(found) != 1:
+            raise DsvError(f"{name}: a file for --device holds one device, found {len(found)}")
+        return next(iter(found.values()))
+    known = _read(TABLE)
+    if name.lower() not in known:
+        hint = f"there are {', '.join(known)}; or a YAML file with a line such as mine: {FORM}"
+        raise DsvError(f"no device is called `{name}`", hint=hint)
+    return known[name.lower()]
+
+
+def devices() -> dict[str, Device]:
+    """The bundled table."""
+    return _read(TABLE)
+
+
+def _read(path: Path) -> dict[str, Device]:
+    data = loader.parse(path.read_text(encoding="utf-8"), str(path)).data
+    if not isinstance(data, Mapping):
+        raise DsvError(f"{path}: devices by name are expected, such as mine: {FORM}")
+    return {str(name): _device(path, str(name), entry) for name, entry in data.items()}
+
+
+def _device(path: Path, name: str, entry: Any) -> Device:
+    try:
+        flops = {str(dtype): _rate(rate) for dtype, rate in entry["flops"].items()}
+        rates = _rate(entry["bandwidth"]), _rate(entry["memory"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise DsvError(f"{path}: `{name}` is not of the form {FORM}") from None
+    return Device(str(entry.get("name", name)), flops, *rates, str(entry.get("source", "")))
+
+
+def _rate(value: Any) -> float:
+    """A number above zero; raises ValueError where it is none."""
+    rate = float(value)
+    if not 0 < rate < float("inf"):
+        raise ValueError(value)
+    return rate

@@ -1,0 +1,30 @@
+"""Drafting: what heads that predict further tokens are worth when decoding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ACCEPTANCES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What drafting gives where each drafted token is accepted with chance ``acceptance``."""
+
+    acceptance: float
+    tokens_per_step: float
+    speedup: float | None  # in the roofline's time; None without a device
+
+
+def expected_tokens(acceptance: float, drafts: int) -> float:
+    """Tokens per step with ``drafts`` drafted ones, each accepted with chance ``acceptance`` if those before are.
+
+    The longest accepted prefix and one token more: 1 + a + ... + a^K = (1 - a^(K+1)) / (1 - a).
+    """
+    return sum(acceptance**k for k in range(drafts + 1))
+
+
+def drafted(drafts: int, slower: float | None, acceptances: tuple[float, ...] = ACCEPTANCES) -> tuple[Draft, ...]:
+    """What ``drafts`` drafted tokens give, where a step takes ``slower`` times as long as one without."""
+    tokens = [(a, expected_tokens(a, drafts)) for a in acceptances]
+    return tuple(Draft(a, n, None if slower is None else n / slower) for a, n in tokens)

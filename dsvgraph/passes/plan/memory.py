@@ -1,0 +1,123 @@
+"""Memory of a training step or of inference: weights, gradients, optimiser states, activations, cache, peak."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from dsvgraph.dims import Size, total
+from dsvgraph.graph import Model
+from dsvgraph.passes.plan.activations import Activations, Piece
+from dsvgraph.passes.plan.saved import FLOAT, HALF
+from dsvgraph.passes.tally import Meter, input_sizes, number, tokens
+
+Dtype = Literal["float32", "bfloat16", "float8"]
+WIDTH: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float8": 1}
+STATES = 2  # AdamW keeps two numbers of each trained weight
+
+
+@dataclass(frozen=True)
+class TrainingMemory:
+    """Bytes of one training step on one device, as the compiled module takes them.
+
+    Weights, gradients and AdamW's states are float32; under bfloat16 (autocast) products read
+    copies in 16 bits. ``peak`` is the most at any time.
+    """
+
+    weights: int
+    weight_copies: int  # in 16 bits, from the forward to the backward
+    gradients: int
+    optimizer: int
+    activations: int  # kept from the forward to the backward, logits left out
+    activations_checkpointed: int  # the same where every layer keeps its inputs alone
+    logits: int  # kept for the losses; those of more than 2**25 numbers are made in chunks and not kept
+    logits_unchunked: int  # if all of them were kept
+    peak: int
+    peak_checkpointed: int
+    activations_formula: str
+    activations_checkpointed_formula: str
+
+
+@dataclass(frozen=True)
+class InferenceMemory:
+    """Bytes of inference: the weights that are kept, and the cache of ``batch`` rows of ``context`` tokens."""
+
+    weights: int
+    cache_per_token: int  # of one row
+    cache: int
+    total: int
+
+
+def training(model: Model, batch: int, seq: int, trained: int, dtype: Dtype = "bfloat16", fused: bool = True,
+             owned: int = 0) -> TrainingMemory:  # fmt: skip
+    """Memory of one step on ``batch`` rows of ``seq`` tokens; ``owned`` weights, ``trained`` by gradients.
+
+    ``fused`` counts with the kernels of a GPU; without it with those of a CPU.
+    """
+    values = input_sizes(model, batch, seq)
+    low = HALF if dtype == "bfloat16" else FLOAT
+    runs = [Activations(model, values, low, fused, again) for again in (False, True)]
+    grads = _Gradients(model, values, trained)
+    logits, unchunked = runs[0].logits()
+    kept = [total(p.kept for p in run.pieces) for run in runs]
+    static = FLOAT * (owned + STATES * trained)
+    peaks = [static + peak(run, grads) for run in runs]
+    return TrainingMemory(
+        weights=FLOAT * owned,
+        weight_copies=int(number(total(p.copied for p in runs[0].pieces), values)),
+        gradients=FLOAT * trained,
+        optimizer=FLOAT * STATES * trained,
+        activations=int(number(kept[0], values)),
+        activations_checkpointed=int(number(kept[1], values)),
+        logits=logits,
+        logits_unchunked=unchunked,
+        peak=peaks[0],
+        peak_checkpointed=peaks[1],
+        activations_formula=str(kept[0]),
+        activations_checkpointed_formula=str(kept[1]),
+    )
+
+
+def inference(weights: int, elements: float, batch: int, context: int, dtype: Dtype = "bfloat16") -> InferenceMemory:
+    """Memory of inference with ``weights`` weights and ``elements`` cached numbers per token.
+
+    A cache of a model in 8 bits stays in 16.
+    """
+    cache = round(elements * max(WIDTH[dtype], HALF))
+    whole = cache * batch * context
+    return InferenceMemory(weights * WIDTH[dtype], cache, whole, weights * WIDTH[dtype] + whole)
+
+
+class _Gradients:
+    """Bytes of the gradients that the backward of a piece leaves."""
+
+    def __init__(self, model: Model, values: Mapping[str, int], trained: int) -> None:
+        self.meter, self.values = Meter(tokens(model), values), values
+        whole = self.meter.of(model)
+        by_op = int(number(whole.parameters - whole.untrained, values))
+        self.share = trained / by_op if by_op else 0.0  # what the spec does not freeze
+
+    def of(self, piece: Piece) -> float:
+        """Those of its own weights."""
+        if piece.graph is None:
+            owned: Size = total(w.numel for w in piece.node.weights.values() if w.trained)
+        else:
+            tally = self.meter.of(piece.graph)
+            owned = tally.parameters - tally.untrained
+        return FLOAT * self.share * float(number(owned, self.values))
+
+
+def peak(run: Activations, grads: _Gradients) -> int:
+    """The most bytes beside weights and states at any time of the backward, which frees and fills.
+
+    At each piece: what the pieces before it keep and its own, what a checkpoint makes anew, the
+    gradients of the pieces behind it, and two of the largest values that are on the way.
+    """
+    kept = [float(number(p.kept + p.copied, run.values)) for p in run.pieces]
+    left, done = sum(kept), 0.0
+    most = left + sum(run.logits()[:1]) + run.workspace()
+    for piece, own in zip(reversed(run.pieces), reversed(kept), strict=True):
+        most = max(most, left + float(number(piece.again, run.values)) + done + 2 * piece.largest)
+        left, done = left - own, done + grads.of(piece)
+    return round(max(most, done))

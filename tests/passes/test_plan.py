@@ -1,0 +1,169 @@
+"""Plans against published figures, hand-made sums, and the counts of `cost`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import dsvgraph
+from dsvgraph import DsvError
+from dsvgraph.passes.cost import cost
+from dsvgraph.passes.plan import Options, Plan, device, devices, expected_tokens, plan
+
+H800_TOKENS = 272.8e9 / 86400 / 2048  # tokens a day on 2,048 GPUs: arXiv 2505.09343, table 4
+SPECS = ["deepseek_v3", "deepseek_v3_tiny", "tutorial_mtp", "llama3_8b", "gpt_oss_20b", "variants/hyper_connections"]
+
+
+def planned(name: str, config: dict[str, int] | None = None, **options: object) -> Plan:
+    return plan(dsvgraph.load(name, config), Options(**options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("attention", ["causal", "full"])
+def test_work_adds_up_to_the_cost(name: str, attention: str) -> None:
+    model = dsvgraph.load(name)
+    flops = cost(model, 2, 384, attention, formulas=False).flops  # type: ignore[arg-type]
+    train = planned(name, batch=2, seq=384, attention=attention)
+    prefill = planned(name, phase="prefill", batch=2, seq=384, attention=attention)
+    assert (train.flops.forward, train.flops.backward) == pytest.approx((flops.forward, flops.backward))
+    assert prefill.flops.forward == pytest.approx(flops.inference_forward)
+    assert sum(one.parameters for one in train.work) == cost(model, formulas=False).parameters.total
+
+
+def test_hours_and_mfu_of_deepseek_v3() -> None:
+    """arXiv 2412.19437: 180 K H800 hours per trillion tokens, 2664 K for 14.8 T; 2505.09343: 38.94 and 43.73 %."""
+    given = {"device": device("h800"), "tokens": 14.8e12}
+    main = {"num_nextn_predict_layers": 0}  # the published FLOPs are of the main model
+    published = planned("deepseek_v3", main, rate=1e12 / 180e3 / 3600, **given).run
+    assert published and published.device_hours == pytest.approx(2664e3)
+    causal = planned("deepseek_v3", main, rate=H800_TOKENS, **given).run
+    full = planned("deepseek_v3", main, rate=H800_TOKENS, attention="full", **given).run
+    assert causal and full
+    assert causal.mfu == pytest.approx(0.3894, abs=0.001)
+    assert full.mfu == pytest.approx(0.4373, abs=0.001)
+    back = planned("deepseek_v3", main, mfu=causal.mfu, **given).run
+    assert back and back.tokens_per_second == pytest.approx(H800_TOKENS)
+
+
+def test_flops_per_token_of_deepseek_v3() -> None:
+    """250.46 GFLOP per token with half of the square, 281.16 with all of it; a depth of MTP adds 10.19."""
+    per_token = {
+        (depth, attention): planned("deepseek_v3", {"num_nextn_predict_layers": depth}, attention=attention)
+        for depth in (0, 1)
+        for attention in ("causal", "full")
+    }
+    giga = {key: found.flops.model_per_token / 1e9 for key, found in per_token.items()}
+    assert round(giga[0, "causal"], 2) == 250.46
+    assert round(giga[0, "full"], 2) == 281.16
+    assert round(giga[1, "causal"] - giga[0, "causal"], 2) == 10.19
+
+
+@pytest.mark.parametrize(("name", "cache"), [("deepseek_v3", 70_272), ("deepseek_v2_lite", 31_104)])
+def test_cache_per_token(name: str, cache: int) -> None:
+    """arXiv 2505.09343, table 1; facts of the released configurations."""
+    memory = planned(name, phase="decode", batch=3, context=1000).memory
+    assert (memory.cache_per_token, memory.cache) == (cache, 3000 * cache)  # type: ignore[union-attr]
+
+
+def test_drafting_keeps_a_layer_more() -> None:
+    memory = planned("deepseek_v3", phase="decode", drafting=True).memory
+    assert memory.cache_per_token == 71_424  # type: ignore[union-attr]
+
+
+def test_decoding_by_hand() -> None:
+    """Per query, cached key and head: 192 + 128 multiply-adds as written, 576 + 512 absorbed (DeepSeek-V2, 2.1)."""
+    context = 4096
+    model = dsvgraph.load("deepseek_v3")
+    linear = cost(model, 1, 1, "full", formulas=False).flops.inference_forward - 61 * 2 * 128 * 320
+    absorbed = planned("deepseek_v3", phase="decode", context=context)
+    assert absorbed.flops.forward == linear + 61 * 2 * 128 * context * 1088
+    written = planned("deepseek_v3", phase="decode", context=context, attention="full")
+    again = 61 * 2 * (context - 1) * 512 * 128 * 256  # keys and values of the whole context from its latents
+    assert written.flops.forward == linear + again + 61 * 2 * 128 * context * 320
+    same = [planned("llama3_8b", phase="decode", attention=a).flops for a in ("absorbed", "full")]
+    assert same[0] == same[1]  # nothing stands between this cache and its attention
+
+
+def test_bytes_of_decoding_by_hand() -> None:
+    """One row of Llama 3 8B reads every weight but the table, and the cache; what else moves is small."""
+    context, weights, cache = 8192, 8_030_261_248 - 128256 * 4096, 2 * 32 * 8 * 128
+    found = planned("llama3_8b", phase="decode", context=context).flops
+    assert found.bytes == pytest.approx(2 * (weights + context * cache), rel=0.001)
+    one, many = (planned("mixtral_8x7b", phase="decode", batch=n, context=1).flops.bytes for n in (1, 64))
+    assert one == pytest.approx(2 * 12.75e9, rel=0.01)  # two experts of eight: its active weights
+    assert many == pytest.approx(2 * 46.57e9, rel=0.01)  # all of them
+
+
+def test_a_window_is_all_that_is_read() -> None:
+    near, far = (planned("gpt_oss_20b", phase="decode", context=n).flops.forward for n in (1128, 2128))
+    assert far - near == 12 * 2 * 64 * 1000 * 128  # every second of 24 layers sees 128 tokens alone
+
+
+def test_expected_tokens() -> None:
+    for a, k in ((0.85, 1), (0.6, 3), (0.0, 2)):
+        assert expected_tokens(a, k) == pytest.approx((1 - a ** (k + 1)) / (1 - a))
+    assert expected_tokens(1.0, 3) == 4
+    found = planned("deepseek_v3", phase="decode", drafting=True, device=device("h200"), context=4096)
+    best = next(draft for draft in found.drafts if draft.acceptance == 0.9)
+    assert best.tokens_per_step == pytest.approx(1.9)  # 1.85 to 1.90 is the ceiling of one depth
+    assert best.speedup and 1.0 < best.speedup < 1.9
+
+
+def test_roofline_by_hand() -> None:
+    found = planned("llama3_8b", phase="decode", batch=1, context=1, device=device("h200")).roofline
+    assert found and found.seconds == pytest.approx(2 * 7.505e9 / 4.8e12, rel=0.001)  # weights over bandwidth
+    assert found.seconds_moving > 100 * found.seconds_computing and found.fits
+    many = planned("llama3_8b", phase="prefill", batch=8, seq=4096, device=device("h200")).roofline
+    assert many and many.seconds_computing > many.seconds_moving and 0.8 < many.mfu <= 1
+
+
+def test_parts_add_up() -> None:
+    found = planned("deepseek_v3", device=device("h200"))
+    for what in ("role", "block", "path"):
+        parts = found.by(what, device("h200"))
+        assert sum(p.forward for p in parts) == pytest.approx(found.flops.forward)
+        assert sum(p.share for p in parts) == pytest.approx(1)
+    roles = {part.name: part for part in found.by("role")}
+    assert roles["experts"].parameters == 58 * 256 * 3 * 7168 * 2048
+    assert roles["head"].parameters == 129280 * 7168
+    assert roles["extra heads"].parameters == 11_610_068_224
+
+
+def test_recomputation_moves_and_computes_again() -> None:
+    plain, again = (planned("deepseek_v3_tiny", recompute=r).flops for r in ("none", "full"))
+    assert again.total - plain.total == plain.forward == again.recomputed
+    assert again.bytes > plain.bytes and again.model_per_token == plain.model_per_token
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"dtype": "float8"}, "float32 or bfloat16"),
+        ({"attention": "absorbed"}, "a way of decoding"),
+        ({"mfu": 0.4}, "need a device"),
+        ({"tokens": 1e12, "device": device("h100")}, "--mfu or --tokens-per-second"),
+        ({"phase": "decode", "dtype": "float8", "device": device("a100")}, "no peak rate for float8"),
+    ],
+)
+def test_what_does_not_fit(options: dict[str, object], words: str) -> None:
+    with pytest.raises(DsvError, match=words):
+        planned("deepseek_v3_tiny", **options)
+
+
+def test_no_heads_to_draft_with() -> None:
+    with pytest.raises(DsvError, match="no heads to draft with"):
+        planned("llama3_8b", phase="decode", drafting=True)
+
+
+def test_devices(tmp_path: Path) -> None:
+    assert {"h100", "h200", "h800", "a100", "b200"} <= devices().keys()
+    assert all(found.source for found in devices().values())
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("mine: {flops: {bfloat16: 1e15}, bandwidth: 2e12, memory: 64e9}\n", encoding="utf-8")
+    assert device(str(mine)).peak("bfloat16") == 1e15
+    mine.write_text("mine: {flops: {bfloat16: fast}, bandwidth: 2e12, memory: 64e9}\n", encoding="utf-8")
+    with pytest.raises(DsvError, match="not of the form"):
+        device(str(mine))
+    with pytest.raises(DsvError, match="no device is called `h10`"):
+        device("h10")

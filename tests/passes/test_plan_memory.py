@@ -1,0 +1,144 @@
+"""Memory against torch: what autograd keeps, and the most that a training step takes, on a CPU."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+import dsvgraph
+from dsvgraph.passes.cost import cost
+from dsvgraph.passes.plan.memory import TrainingMemory, training
+
+torch = pytest.importorskip("torch")
+
+from dsvgraph_torch import compile  # noqa: E402
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def predicted(model: dsvgraph.Model, batch: int, seq: int, dtype: Any) -> TrainingMemory:
+    counts = cost(model, formulas=False).parameters
+    return training(model, batch, seq, counts.trained, dtype, fused=False, owned=counts.total)
+
+
+def ids(model: dsvgraph.Model, batch: int, seq: int) -> Any:
+    return torch.randint(0, model.config["vocab_size"], (batch, seq))
+
+
+def autograd_keeps(model: dsvgraph.Model, batch: int, seq: int, dtype: str) -> int:
+    """Bytes of the distinct storages that are saved for the backward; weights themselves are none."""
+    module = compile(model).train()
+    weights = {t.untyped_storage().data_ptr() for t in [*module.parameters(), *module.buffers()]}
+    kept, found = [], {}
+
+    def pack(tensor: Any) -> Any:
+        kept.append(tensor)  # so that no address is used twice
+        found[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+    with hooks, torch.autocast("cpu", DTYPES[dtype], enabled=dtype != "float32"):
+        loss = module(ids(model, batch, seq), ids(model, batch, seq))["loss"]
+    assert loss.requires_grad
+    return sum(size for address, size in found.items() if address not in weights)
+
+
+CASES = [("deepseek_v3_tiny", {"num_nextn_predict_layers": depth}, 0.002) for depth in range(4)]
+CASES += [
+    ("variants/eagle", {}, 0.05),  # frozen weights
+    ("variants/medusa", {}, 0.002),
+    ("variants/qk_norms", {}, 0.01),
+    ("variants/hyper_connections", {}, 0.06),  # torch's einsum copies some factors
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("name", "config", "within"), CASES)
+def test_activations_are_what_autograd_keeps(name: str, config: dict[str, int], within: float, dtype: str) -> None:
+    model = dsvgraph.load(name, config)
+    memory = predicted(model, 2, 48, dtype)
+    kept = memory.activations + memory.weight_copies + memory.logits
+    assert kept == pytest.approx(autograd_keeps(model, 2, 48, dtype), rel=within)
+
+
+def allocated(model: dsvgraph.Model, batch: int, seq: int, dtype: str, checkpoint: bool) -> int:
+    """The most bytes that a second step holds at any time, weights and AdamW's states included."""
+    module = compile(model).train()
+    if checkpoint:
+        checkpointed(module)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4, fused=True)
+    batch_of_ids = ids(model, batch, seq), ids(model, batch, seq)
+
+    def step() -> None:
+        with torch.autocast("cpu", DTYPES[dtype], enabled=dtype != "float32"):
+            loss = module(*batch_of_ids)["loss"]
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    step()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        step()
+    events = sorted((e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"), key=started)
+    now = most = 0
+    for event in events:
+        now += event.nbytes()
+        most = max(most, now)
+    weights = sum(4 * t.numel() for t in [*module.parameters(), *module.buffers()])
+    return most + weights + sum(8 * p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def started(event: Any) -> int:
+    return event.start_ns()
+
+
+def checkpointed(module: Any) -> None:
+    """Wraps every layer; what a layer notes in the context, it notes once."""
+    from torch.utils.checkpoint import checkpoint
+
+    for layer in module.model.layers:
+        layer.forward = Once(layer.forward, checkpoint)
+
+
+class Once:
+    def __init__(self, forward: Any, checkpoint: Any) -> None:
+        self.forward, self.checkpoint = forward, checkpoint
+
+    def __call__(self, *args: Any) -> Any:
+        turns = iter((True,))
+
+        def run(*inputs: Any) -> Any:
+            *values, ctx = inputs
+            if not next(turns, False):  # the second time: nobody reads what is noted
+                ctx = copy.copy(ctx)
+                ctx.balance = {}
+            return self.forward(*values, ctx)
+
+        return self.checkpoint(run, *args, use_reentrant=False)
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("depth", [0, 3])
+def test_the_peak_is_the_allocators(depth: int, dtype: str, checkpoint: bool) -> None:
+    model = dsvgraph.load("deepseek_v3_tiny", {"num_nextn_predict_layers": depth})
+    memory = predicted(model, 4, 64, dtype)
+    peak = memory.peak_checkpointed if checkpoint else memory.peak
+    assert peak == pytest.approx(allocated(model, 4, 64, dtype, checkpoint), rel=0.1)
+
+
+def test_logits_that_are_made_in_chunks_are_not_kept() -> None:
+    model = dsvgraph.load("deepseek_v3")
+    memory = predicted(model, 1, 4096, "bfloat16")
+    assert memory.logits == 0
+    assert memory.logits_unchunked == 4 * 129280 * (4096 + 4095)  # the second head has no target for the last
+
+
+def test_a_formula_gives_the_number() -> None:
+    model = dsvgraph.load("deepseek_v3")
+    memory = predicted(model, 3, 512, "bfloat16")
+    value = eval(memory.activations_formula, {"B": 3, "T": 512})
+    assert value == memory.activations
+    assert memory.activations_checkpointed_formula.endswith("*B*T")
