@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from dsvgraph.dims import Size
-from dsvgraph.graph import Graph, Model
+from dsvgraph.graph import Graph
 from dsvgraph.passes.cost import Cost
 from dsvgraph.passes.diff import diff
 from dsvgraph_graphviz import theme
@@ -30,7 +30,7 @@ def heading(made: Plan) -> str:
     totals, added = lines(made)
     more = theme.TEAL.text if made.focus else theme.PINK.text
     rows = [_row(title(made), theme.INK, theme.HEADING, bold=True, longest=NAME)]
-    rows += [_row(place(made.focus, made.model), theme.MUTED, theme.QUIET)] if made.focus else []
+    rows += [_row(place(made.focus, names(made)), theme.MUTED, theme.QUIET)] if made.focus else []
     rows += [_row(totals, theme.MUTED, theme.SUBHEADING)] if totals else []
     rows += [_row(added, more, theme.SUBHEADING)] if added else []
     if made.view.heat:
@@ -59,20 +59,23 @@ def lines(made: Plan) -> tuple[str, str]:
 def title(made: Plan) -> str:
     """The name of the model, or of the block that is drawn alone."""
     found = made.focus
-    if made.view.diff and not found:
-        names = list(dict.fromkeys([made.first.name, made.view.diff.name]))
-        return " → ".join(names) if len(names) > 1 else f"{names[0]}: what differs"
     if found is None:
-        return made.model.name
+        alone = made.view.diff and made.view.diff.name == made.first.name
+        return f"{names(made)}: what differs" if alone else names(made)
     if found.node.op or not has_body(found.node):
         return found.node.name
     return block_title(found.body, made.facts)
 
 
-def place(found: Found, model: Model) -> str:
+def names(made: Plan) -> str:
+    """The name of the model, or of both that are compared."""
+    return " → ".join(dict.fromkeys([made.first.name, made.view.diff.name if made.view.diff else made.first.name]))
+
+
+def place(found: Found, model: str) -> str:
     """Where a block stands."""
     once = found.node.mode == "call" or found.run
-    return " · ".join([model.name, found.path, *([] if once else [f"× {number(found.node.count)}"])])
+    return " · ".join([model, found.path, *([] if once else [f"× {number(found.node.count)}"])])
 
 
 def _own(made: Plan, found: Found) -> list[str]:
