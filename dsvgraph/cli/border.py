@@ -24,20 +24,23 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command."""
-        with border(bool(ctx.params.get("as_json"))):
+        with border("json" if ctx.params.get("as_json") else str(ctx.params.get("form", "text"))):
             return super().invoke(ctx)
 
 
 @contextmanager
-def border(as_json: bool = False) -> Iterator[None]:
-    """Turns errors into messages and exit codes; raises nothing but SystemExit and Typer's own."""
+def border(form: str = "text") -> Iterator[None]:
+    """Turns errors into messages and exit codes; raises nothing but SystemExit and Typer's own.
+
+    ``form`` is text, short, json or sarif.
+    """
     try:
         try:
             yield
         finally:
             _flush()
     except DsvError as error:
-        _exit(error, as_json)
+        _exit(error, form)
     except BrokenPipeError:
         _hang_up()
         sys.exit(HUNG_UP)
@@ -45,9 +48,9 @@ def border(as_json: bool = False) -> Iterator[None]:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except OSError as error:
-        _exit(DsvError(_os_words(error)), as_json)
+        _exit(DsvError(_os_words(error)), form)
     except MemoryError:
-        _exit(DsvError("there is not enough memory for this"), as_json)
+        _exit(DsvError("there is not enough memory for this"), form)
 
 
 def internal(error: Exception) -> int:
@@ -60,9 +63,9 @@ def internal(error: Exception) -> int:
     return INTERNAL
 
 
-def _exit(error: DsvError, as_json: bool) -> None:
+def _exit(error: DsvError, form: str) -> None:
     try:
-        output.errors(error, as_json)
+        output.errors(error, form)
         _flush()
     except OSError:  # standard output is what failed: say it on the other stream
         _hang_up()

@@ -123,14 +123,27 @@ def short(value: float, units: str = "KMGTPEZY", sign: str = "") -> str:
     return f"{value:{sign}.{digits}f}{steps[0]}"
 
 
-def errors(error: DsvError, as_json: bool = False) -> None:
-    """Tells what is wrong: for people on standard error, as JSON on standard output."""
-    if as_json:
-        data({"ok": False, "errors": [d.as_dict() for d in error.diagnostics]})
+def errors(error: DsvError, form: str = "text") -> None:
+    """Tells what is wrong: for people on standard error, in other forms on standard output."""
+    if form != "text":
+        told(error.diagnostics, form)
         return
     diagnostics(error.diagnostics, sys.stderr)
     if len(error.diagnostics) > 1:
         print(f"\n{len(error.diagnostics)} errors", file=sys.stderr)
+
+
+def told(found: Iterable[Diagnostic], form: str) -> None:
+    """Prints errors (or warnings) a line each, as JSON, or as SARIF."""
+    if form == "json":
+        data({"ok": False, "errors": [d.as_dict() for d in found]})
+    elif form == "sarif":
+        from dsvgraph.cli.sarif import sarif
+
+        data(sarif(found))
+    else:
+        for diagnostic in found:
+            print(diagnostic.short())
 
 
 def diagnostics(found: Iterable[Diagnostic], stream: TextIO) -> None:
