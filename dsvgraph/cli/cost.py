@@ -1,20 +1,20 @@
-"""`dsvgraph cost`: parameters, FLOPs and cache, in numbers and formulas, whole and by block."""
+"""`dsvgraph cost`: parameters, FLOPs and cache, in numbers and formulas, whole and by block; what a run takes."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from dsvgraph.backends import backend
-from dsvgraph.cli import output, verified
+from dsvgraph.cli import output, planned, sheet, verified
 from dsvgraph.cli.border import WRONG
 from dsvgraph.cli.options import (
-    Attention,
-    AttentionOption,
     BatchOption,
+    CsvOption,
     JsonOption,
     Recompute,
     RecomputeOption,
@@ -39,6 +39,7 @@ TOTALS = {
     "flops": ("forward", "backward", "train", "inference_forward", "forward_per_token", "train_per_token"),
     "kv_cache": ("elements_per_token", "bytes_per_token"),
 }  # fmt: skip
+SHEET = ("name", "value", "unit")
 WIDE = 96  # room for parameters to the unit
 TERMS = 10  # of a formula that is still read
 RECOMPUTED = {"none": "nothing recomputed", "full": "the forward recomputed"}
@@ -53,23 +54,92 @@ def run(
     spec: SpecArgument,
     batch: BatchOption = 1,
     seq: SeqOption = 4096,
-    attention: AttentionOption = Attention.causal,
+    attention: planned.WayOption = None,
     recompute: RecomputeOption = Recompute.none,
     verify: Verify = False,
+    phase: planned.PhaseOption = None,
+    context: planned.ContextOption = None,
+    dtype: planned.DtypeOption = None,
+    drafting: planned.DraftingOption = False,
+    device: planned.DeviceOption = None,
+    mfu: planned.MfuOption = None,
+    tokens_per_second: planned.RateOption = None,
+    tokens: planned.TokensOption = None,
+    by: planned.ByOption = None,
     settings: SetOption = None,
     as_json: JsonOption = False,
+    csv: CsvOption = None,
 ) -> None:
-    """Count parameters, active parameters, FLOPs and KV cache, by block, with formulas."""
-    from dsvgraph.passes.cost import cost
+    """Count parameters, active parameters, FLOPs and KV cache, by block, with formulas.
 
+    With --phase (or any option of a run) what one step takes: FLOPs, bytes moved, memory, time on a device.
+    """
+    asked = (phase, context, dtype, drafting or None, device, mfu, tokens_per_second, tokens, by)
     model = load(spec, settings)
     if verify:
+        if any(value is not None for value in asked) or csv:
+            raise typer.BadParameter(
+                "counts one forward and backward, and goes with no option of a run", param_hint="--verify"
+            )
         sys.exit(_verify(model, batch, seq, as_json))
-    found = cost(model, batch, seq, attention.value, recompute.value)
+    if any(value is not None for value in asked):
+        run = Run(phase or "train", context, dtype or "bfloat16", drafting, device, mfu, tokens_per_second, tokens)
+        _plan(model, run, (batch, seq, attention, recompute.value), by or "total", as_json, csv)
+        return
+    if attention == "absorbed":
+        raise typer.BadParameter("is a way of decoding: use it with --phase decode", param_hint="--attention")
+    _count(model, (batch, seq, attention or "causal", recompute.value), as_json, csv)
+
+
+class Run(NamedTuple):
+    """The options of a run."""
+
+    phase: Any
+    context: int | None
+    dtype: Any
+    drafting: bool
+    device: str | None
+    mfu: float | None
+    rate: float | None
+    tokens: float | None
+
+
+def _count(model: Model, counting: Any, as_json: bool, csv: Path | None) -> None:
+    from dsvgraph.passes.cost import cost
+
+    found = cost(model, *counting)
+    if csv:
+        data = {k: v for k, v in found.as_dict().items() if k not in ("blocks", "symbolic")}
+        sheet.write(csv, SHEET, sheet.facts(data))
     if as_json:
         output.data(found.as_dict())
-    else:
+    elif str(csv) != "-":
         _write(found)
+
+
+def _plan(model: Model, run: Run, counting: Any, by: str, as_json: bool, csv: Path | None) -> None:
+    from dsvgraph.passes.plan import Options, device, plan
+
+    if run.mfu is not None and not 0 < run.mfu <= 1:
+        raise typer.BadParameter("is a share of the peak, above 0 and at most 1", param_hint="--mfu")
+    if run.mfu is not None and run.rate is not None:
+        raise typer.BadParameter("goes without --tokens-per-second, which implies it", param_hint="--mfu")
+    on = None if run.device is None else device(run.device)
+    batch, seq, attention, recompute = counting
+    words: Any = [None if word is None else str(word) for word in (run.phase, run.dtype, attention)]
+    found = plan(model, Options(
+        words[0], batch, seq, run.context, words[1], words[2], recompute,
+        run.drafting, on, run.mfu, run.rate, run.tokens,
+    ))  # fmt: skip
+    groups = [] if by == "total" else [vars(part) for part in found.by(by, on)]
+    if csv and groups:
+        sheet.write(csv, [by, *list(groups[0])[1:]], [list(part.values()) for part in groups])
+    elif csv:
+        sheet.write(csv, SHEET, sheet.facts(found.as_dict()))
+    if as_json:
+        output.data(found.as_dict() | ({"by": groups} if groups else {}))
+    elif str(csv) != "-":
+        output.write(*planned.parts(found, by, on))
 
 
 def _verify(model: Model, batch: int, seq: int, as_json: bool) -> int:

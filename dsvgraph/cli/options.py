@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -69,6 +70,9 @@ SetOption = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", parser=setting, help="Another value in `config`; repeatable."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, errors too.")]
+CsvOption = Annotated[
+    Path | None, typer.Option("--csv", metavar="FILE", help="Write the table as CSV; - to standard output.")
+]
 BatchOption = Annotated[int, typer.Option("--batch", metavar="B", min=1, help="Rows of the batch.")]
 SeqOption = Annotated[int, typer.Option("--seq", metavar="T", min=1, help="Tokens of a row.")]
 AttentionOption = Annotated[Attention, typer.Option("--attention", help="Half of the square, or all of it.")]
