@@ -29,12 +29,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of one line: line and column count from 1."""
+    """A stretch of one line: line and column count from 1.
+
+    Where an alias stands for what is meant, ``written`` is where that itself was written.
+    """
 
     source: Source = field(repr=False)
     line: int
     column: int
     width: int = 1
+    written: Span | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         return f"{self.source.name}:{self.line}:{self.column}"
@@ -111,6 +115,12 @@ class Diagnostic:
         return Fix(Span(self.span.source, self.span.line, column, width), self.hint.right)
 
     @property
+    def labels(self) -> tuple[Note, ...]:
+        """The notes, and where the guilty words were written if an alias stands for them."""
+        written = self.span.written if self.span else None
+        return self.notes + ((("written here", written),) if written else ())
+
+    @property
     def kind(self) -> str:
         """Severity and code: `error[E0301]`."""
         return f"{self.severity}[{self.code}]" if self.code else self.severity
@@ -123,7 +133,7 @@ class Diagnostic:
     def text(self) -> list[str]:
         """The diagnostic as lines, in the manner of a compiler."""
         lines = [f"{self.kind}: {clipped(printable(self.message))}"]
-        lines += excerpts(self.span, self.notes)
+        lines += excerpts(self.span, self.labels)
         if self.path:
             lines.append(f"  = in: {printable(self.path)}")
         lines += [f"  = note: {clipped(printable(words))}" for words, span in self.notes if span is None]
@@ -133,7 +143,7 @@ class Diagnostic:
 
     def as_dict(self) -> dict[str, object]:
         """The diagnostic for ``--json``."""
-        notes = [{"message": w, "at": str(s) if s else None, "span": s and s.as_dict()} for w, s in self.notes]
+        notes = [{"message": w, "at": str(s) if s else None, "span": s and s.as_dict()} for w, s in self.labels]
         return {
             "severity": self.severity,
             "code": self.code,
@@ -233,7 +243,8 @@ class DsvError(Exception):
     def collect(cls, errors: Iterable[DsvError]) -> DsvError:
         """One error that holds the diagnostics of many (at most 50), in the order of the text."""
         found = [d for e in errors for d in e.diagnostics]
-        unique = list({(d.message, d.span): d for d in reversed(found)}.values())
+        found.sort(key=lambda d: bool(d.span and d.span.written))  # what an alias repeats is the same mistake
+        unique = list({(d.message, d.span and (d.span.written or d.span)): d for d in reversed(found)}.values())
         unique.sort(key=lambda d: (d.span.source.name, d.span.line, d.span.column) if d.span else ("", 0, 0))
         error = cls(unique[0].message)
         error.diagnostics = tuple(unique[:MAX_ERRORS])

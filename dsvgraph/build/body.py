@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from dsvgraph.build.ports import unknown
 from dsvgraph.build.scope import Scope, free_names
 from dsvgraph.codes import Code
 from dsvgraph.dims import names
-from dsvgraph.errors import MAX_ERRORS, DsvError, Fault, Span, nearest
+from dsvgraph.errors import MAX_ERRORS, DsvError, Fault, Note, Span, nearest
 from dsvgraph.graph import Graph, Node, Ref, Run
 from dsvgraph.ops import OPS, Op
 from dsvgraph.spec import Part
@@ -81,6 +81,7 @@ class Body:
                 node = self._op(line) if lines.is_op(line.callee) else self._call(line)
         finally:
             self.builder.trail.pop()
+        self.builder.opened(node, self.graph, part.key())
         self.graph.link(node)
 
     # -- references -------------------------------------------------------------------------
@@ -178,14 +179,30 @@ class Body:
         """A mismatch, with what was wired, and where the sizes on these lines were written."""
         notes, read = [], set(free_names(line.attributes))
         for port, ref in node.inputs.items():
-            notes.append((f"`{port}` is {node.ins[port]}, from `{ref}`", self._origin(ref)))
-            maker = self.part.model.body.get(ref.node) or {}
-            read |= free_names({k: v for k, v in maker.items() if k in ("out", "into", "dim", "size")})
+            notes.append(self._wired(port, ref, node.ins[port]))
+            read |= self._sizes(ref)
+        notes += self._written(read, error)
+        return DsvError.of(error, line.span, Code.DIFFERENT, path=self.builder.path(), notes=notes)
+
+    def _wired(self, port: str, ref: Ref, type_: Type) -> Note:
+        return f"`{port}` is {type_}, from `{ref}`", self._origin(ref)
+
+    def _sizes(self, ref: Ref) -> frozenset[str]:
+        """The names that give sizes on the line that ``ref`` reads."""
+        maker = self.part.model.body.get(ref.node) or {}
+        return free_names({k: v for k, v in maker.items() if k in ("out", "into", "dim", "size")})
+
+    def _written(self, read: Iterable[str], error: ValueError) -> list[Note]:
+        """Where the sizes of these names were written, those in the message first."""
         told = set(re.findall(r"\d+", str(error)))
         sizes = [n for n in sorted(read) if type(self.scope.values.get(n)) is int]
-        sizes.sort(key=lambda name: str(self.scope.values[name]) not in told)  # those in the message first
-        notes += self.scope.origins(sizes[:4])
-        return DsvError.of(error, line.span, Code.DIFFERENT, path=self.builder.path(), notes=notes)
+        sizes.sort(key=lambda name: str(self.scope.values[name]) not in told)
+        return self.scope.origins(sizes[:4])
+
+    def input_notes(self, sources: Mapping[str, Ref], port: str, error: ValueError) -> list[Note]:
+        """For an input that does not fit: what was wired to it, and where the sizes on that line were written."""
+        ref = sources[port]
+        return [self._wired(port, ref, self.graph.type(ref)), *self._written(self._sizes(ref), error)]
 
     def _origin(self, ref: Ref) -> Span | None:
         return self.graph.nodes[ref.node].span if ref.node in self.graph.nodes else self.part.key("in", ref.node)
@@ -237,7 +254,8 @@ class Body:
         part = self.builder.library.blocks[line.callee]
         sources = self.wire(line, list(part.model.inputs))
         ins = {p: self.graph.type(r) for p, r in sources.items()}
-        inner = self.builder.call(line, self.given(line, self.scope), ins, self.scope)
+        wired = partial(self.input_notes, sources)
+        inner = self.builder.call(line, self.given(line, self.scope), ins, self.scope, wired)
         node = Node(line.name, line.callee, line.at, sources, ins, {}, runs=(Run(inner, 1),), span=line.span)
         node.outputs = {o: inner.type(r) for o, r in inner.outputs.items()}
         reaches.of_call(self.graph, node)
@@ -281,6 +299,8 @@ class Body:
             raise DsvError(
                 f"`{ref}` is {type_}: decoding caches values per position, [B, T, ...]", span, code=Code.CACHE
             )
+        if ref in self.graph.cache:
+            raise DsvError(f"`{ref}` is cached twice", span, code=Code.CACHE)
         self.graph.cache = (*self.graph.cache, ref)
 
 

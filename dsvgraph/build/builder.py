@@ -14,14 +14,17 @@ from dsvgraph.build.ports import bind, declared, unknown
 from dsvgraph.build.scope import ConfigScope, Given, Library, Scope, free_names, freeze
 from dsvgraph.codes import Code
 from dsvgraph.dims import Poly, Size, names
-from dsvgraph.errors import DsvError, Span
-from dsvgraph.graph import Graph
+from dsvgraph.errors import DsvError, Note, Span
+from dsvgraph.graph import Graph, Node
 from dsvgraph.ops import OPS
 from dsvgraph.spec import Part, Spec
 from dsvgraph.types import Type
 
+Wired = Callable[[str, ValueError], list[Note]]
+
 MAX_CALLS = 32  # blocks inside blocks
 MAX_LINES = 15_000  # of distinct blocks, together
+MAX_NODES = 100_000  # of the whole, equal copies of a line counted once
 
 
 class Builder:
@@ -36,6 +39,7 @@ class Builder:
         self.positions: frozenset[str] = frozenset()  # sizes that are known only when the model runs
         self.length: Size | None = None
         self.lines = 0
+        self.sizes: dict[Graph, int] = {}  # nodes of every graph, as `walk` visits them
         self.used: set[str] = set()  # config names that some argument took
         check_blocks(spec)
 
@@ -59,6 +63,14 @@ class Builder:
         if self.lines > MAX_LINES:
             raise Fatal(f"the blocks open into more than {MAX_LINES:,} distinct lines", span, code=Code.TOO_MUCH)
 
+    def opened(self, node: Node, graph: Graph, span: Span | None) -> None:
+        """Counts what ``node`` opens into; raises Fatal where ``graph`` becomes too large to walk."""
+        inner = sum(self.sizes.get(run.graph, 1) for run in node.stored)
+        self.sizes[graph] = self.sizes.get(graph, 0) + 1 + inner
+        if self.sizes[graph] > MAX_NODES:
+            words = f"the blocks open into more than {MAX_NODES:,} nodes, equal copies counted once"
+            raise Fatal(words, span, code=Code.TOO_MUCH, path=self.path())
+
     def value(self, raw: Any, span: Span | None, scope: Scope) -> Any:
         """``raw`` as the value of an attribute or an argument: known before the model runs."""
         for name in sorted(free_names(raw)):
@@ -68,8 +80,13 @@ class Builder:
                 raise DsvError(words, span, code=Code.TOO_LATE, path=self.path(), notes=scope.origins(name))
         return scope.value(raw, span)
 
-    def call(self, line: Line, given: dict[str, Any], ins: dict[str, Type], scope: Scope) -> Graph:
-        """The graph of one call of a block; raises DsvError at the line or inside the block."""
+    def call(
+        self, line: Line, given: dict[str, Any], ins: dict[str, Type], scope: Scope, wired: Wired | None = None
+    ) -> Graph:
+        """The graph of one call of a block; raises DsvError at the line or inside the block.
+
+        ``wired`` tells where an input that does not fit comes from.
+        """
         part = self.library.blocks[line.callee]
         if line.callee in self.stack or len(self.stack) >= MAX_CALLS:
             chain = " -> ".join([*self.stack, line.callee])
@@ -78,12 +95,14 @@ class Builder:
         args = self._arguments(part, line, given)
         key = (line.callee, freeze(args), tuple(ins.items()))
         if key in self.memo and self.memo[key] is None:  # an input that does not fit is this line's mistake too
-            self._bind(part, line, ins, Scope(args, self.library, self._given(part, line, args, scope)))
-        return self.shared(key, lambda: self._build(part, line, args, ins, scope))
+            self._bind(part, line, ins, Scope(args, self.library, self._given(part, line, args, scope)), wired)
+        return self.shared(key, lambda: self._build(part, line, args, ins, scope, wired))
 
-    def _build(self, part: Part, line: Line, args: dict[str, Any], ins: dict[str, Type], outer: Scope) -> Graph:
+    def _build(
+        self, part: Part, line: Line, args: dict[str, Any], ins: dict[str, Type], outer: Scope, wired: Wired | None
+    ) -> Graph:
         scope = Scope(args, self.library, self._given(part, line, args, outer))
-        bound = self._bind(part, line, ins, scope)
+        bound = self._bind(part, line, ins, scope, wired)
         graph = Graph(line.callee, part.model.doc, args, ins, span=part.key())
         self.stack.append(line.callee)
         try:
@@ -139,7 +158,7 @@ class Builder:
             hint=f"give `{name}` on this line or in `config`",
         )
 
-    def _bind(self, part: Part, line: Line, ins: dict[str, Type], scope: Scope) -> dict[str, Size]:
+    def _bind(self, part: Part, line: Line, ins: dict[str, Type], scope: Scope, wired: Wired | None) -> dict[str, Size]:
         bound: dict[str, Size] = {}
         for port, raw in part.model.inputs.items():
             try:
@@ -147,6 +166,7 @@ class Builder:
             except ValueError as error:
                 where = line.where(line.key, port) if isinstance(line.wired, dict) else line.where(line.key)
                 notes = [("declared here", part.key("in", port)), *scope.origins(declared(raw, None)[1])]
+                notes = list(dict.fromkeys([*notes, *(wired(port, error) if wired else ())]))
                 words = f"input `{port}` of `{line.callee}`: "
                 raise DsvError.of(error, where, Code.MISFIT, words, path=self.path(), notes=notes) from None
         return bound

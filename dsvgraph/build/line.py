@@ -95,7 +95,7 @@ def _callee(key: str, raw: dict[str, Any], part: Part, scope: Scope) -> BlockVal
 
 def _near_callee(key: str, raw: dict[str, Any], part: Part, scope: Scope) -> str:
     others = [k for k in raw if k in scope.library]
-    if others and part.key(others[0]) == part.value():
+    if others and (*part.path, others[0]) in part.doc.aliases:
         return f"what `<<` merges comes after the line's own keys: write `{others[0]}` on the line itself, first"
     if others:
         return f"the first key says what the line is: put `{others[0]}` first"

@@ -86,7 +86,7 @@ def _kind(name: str, raw: dict[str, Any], part: Part) -> str:
 def _cross_entropy(name: str, part: Part, model: Model, formula: dict[str, Formula], whole: bool) -> Loss | None:
     output, target = part.model["cross_entropy"], part.model.get("target")
     ids = _target(target, model, part)
-    if not whole and output not in model.outputs and output in _declared(model):
+    if not whole and output in _declared(model) and output not in model.outputs:
         return None
     ref = _output(output, model, part)
     depths = _depths(model, ref, ids, part)

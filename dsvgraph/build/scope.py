@@ -9,13 +9,12 @@ from typing import Any
 from dsvgraph import expr
 from dsvgraph.codes import Code
 from dsvgraph.dims import Size, symbol
-from dsvgraph.errors import DsvError, Fault, Span, clipped, nearest
+from dsvgraph.errors import DsvError, Fault, Note, Span, clipped, nearest
 from dsvgraph.ops import OPS
 from dsvgraph.spec import Entry, Part
 from dsvgraph.types import as_size, shown
 
 MAX_CHAIN = 40  # config values in terms of others
-Note = tuple[str, Span | None]
 
 
 class Word(str):
@@ -172,6 +171,10 @@ class Scope:
             return given
         return given.scope.source(given.raw, steps - 1) or given
 
+    def overridden(self, given: Given) -> list[Note]:
+        """The place of the value that ``given`` stands over; arguments have none."""
+        return []
+
     def origins(self, raw: Any) -> list[Note]:
         """For each name that ``raw`` reads: its value and where that was written."""
         found = []
@@ -180,6 +183,7 @@ class Scope:
             if source is not None:
                 words = f"`{source.name}` is {clipped(shown(self.values.get(name)), 80)}"
                 found.append((words, source.span))
+                found += source.scope.overridden(source)
         return list(dict.fromkeys(found))
 
 
@@ -229,6 +233,11 @@ class ConfigScope(Scope):
     def find_given(self, name: str) -> Given | None:
         entry = self.config.get(name)
         return Given(name, entry.value, entry.span, self) if entry else None
+
+    def overridden(self, given: Given) -> list[Note]:
+        entry = self.config.get(given.name)
+        places = entry.overrides[:1] if entry and entry.span == given.span else ()
+        return [("the value that it overrides", span) for span in places]
 
 
 class _Lazy(Mapping[str, Any]):

@@ -33,7 +33,7 @@ def _rule(code: str) -> dict[str, Any]:
 
 
 def _result(d: Diagnostic, rules: list[str]) -> dict[str, Any]:
-    notes = [words for words, span in d.notes if not _is_file(span)]
+    notes = [words for words, span in d.labels if not _is_file(span)]
     result: dict[str, Any] = {
         "level": d.severity,
         "message": _text("\n".join([d.message, *notes, *([f"help: {d.hint}"] if d.hint else [])])),
@@ -42,7 +42,7 @@ def _result(d: Diagnostic, rules: list[str]) -> dict[str, Any]:
         result |= {"ruleId": str(d.code), "ruleIndex": rules.index(str(d.code))}
     if d.span and _is_file(d.span):
         result["locations"] = [_location(d.span, d.path)]
-    related = [(words, span) for words, span in d.notes if span and _is_file(span)]
+    related = [(words, span) for words, span in d.labels if span and _is_file(span)]
     if related:
         result["relatedLocations"] = [_location(span) | {"message": _text(words)} for words, span in related]
     if d.fix and _is_file(d.fix.span):

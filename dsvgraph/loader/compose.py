@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -47,16 +47,32 @@ class Doc:
     data: Any
     keys: dict[Key, Span] = field(default_factory=dict, repr=False)
     values: dict[Key, Span] = field(default_factory=dict, repr=False)
+    aliases: dict[Key, Key] = field(default_factory=dict, repr=False)  # what stands there by `*name` or `<<`
 
     def key(self, *path: Any) -> Span | None:
         """Where the key at ``path`` stands (for a list item, the item)."""
-        return self.keys.get(path) or self.value(*path)
+        return self.keys.get(path) or self._behind(self.keys, path) or self.value(*path)
 
     def value(self, *path: Any) -> Span | None:
         """Where the value at ``path`` stands, or the nearest thing that encloses it."""
         while path not in self.values and path:
+            found = self._behind(self.values, path)
+            if found:
+                return found
             path = path[:-1]
         return self.values.get(path)
+
+    def _behind(self, places: dict[Key, Span], path: Key) -> Span | None:
+        """The alias that gives what is at ``path``, with the place where that was written."""
+        alias: Span | None = None
+        for _ in range(MAX_DEPTH):
+            end = next((n for n in range(1, len(path) + 1) if path[:n] in self.aliases), None)
+            if end is None:
+                break
+            alias = alias or self.values.get(path[:end])
+            path = self.aliases[path[:end]] + path[end:]
+        written = places.get(path)
+        return replace(alias, written=written) if alias and written else written if alias else None
 
 
 def parse(text: str, name: str = "<spec>") -> Doc:
@@ -108,7 +124,7 @@ class _Open:
     value: Any
     key: Any = None
     depth: int = 1  # of what it holds
-    merges: list[Any] = field(default_factory=list)
+    merges: list[tuple[Key, Any]] = field(default_factory=list)
 
 
 class _Composer:
@@ -117,7 +133,7 @@ class _Composer:
     def __init__(self, doc: Doc) -> None:
         self.doc = doc
         self.stack: list[_Open] = []
-        self.anchors: dict[str, tuple[Any, int, int]] = {}  # value, number of values, depth
+        self.anchors: dict[str, tuple[Any, int, int, Key]] = {}  # value, number of values, depth, path
         self.names: list[tuple[str, int, int]] = []  # open anchors: name, depth, count before
         self.count = 0
         self.documents = 0
@@ -182,15 +198,22 @@ class _Composer:
 
     def close(self) -> None:
         top = self.stack.pop()
-        for merged in top.merges:
+        for source, merged in top.merges:
             for key, value in merged.items():
                 if key not in top.value:
-                    self.doc.keys.setdefault((*top.path, key), self.doc.values[top.path])
+                    self.merge((*top.path, key), (*source, key))
                     top.value[key] = value
         if self.names and self.names[-1][1] == len(self.stack):
             name, _, before = self.names.pop()
-            self.anchors[name] = (top.value, self.count - before, top.depth)
+            self.anchors[name] = (top.value, self.count - before, top.depth, top.path)
         self.put(top.value, top.depth)
+
+    def merge(self, path: Key, source: Key) -> None:
+        """The key at ``path`` is that of ``source``, in what `<<` merges."""
+        self.doc.aliases[path] = source
+        for places, found in ((self.doc.keys, self.doc.key(*source)), (self.doc.values, self.doc.value(*source))):
+            if found:
+                places.setdefault(path, found)
 
     def wants_key(self) -> bool:
         return bool(self.stack) and isinstance(self.stack[-1].value, dict) and self.stack[-1].key is None
@@ -206,7 +229,7 @@ class _Composer:
         span = self.doc.keys.get(self.path()) if event.value == "" else None  # what is not there stands at its key
         self.doc.values.setdefault(self.path(), span or self.span(event))
         if event.anchor:
-            self.anchors[event.anchor] = (value, 1, 0)
+            self.anchors[event.anchor] = (value, 1, 0, self.path())
         self.put(value)
 
     def set_key(self, event: Any) -> None:
@@ -226,12 +249,13 @@ class _Composer:
     def alias(self, event: Any) -> None:
         if event.anchor not in self.anchors:
             raise DsvError(f"there is no anchor `&{event.anchor}` before this", self.span(event), code=Code.NO_ANCHOR)
-        value, size, depth = self.anchors[event.anchor]
+        value, size, depth, source = self.anchors[event.anchor]
         self.counted(event, size)
         self.check_depth(event, depth)
         if self.wants_key():
             raise DsvError("a key must be a plain word", self.span(event), code=Code.BAD_KEY)
         self.doc.values.setdefault(self.path(), self.span(event))
+        self.doc.aliases[self.path()] = source
         self.put(value, depth)
 
     def put(self, value: Any, depth: int = 0) -> None:
@@ -244,8 +268,10 @@ class _Composer:
             top.value.append(value)
             return
         if top.key == "<<":
-            top.merges += value if isinstance(value, list) else [value]
-            if not all(isinstance(v, dict) for v in top.merges):
+            path = (*top.path, "<<")
+            items = enumerate(value) if isinstance(value, list) else [(None, value)]
+            top.merges += [(path if i is None else (*path, i), v) for i, v in items]
+            if not all(isinstance(v, dict) for _, v in top.merges):
                 raise DsvError("`<<` merges mappings", self.doc.value(*top.path, "<<"), code=Code.BAD_MERGE)
         else:
             top.value[top.key] = value

@@ -118,7 +118,7 @@ def console(text: str) -> str:
     for part in re.split(r"^(?=\$ )", text, flags=re.MULTILINE):
         if part:
             command, _, told = part.partition("\n")
-            said = run(command, fails=told.startswith("error: "))
+            said = run(command, fails=told.startswith(("error: ", "error[")))
             found.append(f"{command}\n{told if fits(told, said) else said}")
     return "".join(found)
 

@@ -105,3 +105,52 @@ def test_the_text_of_an_error() -> None:
         "  |                         ^^^^^\n"
         "  = help: did you mean `hidden`?"
     )
+
+
+def test_a_value_that_is_overridden_tells_what_it_stands_over() -> None:
+    found = told("y: {outer: e}", "{d: 4, V: 9, part: 5}", part=7)
+    place = found.notes.index(("the value that it overrides", next(s for w, s in found.notes if "overrides" in w)))
+    assert [str(span) for _, span in found.notes[place - 1 : place + 1]] == ["--set:1:6", "<spec>:1:28"]
+
+
+def test_an_input_that_does_not_fit_tells_what_was_wired() -> None:
+    blocks = "narrow: {args: {d}, in: {x: [B, T, d]}, body: {y: {silu: x}}, out: y}"
+    text = spec("wide: {linear: e, out: big}\ny: {narrow: wide}", blocks=blocks, config="{d: 4, V: 9, big: 5}")
+    with pytest.raises(DsvError) as caught:
+        dsvgraph.loads(text)
+    (diagnostic,) = caught.value.diagnostics
+    assert (diagnostic.wanted, diagnostic.found) == ("d (= 4)", "5")
+    assert [words for words, _ in diagnostic.notes] == [
+        "declared here", "`d` is 4", "`x` is [B, T, 5], from `wide.y`", "`big` is 5",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", ["{<<: *a, rms_norm: e}", "{rms_norm: e, <<: [*a, {}]}"])
+def test_an_alias_is_told_with_what_it_stands_for(line: str) -> None:
+    found = told(f"y: {line}", "{d: 4, V: 9, some: &a {eps: -1}}")
+    assert found.span is not None
+    assert (found.span.text, str(found.span.written)) == ("*a", "<spec>:1:37")
+    assert found.labels[-1] == ("written here", found.span.written)
+
+
+def test_what_an_alias_repeats_is_one_mistake() -> None:
+    found = told("x: &a {silu: e, by: 1}\ny: *a\nz: {<<: *a}")
+    assert (found.message, str(found.span)) == ("there is no attribute on `silu` `by`", "<spec>:9:21")
+
+
+def test_other_places_are_shown_with_their_lines() -> None:
+    assert str(told("a: {linear: e, out: 2 * d}\ny: {add: [a, e]}")) == (
+        "error[E0403]: operands have different shapes: [B, T, 8] against [B, T, 4]\n"
+        "  --> <spec>:10:5\n"
+        "   |\n"
+        " 1 | config: {d: 4, V: 9}\n"
+        "   |             - `d` is 4\n"
+        "...\n"
+        " 8 |     e: {embedding: ids, num: V, dim: d}\n"
+        "   |     - `x1` is [B, T, 4], from `e.y`\n"
+        " 9 |     a: {linear: e, out: 2 * d}\n"
+        "   |     - `x0` is [B, T, 8], from `a.y`\n"
+        "10 |     y: {add: [a, e]}\n"
+        "   |     ^\n"
+        "  = in: y"
+    )
