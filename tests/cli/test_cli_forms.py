@@ -175,3 +175,15 @@ def test_explain_lists_all(dsv: Any) -> None:
     told = dsv("explain").out
     assert [line.split()[0] for line in told.splitlines() if line.startswith("  ")] == [str(code) for code in Code]
     assert [story["code"] for story in dsv("explain", "--json").json] == [str(code) for code in Code]
+
+
+def test_show_where_values_come_from(dsv: Any) -> None:
+    told = dsv("show", "deepseek_v3_tiny", "--origin", "--set", "hidden_size=256").out
+    lines = [" ".join(line.split()) for line in told.splitlines()]
+    at = lines.index("hidden_size 256 --set")
+    assert [line.split()[:2] for line in lines[at + 1 : at + 3]] == [["over", "128"], ["over", "7168"]]
+    assert "deepseek_v3_tiny.yaml:" in lines[at + 1] and "deepseek_v3.yaml:" in lines[at + 2]
+    found = dsv("show", "deepseek_v3_tiny", "--origin", "--json").json
+    assert found["config"][0]["over"][0]["text"] == "129280"
+    (call,) = [c for c in found["calls"] if c["line"] == "DeepSeek-V3-tiny > sparse"]
+    assert {"name": "ffn", "value": "moe", "how": "line"}.items() <= call["arguments"][-1].items()

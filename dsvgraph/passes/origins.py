@@ -1,0 +1,97 @@
+"""Who set each value: the line that gave it, and those it stands over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dsvgraph.errors import Span, clipped
+from dsvgraph.graph import Graph, Model, Node
+from dsvgraph.spec import Entry, Part, Spec
+from dsvgraph.types import shown
+
+
+@dataclass(frozen=True)
+class Origin:
+    """One value: ``how`` it came (file, --set; line, config, default, block), where, and what it stands over."""
+
+    name: str
+    value: str
+    how: str
+    span: Span | None
+    over: tuple[Span, ...] = ()
+
+    def as_dict(self) -> dict[str, object]:
+        """The origin for ``--json``; texts are as they were written."""
+        over = [{"text": span.text, "at": str(span)} for span in self.over]
+        at = str(self.span) if self.span else None
+        return {"name": self.name, "value": self.value, "how": self.how, "at": at, "over": over}
+
+
+@dataclass(frozen=True)
+class Call:
+    """A line that calls a block, with its arguments; copies that differ are calls of their own."""
+
+    line: str
+    block: str
+    span: Span | None
+    arguments: tuple[Origin, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """The call for ``--json``."""
+        at = str(self.span) if self.span else None
+        arguments = [origin.as_dict() for origin in self.arguments]
+        return {"line": self.line, "block": self.block, "at": at, "arguments": arguments}
+
+
+def of_config(model: Model) -> list[Origin]:
+    """Every config value in the order of the spec; none where the model was not made from one."""
+    config = model.spec.config if model.spec else {}
+    return [_entry(name, model.config.get(name), entry) for name, entry in config.items()]
+
+
+def _entry(name: str, value: Any, entry: Entry) -> Origin:
+    how = "--set" if entry.span and entry.span.source.name == "--set" else "file"
+    return Origin(name, _text(value), how, entry.span, tuple(span for span in entry.overrides if span))
+
+
+def of_arguments(model: Model) -> Iterator[Call]:
+    """Every line that calls a block, in every distinct graph, callers first."""
+    if model.spec is None:
+        return
+    for graph in reversed(model.graphs()):
+        part = model.spec.graph if graph is model else model.spec.blocks.get(graph.name)
+        for node in graph.nodes.values() if part else ():
+            for inner in dict.fromkeys(run.graph for run in node.runs):
+                block = model.spec.blocks.get(inner.name)
+                if part and block and inner.name == node.callee and inner.args:
+                    yield _call(model.spec, part, graph, node, inner, block)
+
+
+def _call(spec: Spec, part: Part, graph: Graph, node: Node, inner: Graph, block: Part) -> Call:
+    found = []
+    for name, value in inner.args.items():
+        (how, span), *over = _sources(spec, part, graph, node, block, name)
+        found.append(Origin(name, _text(value), how, span, tuple(s for _, s in over if s)))
+    return Call(f"{graph.name} > {node.name}", inner.name, node.span, tuple(found))
+
+
+def _sources(
+    spec: Spec, part: Part, graph: Graph, node: Node, block: Part, name: str
+) -> Iterator[tuple[str, Span | None]]:
+    """Where an argument could come from, the first one wins: the line, the block argument, the config, the default."""
+    raw: Mapping[str, Any] = part.model.body[node.name]
+    held = graph.config if isinstance(graph, Model) else graph.args
+    if name in raw:
+        yield "line", part.value("body", node.name, name)
+    if name in dict(getattr(held.get(next(iter(raw))), "presets", ())):
+        yield "block", node.span
+    if name in spec.config:
+        yield "config", spec.config[name].span
+    if block.model.args[name] is not None:
+        yield "default", block.value("args", name)
+
+
+def _text(value: Any) -> str:
+    return clipped(shown(value), 60)
