@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from dsvgraph.codes import Code
-from dsvgraph.errors import DsvError, Span, nearest
+from dsvgraph.errors import DsvError, Span, clipped, nearest
 from dsvgraph.loader.compose import MAX_BYTES, Doc, parse
 
 
@@ -26,10 +26,15 @@ def find(name: str, near: Path | None = None, span: Span | None = None) -> Path:
     library = bundled()
     if ".." not in Path(name).parts and not Path(name).is_absolute():
         candidates += [library / name, library / f"{name}.yaml"]
-    for path in candidates:
-        if path.is_file():
-            return path
-    if Path(candidates[0]).exists():
+    try:
+        for path in candidates:
+            if path.is_file():
+                return path
+        there = candidates[0].exists()
+    except OSError as error:  # a name that no file can have, a folder that may not be entered
+        words = f"`{clipped(name, 80)}` cannot be read: {error.strerror}"
+        raise DsvError(words, span, code=Code.NOT_A_FILE) from None
+    if there:
         raise DsvError(f"`{name}` is not a regular file", span, code=Code.NOT_A_FILE)
     known = sorted(p.relative_to(library).as_posix().removesuffix(".yaml") for p in library.rglob("*.yaml"))
     raise DsvError(

@@ -15,6 +15,8 @@ from dsvgraph.spec.models import SpecModel
 from dsvgraph.spec.validate import validate
 
 MAX_FILES = 200
+MAX_CHARACTERS = 1_000_000  # of all files of a spec
+MAX_VALUES = 40_000
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ class _Reader:
 
     def __init__(self, texts: Mapping[Path, str] | None = None) -> None:
         self.texts = texts or {}
-        self.files = 0
+        self.files = self.characters = self.values = 0
 
     def collect(self, path: Path, stack: tuple[Path, ...] = (), span: Span | None = None) -> _Merge:
         real = path.resolve()
@@ -160,7 +162,17 @@ class _Reader:
         self.files += 1
         if self.files > MAX_FILES:
             raise DsvError(f"a spec reads at most {MAX_FILES} files", span, code=Code.TOO_MUCH)
-        return self.merge(loader.read(path, span, self.texts.get(real)), path.parent, (*stack, real))
+        doc = loader.read(path, span, self.texts.get(real))
+        self.counted(doc, span)
+        return self.merge(doc, path.parent, (*stack, real))
+
+    def counted(self, doc: Doc, span: Span | None) -> None:
+        """Raises DsvError where the files are together too much to read."""
+        self.characters += sum(map(len, doc.source.lines))
+        self.values += len(doc.values)
+        if self.characters > MAX_CHARACTERS or self.values > MAX_VALUES:
+            words = f"the files of a spec have at most {MAX_CHARACTERS:,} characters and {MAX_VALUES:,} values together"
+            raise DsvError(words, span, code=Code.TOO_MUCH)
 
     def merge(self, doc: Doc, folder: Path, stack: tuple[Path, ...]) -> _Merge:
         model = validate(SpecModel, doc)

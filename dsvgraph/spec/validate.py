@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from dsvgraph.codes import Code
-from dsvgraph.errors import DsvError, nearest
+from dsvgraph.errors import DsvError, Span, nearest
 from dsvgraph.loader import Doc
 from dsvgraph.spec.models import BlockModel, PublishedModel, SpecModel
 
@@ -23,7 +23,8 @@ KINDS = {  # Pydantic's kinds of error, in plain words
 def validate(model: type[SpecModel], doc: Doc) -> SpecModel:
     """The data of ``doc`` as ``model``; raises DsvError with every mistake at its place."""
     if not isinstance(doc.data, dict):
-        raise DsvError("a spec is a mapping of `name`, `config`, `graph` and so on", doc.value(), code=Code.WRONG_KIND)
+        where = doc.value() or Span(doc.source, 1, 1)
+        raise DsvError("a spec is a mapping of `name`, `config`, `graph` and so on", where, code=Code.WRONG_KIND)
     try:
         return model.model_validate(doc.data)
     except ValidationError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -81,12 +82,22 @@ def test_a_chain_of_config_values_ends(tmp_path: Path) -> None:
 
 def test_blocks_that_open_into_ever_more_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every block calls the next twice, each time otherwise."""
-    monkeypatch.setattr(builder, "MAX_LINES", 500)
+    monkeypatch.setattr(builder, "MAX_LINES", 100)
     line = "b{0}: {{args: {{n}}, in: {{x: [...]}}, body: {{p: {{b{1}: x, n: 2 * n}}, q: {{b{1}: p, n: -n}}}}, out: q}}"
-    blocks = "\n".join(line.format(i, i + 1) for i in range(25))
-    blocks += "\nb25: {args: {n}, in: {x: [...]}, body: {p: {times: x, by: n}}, out: p}"
+    blocks = "\n".join(line.format(i, i + 1) for i in range(12))
+    blocks += "\nb12: {args: {n}, in: {x: [...]}, body: {p: {times: x, by: n}}, out: p}"
     words = refused(lambda: model("y: {b0: e, n: 1}", blocks=blocks))
-    assert "the blocks open into more than 500 distinct lines" in words
+    assert "the blocks open into more than 100 distinct lines" in words
+    assert words.count("error[") == 1
+
+
+def test_few_lines_that_open_into_very_many() -> None:
+    """Every block calls the next twice, each time the same: what is built once is walked as often as it stands."""
+    line = "b{0}: {{in: {{x: [...]}}, body: {{p: {{b{1}: x}}, q: {{b{1}: p}}}}, out: q}}"
+    blocks = "\n".join(line.format(i, i + 1) for i in range(25))
+    blocks += "\nb25: {in: {x: [...]}, body: {p: {silu: x}}, out: p}"
+    words = refused(lambda: model("y: {b0: e}", blocks=blocks))
+    assert "the blocks open into more than 100,000 nodes" in words
     assert words.count("error[") == 1
 
 
@@ -127,3 +138,27 @@ def test_the_name_of_a_file_is_not_echoed_raw(tmp_path: Path) -> None:
 
 def test_equal_texts_are_read_once() -> None:
     assert loader.parse("a: [1]") is loader.parse("a: [1]")
+
+
+def test_files_together_are_not_too_much(tmp_path: Path) -> None:
+    """Each file is within the limits of a file."""
+    block = "b{0}: {{in: {{x: [...]}}, body: {{p: {{silu: [{1}]}}}}, out: p}}"
+    for i in range(8):
+        (tmp_path / f"f{i}.yaml").write_text("blocks:\n  " + block.format(i, "x, " * 9_000))
+    (tmp_path / "a.yaml").write_text("include: [" + ", ".join(f"f{i}.yaml" for i in range(8)) + "]")
+    assert "40,000 values together" in refused(lambda: dsvgraph.load(str(tmp_path / "a.yaml")))
+
+
+@pytest.mark.parametrize("name", ["a" * 5_000, "a/" * 3_000, "a\x00b", "\ud800"], ids=["long", "deep", "nul", "half"])
+def test_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
+    refused(lambda: dsvgraph.load(name))
+    (tmp_path / "a.yaml").write_text(f"include: [{json.dumps(name)}]")
+    assert max(map(len, refused(lambda: dsvgraph.load(str(tmp_path / "a.yaml"))).splitlines())) < 600
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "~", "---\n...\n"])
+def test_a_file_that_holds_nothing_has_a_place(text: str) -> None:
+    with pytest.raises(DsvError) as caught:
+        dsvgraph.loads(text)
+    (found,) = caught.value.diagnostics
+    assert str(found.span).startswith("<spec>:")
