@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -38,7 +39,7 @@ def read(body: Body, line: Line, scope: Scope) -> tuple[Op, dict[str, Ref]]:
             message, hint = unknown(f"attribute on `{line.callee}`", key, known)
             raise DsvError(message, line.at_key(key), code=Code.NO_ATTRIBUTE, path=body.builder.path(), hint=hint)
     raw = {k: v for k, v in line.attributes.items() if k in cls.model_fields}
-    found = {k: body.builder.value(v, line.where(k), scope) for k, v in raw.items()}
+    found = {k: body.builder.value(v, line.where(k), scope, partial(line.where, k)) for k, v in raw.items()}
     values = {**line.presets, **found}
     for key, value in found.items():
         if isinstance(value, float) and math.isnan(value) and not body.builder.config.symbolic:

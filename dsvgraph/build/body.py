@@ -263,7 +263,9 @@ class Body:
 
     def given(self, line: Line, scope: Scope) -> dict[str, Any]:
         """The arguments on a line that calls a block, those of the block argument first."""
-        found = {k: self.builder.value(v, line.where(k), scope) for k, v in line.attributes.items()}
+        found = {
+            k: self.builder.value(v, line.where(k), scope, partial(line.where, k)) for k, v in line.attributes.items()
+        }
         return {**line.presets, **found}
 
     # -- outputs and cache ------------------------------------------------------------------

@@ -11,7 +11,7 @@ import networkx as nx
 from dsvgraph.build.body import Body, Fatal, Poisoned
 from dsvgraph.build.line import RESERVED, Line
 from dsvgraph.build.ports import bind, declared, unknown
-from dsvgraph.build.scope import ConfigScope, Given, Library, Scope, free_names, freeze
+from dsvgraph.build.scope import At, ConfigScope, Given, Library, Scope, free_names, freeze
 from dsvgraph.codes import Code
 from dsvgraph.dims import Poly, Size, names
 from dsvgraph.errors import DsvError, Note, Span
@@ -71,14 +71,14 @@ class Builder:
             words = f"the blocks open into more than {MAX_NODES:,} nodes, equal copies counted once"
             raise Fatal(words, span, code=Code.TOO_MUCH, path=self.path())
 
-    def value(self, raw: Any, span: Span | None, scope: Scope) -> Any:
+    def value(self, raw: Any, span: Span | None, scope: Scope, at: At | None = None) -> Any:
         """``raw`` as the value of an attribute or an argument: known before the model runs."""
         for name in sorted(free_names(raw)):
             size = scope.values.get(name)
             if isinstance(size, Poly) and names(size) & self.positions:
                 words = f"`{name}` is known only when the model runs, here a number is needed"
                 raise DsvError(words, span, code=Code.TOO_LATE, path=self.path(), notes=scope.origins(name))
-        return scope.value(raw, span)
+        return scope.value(raw, span, at)
 
     def call(
         self, line: Line, given: dict[str, Any], ins: dict[str, Type], scope: Scope, wired: Wired | None = None

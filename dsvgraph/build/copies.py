@@ -102,10 +102,10 @@ def _sources(body: Body, line: Line) -> tuple[dict[str, Ref], dict[str, Ref]]:
 def _roles(body: Body, line: Line, mode: str, ports: list[str], tied: list[str]) -> dict[str, str]:
     """What happens to each input over the copies: carried, shared or sliced."""
     for key, listed in (("slice", line.slice), ("share", line.share)):
-        for port in listed:
+        for i, port in enumerate(listed):
             if port not in ports:
                 message, hint = unknown(f"input on `{line.callee}`", port, ports)
-                raise DsvError(message, line.where(key), code=Code.NO_INPUT, hint=hint)
+                raise DsvError(message, line.where(key, i), code=Code.NO_INPUT, hint=hint)
             if port in line.slice and port in line.share:
                 raise DsvError(f"`{port}` cannot be sliced and shared", line.where(key), code=Code.COPY_KEYS)
     if mode == "each":

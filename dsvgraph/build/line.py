@@ -15,7 +15,7 @@ from dsvgraph.spec import Part
 from dsvgraph.types import shown
 
 RESERVED = ("at", "repeat", "each", "slice", "share", "tied")
-PATH = re.compile(r"(\.|[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*)$", re.ASCII)
+PATH = re.compile(r"(\.|[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*)\Z", re.ASCII)
 
 
 @dataclass(frozen=True)

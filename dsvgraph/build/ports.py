@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from dsvgraph.build.scope import Scope
+from dsvgraph.build.scope import At, Scope
 from dsvgraph.codes import Code
 from dsvgraph.dims import Size, symbol
 from dsvgraph.errors import DsvError, Fault, Span, listed, nearest
@@ -14,7 +15,7 @@ from dsvgraph.spec import Part
 from dsvgraph.spec.models import NAME
 from dsvgraph.types import Type, shown
 
-TEXT = re.compile(r"(int|float|bool)?\s*\[(.*)\]$")
+TEXT = re.compile(r"(int|float|bool)?\s*\[(.*)\]\Z")
 HINT = "types are written [B, T, hidden_size] or int[B, T]"
 ROOT = "inputs of the graph are [B, T, ...] or int[B, T]"
 
@@ -48,7 +49,7 @@ def root_inputs(part: Part, scope: Scope) -> dict[str, Type]:
     axes: list[str] = []
     for name, raw in part.model.inputs.items():
         try:
-            found[name] = _root_input(raw, axes, scope, part.value("in", name))
+            found[name] = _root_input(raw, axes, scope, partial(part.value, "in", name))
         except DsvError as error:
             errors.append(error)
     if errors:
@@ -56,15 +57,15 @@ def root_inputs(part: Part, scope: Scope) -> dict[str, Type]:
     return found
 
 
-def _root_input(raw: Any, axes: list[str], scope: Scope, span: Span | None) -> Type:
-    dtype, sizes = declared(raw, span)
-    running = [_running(size, axis, axes, scope, span) for axis, size in enumerate(sizes[:2])]
+def _root_input(raw: Any, axes: list[str], scope: Scope, at: At) -> Type:
+    dtype, sizes = declared(raw, at())
+    running = [_running(size, axis, axes, scope, at(axis)) for axis, size in enumerate(sizes[:2])]
     if len(set(running)) < len(running):
         raise DsvError(
-            f"`{running[0]}` cannot count both rows of the batch and positions", span, code=Code.ROOT_AXES, hint=ROOT
+            f"`{running[0]}` cannot count both rows of the batch and positions", at(1), code=Code.ROOT_AXES, hint=ROOT
         )
     axes += running[len(axes) :]
-    return Type((*map(symbol, running), *(scope.size(size, span) for size in sizes[2:])), dtype)
+    return Type((*map(symbol, running), *(scope.size(size, at(i)) for i, size in enumerate(sizes[2:], 2))), dtype)
 
 
 def _running(raw: Any, axis: int, axes: list[str], scope: Scope, span: Span | None) -> str:

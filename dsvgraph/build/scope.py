@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from dsvgraph import expr
@@ -13,6 +14,8 @@ from dsvgraph.errors import DsvError, Fault, Note, Span, clipped, nearest
 from dsvgraph.ops import OPS
 from dsvgraph.spec import Entry, Part
 from dsvgraph.types import as_size, shown
+
+At = Callable[..., Span | None]  # from the steps to a value inside another to its place
 
 MAX_CHAIN = 40  # config values in terms of others
 
@@ -68,19 +71,22 @@ class Scope:
         """The scope with more names."""
         return Scope({**self.values, **more}, self.library, self.given)
 
-    def value(self, raw: Any, span: Span | None) -> Any:
-        """``raw`` as a value: number, word, block, list or record."""
+    def value(self, raw: Any, span: Span | None, at: At | None = None) -> Any:
+        """``raw`` as a value: number, word, block, list or record; ``at`` tells where its items stand."""
         if isinstance(raw, str) and not isinstance(raw, Word):
             return self._text(raw, span)
         if isinstance(raw, list):
-            return [self.value(item, span) for item in raw]
+            return [self._item(item, i, span, at) for i, item in enumerate(raw)]
         if isinstance(raw, dict):
-            return self._mapping(raw, span)
+            return self._mapping(raw, span, at)
         return raw
 
-    def _mapping(self, raw: dict[str, Any], span: Span | None) -> Any:
+    def _item(self, raw: Any, step: Any, span: Span | None, at: At | None) -> Any:
+        return self.value(raw, at(step), partial(at, step)) if at else self.value(raw, span)
+
+    def _mapping(self, raw: dict[str, Any], span: Span | None, at: At | None) -> Any:
         head = next(iter(raw), None)
-        values = {k: self.value(v, span) for k, v in raw.items()}
+        values = {k: self._item(v, k, span, at) for k, v in raw.items()}
         if head is None or raw[head] is not None or head not in self.library:
             return values
         values.pop(head)
