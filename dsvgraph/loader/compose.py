@@ -28,8 +28,8 @@ MAX_VALUES = 20_000
 Key = tuple[Any, ...]
 
 BREAK = re.compile(r"\r\n|\n|\r")  # as YAML 1.2 counts lines
-INT = re.compile(r"[-+]?[0-9][0-9_]*$")
-FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
+INT = re.compile(r"[-+]?[0-9][0-9_]*\Z")
+FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 HINTS = {  # by a part of the parser's words
     "'['": 'inside braces and lists, quote what holds a bracket: {ids: "int[B, T]"}',
     r"'\t'": "indent with spaces, never with tabs",

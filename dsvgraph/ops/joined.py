@@ -11,7 +11,7 @@ from dsvgraph.errors import Fault
 from dsvgraph.ops.base import Op, Types, need_float
 from dsvgraph.types import Type
 
-EQUATION = re.compile(r"[A-Za-z]+(,[A-Za-z]+)*->[A-Za-z]+$")
+EQUATION = re.compile(r"[A-Za-z]+(,[A-Za-z]+)*->[A-Za-z]+\Z")
 
 
 class Einsum(Op):

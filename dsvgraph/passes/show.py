@@ -17,9 +17,9 @@ from dsvgraph.spec import BlockModel, Part, Spec, with_settings
 WIDTH = 132  # of a node's line
 PROSE = 100
 PLAIN = re.compile(  # inside braces
-    r"(?:[A-Za-z_(]|\d[\d.]* [a-z*/+-])(?:[\w .()*/+<>=%-]*[\w)])?$|\d+(?:\.\d+)?[KMBT]$|\.$|\.\.\.$", re.ASCII
+    r"(?:[A-Za-z_(]|\d[\d.]* [a-z*/+-])(?:[\w .()*/+<>=%-]*[\w)])?\Z|\d+(?:\.\d+)?[KMBT]\Z|\.\Z|\.\.\.\Z", re.ASCII
 )
-LINE = re.compile(r"[A-Za-z](?:(?!: | #)[ -~])*[!-9;-~]$")  # on a line of its own
+LINE = re.compile(r"[A-Za-z](?:(?!: | #)[ -~])*[!-9;-~]\Z")  # on a line of its own
 CONSTANTS = ("true", "false", "null")
 WORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 

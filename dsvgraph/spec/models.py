@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from dsvgraph.codes import Code
 from dsvgraph.errors import Fault
 
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}$", re.ASCII)
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z", re.ASCII)
 FIGURE = re.compile(r"\d{1,6}(\.\d{1,6})?[KMBT]$", re.ASCII)
 
 
@@ -24,7 +24,7 @@ def _name(text: str) -> str:
 
 
 def _figure(text: str) -> str:
-    if not FIGURE.match(text):
+    if not FIGURE.fullmatch(text):
         raise Fault(
             Code.PUBLISHED, f"`{text[:60]}` is no published figure: digits and K, M, B or T, such as 671B or 1.6T"
         )

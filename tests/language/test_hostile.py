@@ -13,6 +13,7 @@ from small import model, spec
 import dsvgraph
 from dsvgraph import DsvError, loader
 from dsvgraph.build import builder
+from dsvgraph.passes.layout import layout
 
 
 def refused(action: Callable[[], object]) -> str:
@@ -162,3 +163,16 @@ def test_a_file_that_holds_nothing_has_a_place(text: str) -> None:
         dsvgraph.loads(text)
     (found,) = caught.value.diagnostics
     assert str(found.span).startswith("<spec>:")
+
+
+@pytest.mark.parametrize(
+    "line", ['y: {silu: e, at: "a\\n"}', 'y: {silu: "e\\n"}', 'y: {einsum: [e], equation: "abc->acb\\n"}']
+)
+def test_a_name_does_not_end_in_a_line_break(line: str) -> None:
+    """In a pattern `$` fits before a last line break too."""
+    refused(lambda: model(line))
+
+
+def test_a_layout_keeps_a_last_line_break() -> None:
+    text = "doc: >\n  two\n  words\n"
+    assert loader.parse(layout(text)).data == {"doc": "two words\n"}

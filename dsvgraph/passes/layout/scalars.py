@@ -8,9 +8,9 @@ import textwrap
 
 PROSE = 100
 PLAIN = re.compile(  # inside braces
-    r"(?:[A-Za-z_(]|\d[\d.]* [a-z*/+-])(?:[\w .()*/+<>=%-]*[\w)])?$|\.$|\.\.\.$", re.ASCII
+    r"(?:[A-Za-z_(]|\d[\d.]* [a-z*/+-])(?:[\w .()*/+<>=%-]*[\w)])?\Z|\.\Z|\.\.\.\Z", re.ASCII
 )
-LINE = re.compile(r"[A-Za-z](?:(?!: | #)[ -~])*[!-9;-~]$")  # on a line of its own
+LINE = re.compile(r"[A-Za-z](?:(?!: | #)[ -~])*[!-9;-~]\Z")  # on a line of its own
 CONSTANTS = ("true", "false", "null")
 
 
