@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsvgraph.errors import Diagnostic, Span, clipped, printable
+from dsvgraph.errors import Diagnostic, Fix, Span, clipped, printable
 from dsvgraph_lsp.desk import Page, place_of
 
 
@@ -18,6 +18,8 @@ class Mark:
     words: str
     severity: str
     related: tuple[tuple[str, Span], ...] = ()
+    code: str = ""
+    fix: Fix | None = None
 
 
 def marks(page: Page) -> Iterator[Mark]:
@@ -42,12 +44,13 @@ def marks_in(page: Page, path: Path) -> Iterator[Mark]:
 
 
 def _mark(found: Diagnostic, span: Span | None) -> Mark:
-    return Mark(span, _words(found), found.severity, _related(found))
+    return Mark(span, _words(found), found.severity, _related(found), found.code or "", found.fix)
 
 
 def _abroad(found: Diagnostic, there: Span, here: Span) -> Mark:
     words = f"{place_of(there).name}:{there.line}: {_words(found)}"
-    return Mark(here, words, found.severity, ((_printed(found.message), there), *_related(found)))
+    related = ((_printed(found.message), there), *_related(found))
+    return Mark(here, words, found.severity, related, found.code or "")
 
 
 def _words(found: Diagnostic) -> str:
@@ -59,7 +62,7 @@ def _words(found: Diagnostic) -> str:
 
 
 def _related(found: Diagnostic) -> tuple[tuple[str, Span], ...]:
-    return tuple((_printed(words), span) for words, span in found.notes if span and Path(span.source.name).exists())
+    return tuple((_printed(words), span) for words, span in found.labels if span and Path(span.source.name).exists())
 
 
 def _printed(text: str) -> str:

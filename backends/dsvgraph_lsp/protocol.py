@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from lsprotocol import types as lsp
 from pygls.workspace import PositionCodec
@@ -77,8 +78,26 @@ class Encoder:
             message=mark.words,
             severity=SEVERITIES[mark.severity],
             source=SOURCE,
+            code=mark.code or None,
             related_information=near or None,
+            data={"text": mark.fix.text, "range": self.plain(mark.fix.span)} if mark.fix else None,
         )
+
+    def plain(self, span: Span) -> list[int]:
+        """A range as four numbers, which come back with the diagnostic when an editor asks for a fix."""
+        found = self.range(span)
+        return [found.start.line, found.start.character, found.end.line, found.end.character]
+
+    @staticmethod
+    def action(uri: str, told: lsp.Diagnostic) -> lsp.CodeAction | None:
+        """What to write instead, where the diagnostic says so."""
+        data: Any = told.data
+        if told.source != SOURCE or not data:
+            return None
+        text, numbers = (data["text"], data["range"]) if isinstance(data, dict) else (data.text, data.range)
+        where = lsp.Range(lsp.Position(*numbers[:2]), lsp.Position(*numbers[2:]))
+        edit = lsp.WorkspaceEdit(changes={uri: [lsp.TextEdit(where, text)]})
+        return lsp.CodeAction(f"Write `{text}`", lsp.CodeActionKind.QuickFix, [told], edit=edit, is_preferred=True)
 
     def items(self, place: Place, offers: Iterable[Offer]) -> list[lsp.CompletionItem]:
         """Offers that replace the word under the cursor, or the part of it after its dot."""

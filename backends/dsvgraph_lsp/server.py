@@ -153,6 +153,7 @@ def make() -> Server:
     server = Server()
     _texts(server)
     _positions(server)
+    _fixes(server)
     _files(server)
     return server
 
@@ -203,6 +204,14 @@ def _positions(server: Server) -> None:
     async def define(ls: Server, params: lsp.DefinitionParams) -> lsp.Location | None:
         found = await ls.answer(params, definition)
         return ls.encoder.location(found[1]) if found and found[1] else None
+
+
+def _fixes(server: Server) -> None:
+    @server.feature(lsp.TEXT_DOCUMENT_CODE_ACTION, lsp.CodeActionOptions([lsp.CodeActionKind.QuickFix]))
+    async def mend(ls: Server, params: lsp.CodeActionParams) -> list[lsp.CodeAction]:
+        told = params.context.diagnostics
+        actions = [ls.encoder.action(params.text_document.uri, diagnostic) for diagnostic in told]
+        return [action for action in actions if action]
 
 
 def _files(server: Server) -> None:

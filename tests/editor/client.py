@@ -134,6 +134,12 @@ class Editor:
         request = getattr(self.client, f"text_document_{what}_async")
         return self.wait(request(params(text_document=where, position=lsp.Position(line=line, character=column))))
 
+    def fixes(self, name: str, found: lsp.Diagnostic) -> list[lsp.CodeAction]:
+        """What the server would write instead."""
+        where = lsp.TextDocumentIdentifier(uri=self.uri(name))
+        params = lsp.CodeActionParams(where, found.range, lsp.CodeActionContext([found]))
+        return list(self.wait(self.client.text_document_code_action_async(params)) or [])
+
     def labels(self, name: str, line: int, column: int) -> list[str]:
         """What completion offers."""
         return [item.label for item in self.items(name, line, column)]

@@ -93,6 +93,19 @@ def test_a_mistake_comes_and_goes(editor):
     assert editor.type("a.yaml", SPEC % HEAD) == []
 
 
+def test_a_code_and_a_fix(editor):
+    wrong = SPEC % HEAD.replace("both.rest", "both.rst")
+    (found,) = editor.type("a.yaml", wrong)
+    assert found.code == "E0302"
+    (action,) = editor.fixes("a.yaml", found)
+    ((uri, (edit,)),) = action.edit.changes.items()
+    assert (uri, action.title, edit.new_text) == (editor.uri("a.yaml"), "Write `rest`", "rest")
+    assert underlined(wrong, edit.range) == "rst"
+    (found,) = editor.type("a.yaml", SPEC % HEAD.replace("add:", "softmax2:"))
+    assert editor.fixes("a.yaml", found) == []
+    editor.type("a.yaml", SPEC % HEAD)
+
+
 def test_the_last_text_counts(editor):
     for end in range(len(HEAD)):
         editor.send("a.yaml", SPEC % HEAD[:end])
@@ -105,7 +118,7 @@ def test_the_last_text_counts(editor):
 def test_every_mistake_is_told(editor):
     wrong = (SPEC % HEAD).replace("embedding: ids", "embedding: idz").replace("d * 2", "dd * 2")
     found = editor.type("a.yaml", wrong)
-    assert [underlined(wrong, d.range) for d in found] == ["dd * 2"]  # the config comes first
+    assert [underlined(wrong, d.range) for d in found] == ["dd * 2", "idz"]
     wrong = (SPEC % HEAD).replace("embedding: ids", "embedding: idz").replace("target: ids", "target: idz")
     found = editor.type("a.yaml", wrong)
     assert [underlined(wrong, d.range) for d in found] == ["idz", "idz"]
