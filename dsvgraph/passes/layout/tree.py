@@ -112,11 +112,11 @@ def _hang(text: str, events: list[Event], items: list[tuple[Item, list[Item]]], 
         column = _comment(line, texts.get(number, []))
         if column is None:
             blank = _after(blank, items, number) if line.strip() or number in texts else [""]
-        elif line[:column].strip():
+        elif line[:column].strip() and items and items[0][0].start < (number, column):
             blank = _after(blank, items, number)
             _beside(items, (number, column)).beside = line[column:].rstrip()
         else:
-            _alone(items, root, (number, column)).extend([*blank, line.strip()])
+            _alone(items, root, (number, column)).extend([*blank, line[column:].strip()])
             blank = []
 
 
