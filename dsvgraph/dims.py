@@ -48,9 +48,11 @@ class Poly:
         self._text = ""
 
     def __add__(self, other: object) -> Size:
-        return _from_terms(_sum(_terms(self), _terms(other)))
+        return self if other == 0 else _from_terms(_sum(_terms(self), _terms(other)))
 
     def __mul__(self, other: object) -> Size:
+        if type(other) is int and other:  # most factors are numbers
+            return self if other == 1 else Poly({m: _whole(c * other) for m, c in self.terms.items()})
         return _from_terms(_product(_terms(self), _terms(other)))
 
     def __neg__(self) -> Size:
@@ -251,6 +253,8 @@ def _product(a: Mapping[Monomial, Number], b: Mapping[Monomial, Number]) -> dict
 
 
 def _times(m: Monomial, n: Monomial) -> Monomial:
+    if not m or not n:
+        return m or n
     powers = dict(m)
     for atom, power in n:
         powers[atom] = powers.get(atom, 0) + power

@@ -33,7 +33,7 @@ cli __main__
 RANK = {name: rank for rank, line in enumerate(LAYERS.split("\n")) for name in line.split()}
 
 MAY_IMPORT = {
-    "dsvgraph": [],
+    "dsvgraph": ["plot"],
     "dsvgraph_graphviz": ["draw"],
     "dsvgraph_hf": ["torch"],
     "dsvgraph_lsp": ["lsp"],

@@ -25,6 +25,7 @@ from dsvgraph.cli import (
     render,
     schema,
     show,
+    sweep,
     zoo,
 )
 from dsvgraph.cli.border import Command, border, internal
@@ -33,7 +34,7 @@ from dsvgraph.cli.output import coloured
 __all__ = ["app", "main"]
 
 PANELS = {
-    "Read": (check, explain, show, cost, diff, zoo, ops, blocks, schema, lsp),
+    "Read": (check, explain, show, cost, diff, sweep, zoo, ops, blocks, schema, lsp),
     "Make": (new, import_, fmt, render, compile, generate, export),
 }
 

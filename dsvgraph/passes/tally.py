@@ -35,6 +35,8 @@ class Tally:
     def times(self, copies: Size, stored: Size | None = None) -> Tally:
         """The sums of ``copies`` equal graphs, of which ``stored`` (or all) have weights of their own."""
         own = copies if stored is None else stored
+        if copies == 1 and own == 1:
+            return self
         sums = {f: getattr(self, f) * (copies if f == "cache" else own) for f in NUMBERS}
         return Tally(**sums, flops={op: value * copies for op, value in self.flops.items()})
 
@@ -67,6 +69,8 @@ def number(size: Size, values: Mapping[str, int]) -> int | float:
 
 def added(a: Flops, b: Flops) -> Flops:
     """The sum by op."""
+    if not a or not b:
+        return a or b
     return {op: a.get(op, 0) + b.get(op, 0) for op in {**a, **b}}
 
 
@@ -165,7 +169,10 @@ class Meter:
         if not node.weights or not node.ins:
             return 1
         first = next(iter(node.ins.values()))
-        share = ratio(rows(first, getattr(node.op, "contract", 1)), self.tokens)
+        vectors = rows(first, getattr(node.op, "contract", 1))
+        if vectors == self.tokens:
+            return 1
+        share = ratio(vectors, self.tokens)
         return share if evaluate(share, self.values) < 1 else 1
 
     def _looked_up(self, graph: Graph, node: Node, needs: Needs) -> Size:

@@ -1,0 +1,218 @@
+"""Many settings of one spec: each combination is built, checked and counted, in parallel processes."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice, product
+from math import prod
+from typing import Any
+
+from dsvgraph.build import build
+from dsvgraph.dims import Size, ratio
+from dsvgraph.errors import DsvError
+from dsvgraph.expr import Expr, evaluate, parse
+from dsvgraph.graph import Model
+from dsvgraph.passes.cost import BYTES
+from dsvgraph.passes.gradients import backward, below
+from dsvgraph.passes.head import head_weights
+from dsvgraph.passes.tally import Meter, input_sizes, number, tokens
+from dsvgraph.spec import Spec, with_settings
+
+UNITS: Mapping[str, str] = {
+    "total": "weight",
+    "inference": "weight",
+    "active": "weight",
+    "active_without_embedding": "weight",
+    "active_without_embedding_and_head": "weight",
+    "inference_flops": "FLOP/token",
+    "train_flops": "FLOP/token",
+    "cache": "byte/token",
+}
+"""The quantities of a point, as `cost` counts them, with their units."""
+LIMIT = 200_000  # combinations
+CHUNK = 32  # combinations that a process takes at once
+TASKS = 4  # chunks that a process takes before another takes its place, with its memory
+ALONE = 2 * CHUNK  # so few are not worth a second process
+Grid = Mapping[str, Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One combination: its settings, and its quantities or why it does not check."""
+
+    settings: Mapping[str, Any]
+    quantities: Mapping[str, float]
+    error: str = ""
+
+    def get(self, name: str) -> Any:
+        """A setting or a quantity; None where the point has none."""
+        return self.settings.get(name, self.quantities.get(name))
+
+
+def sweep(
+    spec: Spec,
+    grid: Grid,
+    batch: int = 1,
+    seq: int = 4096,
+    attention: str = "causal",
+    wanted: Iterable[str] = UNITS,
+    processes: int | None = None,
+    progress: Callable[[int], object] = lambda done: None,
+) -> list[Point]:
+    """Every combination of ``grid``, in order, counted on ``batch`` rows of ``seq`` tokens.
+
+    ``wanted`` are the quantities to count, ``progress`` is told how many are done.
+    Raises DsvError where the spec has no such config value, or where there are more than 200,000 combinations.
+    """
+    count = prod(len(values) for values in grid.values())
+    if count > LIMIT:
+        raise DsvError(f"the grid has {count:,} combinations, at most {LIMIT:,} are counted")
+    with_settings(spec, {name: values[0] for name, values in grid.items()})
+    counting = _Counting(spec, batch, seq, attention, frozenset(wanted))
+    combinations = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+    workers = min(processes or _cores(), -(-count // CHUNK))
+    found: list[Point] = []
+    for points in _mapped(counting, _chunks(combinations), 1 if count <= ALONE else workers):
+        found += points
+        progress(len(found))
+    return found
+
+
+@dataclass(frozen=True)
+class _Counting:
+    """How a combination is counted."""
+
+    spec: Spec
+    batch: int
+    seq: int
+    attention: str
+    wanted: frozenset[str]
+
+    def point(self, settings: Mapping[str, Any]) -> Point:
+        try:
+            model = build(with_settings(self.spec, settings))
+            return Point(settings, quantities(model, self.batch, self.seq, self.attention, self.wanted))
+        except DsvError as error:
+            return Point(settings, {}, error.diagnostics[0].message)
+
+
+def quantities(
+    model: Model, batch: int, seq: int, attention: str = "causal", wanted: Container[str] = UNITS
+) -> dict[str, float]:
+    """The wanted quantities of a model, equal to those of `cost` by the names there."""
+    values = input_sizes(model, batch, seq)
+    meter = Meter(tokens(model), values, attention)
+    every, kept = meter.of(model), meter.of(model, frozenset([next(iter(model.outputs))]))
+    outside = kept.active - kept.embedding
+    sizes: dict[str, Callable[[], Size]] = {
+        "total": lambda: every.parameters,
+        "inference": lambda: kept.parameters,
+        "active": lambda: kept.active,
+        "active_without_embedding": lambda: outside,
+        "active_without_embedding_and_head": lambda: outside - head_weights(model),
+        "inference_flops": lambda: ratio(kept.forward, meter.tokens),
+        "train_flops": lambda: ratio(every.forward + below(backward(model, meter), ()), meter.tokens),
+        "cache": lambda: ratio(kept.cache, meter.tokens) * BYTES,
+    }
+    return {name: number(size(), values) for name, size in sizes.items() if name in wanted}
+
+
+# -- processes ----------------------------------------------------------------------------------
+
+
+def _chunks(combinations: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    left = iter(combinations)
+    while chunk := list(islice(left, CHUNK)):
+        yield chunk
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _mapped(counting: _Counting, chunks: Iterable[list[Mapping[str, Any]]], workers: int) -> Iterator[list[Point]]:
+    """The points of each chunk, in order."""
+    if workers <= 1:
+        yield from (list(map(counting.point, chunk)) for chunk in chunks)
+        return
+    forks = "fork" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("fork" if forks else None)
+    with context.Pool(workers, _begin, (counting, forks), maxtasksperchild=TASKS if forks else None) as pool:
+        yield from pool.imap(_points, chunks)
+
+
+def _begin(counting: _Counting, short: bool) -> None:
+    """What a process keeps for all its chunks; Ctrl-C is for the one that started it.
+
+    One that lives ``short`` collects no garbage: that would take a sixth of its time.
+    """
+    global _mine
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if short:
+        gc.disable()
+    _mine = counting
+
+
+_mine: _Counting | None = None
+
+
+def _points(chunk: list[Mapping[str, Any]]) -> list[Point]:
+    assert _mine is not None
+    return list(map(_mine.point, chunk))
+
+
+# -- choosing -----------------------------------------------------------------------------------
+
+
+class Condition:
+    """An expression over settings, config values and quantities, in the language of specs."""
+
+    def __init__(self, text: str, spec: Spec, grid: Grid) -> None:
+        """Raises DsvError where it is no expression or asks for a name that nothing has."""
+        try:
+            self.tree: Expr = parse(text)
+        except ValueError as error:
+            raise DsvError(f"`{text}`: {error}") from None
+        self.text, self.config = text, {name: entry.value for name, entry in spec.config.items()}
+        unknown = sorted(self.tree.names() - {*UNITS, *grid, *self.config})
+        if unknown:
+            raise DsvError(f"`{text}`: there is no `{unknown[0]}`", hint=f"quantities are {', '.join(UNITS)}")
+
+    def holds(self, point: Point) -> bool:
+        """Whether it is true of a point; raises DsvError where it has no value."""
+        try:
+            return bool(evaluate(self.tree, lambda name: self._value(point, name)))
+        except (ValueError, ArithmeticError, TypeError) as error:
+            raise DsvError(f"`{self.text}` cannot be decided: {error}") from None
+
+    def _value(self, point: Point, name: str) -> Any:
+        found = point.get(name)
+        return self.config.get(name) if found is None else found
+
+
+def front(points: Iterable[Point], x: str, y: str, less: tuple[bool, bool] = (True, False)) -> list[Point]:
+    """The points that no other beats in both: ``less`` says of x and of y whether less is better.
+
+    In order of x; of equal points all are kept.
+    """
+    signs = [1 if wanted else -1 for wanted in less]
+    known = [p for p in points if _is_number(p.get(x)) and _is_number(p.get(y))]
+    ordered = sorted(known, key=lambda p: (signs[0] * p.get(x), signs[1] * p.get(y)))
+    found: list[Point] = []
+    for point in ordered:
+        if not found or signs[1] * point.get(y) < signs[1] * found[-1].get(y) or _same(point, found[-1], x, y):
+            found.append(point)
+    return found
+
+
+def _same(a: Point, b: Point, x: str, y: str) -> bool:
+    return bool(a.get(x) == b.get(x) and a.get(y) == b.get(y))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
