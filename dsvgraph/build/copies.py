@@ -197,6 +197,7 @@ class _Copies:
                 raise DsvError(
                     f"{words}: {ins[port]} goes in, {types[port]} comes out",
                     self.line.span, code=Code.NOT_CARRIED, path=self.body.builder.path(),
+                    wanted=str(ins[port]), found=str(types[port]),
                 )  # fmt: skip
         return graph, types
 

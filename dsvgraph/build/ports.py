@@ -91,7 +91,7 @@ def bind(raw: Any, actual: Type, scope: Scope, bound: dict[str, Size], span: Spa
     dtype, sizes = declared(raw, span)
     story = f"expected {written(raw)}, found {actual}"
     if dtype != actual.dtype:
-        raise Fault(Code.NUMBER_KIND, f"{story}: another kind of number")
+        raise Fault(Code.NUMBER_KIND, f"{story}: another kind of number", written(raw), actual)
     sizes = _without_ellipsis(sizes, actual, story, span)
     for want, got in zip(sizes, actual.shape[actual.rank - len(sizes) :], strict=True):
         _bind_size(want, got, scope, bound, span, story)

@@ -9,8 +9,9 @@ from dsvgraph.build.losses import number
 from dsvgraph.codes import Code
 from dsvgraph.errors import Diagnostic, Note, Span
 from dsvgraph.expr import Expr
-from dsvgraph.graph import Graph, Loss, Model, Node
+from dsvgraph.graph import Graph, Loss, Model, Node, join, walk
 from dsvgraph.passes.needs import Dependence, Ports
+from dsvgraph.passes.paths import cells, last_match
 
 LENGTH = "max_position_embeddings"  # the config value that says how long rows may be
 WIDTH = 8  # tensor cores take 16-bit matrices whose sizes are its multiples (Nvidia, matrix multiplication guide)
@@ -49,7 +50,7 @@ def _unread(model: Model) -> Iterator[Diagnostic]:
     scored = _computed(model, read)
     for name in (name for name in model.outputs if name not in read):
         span = model.spec.graph.key("out", name) if model.spec else model.span
-        lost = [node for node in _computed(model, frozenset([name])) - scored if _learns(node)]
+        lost = (_computed(model, frozenset([name])) - scored) & _learning(model)
         if not lost:
             yield _warning(Code.UNUSED_OUTPUT, f"no loss reads the output `{name}`", span)
         for node in lost:
@@ -57,8 +58,15 @@ def _unread(model: Model) -> Iterator[Diagnostic]:
             yield _warning(Code.UNTRAINED, words, node.span, notes)
 
 
-def _learns(node: Node) -> bool:
-    return any(weight.trained for weight in node.weights.values())
+def _learning(model: Model) -> set[Node]:
+    """The nodes with a weight that is trained, somewhere."""
+    patterns = [pattern for pattern, _ in model.trained]
+    found: set[Node] = set()
+    for visit in walk(model):
+        paths = [join(visit.path, name) for name, weight in visit.node.weights.items() if weight.trained]
+        every = (cell for path in paths for cell, _ in cells(path, patterns))
+        found |= {visit.node} if any(last_match(model.trained, cell) is not False for cell in every) else set()
+    return found
 
 
 def _computed(model: Model, outputs: Ports) -> set[Node]:

@@ -92,3 +92,46 @@ def test_without_losses_outputs_are_free() -> None:
     spec = SPEC[: SPEC.index("loss:")] + SPEC[SPEC.index("init:") :]
     assert not [words for words in lint(spec) if "no loss" in words]
     assert "nothing reads the input `labels` of `spec`" in lint(spec)
+
+
+HEADS = """
+config: {lam: [0.3, 0], max_position_embeddings: 3}
+blocks:
+  layer:
+    in: {x: [..., d]}
+    body:
+      a:    {linear: x, out: d}
+      side: {linear: x, out: 5}
+    out: {x: a, aux: side}
+graph:
+  in: {ids: "int[B, T]"}
+  body:
+    e:     {embedding: ids, num: 9, dim: 4}
+    layer: {layer: e}
+    heads: {linear: layer, out: 9, each: 2, share: [x]}
+  out: {logits: heads, aux: layer.aux}
+loss:
+  mtp: {cross_entropy: logits, target: ids, shift: depth + 1, weight: "lam[depth - 1]"}
+  off: {cross_entropy: logits, target: ids, shift: depth, weight: "0 if depth > 0 else 1"}
+  on:  {cross_entropy: logits, target: ids, shift: depth, weight: "0.3 if tokens < 1e9 else 0"}
+"""
+
+
+def test_what_training_never_reaches() -> None:
+    assert lint(HEADS) == {
+        "no loss reaches the weights of `side`": 8,
+        "the weight of `mtp` is zero at depth 2": 18,
+        "depth 2 of `mtp` predicts token i + 3, and a row has at most 3 tokens (max_position_embeddings)": 18,
+        "the weight of `off` is zero, so it trains nothing": 19,
+    }
+
+
+def test_an_output_is_told_where_no_weight_is_lost() -> None:
+    spec = HEADS.replace("aux: side", "aux: x").replace("      side: {linear: x, out: 5}\n", "")
+    told = {words for words in lint(HEADS) if "side" not in words}
+    assert lint(spec).keys() == told | {"no loss reads the output `aux`"}
+
+
+def test_weights_that_are_frozen_need_no_loss() -> None:
+    frozen = HEADS + "trained: {layer.side.weight: false}\n"
+    assert not [words for words in lint(frozen) if "side" in words]
