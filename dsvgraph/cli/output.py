@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
@@ -19,9 +21,9 @@ SECTIONS = {"parameters": "parameters", "flops": "FLOPs", "kv_cache": "KV cache"
 STYLES = {
     r"^error(\[\w+\])?:": "bold red",
     r"^warning(\[\w+\])?:": "bold yellow",
-    r"^ *(-->|:::)|^ *\d* \|": "blue",
-    r"^ *\| *\^+$": "bold red",
-    r"^ *\| +-+( .*)?$": "cyan",
+    r"^ +\| +\^+$": "bold red",
+    r"^ +\| +-+( .*)?$": "cyan",
+    r"^ *(-->|:::)|^ *\d* \|": "blue",  # over the two before
     r"^  = \w+:": "cyan",
 }
 
@@ -129,6 +131,9 @@ def errors(error: DsvError, form: str = "text") -> None:
         told(error.diagnostics, form)
         return
     diagnostics(error.diagnostics, sys.stderr)
+    codes = sorted({str(d.code) for d in error.diagnostics if d.code})
+    if codes and is_terminal(sys.stderr):
+        print(f"\n`dsvgraph explain {codes[0]}` tells more", file=sys.stderr)
     if len(error.diagnostics) > 1:
         print(f"\n{len(error.diagnostics)} errors", file=sys.stderr)
 
@@ -150,10 +155,20 @@ def diagnostics(found: Iterable[Diagnostic], stream: TextIO) -> None:
     """Tells of errors or warnings, an empty line between them."""
     for i, diagnostic in enumerate(found):
         lines = [*([""] if i else []), *diagnostic.text()]
+        if is_terminal(stream):
+            lines = [part for line in lines for part in _wrapped(line, console(stream).width)]
         if coloured(stream):
             _print_styled(lines, stream)
         else:
             print(*lines, sep="\n", file=stream)
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    """A sentence in as many rows as it needs; excerpts of a file stay as they are."""
+    if not re.match(r"(error|warning)\b|  = ", line):
+        return [line]
+    indent = "  " + " " * (line.find(":") if line.startswith(" ") else 0)
+    return textwrap.wrap(line, max(width, 20), subsequent_indent=indent, break_on_hyphens=False) or [line]
 
 
 def _print_styled(lines: list[str], stream: TextIO) -> None:

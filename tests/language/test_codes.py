@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from dsvgraph.codes.stories import Example, page, stories
 from dsvgraph.passes.lint import lint
 
 STORIES = stories()
+PACKAGE = Path(dsvgraph.__file__).parent
 
 
 def codes(example: Example, others: list[Example], folder: Path) -> list[str]:
@@ -48,6 +50,24 @@ def test_every_code_has_its_story_and_number() -> None:
     assert list(STORIES) == [str(code) for code in Code]
     assert all(re.fullmatch(r"[EW]\d{4}", code) for code in Code)
     assert len({story.title for story in STORIES.values()}) == len(STORIES)
+
+
+def raised(folder: Path) -> list[tuple[str, ast.Call]]:
+    """Every DsvError that a file of ``folder`` makes itself."""
+    found = []
+    for path in sorted([folder] if folder.is_file() else folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("DsvError", "Fatal", "ValueError"):
+                found.append((f"{path.relative_to(PACKAGE)}:{node.lineno}", node))
+    return found
+
+
+@pytest.mark.parametrize("part", ["loader", "spec", "expr", "types.py", "ops", "build"])
+def test_every_mistake_of_a_spec_has_a_code(part: str) -> None:
+    calls = raised(PACKAGE / part)
+    assert calls or part in ("expr", "types.py", "ops")
+    without = [place for place, call in calls if "code" not in {keyword.arg for keyword in call.keywords}]
+    assert without == []
 
 
 def test_no_code_is_an_alias_of_another() -> None:

@@ -39,7 +39,8 @@ def told(action: Callable[[], Model]) -> Model | None:
     except DsvError as error:
         assert error.diagnostics
         for diagnostic in error.diagnostics:
-            for span in (diagnostic.span, *(span for _, span in diagnostic.notes)):
+            assert diagnostic.code
+            for span in (diagnostic.span, *(span for _, span in diagnostic.labels)):
                 inside(span)
         assert str(error).replace("\n", "").isprintable()
         json.dumps([d.as_dict() for d in error.diagnostics])
