@@ -13,7 +13,7 @@ from dsvgraph.cli.watch import watch
 from dsvgraph.graph import Model
 
 FULL = 1_000  # levels, more than any spec has
-FORMATS = (".svg", ".png", ".pdf", ".dot", ".mmd", ".json")
+FORMATS = (".svg", ".png", ".pdf", ".html", ".dot", ".mmd", ".json")
 
 
 def _format(path: Path | None) -> Path | None:
@@ -27,7 +27,7 @@ Output = Annotated[
     Path | None,
     typer.Option(
         "-o", "--output", metavar="FILE", callback=_format,
-        help="Where to; svg, png, pdf, dot, mmd (Mermaid) or json (Model Explorer) by its ending. [default: SPEC.svg]",
+        help="Where to, by its ending: svg, png, pdf, html, dot, mmd (Mermaid), json (Model Explorer). [default: SPEC.svg]",
     ),
 ]  # fmt: skip
 
@@ -99,7 +99,7 @@ def run(
         "focus": focus, "expand": tuple(expand or ()), "theme": theme, "shapes": shapes,
         "weights": weights, "heat": heat or "", "direction": direction,
     }  # fmt: skip
-    artist = backend("graphviz", "drawing")
+    artist = backend("html" if path.suffix.lower() == ".html" else "graphviz", "drawing")
 
     def draw() -> list[Model]:
         model = load(spec, settings if diff != spec else None)

@@ -1,0 +1,56 @@
+"""Writes a model as one HTML file that its reader opens, searches and unfolds, with no network.
+
+>>> import dsvgraph
+>>> render(dsvgraph.load("deepseek_v3_tiny"), "tiny.html")  # doctest: +SKIP
+PosixPath('tiny.html')
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from dsvgraph.errors import DsvError
+from dsvgraph.files import write_atomic
+from dsvgraph.graph import Model
+from dsvgraph_graphviz.find import find
+from dsvgraph_graphviz.view import View
+from dsvgraph_html.folded import folded
+from dsvgraph_html.sheet import page
+
+__all__ = ["folded", "html", "render", "render_error"]
+
+
+def html(model: Model, depth: int = 1, **view: Any) -> str:
+    """The page as text; it needs no graphviz on this machine, since it brings its own.
+
+    ``view`` as in `dsvgraph_graphviz.view.View`: ``depth``, ``expand`` and ``focus`` say what is open at first and
+    where the page opens. Raises DsvError for a path that names nothing, and for what no page shows.
+    """
+    wanted = View(depth, **view)
+    return page(folded(model, wanted), _start(model, wanted))
+
+
+def render(graph: Model, path: str | PathLike[str], depth: int = 1, **view: Any) -> Path:
+    """Writes the page into ``path``; raises DsvError as `html` does, and where the file cannot be written."""
+    write_atomic(Path(path), html(graph, depth, **view))
+    return Path(path)
+
+
+def render_error(error: Exception, path: str | PathLike[str]) -> Path:
+    """Leaves the page as it was: a reader keeps what is open there."""
+    return Path(path)
+
+
+def _start(model: Model, view: View) -> dict[str, Any]:
+    """What the page shows at first."""
+    if view.diff is not None:
+        raise DsvError("a page shows one model, no difference", hint="draw it as svg, png or pdf: -o FILE.svg")
+    if view.direction != "BT":
+        raise DsvError("data flows to the top of a page", hint="leave out --direction, or draw an svg: -o FILE.svg")
+    return {
+        "open": [find(model, path, "--expand").path for path in view.expand],
+        "path": find(model, view.focus, "--focus").path if view.focus else "",
+        "levels": view.depth - 1, "theme": view.theme if view.theme == "dark" else "auto",
+    }  # fmt: skip

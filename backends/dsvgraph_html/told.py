@@ -1,0 +1,56 @@
+"""What the page tells of one line: sizes, costs, weights, and the line of YAML that says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dsvgraph.dims import Size
+from dsvgraph.errors import printable
+from dsvgraph.graph import Graph, Node
+from dsvgraph_graphviz.facts import Facts
+from dsvgraph_graphviz.words import flops, number, op_title, short, spot, times
+
+LONGEST = 160  # characters of a line of YAML, or of a block's documentation
+
+
+def told(facts: Facts, graph: Graph, node: Node) -> dict[str, Any]:
+    """The facts of one line with all its copies; keys without a value are left out."""
+    found = {
+        "name": node.name,
+        "callee": node.callee,
+        "does": op_title(node) if node.op else _first(node.runs[0].graph.doc) if node.runs else "",
+        "copies": times(node) if node.mode != "call" else "",
+        "line": spot(node.span),
+        "yaml": _clipped(node.span.source.line(node.span.line).strip()) if node.span else "",
+        "in": [[port, str(type_)] for port, type_ in node.ins.items()],
+        "out": [[port, str(type_)] for port, type_ in node.outputs.items()],
+        "weights": [[name, str(weight.type), short(weight.numel)] for name, weight in node.weights.items()],
+        "tied": [[port, str(ref)] for port, ref in node.tied.items()],
+        "costs": _costs(facts, graph, node),
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def _costs(facts: Facts, graph: Graph, node: Node) -> list[list[str]]:
+    """Rows of name and value."""
+    count, active = facts.parameters(graph, node), facts.active(graph, node)
+    work, kept = facts.work(graph, node), facts.cache(graph, node)
+    rows = [["parameters", _exact(count)]] if count != 0 else []
+    rows += [["active", _exact(active)]] if active != count else []
+    rows += [["forward", f"{flops(work)} / token"]] if work else []
+    return rows + ([["cache", f"{number(round(kept))} values / token"]] if kept else [])
+
+
+def _exact(size: Size) -> str:
+    text = short(size)
+    return f"{text} ({size:,})" if isinstance(size, int) and text != f"{size:,}" else text
+
+
+def _first(doc: str) -> str:
+    """The first sentence of a block's documentation."""
+    return _clipped(" ".join(doc.split()).split(". ")[0].rstrip("."))
+
+
+def _clipped(text: str) -> str:
+    text = printable(text)
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
