@@ -1,17 +1,19 @@
-"""`dsvgraph diff`: what differs between two models, or over the depths of one's MTP chain."""
+"""`dsvgraph diff`: what differs between two models, over many, or over the depths of one's MTP chain."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from dsvgraph.cli import output
+from dsvgraph.cli import output, sheet
 from dsvgraph.cli.options import (
     Attention,
     AttentionOption,
     BatchOption,
+    CsvOption,
     JsonOption,
     SeqOption,
     SetOption,
@@ -22,6 +24,7 @@ from dsvgraph.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from dsvgraph.graph import Model
     from dsvgraph.passes.compare import Change
     from dsvgraph.passes.cost import Cost
     from dsvgraph.passes.diff import Diff
@@ -31,7 +34,15 @@ COUNTED = {
     "flops": ("forward_per_token", "train_per_token", "inference_forward_per_token"),
     "kv_cache": ("elements_per_token",),
 }
-COLUMNS = [">depth", ">parameters", ">more", ">FLOPs", ">more", ">inference", ">KV cache"]
+COLUMNS = [">depth", ">parameters", ">more", "", ">FLOPs", ">more", "", ">inference", ">KV cache"]
+QUANTITIES = {
+    "parameters": ("parameters", "total"),
+    "active": ("parameters", "active"),
+    "training": ("flops", "train_per_token"),
+    "inference": ("flops", "inference_forward_per_token"),
+    "cache": ("kv_cache", "bytes_per_token"),
+}  # of the table over many models
+SHEET = ("model", "name", "value", "unit", "more", "percent")
 
 
 def _depths(text: str) -> list[int]:
@@ -42,51 +53,100 @@ def _depths(text: str) -> list[int]:
     return [int(word) for word in words]
 
 
-Other = Annotated[
-    str | None,
-    typer.Argument(metavar="OTHER", help="The spec to compare with.", autocompletion=bundled_names),
+Others = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[OTHER]...", help="Specs to compare with.", autocompletion=bundled_names, show_default=False
+    ),
 ]
+Plot = Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Plot the costs side by side.")]
 Mtp = Annotated[Any, typer.Option("--mtp", metavar="0,1,2", parser=_depths, help="Compare these MTP depths.")]
 
 
 def run(
     spec: SpecArgument,
-    other: Other = None,
+    others: Others = None,
     mtp: Mtp = None,
     batch: BatchOption = 1,
     seq: SeqOption = 4096,
     attention: AttentionOption = Attention.causal,
     settings: SetOption = None,
     as_json: JsonOption = False,
+    csv: CsvOption = None,
+    plot: Plot = None,
 ) -> None:
-    """Tell what differs between two specs and what it costs.
+    """Tell what differs between two specs and what it costs, or what each of many costs.
 
     With one spec and --mtp: a table over MTP depths. With one spec and --set: what the settings change.
-    With two specs, --set holds for both.
+    With several specs, --set holds for all.
     """
-    if other is not None and mtp is not None:
+    if others and mtp is not None:
         raise typer.BadParameter("goes with one spec, not two", param_hint="--mtp")
-    if other is None and mtp is None and not settings:
+    if not others and mtp is None and not settings:
         raise typer.BadParameter("give a second spec, or --mtp 0,1,2, or --set", param_hint="OTHER")
     counting = (batch, seq, attention.value)
+    to = To(as_json, csv, plot)
     if mtp is not None:
-        _over_depths(spec, settings, mtp, counting, as_json)
+        _over_depths(spec, settings, mtp, counting, to)
+    elif others and len(others) > 1:
+        _many([load(name, settings) for name in (spec, *others)], counting, to)
     else:
-        _compare(spec, other, settings, counting, as_json)
+        _compare(spec, others[0] if others else None, settings, counting, to)
+
+
+class To(NamedTuple):
+    """Where the result goes besides, or instead of, the text."""
+
+    as_json: bool
+    csv: Path | None
+    plot: Path | None
+
+    def files(self, names: Sequence[str], costs: Sequence[Cost]) -> None:
+        """Writes the table and the picture that were asked for."""
+        if self.csv:
+            sheet.write(self.csv, SHEET, _rows(names, costs))
+        if self.plot:
+            from dsvgraph.passes.plots import bars
+
+            panels = {title: [_of(cost, title) for cost in costs] for title in QUANTITIES}
+            bars(self.plot, names, panels, "parameters; FLOPs of training, of inference and bytes of cache per token")
+
+    @property
+    def silent(self) -> bool:
+        """Whether standard output belongs to the CSV."""
+        return str(self.csv) == "-"
+
+
+def _rows(names: Sequence[str], costs: Sequence[Cost]) -> Iterator[tuple[object, ...]]:
+    """Every quantity of every model, and how much more it is than the first one's."""
+    first = {name: value for name, value, _ in _facts(costs[0])}
+    for model, cost in zip(names, costs, strict=True):
+        for name, value, unit in _facts(cost):
+            base = first[name]
+            if isinstance(value, (int, float)) and isinstance(base, (int, float)):
+                yield model, name, value, unit, value - base, 100 * (value - base) / base if base else None
+
+
+def _facts(cost: Cost) -> Iterator[tuple[str, object, str]]:
+    sections = {name: part for name, part in cost.as_dict().items() if name in COUNTED}
+    return sheet.facts(sections)
 
 
 # -- two models ---------------------------------------------------------------------------------
 
 
-def _compare(spec: str, other: str | None, settings: list[Setting] | None, counting: Any, as_json: bool) -> None:
+def _compare(spec: str, other: str | None, settings: list[Setting] | None, counting: Any, to: To) -> None:
     from dsvgraph.passes.diff import diff
 
     before = load(spec, settings if other is not None else None)
     found = diff(before, load(other or spec, settings), *counting)
-    if as_json:
+    to.files(["before", "after"] if found.a == found.b else [found.a, found.b], found.costs)
+    if to.as_json:
         output.data(found.as_dict())
         return
     names = f"{output.cell(found.a)} -> {output.cell(found.b)}"
+    if to.silent:
+        return
     if not found:
         print(f"{names}: no difference")
         return
@@ -122,28 +182,97 @@ def _change(change: Change) -> Any:
 
 
 def _costs(found: Diff) -> Any:
-    return output.table(["", ">before", ">after", ">more"], _deltas(found), wraps=[""])
+    return output.table(["", ">before", ">after", ">more", ""], _deltas(found), wraps=[""])
 
 
-def _deltas(found: Diff) -> Iterator[tuple[str, str, str, str]]:
+def _deltas(found: Diff) -> Iterator[tuple[str, ...]]:
     deltas = found.deltas()
     for section, names in COUNTED.items():
         for name in names:
             before, after = (getattr(getattr(cost, section), name) for cost in found.costs)
             more = deltas[section][name]
             label = output.title(section, name)
-            yield label, f"{before:,.0f}", f"{after:,.0f}", f"{more:+,.0f}" if more else ""
+            yield label, f"{before:,.0f}", f"{after:,.0f}", f"{more:+,.0f}" if more else "", _percent(after, before)
+
+
+def _percent(after: float, before: float) -> str:
+    """How much more, in percent; nothing where nothing changed."""
+    return f"{(after - before) / before:+.1%}" if before and after != before else ""
+
+
+# -- many models --------------------------------------------------------------------------------
+
+
+def _many(models: list[Model], counting: Any, to: To) -> None:
+    from dsvgraph.passes.cost import cost
+    from dsvgraph.passes.shared import shared
+
+    costs = [cost(model, *counting, formulas=False) for model in models]
+    common = [shared(models[0], model) for model in models]
+    names = _names(models)
+    to.files(names, costs)
+    if to.as_json:
+        plain = [{k: v for k, v in c.as_dict().items() if k not in ("blocks", "symbolic")} for c in costs]
+        output.data([{**data, "shared_with_first": n} for data, n in zip(plain, common, strict=True)])
+        return
+    if to.silent:
+        return
+    batch, seq, attention = counting
+    columns = ["spec", *(f">{title}" for title in QUANTITIES)]
+    output.write(
+        f"{len(models)} specs: {batch:,} x {seq:,} tokens, {attention} attention; percent: more than the first\n",
+        output.table(columns, _by_model(names, costs), wraps=columns[:1]),
+        "",
+        output.table(["spec", ">shared with the first", ">training alone", ">of it FLOPs"],
+                     _apart(names, costs, common), wraps=columns[:1]),
+        "\nFLOPs of training and inference and bytes of cache are per token. Shared are weights with one",
+        "path and one shape. Training alone has parameters, and FLOPs of the forward, that the first",
+        "output does not depend on.",
+    )  # fmt: skip
+
+
+def _names(models: list[Model]) -> list[str]:
+    """The models' names, numbered where two are equal."""
+    names = [model.name for model in models]
+    return [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names, 1)]
+
+
+def _by_model(names: list[str], costs: list[Cost]) -> Iterator[tuple[str, ...]]:
+    for name, cost in zip(names, costs, strict=True):
+        cells = []
+        for title in QUANTITIES:
+            value, units = _of(cost, title), "KMBT" if title in ("parameters", "active") else "KMGTPEZY"
+            cells.append(f"{output.short(value, units)} {_percent(value, _of(costs[0], title)):>6}")
+        yield name, *cells
+
+
+def _apart(names: list[str], costs: list[Cost], common: list[int]) -> Iterator[tuple[str, ...]]:
+    """What each shares with the first, and what it pays for training alone."""
+    for name, cost, same in zip(names, costs, common, strict=True):
+        alone = cost.parameters.total - cost.parameters.inference
+        forward = cost.flops.forward_per_token - cost.flops.inference_forward_per_token
+        share = f"{same / cost.parameters.total:.1%}" if cost.parameters.total else "-"
+        yield name, share, output.short(alone, "KMBT"), output.short(forward)
+
+
+def _of(cost: Cost, title: str) -> float:
+    section, name = QUANTITIES[title]
+    value: float = getattr(getattr(cost, section), name)
+    return value
 
 
 # -- depths of one ------------------------------------------------------------------------------
 
 
-def _over_depths(spec: str, settings: list[Setting] | None, mtp: list[int], counting: Any, as_json: bool) -> None:
+def _over_depths(spec: str, settings: list[Setting] | None, mtp: list[int], counting: Any, to: To) -> None:
     from dsvgraph.passes.diff import depths
 
     costs = depths(load(spec, settings), mtp, *counting)
-    if as_json:
+    to.files([f"depth {depth}" for depth in mtp], costs)
+    if to.as_json:
         output.data([cost.as_dict() for cost in costs])
+        return
+    if to.silent:
         return
     batch, seq, attention = counting
     output.write(
@@ -160,6 +289,8 @@ def _by_depth(mtp: list[int], costs: list[Cost]) -> Iterator[tuple[object, ...]]
         total, train = cost.parameters.total, cost.flops.train_per_token
         more = f"{total - last.parameters.total:+,}" if last else ""
         dearer = output.short(train - last.flops.train_per_token, sign="+") if last else ""
+        share = _percent(total, last.parameters.total) if last else ""
+        slower = _percent(train, last.flops.train_per_token) if last else ""
         kept, cache = output.short(cost.parameters.inference, "KMBT"), cost.kv_cache.elements_per_token
-        yield depth, total, more, output.short(train), dearer, kept, round(cache)
+        yield depth, total, more, share, output.short(train), dearer, slower, kept, round(cache)
         last = cost

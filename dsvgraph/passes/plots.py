@@ -31,7 +31,8 @@ def bars(path: Path, names: Sequence[str], panels: Mapping[str, Sequence[float]]
     for i, (quantity, values) in enumerate(panels.items()):
         axes = figure.add_subplot(1, len(panels), i + 1)
         axes.bar(range(len(names)), values, color=BLUE, width=0.6)
-        axes.set_xticks(range(len(names)), names, rotation=30 if max(map(len, names)) > 4 else 0)
+        turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 4 else {}
+        axes.set_xticks(range(len(names)), names, **turned)
         _dress(axes, quantity)
     figure.suptitle(title, color=INK, fontsize=11)
     _save(figure, path)
