@@ -27,7 +27,8 @@ Output = Annotated[
     Path | None,
     typer.Option(
         "-o", "--output", metavar="FILE", callback=_format,
-        help="Where to, by its ending: svg, png, pdf, html, dot, mmd (Mermaid), json (Model Explorer). [default: SPEC.svg]",
+        help="Where to, by its ending: svg, png, pdf, html, dot, mmd (Mermaid) or json (Model Explorer). "
+        "[default: SPEC.svg]",
     ),
 ]  # fmt: skip
 
