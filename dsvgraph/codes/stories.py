@@ -71,7 +71,8 @@ def stories() -> dict[str, Story]:
 
 def page() -> str:
     """All stories as one page of Markdown, docs/errors.md."""
-    return "\n".join(re.sub("^#", "##", _text(area), flags=re.MULTILINE) for area in ORDER)
+    areas = (re.sub("^(?=#+ )", "#", _text(area), flags=re.MULTILINE) for area in ORDER)
+    return "\n".join([_text("introduction"), *areas])
 
 
 def _text(area: str) -> str:
