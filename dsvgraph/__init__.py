@@ -43,14 +43,14 @@ def loads(text: str, config: Mapping[str, Any] | None = None, name: str = "<spec
 
 
 def render(graph: Model, path: str | PathLike[str], depth: int = 1, **view: Any) -> Path:
-    """Draws ``graph`` into ``path``: svg, png, pdf, dot, mmd or json by its ending; every depth opens blocks.
+    """Draws ``graph`` into ``path``: svg, png, pdf, html, dot, mmd or json by its ending; every depth opens blocks.
 
     ``view`` is what `dsvgraph render` has as options: focus, expand, theme, shapes, weights, heat, direction,
     and diff, another model. Raises DsvError where the file cannot be written or graphviz is not there.
     """
-    from dsvgraph.backends import backend
+    from dsvgraph.backends import artist
 
-    drawn: Path = backend("graphviz", "drawing").render(graph, Path(path), depth, **view)
+    drawn: Path = artist(path).render(graph, Path(path), depth, **view)
     return drawn
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.metadata import entry_points
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from dsvgraph.errors import DsvError
@@ -21,6 +23,11 @@ def backend(name: str, purpose: str) -> Any:
         why = f"`{error.name}` is not installed" if isinstance(error, ModuleNotFoundError) else str(error)
         hint = f"pip install 'dsvgraph[{extra}]'"
         raise DsvError(f"{purpose} needs the backend `{name}`: {why}", hint=hint) from error
+
+
+def artist(path: str | PathLike[str]) -> Any:
+    """The backend that draws into ``path``: the page's for `.html`, graphviz's for every other ending."""
+    return backend("html" if Path(path).suffix.lower() == ".html" else "graphviz", "drawing")
 
 
 def _found(name: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from dsvgraph.backends import backend
+from dsvgraph.backends import artist
 from dsvgraph.cli.options import SetOption, SpecArgument, bundled_names, load
 from dsvgraph.cli.watch import watch
 from dsvgraph.graph import Model
@@ -100,15 +100,15 @@ def run(
         "focus": focus, "expand": tuple(expand or ()), "theme": theme, "shapes": shapes,
         "weights": weights, "heat": heat or "", "direction": direction,
     }  # fmt: skip
-    artist = backend("html" if path.suffix.lower() == ".html" else "graphviz", "drawing")
+    drawing = artist(path)
 
     def draw() -> list[Model]:
         model = load(spec, settings if diff != spec else None)
         other = load(diff, settings) if diff else None
-        print(artist.render(model, path, depth, **view, diff=other), flush=True)
+        print(drawing.render(model, path, depth, **view, diff=other), flush=True)
         return [model, *([other] if other else [])]
 
     if again:
-        watch([spec, *([diff] if diff else [])], draw, lambda error: artist.render_error(error, path))
+        watch([spec, *([diff] if diff else [])], draw, lambda error: drawing.render_error(error, path))
     else:
         draw()
