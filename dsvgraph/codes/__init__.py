@@ -33,6 +33,7 @@ class Code(StrEnum):
     BAD_INIT = "E0208"
     PUBLISHED = "E0209"
     NO_GRAPH = "E0210"
+    CONTRADICTED = "E0211"
 
     # names
     NO_NODE = "E0301"

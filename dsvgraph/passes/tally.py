@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 
+from dsvgraph.codes import Code
 from dsvgraph.dims import Size, evaluate, names, ratio, substitute
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Model, Node
@@ -78,7 +79,8 @@ def _row(model: Model) -> Type:
     """The type of the first input that has rows of positions."""
     row = next((type_ for type_ in model.inputs.values() if type_.rank > 1), None)
     if row is None:
-        raise DsvError("no input has rows and positions, [B, T], so nothing can be counted", model.span)
+        words = "no input has rows and positions, [B, T], so nothing can be counted"
+        raise DsvError(words, model.span, code=Code.ROOT_AXES)
     return row
 
 

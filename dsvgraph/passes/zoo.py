@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from decimal import ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from typing import Any, get_args
 
+from dsvgraph.codes import Code
 from dsvgraph.errors import Diagnostic
 from dsvgraph.graph import Model
 from dsvgraph.passes.cost import cost
@@ -88,4 +89,5 @@ def _contradiction(part: Part, name: str, found: Standing) -> Diagnostic:
     other = [c for c in found.fits if name == "active"]
     hint = f"`active_counts: {other[0]}` gives it" if other else ""
     words = f"{found.name} has {counts:,} {'parameters' if name == 'parameters' else 'active parameters'}"
-    return Diagnostic(f"{words}, {figures[name]} are published", part.value(name), hint=hint)
+    words = f"{words}, {figures[name]} are published"
+    return Diagnostic(words, part.value(name), hint=hint, code=Code.CONTRADICTED)

@@ -14,6 +14,7 @@ from dsvgraph import DsvError
 from dsvgraph.codes import Code
 from dsvgraph.codes.stories import Example, page, stories
 from dsvgraph.passes.lint import lint
+from dsvgraph.passes.zoo import contradictions, standing
 
 STORIES = stories()
 PACKAGE = Path(dsvgraph.__file__).parent
@@ -30,6 +31,8 @@ def codes(example: Example, others: list[Example], folder: Path) -> list[str]:
         model = dsvgraph.load("model.yaml", {name: int(value) for name, value in settings.items()})
         if "compile" in example.options:
             pytest.importorskip("dsvgraph_torch").compile(model)
+        if "zoo" in example.options:
+            return [str(d.code) for d in contradictions(model, standing(model))]
     except DsvError as error:
         return [str(d.code) for d in error.diagnostics]
     return [str(d.code) for d in lint(model, "alignment" in example.options)]

@@ -180,7 +180,7 @@ def test_a_contradiction_is_told_and_fails(tmp_path: Path) -> None:
     answer = program(str(path))
     assert answer.returncode == 1
     assert answer.stdout.splitlines()[-5].split()[-1] == "NO"
-    assert "error: Qwen3-8B has 8,190,735,360 parameters, 8.3B are published" in answer.stderr
+    assert "error[E0211]: Qwen3-8B has 8,190,735,360 parameters, 8.3B are published" in answer.stderr
     assert "help: `active_counts: without_embedding` gives it" in answer.stderr
     assert "qwen.yaml:3:" in answer.stderr
     found = json.loads(program(str(path), "--json").stdout)
