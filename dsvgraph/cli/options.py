@@ -11,7 +11,7 @@ import typer
 
 from dsvgraph import load as load_model
 from dsvgraph import loader
-from dsvgraph.errors import DsvError
+from dsvgraph.errors import DsvError, clipped, printable
 from dsvgraph.graph import Model
 from dsvgraph.spec import NAME
 
@@ -40,12 +40,13 @@ class Setting(NamedTuple):
 def setting(text: str) -> Setting:
     """Reads ``name=value``; the value is YAML, so that 1e-6 is a number and [1, 2] a list."""
     name, equals, value = (part.strip() for part in text.partition("="))
+    shown = clipped(printable(text), 100)
     if not equals or not NAME.match(name):
-        raise typer.BadParameter(f"`{text}` is not of the form name=value")
+        raise typer.BadParameter(f"`{shown}` is not of the form name=value")
     try:
         return Setting(name, loader.parse(value, "--set").data)
     except DsvError as error:
-        raise typer.BadParameter(f"`{text}`: {error.diagnostics[0].message}") from None
+        raise typer.BadParameter(f"`{shown}`: {error.diagnostics[0].message}") from None
 
 
 def bundled_names(incomplete: str) -> list[str]:

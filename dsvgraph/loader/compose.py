@@ -91,7 +91,7 @@ def _composed(text: str, name: str) -> Doc:
         _Composer(doc).run(YAML(typ="safe", pure=True).parse(text))
     except MarkedYAMLError as error:
         raise _yaml_error(source, error) from None
-    except (YAMLError, ValueError) as error:
+    except (YAMLError, ValueError, AssertionError) as error:  # the last for `%YAML 1.0`
         raise DsvError(
             f"this is not YAML: {str(error).splitlines()[0]}", _special(source), code=Code.NOT_YAML
         ) from None

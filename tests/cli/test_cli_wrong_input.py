@@ -236,3 +236,10 @@ def test_a_full_disk_behind_standard_output(args, program):
 def test_the_library_is_whole():
     """The bundled specs are what these tests speak of."""
     assert {"deepseek_v3.yaml", "deepseek_v3_paper.yaml", "deepseek_v3_tiny.yaml"} <= {*os.listdir(bundled())}
+
+
+def test_a_setting_is_not_echoed_raw(dsv):
+    for text in ("d=\x1b[2J", "\x1b[2J=1"):
+        answer = dsv("check", "deepseek_v3", "--set", text)
+        assert answer.code == 2
+        assert "\x1b" not in answer.out + answer.err
