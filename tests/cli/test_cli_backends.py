@@ -114,7 +114,7 @@ def test_render_draws_beside_where_one_stands(dsv, tmp_path, monkeypatch):
         return path
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(render, "backend", lambda *_: SimpleNamespace(render=draw))
+    monkeypatch.setattr(render, "artist", lambda _: SimpleNamespace(render=draw))
     assert dsv("render", "deepseek_v3", "--depth", 1).out == "deepseek_v3.svg\n"
     assert Path("deepseek_v3.svg").read_text() == "DeepSeek-V3 1"
 
