@@ -167,3 +167,34 @@ def test_devices(tmp_path: Path) -> None:
         device(str(mine))
     with pytest.raises(DsvError, match="no device is called `h10`"):
         device("h10")
+
+
+D, HEADS, WORDS, LAYERS = 7168, 128, 129280, 61  # DeepSeek-V3
+DEPTHS = [0, 3]
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_megatrons_formula(depth: int) -> None:
+    """Megatron-LM's num_floating_point_operations: no router, and of the norms only the latents' and MTP's three."""
+    seq = 4096
+    query = 1536 * (D + HEADS * 192 + 1)
+    latent = 512 * (D + HEADS * 256 + 1) + D * 64
+    attention = query + latent + HEADS * 128 * D + seq * HEADS * (192 + 128) / 2
+    dense, experts = 3 * D * 18432, 3 * D * 2048 * (8 + 1)
+    layers = (LAYERS + depth) * attention + 3 * dense + (LAYERS - 3 + depth) * experts
+    megatron = 6 * (layers + depth * (3 * D + 2 * D * D) + D * WORDS * (depth + 1))
+    ours = planned("deepseek_v3", {"num_nextn_predict_layers": depth}).flops.model_per_token
+    routers = 6 * (LAYERS - 3 + depth) * 256 * D
+    gains = 6 * D * (2 * (LAYERS + depth) + 1)  # of each layer's two norms and of the final one
+    assert ours - megatron == routers + gains
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_torchtitans_formula(depth: int) -> None:
+    """torchtitan: 6 (N - embedding) with K of E experts, and the full square; one head and no square for MTP layers."""
+    seq = 4096
+    counts = cost(dsvgraph.load("deepseek_v3", {"num_nextn_predict_layers": depth}), formulas=False).parameters
+    biases = 256 * (LAYERS - 3 + depth)
+    torchtitan = 6 * (counts.active_all_outputs - D * WORDS - biases) + 6 * LAYERS * HEADS * (192 + 128) * seq
+    ours = planned("deepseek_v3", {"num_nextn_predict_layers": depth}, attention="full").flops.model_per_token
+    assert ours - torchtitan == depth * (6 * D * WORDS + 6 * HEADS * (192 + 128) * seq)
