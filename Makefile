@@ -8,7 +8,7 @@ BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 EDITOR := tests/editor/node_modules/.package-lock.json
 
-.PHONY: demo test check bench wheel clean
+.PHONY: demo test check bench fuzz wheel clean
 
 demo: $(READY)  ## check, count, draw and train
 	$(BIN)/dsvgraph check deepseek_v3
@@ -29,6 +29,9 @@ check: $(READY)  ## linter, formatter, type checker
 
 bench: $(READY)
 	set -e; for file in benchmarks/*.py; do $(BIN)/python $$file; done
+
+fuzz: $(READY)  ## 20,000 damaged specs: a model or an error, at once
+	$(BIN)/python tests/fuzz/nightly.py
 
 wheel: $(READY)
 	$(BIN)/python -m hatchling build -t wheel
