@@ -15,6 +15,7 @@ from dsvgraph.files import write_atomic
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}", re.ASCII)
 TITLE = re.compile(r"^name: .*$", re.MULTILINE)
+SCHEMA = re.compile(r"\A# yaml-language-server: .*\n")  # its path holds in the library alone
 
 
 def _templates() -> dict[str, Path]:
@@ -55,7 +56,7 @@ def run(name: Name, path: Output = None, template: Template = "tiny") -> None:
     path = path or Path(f"{name}.yaml")
     if os.path.lexists(path):
         raise DsvError(f"`{path}` is there already", hint="choose another name, or a file with -o")
-    text = _templates()[template].read_text(encoding="utf-8")
+    text = SCHEMA.sub("", _templates()[template].read_text(encoding="utf-8"))
     write_atomic(path, TITLE.sub(f"name: {name}", text, count=1))
     print(f"wrote {path}, from the template `{template}`. Next:\n")
     for command, words in (

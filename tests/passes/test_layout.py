@@ -77,6 +77,12 @@ def test_an_ugly_page_becomes_a_clean_one():
     assert layout(UGLY) == CLEAN
 
 
+@pytest.mark.parametrize("path", BUNDLED, ids=lambda p: p.relative_to(bundled()).as_posix())
+def test_bundled_specs_are_in_the_canonical_style(path):
+    text = path.read_text(encoding="utf-8")
+    assert layout(text) == text
+
+
 @pytest.mark.parametrize(
     ("text", "want"),
     [
