@@ -72,6 +72,7 @@ class _Merge:
     init: dict[str, Part] = field(default_factory=dict)
     trained: dict[str, Part] = field(default_factory=dict)
     published: Part | None = None  # of the last file alone
+    span: Span | None = None  # its beginning
 
 
 def read(name: str, settings: Mapping[str, Any] | None = None, symbolic: frozenset[str] = frozenset()) -> Spec:
@@ -102,6 +103,7 @@ def _finish(merge: _Merge, stem: str, settings: Mapping[str, Any], symbolic: fro
     if merge.graph is None:
         raise DsvError(
             f"`{merge.name or stem}` has no `graph`, so it is no model",
+            merge.span,
             code=Code.NO_GRAPH,
             hint="add `graph:` or `extends:`",
         )
@@ -190,6 +192,7 @@ class _Reader:
 def _add(merge: _Merge, model: SpecModel, doc: Doc) -> None:
     """Puts a file's own parts over those it starts from."""
     merge.name, merge.doc = model.name or merge.name, model.doc or merge.doc
+    merge.span = doc.value()
     merge.published = Part(model.published, doc, ("published",)) if model.published else None
     for name, value in model.config.items():
         merge.config[name] = _overridden(merge.config.get(name), value, doc.value("config", name))
