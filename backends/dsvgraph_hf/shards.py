@@ -112,9 +112,9 @@ def _files(folder: Path) -> dict[str, set[str]]:
     if not folder.is_dir():
         words = "is a file: name the folder that it is in" if folder.exists() else "does not exist"
         raise DsvError(f"the folder of weights {folder} {words}")
-    if (folder / SINGLE).exists():
+    if (folder / SINGLE).is_file():
         return {SINGLE: set()}
-    if (folder / INDEX).exists():
+    if (folder / INDEX).is_file():
         return _indexed(folder)
     if any(folder.glob("*.safetensors")):
         raise DsvError(f"{folder} holds neither {SINGLE} nor {INDEX}: which of its files are the model is not said")

@@ -30,7 +30,8 @@ def empty(
     needed, there = sum(weight.nbytes for weight in saved.values()), memory_of(torch.device(device))
     if needed > there:
         words = f"{needed / 1e9:,.1f} GB as {str(dtype).removeprefix('torch.')}; {device} has {there / 1e9:,.1f} GB"
-        raise DsvError(f"the weights of {model.name} take {words}")
+        hint = "smaller sizes by --set, or a machine with more; `check` and `cost` need none of it"
+        raise DsvError(f"the weights of {model.name} take {words}", hint=hint)
     module.to_empty(device=device)
     for name, buffer in module.named_buffers():
         if name not in saved:

@@ -12,7 +12,7 @@ from dsvgraph import DsvError, errors, loads
 from dsvgraph.build import body, builder, copies, losses, scope
 from dsvgraph.expr import syntax, values
 from dsvgraph.loader import compose
-from dsvgraph.spec.read import MAX_FILES
+from dsvgraph.spec.read import MAX_CHARACTERS, MAX_FILES, MAX_VALUES
 
 SPEC = """
 {top}
@@ -45,6 +45,7 @@ def nested(depth: int) -> str:
 CASES: dict[str, tuple[list[int | float], Callable[[int], str] | None]] = {
     "one file": ([compose.MAX_BYTES], lambda n: spec(rest="# ").rstrip("\n").ljust(n, "x")),
     "files of one spec": ([MAX_FILES], None),
+    "all files of one spec": ([MAX_CHARACTERS, MAX_VALUES], None),
     "values in a file, aliases followed": ([compose.MAX_VALUES], None),
     "nesting of values, aliases followed": ([compose.MAX_DEPTH], None),
     "a key": ([200], None),
@@ -63,6 +64,7 @@ CASES: dict[str, tuple[list[int | float], Callable[[int], str] | None]] = {
     "copies of one line": ([copies.MAX_COPIES], lambda n: spec(f"{{linear: x, out: 4, repeat: {n}}}")),
     "blocks inside blocks": ([builder.MAX_CALLS], None),
     "lines of distinct blocks, together": ([builder.MAX_LINES], None),
+    "nodes, equal copies of a line counted once": ([builder.MAX_NODES], None),
     "depths of one loss": ([losses.MAX_DEPTHS], None),
     "`by` of a shift": ([1024], lambda n: spec(f"{{shift: x, by: {n}}}")),
     "errors told at once": ([errors.MAX_ERRORS], None),

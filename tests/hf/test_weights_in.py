@@ -1,6 +1,7 @@
 """Weights in: folders of transformers, sharded, rounded, scaled, with second names; strict and in place."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -539,3 +540,11 @@ def test_a_tied_head_may_have_a_tensor_that_is_equal(tied):
     found["lm_head.weight"][3, 3] += 1
     words = refused(model, write(folder, found))
     assert "`lm_head.weight` must hold the numbers of `model.embed_tokens.weight`" in words
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.safetensors.index.json"])
+def test_a_pipe_is_no_file_of_weights(tied, tmp_path, name):
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe" / name)
+    with pytest.raises(DsvError, match="holds"):
+        dsvgraph_hf.load(tied[2], tmp_path / "pipe")
