@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 
+from dsvgraph import DsvError, load
+from dsvgraph.cli import output
 from dsvgraph.codes import Code
 
 WRONG = """\
@@ -187,3 +189,20 @@ def test_show_where_values_come_from(dsv: Any) -> None:
     assert found["config"][0]["over"][0]["text"] == "129280"
     (call,) = [c for c in found["calls"] if c["line"] == "DeepSeek-V3-tiny > sparse"]
     assert {"name": "ffn", "value": "moe", "how": "line"}.items() <= call["arguments"][-1].items()
+
+
+def test_a_terminal_is_told_in_its_width(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(output, "is_terminal", lambda stream: True)
+    with pytest.raises(DsvError) as caught:
+        load("wrong.yaml")
+    output.errors(caught.value)
+    told = capsys.readouterr().err
+    assert told.startswith(
+        "error[E0403]: operands have different shapes: [B, T, 8]\n  against [B, T, 16]\n --> wrong.yaml:7:5\n"
+    )
+    assert told.endswith("\n2 errors\n")
+    assert "\n`dsvgraph explain E0301` tells more\n" in told
