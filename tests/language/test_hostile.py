@@ -187,3 +187,9 @@ def test_a_layout_keeps_a_comment_before_the_first_key(text: str) -> None:
     found = layout(text)
     assert found.count("# c") == 1
     assert layout(found) == found
+
+
+def test_a_loss_of_what_is_no_name_beside_another_mistake() -> None:
+    with pytest.raises(DsvError) as caught:
+        model("y: {silu: nothing}", rest="loss: {a: {cross_entropy: {x: 1}, target: ids}}")
+    assert [d.span.line for d in caught.value.diagnostics] == [6, 8]
