@@ -193,3 +193,8 @@ def test_a_loss_of_what_is_no_name_beside_another_mistake() -> None:
     with pytest.raises(DsvError) as caught:
         model("y: {silu: nothing}", rest="loss: {a: {cross_entropy: {x: 1}, target: ids}}")
     assert [d.span.line for d in caught.value.diagnostics] == [6, 8]
+
+
+@pytest.mark.parametrize("text", ["a\n  \n,", "x # c", "|+\n a\n\n"])
+def test_a_bare_word_is_left_as_it_is(text: str) -> None:
+    assert layout(text) == text

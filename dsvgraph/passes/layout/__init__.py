@@ -16,6 +16,8 @@ def layout(text: str, name: str = "<spec>") -> str:
     """
     data = parse(text, name).data
     root = tree(text)
+    if root and root.kind == "scalar":
+        return text  # no spec, and nothing to lay out
     found = written(root) if root else text.strip() and text.strip() + "\n"
     assert _same(parse(found, name).data, data), "the layout changed the data"
     return found
