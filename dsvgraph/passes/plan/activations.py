@@ -189,11 +189,11 @@ class Activations:
         """Runs the copies of a line one after another."""
         ins = {p: values[ref] for p, ref in node.sources.items()}
         outs: dict[str, Value] = {}
-        for copy, inner in node.copy_graphs():
+        for i, (copy, inner) in enumerate(node.copy_graphs()):
             before = _noted(tape)
             found = self.summary(inner, _forms(ins), _inside(frozen, node.segment(copy)), False)
             checkpoint = top and self.checkpoint
-            outs = _applied(tape, found, ins, 1, checkpoint)
+            outs = _applied(tape, found, ins, 1, checkpoint, own=not (node.reused and i))
             ins.update({p: v for p, v in outs.items() if node.roles.get(p) == "carried"})
             if top:
                 self._piece(
@@ -262,9 +262,12 @@ def _summed(tape: Tape, own: Mapping[str, Storage], outputs: Mapping[str, Value]
 
 
 def _applied(
-    tape: Tape, found: Summary, ins: Mapping[str, Value], copies: Size, checkpoint: bool = False
+    tape: Tape, found: Summary, ins: Mapping[str, Value], copies: Size, checkpoint: bool = False, own: bool = True
 ) -> dict[str, Value]:
-    """Notes on the tape what copies of a block keep; returns their outputs."""
+    """Notes on the tape what copies of a block keep; returns their outputs.
+
+    Those without weights of their ``own`` read the copies in 16 bits that are there.
+    """
     if checkpoint:
         tape.keep(*(v for v in ins.values() if v.grad or v.width == LONG))
     else:
@@ -273,7 +276,7 @@ def _applied(
             tape.keep_new(found.inside * copies, 1)
     tape.made.add(int(found.largest) * copies)
     tape.copied.update((ins[p].storage, None) for p in found.cast)
-    if found.copied and not checkpoint:
+    if found.copied and own and not checkpoint:
         tape.copied[Storage(found.copied // HALF * copies, HALF)] = None
     made = [Storage(s.numel * copies, s.width, s.weight) for s, _ in found.new]
     tape.saved.update((made[i], None) for i, (_, kept) in enumerate(found.new) if kept and not checkpoint)

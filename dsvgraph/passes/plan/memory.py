@@ -99,13 +99,14 @@ class _Gradients:
         self.share = trained / by_op if by_op else 0.0  # what the spec does not freeze
 
     def of(self, piece: Piece) -> float:
-        """Those of its own weights."""
+        """Those of its own weights; copies with one set of weights have a share each."""
         if piece.graph is None:
             owned: Size = total(w.numel for w in piece.node.weights.values() if w.trained)
         else:
             tally = self.meter.of(piece.graph)
             owned = tally.parameters - tally.untrained
-        return FLOAT * self.share * float(number(owned, self.values))
+        uses = float(number(piece.node.count, self.values)) if piece.node.reused else 1
+        return FLOAT * self.share * float(number(owned, self.values)) / uses
 
 
 def peak(run: Activations, grads: _Gradients) -> int:

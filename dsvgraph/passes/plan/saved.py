@@ -160,14 +160,14 @@ def _linear(tape: Tape, s: Site) -> Value:
 
 def _norm(tape: Tape, s: Site) -> Value:
     x = tape.cast(s.x, FLOAT)
-    if s.grad:
+    if x.grad or (tape.fused and s.grad):
         tape.keep(x)
         tape.keep_new(rows(s.node.ins["x"]), FLOAT)
-        if not tape.fused:
-            tape.keep_new(x.numel, FLOAT)
-        if s.side_by_side:  # the gains are gathered row by row
-            tape.keep_new(x.numel, FLOAT)
-            tape.keep_new(x.numel, FLOAT)
+    if s.ins["weight"].grad and not tape.fused:
+        tape.keep_new(x.numel, FLOAT)
+    if s.grad and s.side_by_side:  # the gains are gathered row by row
+        tape.keep_new(x.numel, FLOAT)
+        tape.keep_new(x.numel, FLOAT)
     return tape.fresh(s.out.numel, FLOAT, s.grad)
 
 
@@ -180,7 +180,7 @@ def _layer_norm(tape: Tape, s: Site) -> Value:
 
 
 def _rope(tape: Tape, s: Site) -> Value:
-    if tape.low == HALF and s.grad:  # cosines and sines in 16 bits; in 32 all layers share them
+    if s.x.width == HALF and s.grad:  # cosines and sines in 16 bits; in 32 all layers share them
         tape.keep_new(s.out.shape[1] * s.out.shape[-1], s.x.width)
     return tape.fresh(s.out.numel, s.x.width, s.grad)
 
@@ -213,8 +213,10 @@ def _router(tape: Tape, s: Site) -> dict[str, Value]:
     x, chosen = tape.cast(s.x, FLOAT), s.node.outputs["index"].numel
     index = Value(Storage(chosen, LONG), chosen, LONG, False)
     every = rows(s.node.ins["x"]) * s.op.experts
+    if s.ins["weight"].grad:
+        tape.keep(x)
     if s.grad:
-        tape.keep(x, index)
+        tape.keep(index)
         tape.keep_new(every, FLOAT)
         if s.op.normalize:
             tape.keep_new(chosen + rows(s.node.ins["x"]), FLOAT)
