@@ -15,7 +15,8 @@ from dsvgraph.graph import Graph, Loss, Model, Node, Ref, join
 from dsvgraph.ops.weighted import Linear
 from dsvgraph.passes.needs import Ports
 from dsvgraph.passes.paths import last_match
-from dsvgraph.passes.plan.saved import FLOAT, HALF, LONG, Site, Storage, Tape, Value, run
+from dsvgraph.passes.plan.saved import run
+from dsvgraph.passes.plan.tape import FLOAT, HALF, LONG, Site, Storage, Tape, Value
 from dsvgraph.passes.tally import number
 
 CHUNK = 2**25  # logits that a loss makes at once

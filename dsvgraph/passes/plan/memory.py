@@ -9,7 +9,7 @@ from typing import Literal
 from dsvgraph.dims import Size, total
 from dsvgraph.graph import Model
 from dsvgraph.passes.plan.activations import Activations, Piece
-from dsvgraph.passes.plan.saved import FLOAT, HALF
+from dsvgraph.passes.plan.tape import FLOAT, HALF
 from dsvgraph.passes.tally import Meter, input_sizes, number, tokens
 
 Dtype = Literal["float32", "bfloat16", "float8"]

@@ -1,0 +1,120 @@
+"""Values as autograd sees them: where they lie, and what is kept of them for the backward."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from dsvgraph.dims import Size
+from dsvgraph.graph import Node
+from dsvgraph.types import Type
+
+FLOAT, LONG, HALF, BYTE = 4, 8, 2, 1  # bytes of a number
+
+
+@dataclass(eq=False)
+class Storage:
+    """A piece of memory: ``numel`` numbers of ``width`` bytes; those of weights are no activations."""
+
+    numel: Size
+    width: int
+    weight: bool = False
+
+    @property
+    def bytes(self) -> Size:
+        """What it takes."""
+        return self.numel * self.width
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor: where it lies, how many numbers it has, and whether a gradient flows back from it.
+
+    ``strided``: its rows do not lie side by side, so that flattening or casting copies it.
+    """
+
+    storage: Storage
+    numel: Size
+    width: int
+    grad: bool
+    strided: bool = False
+
+
+@dataclass
+class Tape:
+    """What is kept while a graph runs. ``low`` is the width of products: 2 under autocast, else 4.
+
+    ``fused``: norms are one kernel, as on GPUs; on a CPU they keep the scaled values too.
+    """
+
+    low: int = FLOAT
+    fused: bool = True
+    batch: int = 1
+    balanced: bool = False
+    saved: dict[Storage, None] = field(default_factory=dict)
+    copied: dict[Storage, None] = field(default_factory=dict)  # weights that have a copy in 16 bits
+    made: set[Size] = field(default_factory=set)  # bytes of the values that were made, kept or not
+
+    def fresh(self, numel: Size, width: int, grad: bool = True) -> Value:
+        """A new value."""
+        self.made.add(numel * width)
+        return Value(Storage(numel, width), numel, width, grad)
+
+    def keep(self, *values: Value) -> None:
+        """Notes values that the backward will read."""
+        for value in values:
+            if not value.storage.weight:
+                self.saved[value.storage] = None
+            elif value.width == HALF:
+                self.copied[value.storage] = None
+
+    def keep_new(self, numel: Size, width: int) -> None:
+        """Notes a value that nothing else holds."""
+        self.saved[Storage(numel, width)] = None
+
+    def cast(self, value: Value, width: int) -> Value:
+        """The value in numbers of ``width`` bytes: itself, or a copy."""
+        if value.width == width:
+            return value
+        if value.storage.weight:  # one copy for all its uses
+            return replace(value, width=width)
+        return replace(self.fresh(value.numel, width), grad=value.grad)
+
+    def product(self, a: Value, b: Value) -> None:
+        """Keeps of two factors what the gradient of the other needs."""
+        if a.grad:
+            self.keep(b)
+        if b.grad:
+            self.keep(a)
+
+
+@dataclass(frozen=True)
+class Site:
+    """An op where it runs: its line, the values it reads by port, and what kind of head it is, if one.
+
+    ``side_by_side``: its rows belong to copies with stacked weights.
+    """
+
+    node: Node
+    ins: Mapping[str, Value]
+    side_by_side: bool = False
+    head: str = ""  # "": none; "whole": logits exist; "chunks": a loss multiplies them in pieces
+    ahead: int = 1
+
+    @property
+    def x(self) -> Value:
+        return next(iter(self.ins.values()))
+
+    @property
+    def op(self) -> Any:
+        return self.node.op
+
+    @property
+    def out(self) -> Type:
+        return self.node.outputs[self.node.first]
+
+    @property
+    def grad(self) -> bool:
+        """Whether a gradient comes back through the op."""
+        return any(v.grad for v in self.ins.values())
