@@ -142,6 +142,8 @@ def test_recomputation_moves_and_computes_again() -> None:
         ({"dtype": "float8"}, "float32 or bfloat16"),
         ({"attention": "absorbed"}, "a way of decoding"),
         ({"mfu": 0.4}, "need a device"),
+        ({"context": 8192}, "what decoding has in its cache"),
+        ({"phase": "prefill", "recompute": "full"}, "nothing to recompute"),
         ({"tokens": 1e12, "device": device("h100")}, "--mfu or --tokens-per-second"),
         ({"phase": "decode", "dtype": "float8", "device": device("a100")}, "no peak rate for float8"),
     ],

@@ -233,6 +233,10 @@ def _check(model: Model, o: Options) -> None:
         raise DsvError("a training step is planned in float32 or bfloat16, as the compiled module trains")
     if o.attention == "absorbed" and o.phase != "decode":
         raise DsvError("absorbed attention is a way of decoding", hint="use it with --phase decode")
+    if o.context is not None and o.phase != "decode":
+        raise DsvError("a context is what decoding has in its cache", hint="--seq tells how long the rows are")
+    if o.recompute == "full" and o.phase != "train":
+        raise DsvError("there is nothing to recompute without a backward")
     if o.drafting and o.phase == "decode" and not model.depths:
         raise DsvError(f"`{model.name}` has no loss by depth, so no heads to draft with")
     if o.device is None and (o.mfu is not None or o.rate is not None or o.tokens is not None):
