@@ -25,8 +25,12 @@ STILL = "!document.querySelector('#picture > g[style*=opacity]')"  # nothing fad
 def browser(tmp_path_factory):
     found = Browser(tmp_path_factory.mktemp("chromium"))
     found.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "light"}])
-    yield found
-    found.close()
+    try:
+        path = tmp_path_factory.mktemp("first") / "page.html"
+        show(found, page.render(dsvgraph.load("llama3_8b"), path).as_uri())  # a page that does not start fails once
+        yield found
+    finally:
+        found.close()
 
 
 @pytest.fixture(scope="module")

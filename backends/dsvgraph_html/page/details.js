@@ -24,14 +24,27 @@ function rows(name, found) {
 }
 
 function facts(spot, path) {
-  return [title(spot.card), path, ...about(spot), ...parts(spot).flatMap((part) => [
-    html('hr'), title(part.card), html('p', { class: 'path' }, pathOf(part)), ...about(part),
-  ])];
+  return [
+    title(spot.card),
+    path,
+    ...about(spot),
+    ...parts(spot).flatMap((part) => [
+      html('hr'),
+      title(part.card),
+      html('p', { class: 'path' }, pathOf(part)),
+      ...about(part),
+    ]),
+  ];
 }
 
-const title = (card) => html('header', {},
-  card.role ? html('i', { class: `dot ${card.role}` }) : '', html('b', {}, card.name),
-  card.copies ? html('span', { class: 'badge' }, card.copies) : '');
+const title = (card) =>
+  html(
+    'header',
+    {},
+    card.role ? html('i', { class: `dot ${card.role}` }) : '',
+    html('b', {}, card.name),
+    card.copies ? html('span', { class: 'badge' }, card.copies) : '',
+  );
 
 function about({ card, path }) {
   const kind = card.does && card.does !== card.callee ? `${card.callee} · ${card.does}` : card.callee;
@@ -61,16 +74,24 @@ export function select(spot, actions) {
   panel.hidden = !spot;
   if (!spot) return;
   const source = owner(spot);
-  const button = (text, key, onclick) => html('button', { type: 'button', onclick }, text, key ? html('kbd', {}, key) : '');
-  const copy = html('button', { type: 'button', class: 'path', title: 'Copy the path', onclick: actions.copy }, pathOf(spot));
+  const button = (text, key, onclick) =>
+    html('button', { type: 'button', onclick }, text, key ? html('kbd', {}, key) : '');
+  const copy = html(
+    'button',
+    { type: 'button', class: 'path', title: 'Copy the path', onclick: actions.copy },
+    pathOf(spot),
+  );
   const opened = actions.isOpen(spot);
   panel.replaceChildren(
     html('button', { type: 'button', class: 'close', 'aria-label': 'Close', onclick: actions.close }, '×'),
     ...facts(spot, copy),
-    html('div', { class: 'actions' },
+    html(
+      'div',
+      { class: 'actions' },
       spot.card.opens ? button(opened ? 'Close block' : 'Open block', 'Enter', actions.toggle) : '',
       source ? button('Go to the owner', 'o', actions.owner) : '',
-      button('Copy path', 'c', actions.copy)),
+      button('Copy path', 'c', actions.copy),
+    ),
   );
 }
 

@@ -30,7 +30,10 @@ export function along(prim, points = prim.points) {
 
 const ANCHORS = { l: 'start', c: 'middle', r: 'end' };
 const pen = document.createElement('canvas').getContext('2d');
-const FACES = { Courier: '"Courier New", "Liberation Mono", Courier, monospace', Arial: 'Arial, "Liberation Sans", Helvetica, sans-serif' };
+const FACES = {
+  Courier: '"Courier New", "Liberation Mono", Courier, monospace',
+  Arial: 'Arial, "Liberation Sans", Helvetica, sans-serif',
+};
 
 export function drawn(prim) {
   const [[x, y]] = prim.points;
@@ -73,7 +76,17 @@ export function element(item) {
   } else {
     group.append(...item.prims.map(drawn));
   }
-  if (item.kind === 'card') group.prepend(make('rect', { class: 'around', rx: 10, x: -item.w / 2 - 3, y: -item.h / 2 - 3, width: item.w + 6, height: item.h + 6 }));
+  if (item.kind === 'card')
+    group.prepend(
+      make('rect', {
+        class: 'around',
+        rx: 10,
+        x: -item.w / 2 - 3,
+        y: -item.h / 2 - 3,
+        width: item.w + 6,
+        height: item.h + 6,
+      }),
+    );
   if (item.spot?.card.opens) group.append(toggler(item));
   if (item.spot) describe(group, item);
   return group;
@@ -113,9 +126,11 @@ export function place(group, item, old, t) {
 }
 
 function wire(group, item, old, t) {
-  const between = (a, b, from, to) => a.map(([x, y], i) => [
-    (x + from.x) * (1 - t) + (b[i][0] + to.x) * t, (y + from.y) * (1 - t) + (b[i][1] + to.y) * t,
-  ]);
+  const between = (a, b, from, to) =>
+    a.map(([x, y], i) => [
+      (x + from.x) * (1 - t) + (b[i][0] + to.x) * t,
+      (y + from.y) * (1 - t) + (b[i][1] + to.y) * t,
+    ]);
   item.prims.forEach((prim, i) => {
     const points = between(old.prims[i].points, prim.points, old, item);
     const shape = group.children[i];
@@ -131,6 +146,8 @@ function wire(group, item, old, t) {
 export function alike(old, item) {
   if (old.kind !== item.kind) return false;
   if (item.kind !== 'wire') return true;
-  return old.prims.length === item.prims.length
-    && old.prims.every((prim, i) => prim.op === item.prims[i].op && prim.points.length === item.prims[i].points.length);
+  return (
+    old.prims.length === item.prims.length &&
+    old.prims.every((prim, i) => prim.op === item.prims[i].op && prim.points.length === item.prims[i].points.length)
+  );
 }

@@ -6,7 +6,9 @@ const GAP = 34; // points between the frames of two kinds of copies
 const laid = new Map();
 let graphviz = null;
 
-export const start = async () => { graphviz = await Graphviz.load(); };
+export const start = async () => {
+  graphviz = await Graphviz.load();
+};
 
 function lay(dot) {
   if (!laid.has(dot)) laid.set(dot, JSON.parse(graphviz.layout(dot, 'json', 'dot')));
@@ -19,7 +21,14 @@ export function compose(place, open) {
   const inner = new Map();
   for (const id of picture.holes) {
     const spot = spots(place).get(id);
-    if (open.has(spot.key)) inner.set(id, stack(inside(spot).map((p) => compose(p, open)), spot.key));
+    if (open.has(spot.key))
+      inner.set(
+        id,
+        stack(
+          inside(spot).map((p) => compose(p, open)),
+          spot.key,
+        ),
+      );
   }
   const fill = (dot) => read(lay(filled(dot, place, inner)), place, inner);
   return picture.apart && inner.size ? beside(...picture.apart.map(fill)) : fill(picture.dot);
@@ -89,7 +98,13 @@ function stack(frames, key) {
     bottom -= frame.h + GAP;
     if (i + 1 < frames.length) items.push(link(`${key}#${i}`, dx + middle(frame.outs, frame.w), bottom));
   });
-  return { w, h, items, ins: moved(frames[0].ins, shifts[0] - left), outs: moved(frames.at(-1).outs, shifts.at(-1) - left) };
+  return {
+    w,
+    h,
+    items,
+    ins: moved(frames[0].ins, shifts[0] - left),
+    outs: moved(frames.at(-1).outs, shifts.at(-1) - left),
+  };
 }
 
 const middle = (places, w) => [...places.values()][0] ?? w / 2;
@@ -98,8 +113,26 @@ const shifted = (item, dx, dy) => ({ ...item, x: item.x + dx, y: item.y + dy });
 
 function link(key, x, y) {
   const pen = { stroke: '#64748b', width: 1.5 };
-  const line = { op: 'curve', points: [[x, y + GAP], [x, y + 24], [x, y + 16], [x, y + 8]], ...pen };
-  const head = { op: 'shape', points: [[x - 2.7, y + 8], [x, y], [x + 2.7, y + 8]], ...pen, fill: '#64748b' };
+  const line = {
+    op: 'curve',
+    points: [
+      [x, y + GAP],
+      [x, y + 24],
+      [x, y + 16],
+      [x, y + 8],
+    ],
+    ...pen,
+  };
+  const head = {
+    op: 'shape',
+    points: [
+      [x - 2.7, y + 8],
+      [x, y],
+      [x + 2.7, y + 8],
+    ],
+    ...pen,
+    fill: '#64748b',
+  };
   return { key, kind: 'wire', x: 0, y: 0, prims: [line, head] };
 }
 
@@ -110,27 +143,29 @@ function read(json, place, inner) {
   const [left, bottom, right, top] = bounds(place.owner ? frame.bb : json.bb);
   const flip = ([x, y]) => [x - left, top - y];
   const names = new Map(json.objects.map((o) => [o._gvid, o.name]));
-  const node = (name) => json.objects.find((o) => o.name === name);
-  const items = [];
-  const later = [];
-  for (const object of json.objects) {
-    if (object.name.startsWith('cluster_')) items.push(...frames(object, place, flip));
-    else if (inner.has(object.name)) later.push([object, inner.get(object.name)]);
-    else if (object._ldraw_) later.push([object, null]);
-  }
   const wires = (json.edges ?? []).filter((edge) => edge.style !== 'invis');
-  items.push(...wires.map((edge) => wired(edge, place, names, flip)));
-  for (const [object, open] of later) {
-    const [x, y] = flip(object.pos.split(',').map(Number));
-    if (open) items.push(...open.items.map((item) => shifted(item, x - open.w / 2, y - open.h / 2)));
-    else items.push(card(object, place, x, y, flip));
-  }
-  const ends = (word) => new Map(
-    json.objects.filter((o) => o.name.startsWith(`main/${word}-`))
-      .map((o) => [o.name.slice(`main/${word}-`.length), flip(node(o.name).pos.split(',').map(Number))[0]]),
-  );
-  const block = Boolean(place.owner);
-  return { w: right - left, h: top - bottom, items, ins: block ? ends('in') : new Map(), outs: block ? ends('out') : new Map() };
+  const items = [
+    ...json.objects.filter((o) => o.name.startsWith('cluster_')).flatMap((o) => [...frames(o, place, flip)]),
+    ...wires.map((edge) => wired(edge, place, names, flip)),
+    ...json.objects.filter((o) => o.pos).flatMap((o) => node(o, place, inner.get(o.name), flip)),
+  ];
+  const ends = (word) => (place.owner ? borders(json.objects, `main/${word}-`, flip) : new Map());
+  return { w: right - left, h: top - bottom, items, ins: ends('in'), outs: ends('out') };
+}
+
+const position = (object, flip) => flip(object.pos.split(',').map(Number));
+
+// Where the words on the border of a block stand, from left to right.
+function borders(objects, prefix, flip) {
+  const found = objects.filter((o) => o.name.startsWith(prefix));
+  return new Map(found.map((o) => [o.name.slice(prefix.length), position(o, flip)[0]]));
+}
+
+// A card, or what is inside it; corners of rails are nothing to see.
+function node(object, place, open, flip) {
+  const [x, y] = position(object, flip);
+  if (open) return open.items.map((item) => shifted(item, x - open.w / 2, y - open.h / 2));
+  return object._ldraw_ ? [card(object, place, x, y, flip)] : [];
 }
 
 const bounds = (text) => text.split(',').map(Number);
@@ -142,18 +177,38 @@ function* frames(object, place, flip) {
   const [shape, pen] = prims(object._draw_, (p) => p);
   const own = object.name === 'cluster_main' && place.owner;
   yield {
-    key: `${place.key}|${object.name}`, kind: 'frame', x, y, w: x1 - x0, h: y1 - y0, fill: shape.fill,
-    stroke: (pen ?? shape).stroke, width: (pen ?? shape).width, spot: own ? place.owner : null,
-    title: prims(object._ldraw_ ?? [], (p) => { const [a, b] = flip(p); return [a - x, b - y]; }),
+    key: `${place.key}|${object.name}`,
+    kind: 'frame',
+    x,
+    y,
+    w: x1 - x0,
+    h: y1 - y0,
+    fill: shape.fill,
+    stroke: (pen ?? shape).stroke,
+    width: (pen ?? shape).width,
+    spot: own ? place.owner : null,
+    title: prims(object._ldraw_ ?? [], (p) => {
+      const [a, b] = flip(p);
+      return [a - x, b - y];
+    }),
   };
 }
 
 function card(object, place, x, y, flip) {
-  const relative = (p) => { const [a, b] = flip(p); return [a - x, b - y]; };
+  const relative = (p) => {
+    const [a, b] = flip(p);
+    return [a - x, b - y];
+  };
   const drawn = [...(object._draw_ ?? []), ...(object._ldraw_ ?? [])];
   return {
-    key: `${place.key}/${object.name}`, kind: 'card', x, y, w: object.width * 72, h: object.height * 72,
-    spot: spots(place).get(object.name) ?? null, prims: prims(drawn, relative),
+    key: `${place.key}/${object.name}`,
+    kind: 'card',
+    x,
+    y,
+    w: object.width * 72,
+    h: object.height * 72,
+    spot: spots(place).get(object.name) ?? null,
+    prims: prims(drawn, relative),
   };
 }
 
@@ -163,7 +218,13 @@ function wired(edge, place, names, flip) {
   const ends = [edge.tail, edge.head].map((id) => `${place.key}/${names.get(id)}`);
   const drawn = [edge._draw_, edge._tdraw_, edge._hdraw_, edge._ldraw_].flatMap((ops) => ops ?? []);
   return {
-    key: `${place.key}#${number ?? `${ends.join(' ')} ${edge._gvid}`}`, kind: 'wire', x: 0, y: 0, wire, ends, prims: prims(drawn, flip),
+    key: `${place.key}#${number ?? `${ends.join(' ')} ${edge._gvid}`}`,
+    kind: 'wire',
+    x: 0,
+    y: 0,
+    wire,
+    ends,
+    prims: prims(drawn, flip),
   };
 }
 
@@ -177,7 +238,8 @@ function prims(ops, at) {
     else if (op.op === 'F') Object.assign(pen, { size: op.size, face: op.face });
     else if (op.op === 't') pen.style = op.fontchar;
     else if (op.op === 'S') restyle(pen, op.style);
-    else if (op.op === 'T') found.push({ op: 'text', points: [at(op.pt)], text: op.text, held: op.width, align: op.align, ...pen });
+    else if (op.op === 'T')
+      found.push({ op: 'text', points: [at(op.pt)], text: op.text, held: op.width, align: op.align, ...pen });
     else if (op.op === 'E' || op.op === 'e') found.push(ellipse(op, pen, at));
     else if ('PpLBb'.includes(op.op)) found.push(outline(op, pen, at));
   }

@@ -13,7 +13,11 @@ const known = new Map();
 export function spots(place) {
   if (!known.has(place.key)) {
     const found = Object.entries(place.picture.cards).map(([id, card]) => ({
-      key: `${place.key}/${id}`, id, card, place, path: join(place.path, card.path),
+      key: `${place.key}/${id}`,
+      id,
+      card,
+      place,
+      path: join(place.path, card.path),
     }));
     known.set(place.key, new Map(found.map((spot) => [spot.id, spot])));
   }
@@ -22,8 +26,12 @@ export function spots(place) {
 
 export function inside(spot) {
   spot.inner ??= (spot.card.opens ?? []).map((kind, i) => ({
-    key: `${spot.key}>${i}`, picture: model.pictures[kind.picture], path: join(spot.path, kind.at),
-    owner: spot, badge: kind.badge, ranges: kind.ranges ?? [],
+    key: `${spot.key}>${i}`,
+    picture: model.pictures[kind.picture],
+    path: join(spot.path, kind.at),
+    owner: spot,
+    badge: kind.badge,
+    ranges: kind.ranges ?? [],
   }));
   return spot.inner;
 }
@@ -54,14 +62,18 @@ function fits(asked, part) {
   if (asked === part || `[${asked}]` === part || named(part) === asked) return true;
   const number = Number(asked.replace(/[[\]]/g, ''));
   if (!part.startsWith('[') || asked === '' || Number.isNaN(number)) return false;
-  return part.slice(1, -1).split(',').some((range) => {
-    const [first, last = first] = range.split('-').map(Number);
-    return first <= number && number <= last;
-  });
+  return part
+    .slice(1, -1)
+    .split(',')
+    .some((range) => {
+      const [first, last = first] = range.split('-').map(Number);
+      return first <= number && number <= last;
+    });
 }
 
 // The lines drawn inside the card of another, each as a card.
-export const parts = (spot) => (spot.card.parts ?? []).map((card) => ({ card, path: join(spot.place.path, card.path) }));
+export const parts = (spot) =>
+  (spot.card.parts ?? []).map((card) => ({ card, path: join(spot.place.path, card.path) }));
 
 // The paths of what a card shows: of lines inside it, and of weights.
 export const names = (spot) => [
@@ -80,9 +92,7 @@ export function find(path) {
 
 // Who owns the weight that a spot shares: along the wires, out of blocks that are lent it.
 export function owner(spot) {
-  const wire = spot.place.picture.wires.find(
-    (w) => w.to === spot.id && (w.kind === 'shared' || w.kind === 'lent'),
-  );
+  const wire = spot.place.picture.wires.find((w) => w.to === spot.id && (w.kind === 'shared' || w.kind === 'lent'));
   return wire ? source(spot.place, wire) : null;
 }
 

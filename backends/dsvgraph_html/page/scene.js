@@ -9,7 +9,17 @@ let frame = 0;
 export const layer = document.getElementById('picture');
 export const items = () => [...shown.values()].map(({ item }) => item);
 export const bySpot = (key) => items().find((item) => item.spot?.key === key);
-export const elementOf = (key) => [...shown.values()].find(({ item }) => item.spot?.key === key)?.group;
+
+export const focus = (key) =>
+  [...shown.values()].find(({ item }) => item.spot?.key === key)?.group.focus({ preventScroll: true });
+
+// One spot is selected; the wires of one, perhaps another, stand out.
+export function mark(selected, near) {
+  for (const { item, group } of shown.values()) {
+    if (item.spot) group.classList.toggle('selected', item.spot === selected);
+    if (item.ends) group.classList.toggle('near', Boolean(near) && item.ends.includes(near.key));
+  }
+}
 
 export const still = () => document.hidden || matchMedia('(prefers-reduced-motion: reduce)').matches;
 
@@ -26,7 +36,11 @@ export function animate(step, smooth = true) {
     if (t < 1) frame = requestAnimationFrame(tick);
     else finish = () => {};
   };
-  finish = () => { cancelAnimationFrame(frame); finish = () => {}; step(1); };
+  finish = () => {
+    cancelAnimationFrame(frame);
+    finish = () => {};
+    step(1);
+  };
   frame = requestAnimationFrame(tick);
   return undefined;
 }

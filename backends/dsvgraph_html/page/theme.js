@@ -15,14 +15,20 @@ function apply() {
 
 export function turn() {
   wanted = NEXT[wanted];
-  try { localStorage.setItem('dsvgraph-theme', wanted); } catch { /* a file may have no storage */ }
+  try {
+    localStorage.setItem('dsvgraph-theme', wanted);
+  } catch {
+    /* a file may have no storage */
+  }
   apply();
 }
 
 try {
   const kept = localStorage.getItem('dsvgraph-theme');
   if (kept in NEXT) wanted = kept;
-} catch { /* a file may have no storage */ }
+} catch {
+  /* a file may have no storage */
+}
 system.addEventListener('change', apply);
 button.addEventListener('click', turn);
 apply();

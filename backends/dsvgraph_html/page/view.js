@@ -53,12 +53,16 @@ const pointers = new Map();
 let dragged = 0;
 export const wasDragged = () => dragged > 4;
 
-stage.addEventListener('wheel', (event) => {
-  event.preventDefault();
-  const unit = event.deltaMode === 1 ? 30 : 1;
-  if (event.shiftKey) set({ ...view, x: view.x - (event.deltaX || event.deltaY) * unit });
-  else set(zoom(Math.exp(-event.deltaY * unit * (event.ctrlKey ? 0.01 : 0.0016)), [event.clientX, event.clientY]));
-}, { passive: false });
+stage.addEventListener(
+  'wheel',
+  (event) => {
+    event.preventDefault();
+    const unit = event.deltaMode === 1 ? 30 : 1;
+    if (event.shiftKey) set({ ...view, x: view.x - (event.deltaX || event.deltaY) * unit });
+    else set(zoom(Math.exp(-event.deltaY * unit * (event.ctrlKey ? 0.01 : 0.0016)), [event.clientX, event.clientY]));
+  },
+  { passive: false },
+);
 
 stage.addEventListener('pointerdown', (event) => {
   if (event.button) return;
