@@ -16,7 +16,8 @@ from dsvgraph_graphviz.palettes import colours
 
 PAGE = Path(__file__).with_name("page")
 ENGINE = "graphviz.js"  # what `rebuild.py` makes of the npm package
-MODULES = "model layout draw scene view fit details search theme main".split()  # each below what it imports
+# each below what it imports
+MODULES = ("model", "layout", "draw", "scene", "view", "fit", "details", "search", "theme", "main")
 IMPORT = re.compile(r"^import\b[^;]*;\n", re.MULTILINE)
 RENAMED = re.compile(r"(\w+) as (\w+)")
 EXPORT = re.compile(r"^export (?=(?:async )?(?:const|let|function|class)\b)", re.MULTILINE)
