@@ -185,7 +185,7 @@ def test_many_depths_are_folded_into_one_column_with_their_number(source):
     words = said(source("deepseek_v3_tiny", num_nextn_predict_layers=7))
     assert "MTP depths 1 … 7 × 7" in words
     assert "MTP depth 2" not in words
-    assert "· ( L₁ + … + L₇ )" in words
+    assert "λ/7 · ( L₁ + … + L₇ )" in words
 
 
 def test_pictures_say_lines_of_specs_but_no_folders(source):
@@ -198,7 +198,7 @@ def test_weights_of_losses_are_in_the_picture(source):
     words = said(source("deepseek_v3_tiny"))
     assert "× 1.00" in words
     assert words.count("× 0.15 → 0.05") == 2  # λ over the depth, before and after the schedule
-    assert "L = L₀ + 0.15 · ( L₁ + L₂ )" in words
+    assert "L = L₀ + λ/2 · ( L₁ + L₂ )" in words and "λ = 0.3 → 0.1" in words
     assert "balance loss of 5 routers" in words and "selection bias of 5 routers" in words
     decaying = said(source("tutorial_mtp"))
     assert "L = L₀ + 0.30 · L₁ + 0.24 · L₂" in decaying
@@ -229,7 +229,7 @@ def test_shared_weights_are_dashed(source):
 def test_repeated_layers_are_folded_with_their_count(source, layers, dense):
     words = said(source("deepseek_v3", num_hidden_layers=layers, first_k_dense_replace=dense))
     assert f"Dense block × {dense} " in words
-    assert f"Expert block × {layers - dense} " in words
+    assert f"MoE block × {layers - dense} " in words
     assert f"{layers:,} layers" in words
 
 

@@ -97,18 +97,18 @@ def test_a_wrong_path_names_the_nearest(deepseek, option):
 
 
 def test_every_distinct_block_is_opened_once(deepseek):
-    assert panels(deepseek, 1) == ["Inside one expert block"]
-    assert sorted(panels(deepseek, 2)) == ["Inside one dense block", "Inside one expert block"]
+    assert panels(deepseek, 1) == ["Inside one MoE block"]
+    assert sorted(panels(deepseek, 2)) == ["Inside one MoE block", "Inside one dense block"]
     full = sorted(panels(deepseek, FULL))
     inside = ["Mixture of experts", "Multi-head latent attention", "SwiGLU feed-forward network"]
-    assert full == ["Inside one dense block", "Inside one expert block", *inside]
+    assert full == ["Inside one MoE block", "Inside one dense block", *inside]
 
 
 def test_kinds_of_layers_that_differ_by_a_window_are_two():
     words = said(graphviz_backend.dot_source(dsvgraph.load("tests/specs/patterns.yaml"), FULL))
     places = re.findall(r"Multi-head attention (model\.layers\.\S+)", words)
     assert len(places) == len(set(places)) == 2  # sliding and full
-    assert "Inside one expert block × 5" in words and "Inside one expert block × 2" in words
+    assert "Inside one MoE block × 5" in words and "Inside one MoE block × 2" in words
 
 
 def test_a_panel_holds_every_line_of_its_block(deepseek):

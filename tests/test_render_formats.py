@@ -68,7 +68,7 @@ def test_mermaid_is_a_flowchart_of_declared_nodes(tmp_path, spec, view):
 
 def test_mermaid_says_what_the_picture_says(tmp_path):
     text = made(dsvgraph.load("deepseek_v3"), tmp_path / "m.mmd")
-    for part in ("<b>Expert block × 58</b>", "B,T,129280", "MTP depth 1", "L  =  L₀  +  0.30 · L₁", "-.-", "==>|"):
+    for part in ("<b>MoE block × 58</b>", "B,T,129280", "MTP depth 1", "L₀  +  λ · L₁, λ = 0.3 → 0.1", "-.-", "==>|"):
         assert part in text, part
 
 
@@ -133,7 +133,7 @@ def test_a_model_shows_itself_in_a_notebook():
     svg = model._repr_svg_()
     if svg is None:
         pytest.skip("there is neither graphviz's `dot` nor pygraphviz here")
-    assert svg.startswith("<svg") and "Expert block" in svg
+    assert svg.startswith("<svg") and "MoE block" in svg
 
 
 @pytest.mark.usefixtures("no_graphviz")

@@ -25,7 +25,7 @@ from dsvgraph_graphviz.markup import cell, label, table, words
 from dsvgraph_graphviz.mermaid import mermaid
 from dsvgraph_graphviz.palettes import recoloured
 from dsvgraph_graphviz.plan import Plan, plan
-from dsvgraph_graphviz.scoring import Term, auxiliary, formula, score
+from dsvgraph_graphviz.scoring import Term, auxiliary, chain_weight, formula, score
 from dsvgraph_graphviz.view import View
 
 __all__ = ["dot_source", "render", "render_error", "svg"]
@@ -47,7 +47,7 @@ def _made(made: Plan, ending: str) -> bytes:
         return explorer(made.model, made.facts).encode()
     if ending == "mmd":
         terms = [] if made.focus else score(made)
-        said = formula(terms) if terms else ""
+        said = ", ".join([formula(terms), *chain_weight(made.model)]) if terms else ""
         return mermaid(made.scene, made.view.direction, title(made), terms, said).encode()
     source = _source(made)
     if ending == "dot":

@@ -24,24 +24,26 @@ def heads_of(node: Node) -> list[str]:
 
 def attention_words(graph: Graph, node: Node) -> list[str]:
     """The quiet line of a block: heads, ranks, what decoding caches."""
-    found = heads_of(node)
-    low = ranks(graph)
-    found += [f"rank{'s' if len(low) > 1 else ''} {', '.join(number(r) for r in low)}"] if low else []
+    found = [*heads_of(node), *_ranks_of(graph)]
     kept = [features(graph.type(ref).shape) for ref in graph.cache]
     return [*found, f"caches {' + '.join(kept)}"] if kept else found
 
 
+def _ranks_of(graph: Graph) -> list[str]:
+    """The ranks of what queries, and of what keys and values are made of: q rank 1,536, kv rank 512."""
+    found = [(name, ranks(graph, among)) for name, among in zip(("q", "kv"), strands(graph), strict=True)]
+    return [f"{name} rank {', '.join(map(number, low))}" for name, low in found if low]
+
+
 def inside_attention(graph: Graph, node: Node) -> list[str]:
     """Width, heads, ranks and what a head is made of."""
-    low = [("q", ranks(graph, strands(graph)[0])), ("kv", ranks(graph, strands(graph)[1]))]
     joined = graph.nodes.get(node.inputs["q"].node)
     pieces = joined.inputs.values() if joined and joined.callee == "concat" else ()
     sizes = {"rope" if turned(graph, r) else value_name(graph, r): graph.type(r).shape[-1] for r in pieces}
     head = " + ".join(f"{name} {number(size)}" for name, size in sizes.items()) or number(node.ins["q"].shape[-1])
     first = next(iter(graph.inputs.values())).shape
     return [
-        *([f"d {number(first[-1])}"] if first else []), *heads_of(node),
-        *(f"{name} rank {', '.join(map(number, found))}" for name, found in low if found),
+        *([f"d {number(first[-1])}"] if first else []), *heads_of(node), *_ranks_of(graph),
         f"{head} per head", f"v {number(node.ins['v'].shape[-1])}",
     ]  # fmt: skip
 

@@ -9,7 +9,7 @@ from dsvgraph_graphviz.fuse import Cell
 from dsvgraph_graphviz.markup import box, cell, label, table, words
 from dsvgraph_graphviz.theme import Hue
 
-WIDE, NARROW, PILL = 190, 126, 110
+WIDE, NARROW, PILL, CELL = 190, 126, 110, 60
 BADGE = 22  # height
 
 
@@ -57,7 +57,8 @@ def _head(title: str, hue: Hue, badge: str, width: int) -> str:
 
 def _cells(cells: Sequence[Cell], hue: Hue) -> list[str]:
     """One row of cells with ports, as a table of its own so that its columns are free; none for no cells."""
-    inner = "".join(_cell(c, theme.AMBER if c.turned else hue) for c in cells)
+    width = max(CELL, WIDE // max(1, len(cells)))  # cells of one number stand over each other
+    inner = "".join(_cell(c, theme.AMBER if c.turned else hue, width) for c in cells)
     return [cell(table([inner], border=0, cellspacing=3, cellpadding=0))] if cells else []
 
 
@@ -67,10 +68,10 @@ def _stack(cells: Sequence[Cell], hue: Hue) -> list[str]:
     return [cell(table(rows, border=0, cellspacing=3, cellpadding=0))] if cells else []
 
 
-def _cell(one: Cell, hue: Hue) -> str:
+def _cell(one: Cell, hue: Hue, width: int = CELL) -> str:
     return cell(
         words(one.text, hue.title, theme.QUIET), port=one.port, border=1, style="rounded",
-        color=hue.cell_border, bgcolor=hue.cell, cellpadding=4, width=60,
+        color=hue.cell_border, bgcolor=hue.cell, cellpadding=4, width=width,
     )  # fmt: skip
 
 
@@ -140,7 +141,7 @@ def experts(title: str, lines: Sequence[str], router: str, shown: Sequence[tuple
 
 def _expert(name: str, kind: str, hue: Hue) -> str:
     if kind == "gap":
-        return cell(words(name, hue.text, 12), border=0, width=16)
+        return cell(words(name, hue.text, 12), border=0, width=16 if name else 4)
     size = {"width": 26, "height": 26, "style": "rounded"}
     if kind == "beside":
         return cell(

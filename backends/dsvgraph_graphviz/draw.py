@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from html import escape
 from itertools import pairwise
 
 import graphviz
@@ -42,6 +43,7 @@ NESTED, OUTER = "18", "24"  # points between a frame and its cards
 SIDES = {"BT": ("n", "s"), "TB": ("s", "n"), "LR": ("e", "w")}  # where lines leave a cell, and enter one
 STRAIGHT = "100"  # weight of the wires of a spine
 NEAR = "8"  # of other wires within a frame
+RAISED = 3  # points between words and the line below them
 
 
 def draw(made: Plan, heading: str, terms: list[Term], sum_label: str) -> graphviz.Digraph:
@@ -81,7 +83,8 @@ class Drawing:
             if not self.rails.carries(wire):
                 self._wire(dot, wire)
         for edge in self.rails.edges:
-            dot.edge(edge.tail, edge.head, **edge.style)
+            named = {"label": self._words(edge.style["label"])} if edge.style.get("label") else {}
+            dot.edge(edge.tail, edge.head, **{**edge.style, **named})
         self._sum(dot, terms, sum_label)
         self._ranks(dot)
         return dot
@@ -98,7 +101,7 @@ class Drawing:
             place = "b" if cluster.strand and self.direction == "TB" else self.top  # not where lines come in
             frame.attr(
                 label=label(_name(cluster, hue)), labelloc=place,
-                labeljust="r" if cluster.on_the_right else "l", style="rounded,filled", fillcolor=hue.panel,
+                labeljust="r" if self._on_the_right(cluster) else "l", style="rounded,filled", fillcolor=hue.panel,
                 color=hue.panel_border, penwidth="1.2", peripheries="1", id=cluster.id,
                 margin=NESTED if cluster.parent else OUTER,
                 tooltip=plain(cluster.tip or cluster.title),
@@ -123,6 +126,10 @@ class Drawing:
                 frame.subgraph(self._frame(child))
         return frame
 
+    def _on_the_right(self, cluster: Cluster) -> bool:
+        """Whether a frame's name stands on the right: a line enters on the left, where data flows to the right."""
+        return cluster.on_the_right or (self.direction == "LR" and cluster.id in self.rails.entered)
+
     def _card(self, frame: graphviz.Digraph, card: Card) -> None:
         more = {**CIRCLE, **MARKED.get(card.mark, {})} if card.shape == "circle" else {}
         group = {"group": self.group[card.id]} if card.id in self.group else {}
@@ -132,7 +139,7 @@ class Drawing:
     # -- wires ------------------------------------------------------------------------------
 
     def _wire(self, dot: graphviz.Digraph, wire: Wire) -> None:
-        style = {"label": spaced(wire.label)} if wire.label else {}
+        style = {"label": self._words(wire.label)} if wire.label else {}
         if self.group.get(wire.src.card) == self.group.get(wire.dst.card, ""):
             style["weight"] = STRAIGHT
         elif self.scene.cards[wire.src.card].cluster == self.scene.cards[wire.dst.card].cluster:
@@ -143,6 +150,10 @@ class Drawing:
         )
         leave, enter = SIDES[self.direction]
         dot.edge(port(wire.src, leave), port(wire.dst, enter), **style)
+
+    def _words(self, text: str) -> str:
+        """The words on a line: beside it, or over it where it lies level."""
+        return spaced(text) if self.direction != "LR" else label(f"{escape(text)}<br/>{words(' ', theme.INK, RAISED)}")
 
     # -- the sum ----------------------------------------------------------------------------
 
@@ -171,7 +182,7 @@ class Drawing:
         dot.subgraph(bar)
         for i, term in enumerate(terms):
             dot.edge(
-                term.card, f"sum/{term.card}", lhead="cluster_sum", label=f"  × {term.weight}",
+                term.card, f"sum/{term.card}", lhead="cluster_sum", label=self._words(f"× {term.weight}"),
                 weight=STRAIGHT, color=hue.border, fontcolor=hue.text, penwidth="1.4" if i else "3.0",
             )  # fmt: skip
         dot.body.append("\t{rank=same; " + " ".join(f'"sum/{t.card}";' for t in terms) + "}\n")

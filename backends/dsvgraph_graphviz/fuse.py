@@ -59,12 +59,12 @@ def fused(graph: Graph) -> list[Fused]:
     """The cards of a body in its order, each with what it takes in."""
     kept = {ref.node for ref in (*graph.outputs.values(), *graph.cache)}
     inner: set[str] = set()
-    across = positions(graph)
+    across, steps = positions(graph), Steps(graph)
     cards = []
     for node in reversed(graph.nodes.values()):  # readers first
         if node.name not in inner:
             cards.append(_card(graph, node, kept, inner))
-            _untangle(graph, cards[-1], across)
+            _untangle(graph, cards[-1], across, steps)
     return cards[::-1]
 
 
@@ -83,26 +83,47 @@ def _wanted(graph: Graph, reader: str, port: str, found: dict[str, float]) -> fl
     ports = list(node.inputs)
     if not node.op or node.op.variadic or port not in ports:
         return found[reader]
-    return found[reader] + ports.index(port) - (len(ports) - 1) / 2
+    return found[reader] + entries(graph, node).index(port) - (len(ports) - 1) / 2
 
 
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values) if values else 0
 
 
-def _untangle(graph: Graph, card: Fused, across: dict[str, float]) -> None:
-    """Orders the cells whose order is free so that fewer lines cross; a concat gives its own in words."""
-    last = card.last
-    if last.op and (len(last.outputs) > 1 or card.split):
-        card.above = [Cell(out_port(o), f"{o} {features(t.shape)}") for o, t in last.outputs.items()]
-        edges = list(graph.net.out_edges(last.name, data=True))
-        wanted = {
-            out_port(o): _mean([_wanted(graph, r, e["dst"], across) for _, r, e in edges if e["src"] == o])
-            for o in last.outputs
-        }
-        card.above.sort(key=lambda c: wanted[c.port])
+class Steps:
+    """How many nodes lie on the longest path before each node, and after it."""
+
+    def __init__(self, graph: Graph) -> None:
+        net = graph.net
+        self.before: dict[str, int] = {}
+        self.after: dict[str, int] = {}
+        for name in graph.nodes:
+            self.before[name] = max((self.before.get(n, 0) + 1 for n in net.predecessors(name)), default=0)
+        for name in reversed(graph.nodes):
+            self.after[name] = max((self.after[n] + 1 for n in net.successors(name)), default=0)
+
+
+def _untangle(graph: Graph, card: Fused, across: dict[str, float], steps: Steps) -> None:
+    """Orders the cells whose order is free so that fewer lines cross; a concat gives its own in words.
+
+    Of values that part and meet again, the longer way goes on the left: a line's words stand on its right.
+    """
+    if card.last.op and (len(card.last.outputs) > 1 or card.split):
+        card.above = sorted(_leaving(graph, card.last), key=lambda c: _place(graph, card.last, c.port, across, steps))
     if card.concat:
-        card.below.sort(key=lambda c: across.get(c.ref.node, 0) if c.ref else 0)
+        sources = {c.port: c.ref.node for c in card.below if c.ref}
+        card.below.sort(key=lambda c: (across.get(sources[c.port], 0), -steps.before.get(sources[c.port], 0)))
+
+
+def _leaving(graph: Graph, node: Node) -> list[Cell]:
+    return [Cell(out_port(output), f"{output} {features(type_.shape)}") for output, type_ in node.outputs.items()]
+
+
+def _place(graph: Graph, node: Node, port: str, across: dict[str, float], steps: Steps) -> tuple[float, int]:
+    """How far to the right the readers of one output want it, and how long its way is."""
+    edges = [(r, e["dst"]) for _, r, e in graph.net.out_edges(node.name, data=True) if out_port(e["src"]) == port]
+    wanted = _mean([_wanted(graph, reader, entry, across) for reader, entry in edges])
+    return wanted, -max((steps.after[reader] for reader, _ in edges), default=0)
 
 
 def _card(graph: Graph, node: Node, kept: set[str], inner: set[str]) -> Fused:
@@ -113,25 +134,34 @@ def _card(graph: Graph, node: Node, kept: set[str], inner: set[str]) -> Fused:
         inner.add(card.concat.name)
         card.below = [_joined(graph, card.concat, p, r, kept, inner) for p, r in card.concat.inputs.items()]
     elif card.node.op and not card.node.op.variadic and len(card.node.inputs) > 1:
-        card.below = _beside(graph, [Cell(port, port, ref) for port, ref in card.node.inputs.items()])
+        card.below = [Cell(port, port, card.node.inputs[port]) for port in entries(graph, card.node)]
     return card
 
 
-def _beside(graph: Graph, cells: list[Cell]) -> list[Cell]:
-    """The inputs of an op so that few lines cross: what was made last comes straight from below, what enters
-    the body passes on the right."""
+def entries(graph: Graph, node: Node) -> list[str]:
+    """The inputs of an op from left to right so that few lines cross: what was made last comes straight from
+    below, what enters the body passes on the right, the values of one node on the left."""
     made = {name: i for i, name in enumerate(graph.nodes)}
-    cells = sorted(cells, key=lambda c: c.ref is not None and c.ref.node not in made)
-    last = max(cells, key=lambda c: made.get(c.ref.node, -1) if c.ref else -1)
-    if len(cells) > 2:
-        cells.remove(last)
-        cells.insert(len(cells) // 2, last)
-    return cells
+    sources = {port: ref.node for port, ref in node.inputs.items()}
+    ports = sorted(sources, key=lambda port: sources[port] not in made)
+    last = max(ports, key=lambda port: made.get(sources[port], -1))
+    if len(ports) < 3:
+        return ports
+    ports.remove(last)
+    if len(others := {sources[port] for port in ports}) < len(ports) and others <= made.keys():
+        return [*sorted(ports, key=lambda port: -_first_read(graph, node.inputs[port], made)), last]
+    return [*ports[: len(ports) // 2], last, *ports[len(ports) // 2 :]]
+
+
+def _first_read(graph: Graph, ref: Ref, made: dict[str, int]) -> int:
+    return min(made[reader] for _, reader, edge in graph.net.out_edges(ref.node, data=True) if edge["src"] == ref.port)
 
 
 def single(graph: Graph, node: Node) -> Fused:
     """The card of one node alone."""
-    return _card(graph, node, set(graph.nodes), set())
+    card = _card(graph, node, set(graph.nodes), set())
+    _untangle(graph, card, positions(graph), Steps(graph))
+    return card
 
 
 def _with_split(graph: Graph, node: Node, kept: set[str]) -> Fused:

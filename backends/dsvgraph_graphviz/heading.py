@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from dsvgraph.dims import Size
-from dsvgraph.graph import Graph
+from dsvgraph.graph import Graph, join, span_text
 from dsvgraph.passes.cost import Cost
 from dsvgraph.passes.diff import diff
 from dsvgraph_graphviz import theme
@@ -18,6 +18,7 @@ from dsvgraph_graphviz.marking import totals as both_totals
 from dsvgraph_graphviz.markup import cell, label, table, words
 from dsvgraph_graphviz.opening import has_body
 from dsvgraph_graphviz.plan import Plan
+from dsvgraph_graphviz.scoring import chain_weight
 from dsvgraph_graphviz.shares import Shares
 from dsvgraph_graphviz.titles import block_title
 from dsvgraph_graphviz.words import cut, flops, number, op_title, readable, short
@@ -50,7 +51,7 @@ def lines(made: Plan) -> tuple[str, str]:
         return " · ".join(_own(made, made.focus)), _kept(made.focus)
     cost = made.facts.cost()
     totals = [*(_totals(cost) if cost else []), *_sizes(made), *(_work(cost) if cost else [])]
-    return " · ".join(totals), " · ".join(_added(made, cost)) if cost else ""
+    return " · ".join(totals), " · ".join([*(_added(made, cost) if cost else []), *chain_weight(made.model)])
 
 
 # -- one block ----------------------------------------------------------------------------------
@@ -74,8 +75,8 @@ def names(made: Plan) -> str:
 
 def place(found: Found, model: str) -> str:
     """Where a block stands."""
-    once = found.node.mode == "call" or found.run
-    return " · ".join([model, found.path, *([] if once else [f"× {number(found.node.count)}"])])
+    node, once = found.node, found.node.mode == "call" or found.run
+    return f"{model} · {found.path if once else join(found.path, span_text(node.start, node.count))}"
 
 
 def _own(made: Plan, found: Found) -> list[str]:
@@ -87,7 +88,7 @@ def _own(made: Plan, found: Found) -> list[str]:
     said += [f"{short(total)} parameters"] if total != 0 else []
     said += [f"{short(active)} active"] if active != total else []
     work = facts.work(inside) if inside else facts.work(found.graph, node)
-    return said + ([f"{flops(work)} / token at T {number(LENGTH)}"] if work else [])
+    return said + ([f"{flops(work)} / token forward at T {number(LENGTH)}"] if work else [])
 
 
 def _kept(found: Found) -> str:
@@ -153,7 +154,7 @@ def _layers_in(graph: Graph, made: Plan) -> Size:
 
 
 def _work(cost: Cost) -> list[str]:
-    return [f"{flops(cost.flops.inference_forward_per_token)} / token at T {number(LENGTH)}"]
+    return [f"{flops(cost.flops.inference_forward_per_token)} / token forward at T {number(LENGTH)}"]
 
 
 def _added(made: Plan, cost: Cost) -> list[str]:

@@ -17,7 +17,7 @@ from dsvgraph_graphviz.marking import frame, marked, notes
 from dsvgraph_graphviz.roles import Role
 from dsvgraph_graphviz.shares import Shares
 from dsvgraph_graphviz.theme import HUES, PAPER, Hue
-from dsvgraph_graphviz.titles import LAYERS, block_title
+from dsvgraph_graphviz.titles import LAYERS, block_title, part_title
 from dsvgraph_graphviz.union import Mark
 from dsvgraph_graphviz.view import View
 from dsvgraph_graphviz.words import cut, number, op_title, product, short, times
@@ -142,7 +142,7 @@ class Labels:
         return [short(count)] if count != 0 else []
 
     def _contents(self, node: Node) -> list[str]:
-        """The blocks that layers are made of: mla + mlp 18,432; a line for each kind, with its number."""
+        """The blocks that layers are made of: MLA + SwiGLU 18,432; a line for each kind, with its number."""
         found: dict[str, Size] = {}
         for run in node.runs:
             words = self._layer_words(run.graph)
@@ -151,11 +151,8 @@ class Labels:
         return lines if len(lines) <= KINDS else [*lines[: KINDS - 1], f"{len(lines) - KINDS + 1} other kinds"]
 
     def _layer_words(self, graph: Graph) -> str:
-        found = []
-        for node, role in parts(graph, self.facts):
-            inner = width(node.runs[0].graph) if role == Role.DENSE else None
-            found.append(f"{node.callee} {number(inner)}" if inner else node.callee)
-        return " + ".join(found)
+        found = parts(graph, self.facts)
+        return " + ".join(part_title(node.runs[0].graph, role, self.facts) for node, role in found)
 
     def _each(self, node: Node) -> str:
         sizes = [self.facts.parameters(run.graph) for run in node.runs]
@@ -222,12 +219,12 @@ def _op_words(node: Node, card: Fused, named: bool) -> list[str]:
     if node.callee == "embedding" and "weight" in node.weights:
         return [product(node.weights["weight"].shape)]
     if node.callee == "linear" and "weight" in node.weights:
-        join = [cut(card.joined)] if card.concat else []
+        join = [f"concat {cut(card.joined)}"] if card.concat else []
         return [*join, _change(node)] if named or not join else join
     if node.callee == "router":
         return [_router_words(node.op)]
     if node.callee == "concat":
-        return [cut(card.joined)]
+        return [f"concat {cut(card.joined)}"]
     return [] if node.callee == "split" else [op_title(node)]
 
 
@@ -266,6 +263,9 @@ def _expert_cells(count: Size, share: int) -> list[tuple[str, str]]:
 
 
 def _spread(found: Sequence[str], longest: int = 46) -> list[str]:
-    """Words joined by dots, in two lines where one would be long."""
-    text = " · ".join(found)
-    return [text] if len(text) <= longest or len(found) < 2 else [" · ".join(found[:-1]), found[-1]] if text else []
+    """Words joined by dots, in as many lines as they need."""
+    lines: list[str] = []
+    for words in found:
+        joined = f"{lines[-1]} · {words}" if lines else words
+        lines[-1:] = [joined] if len(joined) <= longest or not lines else [lines[-1], words]
+    return lines

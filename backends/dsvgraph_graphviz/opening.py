@@ -163,7 +163,7 @@ class Opener:
         label = cards.tokens(tokens(ahead))
         self.scene.add(Card(id_, label, place.column, place.cluster, Role.TOKENS, "tokens", tip(node, place)))
         if self.scene.cards[source.card].column == place.column:
-            self.scene.wire(source, End(id_), f"{ahead} on")
+            self.scene.wire(source, End(id_), f"{ahead} ahead")
         ends[Ref(node.name, node.first)] = End(id_, "", ahead)
 
     # -- open blocks ------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from dsvgraph.dims import Poly, Size
-from dsvgraph.graph import Graph, Node, Run
+from dsvgraph.graph import Graph, Node
 from dsvgraph_graphviz.facts import Facts
 from dsvgraph_graphviz.find import Found, places
 from dsvgraph_graphviz.titles import called
@@ -15,9 +15,15 @@ RESIDUAL = "to residual sum"
 
 
 def most_repeated(shown: Mapping[Graph, str], skip: Collection[Node]) -> list[Found]:
-    """The run of equal layers that is longest, if it is longer than one and has a body to show."""
-    runs = [found for found in _blocks(shown, skip) if found.node.mode == "repeat" and _many(found.run)]
-    return [max(runs, key=lambda found: _rank(found.run.count if found.run else 0))] if runs else []
+    """The first of the equal layers that there are most of, if there are more than one and they have a body."""
+    layers = [found for found in _blocks(shown, skip) if found.node.mode == "repeat"]
+    many = [(rank, found) for found in layers if (rank := _rank(alike(found))) > 1]
+    return [max(many, key=lambda pair: pair[0])[1]] if many else []
+
+
+def alike(found: Found) -> Size:
+    """How many copies of a line have the body that was found."""
+    return sum((run.count for run in found.node.runs if run.graph is found.body), start=0)
 
 
 def distinct(
@@ -46,10 +52,6 @@ def _blocks(shown: Mapping[Graph, str], skip: Collection[Node]) -> Iterator[Foun
         for found in places(graph, path, below=1):
             if found.run and found.node not in skip and len(found.run.graph.nodes) > 1:
                 yield found
-
-
-def _many(run: Run | None) -> bool:
-    return run is not None and _rank(run.count) > 1
 
 
 def _rank(count: Size) -> float:
@@ -87,7 +89,7 @@ def _attributes(node: Node) -> str:
 def origin(facts: Facts, graph: Graph, node: Node, port: str) -> str:
     """Where an input of ``node`` comes from, in words."""
     if node.roles.get(port) == "carried":
-        return "from below"
+        return "from previous block"
     ref = node.sources.get(port)
     source = graph.nodes.get(ref.node) if ref else None
     if source is None or ref is None:
@@ -100,7 +102,7 @@ def origin(facts: Facts, graph: Graph, node: Node, port: str) -> str:
 def destination(facts: Facts, graph: Graph, node: Node, port: str) -> str:
     """Where an output of ``node`` goes to, in words."""
     if node.roles.get(port) == "carried":
-        return "to above"
+        return "to next block"
     edges = graph.net.out_edges(node.name, data=True)
     readers = [graph.nodes[r] for _, r, e in edges if e["src"] == port]
     if not readers:

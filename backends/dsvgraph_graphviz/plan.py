@@ -13,10 +13,11 @@ from dsvgraph_graphviz.facts import Facts
 from dsvgraph_graphviz.find import Found, find
 from dsvgraph_graphviz.fuse import single
 from dsvgraph_graphviz.opening import Ends, Opener, Place, has_body, known, tip
-from dsvgraph_graphviz.panels import destination, distinct, most_repeated, origin
+from dsvgraph_graphviz.panels import alike, destination, distinct, most_repeated, origin
 from dsvgraph_graphviz.roles import Role
 from dsvgraph_graphviz.scene import EACH, Card, Cluster, End, Scene
 from dsvgraph_graphviz.shapes import Shapes
+from dsvgraph_graphviz.titles import lowered
 from dsvgraph_graphviz.union import Union
 from dsvgraph_graphviz.view import FULL, View
 from dsvgraph_graphviz.words import cut, number, readable, spot, times, tokens
@@ -62,20 +63,24 @@ def plan(model: Model, view: View) -> Plan:
         found = [block for block in distinct(shown, skip, FULL, differs) if differs(block.body)]
     for i, panel in enumerate(found):
         _panel(made, opener, panel, -1 - i)
-    _tell_apart(made.scene, found)
+    _tell_apart(made.scene, found, beside)
     return made
 
 
-def _tell_apart(scene: Scene, found: list[Found]) -> None:
-    """Blocks of one name say how many copies there are of each, or where they stand."""
+def _tell_apart(scene: Scene, found: list[Found], alone: bool) -> None:
+    """Blocks of one name say how many copies there are of each, or where they stand.
+
+    One that stands ``alone`` for layers of several kinds says how many of them are as it is.
+    """
     frames = [scene.clusters[_inside(-1 - i)] for i in range(len(found))]
     titles = [frame.title for frame in frames]
     for frame, panel in zip(frames, found, strict=True):
         if titles.count(frame.title) > 1 and panel.node.mode == "call":
             frame.note = panel.path
         elif titles.count(frame.title) > 1:
-            same = (run.count for run in panel.node.runs if run.graph is panel.body)
-            frame.badge = f"× {number(sum(same, start=0))}"
+            frame.badge = f"× {number(alike(panel))}"
+        elif alone and alike(panel) != panel.node.count:
+            frame.badge = f"× {number(alike(panel))} of {number(panel.node.count)}"
 
 
 def _inside(column: int) -> str:
@@ -163,7 +168,8 @@ def _focus(made: Plan, opener: Opener) -> dict[Graph, str]:
         refs = [Ref(node.name, name) for name in node.outputs]
         outs = {r.port: (ends[r], made.shapes.of(found.graph, r)) for r in refs}
     for name, (end, said) in outs.items():
-        label = cards.end("", cut(destination(made.facts, found.graph, node, name)))
+        named = cut(name) if len(outs) > 1 else ""
+        label = cards.end(named, cut(destination(made.facts, found.graph, node, name)))
         made.scene.add(Card(f"main/out-{name}", label, 0, "main", Role.PLAIN, "exit"))
         made.scene.wire(end, End(f"main/out-{name}"), said)
     return {inner: found.path} if inner else {}
@@ -190,7 +196,7 @@ def _panel(made: Plan, opener: Opener, found: Found, column: int) -> None:
     role, layer = made.facts.roles.of_graph(graph), made.facts.roles.is_layer(node)
     id_ = _inside(column)
     title = opener.labels.title(found.graph, node, role)
-    title = f"Inside one {title[:1].lower() + title[1:]}" if layer else title
+    title = f"Inside one {lowered(title)}" if layer else title
     note = found.path if made.view.weights else ""
     scene.clusters[id_] = Cluster(
         id_, title, role, tip="\n".join([found.path, node.callee, spot(node.span)]), aside=True, note=note

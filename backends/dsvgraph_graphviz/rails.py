@@ -55,6 +55,7 @@ class Rails:
 
     def __post_init__(self) -> None:
         self.row = {name: i for i, names in enumerate(self.rows) for name in names}
+        self.entered: set[str] = set()  # frames that a line past several columns goes through
         self.lanes: dict[str, list[tuple[int, int, int]]] = {}
         self._residuals()
         self._handed()
@@ -194,7 +195,7 @@ class Rails:
         frame, group = self._top(card), f"{self._top(card)}-in-{len(self.edges)}"
         start, end = (self._point(c, frame, group, style["color"]) for c in (wire.src.card, wire.dst.card))
         self._level(start, wire.src.card, {**style, "dir": "none"})  # the other way graphviz 2.4 draws it twice
-        name = f" {wire.name}{subscript(self.scene.cards[wire.src.card].column)}" if wire.name else ""
+        name = f"{wire.name}{subscript(self.scene.cards[wire.src.card].column)}" if wire.name else ""
         self._between(wire, start, end, {**style, "dir": "none", "weight": "4", "label": name})
         self._level(end, wire.dst.card, style if arrow else {**style, "dir": "none"})
 
@@ -209,14 +210,24 @@ class Rails:
         self._piece(*((start, end) if a <= b else (end, start)), style)
 
     def _bus(self, wires: list[Wire]) -> None:
-        """One level line past several columns, with a branch up into each."""
+        """One level line past several columns: straight up into each, and on its right to what lies above."""
         before = wires[0].src.card
-        for wire in wires:
-            card = self.scene.cards[wire.dst.card]
-            corner = self._point(wire.src.card, self._top(card), self.group.get(card.id, card.id), theme.HANDED)
-            self._level(corner, before, {**HANDED, "dir": "none"})
-            self._piece(corner, wire.dst.card, HANDED)
+        for wire in sorted(wires, key=lambda wire: self._order(wire.dst.card)):
+            card, frame = wire.dst.card, self._top(self.scene.cards[wire.dst.card])
+            straight = frame not in self.entered
+            group = self.group.get(card, card) if straight else f"{frame}-bus-{len(self.edges)}"
+            corner = self._point(wire.src.card, frame, group, theme.HANDED)
+            ends = (corner, before) if straight else (before, corner)  # within a frame from left to right
+            self._level(*ends, {**HANDED, "dir": "none"})
+            self._piece(corner, card, HANDED) if straight else self._up(corner, wire, frame, group)
             before = corner
+            self.entered.add(frame)
+
+    def _up(self, corner: str, wire: Wire, frame: str, group: str) -> None:
+        """From a corner along the right of a column, then level into a card."""
+        end = self._point(wire.dst.card, frame, group, theme.HANDED)
+        self._piece(corner, end, {**HANDED, "dir": "none", "weight": "8"})
+        self._arrow(wire.dst.card, end, not self.turned, HANDED)
 
     # -- shared weights ---------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from dsvgraph_graphviz.theme import HUES
 from dsvgraph_graphviz.words import cut, decimal, number, spot, subscript, tokens
 
 LATER = 1e18  # tokens: past the end of any schedule
+NUMBERS = re.compile(r"[\d.e+-]+( → [\d.e+-]+)?")
 AUXILIARY = {
     "sequence_balance": "+  {weight} · balance loss of {routers}",
     "bias_update": "selection bias of {routers} moves by {weight} a step",
@@ -26,11 +28,12 @@ AUXILIARY = {
 
 @dataclass(frozen=True)
 class Term:
-    """One term of the sum: its card, its name and its weight at the first and at the last token."""
+    """One term of the sum: its card, its name, its weight at the first and at the last token, and in the formula."""
 
     card: str
     name: str
     weight: str
+    factor: str
 
 
 def score(made: Plan) -> list[Term]:
@@ -67,7 +70,27 @@ def _card(made: Plan, loss: Loss, depth: int, end: End, times: str) -> Term:
     )
     last = loss.depths[-1]
     name = f"{name} + … + {_name(made.model, loss, last)}" if times and last != depth else name
-    return Term(id_, name, weight(loss.weight, depth))
+    own = weight(loss.weight, depth)
+    return Term(id_, name, own, f"λ{_over(loss)}" if chain_weight(made.model, loss) else own.split(" → ")[0])
+
+
+def _over(loss: Loss) -> str:
+    return f"/{len(loss.depths)}" if len(loss.depths) > 1 else ""
+
+
+def chain_weight(model: Model, loss: Loss | None = None) -> list[str]:
+    """What the depths of a chain (that ``loss`` scores) count together, where they count alike: λ = 0.3 → 0.1.
+
+    Nothing where they count as much as the model's own loss, or where two losses score chains.
+    """
+    deep = [one for one in model.losses if one.depths and one.depths != (0,)]
+    if len(deep) != 1 or (loss and loss is not deep[0]):
+        return []
+    weights = {weight(deep[0].weight, depth) for depth in deep[0].depths}
+    if len(weights) != 1 or not NUMBERS.fullmatch(text := weights.pop()) or text == "1.00":
+        return []
+    ends = [value(deep[0].weight, deep[0].depths[0], t) * len(deep[0].depths) for t in (0, LATER)]
+    return ["λ = " + " → ".join(dict.fromkeys(f"{end:.3g}" for end in ends))]
 
 
 def _column(made: Plan, card: Card) -> str:
@@ -127,20 +150,19 @@ def weight(tree: Expr, depth: int) -> str:
 
 
 def formula(terms: list[Term]) -> str:
-    """The sum of the losses: L = L₀ + 0.15 · (L₁ + L₂)."""
+    """The sum of the losses: L = L₀ + λ/2 · (L₁ + L₂)."""
     groups: dict[str, list[str]] = {}
     for term in terms:
-        groups.setdefault(term.weight, []).append(term.name)
+        groups.setdefault(term.factor, []).append(term.name)
     return "L  =  " + "  +  ".join(_product(w, names) for w, names in groups.items())
 
 
-def _product(weight_: str, names: list[str]) -> str:
-    """One weight times the losses that have it; a changing weight is its first value."""
-    first = weight_.split(" → ")[0]
+def _product(factor: str, names: list[str]) -> str:
+    """One factor times the losses that have it."""
     inner = " + ".join(names)
-    if first == "1.00":
+    if factor == "1.00":
         return inner
-    return f"{first} · ( {inner} )" if " + " in inner else f"{first} · {inner}"
+    return f"{factor} · ( {inner} )" if " + " in inner else f"{factor} · {inner}"
 
 
 def auxiliary(model: Model) -> list[str]:

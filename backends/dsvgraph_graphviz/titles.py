@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dsvgraph.graph import Graph, Node
-from dsvgraph_graphviz.facts import Facts, ranks
+from dsvgraph_graphviz.facts import Facts, ranks, width
 from dsvgraph_graphviz.roles import Role, strands
-from dsvgraph_graphviz.words import cut, first_words, op_title
+from dsvgraph_graphviz.words import cut, first_words, number, op_title
 
-LAYERS = {Role.DENSE: "Dense block", Role.EXPERTS: "Expert block"}
+LAYERS = {Role.DENSE: "Dense block", Role.EXPERTS: "MoE block"}
 GATED = {"silu": "SwiGLU", "gelu": "GeGLU", "relu": "ReGLU"}
+ATTENTIONS = {
+    "MLA": "Multi-head latent attention", "MHA": "Multi-head attention", "MQA": "Multi-query attention",
+    "GQA": "Grouped-query attention",
+}  # fmt: skip
 
 
 def block_title(graph: Graph, facts: Facts) -> str:
@@ -19,9 +23,10 @@ def block_title(graph: Graph, facts: Facts) -> str:
     if role == Role.EXPERTS and "attention" not in facts.roles.ops(graph):
         return "Mixture of experts"
     if role == Role.ATTENTION:
-        return _attention(graph, facts)
+        return ATTENTIONS[_attention(graph, facts)]
     if role == Role.DENSE:
-        return _feed_forward(facts.roles.ops(graph))
+        gate = _gate(facts.roles.ops(graph))
+        return f"{gate} feed-forward network" if gate else "Feed-forward network"
     return first_words(graph.doc) or cut(graph.name)
 
 
@@ -31,17 +36,35 @@ def _attention(graph: Graph, facts: Facts) -> str:
     body, node = found
     heads, groups = node.ins["q"].shape[2], node.ins["k"].shape[2]
     if ranks(body, strands(body)[1]):
-        return "Multi-head latent attention"
+        return "MLA"
     if groups == heads:
-        return "Multi-head attention"
-    return "Multi-query attention" if groups == 1 else "Grouped-query attention"
+        return "MHA"
+    return "MQA" if groups == 1 else "GQA"
 
 
-def _feed_forward(ops: frozenset[str]) -> str:
+def _gate(ops: frozenset[str]) -> str:
+    """What gates a feed-forward network; nothing where it has no product."""
     gates = [name for op, name in GATED.items() if op in ops]
     if "mul" not in ops:
-        return "Feed-forward network"
-    return f"{gates[0] if len(gates) == 1 else 'Gated'} feed-forward network"
+        return ""
+    return gates[0] if len(gates) == 1 else "Gated"
+
+
+def part_title(graph: Graph, role: Role, facts: Facts) -> str:
+    """A block as a part of a layer: MLA, GQA (window 128), SwiGLU 18,432, mixture of experts."""
+    if role == Role.EXPERTS:
+        return "mixture of experts"
+    if role == Role.ATTENTION:
+        found = facts.find(graph, "attention")
+        window = found and found[1].op.window  # type: ignore[union-attr]
+        return _attention(graph, facts) + (f" (window {number(window)})" if window is not None else "")
+    inner = width(graph)
+    return (_gate(facts.roles.ops(graph)) or "FFN") + (f" {number(inner)}" if inner else "")
+
+
+def lowered(title: str) -> str:
+    """A title within a sentence: a mixture of experts, but MoE block."""
+    return f"{title[:1].lower()}{title[1:]}" if title[1:].partition(" ")[0].islower() else title
 
 
 def called(node: Node, facts: Facts) -> str:
@@ -50,5 +73,4 @@ def called(node: Node, facts: Facts) -> str:
         return op_title(node) if not node.weights or "norm" in node.callee else cut(node.name)
     if not node.runs:
         return cut(node.name)
-    title = block_title(node.runs[0].graph, facts)
-    return f"{title[:1].lower()}{title[1:]}" if title[1:2].islower() else title
+    return lowered(block_title(node.runs[0].graph, facts))

@@ -92,7 +92,7 @@ def seen(browser, key):
 
 def test_the_picture_stands_there(v3):
     found = words(v3)
-    assert {"Main model", "MTP depth 1", "Inside one expert block", "Embedding", "Output head", "× 58"} <= set(found)
+    assert {"Main model", "MTP depth 1", "Inside one MoE block", "Embedding", "Output head", "× 58"} <= set(found)
     assert "671.0 B parameters" in text(v3, "#title")
     boxes = v3.run("return ['#picture', '#stage'].map(s => document.querySelector(s).getBoundingClientRect().toJSON())")
     inner, outer = boxes
