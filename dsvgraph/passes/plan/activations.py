@@ -9,17 +9,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from dsvgraph.build.losses import number as loss_number
 from dsvgraph.dims import Size, total
-from dsvgraph.graph import Graph, Loss, Model, Node, Ref, join
-from dsvgraph.ops.weighted import Linear
+from dsvgraph.graph import Graph, Model, Node, Ref, join
 from dsvgraph.passes.needs import Ports
 from dsvgraph.passes.paths import last_match
+from dsvgraph.passes.plan.logits import Logits
 from dsvgraph.passes.plan.saved import run
 from dsvgraph.passes.plan.tape import FLOAT, HALF, LONG, Site, Storage, Tape, Value
 from dsvgraph.passes.tally import number
-
-CHUNK = 2**25  # logits that a loss makes at once
 
 
 class Form(NamedTuple):
@@ -49,6 +46,9 @@ class Summary:
     new: list[tuple[Storage, bool]] = field(default_factory=list)  # memory of outputs, and whether it is kept
     outputs: dict[str, Out] = field(default_factory=dict)
     largest: float = 0  # bytes of the largest value that is made inside
+    busy: float = 0  # the most bytes at any time of the forward: what is kept, and what its lines still hold
+    lent: Size = 0  # bytes that heads keep for the losses, outside of a checkpoint
+    lends: frozenset[int] = frozenset()  # outputs that they keep, by their place in `new`
 
     @property
     def whole(self) -> Size:
@@ -65,6 +65,7 @@ class Piece(NamedTuple):
     kept: Size  # bytes from the forward to the backward
     copied: Size  # bytes of weights in 16 bits
     again: Size  # bytes that a checkpoint makes anew in the backward
+    busy: float  # the most bytes while it does
     largest: float  # bytes of the largest value that is made
 
 
@@ -77,37 +78,9 @@ class Activations:
         self.batch = int(number(next(t for t in model.inputs.values() if t.rank > 1).shape[0], values))
         self.balanced = any(loss.kind == "sequence_balance" for loss in model.losses)
         self.memo: dict[tuple[Graph, tuple[tuple[str, Form], ...], Ports, bool], Summary] = {}
-        self.heads = {key: ahead for loss in cross_entropies(model) for key, ahead in self._heads(loss)}
+        self.logits = Logits(model, values)
         self.pieces: list[Piece] = []
         self._model()
-
-    # -- heads -------------------------------------------------------------------------------
-
-    def _heads(self, loss: Loss) -> Iterator[tuple[tuple[Graph, str], tuple[str, int]]]:
-        """The linear maps that give a loss its logits, and how they do."""
-        assert loss.output is not None
-        chunks = any(rows * vocabulary > CHUNK for rows, vocabulary in self._rows(loss))
-        ahead = max(aheads(loss), default=1)
-        for key in heads_behind(self.model, self.model.outputs[loss.output]):
-            yield key, ("chunks" if chunks else "whole", ahead)
-
-    def _rows(self, loss: Loss) -> Iterator[tuple[int, int]]:
-        """Rows of logits of each depth, and how many words they score."""
-        assert loss.output is not None
-        shape = self.model.type(self.model.outputs[loss.output]).shape
-        batch, length, words = (int(number(n, self.values)) for n in shape[-3:])
-        for ahead in aheads(loss):
-            yield batch * max(0, length - ahead + 1), words
-
-    def logits(self) -> tuple[int, int]:
-        """Bytes of logits kept for the backward: as the module makes them, and if all existed at once."""
-        whole = [rows * words for loss in cross_entropies(self.model) for rows, words in self._rows(loss)]
-        return FLOAT * sum(n for n in whole if n <= CHUNK), FLOAT * sum(whole)
-
-    def workspace(self) -> int:
-        """Bytes that one loss needs beside what it keeps: its logits in float32 and their gradients."""
-        sizes = [min(r * w, CHUNK) for loss in cross_entropies(self.model) for r, w in self._rows(loss)]
-        return max(sizes, default=0) * (FLOAT + (self.low if self.low == HALF else 0))
 
     # -- the first page -----------------------------------------------------------------------
 
@@ -124,11 +97,11 @@ class Activations:
 
     def _piece(
         self, tape: Tape, before: tuple[set[Storage], set[Storage]], node: Node, graph: Graph | None, path: str,
-        again: Size = 0,
+        again: Size = 0, busy: float = 0,
     ) -> None:  # fmt: skip
         kept = total(s.bytes for s in tape.saved if s not in before[0])
         copied = total(s.numel * HALF for s in tape.copied if s not in before[1])
-        self.pieces.append(Piece(path, node, graph, kept, copied, again, self._largest(tape)))
+        self.pieces.append(Piece(path, node, graph, kept, copied, again, busy, self._largest(tape)))
         tape.made.clear()
 
     def _largest(self, tape: Tape) -> float:
@@ -136,6 +109,12 @@ class Activations:
 
     def _tape(self) -> Tape:
         return Tape(self.low, self.fused, self.batch, self.balanced)
+
+    def _busy(self, found: Summary, graph: Graph) -> float:
+        """The most bytes while a checkpoint makes a copy anew, with its weights in 16 bits and the gradients given."""
+        made = [ref for ref in graph.outputs.values() if (graph, ref.node) not in self.logits.heads]
+        given = total(graph.type(ref).numel for ref in made if graph.type(ref).dtype == "float")
+        return found.busy + float(number(found.copied + given * FLOAT, self.values))
 
     def _frozen(self) -> Ports:
         """Paths of the weights that the section `trained` freezes."""
@@ -159,11 +138,19 @@ class Activations:
             Ref(p, p): Value(own[p], t.numel, forms[p].width, forms[p].grad, forms[p].strided)
             for p, t in graph.inputs.items()
         }
+        tape.own.update(own.values())
         for node in graph.nodes.values():
             self._line(tape, graph, node, values, frozen, side)
         found = _summed(tape, own, {p: values[ref] for p, ref in graph.outputs.items()})
-        found.largest = self._largest(tape)
+        found.largest, found.busy = self._largest(tape), tape.busy
         return found
+
+    def _note(self, tape: Tape, values: Mapping[Ref, Value], inside: float = 0) -> None:
+        """Notes how many bytes there are: what is kept, what lines hold, what is made right now or inside."""
+        held = {**tape.saved, **{v.storage: None for v in values.values()}, **tape.now}
+        there = total(s.bytes for s in held if not s.weight and s not in tape.own)
+        tape.busy = max(tape.busy, float(number(there, self.values)) + inside)
+        tape.now.clear()
 
     def _line(self, tape: Tape, graph: Graph, node: Node, values: dict[Ref, Value], frozen: Ports, side: bool) -> None:
         """Runs one line of a graph."""
@@ -174,12 +161,15 @@ class Activations:
             for name, weight in node.weights.items():
                 trained = weight.trained and join(node.at, name) not in frozen
                 ins[name] = values[Ref(node.name, name)] = _weight(weight.numel, trained)
-            kind, ahead = self.heads.get((graph, node.name), ("", 1))
+            kind, ahead = self.logits.heads.get((graph, node.name), ("", 1))
+            tape.now.clear()
             outs = run(tape, Site(node, ins, side, kind, ahead))
+            self._note(tape, values)
         else:
             copies = node.count if node.mode == "each" else 1
             inner = _inside(frozen, node.segment(node.start))
             found = self.summary(node.runs[0].graph, _forms(ins), inner, side or node.mode == "each")
+            self._note(tape, values, found.busy * float(number(copies, self.values)))
             outs = _applied(tape, found, ins, copies)
         values.update((Ref(node.name, p), value) for p, value in outs.items())
         return None
@@ -194,37 +184,17 @@ class Activations:
             before = _noted(tape)
             found = self.summary(inner, _forms(ins), _inside(frozen, node.segment(copy)), False)
             checkpoint = top and self.checkpoint
+            self._note(tape, values, found.busy)
             outs = _applied(tape, found, ins, 1, checkpoint, own=not (node.reused and i))
             ins.update({p: v for p, v in outs.items() if node.roles.get(p) == "carried"})
             if top:
-                self._piece(
-                    tape, before, node, inner, node.segment(copy), found.whole + found.copied if checkpoint else 0
-                )
+                again = found.whole + found.copied - found.lent if checkpoint else 0
+                self._piece(tape, before, node, inner, node.segment(copy), again, self._busy(found, inner))
         for port, type_ in node.outputs.items():
             last = ins.get(port) if node.roles.get(port) == "carried" else outs.get(port)
             stacked = node.roles.get(port) != "carried" and last is not None
             value = tape.fresh(type_.numel, last.width, last.grad) if stacked and last else last
             values[Ref(node.name, port)] = value or _input(type_.numel, type_.dtype)
-
-
-def cross_entropies(model: Model) -> list[Loss]:
-    """The losses over logits."""
-    return [loss for loss in model.losses if loss.kind == "cross_entropy" and loss.output]
-
-
-def aheads(loss: Loss) -> list[int]:
-    """How far ahead of a position each depth's target lies."""
-    return [1 if loss.shift is None else int(loss_number(loss.shift, depth=depth)) for depth in loss.depths]
-
-
-def heads_behind(graph: Graph, ref: Ref) -> set[tuple[Graph, str]]:
-    """The linear maps that give ``ref``, by graph and name, followed into blocks."""
-    node = graph.nodes.get(ref.node)
-    if node is None:
-        return set()
-    if node.op:
-        return {(graph, node.name)} if isinstance(node.op, Linear) else set()
-    return set().union(*(heads_behind(r.graph, r.graph.outputs[ref.port]) for r in node.runs))
 
 
 def _noted(tape: Tape) -> tuple[set[Storage], set[Storage]]:
@@ -259,6 +229,8 @@ def _summed(tape: Tape, own: Mapping[str, Storage], outputs: Mapping[str, Value]
         found.outputs[port] = Out(source, value)
     found.new = [(storage, storage in tape.saved) for storage in index]
     found.inside = total(s.bytes for s in tape.saved if s not in port_of and s not in index)
+    found.lent = total(s.bytes for s in tape.lent if s not in port_of and s not in index)
+    found.lends = frozenset(i for storage, i in index.items() if storage in tape.lent)
     return found
 
 
@@ -271,6 +243,7 @@ def _applied(
     """
     if checkpoint:
         tape.keep(*(v for v in ins.values() if v.grad or v.width == LONG))
+        tape.keep_new(found.lent, 1)
     else:
         tape.keep(*(ins[p] for p in found.kept))
         if found.inside:
@@ -280,7 +253,11 @@ def _applied(
     if found.copied and own and not checkpoint:
         tape.copied[Storage(found.copied // HALF * copies, HALF)] = None
     made = [Storage(s.numel * copies, s.width, s.weight) for s, _ in found.new]
-    tape.saved.update((made[i], None) for i, (_, kept) in enumerate(found.new) if kept and not checkpoint)
+    kept = {i for i, (_, is_kept) in enumerate(found.new) if is_kept}
+    tape.saved.update((made[i], None) for i in sorted(found.lends if checkpoint else kept))
+    if found.lent:
+        tape.lent[Storage(found.lent * copies, 1)] = None
+    tape.lent.update((made[i], None) for i in sorted(found.lends))
     return {p: _moved(out, ins, made, copies) for p, out in found.outputs.items()}
 
 

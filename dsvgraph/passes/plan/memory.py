@@ -59,7 +59,7 @@ def training(model: Model, batch: int, seq: int, trained: int, dtype: Dtype = "b
     low = HALF if dtype == "bfloat16" else FLOAT
     runs = [Activations(model, values, low, fused, again) for again in (False, True)]
     grads = _Gradients(model, values, trained)
-    logits, unchunked = runs[0].logits()
+    logits = runs[0].logits
     kept = [total(p.kept for p in run.pieces) for run in runs]
     static = FLOAT * (owned + STATES * trained)
     peaks = [static + peak(run, grads) for run in runs]
@@ -70,8 +70,8 @@ def training(model: Model, batch: int, seq: int, trained: int, dtype: Dtype = "b
         optimizer=FLOAT * STATES * trained,
         activations=int(number(kept[0], values)),
         activations_checkpointed=int(number(kept[1], values)),
-        logits=logits,
-        logits_unchunked=unchunked,
+        logits=logits.kept,
+        logits_unchunked=logits.unchunked,
         peak=peaks[0],
         peak_checkpointed=peaks[1],
         activations_formula=str(kept[0]),
@@ -112,13 +112,15 @@ class _Gradients:
 def peak(run: Activations, grads: _Gradients) -> int:
     """The most bytes beside weights and states at any time of the backward, which frees and fills.
 
-    At each piece: what the pieces before it keep and its own, what a checkpoint makes anew, the
-    gradients of the pieces behind it, and two of the largest values that are on the way.
+    At each piece: what the pieces before it keep and its own, the gradients of the pieces behind it,
+    and either what is there while a checkpoint makes it anew, or that and two of the largest values
+    that are on the way back.
     """
     kept = [float(number(p.kept + p.copied, run.values)) for p in run.pieces]
     left, done = sum(kept), 0.0
-    most = left + sum(run.logits()[:1]) + run.workspace()
+    most = left + run.logits.busy()
     for piece, own in zip(reversed(run.pieces), reversed(kept), strict=True):
-        most = max(most, left + float(number(piece.again, run.values)) + done + 2 * piece.largest)
+        back = float(number(piece.again, run.values)) + 2 * piece.largest
+        most = max(most, left + done + max(back, piece.busy if piece.again else 0))
         left, done = left - own, done + grads.of(piece)
     return round(max(most, done))

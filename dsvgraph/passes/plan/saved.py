@@ -41,8 +41,12 @@ def _linear(tape: Tape, s: Site) -> Value:
         x = tape.fresh(x.numel, x.width, x.grad)
     if s.head == "chunks":
         tape.keep(x)
+    else:
+        x = tape.cast(x, tape.low)
+        tape.product(x, tape.cast(weight, tape.low))
+    if s.head:  # the loss makes the logits
+        tape.lend(x)
         return tape.fresh(0, tape.low, s.grad)
-    tape.product(tape.cast(x, tape.low), tape.cast(weight, tape.low))
     return tape.fresh(s.out.numel, tape.low, s.grad)
 
 
@@ -125,6 +129,7 @@ def _combine(tape: Tape, s: Site) -> Value:
     if x.grad:
         tape.keep_new(s.ins["index"].numel, LONG)
     tape.product(tape.fresh(x.numel, x.width, x.grad), tape.cast(score, x.width))
+    tape.fresh(x.numel, x.width)  # weighed, before it is summed
     return tape.fresh(s.out.numel, x.width, s.grad)
 
 

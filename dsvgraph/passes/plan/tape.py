@@ -55,11 +55,21 @@ class Tape:
     saved: dict[Storage, None] = field(default_factory=dict)
     copied: dict[Storage, None] = field(default_factory=dict)  # weights that have a copy in 16 bits
     made: set[Size] = field(default_factory=set)  # bytes of the values that were made, kept or not
+    now: dict[Storage, None] = field(default_factory=dict)  # what the op at hand has made
+    own: set[Storage] = field(default_factory=set)  # inputs of the graph, which its caller holds
+    lent: dict[Storage, None] = field(default_factory=dict)  # what heads keep for the losses
+    busy: float = 0  # the most bytes at any time
 
     def fresh(self, numel: Size, width: int, grad: bool = True) -> Value:
         """A new value."""
         self.made.add(numel * width)
-        return Value(Storage(numel, width), numel, width, grad)
+        storage = Storage(numel, width)
+        self.now[storage] = None
+        return Value(storage, numel, width, grad)
+
+    def lend(self, value: Value) -> None:
+        """Notes a factor of logits, which a loss multiplies outside of what is around the head."""
+        self.lent[value.storage] = None
 
     def keep(self, *values: Value) -> None:
         """Notes values that the backward will read."""

@@ -17,7 +17,7 @@ from dsvgraph.ops.weighted import RMSNorm
 from dsvgraph.passes.gradients import Costs, Key
 from dsvgraph.passes.needs import Needs, Ports
 from dsvgraph.passes.paths import run_paths
-from dsvgraph.passes.plan.activations import heads_behind
+from dsvgraph.passes.plan.logits import heads_behind
 from dsvgraph.passes.tally import Meter, input_sizes, number, tokens
 
 Phase = Literal["train", "prefill", "decode"]

@@ -1,0 +1,81 @@
+"""Logits of a training step: which heads make them, what is kept of them, and what a loss needs besides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from dsvgraph.build.losses import number as loss_number
+from dsvgraph.graph import Graph, Loss, Model, Ref
+from dsvgraph.ops.weighted import Linear
+from dsvgraph.passes.plan.tape import FLOAT
+from dsvgraph.passes.tally import number
+
+CHUNK = 2**25  # logits that a loss makes at once
+
+
+class Logits:
+    """The logits of a model's cross-entropies, with ``values`` for its sizes.
+
+    ``heads``: the linear maps that make them, with `whole` or, where a loss multiplies them in
+    pieces, `chunks`; and how far ahead their nearest target lies.
+    """
+
+    def __init__(self, model: Model, values: Mapping[str, int]) -> None:
+        self.model, self.values = model, values
+        self.losses = [loss for loss in model.losses if loss.kind == "cross_entropy" and loss.output]
+        self.heads = {key: ahead for loss in self.losses for key, ahead in self._heads(loss)}
+
+    def _heads(self, loss: Loss) -> Iterator[tuple[tuple[Graph, str], tuple[str, int]]]:
+        assert loss.output is not None
+        chunks = any(n > CHUNK for n in self._numbers(loss))
+        ahead = max(_aheads(loss), default=1)
+        for key in heads_behind(self.model, self.model.outputs[loss.output]):
+            yield key, ("chunks" if chunks else "whole", ahead)
+
+    def _numbers(self, loss: Loss) -> Iterator[int]:
+        """How many logits each depth has."""
+        assert loss.output is not None
+        shape = self.model.type(self.model.outputs[loss.output]).shape
+        batch, length, words = (int(number(n, self.values)) for n in shape[-3:])
+        for ahead in _aheads(loss):
+            yield batch * max(0, length - ahead + 1) * words
+
+    def _all(self) -> list[int]:
+        return [n for loss in self.losses for n in self._numbers(loss)]
+
+    @property
+    def kept(self) -> int:
+        """Bytes that are kept for the backward: those that are not made in chunks."""
+        return FLOAT * sum(n for n in self._all() if n <= CHUNK)
+
+    @property
+    def unchunked(self) -> int:
+        """Bytes if all existed at once."""
+        return FLOAT * sum(self._all())
+
+    def busy(self) -> int:
+        """The most bytes of logits at any time, in float32.
+
+        The backward of a loss, the last first, makes the gradients of the logarithms and of the
+        logits beside what is kept; one in chunks makes a chunk anew before.
+        """
+        left, most = self.kept, 0
+        for n in reversed(self._all()):
+            most = max(most, left + FLOAT * (2 * n if n <= CHUNK else 3 * CHUNK))
+            left -= FLOAT * n if n <= CHUNK else 0
+        return most
+
+
+def _aheads(loss: Loss) -> list[int]:
+    """How far ahead of a position each depth's target lies."""
+    return [1 if loss.shift is None else int(loss_number(loss.shift, depth=depth)) for depth in loss.depths]
+
+
+def heads_behind(graph: Graph, ref: Ref) -> set[tuple[Graph, str]]:
+    """The linear maps that give ``ref``, by graph and name, followed into blocks."""
+    node = graph.nodes.get(ref.node)
+    if node is None:
+        return set()
+    if node.op:
+        return {(graph, node.name)} if isinstance(node.op, Linear) else set()
+    return set().union(*(heads_behind(r.graph, r.graph.outputs[ref.port]) for r in node.runs))
