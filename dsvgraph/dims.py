@@ -161,8 +161,8 @@ def evaluate(size: Size | Fraction, values: Mapping[str, int]) -> Number:
     return _whole(total)
 
 
-def substitute(size: Size, values: Mapping[str, int]) -> Size:
-    """``size`` with the names in ``values`` replaced, the others kept."""
+def substitute(size: Size, values: Mapping[str, Size]) -> Size:
+    """``size`` with the names in ``values`` replaced, by numbers or sizes, the others kept."""
     if not isinstance(size, Poly):
         return size
     total: Size = 0
@@ -292,7 +292,7 @@ def _atom_value(atom: Atom, values: Mapping[str, int]) -> Number:
     return values[atom]
 
 
-def _atom_kept(atom: Atom, values: Mapping[str, int]) -> Size:
+def _atom_kept(atom: Atom, values: Mapping[str, Size]) -> Size:
     if isinstance(atom, Floor):
         return floordiv(substitute(atom.above, values), substitute(atom.below, values))
     return values[atom] if atom in values else symbol(atom)

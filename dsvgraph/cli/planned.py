@@ -107,14 +107,12 @@ def parts(found: Plan, by: str, on: Device | None) -> Iterator[RenderableType]:
     """The text: what is run, then work, memory, time and drafting, as far as they were asked for."""
     yield _headline(found)
     yield output.table(["", ">", ""], [*_flops(found), *_memory(found)])
-    if found.phase == "train":
-        yield "\nformulas of activations, in bytes"
-        yield output.pairs(_formulas(found.memory))
+    yield "\nformulas"
+    yield output.pairs(_formulas(found))
     yield from _time(found)
     yield from _drafts(found)
     if by != "total":
-        yield ""
-        yield _grouped(found, by, on)
+        yield from _grouped(found, by, on)
 
 
 def _headline(found: Plan) -> str:
@@ -149,9 +147,17 @@ def _memory(found: Plan) -> Iterator[tuple[str, str, str]]:
             )
 
 
-def _formulas(memory: Any) -> Iterator[tuple[str, str]]:
-    yield "kept", memory.activations_formula
-    yield "checkpointed", memory.activations_checkpointed_formula
+def _formulas(found: Plan) -> Iterator[tuple[str, str]]:
+    """Of work and memory, in the sizes of the input and C, the context."""
+    parts = {"FLOPs, ": found.flops, "": found.flops, "memory, ": found.memory}
+    shown = {"FLOPs, ": ("forward", "backward"), "": ("bytes",), "memory, ": ("cache", "activations")}
+    for label, part in parts.items():
+        for name in shown[label]:
+            formula = getattr(part, f"{name}_formula", "0")
+            if formula != "0":
+                yield f"{label}{name if label else 'bytes moved'}", formula
+    if found.phase == "train":
+        yield "memory, activations checkpointed", getattr(found.memory, "activations_checkpointed_formula", "")
 
 
 def _time(found: Plan) -> Iterator[RenderableType]:
@@ -181,17 +187,26 @@ def _drafts(found: Plan) -> Iterator[RenderableType]:
         yield output.table([">accepted", ">tokens a step", ">speed-up"], rows)
 
 
-def _grouped(found: Plan, by: str, on: Device | None) -> RenderableType:
-    columns = [by, ">parameters", ">forward", ">backward", ">bytes", ">share", *([">at best"] if on else [])]
+def _grouped(found: Plan, by: str, on: Device | None) -> Iterator[RenderableType]:
+    """The work in parts; few of them with formulas."""
+    parts = found.by(by, on)
+    heads = [">parameters", ">forward", ">backward", ">bytes", ">share", ">memory", *([">at best"] if on else [])]
     rows = [
         (
             part.name, output.short(part.parameters, "KMBT"), output.short(part.forward),
             output.short(part.backward), output.short(part.bytes), f"{part.share:.1%}",
+            output.short(part.weights + part.gradients + part.optimizer + part.cache),
             *([_seconds(part.seconds or 0.0)] if on else []),
         )
-        for part in found.by(by, on)
+        for part in parts
     ]  # fmt: skip
-    return output.table(columns, rows, wraps=columns[:1])
+    yield ""
+    yield output.table([by, *heads], rows, wraps=[by])
+    yield "\nforward and backward are FLOPs; memory is that of weights, their gradients and states, or their cache"
+    if by != "path":
+        for title in ("forward", "bytes"):
+            yield f"\nformulas of {title}"
+            yield output.pairs((part.name, getattr(part, f"{title}_formula")) for part in parts)
 
 
 def _seconds(value: float) -> str:

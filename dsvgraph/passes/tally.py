@@ -98,6 +98,12 @@ def input_sizes(model: Model, batch: int, seq: int) -> dict[str, int]:
     return {name: n for size, n in zip(_row(model).shape, (batch, seq), strict=False) for name in names(size)}
 
 
+def input_axes(model: Model) -> tuple[set[str], set[str]]:
+    """The names in the sizes of an input's rows and of its positions."""
+    rows_, length = _row(model).shape[:2]
+    return names(rows_), names(length)
+
+
 class Meter:
     """Counts graphs. ``tokens`` is the size B * T; ``values`` gives names their numbers.
 

@@ -95,6 +95,15 @@ def test_bytes_of_decoding_by_hand() -> None:
     assert many == pytest.approx(2 * 46.57e9, rel=0.01)  # all of them
 
 
+def test_a_window_is_all_that_is_kept() -> None:
+    """Of 24 layers of 2 x 8 x 64 numbers, twelve keep the last 128 tokens."""
+    for context in (100, 5000):
+        memory = planned("gpt_oss_20b", phase="decode", batch=2, context=context).memory
+        token = 2 * 2 * 8 * 64
+        assert memory.cache == 2 * token * 12 * (context + min(context, 128))  # type: ignore[union-attr]
+        assert memory.cache_without_windows == 2 * token * 24 * context  # type: ignore[union-attr]
+
+
 def test_a_window_is_all_that_is_read() -> None:
     near, far = (planned("gpt_oss_20b", phase="decode", context=n).flops.forward for n in (1128, 2128))
     assert far - near == 12 * 2 * 64 * 1000 * 128  # every second of 24 layers sees 128 tokens alone
@@ -118,16 +127,59 @@ def test_roofline_by_hand() -> None:
     assert many and many.seconds_computing > many.seconds_moving and 0.8 < many.mfu <= 1
 
 
-def test_parts_add_up() -> None:
-    found = planned("deepseek_v3", device=device("h200"))
-    for what in ("role", "block", "path"):
-        parts = found.by(what, device("h200"))
-        assert sum(p.forward for p in parts) == pytest.approx(found.flops.forward)
-        assert sum(p.share for p in parts) == pytest.approx(1)
-    roles = {part.name: part for part in found.by("role")}
+ADDED = ("parameters", "forward", "backward", "bytes", "weights", "cache", "seconds")
+RUNS = [
+    ("train", {}),
+    ("train", {"recompute": "full"}),
+    ("prefill", {}),
+    ("decode", {"drafting": True}),
+    ("decode", {}),
+]
+
+
+@pytest.mark.parametrize("name", ["deepseek_v3", "variants/eagle", "gpt_oss_20b", "variants/hyper_connections"])
+def test_parts_add_up_to_the_unit(name: str) -> None:
+    model, h200 = dsvgraph.load(name), device("h200")
+    for phase, more in RUNS:
+        if "drafting" in more and not model.depths:
+            continue
+        found = plan(model, Options(phase=phase, batch=3, seq=300, device=h200, **more))  # type: ignore[arg-type]
+        assert found.roofline
+        whole = {**vars(found.flops), **vars(found.memory), "seconds": found.roofline.seconds}
+        for what in ("role", "block", "path"):
+            parts = found.by(what, h200)
+            sums = {key: sum(getattr(part, key) for part in parts) for key in ADDED}
+            assert sums.pop("parameters") == (found.memory.weights // (4 if phase == "train" else 2))
+            assert sums == pytest.approx({key: whole.get(key, 0) for key in sums}, rel=1e-12)
+            assert sum(part.gradients for part in parts) == whole.get("gradients", 0)
+
+
+def test_parts_by_role() -> None:
+    roles = {part.name: part for part in planned("deepseek_v3").by("role")}
     assert roles["experts"].parameters == 58 * 256 * 3 * 7168 * 2048
     assert roles["head"].parameters == 129280 * 7168
     assert roles["extra heads"].parameters == 11_610_068_224
+
+
+def test_frozen_weights_have_no_gradients_in_their_part() -> None:
+    found = plan(dsvgraph.loads("extends: gpt_oss_20b.yaml\ntrained:\n  model.layers.3.**: false\n"))
+    layer = (20_914_757_184 - 2 * 201088 * 2880 - 2880) // 24
+    untrained = sum(part.parameters - part.trained for part in found.by("path"))
+    assert untrained == layer
+    assert sum(part.gradients for part in found.by("block")) == found.memory.gradients == 4 * (20_914_757_184 - layer)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_formulas_give_the_numbers(name: str) -> None:
+    model, sizes = dsvgraph.load(name), {"B": 3, "T": 300, "C": 1000}
+    for phase in ("train", "prefill", "decode"):
+        context = 1000 if phase == "decode" else None
+        found = plan(model, Options(phase, 3, 300, context))  # type: ignore[arg-type]
+        parts = [found.flops, found.memory, *found.by("role"), *found.by("block")]
+        told = [(part, key) for part in parts for key in vars(part) if key.endswith("_formula")]
+        for part, key in told:
+            number = getattr(part, key.removesuffix("_formula"))
+            assert eval(getattr(part, key), dict(sizes)) == pytest.approx(number, rel=1e-12)
 
 
 def test_recomputation_moves_and_computes_again() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -14,9 +14,10 @@ from dsvgraph.passes.gradients import backward
 from dsvgraph.passes.plan.devices import Device, device, devices
 from dsvgraph.passes.plan.drafting import Draft, drafted, expected_tokens
 from dsvgraph.passes.plan.memory import WIDTH, Dtype, InferenceMemory, TrainingMemory, inference, training
-from dsvgraph.passes.plan.roofline import ADAMW, Rate, Roofline, at_mfu, at_rate, seconds
-from dsvgraph.passes.plan.work import ROLES, Phase, Setting, Work, Worker
-from dsvgraph.passes.tally import Meter, input_sizes, tokens
+from dsvgraph.passes.plan.roofline import Rate, Roofline, at_mfu, at_rate
+from dsvgraph.passes.plan.sums import Part, Sums, Traffic
+from dsvgraph.passes.plan.work import Phase, Setting, Work, Worker
+from dsvgraph.passes.tally import Meter, input_sizes, number, tokens
 from dsvgraph.spec import with_settings
 
 __all__ = [
@@ -44,32 +45,6 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Traffic:
-    """Work of one step: FLOPs, and bytes between memory and chip."""
-
-    forward: float
-    backward: float
-    recomputed: float
-    total: float
-    model_per_token: float  # forward and backward, nothing recomputed
-    bytes: float
-    intensity: float  # FLOPs per byte
-
-
-@dataclass(frozen=True)
-class Part:
-    """The work of one role, block or path."""
-
-    name: str
-    parameters: float
-    forward: float
-    backward: float
-    bytes: float
-    share: float  # of the FLOPs
-    seconds: float | None
-
-
-@dataclass(frozen=True)
 class Plan:
     """What one step of a phase takes. Everything per device as if one held all."""
 
@@ -89,38 +64,18 @@ class Plan:
     run: Rate | None
     drafts: tuple[Draft, ...]
     work: tuple[Work, ...] = ()
+    sums: Sums | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as plain data, for ``--json``."""
-        found = asdict(replace(self, work=()))
-        del found["work"]
+        found = asdict(replace(self, work=(), sums=None))
+        del found["work"], found["sums"]
         return found
 
     def by(self, what: str, on: Device | None = None) -> list[Part]:
-        """The work by ``role``, ``block`` or ``path``, in the model's order."""
-        key = KEYS[what]
-        groups: dict[str, list[Work]] = {}
-        for one in self.work:
-            groups.setdefault(key(one), []).append(one)
-        names = [r for r in ROLES if r in groups] if what == "role" else list(groups)
-        return [self._part(name, groups[name], on) for name in names]
-
-    def _part(self, name: str, work: list[Work], on: Device | None) -> Part:
-        train = self.phase == "train"
-        parameters, forward, back, read = (
-            sum(getattr(one, f) for one in work) for f in ("parameters", "forward", "backward", "read")
-        )
-        whole = self.flops.forward + self.flops.backward
-        time = seconds(work, on, self.dtype, 1 + (self.recompute == "full"), train)[0] if on else None
-        moved = read * (1 + 2 * train + (self.recompute == "full"))
-        return Part(name, parameters, forward, back, moved, (forward + back) / whole if whole else 0.0, time)
-
-
-KEYS: Mapping[str, Callable[[Work], str]] = {
-    "role": lambda one: one.role,
-    "block": lambda one: one.block,
-    "path": lambda one: one.path,
-}
+        """The work by ``role``, ``block`` or ``path``, in the model's order; it adds up to the whole."""
+        assert self.sums is not None
+        return self.sums.parts(self.work, what, on)
 
 
 def plan(model: Model, options: Options | None = None) -> Plan:
@@ -145,14 +100,13 @@ class _Planner:
 
     def plan(self) -> Plan:
         o, counts = self.o, self.counts()
-        step = self.setting(1 + self.drafts)
-        work = self.work(step)
-        flops = self.traffic(work, counts, step)
-        memory = self.memory(counts)
+        worker = self.worker(self.setting(1 + self.drafts))
+        work, sums = tuple(worker.work()), self.sums(worker)
+        flops, memory = sums.traffic(work), self.memory(counts, work, sums)
         return Plan(
             self.model.name, o.phase, o.batch, o.seq, self.context, o.dtype, self.attention, o.recompute, o.drafting,
-            o.batch * step.rows, flops, memory, self.roofline(work, flops, counts, memory), self.rate(flops),
-            self.drafted(work), work,
+            sums.rows, flops, memory, self.roofline(work, flops, sums, memory), self.rate(flops),
+            self.drafted(work, sums), work, sums,
         )  # fmt: skip
 
     @property
@@ -169,40 +123,36 @@ class _Planner:
             self.heads if heads is None else heads, queries,
         )  # fmt: skip
 
-    def work(self, setting: Setting) -> tuple[Work, ...]:
+    def worker(self, setting: Setting) -> Worker:
         costs = {}
         if self.train:
             attention = "causal" if self.attention == "causal" else "full"
             sizes = input_sizes(self.model, self.o.batch, self.o.seq)
             costs = dict(backward(self.model, Meter(tokens(self.model), sizes, attention)))
-        return tuple(Worker(self.model, setting, costs).work())
+        return Worker(self.model, setting, costs)
 
-    def traffic(self, work: Iterable[Work], counts: Cost, step: Setting) -> Traffic:
-        forward, back, read = (sum(getattr(w, f) for w in work) for f in ("forward", "backward", "read"))
-        recomputed = forward * self.again
-        moved = read * (1 + 2 * self.train + self.again) + ADAMW * counts.parameters.trained * self.train
-        whole = forward + back + recomputed
-        per_token = (forward + back) / (self.o.batch * step.rows)
-        return Traffic(forward, back, recomputed, whole, per_token, moved, whole / moved if moved else 0.0)
+    def sums(self, worker: Worker) -> Sums:
+        rows = self.o.batch * worker.setting.rows
+        return Sums(self.o.dtype, self.train, self.again, rows, worker.values, worker.tokens)
 
-    def memory(self, counts: Cost) -> TrainingMemory | InferenceMemory:
+    def memory(self, counts: Cost, work: Iterable[Work], sums: Sums) -> TrainingMemory | InferenceMemory:
         o, owned = self.o, counts.parameters
         if self.train:
             return training(self.model, o.batch, o.seq, owned.trained, o.dtype, owned=owned.total)
+        weights = owned.total if self.heads else owned.inference
         cache = counts.kv_cache
         elements = cache.elements_per_token_all_outputs if self.heads else cache.elements_per_token
-        weights = owned.total if self.heads else owned.inference
-        return inference(weights, elements, o.batch, self.context, o.dtype)
+        kept = sums.cache(work)
+        held = int(number(kept, sums.values)), str(kept)
+        return inference(weights, elements, o.batch, self.context, o.dtype, held)
 
     def roofline(
-        self, work: Iterable[Work], flops: Traffic, counts: Cost, memory: TrainingMemory | InferenceMemory
+        self, work: Iterable[Work], flops: Traffic, sums: Sums, memory: TrainingMemory | InferenceMemory
     ) -> Roofline | None:
         on = self.o.device
         if on is None:
             return None
-        best, computing, moving = seconds(work, on, self.o.dtype, 1 + self.again, self.train)
-        update = ADAMW * counts.parameters.trained / on.bandwidth * self.train
-        best, moving = best + update, moving + update
+        best, computing, moving = sums.seconds(work, on)
         made = self.o.batch * (1 if self.o.phase == "decode" else self.o.seq)
         used = (flops.forward + flops.backward) / best / on.peak(self.o.dtype)
         taken = memory.peak if isinstance(memory, TrainingMemory) else memory.total
@@ -217,13 +167,13 @@ class _Planner:
             return at_mfu(o.device, o.dtype, flops.model_per_token, o.mfu, o.tokens)
         return at_rate(o.device, o.dtype, flops.model_per_token, o.rate or 0.0, o.tokens)
 
-    def drafted(self, work: Iterable[Work]) -> tuple[Draft, ...]:
+    def drafted(self, work: Iterable[Work], sums: Sums) -> tuple[Draft, ...]:
         if not self.drafts:
             return ()
         on, slower = self.o.device, None
         if on is not None:
-            alone = self.work(self.setting(1, heads=False))
-            slower = seconds(work, on, self.o.dtype, 1, False)[0] / seconds(alone, on, self.o.dtype, 1, False)[0]
+            alone = self.worker(self.setting(1, heads=False)).work()
+            slower = sums.seconds(work, on)[0] / sums.seconds(alone, on)[0]
         return drafted(self.drafts, slower)
 
 

@@ -45,8 +45,10 @@ class InferenceMemory:
 
     weights: int
     cache_per_token: int  # of one row
-    cache: int
+    cache: int  # what decoding needs: of layers with a window, no more than that
+    cache_without_windows: int  # if nothing is forgotten, as the compiled module decodes
     total: int
+    cache_formula: str
 
 
 def training(model: Model, batch: int, seq: int, trained: int, dtype: Dtype = "bfloat16", fused: bool = True,
@@ -79,14 +81,17 @@ def training(model: Model, batch: int, seq: int, trained: int, dtype: Dtype = "b
     )
 
 
-def inference(weights: int, elements: float, batch: int, context: int, dtype: Dtype = "bfloat16") -> InferenceMemory:
+def inference(weights: int, elements: float, batch: int, context: int, dtype: Dtype, held: tuple[int, str]) -> (
+    InferenceMemory
+):  # fmt: skip
     """Memory of inference with ``weights`` weights and ``elements`` cached numbers per token.
 
-    A cache of a model in 8 bits stays in 16.
+    ``held``: bytes of the cache that windows leave, and their formula. A cache of a model in 8 bits stays in 16.
     """
     cache = round(elements * max(WIDTH[dtype], HALF))
-    whole = cache * batch * context
-    return InferenceMemory(weights * WIDTH[dtype], cache, whole, weights * WIDTH[dtype] + whole)
+    kept, formula = held
+    own = weights * WIDTH[dtype]
+    return InferenceMemory(own, cache, kept, cache * batch * context, own + kept, formula)
 
 
 class _Gradients:

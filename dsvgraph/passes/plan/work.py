@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal, NamedTuple
 
-from dsvgraph.dims import Size, total
-from dsvgraph.graph import Graph, Model, Node, Ref, join
+from dsvgraph.dims import Size, evaluate, substitute, symbol, total
+from dsvgraph.graph import Graph, Model, Node, Ref, join, span_text
 from dsvgraph.ops.weighted import RMSNorm
 from dsvgraph.passes.gradients import Costs, Key
 from dsvgraph.passes.needs import Needs, Ports
-from dsvgraph.passes.paths import run_paths
+from dsvgraph.passes.paths import cells, last_match, run_paths
 from dsvgraph.passes.plan.logits import heads_behind
-from dsvgraph.passes.tally import Meter, input_sizes, number, tokens
+from dsvgraph.passes.plan.moved import Moved
+from dsvgraph.passes.tally import Meter, input_axes, input_sizes, number, tokens
 
 Phase = Literal["train", "prefill", "decode"]
 ROLES = ("embedding", "attention", "dense", "experts", "router", "norms", "head", "extra heads")
@@ -44,6 +46,15 @@ class Setting:
         return self.queries if self.phase == "decode" else self.seq
 
 
+class Sizes(NamedTuple):
+    """What an op takes in all its copies, as sizes in the names of the setting."""
+
+    forward: Size
+    backward: Size
+    read: Moved
+    cache: Size  # numbers kept for the whole context, with what windows forget left out
+
+
 class Work(NamedTuple):
     """One op, all its copies: where it stands, and what its forward and backward compute and move."""
 
@@ -51,20 +62,23 @@ class Work(NamedTuple):
     block: str
     role: str
     op: str
-    parameters: float
+    parameters: int
+    trained: int  # of them, by gradients
     forward: float  # FLOPs
     backward: float
     read: float  # bytes that the forward moves
+    sizes: Sizes
 
 
 class _Place(NamedTuple):
     graph: Graph
     path: str
-    copies: float
-    stored: float
+    copies: Size
+    stored: Size
     outputs: Ports | None
     role: str
     key: Key
+    exact: tuple[str, ...]  # the path without lists of copies: as many as runs, and none where nothing is frozen
 
 
 class Worker:
@@ -72,17 +86,23 @@ class Worker:
 
     def __init__(self, model: Model, setting: Setting, costs: Costs) -> None:
         self.model, self.setting, self.costs = model, setting, costs
-        self.now = input_sizes(model, setting.batch, setting.rows)
-        self.then = input_sizes(model, setting.batch, setting.context)
-        self.one = input_sizes(model, setting.batch, 1)
-        attention = "causal" if setting.attention == "causal" and setting.phase != "decode" else "full"
-        self.meter = Meter(tokens(model), self.now, attention)
+        rows, length = input_axes(model)
+        decoding = setting.phase == "decode"
+        name = "C" if "C" not in rows | length else "context"
+        self.context: Size = symbol(name) if decoding else next(iter(map(symbol, length)), setting.seq)
+        self.now: Mapping[str, Size] = dict.fromkeys(length, setting.queries) if decoding else {}
+        self.then: Mapping[str, Size] = dict.fromkeys(length, self.context)
+        self.one: Mapping[str, Size] = dict.fromkeys(length, 1)
+        self.values = input_sizes(model, setting.batch, setting.rows) | ({name: setting.context} if decoding else {})
+        attention = "causal" if setting.attention == "causal" and not decoding else "full"
+        self.meter = Meter(tokens(model), self.values, attention)
+        self.tokens = substitute(self.meter.tokens, self.now)
         self.heads = {key for ref in model.outputs.values() for key in heads_behind(model, ref)}
 
     def work(self) -> Iterator[Work]:
         """Every op that computes, owns or moves something."""
         first = frozenset([next(iter(self.model.outputs))])
-        yield from self._inside(_Place(self.model, "", 1, 1, first, "dense", ()))
+        yield from self._inside(_Place(self.model, "", 1, 1, first, "dense", (), ("",) if self.model.trained else ()))
 
     def _inside(self, place: _Place) -> Iterator[Work]:
         needs = self.meter.depends.of(place.graph, place.outputs or ())
@@ -93,8 +113,8 @@ class Worker:
             kept = node.name in needs.ports
             if not kept and not self.setting.heads:
                 continue
-            if node.op:
-                yield self._op(place, node, needs if kept else None, behind)
+            if node.op or self._cached(place.graph, node):
+                yield self._line(place, node, needs if kept else None, behind)
             yield from self._runs(place, node, needs)
 
     def _runs(self, place: _Place, node: Node, needs: Needs) -> Iterator[Work]:
@@ -104,25 +124,42 @@ class Worker:
             united[run.graph] = united.get(run.graph, frozenset()) | (outputs or frozenset())
         for i, (graph, (path, count)) in enumerate(run_paths(node, join(place.path, node.at)).items()):
             outputs = united[graph]
-            n = float(number(count, self.now))
             role = "experts" if node.mode == "each" else place.role if place.role != "attention" else "dense"
             yield from self._inside(_Place(
-                graph, path, place.copies * n, place.stored * (1 if node.reused else n), outputs,
-                role if outputs else "extra heads", (*place.key, (node.name, i)),
+                graph, path, place.copies * count, place.stored * (1 if node.reused else count), outputs,
+                role if outputs else "extra heads", (*place.key, (node.name, i)), _exact(place, node, graph),
             ))  # fmt: skip
 
-    def _op(self, place: _Place, node: Node, needs: Needs | None, behind: Mapping[str, Ports]) -> Work:
-        assert node.op is not None
-        computes = needs is None or needs.computes(node)
-        forward, moved = self._costs(place.graph, node, behind) if computes else (0.0, 0.0)
-        key = (*place.key, (node.name, 0))
-        back = float(number(self.costs.get(key, 0), self.now))
-        owned = float(number(total(w.numel for w in node.weights.values()), self.now))
+    def _line(self, place: _Place, node: Node, needs: Needs | None, behind: Mapping[str, Ports]) -> Work:
+        computes = node.op is not None and (needs is None or needs.computes(node))
+        forward, moved = self._costs(place.graph, node, behind) if computes else (0, Moved())
+        back = substitute(self.costs.get((*place.key, (node.name, 0)), 0), self.now)
+        cache = self._cached(place.graph, node) * self._kept(place.graph)
+        sizes = Sizes(forward * place.copies, back, moved.times(place.copies), cache * place.copies)
+        path = join(place.path, node.at)
+        owned, trained = self._owned(place, node)
         role = "extra heads" if needs is None else self._role(place, node)
+        read = sizes.read.at(self.values, self.tokens)
         return Work(
-            join(place.path, node.at), place.graph.name, role, node.callee, owned * place.stored,
-            forward * place.copies, back, moved * place.copies,
+            path, place.graph.name, role, node.callee, owned, trained,
+            number(sizes.forward, self.values), number(back, self.values), read, sizes,
         )  # fmt: skip
+
+    def _owned(self, place: _Place, node: Node) -> tuple[int, int]:
+        """Weights of all copies, and how many of them gradients train."""
+        owned = trained = 0
+        copies = int(number(place.stored, self.values))
+        for name, weight in node.weights.items():
+            numel = int(number(weight.numel, self.values))
+            frozen = self._frozen(place, node, name) if weight.trained else copies
+            owned, trained = owned + numel * copies, trained + numel * (copies - frozen)
+        return owned, trained
+
+    def _frozen(self, place: _Place, node: Node, name: str) -> int:
+        """How many copies of a weight the section `trained` freezes."""
+        rules = self.model.trained
+        found = (c for path in place.exact for c in cells(join(path, node.at, name), [p for p, _ in rules]))
+        return sum(n for cell, n in found if last_match(rules, cell) is False)
 
     def _role(self, place: _Place, node: Node) -> str:
         if place.role == "extra heads":
@@ -135,37 +172,47 @@ class Worker:
 
     # -- one op ------------------------------------------------------------------------------
 
-    def _costs(self, graph: Graph, node: Node, behind: Mapping[str, Ports]) -> tuple[float, float]:
+    def _costs(self, graph: Graph, node: Node, behind: Mapping[str, Ports]) -> tuple[Size, Moved]:
         """FLOPs and bytes of one copy."""
         decoding = self.setting.phase == "decode"
         if decoding and node.callee == "attention":
             return self._step(graph, node, behind)
         long = decoding and node.name in behind and not self._absorbs(graph, behind)
-        values = self.then if long else self.now
+        when = self.then if long else self.now
         known = {**node.ins, **{p: graph.type(r) for p, r in node.tied.items()}}
         op = self.meter.seen(node.op, node.ins)  # type: ignore[arg-type]
-        flops = float(number(op.flops(known, node.outputs, self.meter.attention), values))
+        flops = substitute(op.flops(known, node.outputs, self.meter.attention), when)
         if not flops and node.callee != "embedding":
-            return 0.0, 0.0
-        return flops, self._moved(graph, node, values)
+            return 0, Moved()
+        return flops, self._moved(graph, node, when)
 
-    def _moved(self, graph: Graph, node: Node, values: Mapping[str, int]) -> float:
+    def _moved(self, graph: Graph, node: Node, when: Mapping[str, Size]) -> Moved:
+        width = self.setting.width
         floats = [t.numel for t in [*node.ins.values(), *node.outputs.values()] if t.dtype == "float"]
-        values_moved = float(number(total(floats), values))
+        passed = substitute(total(floats), when) * width
         if node.callee == "embedding":
-            return 2 * values_moved * self.setting.width
+            return Moved(2 * passed)
         weights = [w.numel for w in node.weights.values()] + [graph.type(r).numel for r in node.tied.values()]
-        read = float(number(total(weights), values)) * self._touched(node)
-        return (values_moved + read) * self.setting.width
-
-    def _touched(self, node: Node) -> float:
-        """The share of a weight's copies that some token meets."""
-        share = self.meter.share(node)
-        met = float(number(share, self.now))
-        count = float(number(self.meter.tokens, self.now))
-        return 1.0 if met >= 1 else 1 - (1 - met) ** count
+        read = total(weights) * width
+        share = evaluate(substitute(self.meter.share(node), self.now), self.values)
+        return Moved(passed + read) if share >= 1 else Moved(passed, {Fraction(share): read})
 
     # -- decoding ----------------------------------------------------------------------------
+
+    def _cached(self, graph: Graph, node: Node) -> Size:
+        """Numbers that a line gives the cache, of one token of each row."""
+        return substitute(total(graph.type(r).numel for r in graph.cache if r.node == node.name), self.one)
+
+    def _kept(self, graph: Graph) -> Size:
+        """Tokens of a row in the cache: no more than the widest window, where all attention has one."""
+        found = [getattr(n.op, "window", None) for n in graph.nodes.values() if n.callee == "attention"]
+        windows = [int(number(window, self.values)) for window in found if window is not None]
+        return self._seen(max(windows) if windows and len(windows) == len(found) else None)
+
+    def _seen(self, window: Size | None) -> Size:
+        if window is None or number(window, self.values) >= self.setting.context:
+            return self.context
+        return window
 
     def _behind_cache(self, graph: Graph) -> dict[str, Ports]:
         """The lines between what is cached and attention, with the cached values that they read."""
@@ -182,19 +229,18 @@ class Worker:
         """Whether the products behind the cache can be moved to the queries and the result."""
         return self.setting.attention == "absorbed" and all(graph.nodes[n].callee in LINKS for n in behind)
 
-    def _step(self, graph: Graph, node: Node, behind: Mapping[str, Ports]) -> tuple[float, float]:
+    def _step(self, graph: Graph, node: Node, behind: Mapping[str, Ports]) -> tuple[Size, Moved]:
         """Attention of the new queries over the cached positions."""
         q, k, v = (node.ins[p] for p in ("q", "k", "v"))
-        window = getattr(node.op, "window", None)
-        keys = self.setting.context if window is None else min(self.setting.context, int(number(window, self.now)))
-        widths, cached = (k.shape[-1], v.shape[-1]), self._number(k.numel + v.numel)
+        keys = self._seen(getattr(node.op, "window", None))
+        widths: tuple[Size, ...] = k.shape[-1], v.shape[-1]
+        cached = k.numel + v.numel
         if graph.cache and self._absorbs(graph, behind):
-            widths = tuple(self._width(graph, node.sources[p], behind) for p in ("k", "v"))  # type: ignore[assignment]
-            cached = self._number(total(graph.type(ref).numel for ref in graph.cache))
-        width = self._number(total(widths))
-        pairs = self._number(q.shape[0] * q.shape[2]) * self.setting.queries * keys
-        moved = self._number(q.shape[0] * q.shape[2]) * self.setting.queries * width + cached * keys
-        return 2 * pairs * width, moved * self.setting.width
+            widths = tuple(self._width(graph, node.sources[p], behind) for p in ("k", "v"))
+            cached = total(graph.type(ref).numel for ref in graph.cache)
+        queries = substitute(q.shape[0] * q.shape[2], self.one) * self.setting.queries
+        moved = queries * total(widths) + substitute(cached, self.one) * keys
+        return 2 * queries * keys * total(widths), Moved(moved * self.setting.width)
 
     def _width(self, graph: Graph, ref: Ref, behind: Mapping[str, Ports]) -> Size:
         """Numbers of one cached position that keys (or values) are made of, as one head reads them."""
@@ -203,9 +249,16 @@ class Worker:
         read = [graph.type(c).shape[-1] for c in graph.cache if str(c) in behind.get(ref.node, ())]
         return total(read) if read else graph.type(ref).shape[-1]
 
-    def _number(self, size: Size) -> float:
-        """A size with one position a row."""
-        return float(number(size, self.one))
+
+def _exact(place: _Place, node: Node, graph: Graph) -> tuple[str, ...]:
+    """The paths of one graph's copies, a run each."""
+    found, start = [], node.start
+    for run in node.stored:
+        if run.graph is graph:
+            inner = node.at if node.mode == "call" else join(node.at, span_text(start, run.count))
+            found += [join(path, inner) for path in place.exact]
+        start = start + run.count
+    return tuple(found)
 
 
 def _attends(graph: Graph) -> bool:
