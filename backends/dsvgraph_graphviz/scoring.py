@@ -61,7 +61,7 @@ def _card(made: Plan, loss: Loss, depth: int, end: End, times: str) -> Term:
     ahead = value(loss.shift, depth, 0) if loss.shift else 1
     names = tokens(int(ahead)) if isinstance(ahead, int) else ["?"]
     label = cards.loss(name, f"predicts {names[0]} … {names[-1]}", HUES[Role.LOSS], times)
-    id_ = f"loss/{loss.name}" + (f"-{depth}" if depth else "")
+    id_ = term_card(loss, depth)
     made.scene.add(
         Card(id_, label, place.column, _column(made, place), Role.LOSS, "loss", f"{loss.name}\n{spot(loss.span)}")
     )
@@ -72,6 +72,11 @@ def _card(made: Plan, loss: Loss, depth: int, end: End, times: str) -> Term:
     name = f"{name} + … + {_name(made.model, loss, last)}" if times and last != depth else name
     own = weight(loss.weight, depth)
     return Term(id_, name, own, f"λ{_over(loss)}" if chain_weight(made.model, loss) else own.split(" → ")[0])
+
+
+def term_card(loss: Loss, depth: int) -> str:
+    """The card of one loss at one depth."""
+    return f"loss/{loss.name}" + (f"-{depth}" if depth else "")
 
 
 def _over(loss: Loss) -> str:
