@@ -34,10 +34,11 @@ def page(data: Mapping[str, Any], start: Mapping[str, Any] | None = None) -> str
     gaps = {
         "policy": policy(code, style),
         "title": _text(data["name"]),
-        "totals": _text(data["totals"]),
-        "added": _text(data["added"]),
+        "totals": _held(_text(data["totals"])),
+        "added": _held(_text(data["added"])),
         "graphviz": _text(about_graphviz()),
         "licence": _text(_read("graphviz.LICENSE")),
+        "notices": _text(_read("graphviz.NOTICES")),
         "style": style,
         "model": as_json({**data, "start": start or {}}),
         "script": code,
@@ -96,6 +97,11 @@ def _dark() -> str:
 
 def _read(name: str) -> str:
     return (PAGE / name).read_text(encoding="utf-8")
+
+
+def _held(words: str) -> str:
+    """Lines break between what dots keep apart, not within it."""
+    return words.replace(" · ", "\u00a0·\n").replace(" ", "\u00a0")
 
 
 def _text(words: str) -> str:
