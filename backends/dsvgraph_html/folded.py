@@ -16,14 +16,14 @@ from dsvgraph_graphviz.opening import Opener, Place, has_body, kinds
 from dsvgraph_graphviz.plan import Plan, plan
 from dsvgraph_graphviz.roles import Role
 from dsvgraph_graphviz.scene import Card, Cluster, End, Scene
-from dsvgraph_graphviz.scoring import score
+from dsvgraph_graphviz.scoring import score, term_card
 from dsvgraph_graphviz.shapes import Shapes
 from dsvgraph_graphviz.shares import NAMES
 from dsvgraph_graphviz.titles import block_title
 from dsvgraph_graphviz.view import View
 from dsvgraph_graphviz.words import cut, tokens
 from dsvgraph_html.picture import BADGE, Picture, as_data
-from dsvgraph_html.told import told
+from dsvgraph_html.told import told, told_loss
 
 SPANS = 6  # that the address of one kind of copies names before it skips to the last
 
@@ -61,7 +61,15 @@ class _Pictures:
 
     def whole(self, made: Plan, terms: list[Any]) -> dict[str, Any]:
         """The first picture: columns, losses, and the most repeated block beside them."""
-        return self._picture(made.scene, self._shown(made.scene), terms, sum_label(self.model, terms))
+        found = self._picture(made.scene, self._shown(made.scene), terms, sum_label(self.model, terms))
+        found["cards"] |= self._losses(made.scene)
+        return found
+
+    def _losses(self, scene: Scene) -> dict[str, Any]:
+        """The cards of the terms of the loss, which are lines of the spec and no nodes."""
+        terms = {term_card(loss, depth): (loss, depth) for loss in self.model.losses for depth in loss.depths}
+        path = {"path": "", "role": Role.LOSS.value}
+        return {id_: {**told_loss(*terms[id_]), **path} for id_ in scene.cards if id_ in terms}
 
     def _shown(self, scene: Scene) -> dict[str, tuple[Graph, Node]]:
         """The lines that the cards of a scene stand for; a card that has no line's mark is named like it."""

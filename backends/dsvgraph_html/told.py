@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from dsvgraph.dims import Size
-from dsvgraph.errors import printable
-from dsvgraph.graph import Graph, Node
+from dsvgraph.errors import Span, printable
+from dsvgraph.graph import Graph, Loss, Node
 from dsvgraph_graphviz.facts import Facts
+from dsvgraph_graphviz.scoring import weight
 from dsvgraph_graphviz.words import flops, number, op_title, short, spot, times
 
 LONGEST = 160  # characters of a line of YAML, or of a block's documentation
+MOST = 14  # lines of YAML
+ALIGNED = re.compile(r"(?<=\S) {2,}")
 
 
 def told(facts: Facts, graph: Graph, node: Node) -> dict[str, Any]:
@@ -21,7 +25,7 @@ def told(facts: Facts, graph: Graph, node: Node) -> dict[str, Any]:
         "does": op_title(node) if node.op else _first(node.runs[0].graph.doc) if node.runs else "",
         "copies": times(node) if node.mode != "call" else "",
         "line": spot(node.span),
-        "yaml": _clipped(node.span.source.line(node.span.line).strip()) if node.span else "",
+        "yaml": written(node.span) if node.span else "",
         "in": [[port, str(type_)] for port, type_ in node.ins.items()],
         "out": [[port, str(type_)] for port, type_ in node.outputs.items()],
         "weights": [[name, str(weight.type), short(weight.numel)] for name, weight in node.weights.items()],
@@ -44,6 +48,48 @@ def _costs(facts: Facts, graph: Graph, node: Node) -> list[list[str]]:
 def _exact(size: Size) -> str:
     text = short(size)
     return f"{text} ({size:,})" if isinstance(size, int) and text != f"{size:,}" else text
+
+
+def told_loss(loss: Loss, depth: int) -> dict[str, Any]:
+    """The facts of one term of the loss; its output, target and weight are those of the spec's line."""
+    rows = {
+        "weight": weight(loss.weight, depth), "depth": str(depth) if depth else "",
+        "output": loss.output, "target": loss.target,
+    }  # fmt: skip
+    return {
+        "name": loss.name,
+        "callee": loss.kind,
+        "line": spot(loss.span),
+        "yaml": written(loss.span) if loss.span else "",
+        "term": [[key, value] for key, value in rows.items() if value],
+    }
+
+
+def written(span: Span) -> str:
+    """The YAML of the line of a body that begins at ``span``: itself and what is indented below it, or its part of a
+    line that has others."""
+    line = span.source.line(span.line)
+    indent = span.column - 1
+    if line[:indent].strip():
+        return _clipped(_alone(line[indent:]))
+    rows = [line[indent:]]
+    while len(rows) < MOST and _belongs(line := span.source.line(span.line + len(rows)), indent):
+        rows.append(line[indent:])
+    return "\n".join(_clipped(ALIGNED.sub(" ", row.rstrip())) for row in rows)
+
+
+def _belongs(line: str, indent: int) -> bool:
+    return bool(line.strip()) and len(line) - len(line.lstrip()) > indent
+
+
+def _alone(text: str) -> str:
+    """What stands before the comma or bracket that ends an entry."""
+    depth = 0
+    for i, sign in enumerate(text):
+        depth += (sign in "{[") - (sign in "}]")
+        if depth < 0 or (sign == "," and not depth):
+            return text[:i].rstrip()
+    return text
 
 
 def _first(doc: str) -> str:

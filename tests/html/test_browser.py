@@ -73,7 +73,8 @@ def words(browser, css="#picture"):
 
 
 def text(browser, css):
-    return browser.run("return document.querySelector(arguments[0]).textContent", css)
+    found = browser.run("return document.querySelector(arguments[0]).textContent", css)
+    return found.replace("\u00a0", " ")
 
 
 def selected(browser):

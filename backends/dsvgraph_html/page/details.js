@@ -1,6 +1,6 @@
 // What is told of a line: beside the pointer for a moment, in the panel while it is selected.
 
-import { owner, named, parts } from './model.js';
+import { owner, named, parts, weights } from './model.js';
 
 export const panel = document.getElementById('panel');
 const tip = document.getElementById('tip');
@@ -15,12 +15,23 @@ export function html(name, attributes = {}, ...children) {
   return found;
 }
 
-const pathOf = (spot) => named(spot.path) || spot.card.name;
+// A path breaks between its segments.
+const broken = (path) => path.split(/(?<=\.)/).flatMap((part, i) => [i ? html('wbr') : '', html('span', {}, part)]);
 
 function rows(name, found) {
   if (!found?.length) return '';
   const cells = found.map((row) => html('tr', {}, ...row.map((text, i) => html(i ? 'td' : 'th', {}, text))));
-  return html('section', { class: name === 'Cost' ? '' : 'code' }, html('h3', {}, name), html('table', {}, ...cells));
+  return html('section', { class: name === 'Cost' || name === 'Term' ? '' : 'code' }, html('h3', {}, name), html('table', {}, ...cells));
+}
+
+function owned(one) {
+  if (!one.card.weights?.length) return '';
+  const paths = weights(one);
+  const found = one.card.weights.map(([, shape, count], i) => [
+    html('tr', {}, html('th', { colspan: 2, class: 'broken' }, ...broken(named({ path: paths[i] })))),
+    html('tr', {}, html('th', {}, shape), html('td', {}, count)),
+  ]);
+  return html('section', { class: 'code' }, html('h3', {}, 'Weights'), html('table', {}, ...found.flat()));
 }
 
 function facts(spot, path) {
@@ -28,14 +39,11 @@ function facts(spot, path) {
     title(spot.card),
     path,
     ...about(spot),
-    ...parts(spot).flatMap((part) => [
-      html('hr'),
-      title(part.card),
-      html('p', { class: 'path' }, pathOf(part)),
-      ...about(part),
-    ]),
+    ...parts(spot).flatMap((part) => [html('hr'), title(part.card), pathOf(part), ...about(part)]),
   ];
 }
+
+const pathOf = (one) => html('p', { class: 'path broken' }, ...broken(named(one)));
 
 const title = (card) =>
   html(
@@ -46,28 +54,33 @@ const title = (card) =>
     card.copies ? html('span', { class: 'badge' }, card.copies) : '',
   );
 
-function about({ card, path }) {
+function about(one) {
+  const { card } = one;
   const kind = card.does && card.does !== card.callee ? `${card.callee} · ${card.does}` : card.callee;
-  const weights = card.weights?.map(([name, shape, count]) => [path ? `${path}.${name}` : name, shape, count]);
   return [
     html('p', { class: 'kind' }, kind),
+    rows('Term', card.term),
     rows('Cost', card.costs),
     rows('In', card.in),
     rows('Out', card.out),
-    rows('Weights', weights),
+    owned(one),
     rows('Shared weights', card.tied),
     card.line ? html('section', {}, html('h3', {}, card.line), html('code', {}, card.yaml ?? '')) : '',
   ];
 }
 
+// Beside the box, where there is room.
 export function hover(spot, box) {
   tip.hidden = !spot;
   if (!spot) return;
-  tip.replaceChildren(...facts(spot, html('p', { class: 'path' }, pathOf(spot))));
+  tip.replaceChildren(...facts(spot, named(spot) === spot.card.name ? '' : pathOf(spot)).filter(Boolean));
   const { width, height } = tip.getBoundingClientRect();
-  const right = box.right + 14 + width < innerWidth - 8;
-  tip.style.left = `${Math.max(8, right ? box.right + 14 : box.left - 14 - width)}px`;
-  tip.style.top = `${Math.max(8, Math.min(innerHeight - height - 8, box.top))}px`;
+  const left = box.left - 14 - width;
+  const right = box.right + 14;
+  const aside = right + width < innerWidth - 8 ? right : left > 8 ? left : null;
+  const below = box.bottom + 14 + height < innerHeight - 8 ? box.bottom + 14 : box.top - 14 - height;
+  tip.style.left = `${aside ?? Math.max(8, Math.min(innerWidth - width - 8, box.left))}px`;
+  tip.style.top = `${Math.max(8, aside === null ? below : Math.min(innerHeight - height - 8, box.top))}px`;
 }
 
 export function select(spot, actions) {
@@ -78,8 +91,8 @@ export function select(spot, actions) {
     html('button', { type: 'button', onclick }, text, key ? html('kbd', {}, key) : '');
   const copy = html(
     'button',
-    { type: 'button', class: 'path', title: 'Copy the path', onclick: actions.copy },
-    pathOf(spot),
+    { type: 'button', class: 'path broken', title: 'Copy the path', onclick: actions.copy },
+    ...broken(named(spot)),
   );
   const opened = actions.isOpen(spot);
   panel.replaceChildren(
@@ -93,33 +106,41 @@ export function select(spot, actions) {
       button('Copy path', 'c', actions.copy),
     ),
   );
+  panel.scrollTop = 0;
 }
+
+// -- messages -------------------------------------------------------------------------------------
 
 const toast = document.getElementById('toast');
 let timer = 0;
 
-export function say(text) {
+// Says it to everybody; `quiet` is for those who hear the page and do not see it.
+export function say(text, quiet = false) {
   toast.textContent = text;
-  toast.classList.add('on');
+  toast.classList.toggle('on', !quiet);
   clearTimeout(timer);
   timer = setTimeout(() => toast.classList.remove('on'), 1600);
 }
 
 export async function copy(spot) {
-  const text = pathOf(spot);
+  const text = named(spot);
   try {
     await navigator.clipboard.writeText(text);
+    say(`Copied ${text}`);
   } catch {
-    fallback(text);
+    say(byHand(text) ? `Copied ${text}` : `The browser lets nothing be copied: ${text}`);
   }
-  say(`Copied ${text}`);
 }
 
-function fallback(text) {
-  const area = html('textarea', { readonly: '' });
+// Where the clipboard needs a leave that the page has not: a selection, copied as by the reader.
+function byHand(text) {
+  const before = document.activeElement;
+  const area = html('textarea', { readonly: '', class: 'unseen' });
   area.value = text;
   document.body.append(area);
   area.select();
-  document.execCommand('copy');
+  const done = document.execCommand('copy');
   area.remove();
+  before?.focus({ preventScroll: true });
+  return done;
 }

@@ -1,5 +1,7 @@
 // Items as SVG: made through the DOM, so that whatever a spec says is text.
 
+import { named } from './model.js';
+
 const SVG = 'http://www.w3.org/2000/svg';
 
 export function make(name, attributes = {}, ...children) {
@@ -70,7 +72,8 @@ function hold(text, prim, x) {
 // -- items ----------------------------------------------------------------------------------------
 
 export function element(item) {
-  const group = make('g', { class: item.kind, 'data-key': item.spot?.key ?? null });
+  const hidden = item.kind === 'wire' ? true : null; // cards tell what they take and give
+  const group = make('g', { class: item.kind, 'data-key': item.spot?.key ?? null, 'aria-hidden': hidden });
   if (item.kind === 'frame') {
     group.append(paint(make('rect', { rx: 11, ry: 11 }), item), ...item.title.map(drawn));
   } else {
@@ -100,11 +103,11 @@ function toggler(item) {
 }
 
 function describe(group, item) {
-  const { card, path } = item.spot;
+  const { card } = item.spot;
   const state = card.opens ? (item.kind === 'frame' ? ', open' : ', closed') : '';
   group.setAttribute('role', 'button');
   group.setAttribute('tabindex', -1);
-  group.setAttribute('aria-label', `${card.name}, ${card.does || card.callee}, ${path}${state}`);
+  group.setAttribute('aria-label', `${card.name}, ${card.does || card.callee}, ${named(item.spot)}${state}`);
   if (card.opens) group.setAttribute('aria-expanded', item.kind === 'frame');
 }
 

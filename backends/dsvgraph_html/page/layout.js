@@ -1,6 +1,6 @@
 // Lays pictures out with graphviz: a card that is open is a box as large as the picture inside it.
 
-import { model, spots, inside } from './model.js';
+import { spots } from './model.js';
 
 const GAP = 34; // points between the frames of two kinds of copies
 const laid = new Map();
@@ -15,7 +15,7 @@ function lay(dot) {
   return laid.get(dot);
 }
 
-// The items of a place: frames, wires and cards with their places in points, y downwards.
+// The items of a place: frames, cards and wires with their places in points, y downwards.
 export function compose(place, open) {
   const picture = place.picture;
   const inner = new Map();
@@ -25,7 +25,7 @@ export function compose(place, open) {
       inner.set(
         id,
         stack(
-          inside(spot).map((p) => compose(p, open)),
+          spot.inner.map((p) => compose(p, open)),
           spot.key,
         ),
       );
@@ -146,8 +146,8 @@ function read(json, place, inner) {
   const wires = (json.edges ?? []).filter((edge) => edge.style !== 'invis');
   const items = [
     ...json.objects.filter((o) => o.name.startsWith('cluster_')).flatMap((o) => [...frames(o, place, flip)]),
-    ...wires.map((edge) => wired(edge, place, names, flip)),
     ...json.objects.filter((o) => o.pos).flatMap((o) => node(o, place, inner.get(o.name), flip)),
+    ...wires.map((edge) => wired(edge, place, names, flip)),
   ];
   const ends = (word) => (place.owner ? borders(json.objects, `main/${word}-`, flip) : new Map());
   return { w: right - left, h: top - bottom, items, ins: ends('in'), outs: ends('out') };

@@ -1,6 +1,6 @@
 // The page: what is open and selected, and what the reader does.
 
-import { model, root, everything, around, find, owner, named } from './model.js';
+import { model, root, visible, around, find, owner, address } from './model.js';
 import { start as load, compose } from './layout.js';
 import { show, items, bySpot, focus, mark, still } from './scene.js';
 import * as view from './view.js';
@@ -10,9 +10,11 @@ import { input, start as search } from './search.js';
 import { turn } from './theme.js';
 
 const open = new Set();
-const places = new Map([...everything()].map((spot) => [spot.key, spot]));
+const MOST = 3000; // cards that one press opens
 let selected = null;
 let layout = null;
+let over = null; // what the pointer rests on
+let timer = 0;
 
 // -- layout ---------------------------------------------------------------------------------------
 
@@ -38,16 +40,18 @@ function toggle(spot) {
   else open.add(spot.key);
   relayout({ anchor: spot.key });
   if (selected === spot) choose(spot);
-  say(`${spot.card.name} ${open.has(spot.key) ? 'opened' : 'closed'}`);
+  say(`${spot.card.name} ${open.has(spot.key) ? 'opened' : 'closed'}`, true);
 }
 
-// Opens every block that is on show; false where there was none.
+// Opens every block that is on show; false where there was none, or too much is in them.
 function deeper() {
-  const shut = [...places.values()].filter(
-    (s) => s.card.opens && !open.has(s.key) && around(s).every((a) => open.has(a.key)),
-  );
-  shut.forEach((spot) => open.add(spot.key));
-  return shut.length > 0;
+  const shown = [...visible(open)];
+  const shut = shown.filter((spot) => spot.card.opens && !open.has(spot.key));
+  const more = shut.flatMap((spot) => spot.inner).reduce((sum, { picture }) => sum + Object.keys(picture.cards).length, 0);
+  const fits = shown.length + more <= MOST;
+  if (fits) shut.forEach((spot) => open.add(spot.key));
+  else say('This is too much to open at once: open single blocks');
+  return fits && shut.length > 0;
 }
 
 function openAll() {
@@ -70,18 +74,28 @@ const actions = {
   owner: () => follow(selected),
 };
 
-function choose(spot) {
+// A jump is a step that the browser can go back.
+function choose(spot, jump = false) {
   selected = spot;
+  clearTimeout(timer);
   tell(spot, actions);
   hover(null);
-  const hash = spot ? `#${encodeURI(named(spot.path) || spot.card.name)}` : '';
-  if (spot || location.hash) history.replaceState(null, '', hash || location.pathname + location.search);
+  record(spot ? `#${encodeURI(address(spot))}` : '', jump);
   mark(selected, selected);
   if (spot) focus(spot.key);
 }
 
+function record(hash, jump) {
+  if (hash === location.hash) return;
+  try {
+    history[jump ? 'pushState' : 'replaceState'](null, '', hash || location.pathname + location.search);
+  } catch {
+    /* a page inside another has no address */
+  }
+}
+
 // Opens what is around one of the spots, the one that needs least of it, and shows it.
-function reveal(group, smooth = true) {
+function reveal(group, { smooth = true, jump = true } = {}) {
   const shut = (spot) => around(spot).filter((s) => !open.has(s.key));
   const spot = [...group].sort((a, b) => shut(a).length - shut(b).length)[0];
   const more = shut(spot);
@@ -89,7 +103,7 @@ function reveal(group, smooth = true) {
   tell(spot, actions); // the panel takes room
   const target = () => box(layout.items.find((item) => item.spot?.key === spot.key));
   relayout({ smooth, target: () => wide(target()) });
-  choose(spot);
+  choose(spot, jump);
 }
 
 function follow(spot) {
@@ -105,14 +119,15 @@ function fromHash(smooth) {
     /* no path */
   }
   const group = path ? find(path) : [];
-  if (group.length) reveal(group, smooth);
+  if (group.length) reveal(group, { smooth, jump: false });
   else if (path) say(`No line has the path ${path}`);
+  else choose(null);
   return group.length > 0;
 }
 
 // -- pointer --------------------------------------------------------------------------------------
 
-const spotOf = (event) => places.get(event.target.closest?.('g[data-key]')?.dataset.key);
+const spotOf = (event) => bySpot(event.target.closest?.('g[data-key]')?.dataset.key)?.spot;
 
 view.stage.addEventListener('click', (event) => {
   if (view.wasDragged()) return;
@@ -120,11 +135,11 @@ view.stage.addEventListener('click', (event) => {
   if (event.target.closest('.toggle')) toggle(spot);
   else choose(spot ?? null);
 });
-view.stage.addEventListener('dblclick', (event) => toggle(spotOf(event)));
+view.stage.addEventListener('dblclick', (event) => {
+  if (!event.target.closest('.toggle')) toggle(spotOf(event));
+});
 
 // Facts come up where the pointer rests, not where the picture moves under it.
-let over = null;
-let timer = 0;
 view.stage.addEventListener('pointermove', (event) => {
   const group = event.target.closest?.('g[data-key]');
   const spot = group?.classList.contains('frame') ? null : spotOf(event);
@@ -165,6 +180,12 @@ function step(direction) {
 }
 
 const help = document.getElementById('help');
+
+function helped(on) {
+  help.hidden = !on;
+  document.getElementById(on ? 'shutkeys' : 'keys').focus();
+}
+
 const KEYS = {
   '/': () => input.focus(),
   '+': () => view.go(view.zoom(1.3)),
@@ -179,12 +200,11 @@ const KEYS = {
   t: turn,
   e: openAll,
   E: closeAll,
-  '?': () => {
-    help.hidden = !help.hidden;
-  },
+  '?': () => helped(help.hidden),
   Escape: () => {
-    if (!help.hidden) help.hidden = true;
-    else choose(null);
+    if (!help.hidden) return helped(false);
+    choose(null);
+    return view.stage.focus();
   },
 };
 
@@ -211,12 +231,16 @@ for (const [id, act] of Object.entries({
 
 // -- printing -------------------------------------------------------------------------------------
 
-// On paper the whole picture is as wide as the page.
+// On paper the whole picture is as wide as the page, or as high.
 addEventListener('beforeprint', () => {
   view.stage.setAttribute('viewBox', `0 0 ${layout.w} ${layout.h}`);
   document.getElementById('picture').removeAttribute('transform');
+  const [sheet] = document.styleSheets;
+  sheet.insertRule(`@page { size: ${layout.h > layout.w ? 'portrait' : 'landscape'} }`, sheet.cssRules.length);
 });
 addEventListener('afterprint', () => {
+  const [sheet] = document.styleSheets;
+  sheet.deleteRule(sheet.cssRules.length - 1);
   view.stage.removeAttribute('viewBox');
   view.set(view.current());
 });
@@ -230,16 +254,23 @@ for (const path of model.start.open ?? []) {
   if (spot) for (const s of [...around(spot), spot]) if (s.card.opens) open.add(s.key);
 }
 
-await load();
-layout = compose(root, open);
+const wait = document.getElementById('wait');
+try {
+  await load();
+  layout = compose(root, open);
+} catch (error) {
+  wait.textContent = `This browser cannot lay the picture out: ${error.message}`;
+  throw error;
+}
 view.set(view.around(whole()));
-const asked = !location.hash && model.start.path ? find(model.start.path) : [];
-if (asked.length) reveal(asked, false);
+const first = !location.hash && model.start.path ? find(model.start.path) : [];
+if (first.length) reveal(first, { smooth: false, jump: false });
 else if (!fromHash(false)) relayout({ smooth: false });
 search((group) => reveal(group));
 addEventListener('hashchange', () => fromHash(!still()));
 addEventListener('resize', () => {
   if (!selected) view.go(view.around(whole()), false);
 });
-document.getElementById('wait').remove();
+view.onMove(() => hover(null));
+wait.remove();
 document.documentElement.dataset.ready = `${Math.round(performance.now())}`;

@@ -24,13 +24,14 @@ export function go(to, smooth = true) {
   animate((t) => set(mixed(from, to, t)), smooth);
 }
 
-// The part of the window that nothing lies over.
+// The part of the window that nothing lies over: the panel stands on the right, or below where the window is narrow.
 export function room() {
   const { width, height } = stage.getBoundingClientRect();
   const top = document.getElementById('head').offsetHeight + 8;
-  const panel = document.getElementById('panel').offsetWidth; // nothing while it is hidden
-  const right = panel && panel < width / 2 ? panel + 16 : 0;
-  return { left: 16, top, width: width - 32 - right, height: height - top - 16 };
+  const panel = document.getElementById('panel').getBoundingClientRect(); // nothing while it is hidden
+  const right = panel.width < width / 2 ? panel.width : 0;
+  const below = panel.width < width / 2 ? 0 : panel.height;
+  return { left: 16, top, width: width - 32 - right, height: Math.max(80, height - top - 16 - below) };
 }
 
 // The view that shows a box of the picture in the middle of the room.
