@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from dsvgraph_graphviz import theme
 from dsvgraph_graphviz.fuse import Cell
-from dsvgraph_graphviz.markup import box, cell, label, table, words
+from dsvgraph_graphviz.markup import box, cell, label, plain, table, words
 from dsvgraph_graphviz.theme import Hue
 
 WIDE, NARROW, PILL, CELL = 190, 126, 110, 60
 BADGE = 22  # height
+LETTER = 5.4  # width of a letter of a quiet line
+CHIP, GAP, DOTS = 26, 4, 16  # widths in the row of experts
 
 
 def pill(title: str, hue: Hue, width: int = PILL, bold: bool = False, mono: Sequence[str] = ()) -> str:
@@ -35,7 +37,7 @@ def card(
     """
     span = {"colspan": 2, "align": "left"} if badge else {}
     notes = [note.replace("<td", '<td colspan="2"', 1) for note in notes] if badge else notes
-    rows = [*notes, _head(title, hue, badge, width)]
+    rows = [*notes, _head(title, [*lines, *map(plain, notes)], hue, badge, width)]
     rows += [cell(words(line, hue.text, theme.QUIET), **span) for line in lines]
     rows += _mono(mono, hue, **span)
     if direction == "LR" and (above or below):
@@ -47,12 +49,15 @@ def card(
     return label(box(rows, hue, cellspacing=2, **(frame or {})))
 
 
-def _head(title: str, hue: Hue, badge: str, width: int) -> str:
+def _head(title: str, lines: Sequence[str], hue: Hue, badge: str, width: int) -> str:
+    """The name, and a badge beside it; where a line is longer, the room is the name's."""
     name = words(title, hue.title, theme.TITLE, bold=True)
     if not badge:
         return cell(name, width=width)
+    longest = round(max((LETTER * len(line) for line in lines), default=0))
     mark = words(f" {badge} ", theme.PAPER, theme.BODY, bold=True)
-    return cell(name, width=width - 50, align="left") + cell(mark, bgcolor=hue.badge, style="rounded", height=BADGE)
+    room = max(width - 50, longest - round(LETTER * 1.4 * (len(badge) + 2)))
+    return cell(name, width=room, align="left") + cell(mark, bgcolor=hue.badge, style="rounded", height=BADGE)
 
 
 def _cells(cells: Sequence[Cell], hue: Hue) -> list[str]:
@@ -120,17 +125,12 @@ def text(title: str, quiet: str = "") -> str:
 
 def experts(title: str, lines: Sequence[str], router: str, shown: Sequence[tuple[str, str]], hue: Hue) -> str:
     """A card with one small cell per copy: open, chosen (filled), beside (amber) or a gap."""
+    chips = ["".join(_expert(n, kind, hue) for n, kind in shown)]
+    width = 3 + sum(_chip(n, kind) + 3 for n, kind in shown)
+    fixed = {"fixedsize": "true", "width": width, "height": CHIP + 6} if shown else {}  # else it fills a wide card
     rows = [
         cell(words(title, hue.title, theme.TITLE, bold=True)),
-        cell(
-            table(
-                ["".join(_expert(n, kind, hue) for n, kind in shown)],
-                border=0,
-                cellborder=1,
-                cellspacing=3,
-                cellpadding=0,
-            )
-        ),
+        cell(table(chips, border=0, cellborder=1, cellspacing=3, cellpadding=0, **fixed)),
     ]
     if router:
         inner = words(router, hue.title, theme.QUIET)
@@ -139,10 +139,18 @@ def experts(title: str, lines: Sequence[str], router: str, shown: Sequence[tuple
     return label(box(rows, hue, cellpadding=2, cellspacing=3))
 
 
-def _expert(name: str, kind: str, hue: Hue) -> str:
+def _chip(name: str, kind: str) -> int:
+    """How wide the place of one expert, or of a gap, is."""
     if kind == "gap":
-        return cell(words(name, hue.text, 12), border=0, width=16 if name else 4)
-    size = {"width": 26, "height": 26, "style": "rounded"}
+        return DOTS if name else GAP
+    return max(CHIP, 7 * len(name) + 4)
+
+
+def _expert(name: str, kind: str, hue: Hue) -> str:
+    width = _chip(name, kind)
+    if kind == "gap":
+        return cell(words(name, hue.text, 12), border=0, width=width)
+    size = {"width": width, "height": CHIP, "style": "rounded"}
     if kind == "beside":
         return cell(
             words(name, theme.AMBER.title, theme.SMALL, bold=True),

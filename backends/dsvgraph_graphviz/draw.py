@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from html import escape
 from itertools import pairwise
@@ -10,6 +11,7 @@ from itertools import pairwise
 import graphviz
 
 from dsvgraph_graphviz import theme
+from dsvgraph_graphviz.fences import keep_room
 from dsvgraph_graphviz.markup import box, cell, label, table, words
 from dsvgraph_graphviz.plan import Plan
 from dsvgraph_graphviz.rails import SHARED, THIN, Rails
@@ -43,6 +45,7 @@ NESTED, OUTER = "18", "24"  # points between a frame and its cards
 SIDES = {"BT": ("n", "s"), "TB": ("s", "n"), "LR": ("e", "w")}  # where lines leave a cell, and enter one
 STRAIGHT = "100"  # weight of the wires of a spine
 NEAR = "8"  # of other wires within a frame
+MANY = 3  # readers of a value that stand straight over it
 RAISED = 3  # points between words and the line below them
 
 
@@ -64,10 +67,14 @@ class Drawing:
             name: group for column, names in self.spines.items() for name, group in self._groups(column, names)
         }
         self.rails = Rails(scene, heights, self.rows, self.group, turned=direction == "LR")
+        keep_room(self.rails)
 
     def _groups(self, column: int, names: list[str]) -> Iterator[tuple[str, str]]:
-        """A spine stands straight, but for a step where a wire enters or leaves by a cell."""
-        stepped = {(w.src.card, w.dst.card) for w in self.scene.wires if w.src.port or w.dst.port}
+        """A spine stands straight, but for a step where a wire enters or leaves by a cell, or parts in many."""
+        readers = Counter(w.src.card for w in self.scene.wires if w.kind == "flow")
+        stepped = {
+            (w.src.card, w.dst.card) for w in self.scene.wires if w.src.port or w.dst.port or readers[w.src.card] > MANY
+        }
         steps = 0
         for below, name in zip(["", *names], names, strict=False):
             steps += (below, name) in stepped
@@ -165,7 +172,7 @@ class Drawing:
         bar = graphviz.Digraph("cluster_sum")
         bar.attr(
             label=sum_label, labelloc=self.top, labeljust="c", style="rounded,filled", fillcolor=hue.panel,
-            color=hue.panel_border, penwidth="1.2", margin="6", id="sum", tooltip="the loss",
+            color=hue.panel_border, penwidth="1.2", margin="2", id="sum", tooltip="the loss",
         )  # fmt: skip
         for term in terms:
             group = {"group": self.group[term.card]} if term.card in self.group else {}

@@ -46,7 +46,8 @@ def _row(text: str, color: str, size: float, bold: bool = False, longest: int = 
 def lines(made: Plan) -> tuple[str, str]:
     """The totals in words, and what the columns add to them; for one block its own, and what decoding keeps."""
     if made.union and made.view.diff:
-        return both_totals(diff(made.first, made.view.diff, BATCH, LENGTH))
+        both, kinds = both_totals(diff(made.first, made.view.diff, BATCH, LENGTH))
+        return both, " · ".join([kinds, *chain_weight(made.model)])
     if made.focus:
         return " · ".join(_own(made, made.focus)), _kept(made.focus)
     cost = made.facts.cost()
@@ -154,7 +155,8 @@ def _layers_in(graph: Graph, made: Plan) -> Size:
 
 
 def _work(cost: Cost) -> list[str]:
-    return [f"{flops(cost.flops.inference_forward_per_token)} / token forward at T {number(LENGTH)}"]
+    work = cost.flops.inference_forward_per_token
+    return [f"{flops(work)} / token forward at T {number(LENGTH)}"] if work else []
 
 
 def _added(made: Plan, cost: Cost) -> list[str]:

@@ -102,8 +102,9 @@ class Labels:
         badge = times(node) if node.runs and (node.mode != "call" or layer) else ""
         hue = self.hue(graph, node, role)
         hue = replace(hue, fill=PAPER) if node.callee == "concat" and not self.heat else hue
+        title = self.title(graph, node, role, named)
         return cards.card(
-            self.title(graph, node, role, named), self.lines(graph, card, named), hue, badge=badge,
+            title, self.lines(graph, card, named, title), hue, badge=badge,
             above=card.above, below=card.below, mono=self.weights(card), direction=self.view.direction,
             notes=notes(marks, self.facts), frame=frame(marks),
             width=cards.WIDE if not named or badge else cards.NARROW,
@@ -125,11 +126,12 @@ class Labels:
 
     # -- the quiet lines --------------------------------------------------------------------
 
-    def lines(self, graph: Graph, card: Fused, named: bool) -> list[str]:
-        """Sizes and parameters."""
+    def lines(self, graph: Graph, card: Fused, named: bool, title: str) -> list[str]:
+        """Sizes and parameters; the name of a line where the card's title says its sizes."""
         node = card.node
         if node.op:
-            said = _spread([*_op_words(node, card, named), *self._count(graph, node)])
+            found = (cut(node.name) if words in title else words for words in _op_words(node, card, named))
+            said = _spread([*found, *self._count(graph, node)])
         elif self.facts.roles.is_layer(node):
             said = [*self._contents(node), self._each(node)]
         else:

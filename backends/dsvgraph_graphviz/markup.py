@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from html import escape
+from html import escape, unescape
 
 from dsvgraph.errors import printable
 from dsvgraph_graphviz import theme
@@ -42,6 +43,11 @@ def box(rows: Iterable[str], hue: theme.Hue, **attributes: object) -> str:
     """A card: a rounded table in a hue."""
     wanted = {"border": 1, "style": "rounded", "cellborder": 0, "cellpadding": 3, "cellspacing": 1}
     return table(rows, **{**wanted, "color": hue.border, "bgcolor": hue.fill, **attributes})
+
+
+def plain(content: str) -> str:
+    """The words of a label without its tags."""
+    return unescape(re.sub(r"<[^>]*>", "", content))
 
 
 def label(content: str) -> str:

@@ -121,7 +121,7 @@ def _columns(made: Plan, opener: Opener, node: Node, place: Place) -> None:
         id_ = f"{node.name}-{i + 1}"
         title = f"{readable(node.name)} depth {i + 1}"
         badge = times(node) if folded else ""
-        title = f"{readable(node.name)} depths 1 … {number(node.count)}" if folded else title
+        title = f"{readable(node.name)} depths{_depths(node)}" if folded else title
         path = join(node.at, str(copy)) if not folded else join(node.at, "*")
         note = path if made.view.weights else "one set of weights" if node.reused and not folded else ""
         badge = _column_mark(made, node, i) or badge
@@ -135,13 +135,18 @@ def _columns(made: Plan, opener: Opener, node: Node, place: Place) -> None:
             made.stacked.setdefault(Ref(node.name, port), []).append(end)
 
 
+def _depths(node: Node) -> str:
+    return "" if isinstance(node.count, Poly) else f" 1 … {number(node.count)}"
+
+
 def _column_mark(made: Plan, node: Node, index: int) -> str:
-    """Whether only one of two models has this copy."""
+    """Whether only one of two models has this copy, or the second has another block in its place."""
     for mark in marking.of(made.union, [node]):
         if mark.copies:
             before, after = (int(n) for n in mark.copies)  # type: ignore[arg-type]
             return "" if index < min(before, after) else "+ added" if index < after else "− removed"
-        return f"{marking.SIGNS[mark.kinds[0]][0]} {mark.kinds[0]}" if mark.kinds in (["added"], ["removed"]) else ""
+        whole = [kind for kind in mark.kinds if kind in ("added", "removed", "replaced")]
+        return f"{marking.SIGNS[whole[0]][0]} {whole[0]}" if whole else ""
     return ""
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from dsvgraph_graphviz import theme
 from dsvgraph_graphviz.rows import buses
-from dsvgraph_graphviz.scene import Card, Cluster, End, Scene, Wire
+from dsvgraph_graphviz.scene import Card, End, Scene, Wire
 from dsvgraph_graphviz.words import subscript
 
 SKIP = 2  # rows that a line must pass to run on a rail
@@ -17,8 +17,7 @@ RESIDUAL = {"color": theme.RAIL}
 
 
 THIN = 0.01  # inches
-LETTER, CARD, CIRCLE, NEAR = 0.105, 0.8, 0.14, 0.5  # inches: a letter of a name, half a card, what lies between
-PILL = 1.6  # inches
+ENTRIES, EXITS = ("in", "entry"), ("out", "exit")  # keys of cards
 
 
 @dataclass(frozen=True)
@@ -55,13 +54,14 @@ class Rails:
 
     def __post_init__(self) -> None:
         self.row = {name: i for i, names in enumerate(self.rows) for name in names}
+        self.lifted = dict(self._lifted())
+        self.right: dict[str, str] = {}  # the corner on the right of a card
+        self.steps: dict[tuple[End, str], tuple[str, str, str]] = {}  # corner and group of a line into a column
         self.entered: set[str] = set()  # frames that a line past several columns goes through
         self.lanes: dict[str, list[tuple[int, int, int]]] = {}
         self._residuals()
         self._handed()
         self._shared()
-        self._fences()
-        self._doorways()
 
     def carries(self, wire: Wire) -> bool:
         """Whether a wire is drawn on a rail."""
@@ -74,6 +74,18 @@ class Rails:
         for name, corners in self.beside.items():
             if name not in self.row:
                 yield [name, *corners]
+        yield from self.lifted.values()
+
+    def _lifted(self) -> Iterator[tuple[str, list[str]]]:
+        """What leaves a frame above the first sum with a rail: in one row, so that no rail bends around it."""
+        sums: dict[str, int] = {}
+        for wire in filter(self._skips, self.scene.wires):
+            sums.setdefault(self._frame(wire), self._height(wire.dst))
+        for frame, height in sums.items():
+            cards = (c for c in self.scene.cards.values() if c.cluster == frame and c.key in EXITS)
+            names = [card.id for card in cards if self.heights[card.id] >= height]
+            if len(names) > 1:
+                yield frame, names
 
     # -- around blocks ----------------------------------------------------------------------
 
@@ -94,11 +106,12 @@ class Rails:
                     self._branch(wire, group)
                     continue
                 low, high = (
-                    self._point(c, self._frame(wire), group, theme.RAIL) for c in (wire.src.card, wire.dst.card)
+                    self.point(c, self._frame(wire), group, theme.RAIL) for c in (wire.src.card, wire.dst.card)
                 )
                 right = lane % 2 == 0
+                self.right |= {wire.src.card: low, wire.dst.card: high} if right else {}
                 self._flat(wire.src.card, low, right, {**RESIDUAL, "dir": "none"})
-                self._piece(low, high, {**RESIDUAL, "dir": "none", "weight": "8"})
+                self.piece(low, high, {**RESIDUAL, "dir": "none", "weight": "8"})
                 self._arrow(wire.dst.card, high, right, RESIDUAL)
 
     def _is_branch(self, wire: Wire) -> bool:
@@ -112,8 +125,8 @@ class Rails:
         """
         card, group = wire.src.card, f"{group}-{wire.src.card}"
         self.group[card] = group
-        high = self._point(wire.dst.card, self._frame(wire), group, theme.RAIL)
-        self._piece(card, high, {**RESIDUAL, "dir": "none", "weight": "2"})
+        high = self.point(wire.dst.card, self._frame(wire), group, theme.RAIL)
+        self.piece(card, high, {**RESIDUAL, "dir": "none", "weight": "2"})
         self._arrow(wire.dst.card, high, not self._is_handed(card), RESIDUAL)
 
     def _is_handed(self, card: str) -> bool:
@@ -128,56 +141,24 @@ class Rails:
     def _lane(self, wire: Wire) -> int:
         """The first free lane: 0 on the right, 1 on the left, 2 on the right again. Lines may not touch.
 
-        A branch, which is no skip, keeps to the right.
+        A branch, which is no skip, keeps to the right; where more leaves above it, a skip begins on the left.
         """
         low, high = self._height(wire.src), self._height(wire.dst)
         taken = self.lanes.setdefault(self._frame(wire), [])
-        lane, step = 0, 2 if self.scene.cards[wire.src.card].shape == "card" else 1
+        branch = self._is_branch(wire)
+        lane = int((self._frame(wire) in self.lifted or self._enters_left(wire)) and not branch)
+        step = 2 if branch else 1
         busy = {other for other, bottom, top in taken if low <= top and bottom <= high}
         while lane in busy:
             lane += step
         taken.append((lane, low, high))
         return lane
 
-    def _fences(self) -> None:
-        """An unseen line along the right of every frame that lies in another frame or beside the model.
-
-        Graphviz bends a wire with a label to the left where its neighbour on the right is of an outer
-        frame. The upper end of the line keeps the room free that the frame's name takes.
-        """
-        for frame in self.scene.clusters.values():
-            inner = frame.parent and (self.scene.clusters[frame.parent].parent or frame.parent in self.lanes)
-            if inner or (frame.aside and frame.id not in self.lanes):
-                names = sorted((c.id for c in self.scene.cards.values() if c.cluster == frame.id), key=self._along)
-                if len(names) > 1:
-                    self._fence(frame, names[0], names[-1])
-
-    def _doorways(self) -> None:
-        """Room on the left for the name of a strand, so that what leaves the frame does not cross it."""
-        for frame in self.scene.clusters.values():
-            leaving = [w.src.card for w in self.scene.wires if self._leaves(w, frame.id)] if frame.strand else []
-            wide = LETTER * len(frame.name) - PILL / 2
-            if leaving and wide > THIN:
-                corner = self._point(leaving[0], frame.id, f"{frame.id}-name", "transparent", wide)
-                self._piece(corner, leaving[0], {"style": "invis"})
-
-    def _leaves(self, wire: Wire, frame: str) -> bool:
-        return self.scene.cards[wire.src.card].cluster == frame != self.scene.cards[wire.dst.card].cluster
-
-    def _along(self, card: str) -> tuple[int, bool]:
-        return self.heights[card], card in self.row
-
-    def _fence(self, frame: Cluster, low: str, high: str) -> None:
-        group = f"{frame.id}-fence"
-        a = self._point(low, frame.id, group, "transparent")
-        b = self._point(high, frame.id, group, "transparent", self._room(frame, high))
-        for tail, head in ((low, a), (a, b), (high, b)):
-            self._piece(tail, head, {"style": "invis"})
-
-    def _room(self, frame: Cluster, card: str) -> float:
-        """How wide a name on the right is beyond the card below it."""
-        beside = CIRCLE if self.scene.cards[card].shape == "circle" else CARD
-        return max(THIN, LETTER * len(frame.name) - beside - NEAR) if frame.on_the_right else THIN
+    def _enters_left(self, wire: Wire) -> bool:
+        """Whether a wire comes from one of the first of many inputs, which stand on the left."""
+        frame = self._frame(wire)
+        inputs = [card.id for card in self.scene.cards.values() if card.cluster == frame and card.key in ENTRIES]
+        return len(inputs) > 2 and wire.src.card in inputs[: len(inputs) // 2]
 
     # -- between columns --------------------------------------------------------------------
 
@@ -193,9 +174,13 @@ class Rails:
         """Level out of one column, along its neighbour's edge, level into it."""
         card = self.scene.cards[wire.dst.card]
         frame, group = self._top(card), f"{self._top(card)}-in-{len(self.edges)}"
-        start, end = (self._point(c, frame, group, style["color"]) for c in (wire.src.card, wire.dst.card))
-        self._level(start, wire.src.card, {**style, "dir": "none"})  # the other way graphviz 2.4 draws it twice
-        name = f"{wire.name}{subscript(self.scene.cards[wire.src.card].column)}" if wire.name else ""
+        start, group, name = self.steps.get((wire.src, frame), ("", group, ""))  # a second line leaves the first
+        if not start:
+            start = self.point(wire.src.card, frame, group, style["color"])
+            self._level(start, wire.src.card, {**style, "dir": "none"})  # the other way graphviz 2.4 draws it twice
+            name = f"{wire.name}{subscript(self.scene.cards[wire.src.card].column)}" if wire.name else ""
+        end = self.point(wire.dst.card, frame, group, style["color"])
+        self.steps[wire.src, frame] = start, group, ""
         self._between(wire, start, end, {**style, "dir": "none", "weight": "4", "label": name})
         self._level(end, wire.dst.card, style if arrow else {**style, "dir": "none"})
 
@@ -207,7 +192,7 @@ class Rails:
             for name in same:
                 self._level(start, name, {"style": "invis"})
             a, b = self.heights[wire.src.card], self.heights[wire.dst.card]
-        self._piece(*((start, end) if a <= b else (end, start)), style)
+        self.piece(*((start, end) if a <= b else (end, start)), style)
 
     def _bus(self, wires: list[Wire]) -> None:
         """One level line past several columns: straight up into each, and on its right to what lies above."""
@@ -216,17 +201,17 @@ class Rails:
             card, frame = wire.dst.card, self._top(self.scene.cards[wire.dst.card])
             straight = frame not in self.entered
             group = self.group.get(card, card) if straight else f"{frame}-bus-{len(self.edges)}"
-            corner = self._point(wire.src.card, frame, group, theme.HANDED)
+            corner = self.point(wire.src.card, frame, group, theme.HANDED)
             ends = (corner, before) if straight else (before, corner)  # within a frame from left to right
             self._level(*ends, {**HANDED, "dir": "none"})
-            self._piece(corner, card, HANDED) if straight else self._up(corner, wire, frame, group)
+            self.piece(corner, card, HANDED) if straight else self._up(corner, wire, frame, group)
             before = corner
             self.entered.add(frame)
 
     def _up(self, corner: str, wire: Wire, frame: str, group: str) -> None:
         """From a corner along the right of a column, then level into a card."""
-        end = self._point(wire.dst.card, frame, group, theme.HANDED)
-        self._piece(corner, end, {**HANDED, "dir": "none", "weight": "8"})
+        end = self.point(wire.dst.card, frame, group, theme.HANDED)
+        self.piece(corner, end, {**HANDED, "dir": "none", "weight": "8"})
         self._arrow(wire.dst.card, end, not self.turned, HANDED)
 
     # -- shared weights ---------------------------------------------------------------------
@@ -253,7 +238,7 @@ class Rails:
     def _link(self, left: str, right: str) -> None:
         a, b = self.scene.cards[left], self.scene.cards[right]
         if self.row.get(left) is not None and self.row.get(left) == self.row.get(right):
-            self._piece(right, left, SHARED)  # drawn twice by graphviz 2.4 the other way round
+            self.piece(right, left, SHARED)  # drawn twice by graphviz 2.4 the other way round
         elif a.column == b.column:
             self._around(left, right)
         else:
@@ -264,9 +249,9 @@ class Rails:
         low, high = sorted((low, high), key=self.heights.__getitem__)
         frame = self._top(self.scene.cards[low])
         group = f"{frame}-tied-{len(self.edges)}"
-        a, b = (self._point(card, frame, group, SHARED["color"]) for card in (low, high))
+        a, b = (self.point(card, frame, group, SHARED["color"]) for card in (low, high))
         self._level(a, low, SHARED)
-        self._piece(a, b, {**SHARED, "weight": "8"})
+        self.piece(a, b, {**SHARED, "weight": "8"})
         self._level(b, high, SHARED)
 
     # -- pieces -----------------------------------------------------------------------------
@@ -277,7 +262,7 @@ class Rails:
             cluster = parent
         return cluster
 
-    def _point(self, card: str, frame: str, group: str, color: str, width: float = THIN) -> str:
+    def point(self, card: str, frame: str, group: str, color: str, width: float = THIN) -> str:
         """A corner at the height of ``card``."""
         id_ = f"corner/{sum(len(p) for p in self.points.values())}"
         self.points.setdefault(frame, []).append(Point(id_, group, color, width))
@@ -285,20 +270,20 @@ class Rails:
         return id_
 
     def _flat(self, card: str, corner: str, right: bool, style: dict[str, str]) -> None:
-        self._piece(*((card, corner) if right else (corner, card)), style)
+        self.piece(*((card, corner) if right else (corner, card)), style)
 
     def _arrow(self, card: str, corner: str, right: bool, style: dict[str, str]) -> None:
         """Into a card from a corner on its right or left."""
         if right:
-            self._piece(card, corner, {**style, "dir": "back"})
+            self.piece(card, corner, {**style, "dir": "back"})
         else:
-            self._piece(corner, card, style)
+            self.piece(corner, card, style)
 
     def _level(self, tail: str, head: str, style: dict[str, str]) -> None:
         """A piece within one row, between columns."""
         if self.turned:
             tail, head, style = head, tail, {**style, "dir": "none" if style.get("dir") == "none" else "back"}
-        self._piece(tail, head, style)
+        self.piece(tail, head, style)
 
-    def _piece(self, tail: str, head: str, style: dict[str, str]) -> None:
+    def piece(self, tail: str, head: str, style: dict[str, str]) -> None:
         self.edges.append(Edge(tail, head, style))
