@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Model, Node
-from dsvgraph.passes.gradients import Costs, Key, backward, below
+from dsvgraph.passes.gradients import Costs, Key, backward
 from dsvgraph.passes.paths import listed
 from dsvgraph.passes.tally import Meter, input_sizes, number, tokens
 from dsvgraph_torch.flops import Site
@@ -73,7 +73,7 @@ class _Walk(NamedTuple):
         whole = self.meter.depends.whole(graph)
         forward = self.meter.node(graph, node, whole, True).forward * copies
         own = (*key, (node.name, 0))
-        sums = (int(number(size, self.meter.values)) for size in (forward, below(self.costs, own)))
+        sums = (int(number(size, self.meter.values)) for size in (forward, self.costs.get(own, 0)))
         return Unit(own, paths, place(node), *sums)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dsvgraph import expr
-from dsvgraph.dims import evaluate
+from dsvgraph.dims import evaluate, total
 from dsvgraph.graph import Graph, Loss, Model
-from dsvgraph.passes.gradients import backward, below
+from dsvgraph.passes.gradients import backward
 from dsvgraph.passes.tally import Meter, input_sizes, number, tokens
 from dsvgraph_torch.deferred import behind
 
@@ -20,7 +20,7 @@ def expected(model: Model, batch: int, seq: int) -> tuple[int, int, int]:
     meter = Meter(tokens(model), input_sizes(model, batch, seq), "full")
     forward = int(number(meter.of(model).forward, meter.values))
     scored = frozenset(loss.output for loss in model.losses if loss.output)
-    back = int(number(below(backward(model, meter, scored), ()), meter.values))
+    back = int(number(total(backward(model, meter, scored).values()), meter.values))
     less = batch * (seq * _row_flops(model, scored) - _used(model, seq))
     return forward - less, back - 2 * less, less
 

@@ -267,7 +267,7 @@ def _of(cost: Cost, title: str) -> float:
 def _over_depths(spec: str, settings: list[Setting] | None, mtp: list[int], counting: Any, to: To) -> None:
     from dsvgraph.passes.diff import depths
 
-    costs = depths(load(spec, settings), mtp, *counting)
+    costs = depths(load(spec, settings), mtp, *counting, formulas=to.as_json)
     to.files([f"depth {depth}" for depth in mtp], costs)
     if to.as_json:
         output.data([cost.as_dict() for cost in costs])

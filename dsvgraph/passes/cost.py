@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from dsvgraph.build import build
-from dsvgraph.dims import Size, names, ratio, substitute
+from dsvgraph.dims import Size, names, ratio, substitute, total
 from dsvgraph.graph import Model
 from dsvgraph.passes.formulas import counting, generic, whole_numbers
-from dsvgraph.passes.gradients import Costs, Unequal, backward, below
+from dsvgraph.passes.gradients import Costs, Unequal, backward
 from dsvgraph.passes.head import head_weights
 from dsvgraph.passes.paths import cells, last_match, weights
 from dsvgraph.passes.rows import Row, rows
@@ -125,14 +126,21 @@ class _Counts:
         self.all = self.meter.of(model)
         self.kept = self.meter.of(model, frozenset([next(iter(model.outputs))]))
         self.head = head_weights(model)
+        self.found: dict[str, dict[str, Any]] = {}
         self.backward: Costs | None = None  # where copies of an open number differ
         with suppress(Unequal):
             self.backward = backward(model, self.meter)
 
     def numbers(self, section: str) -> dict[str, Any]:
         """The values of one section of the quantities."""
-        found = self._quantities({})[section]
-        return {name: number(size, self.values) for name, size in found.items()}
+        if section not in self.found:
+            self.found[section] = {n: number(size, self.values) for n, size in self.sizes[section].items()}
+        return self.found[section]
+
+    @cached_property
+    def sizes(self) -> dict[str, dict[str, Size]]:
+        """All quantities with every name that is open."""
+        return self._quantities({})
 
     def formulas(self, kept: set[str]) -> dict[str, dict[str, str]]:
         """The quantities with ``kept`` (and the inputs' sizes) as names, all others as numbers."""
@@ -165,7 +173,7 @@ class _Counts:
     def _flops(self, forward: Size, inference: Size, values: Mapping[str, int]) -> dict[str, Size]:
         found = {"forward": forward, "inference_forward": inference}
         if self.backward is not None:
-            found["backward"] = substitute(below(self.backward, ()), values)
+            found["backward"] = substitute(total(self.backward.values()), values)
             found["train"] = forward * (1 + (self.recompute == "full")) + found["backward"]
         return found | {f"{name}_per_token": ratio(size, self.tokens) for name, size in found.items()}
 
@@ -181,12 +189,12 @@ def _parameters(model: Model, counts: _Counts) -> Parameters:
 def _untrained(model: Model) -> int:
     """Weights without a gradient, by themselves or by the spec's section `trained`."""
     patterns = [p for p, _ in model.trained]
-    total = 0
+    count = 0
     for path, weight, _ in weights(model):
         for cell, copies in cells(path, patterns):
             frozen = last_match(model.trained, cell) is False or not weight.trained
-            total += int(weight.numel) * copies if frozen else 0  # type: ignore[arg-type]
-    return total
+            count += int(weight.numel) * copies if frozen else 0  # type: ignore[arg-type]
+    return count
 
 
 def _flops(counts: _Counts) -> Flops:
@@ -201,6 +209,7 @@ def _generic(model: Model, counts: _Counts) -> _Counts | None:
         return None
     found = _Counts(twin, {**whole_numbers(model), **counts.values}, counts.attention, counts.recompute)
     if found.backward is not None and found.numbers("flops") != counts.numbers("flops"):
+        found = _Counts(twin, found.values, counts.attention, counts.recompute)
         found.backward = None  # frozen weights have no names
     sections = ("parameters", "flops", "kv_cache")
     return found if all(found.numbers(s).items() <= counts.numbers(s).items() for s in sections) else None

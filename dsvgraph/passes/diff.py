@@ -99,12 +99,14 @@ def depths(
     seq: int = 4096,
     attention: Attention = "causal",
     name: str = DEPTH,
+    *,
+    formulas: bool = True,
 ) -> list[Cost]:
     """What ``model`` costs at each depth of its MTP chain, the config value ``name``."""
     if model.spec is None or name not in model.spec.config:
         raise DsvError(f"`{model.name}` has no config value `{name}`, so its depth cannot be set")
     found = (build(with_settings(model.spec, {name: depth})) for depth in values)
-    return [cost(m, batch, seq, attention) for m in found]
+    return [cost(m, batch, seq, attention, formulas=formulas) for m in found]
 
 
 def _numeric(model: Model) -> Model:

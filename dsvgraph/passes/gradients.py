@@ -55,12 +55,13 @@ def backward(model: Model, meter: Meter, outputs: Ports | None = None) -> Costs:
     ]
 
 
-def below(costs: Costs, key: Key) -> Size:
-    """The sum of what lies below ``key``."""
-    total: Size = 0
-    for found, size in costs.items():
-        total = total + size if found[: len(key)] == key else total
-    return total
+def below(costs: Costs) -> Costs:
+    """What lies below each key, and below what encloses it: a sum for every place in the graph."""
+    found: dict[Key, Size] = {}
+    for key, size in costs.items():
+        for end in range(len(key) + 1):
+            found[key[:end]] = found.get(key[:end], 0) + size
+    return found
 
 
 def _frozen(model: Model) -> Ports:

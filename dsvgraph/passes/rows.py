@@ -45,7 +45,7 @@ def rows(
     ``twin`` is the same model over config names, counted by ``other``.
     """
     root = _Place(model, twin, "", 0, 1, 1, frozenset([next(iter(model.outputs))]), ())
-    yield from _Rows(meter, other, costs, meter.of(model).forward).inside(root)
+    yield from _Rows(meter, other, below(costs), meter.of(model).forward).inside(root)
 
 
 class _Place(NamedTuple):
@@ -104,7 +104,7 @@ class _Rows(NamedTuple):
         return Row(
             place.path, node.name, block, place.depth, place.copies, kept,
             int(number(every.parameters, values)), number(every.active, values),
-            flops, number(below(self.costs, place.key), values),
+            flops, number(self.costs.get(place.key, 0), values),
             flops / whole if whole else 0.0, None if formula is None else str(formula), place.key,
         )  # fmt: skip
 

@@ -13,12 +13,12 @@ from math import prod
 from typing import Any
 
 from dsvgraph.build import build
-from dsvgraph.dims import Size, ratio
+from dsvgraph.dims import Size, ratio, total
 from dsvgraph.errors import DsvError
 from dsvgraph.expr import Expr, evaluate, parse
 from dsvgraph.graph import Model
 from dsvgraph.passes.cost import BYTES
-from dsvgraph.passes.gradients import backward, below
+from dsvgraph.passes.gradients import backward
 from dsvgraph.passes.head import head_weights
 from dsvgraph.passes.tally import Meter, input_sizes, number, tokens
 from dsvgraph.spec import Spec, with_settings
@@ -116,7 +116,7 @@ def quantities(
         "active_without_embedding": lambda: outside,
         "active_without_embedding_and_head": lambda: outside - head_weights(model),
         "inference_flops": lambda: ratio(kept.forward, meter.tokens),
-        "train_flops": lambda: ratio(every.forward + below(backward(model, meter), ()), meter.tokens),
+        "train_flops": lambda: ratio(every.forward + total(backward(model, meter).values()), meter.tokens),
         "cache": lambda: ratio(kept.cache, meter.tokens) * BYTES,
     }
     return {name: number(size(), values) for name, size in sizes.items() if name in wanted}

@@ -43,6 +43,8 @@ class Tally:
 
     def filled(self, values: Mapping[str, int]) -> Tally:
         """The sums with some names replaced by numbers."""
+        if not values:
+            return self
         sums = {f: substitute(getattr(self, f), values) for f in NUMBERS}
         return Tally(**sums, flops={op: substitute(value, values) for op, value in self.flops.items()})
 
