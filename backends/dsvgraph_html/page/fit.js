@@ -1,6 +1,6 @@
 // Where the view goes: what stays in its place, what is shown with room around it, what is next.
 
-import { current, room } from './view.js';
+import { current, room, set } from './view.js';
 
 export function box({ kind, x, y, w, h }) {
   return kind === 'card' ? { x: x - w / 2, y: y - h / 2, w, h } : { x, y, w, h };
@@ -25,6 +25,26 @@ export function kept(old, now) {
 function within(value, size, begin, length) {
   if (size > length) return begin + (length - size) / 2;
   return Math.max(begin, Math.min(value, begin + length - size));
+}
+
+const middle = ({ x, y, w, h }) => ({ x: x + w / 2, y: y + h / 2 });
+
+// How far it is from the middle of one box to that of another.
+export function between(a, b) {
+  const [from, to] = [middle(a), middle(b)];
+  return { x: to.x - from.x, y: to.y - from.y };
+}
+
+// Steps from one view to another in which the middle of a box that moves and grows goes straight on the screen.
+export function held(from, to, old, now) {
+  const on = (view, box) => ({ x: view.x + middle(box).x * view.k, y: view.y + middle(box).y * view.k });
+  const mix = (a, b, t) => a + (b - a) * t;
+  return (t) => {
+    const k = mix(from.k, to.k, t);
+    const at = (axis) =>
+      mix(on(from, old)[axis], on(to, now)[axis], t) - k * mix(middle(old)[axis], middle(now)[axis], t);
+    set({ k, x: at('x'), y: at('y') });
+  };
 }
 
 // A box with as much around it as fills the room at a size to read, so that a reader sees where it stands.

@@ -4,7 +4,7 @@ import { model, root, visible, around, find, owner, address } from './model.js';
 import { start as load, compose } from './layout.js';
 import { show, items, bySpot, focus, mark, still } from './scene.js';
 import * as view from './view.js';
-import { box, kept, wide, nearest, seen } from './fit.js';
+import { box, kept, held, between, wide, nearest, seen } from './fit.js';
 import { hover, select as tell, copy, say } from './details.js';
 import { input, start as search } from './search.js';
 import { turn } from './theme.js';
@@ -20,17 +20,22 @@ let timer = 0;
 
 const whole = () => ({ x: 0, y: 0, w: layout.w, h: layout.h });
 
-// Lays out what is open. The view goes to `target` (a box) or keeps the spot `still` where it is on the screen.
+// Lays out what is open. The view goes to `target` (a box) or keeps the spot `anchor` where it is on the screen.
 function relayout({ target = null, anchor = null, smooth = true } = {}) {
   const before = anchor && bySpot(anchor);
   layout = compose(root, open);
   const after = anchor && layout.items.find((item) => item.spot?.key === anchor);
   const from = view.current();
-  const to = target ? view.around(target()) : before && after ? kept(box(before), box(after)) : from;
   over = null;
   clearTimeout(timer);
   hover(null);
-  show(layout, smooth, (t) => view.set(view.mixed(from, to, t)));
+  if (before && after) {
+    const [old, now] = [box(before), box(after)];
+    show(layout, smooth, held(from, kept(old, now), old, now), between(now, old));
+  } else {
+    const to = target ? view.around(target()) : from;
+    show(layout, smooth, (t) => view.set(view.mixed(from, to, t)));
+  }
   mark(selected, selected);
 }
 

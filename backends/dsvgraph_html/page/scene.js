@@ -45,8 +45,11 @@ export function animate(step, smooth = true) {
   return undefined;
 }
 
-// Shows the items of a layout; `along` is called with every step, for what moves with them.
-export function show(layout, smooth, along = () => {}) {
+const moved = (item, { x, y }) => ({ ...item, x: item.x + x, y: item.y + y });
+
+// Shows the items of a layout; `along` is called with every step, for what moves with them. What comes new begins
+// `shift` away from its place, and what goes ends as far from it: inside a block that moves, it moves with it.
+export function show(layout, smooth, along = () => {}, shift = { x: 0, y: 0 }) {
   finish();
   const moves = [];
   const old = new Map(shown);
@@ -58,22 +61,25 @@ export function show(layout, smooth, along = () => {}) {
       shown.set(item.key, { group: before.group, item });
     } else {
       const group = element(item);
-      moves.push({ group, from: item, item, fresh: true });
+      moves.push({ group, from: moved(item, shift), item, fresh: true });
       shown.set(item.key, { group, item });
     }
   }
   const gone = [...old].map(([key, { group, item }]) => {
     if (shown.get(key)?.item === item) shown.delete(key);
-    return group;
+    return { group, from: item, item: moved(item, { x: -shift.x, y: -shift.y }) };
   });
-  layer.replaceChildren(...gone, ...moves.map(({ group }) => group));
+  layer.replaceChildren(...[...moves, ...gone].map(({ group }) => group));
   animate((t) => {
     for (const { group, from, item, fresh } of moves) {
       place(group, item, from, t);
       group.style.opacity = fresh && t < 1 ? t * t : '';
     }
-    for (const group of gone) group.style.opacity = 1 - t;
-    if (t === 1) gone.forEach((group) => group.remove());
+    for (const { group, from, item } of gone) {
+      place(group, item, from, t);
+      group.style.opacity = 1 - t;
+      if (t === 1) group.remove();
+    }
     along(t);
   }, smooth);
 }
