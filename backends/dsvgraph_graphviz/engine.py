@@ -36,7 +36,8 @@ def picture(source: str, ending: str, title: str = "", words: str = "", follows:
     """The picture of ``source`` as svg, png or pdf; an SVG gets its title, description and text widths."""
     if ending != "svg":
         return call(source, ending)
-    svg = finish(call(source, "svg").decode(), measured(source), title, words)
+    layout, svg = (text.decode() for text in both(source))
+    svg = finish(svg, json.loads(layout), title, words)
     return (following(svg) if follows else svg).encode()
 
 
@@ -46,10 +47,17 @@ def measured(source: str) -> dict[str, Any]:
     return found
 
 
-def call(source: str, ending: str) -> bytes:
+def both(source: str) -> list[bytes]:
+    """The layout as JSON and the SVG; the wheel's library lays out once for both."""
+    if shutil.which("dot"):
+        return [call(source, "json"), call(source, "svg")]
+    return call(source, "json", "svg").split(b"\0")
+
+
+def call(source: str, ending: str, *more: str) -> bytes:
     """What graphviz makes of ``source``; raises DsvError where there is no graphviz or it fails."""
     try:
-        done = subprocess.run(_command(ending), input=source.encode(), capture_output=True, timeout=LIMIT)
+        done = subprocess.run(_command(ending, *more), input=source.encode(), capture_output=True, timeout=LIMIT)
     except subprocess.TimeoutExpired:
         raise DsvError(f"graphviz was not done after {LIMIT} seconds", hint="draw less: --depth 1") from None
     if done.returncode or not done.stdout:
@@ -57,13 +65,13 @@ def call(source: str, ending: str) -> bytes:
     return done.stdout
 
 
-def _command(ending: str) -> list[str]:
+def _command(ending: str, *more: str) -> list[str]:
     """The system's `dot`, or the wheel's library in a process of its own: a crash in C must not be ours."""
     if dot := shutil.which("dot"):
         return [dot, f"-T{ending}"]
     if importlib.util.find_spec("pygraphviz") is None:
         raise DsvError("there is no graphviz on this machine", hint=INSTALL)
-    return [sys.executable, "-P", str(BUNDLED), ending]
+    return [sys.executable, "-P", str(BUNDLED), ending, *more]
 
 
 def _last_words(stderr: bytes) -> str:
