@@ -65,7 +65,19 @@ def _picture(graph: Model) -> str | None:
     return svg[svg.index("<svg") :]
 
 
+def _page(graph: Model) -> str | None:
+    """The page that unfolds, in a frame for notebooks."""
+    from dsvgraph.backends import backend
+
+    try:
+        framed: str = backend("html", "drawing").framed(graph)
+    except DsvError:
+        return None
+    return framed
+
+
 Model.picture = staticmethod(_picture)
+Model.page = staticmethod(_page)
 
 
 def __getattr__(name: str) -> Any:

@@ -177,10 +177,15 @@ class Model(Graph):
     init: tuple[tuple[str, Init], ...] = ()
     trained: tuple[tuple[str, bool], ...] = ()
     picture: ClassVar[Callable[[Model], str | None]] = staticmethod(lambda _: None)  # who draws is known further down
+    page: ClassVar[Callable[[Model], str | None]] = staticmethod(lambda _: None)
 
     def _repr_svg_(self) -> str | None:
-        """What a notebook shows."""
+        """What a notebook prints."""
         return Model.picture(self)
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows: a page that unfolds."""
+        return Model.page(self)
 
     @property
     def depths(self) -> int:

@@ -7,11 +7,12 @@ PosixPath('tiny.html')
 
 from __future__ import annotations
 
+from html import escape
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from dsvgraph.errors import DsvError
+from dsvgraph.errors import DsvError, printable
 from dsvgraph.files import write_atomic
 from dsvgraph.graph import Model
 from dsvgraph_graphviz.find import find
@@ -19,7 +20,7 @@ from dsvgraph_graphviz.view import View
 from dsvgraph_html.folded import folded
 from dsvgraph_html.sheet import page
 
-__all__ = ["folded", "html", "render", "render_error"]
+__all__ = ["folded", "framed", "html", "render", "render_error"]
 
 
 def html(model: Model, depth: int = 1, **view: Any) -> str:
@@ -30,6 +31,15 @@ def html(model: Model, depth: int = 1, **view: Any) -> str:
     """
     wanted = View(depth, **view)
     return page(folded(model, wanted), _start(model, wanted))
+
+
+def framed(model: Model, height: int = 640) -> str:
+    """The page in a frame, ``height`` pixels high; it reaches nothing of what is around it."""
+    return (
+        f'<iframe title="{escape(printable(model.name))}" srcdoc="{escape(html(model))}" allow="clipboard-write" '
+        f'sandbox="allow-scripts allow-modals" style="width:100%;height:{height}px;border:1px solid #cbd5e1;'
+        'border-radius:8px"></iframe>'
+    )
 
 
 def render(graph: Model, path: str | PathLike[str], depth: int = 1, **view: Any) -> Path:
