@@ -6,12 +6,15 @@ import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
+from heapq import nlargest
 from itertools import islice
 
 from dsvgraph.codes import Code
 
 MAX_ERRORS = 50  # told at once
 MAX_NAMES = 1000  # that a misspelt one is compared with
+MAX_CLOSE = 50  # of them, letter by letter
 WINDOW = 120  # characters of a long line that are shown
 
 
@@ -267,12 +270,22 @@ def clipped(text: str, most: int = 400) -> str:
 def nearest(name: str, names: Iterable[str]) -> str:
     """A hint with the name that ``name`` most resembles, or nothing."""
     known = [n for n in islice(names, MAX_NAMES) if n != name]
+    if len(known) > MAX_CLOSE:
+        pairs = _pairs(name[:100])
+        known = nlargest(MAX_CLOSE, known, key=lambda n: 2 * len(pairs & _pairs(n)) - len(n))
     close = difflib.get_close_matches(name[:100], known, n=1, cutoff=0.6)
     if not close:
         return ""
     hint = Nearest(f"did you mean `{close[0]}`?")
     hint.wrong, hint.right = name, close[0]
     return hint
+
+
+@lru_cache(maxsize=4 * MAX_NAMES)
+def _pairs(name: str) -> frozenset[str]:
+    """Neighbouring letters: a cheap measure of likeness, as comparing each letter with each is slow."""
+    padded = f" {name} "
+    return frozenset(padded[i : i + 2] for i in range(len(padded) - 1))
 
 
 def listed(names: Iterable[str], limit: int = 12) -> str:

@@ -23,8 +23,8 @@ from dsvgraph.types import Type
 Wired = Callable[[str, ValueError], list[Note]]
 
 MAX_CALLS = 32  # blocks inside blocks
-MAX_LINES = 15_000  # of distinct blocks, together
-MAX_NODES = 100_000  # of the whole, equal copies of a line counted once
+MAX_LINES = 6_000  # of distinct blocks, together
+MAX_NODES = 20_000  # of the whole, equal copies of a line counted once
 
 
 class Builder:

@@ -21,9 +21,9 @@ from ruamel.yaml.events import (
 from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError, Source, Span, printable
 
-MAX_BYTES = 250_000
+MAX_BYTES = 150_000
 MAX_DEPTH = 40  # after aliases are followed, like the next
-MAX_VALUES = 20_000
+MAX_VALUES = 8_000
 
 Key = tuple[Any, ...]
 

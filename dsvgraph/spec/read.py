@@ -15,8 +15,8 @@ from dsvgraph.spec.models import SpecModel
 from dsvgraph.spec.validate import validate
 
 MAX_FILES = 200
-MAX_CHARACTERS = 500_000  # of all files of a spec
-MAX_VALUES = 25_000
+MAX_CHARACTERS = 250_000  # of all files of a spec
+MAX_VALUES = 10_000
 
 
 @dataclass(frozen=True)

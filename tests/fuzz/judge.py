@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from mutants import Mutant
+from pace import too_long
 
 from dsvgraph import DsvError
 from dsvgraph.build import build
@@ -117,7 +118,7 @@ def bounded(what: str) -> Iterator[None]:
             yield
         except Hang:
             raise Broken(f"{what} hangs") from None
-    if (took := time.process_time() - start) > SECONDS:
+    if too_long(took := time.process_time() - start, SECONDS):
         raise Broken(f"{what} took {took:.1f} s")
     if (grown := peak() - before) > MEMORY:
         raise Broken(f"{what} took {grown / 2**20:.0f} MB")

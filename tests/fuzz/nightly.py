@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "backends"), str(Path(__file__).parent)]
+sys.path[:0] = [str(ROOT), str(ROOT / "backends"), str(ROOT / "tests"), str(Path(__file__).parent)]
 
 import judge  # noqa: E402
 from mutants import Mutant, mutant  # noqa: E402

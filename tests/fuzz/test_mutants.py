@@ -6,6 +6,8 @@ import pytest
 from judge import judged
 from mutants import DATA, TEXT, mutant
 
+pytestmark = pytest.mark.usefixtures("timed")
+
 RUNS, PIECE = 500, 50
 SMALL = 1_800  # bytes of a file, so that they take seconds
 

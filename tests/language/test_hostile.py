@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pace import too_long
 from small import model, spec
 
 import dsvgraph
@@ -15,13 +16,15 @@ from dsvgraph import DsvError, loader
 from dsvgraph.build import builder
 from dsvgraph.passes.layout import layout
 
+pytestmark = pytest.mark.usefixtures("timed")
+
 
 def refused(action: Callable[[], object]) -> str:
     """The words that ``action`` is refused with, in a second of computing."""
     start = time.process_time()
     with pytest.raises(DsvError) as caught:
         action()
-    assert time.process_time() - start < 1
+    assert not too_long(time.process_time() - start)
     return str(caught.value)
 
 
@@ -38,11 +41,11 @@ def deep(inner: bytes) -> bytes:
         (b"\xff\xfeg\x00r\x00", "is not UTF-8 text"),
         (b"\x7fELF\x02\x01\x01\x00", "unacceptable character"),
         (b"[" * 100_000, "values nest at most 40 deep"),
-        (b"{a: " * 60_000, "values nest at most 40 deep"),
-        (b"- " * 100_000, "values nest at most 40 deep"),
-        (b"? " * 100_000, "a key must be a plain word"),
-        (b"a: &a [x]\n" + b"b: [" + b"*a, " * 30_000 + b"]", "more than 20,000 values"),
-        (b"".join(b"k%d: v\n" % i for i in range(20_000)), "more than 20,000 values"),
+        (b"{a: " * 37_000, "values nest at most 40 deep"),
+        (b"- " * 70_000, "values nest at most 40 deep"),
+        (b"? " * 70_000, "a key must be a plain word"),
+        (b"a: &a [x]\n" + b"b: [" + b"*a, " * 30_000 + b"]", "more than 8,000 values"),
+        (b"".join(b"k%d: v\n" % i for i in range(12_000)), "more than 8,000 values"),
         (b"a: [*b, &b x]", "there is no anchor `&b` before this"),
         (b"a: &a {x: *a}", "there is no anchor `&a` before this"),
         (b"a: &a %b\nb: &b %b\nc: %b" % (deep(b"x"), deep(b"*a"), deep(b"*b")), "values nest at most 40 deep"),
@@ -65,7 +68,7 @@ def test_a_large_file_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "large.yaml"
     with path.open("wb") as file:
         file.truncate(100 * 2**20)
-    assert "is larger than 250,000 bytes" in refused(lambda: dsvgraph.load(str(path)))
+    assert "is larger than 150,000 bytes" in refused(lambda: dsvgraph.load(str(path)))
 
 
 def test_many_files_are_not_read(tmp_path: Path) -> None:
@@ -99,7 +102,7 @@ def test_few_lines_that_open_into_very_many() -> None:
     blocks = "\n".join(line.format(i, i + 1) for i in range(25))
     blocks += "\nb25: {in: {x: [...]}, body: {p: {silu: x}}, out: p}"
     words = refused(lambda: model("y: {b0: e}", blocks=blocks))
-    assert "the blocks open into more than 100,000 nodes" in words
+    assert "the blocks open into more than 20,000 nodes" in words
     assert words.count("error[") == 1
 
 
@@ -115,7 +118,7 @@ def test_deep_calls(levels: int) -> None:
 
 
 def test_many_mistakes_are_cut() -> None:
-    body = "\n".join(f"y{i}: {{silo{i}: e}}" for i in range(2000))
+    body = "\n".join(f"y{i}: {{silo{i}: e}}" for i in range(1200))
     words = refused(lambda: model(body, "e"))
     assert words.count("error[") == 50
 
@@ -146,9 +149,9 @@ def test_files_together_are_not_too_much(tmp_path: Path) -> None:
     """Each file is within the limits of a file."""
     block = "b{0}: {{in: {{x: [...]}}, body: {{p: {{silu: [{1}]}}}}, out: p}}"
     for i in range(8):
-        (tmp_path / f"f{i}.yaml").write_text("blocks:\n  " + block.format(i, "x, " * 9_000))
+        (tmp_path / f"f{i}.yaml").write_text("blocks:\n  " + block.format(i, "x, " * 4_000))
     (tmp_path / "a.yaml").write_text("include: [" + ", ".join(f"f{i}.yaml" for i in range(8)) + "]")
-    assert "25,000 values together" in refused(lambda: dsvgraph.load(str(tmp_path / "a.yaml")))
+    assert "10,000 values together" in refused(lambda: dsvgraph.load(str(tmp_path / "a.yaml")))
 
 
 @pytest.mark.parametrize("name", ["a" * 5_000, "a/" * 3_000, "a\x00b", "\ud800"], ids=["long", "deep", "nul", "half"])
