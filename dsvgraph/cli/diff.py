@@ -174,9 +174,11 @@ def _change(change: Change) -> Any:
 
     also = f" and {len(change.also)} more" if change.also else ""
     text = Text(f"\n{change.kind} {change.line}", style="bold")
-    text.append(f"  at {change.path}{also}" if change.path != change.line else "", style="not bold")
-    for sign, side, style in (("-", change.before, "red"), ("+", change.after, "green")):
+    text.append(f"  at {change.path}{also}" if change.path not in ("", change.line) else "", style="not bold")
+    sides = zip("-+", (change.before, change.after), change.places, ("red", "green"), strict=True)
+    for sign, side, place, style in sides:
         text.append(f"\n  {sign} {output.cell(side)}" if side else "", style=f"not bold {style}")
+        text.append(f"  {place.source.name}:{place.line}" if side and place else "", style="not bold dim")
     text.append(f"\n  reaches {', '.join(change.reaches)}" if change.reaches else "", style="not bold")
     return text
 

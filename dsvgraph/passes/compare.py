@@ -8,7 +8,10 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
+from dsvgraph.dims import total
+from dsvgraph.errors import Span
 from dsvgraph.graph import Graph, Model, Node, Ref, join, span_text
+from dsvgraph.passes.match import Stretch, named, pairs, stretches
 from dsvgraph.passes.needs import Dependence
 from dsvgraph.passes.paths import listed, weights
 from dsvgraph.passes.signature import value
@@ -19,7 +22,8 @@ class Change:
     """One difference: a line (``path``, and ``also`` where the same block is used again).
 
     ``before`` and ``after`` tell only what differs. ``reaches`` names the outputs of the model
-    that may differ for it; all others compute what they computed.
+    that may differ for it; all others compute what they computed. ``places`` are the lines of
+    YAML before and after, where there are such.
     """
 
     kind: str
@@ -29,10 +33,12 @@ class Change:
     after: str
     reaches: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
+    places: tuple[Span | None, Span | None] = (None, None)
 
     def as_dict(self) -> dict[str, Any]:
         """The change as plain data."""
-        return {**vars(self), "reaches": list(self.reaches), "also": list(self.also)}
+        places = [None if span is None else span.as_dict() for span in self.places]
+        return {**vars(self), "reaches": list(self.reaches), "also": list(self.also), "places": places}
 
 
 def compare(a: Model, b: Model) -> list[Change]:
@@ -59,18 +65,9 @@ def _graphs(a: Graph, b: Graph, prefix: str, reaches: tuple[str, ...]) -> Iterat
             if node.name not in matched:
                 texts = ("", _described(node)) if kind == "added" else (_described(node), "")
                 outputs = reaches or _reached(graph, node.name)
-                yield Change(kind, join(prefix, node.at), node.name, *texts, outputs)
+                places = (None, node.span) if kind == "added" else (node.span, None)
+                yield Change(kind, join(prefix, node.at), node.name, *texts, outputs, (), places)
     yield from _borders(a, b, prefix, names, reaches)
-
-
-def pairs(a: Graph, b: Graph) -> list[tuple[Node, Node]]:
-    """Lines that are one: those of one name, then those with another name but the same address and callee."""
-    found = [(node, b.nodes[name]) for name, node in a.nodes.items() if name in b.nodes]
-    left = {(n.at, n.callee): n for name, n in a.nodes.items() if name not in b.nodes}
-    for name, node in b.nodes.items():
-        if name not in a.nodes and (node.at, node.callee) in left:
-            found.append((left.pop((node.at, node.callee)), node))
-    return found
 
 
 def _reached(graph: Graph, name: str) -> tuple[str, ...]:
@@ -85,9 +82,10 @@ def _nodes(
     path = join(prefix, new.at)
     for kind, before, after in differences(a, b, old, new, names):
         if kind == "renamed":
-            before, after = join(prefix, old.at) or ".", path or "."
-        yield Change(kind, path, new.name, before, after, reaches)
+            before, after = before or ".", after or "."
+        yield Change(kind, path, new.name, before, after, reaches, (), (old.span, new.span))
     if alike(old, new):
+        yield from _more_copies(old, new, path, reaches)
         for inner, one, other in _copies(old, new, path):
             yield from _graphs(one, other, inner, reaches)
 
@@ -119,7 +117,7 @@ def _wires(graph: Graph, node: Node, names: Mapping[str, str]) -> dict[str, str]
     """What is wired into a node by port, with its role under repeat; ``names`` translates lines."""
     edges = graph.net.in_edges(node.name, data=True)
     refs = {e["dst"]: Ref(source, e["src"]) for source, _, e in edges}
-    return {port: _named(graph, refs[port], names) + _role(node, port) for port in node.sources}
+    return {port: named(graph, refs[port], names) + _role(node, port) for port in node.sources}
 
 
 def _owning(node: Node, own: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:
@@ -165,14 +163,37 @@ def _copies(old: Node, new: Node, path: str) -> Iterator[tuple[str, Graph, Graph
             yield path, old.runs[0].graph, new.runs[0].graph
         return
     spans: dict[tuple[Graph, Graph], list[str]] = {}
-    at = new.start
-    for pair, count in aligned(old, new):
-        spans.setdefault(pair, []).append(span_text(at, count)[1:-1])
-        at = at + count
+    for _, at, count, (one, other) in stretches(old, new):
+        if one and other and at is not None:
+            spans.setdefault((one, other), []).append(span_text(new.start + at, count)[1:-1])
     if new.reused:
         spans = {pair: [span_text(new.start, 1)[1:-1]] for pair in spans}
     for (one, other), found in spans.items():
         yield join(path, listed(found)), one, other
+
+
+def _more_copies(old: Node, new: Node, path: str, reaches: tuple[str, ...]) -> Iterator[Change]:
+    """Copies that one side alone has between others, or that are of another kind than the last."""
+    if new.mode != "repeat" or old.mode != "repeat":
+        return
+    found = list(stretches(old, new))
+    for i, stretch in enumerate(found):
+        if None in stretch.graphs and not _goes_on(found, i):
+            node, at = (new, stretch.new) if stretch.old is None else (old, stretch.old)
+            graph = next(filter(None, stretch.graphs))
+            owned = total(w.weight.numel * w.copies for w in weights(graph)) * stretch.copies
+            text = f"{graph.name} x {stretch.copies}, {owned:,} parameters"
+            here = join(path, span_text(node.start + (at or 0), stretch.copies))
+            texts = ("", text) if node is new else (text, "")
+            places = (None, new.span) if node is new else (old.span, None)
+            yield Change("added" if node is new else "removed", here, node.name, *texts, reaches, (), places)
+
+
+def _goes_on(found: list[Stretch], i: int) -> bool:
+    """Whether copies are at the end and like those before them, so that their number says all."""
+    last = next((s for s in reversed(found[:i]) if None not in s.graphs), None)
+    here = next(filter(None, found[i].graphs))
+    return all(None in s.graphs for s in found[i:]) and (last is None or here in last.graphs)
 
 
 def aligned(old: Node, new: Node) -> Iterator[tuple[tuple[Graph, Graph], int]]:
@@ -234,15 +255,8 @@ def _inputs(a: Graph, b: Graph) -> Iterator[Change]:
 
 
 def _cached(graph: Graph, names: Mapping[str, str]) -> str:
-    return ", ".join(_named(graph, ref, names) for ref in graph.cache)
+    return ", ".join(named(graph, ref, names) for ref in graph.cache)
 
 
 def _out(graph: Graph, name: str, names: Mapping[str, str]) -> str:
-    return _named(graph, graph.outputs[name], names) if name in graph.outputs else ""
-
-
-def _named(graph: Graph, ref: Ref, names: Mapping[str, str]) -> str:
-    """A reference as a line writes it, in the names of the other side."""
-    node = graph.nodes.get(ref.node)
-    name = names.get(ref.node, ref.node)
-    return name if node is None or ref.port == node.first else f"{name}.{ref.port}"
+    return named(graph, graph.outputs[name], names) if name in graph.outputs else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import Any
 
@@ -48,6 +49,68 @@ def test_a_layer_more_is_one_line() -> None:
         ("resized", "sparse", "copies 58", "copies 59")
     ]
     assert found.deltas()["parameters"]["total"] == 11_507_286_272
+
+
+def rewritten(*changes: tuple[str, str]) -> dsvgraph.Model:
+    """The tiny spec with every match of a pattern in its text replaced."""
+    text = dsvgraph.show(load("deepseek_v3_tiny"))
+    for before, after in changes:
+        assert re.search(before, text), before
+        text = re.sub(before, after, text)
+    return dsvgraph.loads(text)
+
+
+def texts(found: Diff) -> list[tuple[str, str, str, str]]:
+    return [(c.kind, c.line, c.before, c.after) for c in found.changes]
+
+
+def test_a_renamed_block_is_the_same() -> None:
+    assert not diff(rewritten(), rewritten((r"\bmoe\b", "experts_ffn"))).changes
+
+
+def test_renamed_lines_are_told_once() -> None:
+    """A chain of new names, whose lines read each other, and a weight's name."""
+    found = diff(
+        rewritten(), rewritten((r"\bact\b", "activated"), (r"\bgated\b", "product"), (r"\bq_a_layernorm\b", "q_norm"))
+    )
+    assert texts(found) == [
+        ("renamed", "q_norm", "q_a_layernorm", "q_norm"),
+        ("renamed", "activated", "act", "activated"),
+        ("renamed", "product", "gated", "product"),
+    ]
+    assert not any(found.deltas()["parameters"].values())
+
+
+def test_a_line_put_between() -> None:
+    line, norm = r"( +)h: +\{add: \[x, self_attn\]}", r"\1post: {rms_norm: self_attn}\n\1h: {add: [x, post]}"
+    assert texts(diff(rewritten(), rewritten((line, norm)))) == [
+        ("rewired", "h", "x1 self_attn", "x1 post"),
+        ("added", "post", "", "rms_norm, 128 parameters"),
+    ]
+
+
+def test_a_layer_put_between() -> None:
+    """One dense layer among six of experts: what is after it is still beside its like."""
+    plain = rewritten((r"(num_hidden_layers:) 4", r"\1 7"))
+    cycle = "ffn: [moe, moe, moe, mlp, moe, moe, moe]"
+    mixed = rewritten((r"(num_hidden_layers:) 4", r"\1 8"), (r"(dense, )ffn: moe", rf"\1{cycle}"))
+    added = ("added", "sparse", "", "decoder_layer x 1, 199,008 parameters")
+    found = diff(plain, mixed)
+    assert texts(found) == [("resized", "sparse", "copies 6", "copies 7"), added]
+    assert found.changes[1].path == "model.layers.[3]"
+    back = diff(mixed, plain)
+    assert texts(back)[1] == ("removed", "sparse", "decoder_layer x 1, 199,008 parameters", "")
+    same = rewritten((r"(dense, )ffn: moe", r"\1ffn: [moe, mlp, moe]"))
+    assert [kind for kind, *_ in texts(diff(rewritten(), same))] == ["replaced"]
+
+
+def test_lines_of_yaml_are_told() -> None:
+    before, after = (dsvgraph.load(name) for name in ("deepseek_v3", "deepseek_v3_paper"))
+    eh = next(c for c in diff(before, after).changes if c.line == "eh")
+    lines = [span.source.line(span.line) for span in eh.places if span]
+    assert ["[enorm, hnorm]" in lines[0], "[hnorm, enorm]" in lines[1]] == [True, True]
+    places = eh.as_dict()["places"]
+    assert [place["file"].endswith("mtp.yaml") for place in places] == [True, True]
 
 
 def test_nothing_differs() -> None:
