@@ -30,7 +30,8 @@ def html(model: Model, depth: int = 1, **view: Any) -> str:
     where the page opens. Raises DsvError for a path that names nothing, and for what no page shows.
     """
     wanted = View(depth, **view)
-    return page(folded(model, wanted), _start(model, wanted))
+    start = _start(model, wanted)
+    return page(folded(model, wanted), start)
 
 
 def framed(model: Model, height: int = 640) -> str:

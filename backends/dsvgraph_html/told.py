@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import takewhile
 from typing import Any
 
 from dsvgraph.dims import Size
@@ -72,14 +73,9 @@ def written(span: Span) -> str:
     indent = span.column - 1
     if line[:indent].strip():
         return _clipped(_alone(line[indent:]))
-    rows = [line[indent:]]
-    while len(rows) < MOST and _belongs(line := span.source.line(span.line + len(rows)), indent):
-        rows.append(line[indent:])
-    return "\n".join(_clipped(ALIGNED.sub(" ", row.rstrip())) for row in rows)
-
-
-def _belongs(line: str, indent: int) -> bool:
-    return bool(line.strip()) and len(line) - len(line.lstrip()) > indent
+    below = takewhile(lambda row: not row[: indent + 1].strip(), span.source.lines[span.line : span.line + MOST])
+    rows = [_clipped(ALIGNED.sub(" ", row[indent:].rstrip())) for row in (line, *below)]
+    return "\n".join(rows).rstrip()
 
 
 def _alone(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -17,7 +18,8 @@ PATIENCE = 20  # seconds, for what should come at once
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the protocol's name of a reference
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--window-size=1400,900",
+    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--disable-quic",
+    "--window-size=1400,900",
 )  # fmt: skip
 KEYS = {"Enter": "\ue007", "Escape": "\ue00c", "Left": "\ue012", "Up": "\ue013", "Right": "\ue014", "Down": "\ue015",
         "Shift": "\ue008", "Tab": "\ue004", "Control": "\ue009"}  # fmt: skip
@@ -85,7 +87,7 @@ class Browser:
         found = self._ask("POST", f"{self.session}/element", {"using": "css selector", "value": css})
         return str(found[ELEMENT])
 
-    def click(self, css: str, *, alt: bool = False) -> None:
+    def click(self, css: str) -> None:
         """A real click on the middle of an element."""
         self._move(css, [{"type": "pointerDown", "button": 0}, {"type": "pointerUp", "button": 0}])
 
@@ -130,13 +132,30 @@ class Browser:
         events = [json.loads(entry["message"])["message"] for entry in self.log("performance")]
         return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
 
+    def media(self, *, scheme: str = "light", motion: str = "reduce") -> None:
+        """How the reader's system is set: colours, and whether things may move."""
+        wanted = {"prefers-color-scheme": scheme, "prefers-reduced-motion": motion}
+        features = [{"name": name, "value": value} for name, value in wanted.items()]
+        self.devtools("Emulation.setEmulatedMedia", features=features)
+
+    def size(self, width: int, height: int) -> None:
+        """The size of the window in pixels of the page."""
+        self.devtools(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+        )
+
+    def touch(self, kind: str, *points: tuple[int, int]) -> None:
+        """Fingers on the glass: touchStart, touchMove, touchEnd."""
+        fingers = [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(points)]
+        self.devtools("Input.dispatchTouchEvent", type=kind, touchPoints=fingers)
+
+    def enter(self, css: str) -> None:
+        """Goes on inside a frame."""
+        self._ask("POST", f"{self.session}/frame", {"id": {ELEMENT: self.element(css)}})
+
     def pdf(self) -> bytes:
         """The page as it is printed."""
         return base64.b64decode(self._ask("POST", f"{self.session}/print", {"background": True}))
-
-    def screenshot(self) -> bytes:
-        """The window as a PNG."""
-        return base64.b64decode(self._ask("GET", f"{self.session}/screenshot"))
 
 
 def _free_port() -> int:
@@ -155,3 +174,55 @@ def _until(ask: Any, what: str = "the driver") -> Any:
             what = f"{what}: {error}" if len(what) < 400 else what
         time.sleep(0.02)
     raise AssertionError(f"waited in vain for {what}")
+
+
+# -- the page in it --------------------------------------------------------------------------
+
+READY = "document.documentElement.dataset.ready"
+BOXES = "const [a, b] = [...arguments].map(s => document.querySelector(s).getBoundingClientRect());"
+
+
+def show(browser, address):
+    browser.open(address)
+    browser.wait(READY)
+    browser.run("localStorage.clear()")
+
+
+def card(key):
+    """The element of a line by its key in the page."""
+    return f'g[data-key="{key}"]'
+
+
+def toggle(browser, key):
+    browser.click(f"{card(key)} .toggle")
+
+
+def words(browser, css="#picture"):
+    return browser.run(
+        "return [...document.querySelectorAll(arguments[0] + ' text')].map(t => t.textContent.trim())", css
+    )
+
+
+def text(browser, css):
+    return browser.run("return document.querySelector(arguments[0]).textContent", css).replace("\u00a0", " ")
+
+
+def selected(browser):
+    return browser.run("return document.querySelector('g.selected')?.dataset.key ?? ''")
+
+
+def seen(browser, key):
+    """Whether an element lies in the window, below the head."""
+    return browser.run(
+        BOXES + "return a.top >= b.bottom - 1 && a.left >= 0 && a.right <= innerWidth && a.bottom <= innerHeight",
+        card(key), "#head",
+    )  # fmt: skip
+
+
+def middle(browser, css):
+    return browser.run(BOXES + "return [a.x + a.width / 2, a.y + a.height / 2]", css)
+
+
+def sheet(pdf):
+    """Width and height of a page in points."""
+    return [n.decode().split(".")[0] for n in re.search(rb"/MediaBox\s*\[\s*0 0 (\S+) (\S+?)\s*\]", pdf).groups()]

@@ -24,6 +24,7 @@ const whole = () => ({ x: 0, y: 0, w: layout.w, h: layout.h });
 function relayout({ target = null, anchor = null, smooth = true } = {}) {
   const before = anchor && bySpot(anchor);
   layout = compose(root, open);
+  turnPaper();
   const after = anchor && layout.items.find((item) => item.spot?.key === anchor);
   const from = view.current();
   over = null;
@@ -240,15 +241,22 @@ for (const [id, act] of Object.entries({
 addEventListener('beforeprint', () => {
   view.stage.setAttribute('viewBox', `0 0 ${layout.w} ${layout.h}`);
   document.getElementById('picture').removeAttribute('transform');
-  const [sheet] = document.styleSheets;
-  sheet.insertRule(`@page { size: ${layout.h > layout.w ? 'portrait' : 'landscape'} }`, sheet.cssRules.length);
 });
 addEventListener('afterprint', () => {
-  const [sheet] = document.styleSheets;
-  sheet.deleteRule(sheet.cssRules.length - 1);
   view.stage.removeAttribute('viewBox');
   view.set(view.current());
 });
+
+// Which way the paper lies is asked before the page is told that it is printed.
+let lies = '';
+function turnPaper() {
+  const wanted = layout.h > layout.w * 0.87 ? 'portrait' : 'landscape'; // where the picture is larger below its title
+  if (wanted === lies) return;
+  const [sheet] = document.styleSheets;
+  if (lies) sheet.deleteRule(sheet.cssRules.length - 1);
+  sheet.insertRule(`@page { size: ${wanted} }`, sheet.cssRules.length);
+  lies = wanted;
+}
 
 // -- start ----------------------------------------------------------------------------------------
 
