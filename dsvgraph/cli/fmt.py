@@ -13,6 +13,8 @@ from dsvgraph.cli.border import WRONG
 from dsvgraph.cli.options import JsonOption
 from dsvgraph.errors import DsvError
 
+STDIN = "-"
+
 Paths = Annotated[list[str], typer.Argument(metavar="FILE...", help="Spec files, or - for standard input.")]
 Check = Annotated[bool, typer.Option("--check", help="Write nothing; exit code 1 where a file would change.")]
 Diff = Annotated[bool, typer.Option("--diff", help="Write nothing; print what would change.")]
@@ -20,54 +22,60 @@ Diff = Annotated[bool, typer.Option("--diff", help="Write nothing; print what wo
 
 def run(files: Paths, check: Check = False, diff: Diff = False, as_json: JsonOption = False) -> None:
     """Write specs in the canonical style: columns, braces, quotes, blank lines. Comments and the graph stay."""
-    if files == ["-"] and not (check or diff or as_json):
-        _pipe()
+    if STDIN in files and len(files) > 1:
+        raise typer.BadParameter(f"`{STDIN}` is standard input, and stands alone", param_hint="FILE")
+    pages = {name: _page(name) for name in files}
+    changed = [name for name, (before, after) in pages.items() if before != after]
+    if not (check or diff or as_json) and STDIN in files:
+        print(pages[STDIN][1], end="")
         return
-    pages = {Path(name): _page(Path(name)) for name in files}
-    changed = [path for path, (before, after) in pages.items() if before != after]
     if not (check or diff):
-        _write({path: pages[path][1] for path in changed})
+        _write({name: pages[name][1] for name in changed if name != STDIN})
     if as_json:
-        output.data({"changed": [str(path) for path in changed], "unchanged": len(pages) - len(changed)})
+        output.data({"changed": changed, "unchanged": len(pages) - len(changed)})
     else:
         verb = "would change" if check else "changed"
-        told = (_difference(path, *pages[path]) if diff else f"{verb} {path}\n" for path in changed)
+        told = (_difference(name, *pages[name]) if diff else f"{verb} {name}\n" for name in changed)
         print(*told, sep="", end="")
     if check and changed:
         raise SystemExit(WRONG)
 
 
-def _pipe() -> None:
-    """Standard input to standard output."""
-    from dsvgraph.passes.layout import layout
-
-    try:
-        text = sys.stdin.buffer.read().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DsvError(f"standard input is not UTF-8 text (byte {error.start})") from None
-    print(layout(text, "<stdin>"), end="")
-
-
-def _page(path: Path) -> tuple[str, str]:
+def _page(name: str) -> tuple[str, str]:
     """A file's text, and how it should be."""
-    from dsvgraph.loader.files import text_of
     from dsvgraph.passes.layout import layout
+
+    text = _stdin() if name == STDIN else _file(Path(name))
+    return text, layout(text, "<stdin>" if name == STDIN else name)
+
+
+def _file(path: Path) -> str:
+    from dsvgraph.loader.files import text_of
 
     if not path.exists():
         raise DsvError(f"there is no file `{path}`")
-    text = text_of(path)
-    return text, layout(text, str(path))
+    return text_of(path)
 
 
-def _write(pages: dict[Path, str]) -> None:
+def _stdin() -> str:
+    """Standard input as far as a spec may reach, and a byte more."""
+    from dsvgraph.loader import MAX_BYTES
+
+    try:
+        return sys.stdin.buffer.read(MAX_BYTES + 1).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DsvError(f"standard input is not UTF-8 text (byte {error.start})") from None
+
+
+def _write(pages: dict[str, str]) -> None:
     from dsvgraph.files import write_atomic
 
-    for path, text in pages.items():
-        write_atomic(path, text)
+    for name, text in pages.items():
+        write_atomic(Path(name), text)
 
 
-def _difference(path: Path, before: str, after: str) -> str:
+def _difference(name: str, before: str, after: str) -> str:
     from difflib import unified_diff
 
     old, new = (text.splitlines(keepends=True) for text in (before, after))
-    return "".join(unified_diff(old, new, str(path), str(path)))
+    return "".join(unified_diff(old, new, name, name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from typer.testing import CliRunner
 
 UGLY = "name:   'a'\nloss: {b: {c: 1}}   # what\n"
 CLEAN = "name: a\n\nloss: {b: {c: 1}}                          # what\n"
@@ -46,10 +47,26 @@ def test_one_wrong_file_leaves_all_as_they_were(dsv, page):
     assert page.read_text() == UGLY
 
 
-def test_standard_input_goes_to_standard_output(program):
-    assert program("fmt", "-", input=UGLY.encode()).out == CLEAN
-    wrong = program("fmt", "-", input=b"a: \xff\n")
-    assert wrong.code == 1 and "standard input is not UTF-8 text" in wrong.err
+@pytest.fixture
+def piped():
+    """``piped(text, *options)``: `dsvgraph fmt - *options` with a text on standard input."""
+    from dsvgraph.cli import app
+
+    return lambda text, *options: CliRunner().invoke(app, ["fmt", "-", *options], input=text)
+
+
+def test_standard_input_goes_to_standard_output(piped):
+    assert piped(UGLY).stdout == CLEAN
+    wrong = piped(b"a: \xff\n")
+    assert wrong.exit_code == 1 and "standard input is not UTF-8 text" in wrong.stderr
+    assert piped("a: b\n" * 100_000).exit_code == 1
+
+
+def test_standard_input_is_checked_like_a_file(piped):
+    assert (piped(UGLY, "--check").exit_code, piped(CLEAN, "--check").exit_code) == (1, 0)
+    assert "+name: a\n" in piped(UGLY, "--diff").stdout
+    assert '"changed": [\n    "-"' in piped(UGLY, "--json").stdout
+    assert piped(UGLY, "page.yaml").exit_code == 2
 
 
 def test_a_name_is_a_file_never_a_bundled_spec(dsv, page):
@@ -66,6 +83,6 @@ def test_usage(dsv):
     assert dsv("fmt").code == 2
 
 
-def test_only_comments_or_nothing(program):
-    assert program("fmt", "-", input=b"# a\n").out == "# a\n"
-    assert program("fmt", "-", input=b"").out == ""
+def test_only_comments_or_nothing(piped):
+    assert piped("# a\n").stdout == "# a\n"
+    assert piped("").stdout == ""

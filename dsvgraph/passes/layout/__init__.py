@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dsvgraph.loader import parse
+from dsvgraph.loader.compose import BREAK
 from dsvgraph.passes.layout.tree import tree
 from dsvgraph.passes.layout.write import written
 
@@ -15,6 +16,7 @@ def layout(text: str, name: str = "<spec>") -> str:
     Raises DsvError where the text is not YAML as specs are written.
     """
     data = parse(text, name).data
+    text = BREAK.sub("\n", text.removeprefix("\ufeff"))
     root = tree(text)
     if root and root.kind == "scalar":
         return text  # no spec, and nothing to lay out

@@ -31,9 +31,20 @@ def quoted(text: str) -> str:
 
 
 def prose(text: str, indent: str) -> list[str] | None:
-    """The lines of a folded text after `>-`; nothing where folding would change it."""
-    if " ".join(text.split()) != text or not text.isprintable():
+    """The lines of a text after `>` or `>-`, an empty one between paragraphs; nothing where folding would change it."""
+    paragraphs = text.removesuffix("\n").split("\n")
+    plain = all(" ".join(p.split()) == p and p.isprintable() for p in paragraphs)
+    if not plain or not paragraphs[0] or not paragraphs[-1]:
         return None
-    return textwrap.wrap(
-        text, PROSE, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    wrap = textwrap.TextWrapper(
+        PROSE, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
+    return [line for p in paragraphs for line in ("", *wrap.wrap(p))][1:]
+
+
+def literal(text: str, indent: str) -> list[str] | None:
+    """The lines of a text after `|` or `|-`; nothing where they would not be read as they are."""
+    lines = text.removesuffix("\n").split("\n")
+    if not all(line.isprintable() for line in lines) or not lines[0].strip() or lines[0][0] == " " or not lines[-1]:
+        return None
+    return [f"{indent}{line}" if line else "" for line in lines]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +15,11 @@ from ruamel.yaml.events import (
     ScalarEvent,
     SequenceEndEvent,
 )
+from ruamel.yaml.tokens import AliasToken, AnchorToken, ScalarToken
 
 Place = tuple[int, int]  # line and column, from 0
 
+ENDS = re.compile("[\x85\u2028\u2029]")
 AROUND = ("StreamStartEvent", "StreamEndEvent", "DocumentStartEvent", "DocumentEndEvent")
 
 
@@ -54,15 +57,22 @@ class Item:
     def start(self) -> Place:
         return self.key.start if self.key else self.value.start
 
+    @property
+    def column(self) -> int:
+        """Where it begins: at its dash, in a list that is opened."""
+        if self.key or self.parent.flow:
+            return self.start[1]
+        return self.value.start[1] - 2 if self.parent.anchor else self.parent.start[1]
+
 
 def tree(text: str) -> Tree | None:
-    """The tree of a text that the loader has accepted; nothing where it is empty."""
+    """The tree of a text that the loader has accepted, with Unix line ends; nothing where it is empty."""
     events = [e for e in YAML(typ="safe", pure=True).parse(text) if type(e).__name__ not in AROUND]
     if not events:
         return None
     reader = _Reader(events)
     root = reader.value(None)
-    _hang(text, events, reader.items, root)
+    _hang(text, reader.items, root)
     return root
 
 
@@ -103,21 +113,34 @@ def _place(mark: Any) -> Place:
     return int(mark.line), int(mark.column)
 
 
-def _hang(text: str, events: list[Event], items: list[tuple[Item, list[Item]]], root: Tree) -> None:
+def _hang(text: str, items: list[tuple[Item, list[Item]]], root: Tree) -> None:
     """Hangs every comment and blank line onto an item: beside it, above it, or below the last."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    texts = _texts(events, lines)
+    signs, inside = _texts(text)
     blank: list[str] = []
-    for number, line in enumerate(lines):
-        column = _comment(line, texts.get(number, []))
+    at = 0
+    for number, line in enumerate(text.split("\n")):
+        column = next((c for c, char in enumerate(line) if char == "#" and at + c not in signs), None)
+        at += len(line) + 1
         if column is None:
-            blank = _after(blank, items, number) if line.strip() or number in texts else [""]
+            blank = _after(blank, items, number) if line.strip() or number in inside else [""]
         elif line[:column].strip() and items and items[0][0].start < (number, column):
             blank = _after(blank, items, number)
-            _beside(items, (number, column)).beside = line[column:].rstrip()
+            _put_beside(_beside(items, (number, column)), _comment(line[column:]))
         else:
-            _alone(items, root, (number, column)).extend([*blank, line[column:].strip()])
+            _alone(items, root, (number, column)).extend([*blank, _comment(line[column:])])
             blank = []
+
+
+def _comment(text: str) -> str:
+    """A comment, as far as the parser takes it for one."""
+    return ENDS.split(text)[0].rstrip()
+
+
+def _put_beside(item: Item, comment: str) -> None:
+    """Only one has room beside an item: what stood on its first line goes above."""
+    if item.beside:
+        item.above.append(item.beside)
+    item.beside = comment
 
 
 def _after(blank: list[str], items: list[tuple[Item, list[Item]]], number: int) -> list[str]:
@@ -129,36 +152,19 @@ def _after(blank: list[str], items: list[tuple[Item, list[Item]]], number: int) 
     return []
 
 
-def _texts(events: list[Event], lines: list[str]) -> dict[int, list[tuple[int, int]]]:
-    """Line -> columns that quoted and block scalars cover, where a `#` begins no comment."""
-    found: dict[int, list[tuple[int, int]]] = {}
-    for event in events:
-        if isinstance(event, ScalarEvent) and event.style:
-            block = event.style in "|>"
-            (first, left), (last, right) = _place(event.start_mark), _place(event.end_mark)
-            for number in range(first + block, last + (not block or right > 0)):
-                begin, end = (0, len(lines[number])) if block else (left if number == first else 0, 0)
-                whole = block or number < last
-                found.setdefault(number, []).append((begin, len(lines[number]) if whole else max(end, right)))
-            if block:
-                _trim(found, lines, first, last - (right == 0))
-    return found
-
-
-def _trim(found: dict[int, list[tuple[int, int]]], lines: list[str], first: int, last: int) -> None:
-    """Blank lines at the end of a block scalar are blank lines of the page."""
-    while last > first and (last >= len(lines) or not lines[last].strip()):
-        found.pop(last, None)
-        last -= 1
-
-
-def _comment(line: str, texts: list[tuple[int, int]]) -> int | None:
-    """The column where the comment of a line begins."""
-    for column, char in enumerate(line):
-        begins = char == "#" and (column == 0 or line[column - 1] in " \t")
-        if begins and not any(a <= column < b for a, b in texts):
-            return column
-    return None
+def _texts(text: str) -> tuple[set[int], set[int]]:
+    """The places of each `#` that begins no comment, and the lines that are inside a text of several."""
+    signs: set[int] = set()
+    inside: set[int] = set()
+    for token in YAML(typ="safe", pure=True).scan(text):
+        if isinstance(token, (ScalarToken, AnchorToken, AliasToken)):
+            start, end = token.start_mark.index, token.end_mark.index
+            if getattr(token, "style", None) in ("|", ">"):  # blank lines at its end are those of the page
+                start, end = text.index("\n", start), start + len(text[start:end].rstrip())
+            signs.update(place for place in range(start, end) if text[place] == "#")
+            first = text.count("\n", 0, start)
+            inside.update(range(first + 1, first + 1 + text.count("\n", start, end)))
+    return signs, inside
 
 
 def _beside(items: list[tuple[Item, list[Item]]], place: Place) -> Item:
@@ -172,10 +178,10 @@ def _alone(items: list[tuple[Item, list[Item]]], root: Tree, place: Place) -> li
     """Where a comment on a line of its own belongs: above the next item, or below the last of a deeper mapping."""
     before = [entry for entry in items if entry[0].start < place]
     after = next((item for item, _ in items if item.start > place), None)
-    column = after.start[1] if after else 0
+    column = after.column if after else 0
     if before and place[1] > column:
         item, around = before[-1]
-        inside = [i.parent for i in [item, *reversed(around)] if column < i.start[1] <= place[1]]
+        inside = [i.parent for i in [item, *reversed(around)] if column < i.column <= place[1]]
         if inside:
             return inside[0].below
     return after.above if after else root.below

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
-from dsvgraph.passes.layout.scalars import PROSE, in_braces, on_line, prose
+from dsvgraph.passes.layout.scalars import PROSE, in_braces, literal, on_line, prose
 from dsvgraph.passes.layout.tree import Item, Tree
 
 WIDTH = 132  # of a line
 ASIDE = 43  # the column of a comment beside a line, where the line is shorter
 STEP = "  "
 SECTIONS = ("config", "blocks", "graph", "loss", "init", "trained", "published")
+SIGNS = ("-", "?", ":")  # begin something, on a line of its own
 NAMED = (("graph", "body"), ("blocks", "*", "body"), ("loss",))  # whose lines stand in columns
 
 
@@ -65,10 +66,13 @@ def _key(item: Item) -> str:
 
 def _fits(item: Item, indent: str) -> bool:
     value = item.value
-    if value.kind in ("scalar", "alias"):
-        return not (value.style and value.style in "|>")
-    stays = (value.flow or not value.items) and not value.commented
-    return stays and len(f"{indent}{_key(item)} {_inline(value, in_braces)}") <= WIDTH
+    if value.kind == "alias" or not (value.items or value.kind == "scalar"):
+        return True
+    width = len(f"{indent}{_key(item)} {_inline(value, in_braces)}")
+    if value.kind == "scalar":
+        folds = width > WIDTH and item.key and item.key.text == "doc" and prose(value.text, "")
+        return value.style not in ("|", ">") and not folds
+    return value.flow and not value.commented and width <= WIDTH
 
 
 def _item(item: Item, indent: str, path: tuple[str, ...], width: int) -> Iterator[str]:
@@ -82,8 +86,20 @@ def _item(item: Item, indent: str, path: tuple[str, ...], width: int) -> Iterato
     if item.value.kind == "scalar":
         yield from _text(item, f"{indent}{_key(item)}{anchor}", indent + STEP)
         return
-    yield _aside(f"{indent}{_key(item)}{anchor}", item.beside)
-    yield from _block(item.value, indent + STEP, (*path, item.key.text if item.key else ""))
+    inner = _block(item.value, indent + STEP, (*path, item.key.text if item.key else ""))
+    if item.key or anchor:
+        yield _aside(f"{indent}{_key(item)}{anchor}", item.beside)
+        yield from inner
+    else:
+        yield from _dashed(item.beside, list(inner), indent)
+
+
+def _dashed(comment: str, lines: list[str], indent: str) -> Iterator[str]:
+    """An opened item of a list: its first line stands after the dash, comments before it."""
+    first = next(n for n, line in enumerate(lines) if line and not line.lstrip().startswith("#"))
+    yield from (f"{indent}{line.strip()}".rstrip() for line in ([comment] * bool(comment) + lines[:first]))
+    yield f"{indent}- {lines[first].lstrip()}"
+    yield from lines[first + 1 :]
 
 
 def _aside(line: str, comment: str) -> str:
@@ -91,15 +107,15 @@ def _aside(line: str, comment: str) -> str:
 
 
 def _text(item: Item, head: str, indent: str) -> Iterator[str]:
-    """A folded or a literal text."""
-    text = item.value.text
-    body = prose(text, indent)
-    if body is None:
-        yield _aside(f"{head} {in_braces(text)}", item.beside)
-    elif len(head) + 1 + len(text) < PROSE:
-        yield _aside(f"{head} {on_line(text)}", item.beside)
+    """A text of several lines, as it stands there or folded; a short one, or one that neither can hold, on one line."""
+    text, kept = item.value.text, item.value.style == "|"
+    body = literal(text, indent) if kept else prose(text, indent)
+    short = "\n" not in text and len(head) + 1 + len(text) < PROSE
+    if body is None or (short and not kept):
+        yield _aside(f"{head} {in_braces(text) if body is None else on_line(text)}", item.beside)
     else:
-        yield _aside(f"{head} >-", item.beside)
+        sign = "" if text.endswith("\n") else "-"
+        yield _aside(f"{head} {'|' if kept else '>'}{sign}", item.beside)
         yield from body
 
 
@@ -110,7 +126,8 @@ def _inline(tree: Tree, scalar: object) -> str:
         return f"*{tree.text}"
     if tree.kind == "scalar":
         style = on_line if scalar is on_line else in_braces
-        return (anchor + (style(tree.text) if tree.style else tree.text)).rstrip()
+        plain = not tree.style and tree.text.isprintable() and not tree.text.endswith(SIGNS)
+        return (anchor + (tree.text if plain else style(tree.text))).rstrip()
     inner = ", ".join(_pair(item) for item in tree.items)
     return anchor + (f"{{{inner}}}" if tree.kind == "mapping" else f"[{inner}]")
 
