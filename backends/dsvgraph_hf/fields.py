@@ -7,10 +7,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dsvgraph.errors import DsvError, clipped, nearest
+from dsvgraph.errors import DsvError, nearest
 from dsvgraph_hf import rope, source
 from dsvgraph_hf.rope import Rope
-from dsvgraph_hf.source import Config
+from dsvgraph_hf.source import Config, shown
 
 Count = Annotated[int, Field(ge=1)]
 Layers = Annotated[int, Field(ge=1, le=10_000)]  # the most copies that a line may have
@@ -127,12 +127,13 @@ class HubConfig(BaseModel):
     @classmethod
     def _spelt(cls, config: Config) -> dict[str, Any]:
         """The data with every attribute by one name; raises DsvError where two spellings disagree."""
-        found: dict[str, Any] = {}
+        found, spelt = dict[str, Any](), dict[str, str]()
         for key, value in config.data.items():
             name = cls.aliases.get(key, key)
             if name in found and found[name] != value:
-                raise config.fault(key, f"`{key}` is {value}, and `{name}`, which means the same, is {found[name]}")
-            found[name] = value
+                other, same = shown(found[name]), spelt[name]
+                raise config.fault(key, f"`{key}` is {shown(value)}, and `{same}`, which means the same, is {other}")
+            found[name], spelt[name] = value, key
         return found
 
     @classmethod
@@ -147,16 +148,17 @@ class HubConfig(BaseModel):
 def _check_fixed(config: Config, data: dict[str, Any], fixed: dict[str, tuple[Any, ...]]) -> None:
     for name, allowed in fixed.items():
         if name in data and not any(data[name] == v and type(data[name]) is type(v) for v in allowed):
-            found = clipped(_json(data[name]), 60)
-            words = f"`{name}: {found}` would change the model, and a spec has no word for it"
-            raise config.fault(name, words, f"known is {' or '.join(_json(v) for v in allowed)}")
+            words = f"`{name}: {shown(data[name])}` would change the model, and a spec has no word for it"
+            raise config.fault(name, words, f"known is {' or '.join(map(shown, allowed))}")
 
 
 def _check_quantised(config: Config, data: dict[str, Any]) -> None:
     found = data.get("quantization_config")
-    method = found.get("quant_method") if isinstance(found, dict) else None
-    if found is not None and method not in QUANTISED:
-        words = f"`quantization_config.quant_method` is {' or '.join(QUANTISED)}, found `{method}`"
+    if not isinstance(found, dict):
+        return  # nothing, or of a wrong type, which is told with the other fields
+    method = found.get("quant_method")
+    if not isinstance(method, str) or method not in QUANTISED:
+        words = f"`quantization_config.quant_method` is {' or '.join(QUANTISED)}, found `{shown(method)}`"
         raise config.fault("quantization_config", words, "", "quant_method")
 
 
@@ -175,7 +177,7 @@ def _wrong(config: Config, error: Any, aliases: dict[str, str]) -> DsvError:
         hint = nearest(name, config.data)
         return DsvError(f"`{name}` is missing", config.doc.key(), hint=hint)
     wanted = WANTED.get(error["type"]) or _limit(error)
-    words = f"`{_written(config, name, aliases)}` is {wanted}, found `{clipped(_json(value), 60)}`"
+    words = f"`{_written(config, name, aliases)}` is {wanted}, found `{shown(value, error['type'] in WANTED)}`"
     return config.fault(_written(config, name, aliases), words)
 
 
@@ -185,6 +187,7 @@ WANTED = {  # Pydantic's kinds of error, in plain words
     "float_type": "a number",
     "bool_type": "true or false",
     "string_type": "a text",
+    "string_unicode": "a text",
     "list_type": "a list",
     "dict_type": "a mapping",
 }
@@ -203,8 +206,3 @@ def _written(config: Config, name: str, aliases: dict[str, str]) -> str:
     """How the file spells a field."""
     others = [other for other, same in aliases.items() if same == name]
     return next((n for n in (name, *others) if n in config.data), name)
-
-
-def _json(value: Any) -> str:
-    words = {None: "null", True: "true", False: "false"}
-    return words[value] if value is None or isinstance(value, bool) else str(value)

@@ -9,7 +9,7 @@ from typing import Any
 from dsvgraph.errors import listed, nearest
 from dsvgraph_hf import source, text
 from dsvgraph_hf.fields import HubConfig
-from dsvgraph_hf.source import Config
+from dsvgraph_hf.source import Config, shown
 
 FAMILIES = {  # model_type: what transformers calls the whole model
     "deepseek_v2": "DeepseekV2ForCausalLM",
@@ -34,7 +34,8 @@ def spec_text(config: Config, canonical: bool = True) -> str:
     """The text of the spec that ``config`` means, for people if ``canonical``; raises DsvError as `spec_of` does."""
     kind = family(config)
     fields: HubConfig = module(kind).Config.read(config)
-    return text.write(module(kind).draft(fields), config.name, canonical)
+    origin = f"model_type: {kind}. These blocks compute what transformers' {FAMILIES[kind]} does."
+    return text.write(module(kind).draft(fields), config.name, origin, canonical)
 
 
 def module(kind: str) -> Any:
@@ -46,15 +47,15 @@ def family(config: Config) -> str:
     """The model_type of a config; raises DsvError where it is missing or unknown."""
     kind, names = config.data.get("model_type"), config.data.get("architectures")
     if names is not None and not (isinstance(names, list) and all(isinstance(n, str) for n in names)):
-        raise config.fault("architectures", f"`architectures` is a list of names, found `{names}`")
+        raise config.fault("architectures", f"`architectures` is a list of names, found `{shown(names)}`")
     if kind is None:
         kind = _by_architecture(config, names)
     if not isinstance(kind, str) or kind not in FAMILIES:
-        words = f"`model_type: {kind}` is unknown; known are {listed(FAMILIES)}"
-        raise config.fault("model_type", words, nearest(str(kind), FAMILIES))
+        words = f"`model_type: {shown(kind)}` is unknown; known are {listed(FAMILIES)}"
+        raise config.fault("model_type", words, nearest(shown(kind), FAMILIES))
     for name in names or ():
         if name != FAMILIES[kind]:
-            words = f"`architectures` names {name}, and `model_type: {kind}` is {FAMILIES[kind]}"
+            words = f"`architectures` names {shown(name)}, and `model_type: {kind}` is {FAMILIES[kind]}"
             raise config.fault("architectures", words)
     return kind
 
@@ -65,5 +66,5 @@ def _by_architecture(config: Config, names: list[str] | None) -> str:
     for kind, name in FAMILIES.items():
         if name == names[0]:
             return kind
-    words = f"`architectures: [{names[0]}]` is unknown; known are {listed(FAMILIES.values())}"
+    words = f"`architectures: [{shown(names[0])}]` is unknown; known are {listed(FAMILIES.values())}"
     raise config.fault("architectures", words, nearest(names[0], FAMILIES.values()))

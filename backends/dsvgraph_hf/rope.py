@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dsvgraph.errors import DsvError, listed, nearest
-from dsvgraph_hf.source import Config
+from dsvgraph_hf.source import Config, shown
 
 DEFAULT = "not in config.json: transformers' default"
 PLACES = ("rope_parameters", "rope_scaling")  # new and old
@@ -53,7 +53,7 @@ def read(config: Config, theta: float, positions: int, stretched: dict[str, Any]
     """
     place = _place(config)
     given = {k: v for k, v in (config.data.get(place) or {}).items() if v is not None}
-    absent = not given and bool(stretched)
+    absent = not given and bool(stretched) and config.data.get(PLACES[0]) is None  # {} is the plain rope
     if absent:
         given = dict(stretched)
     base, note = _theta(config, place, given, theta)
@@ -67,7 +67,12 @@ def read(config: Config, theta: float, positions: int, stretched: dict[str, Any]
     if kind != "linear":
         given.setdefault("original_max_position_embeddings", positions)
     ordered = {k: v for k in ORDER if (v := {"type": kind, **given}.get(k)) is not None}
-    return Rope(base, ordered, (note, DEFAULT if absent else f"{place}.{key}: {kind}"))
+    return Rope(base, ordered, (note, DEFAULT if absent else _said(place, key, kind)))
+
+
+def _said(place: str, key: str, kind: str) -> str:
+    """Where the kind of a rope stands, if not where the spec itself says it."""
+    return "" if (place, key) == ("rope_scaling", "type") else f"{place}.{key}: {kind}"
 
 
 def written(rope: Rope) -> dict[str, Any]:
@@ -83,7 +88,7 @@ def _place(config: Config) -> str:
     for place in PLACES:
         value = config.data.get(place)
         if value is not None and not isinstance(value, dict):
-            raise config.fault(place, f"`{place}` is a mapping, found `{value}`")
+            raise config.fault(place, f"`{place}` is a mapping, found `{shown(value, quoted=True)}`")
     new, old = (config.data.get(place) or {} for place in PLACES)
     if new and old and _plain(new) != _plain(old):
         raise config.fault("rope_scaling", "`rope_scaling` and `rope_parameters` disagree")
@@ -106,19 +111,19 @@ def _theta(config: Config, place: str, given: dict[str, Any], default: float) ->
         theta, note = default, DEFAULT
     if isinstance(theta, bool) or not isinstance(theta, (int, float)) or theta <= 0:
         field = "rope_theta" if inside is None else place
-        raise config.fault(field, f"`rope_theta` is a number above 0, found `{theta}`")
+        raise config.fault(field, f"`rope_theta` is a number above 0, found `{shown(theta, quoted=True)}`")
     return int(theta) if theta == int(theta) else theta, note
 
 
 def _kind(config: Config, place: str, given: dict[str, Any]) -> tuple[str, str]:
     old, new = given.pop("type", None), given.pop("rope_type", None)
     if old is not None and new is not None and old != new:
-        raise config.fault(place, f"`{place}` has type `{old}` and rope_type `{new}`", "", "type")
+        raise config.fault(place, f"`{place}` has type `{shown(old)}` and rope_type `{shown(new)}`", "", "type")
     kind = new if new is not None else old if old is not None else "default"
     key = "rope_type" if new is not None else "type"
     if not isinstance(kind, str) or kind not in KINDS:
-        words = f"`{place}.{key}` is {listed(KINDS)}, found `{kind}`"
-        raise config.fault(place, words, nearest(str(kind), KINDS), key)
+        words = f"`{place}.{key}` is one of {listed(KINDS)}, found `{shown(kind)}`"
+        raise config.fault(place, words, nearest(shown(kind), KINDS), key)
     return kind, key
 
 
@@ -145,4 +150,4 @@ def _check_value(config: Config, place: str, key: str, value: Any) -> None:
         fits = number and (value >= least if least or key in ZERO else value > 0)
         wanted = f"a number {wanted}"
     if not fits:
-        raise DsvError(f"`{place}.{key}` is {wanted}, found `{value}`", config.span(place, key))
+        raise DsvError(f"`{place}.{key}` is {wanted}, found `{shown(value, quoted=True)}`", config.span(place, key))

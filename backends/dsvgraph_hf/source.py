@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from dsvgraph import loader
-from dsvgraph.errors import DsvError, Source, Span, nearest
+from dsvgraph.errors import Diagnostic, DsvError, Source, Span, clipped, nearest
 from dsvgraph.loader import MAX_BYTES, Doc
 
 NAME = "config.json"
 HASH = re.compile(r"[0-9a-f]{40}$")
+KEY = re.compile(r'"(\w+)"\s*:\s*(?:\[[^\]"]*)?$')  # before a value, or in a list of numbers
+DIGITS = 4000  # of a whole number that Python reads; the loader says which are too many
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def read(path: Path) -> Config:
 def parse(text: str, shown: str = NAME, name: str = "") -> Config:
     """The text of a config.json; raises DsvError at file:line:col where it is not a JSON object."""
     try:
-        data = json.loads(text, parse_constant=_no_number)
+        data = json.loads(text, parse_constant=_no_number, parse_int=_int)
     except RecursionError:
         raise DsvError(f"{shown}: values nest too deep") from None
     except json.JSONDecodeError as error:
@@ -55,7 +57,11 @@ def parse(text: str, shown: str = NAME, name: str = "") -> Config:
         raise DsvError(f"{shown}: this is not JSON: {error}") from None
     if not isinstance(data, dict):
         raise DsvError(f"{shown}: a config is a JSON object {{...}}")
-    return Config(data, loader.parse(text.replace("\t", " "), shown), name)  # JSON is YAML, tabs apart
+    try:
+        return Config(data, loader.parse(text.replace("\t", " "), shown), name)  # JSON is YAML, tabs apart
+    except DsvError as error:
+        error.diagnostics = tuple(map(_told, error.diagnostics))
+        raise
 
 
 def of(data: dict[str, Any], name: str = "") -> Config:
@@ -69,8 +75,29 @@ def unknown(config: Config, field: str, known: list[str]) -> NoReturn:
     raise DsvError(f"`{field}` is no attribute that is known", config.doc.key(field), hint=hint)
 
 
+def shown(value: Any, quoted: bool = False) -> str:
+    """A value as the file has it, cut short; a text without its marks, unless ``quoted`` tells it from a number.
+
+    >>> shown(None), shown("32"), shown("32", quoted=True), shown({"a": True})
+    ('null', '32', '"32"', '{"a": true}')
+    """
+    return clipped(value if isinstance(value, str) and not quoted else json.dumps(value, ensure_ascii=False), 60)
+
+
+def _told(diagnostic: Diagnostic) -> Diagnostic:
+    """What the loader finds wrong with a value, with the name of the value."""
+    if (span := diagnostic.span) is None:
+        return diagnostic
+    key = KEY.search(span.source.lines[span.line - 1][: span.column - 1])
+    return replace(diagnostic, message=f"`{key[1]}`: {diagnostic.message}") if key else diagnostic
+
+
 def _no_number(word: str) -> NoReturn:
     raise ValueError(f"`{word}` is no number")
+
+
+def _int(word: str) -> int:
+    return int(word[:DIGITS])
 
 
 def _text(file: Path) -> str:

@@ -44,9 +44,9 @@ class Draft:
     init: tuple[Row, ...]
 
 
-def write(draft: Draft, name: str, canonical: bool = True) -> str:
-    """The whole text of a spec, in the canonical style if somebody is to read it."""
-    lines = [f"# {note}" for note in draft.notes]
+def write(draft: Draft, name: str, origin: str, canonical: bool = True) -> str:
+    """The whole text of a spec, in the canonical style if somebody is to read it; ``origin`` is its first line."""
+    lines = [f"# {note}" for note in (origin, *draft.notes)]
     lines += [f"name: {scalar(name or draft.title)}", f"doc: {scalar(draft.doc)}"]
     lines += [f"include: [{', '.join(f'blocks/{file}.yaml' for file in draft.include)}]"]
     lines += ["", *commented("config:", "names and values as in config.json")]

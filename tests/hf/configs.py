@@ -74,7 +74,7 @@ def model_of(data: dict[str, Any]) -> dsvgraph.Model:
 
 def without_comments(text: str) -> str:
     """A spec's text without its comments."""
-    return re.sub(r" *(^|(?<=\s))#.*$", "", text, flags=re.MULTILINE)
+    return re.sub(r"^ *#.*\n| *(?<=\s)#.*$", "", text, flags=re.MULTILINE)
 
 
 def shapes(model: dsvgraph.Model) -> dict[str, tuple[int, ...]]:

@@ -101,6 +101,12 @@ def test_what_is_missing_is_transformers_default(kind):
     assert without_comments(text_of(given)) == without_comments(text_of(whole))
 
 
+def test_an_empty_rope_is_the_plain_one_and_no_rope_the_family_s():
+    assert "rope_scaling" not in text_of(plain("gpt_oss", rope_parameters={}))
+    for place in ("rope_parameters", "rope_scaling"):
+        assert "rope_scaling: {type: yarn, factor: 32.0" in text_of(plain("gpt_oss", **{place: None}))
+
+
 def test_what_a_default_is_stands_in_a_comment():
     text = text_of({k: v for k, v in plain("qwen3_moe").items() if k != "num_key_value_heads"})
     assert "num_key_value_heads: 4                   # not in config.json: transformers' default" in text
@@ -119,6 +125,7 @@ def test_patterns_of_layers_are_one_line():
     assert "ffn: mlp if index == 0 or (index >= 3 and index <= 5) else moe_routed" in text
     text = text_of(plain("qwen3", num_hidden_layers=9, use_sliding_window=True, sliding_window=4, max_window_layers=5))
     assert "attn: gqa_qk_norm_sliding if index >= 5 else gqa_qk_norm" in text
+    assert "# max_window_layers" in text
     text = text_of(plain("deepseek_v3", num_hidden_layers=9, moe_layer_freq=2))
     assert "ffn: moe if index >= 1 and index % 2 == 0 else mlp" in text
 
@@ -134,12 +141,12 @@ REFUSED = {
     "num_hidden_layers": ("gpt_oss", dict(num_hidden_layers=...), "`num_hidden_layers` is missing"),
     "vocab_size": ("deepseek_v3", dict(vocab_size=...), "`vocab_size` is missing"),
     "num_experts_per_tok": ("deepseek_v2", dict(num_experts_per_tok=...), "`num_experts_per_tok` is missing"),
-    "text for number": ("llama", dict(hidden_size="32"), "`hidden_size` is a whole number, found `32`"),
+    "text for number": ("llama", dict(hidden_size="32"), "`hidden_size` is a whole number, found `\"32\"`"),
     "number for bool": ("llama", dict(tie_word_embeddings=1), "`tie_word_embeddings` is true or false"),
     "share of a layer": ("llama", dict(num_hidden_layers=2.5), "`num_hidden_layers` is a whole number"),
     "no layers": ("llama", dict(num_hidden_layers=0), "`num_hidden_layers` is a number of at least 1"),
     "null": ("llama", dict(vocab_size=None), "`vocab_size` is a whole number, found `null`"),
-    "text for a fraction": ("llama", dict(rms_norm_eps="x"), "`rms_norm_eps` is a number, found `x`"),
+    "text for a fraction": ("llama", dict(rms_norm_eps="x"), "`rms_norm_eps` is a number, found `\"x\"`"),
     "truth for a fraction": ("llama", dict(initializer_range=True), "`initializer_range` is a number, found `true`"),
     "many layers": ("deepseek_v2", dict(num_hidden_layers=10**9), "is a number of at most 10000"),
     "many modules": ("deepseek_v3", dict(num_mtp_layers=10**9), "`num_mtp_layers` is a number of at most 1000"),
@@ -196,8 +203,16 @@ REFUSED = {
     "topk_method of V2": ("deepseek_v2", dict(topk_method="noaux_tc"), "`topk_method` is `greedy` or"),
     "renormalised": ("deepseek_v2", dict(norm_topk_prob=True), "`norm_topk_prob: true` would change the model"),
     "biased experts": ("deepseek_v2", dict(mlp_bias=True), "`mlp_bias: true` would change the model"),
-    "by layers": ("llama", dict(per_layer_config={"0": {}}), "`per_layer_config: {'0': {}}` would change the model"),
+    "by layers": ("llama", dict(per_layer_config={"0": {}}), "`per_layer_config: {\"0\": {}}` would change the model"),
     "quantised": ("llama", dict(quantization_config={"quant_method": "gptq"}), "`quantization_config.quant_method` is"),
+    "quantised by a word": ("llama", dict(quantization_config="fp8"), "`quantization_config` is a mapping"),
+    "experts by two names": (
+        "qwen3_moe", dict(num_local_experts=5), "`num_local_experts` is 5, and `num_experts`, which means the same, is"
+    ),
+    "many digits": ("llama", dict(vocab_size=10**50), "`vocab_size`: a number has at most 40 digits"),
+    "more digits": ("llama", dict(rope_theta=10**4200), "`rope_theta`: a number has at most 40 digits"),
+    "in a list": ("qwen3_moe", dict(mlp_only_layers=[10**50]), "a number has at most 40 digits"),
+    "a long name": ("llama", dict(model_type="x" * 10**5), f"`model_type: {'x' * 57}...` is unknown"),
     "unknown": ("llama", dict(mystery=1), "`mystery` is no attribute that is known"),
     "misspelt": ("llama", dict(rms_norm_epsilon=1e-5), "did you mean `rms_norm_eps`?"),
     "another family's": ("llama", dict(sliding_window=128), "`sliding_window` is no attribute that is known"),

@@ -49,7 +49,7 @@ class GroupedQueries(HubConfig):
         heads = Row("num_key_value_heads", str(self.key_heads), text.row(self, "num_key_value_heads").why)
         rows = [text.row(self, "num_attention_heads"), heads]
         if self.width * self.num_attention_heads != self.hidden_size:
-            rows.append(Row("head_dim", str(self.width)))
+            rows.append(text.row(self, "head_dim"))
         if self.attention_bias and not type(self).model_fields["attention_bias"].default:
             rows.append(text.row(self, "attention_bias", "on q_proj, k_proj, v_proj and o_proj"))
         return (*rows, *text.rope_rows(self.rope))

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from dsvgraph_hf import text
 from dsvgraph_hf.facts import Facts
 from dsvgraph_hf.fields import Count
+from dsvgraph_hf.source import shown
 from dsvgraph_hf.text import Row
 
 from .llama import GroupedQueries
@@ -22,7 +23,7 @@ def windows_conflict(kinds: list[str], layers: int, window: int | None) -> Itera
         yield "layer_types", f"`layer_types` has one item a layer, as many as `num_hidden_layers`: {words}"
     for kind in kinds:
         if kind not in (SLIDING, FULL):
-            yield "layer_types", f"`layer_types` holds {SLIDING} and {FULL}, found `{kind}`"
+            yield "layer_types", f"`layer_types` holds {SLIDING} and {FULL}, found `{shown(kind)}`"
             return
     if SLIDING in kinds and window is None:
         yield "sliding_window", "`sliding_window` is missing: `layer_types` has sliding_attention"
@@ -59,13 +60,13 @@ class Sliding(GroupedQueries):
             return name, ""
         if all(windows):
             return f"{name}_sliding", "sliding_window" if self.layer_types is None else "layer_types"
-        first = windows.index(True)
+        first, why = windows.index(True), "max_window_layers" if self.layer_types is None else "layer_types"
         names = text.cycle([f"{name}_sliding" if sees else name for sees in windows])
         if all(windows[first:]):
-            return f"{name}_sliding if index >= {first} else {name}", "layer_types"
+            return f"{name}_sliding if index >= {first} else {name}", why
         if len(names) <= 8:
-            return text.scalar(names), "layer_types"
-        return f"{name}_sliding if {text.among(i for i, sees in enumerate(windows) if sees)} else {name}", "layer_types"
+            return text.scalar(names), why
+        return f"{name}_sliding if {text.among(i for i, sees in enumerate(windows) if sees)} else {name}", why
 
 
 def layered_windows(f: Facts) -> dict[str, Any]:
