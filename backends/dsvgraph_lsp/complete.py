@@ -15,6 +15,7 @@ from dsvgraph.passes.reference import ops
 from dsvgraph.passes.reference.rows import first_sentence, written
 from dsvgraph.passes.schema.lines import KEYS
 from dsvgraph.spec import BlockModel, Convention, PublishedModel, SpecModel
+from dsvgraph_lsp.desk import place_of
 from dsvgraph_lsp.hover import attribute_words, call_words
 from dsvgraph_lsp.scene import TIED, Scene, mapping
 
@@ -37,7 +38,7 @@ def completion(scene: Scene) -> list[Offer]:
     makers = {
         "section": _sections, "part": _parts, "callee": _callees, "attribute": _attributes, "port": _ports,
         "input": _inputs, "reference": _references, "value": _values, "size": _sizes, "file": _files, "loss": _losses,
-        "output": _outputs, "target": _targets, "router": _routers, "pattern": _patterns, "config": _needed,
+        "output": _outputs, "target": _targets, "router": _routers, "pattern": _patterns, "config": _config,
         "published": _figures, "convention": _conventions, "init value": _inits, "trained value": _booleans,
     }  # fmt: skip
     make = makers.get(scene.wanted)
@@ -114,9 +115,12 @@ def _losses(scene: Scene) -> Iterator[Offer]:
     yield from (Offer(key, "field", is_key=True) for key in keys)
 
 
-def _needed(scene: Scene) -> Iterator[Offer]:
-    """Arguments of the blocks that this spec reads and that nothing gives yet."""
-    known = scene.config.keys()
+def _config(scene: Scene) -> Iterator[Offer]:
+    """Values of the specs that this one extends, then arguments of blocks that nothing gives yet."""
+    known = scene.config
+    for name, entry in known.items():
+        if entry.span and place_of(entry.span) != scene.file:
+            yield Offer(name, "value", f"{written(entry.value)}, of {place_of(entry.span).name}", is_key=True)
     for name, part in scene.blocks.items():
         for argument, default in part.model.args.items():
             if default is None and argument not in known:

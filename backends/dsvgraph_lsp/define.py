@@ -9,7 +9,7 @@ from dsvgraph_lsp.scene import Scene, mapping
 
 
 def definition(scene: Scene) -> Span | None:
-    """The place that the word under the cursor leads to."""
+    """The place that the word under the cursor leads to; of a config value, what it stands over."""
     wanted = scene.wanted
     if wanted == "file":
         return _file(scene)
@@ -17,6 +17,9 @@ def definition(scene: Scene) -> Span | None:
         return reference(scene, *parts(scene))
     if wanted in ("callee", "attribute", "port", "input"):
         return _of_call(scene, wanted)
+    if wanted == "config":
+        entry = scene.config.get(identifier(scene))
+        return next((span for span in entry.overrides if span), None) if entry else None
     if wanted in ("output", "target"):
         graph = scene.spec and scene.fresh(scene.spec.graph)
         return graph.key("out" if wanted == "output" else "in", scene.place.word) if graph else None

@@ -71,7 +71,7 @@ def look(path: Path, texts: Texts) -> Page:
         if is_spec(texts[path]):
             doc = loader.read(path, None, texts[path])
             page = Page(path, doc, files=dict(_files(doc, path, texts)))
-            page = _checked(page, texts)
+            page = _checked(page, texts) if doc.data is not None else page
     except DsvError as error:
         return replace(page, told=error.diagnostics)
     except Exception:  # noqa: BLE001 - an editor's server lives on

@@ -202,6 +202,10 @@ def test_extends_is_resolved_near_the_file(editor):
     assert "**d**: `16`" in words
     assert "set in [own.yaml:2]" in words
     assert "overrides [base.yaml:2]" in words
+    found = editor.ask("definition", "own.yaml", 1, 9)
+    assert (found.uri, underlined(BASE, found.range)) == (editor.uri("base.yaml"), "8")
+    item = next(i for i in editor.items("own.yaml", 1, 9) if i.label == "unused")
+    assert (item.detail, item.text_edit.new_text) == ("3, of base.yaml", "unused: ")
 
 
 # -- definition ---------------------------------------------------------------------------------
@@ -481,7 +485,7 @@ def test_hostile_texts_are_answered(editor):
 )
 def test_other_yaml_is_left_alone(text, editor):
     editor.open("ci.yaml", text)
-    assert [d for d in editor.type("ci.yaml", text + "# more\n") if text] == []
+    assert editor.type("ci.yaml", text + "# more\n") == []
     editor.send("ci.yaml", text + "\n")
     assert bool(editor.labels("ci.yaml", text.count("\n") + 1, 0)) == (not text)
     if text:
