@@ -15,6 +15,8 @@ from dsvgraph.errors import DsvError
 
 graphviz_backend = pytest.importorskip("dsvgraph_graphviz", reason="needs `pip install 'dsvgraph[draw]'`")
 
+from pictures import drawn, source  # noqa: E402
+
 from dsvgraph_graphviz import engine  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
@@ -39,34 +41,9 @@ def name(value):
     return Path(value).stem if isinstance(value, str) else None
 
 
-@pytest.fixture(scope="session")
-def source():
-    """``source(spec, depth, **config)``: the DOT, made once."""
-    models, found = {}, {}
-
-    def make(spec, depth=1, **config):
-        which = (spec, *sorted(config.items()))
-        if which not in models:
-            models[which] = dsvgraph.load(spec, config)
-        if (which, depth) not in found:
-            found[which, depth] = graphviz_backend.dot_source(models[which], depth)
-        return found[which, depth]
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def svg(source):
-    """``svg(spec, depth, **config)``: the finished SVG, drawn once."""
-    drawn = {}
-
-    def draw(spec, depth=1, **config):
-        text = source(spec, depth, **config)
-        if text not in drawn:
-            drawn[text] = ElementTree.fromstring(picture(text))
-        return drawn[text]
-
-    return draw
+def svg(spec, depth=1, **config):
+    """The finished SVG of a spec."""
+    return drawn(source(spec, depth, **config)).svg
 
 
 def picture(text):
@@ -92,18 +69,18 @@ def said(dot):
 
 
 @pytest.mark.parametrize("depth", (1, 2))
-def test_the_dot_is_golden(golden, source, depth):
+def test_the_dot_is_golden(golden, depth):
     golden(f"render/deepseek_v3_tiny-{depth}.dot", source("deepseek_v3_tiny", depth))
 
 
-def test_equal_models_give_equal_texts(source):
+def test_equal_models_give_equal_texts():
     again = graphviz_backend.dot_source(dsvgraph.load("deepseek_v3_tiny"), 2)
     assert again == source("deepseek_v3_tiny", 2)
 
 
 @pytest.mark.parametrize("depth", (0, 1, 2, 3, 1_000))
 @pytest.mark.parametrize("spec", SPECS, ids=name)
-def test_every_spec_has_a_dot_that_names_only_its_own_cards(source, spec, depth):
+def test_every_spec_has_a_dot_that_names_only_its_own_cards(spec, depth):
     """An edge to a misspelt node would make graphviz invent one."""
     dot = source(spec, depth)
     nodes = set(re.findall(r'^\t+"?([^"\s]+)"? \[', dot, re.MULTILINE))
@@ -118,7 +95,7 @@ def test_every_spec_has_a_dot_that_names_only_its_own_cards(source, spec, depth)
 
 @pytest.mark.parametrize("depth", DEPTHS)
 @pytest.mark.parametrize("spec", SPECS, ids=name)
-def test_every_spec_is_drawn_and_no_text_is_clipped(svg, spec, depth):
+def test_every_spec_is_drawn_and_no_text_is_clipped(spec, depth):
     root = svg(spec, depth)
     left, top, width, height = map(float, root.attrib["viewBox"].split())
     right, bottom = left + width, top + height
@@ -150,14 +127,14 @@ def span(text, x, scale):
     )
 
 
-def test_every_text_is_held_to_its_width(svg):
+def test_every_text_is_held_to_its_width():
     """Another machine has other fonts; the boxes stay as they were laid out."""
     texts = list(svg("deepseek_v3").iter(f"{SVG}text"))
     held = [t for t in texts if t.get("textLength")]
     assert len(held) == len([t for t in texts if (t.text or "").strip()])
 
 
-def test_the_svg_speaks(svg):
+def test_the_svg_speaks():
     root = svg("deepseek_v3_tiny")
     assert root.get("role") == "img"
     assert root.findtext(f"{SVG}title") == "a title"
@@ -168,7 +145,7 @@ def test_the_svg_speaks(svg):
 
 
 @pytest.mark.parametrize("depths", range(4))
-def test_the_chain_has_a_column_for_every_depth(svg, source, depths):
+def test_the_chain_has_a_column_for_every_depth(depths):
     config = {"num_nextn_predict_layers": depths}
     words = spoken(svg("deepseek_v3_tiny", **config))
     assert [w for w in words if re.fullmatch(r"MTP depth \d+", w)] == [f"MTP depth {d + 1}" for d in range(depths)]
@@ -181,20 +158,20 @@ def test_the_chain_has_a_column_for_every_depth(svg, source, depths):
     assert ("Main model" in words) == (depths > 0)
 
 
-def test_many_depths_are_folded_into_one_column_with_their_number(source):
+def test_many_depths_are_folded_into_one_column_with_their_number():
     words = said(source("deepseek_v3_tiny", num_nextn_predict_layers=7))
     assert "MTP depths 1 … 7 × 7" in words
     assert "MTP depth 2" not in words
     assert "λ/7 · ( L₁ + … + L₇ )" in words
 
 
-def test_pictures_say_lines_of_specs_but_no_folders(source):
+def test_pictures_say_lines_of_specs_but_no_folders():
     dot = source("deepseek_v3_tiny")
     assert "decoder.yaml:" in dot
     assert not re.search(r"[/\\]\w+\.yaml:", dot)
 
 
-def test_weights_of_losses_are_in_the_picture(source):
+def test_weights_of_losses_are_in_the_picture():
     words = said(source("deepseek_v3_tiny"))
     assert "× 1.00" in words
     assert words.count("× 0.15 → 0.05") == 2  # λ over the depth, before and after the schedule
@@ -205,7 +182,7 @@ def test_weights_of_losses_are_in_the_picture(source):
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=name)
-def test_every_loss_is_a_card(source, spec):
+def test_every_loss_is_a_card(spec):
     model = dsvgraph.load(spec)
     dot = source(spec)
     for loss in (one for one in model.losses if one.kind == "cross_entropy"):
@@ -214,7 +191,7 @@ def test_every_loss_is_a_card(source, spec):
             assert f'"{id_}" -> "sum/{id_}"' in dot
 
 
-def test_shared_weights_are_dashed(source):
+def test_shared_weights_are_dashed():
     dot = source("deepseek_v3_tiny")
     lines = [line for line in dot.splitlines() if "->" in line and "dashed" in line]
     users = {card for line in lines for card in re.findall(r'"([^"]+)"', line.partition("[")[0])}
@@ -226,14 +203,14 @@ def test_shared_weights_are_dashed(source):
 
 
 @pytest.mark.parametrize(("layers", "dense"), [(61, 3), (1000, 10)])
-def test_repeated_layers_are_folded_with_their_count(source, layers, dense):
+def test_repeated_layers_are_folded_with_their_count(layers, dense):
     words = said(source("deepseek_v3", num_hidden_layers=layers, first_k_dense_replace=dense))
     assert f"Dense block × {dense} " in words
     assert f"MoE block × {layers - dense} " in words
     assert f"{layers:,} layers" in words
 
 
-def test_shapes_are_on_the_edges(source):
+def test_shapes_are_on_the_edges():
     dot = source("deepseek_v3")
     assert 'label="  B,T,7168"' in dot and 'label="  B,T,129280"' in dot
 

@@ -6,12 +6,12 @@ import re
 
 import pytest
 
-import dsvgraph
 from dsvgraph.passes.diff import diff
 
 graphviz_backend = pytest.importorskip("dsvgraph_graphviz", reason="needs `pip install 'dsvgraph[draw]'`")
 
-from test_render_layout import measured, untidy  # noqa: E402
+from pictures import drawn as picture  # noqa: E402
+from pictures import model, untidy  # noqa: E402
 
 from dsvgraph_graphviz.union import Union  # noqa: E402
 
@@ -30,12 +30,12 @@ def said(dot):
 
 
 def drawn(a, b, config=None, **view):
-    return graphviz_backend.dot_source(dsvgraph.load(a), diff=dsvgraph.load(b, config), **view)
+    return graphviz_backend.dot_source(model(a), diff=model(b, **(config or {})), **view)
 
 
 @pytest.mark.parametrize(("a", "b"), PAIRS)
 def test_the_lines_that_differ_are_those_of_diff(a, b):
-    before, after = dsvgraph.load(a), dsvgraph.load(b)
+    before, after = model(a), model(b)
     union = Union()
     union.model(before, after)
     found = diff(before, after)
@@ -48,7 +48,7 @@ def test_the_lines_that_differ_are_those_of_diff(a, b):
 
 @pytest.mark.parametrize(("a", "b"), PAIRS)
 def test_nothing_overlaps_and_no_line_runs_through_a_card(a, b):
-    found = untidy(measured(drawn(a, b)))
+    found = untidy(picture(drawn(a, b)).layout)
     on_lines = re.compile(r" (cuts|runs through) \(")  # the wires that are gone lie over the picture
     assert not [words for words in found if not on_lines.search(words)]
 

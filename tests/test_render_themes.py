@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from xml.etree import ElementTree
 
 import pytest
 
-import dsvgraph
-from dsvgraph.errors import DsvError
-
 graphviz_backend = pytest.importorskip("dsvgraph_graphviz", reason="needs `pip install 'dsvgraph[draw]'`")
+
+from pictures import drawn, model  # noqa: E402
+
+from dsvgraph_graphviz import palettes  # noqa: E402
 
 SVG = "{http://www.w3.org/2000/svg}"
 AREAS = {f"{SVG}{tag}" for tag in ("polygon", "path", "ellipse")}
@@ -26,26 +28,30 @@ VIEWS = {
 }
 
 
-@pytest.fixture(scope="module")
-def model():
-    return dsvgraph.load("deepseek_v3_tiny")
+@functools.cache
+def light(view):
+    """The DOT of a view in the colours that all pictures are drawn in."""
+    other = {"diff": model(VIEWS[view]["diff"])} if view == "diff" else {}
+    return graphviz_backend.dot_source(model("deepseek_v3_tiny"), **{**VIEWS[view], **other})
 
 
-@pytest.fixture(scope="module")
-def drawn(model, tmp_path_factory):
-    """``drawn(view, theme)``: the elements of the SVG, in the order in which they are painted."""
+def painted(view, theme):
+    """The SVG; its elements are in the order in which they are painted."""
+    return drawn(palettes.recoloured(light(view), theme)).svg
 
-    def draw(view, theme):
-        path = tmp_path_factory.mktemp("themes") / "model.svg"
-        other = {"diff": dsvgraph.load(VIEWS[view]["diff"])} if view == "diff" else {}
-        try:
-            return ElementTree.parse(graphviz_backend.render(model, path, **{**VIEWS[view], **other}, theme=theme))
-        except DsvError as error:
-            if "there is no graphviz" in str(error):
-                pytest.skip("there is neither graphviz's `dot` nor pygraphviz here")
-            raise
 
-    return draw
+@pytest.mark.parametrize("theme", ("dark", "auto"))
+def test_a_theme_is_what_the_view_asks_for(tmp_path, theme):
+    drawn(light("mla"))  # skips where there is no graphviz
+    path = graphviz_backend.render(model("deepseek_v3_tiny"), tmp_path / "m.svg", theme=theme, **VIEWS["mla"])
+    text = path.read_text(encoding="utf-8")
+    want = (
+        palettes.following(drawn(light("mla")).text)
+        if theme == "auto"
+        else drawn(palettes.recoloured(light("mla"), theme)).text
+    )
+    assert text.partition("<g ")[2] == want.partition("<g ")[2]
+    assert ("prefers-color-scheme" in text) == (theme == "auto")
 
 
 def box(shape):
@@ -91,37 +97,38 @@ def test_the_measure_is_wcags():
 
 @pytest.mark.parametrize("theme", ("light", "dark", "print"))
 @pytest.mark.parametrize("view", VIEWS)
-def test_every_word_can_be_read(drawn, view, theme):
-    found = list(readings(drawn(view, theme)))
+def test_every_word_can_be_read(view, theme):
+    found = list(readings(painted(view, theme)))
     assert found
     assert not {(text, a, b, round(contrast(a, b), 2)) for text, a, b in found if contrast(a, b) < READABLE}
 
 
 def rules(tree):
-    """The rules of an SVG that follows its reader: selector and colour."""
+    """The rules of an SVG that follows its reader: tags, attributes, property and colour."""
     style = "".join(s.text for s in tree.iter(f"{SVG}style"))
     assert style.startswith("@media (prefers-color-scheme: dark)")
-    return re.findall(r"([^{}]+)\{(fill|stroke):(#\w+)\}", style.partition("{")[2])
+    for selector, name, colour in re.findall(r"([^{}]+)\{(fill|stroke):(#\w+)\}", style.partition("{")[2]):
+        tags = re.search(r":is\(([\w,]+)\)|^(\w+)", selector.strip())
+        wanted = dict(re.findall(r'\[(\w+)="([^"]+)"\]', selector))
+        yield (tags[1] or tags[2]).split(",") if tags else [], wanted, name, colour
 
 
 def chosen(element, property_, found):
     """The colour of an element under the rules: the last that fits; one with two attributes wins."""
     best, rank = element.get(property_), 0
     tag = element.tag.removeprefix(SVG)
-    for selector, name, colour in found:
-        tags = re.search(r":is\(([\w,]+)\)|^(\w+)", selector.strip())
-        wanted = dict(re.findall(r'\[(\w+)="([^"]+)"\]', selector))
-        fits = not tags or tag in (tags[1] or tags[2]).split(",")
-        if name == property_ and fits and all(element.get(k) == v for k, v in wanted.items()) and len(wanted) >= rank:
+    for tags, wanted, name, colour in found:
+        fits = name == property_ and len(wanted) >= rank and (not tags or tag in tags)
+        if fits and all(element.get(k) == v for k, v in wanted.items()):
             best, rank = colour, len(wanted)
     return best
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_the_svg_that_follows_its_reader_is_the_dark_one(drawn, view):
-    follows, dark = drawn(view, "auto"), drawn(view, "dark")
-    found = rules(follows)
-    pairs = zip((e for e in follows.iter() if e.tag != f"{SVG}style"), dark.iter(), strict=True)
+def test_the_svg_that_follows_its_reader_is_the_dark_one(view):
+    follows = ElementTree.fromstring(palettes.following(drawn(light(view)).text))
+    found = list(rules(follows))
+    pairs = zip((e for e in follows.iter() if e.tag != f"{SVG}style"), painted(view, "dark").iter(), strict=True)
     for ours, wanted in pairs:
         for property_ in ("fill", "stroke"):
             want = wanted.get(property_)
@@ -131,8 +138,6 @@ def test_the_svg_that_follows_its_reader_is_the_dark_one(drawn, view):
 @pytest.mark.parametrize("name", ("dark", "print"))
 def test_one_light_colour_has_one_counterpart(name):
     """Two hues may share a colour; then they share its counterpart."""
-    from dsvgraph_graphviz import palettes
-
     known = palettes.colours(name)
     for light, other in palettes.counterparts(name):
         for key, value in palettes.pairs(light, other):

@@ -80,7 +80,7 @@ class Cluster:
     @property
     def on_the_right(self) -> bool:
         """Whether the name stands on the right: where it is long, a line through the frame might cross it."""
-        return bool(self.parent) and len(self.title) > LONG
+        return bool(self.parent) and len(self.name) > LONG
 
 
 @dataclass
