@@ -133,3 +133,18 @@ def test_a_block_and_what_is_around_it_open_in_place(deepseek):
     dot = graphviz_backend.dot_source(deepseek, expand=("model.layers.5.self_attn",))
     assert {"main/sparse/self_attn/q_a_proj", "main/sparse/mlp"} <= set(ids(dot))
     assert "main/sparse/mlp/gate" not in ids(dot) and "main/dense/self_attn" not in ids(dot)
+
+
+def test_what_has_nothing_in_it_cannot_be_opened(deepseek):
+    with pytest.raises(DsvError, match="--expand: `lm_head` is a single linear, there is nothing to open"):
+        graphviz_backend.dot_source(deepseek, expand=("lm_head",))
+
+
+# -- layers of several kinds --------------------------------------------------------------------
+
+
+def test_layers_that_alternate_are_opened_once_and_say_how_many_are_alike():
+    """gpt-oss-20b: 24 layers, every other one with a window of 128 (its config.json)."""
+    words = said(graphviz_backend.dot_source(dsvgraph.load("gpt_oss_20b")))
+    assert "Inside one MoE block × 12 of 24" in words
+    assert "12 × GQA (window 128) + mixture of experts 12 × GQA + mixture of experts" in words

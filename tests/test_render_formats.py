@@ -150,7 +150,7 @@ class Enough(Exception):
 
 def test_a_saved_file_is_drawn_again_and_an_error_takes_the_pictures_place(tmp_path, monkeypatch, capsys):
     spec, picture = tmp_path / "model.yaml", tmp_path / "model.dot"
-    texts = [HOSTILE.replace("out: 256", "out: 512"), HOSTILE.replace("linear:", "linaer:"), HOSTILE]
+    texts = [HOSTILE.replace("out: 256", "out: 512"), HOSTILE.replace("linear:", "linaer:"), None, HOSTILE]
     spec.write_text(HOSTILE)
     seen = []
 
@@ -158,7 +158,10 @@ def test_a_saved_file_is_drawn_again_and_an_error_takes_the_pictures_place(tmp_p
         seen.append(picture.read_text())
         if not texts:
             raise Enough
-        spec.write_text(texts.pop(0))
+        text = texts.pop(0)
+        if text is None:
+            return spec.unlink()
+        spec.write_text(text)
         stamp = spec.stat().st_mtime_ns + len(seen) * 10**9
         os.utime(spec, ns=(stamp, stamp))
 
@@ -171,13 +174,14 @@ def test_a_saved_file_is_drawn_again_and_an_error_takes_the_pictures_place(tmp_p
 
     with pytest.raises(Enough):
         watch.watch([str(spec)], draw, lambda error: graphviz_backend.render_error(error, picture))
-    plain, wider, wrong, again = seen
+    plain, wider, wrong, gone, again = seen
+    assert "there&#160;is&#160;no&#160;spec" in gone
     assert "64 → 256" in plain and "64 → 512" in wider and again == plain
     assert "linaer" in wrong and "did&#160;you&#160;mean" in wrong and "linaer" in capsys.readouterr().err
 
 
 def test_the_files_of_a_spec_are_those_it_is_made_of():
-    found = watch.files(["deepseek_v3_tiny"], [dsvgraph.load("deepseek_v3_tiny")])
+    found = watch.files([ROOT / "specs/deepseek_v3_tiny.yaml"], [dsvgraph.load("deepseek_v3_tiny")])
     assert {"deepseek_v3_tiny.yaml", "deepseek_v3.yaml", "mla.yaml", "mtp.yaml"} <= {path.name for path in found}
     assert all(found.values())
 

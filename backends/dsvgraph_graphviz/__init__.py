@@ -45,7 +45,7 @@ def _made(made: Plan, ending: str) -> bytes:
     """The picture as the bytes of a file."""
     if ending == "json":
         return explorer(made.model, made.facts).encode()
-    if ending == "mmd":
+    if ending in ("mmd", "mermaid"):
         terms = [] if made.focus else score(made)
         said = ", ".join([formula(terms), *chain_weight(made.model)]) if terms else ""
         return mermaid(made.scene, made.view.direction, title(made), terms, said).encode()

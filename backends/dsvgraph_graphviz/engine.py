@@ -14,11 +14,9 @@ from dsvgraph.errors import DsvError
 from dsvgraph_graphviz.palettes import following
 from dsvgraph_graphviz.svg import finish
 
-ENDINGS = ("svg", "png", "pdf", "dot", "mmd", "json")
+ENDINGS = ("svg", "png", "pdf", "dot", "mmd", "mermaid", "json")
 LIMIT = 120  # seconds that graphviz may take
-INSTALL = (
-    "pip install 'dsvgraph[draw]' (or graphviz from your system's packages); -o FILE.dot, .mmd and .json need neither"
-)
+INSTALL = "pip install 'dsvgraph[draw]', or graphviz from your system's packages; .html, .dot, .mmd and .json need neither"
 BUNDLED = Path(__file__).with_name("bundled.py")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dsvgraph.dims import Poly
+from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Model, Node, Ref, join
 from dsvgraph.types import Type
 from dsvgraph_graphviz import cards, marking
@@ -47,7 +48,7 @@ def plan(model: Model, view: View) -> Plan:
     model = union.model(model, view.diff) if union and view.diff else model
     made = Plan(model, Facts(model, union), view, Shapes(model, view.shapes), first, union)
     made.focus = find(model, view.focus, "--focus") if view.focus else None
-    opened = [find(model, path, "--expand") for path in view.expand]
+    opened = [_with_body(find(model, path, "--expand"), path) for path in view.expand]
     expanded = [node for found in opened for node in (*found.around, found.node)]
     opener = Opener(made, expanded)
     shown = _focus(made, opener) if made.focus else _whole(made, opener)
@@ -65,6 +66,13 @@ def plan(model: Model, view: View) -> Plan:
         _panel(made, opener, panel, -1 - i)
     _tell_apart(made.scene, found, beside)
     return made
+
+
+def _with_body(found: Found, path: str) -> Found:
+    """``found``, if there is something in it to open."""
+    if not has_body(found.node):
+        raise DsvError(f"--expand: `{path}` is a single {found.node.callee}, there is nothing to open")
+    return found
 
 
 def _tell_apart(scene: Scene, found: list[Found], alone: bool) -> None:

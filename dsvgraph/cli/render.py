@@ -13,7 +13,7 @@ from dsvgraph.cli.watch import watch
 from dsvgraph.graph import Model
 
 FULL = 1_000  # levels, more than any spec has
-FORMATS = (".svg", ".png", ".pdf", ".html", ".dot", ".mmd", ".json")
+FORMATS = (".svg", ".png", ".pdf", ".html", ".dot", ".mmd", ".mermaid", ".json")
 
 
 def _format(path: Path | None) -> Path | None:

@@ -19,21 +19,23 @@ Stamp = dict[Path, int]
 def watch(names: list[str], draw: Callable[[], list[Model]], show: Callable[[DsvError], None]) -> None:
     """Calls ``draw`` now and after every change, until interrupted; ``show`` gets the errors of a spec.
 
-    ``names`` are the specs, ``draw`` returns their models.
+    ``names`` are the specs, ``draw`` returns their models. Raises DsvError where there is no such spec at first;
+    one that is gone later, as while an editor saves it, is waited for.
     """
     models: list[Model] = []
+    paths = [Path(name) if Path(name).is_file() else loader.find(name) for name in names]
     while True:
         try:
             models = draw()
         except DsvError as error:
             output.errors(error)
             show(error)
-        _wait(files(names, models))
+        _wait(files(paths, models))
 
 
-def files(names: Iterable[str], models: Iterable[Model]) -> Stamp:
-    """The files of the specs, those beside them and those of their lines, with the time of each."""
-    specs = [Path(name) if Path(name).is_file() else loader.find(name) for name in names]
+def files(specs: Iterable[Path], models: Iterable[Model]) -> Stamp:
+    """The files of the specs (gone or not), those beside them and those of their lines, with the time of each."""
+    specs = list(specs)
     beside = [path for spec in specs for path in spec.parent.glob("*.yaml")]
     lines = {Path(v.node.span.source.name) for model in models for v in walk(model) if v.node.span}
     return stamp([*specs, *beside, *lines])
