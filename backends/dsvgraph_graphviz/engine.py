@@ -16,7 +16,7 @@ from dsvgraph_graphviz.svg import finish
 
 ENDINGS = ("svg", "png", "pdf", "dot", "mmd", "mermaid", "json")
 LIMIT = 120  # seconds that graphviz may take
-INSTALL = "pip install 'dsvgraph[draw]', or graphviz from your system's packages; .html, .dot, .mmd and .json need neither"
+INSTALL = "pip install 'dsvgraph[draw]', or graphviz from your system; .html, .dot, .mmd and .json need neither"
 BUNDLED = Path(__file__).with_name("bundled.py")
 
 
