@@ -119,6 +119,13 @@ def test_hover_tells_path_shapes_weights_cost_and_line(v3):
     assert "0.15 → 0.05" in text(v3, "#panel") and "cross_entropy: mtp_logits" in text(v3, "#panel code")
 
 
+def test_what_is_clicked_comes_out_from_under_the_panel(v3):
+    v3.click(f"{card('/mtp-2/eh_proj')} .around")
+    assert selected(v3) == "/mtp-2/eh_proj"
+    v3.wait(f"(() => {{ const [a, b] = ['{card('/mtp-2/eh_proj')}', '#panel'].map(s => "
+            "document.querySelector(s).getBoundingClientRect()); return a.right <= b.left })()")  # fmt: skip
+
+
 def test_shared_weight_leads_to_its_owner(v3):
     v3.run("location.hash = 'model.layers.61.embed_tokens'")
     v3.wait("document.querySelector('g.selected')")

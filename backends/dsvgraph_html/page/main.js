@@ -138,8 +138,9 @@ const spotOf = (event) => bySpot(event.target.closest?.('g[data-key]')?.dataset.
 view.stage.addEventListener('click', (event) => {
   if (view.wasDragged()) return;
   const spot = spotOf(event);
-  if (event.target.closest('.toggle')) toggle(spot);
-  else choose(spot ?? null);
+  if (event.target.closest('.toggle')) return toggle(spot);
+  choose(spot ?? null);
+  return spot && setTimeout(() => selected === spot && bringIn(spot), 400); // past a second click
 });
 view.stage.addEventListener('dblclick', (event) => {
   if (!event.target.closest('.toggle')) toggle(spotOf(event));
@@ -181,7 +182,12 @@ function step(direction) {
   );
   if (!item) return;
   choose(item.spot);
-  const to = seen(box(item));
+  bringIn(item.spot);
+}
+
+// Out from under the panel, or from beyond the window.
+function bringIn(spot) {
+  const to = seen(box(bySpot(spot.key)));
   if (to) view.go(to);
 }
 

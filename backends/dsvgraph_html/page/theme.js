@@ -11,6 +11,7 @@ function apply() {
   document.documentElement.dataset.theme = wanted === 'auto' ? (system.matches ? 'dark' : 'light') : wanted;
   button.dataset.wanted = wanted;
   button.title = `Colours: ${wanted} (t)`;
+  button.setAttribute('aria-label', `Colours: ${wanted}`);
 }
 
 export function turn() {
