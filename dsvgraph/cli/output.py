@@ -30,7 +30,12 @@ STYLES = {
 
 def write(*parts: RenderableType) -> None:
     """Prints tables and text, no spaces at the ends of lines."""
+    from rich.measure import Measurement
+
     to = console()
+    wide = to.options.update(width=PLAIN_WIDTH)
+    least = [Measurement.get(to, wide, part).minimum for part in parts if not isinstance(part, str)]
+    to.width = max([to.width, *least])  # no word is cut: a narrow terminal breaks the lines
     for part in parts:
         with to.capture() as capture:
             to.print(part)

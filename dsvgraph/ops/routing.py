@@ -101,8 +101,7 @@ class Dispatch(Op):
 
 
 class Combine(Op):
-    """Brings the experts' results back, weighted.
-
+    """Brings the experts' results back, weighted:
     x [experts, B*T*K/experts, d], index int[B, T, K], score [B, T, K] -> [B, T, d].
     """
 

@@ -33,7 +33,8 @@ class Rope(Op):
         need_float(x, "x")
         need_rank(x, 3, "x")
         if isinstance(x.shape[-1], int) and x.shape[-1] % 2:
-            raise Fault(Code.INDIVISIBLE, f"rope turns pairs, so the last axis must be even, found {x}")
+            words = f"rope turns pairs, so the last axis must be even, found {x}"
+            raise Fault(Code.INDIVISIBLE, words, "an even number", x.shape[-1])
         return {"y": x}
 
     def mixed(self, ins: Types) -> list[Size]:
@@ -100,9 +101,9 @@ class Attention(Op):
 
 
 class Shift(Op):
-    """Moves a row ``by`` positions to the left, so that position i holds what i + by held.
+    """Moves a row ``by`` positions to the left: [B, T, ...] -> the same.
 
-    [B, T, ...] -> the same; the last ``by`` positions are ``fill``. This is how a
+    Position i holds what i + by held; the last ``by`` positions are ``fill``. This is how a
     multi-token-prediction depth reads a future token (DeepSeek-V3, arXiv 2412.19437, 2.2).
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -59,6 +60,18 @@ def test_lists_fit_a_narrow_terminal(command, dsv, monkeypatch):
     names = [line.split()[0] for line in dsv(command).out.splitlines()[1:] if line[0] != " "]
     pages = [dsv(command, name).out.split(".yaml:\n")[0] for name in names]
     assert max(len(line) for text in (dsv(command).out, *pages) for line in text.splitlines()) <= 80
+
+
+def test_a_narrow_terminal_cuts_no_word(dsv, monkeypatch):
+    wide = dsv("blocks").out.split()
+    monkeypatch.setattr(output, "is_terminal", lambda stream: True)
+    monkeypatch.setattr("os.environ", {**os.environ, "COLUMNS": "30", "NO_COLOR": "1"})
+    assert sorted(dsv("blocks").out.split()) == sorted(wide)
+
+
+def test_a_summary_ends_outside_of_brackets(told):
+    summaries = [page["summary"] for page in told.values()]
+    assert [words for words in summaries if words.count("(") != words.count(")") or not words] == []
 
 
 @pytest.mark.parametrize(

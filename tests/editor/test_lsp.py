@@ -87,7 +87,7 @@ def test_a_mistake_comes_and_goes(editor):
     wrong = SPEC % HEAD.replace("both.rest", "both.rst")
     (found,) = editor.type("a.yaml", wrong)
     assert underlined(wrong, found.range) == "both.rst"
-    assert "there is no port on `both` `rst`" in found.message
+    assert "there is no port `rst` on `both`" in found.message
     assert "did you mean `rest`?" in found.message
     assert (found.severity, found.source) == (lsp.DiagnosticSeverity.Error, "dsvgraph")
     assert editor.type("a.yaml", SPEC % HEAD) == []
@@ -204,8 +204,7 @@ def test_extends_is_resolved_near_the_file(editor):
     assert "overrides [base.yaml:2]" in words
     found = editor.ask("definition", "own.yaml", 1, 9)
     assert (found.uri, underlined(BASE, found.range)) == (editor.uri("base.yaml"), "8")
-    item = next(i for i in editor.items("own.yaml", 1, 9) if i.label == "unused")
-    assert (item.detail, item.text_edit.new_text) == ("3, of base.yaml", "unused: ")
+    assert [i.detail for i in editor.items("own.yaml", 1, 9) if i.label == "unused"] == ["3, of base.yaml"]
 
 
 # -- definition ---------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from dsvgraph.spec import Part, Spec, read_text, with_settings
 from dsvgraph.types import Type
 
 COPIES = re.compile(r"\[[^\]]*\]")  # numbers in a folded path
+HEAD = re.compile(r"(\([^)]*\)|(?![:;] ).)*")
 FRAME = """
 include: [{files}]
 config: {{{values}}}
@@ -118,8 +119,8 @@ def _page(name: str, part: Part) -> BlockPage:
 
 
 def _summary(doc: str) -> str:
-    """The first sentence as far as its first colon: what follows is the wiring."""
-    return re.split(r"[:;] ", first_sentence(doc))[0].rstrip(".")
+    """The first sentence as far as its first colon outside of brackets: what follows is the wiring."""
+    return HEAD.match(first_sentence(doc))[0].rstrip(".")  # type: ignore[index]  # it matches any text
 
 
 def _file(part: Part) -> str:
