@@ -167,7 +167,7 @@ class Meter:
 
     def seen(self, op: Op, ins: Mapping[str, Type]) -> Op:
         """The op without a window that is wider than the row."""
-        window = getattr(op, "window", None)
+        window = getattr(op, "window", None) if op.op == "attention" else None
         wide = window is not None and number(ins["q"].shape[1] - window, self.values) < 0
         return op.model_copy(update={"window": None}) if wide else op
 

@@ -98,7 +98,7 @@ class _Gradients:
     """Bytes of the gradients that the backward of a piece leaves."""
 
     def __init__(self, model: Model, values: Mapping[str, int], trained: int) -> None:
-        self.meter, self.values = Meter(tokens(model), values), values
+        self.model, self.meter, self.values = model, Meter(tokens(model), values), values
         whole = self.meter.of(model)
         by_op = int(number(whole.parameters - whole.untrained, values))
         self.share = trained / by_op if by_op else 0.0  # what the spec does not freeze
@@ -114,6 +114,14 @@ class _Gradients:
         return FLOAT * self.share * float(number(owned, self.values)) / uses
 
 
+    def lent(self, piece: Piece) -> float:
+        """Those of weights that are used elsewhere too: what came from there, and one to be added to it."""
+        edges = self.model.net.out_edges(piece.node.name, data=True)
+        names = {edge["src"] for _, _, edge in edges}
+        found = total(w.numel for name, w in piece.node.weights.items() if name in names and w.trained)
+        return 2 * FLOAT * self.share * float(number(found, self.values))
+
+
 def peak(run: Activations, grads: _Gradients) -> int:
     """The most bytes beside weights and states at any time of the backward, which frees and fills.
 
@@ -126,6 +134,6 @@ def peak(run: Activations, grads: _Gradients) -> int:
     most = left + run.logits.busy()
     for piece, own in zip(reversed(run.pieces), reversed(kept), strict=True):
         back = float(number(piece.again, run.values)) + 2 * piece.largest
-        most = max(most, left + done + max(back, piece.busy if piece.again else 0))
+        most = max(most, left + done + max(back, piece.busy if piece.again else 0), left + done + grads.lent(piece))
         left, done = left - own, done + grads.of(piece)
     return round(max(most, done))
