@@ -33,8 +33,10 @@ def test_blocks_open_and_close_in_place(v3):
     frame, inner = (f"{card('/inside/self_attn')}.frame > rect", card("/inside/self_attn>0/main/o_proj"))
     assert v3.run(BOXES + "return a.left < b.left && b.right < a.right && a.top < b.top && b.bottom < a.bottom",
                   frame, inner)  # fmt: skip
+    v3.click(f"{inner} .around")
     toggle(v3, "/inside/self_attn")
     assert set(words(v3)) == before
+    assert selected(v3) == "/inside/self_attn", "and not what is no longer on show"
 
 
 def test_what_opens_stays_in_its_place_while_the_rest_moves(v3):

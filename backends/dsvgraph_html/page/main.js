@@ -45,7 +45,7 @@ function toggle(spot) {
   if (open.has(spot.key)) open.delete(spot.key);
   else open.add(spot.key);
   relayout({ anchor: spot.key });
-  if (selected === spot) choose(spot);
+  if (selected === spot || (selected && !bySpot(selected.key))) choose(spot); // what is closed in cannot be selected
   say(`${spot.card.name} ${open.has(spot.key) ? 'opened' : 'closed'}`, true);
 }
 
