@@ -114,12 +114,15 @@ class _Gradients:
         return FLOAT * self.share * float(number(owned, self.values)) / uses
 
 
-    def lent(self, piece: Piece) -> float:
-        """Those of weights that are used elsewhere too: what came from there, and one to be added to it."""
+    def lent(self, piece: Piece, low: int) -> float:
+        """Those of weights that are used elsewhere too: what came from there and one to be added to it.
+
+        In float32 the one of a product is a view, so that the sum is a third.
+        """
         edges = self.model.net.out_edges(piece.node.name, data=True)
         names = {edge["src"] for _, _, edge in edges}
         found = total(w.numel for name, w in piece.node.weights.items() if name in names and w.trained)
-        return 2 * FLOAT * self.share * float(number(found, self.values))
+        return (3 if low == FLOAT else 2) * FLOAT * self.share * float(number(found, self.values))
 
 
 def peak(run: Activations, grads: _Gradients) -> int:
@@ -134,6 +137,7 @@ def peak(run: Activations, grads: _Gradients) -> int:
     most = left + run.logits.busy()
     for piece, own in zip(reversed(run.pieces), reversed(kept), strict=True):
         back = float(number(piece.again, run.values)) + 2 * piece.largest
-        most = max(most, left + done + max(back, piece.busy if piece.again else 0), left + done + grads.lent(piece))
+        remade = piece.busy if piece.again else 0.0
+        most = max(most, left + done + max(back, remade, grads.lent(piece, run.low)))
         left, done = left - own, done + grads.of(piece)
     return round(max(most, done))
