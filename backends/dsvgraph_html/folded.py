@@ -55,6 +55,7 @@ class _Pictures:
         self.facts, self.model, self.view = facts, facts.model, view
         self.order: list[Graph] = []
         self.lent: dict[Graph, set[str]] = {}  # inputs of blocks that are somebody's weights
+        self.fused: dict[Graph, list[Any]] = {}  # which lines share a card
         self.owners = {id(n): (g, n) for g in (*facts.model.graphs(), facts.model) for n in g.nodes.values()}
 
     # -- the model ----------------------------------------------------------------------------
@@ -129,7 +130,9 @@ class _Pictures:
 
     def _parts(self, graph: Graph, node: Node, path: str) -> dict[str, Any]:
         """The lines that are drawn inside the card of another: norms in its cells, a concat, a split."""
-        card = next((card for card in fused(graph) if card.node is node), None)
+        if graph not in self.fused:
+            self.fused[graph] = fused(graph)
+        card = next((card for card in self.fused[graph] if card.node is node), None)
         around = path.removesuffix(node.at).removesuffix(".")
         others = [*(c.norm for c in card.below), card.concat, card.split] if card else []
         lines = [other for other in others if other is not None and other is not node]
