@@ -15,6 +15,7 @@ import typer
 
 from dsvgraph import loader
 from dsvgraph.cli import output, sheet
+from dsvgraph.cli.border import WRONG
 from dsvgraph.cli.options import (
     Attention,
     AttentionOption,
@@ -26,12 +27,13 @@ from dsvgraph.cli.options import (
     SpecArgument,
     load,
 )
-from dsvgraph.errors import DsvError
+from dsvgraph.errors import DsvError, printable
 from dsvgraph.spec import NAME
 
 if TYPE_CHECKING:
     from dsvgraph.passes.sweep import Condition, Point
 
+KINDS = 5  # of reasons that are printed
 SHOWN = ("total", "active", "inference_flops", "cache")
 
 
@@ -110,16 +112,31 @@ def run(
 
     model = load(spec, settings)
     assert model.spec is not None
-    grid = dict(over)
+    grid = _grid(over)
     condition = None if where is None else Condition(where, model.spec, grid)
     aims = x or Aim("active"), y or Aim("total")
     asked = [*(show or []), aims[0].name, aims[1].name, *([sort.removeprefix("-")] if sort else [])]
     columns = _columns(grid, asked, condition)
+    for aim in aims:
+        if not all(map(_is_number, grid.get(aim.name, ()))):
+            raise typer.BadParameter(f"`{aim.name}` has values that are no numbers, so none is better")
     with _told(prod(map(len, grid.values()))) as tell:
         every = sweep(model.spec, grid, batch, seq, attention.value, columns, None, tell)
     found = _chosen(model.name, grid, columns, every, condition, sort)
     found.front = front(found.points, aims[0].name, aims[1].name, (aims[0].better != "more", aims[1].better == "less"))
     _report(found, top, aims, as_json, csv, plot)
+    if not found.points and len(found.failed) == found.tried:
+        sys.exit(WRONG)
+
+
+def _grid(over: Iterable[Axis]) -> dict[str, list[Any]]:
+    """The values of each name; raises a usage error for one that is given twice."""
+    grid: dict[str, list[Any]] = {}
+    for name, values in over:
+        if name in grid:
+            raise typer.BadParameter(f"`{name}` is given twice; all its values go into one", param_hint="--over")
+        grid[name] = values
+    return grid
 
 
 @dataclass
@@ -156,6 +173,7 @@ def _chosen(
     sort: str | None,
 ) -> Found:  # fmt: skip
     """The points that the condition holds for, sorted, and those that do not check."""
+    every = every if condition is None else condition.decided(every)
     points = [p for p in every if not p.error and (condition is None or condition.holds(p))]
     if sort:
         key, down = sort.removeprefix("-"), sort.startswith("-")
@@ -208,17 +226,29 @@ def _data(found: Found, best: set[int]) -> dict[str, Any]:
 
 
 def _text(found: Found, best: set[int], top: int, aims: tuple[Aim, Aim]) -> Iterator[Any]:
+    from dsvgraph.passes.signature import value
+
     yield f"{output.cell(found.name)}: {_counts(found)}\n"
     columns = [*(f">{name}" for name in found.grid), *(f">{name}" for name in found.columns), ""]
     rows = [[*_cells(found, point), "*" if id(point) in best else ""] for point in found.points[:top]]
-    yield output.table(columns, rows, wraps=columns[:-1])
+    if rows:
+        yield output.table(columns, rows, wraps=columns[:-1])
     if len(found.points) > top:
         yield f"and {len(found.points) - top:,} more: --top N prints them, --csv FILE writes all"
-    yield f"* on the front: no other has {_words(aims[0], 'less')} and {_words(aims[1], 'more')}"
-    for words, count in Counter(point.error for point in found.failed).most_common(5):
+    if rows:
+        yield f"* on the front: no other has {_words(aims[0], 'less')} and {_words(aims[1], 'more')}"
+    kinds = Counter(point.error for point in found.failed)
+    for words, count in kinds.most_common(KINDS):
         first = next(point for point in found.failed if point.error == words)
-        settings = ", ".join(f"{name}={output.cell(value)}" for name, value in first.settings.items())
-        yield f"\n{count:,} do not check, the first with {settings}:\n  {output.cell(words)}"
+        settings = ", ".join(f"{name}={value(v)}" for name, v in first.settings.items())
+        lead = "1 does not check, with" if count == 1 else f"{count:,} do not check, the first with"
+        yield f"\n{lead} {printable(settings)}:\n  {output.cell(words)}"
+    if len(kinds) > KINDS:
+        yield f"\nand {len(kinds) - KINDS:,} other reasons: --csv FILE writes all"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _counts(found: Found) -> str:

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, product
 from math import prod
 from typing import Any
@@ -189,6 +189,22 @@ class Condition:
             return bool(evaluate(self.tree, lambda name: self._value(point, name)))
         except (ValueError, ArithmeticError, TypeError) as error:
             raise DsvError(f"`{self.text}` cannot be decided: {error}") from None
+
+    def decided(self, points: Sequence[Point]) -> list[Point]:
+        """The points, with an error where the condition has no value; raises DsvError where it has one nowhere."""
+        found = [self._decided(point) for point in points]
+        undecided = [after for before, after in zip(points, found, strict=True) if after is not before]
+        if undecided and all(point.error for point in found):
+            raise DsvError(undecided[0].error)
+        return found
+
+    def _decided(self, point: Point) -> Point:
+        try:
+            if not point.error:
+                self.holds(point)
+        except DsvError as error:
+            return replace(point, error=error.diagnostics[0].message)
+        return point
 
     def _value(self, point: Point, name: str) -> Any:
         found = point.get(name)

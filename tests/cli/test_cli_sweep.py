@@ -74,6 +74,20 @@ def test_the_table(dsv):
     assert "\n2 do not check, the first with moe_intermediate_size=32, n_routed_experts=15:\n" in out
 
 
+def test_none_that_checks(dsv):
+    answer = dsv("sweep", "deepseek_v3_tiny", "--over", "n_routed_experts=15,7", "--over", "rope_scaling=null")
+    assert answer.code == 1 and "front: no other" not in answer.out
+    assert "\n1 does not check, with n_routed_experts=15, rope_scaling=null:\n" in answer.out
+
+
+def test_a_condition_without_a_value_is_told_with_its_point(dsv):
+    words = ("--over", "n_routed_experts=8,16", "--where", "total / (n_routed_experts - 8) > 1", "--json")
+    data = dsv("sweep", "deepseek_v3_tiny", *words).json
+    assert [point["n_routed_experts"] for point in data["points"]] == [16]
+    (failed,) = data["failed"]
+    assert failed["n_routed_experts"] == 8 and "division by zero" in failed["error"]
+
+
 def test_the_plot(dsv, tmp_path):
     pytest.importorskip("matplotlib")
     picture = tmp_path / "front.svg"
@@ -88,6 +102,8 @@ def test_the_plot(dsv, tmp_path):
     [
         (["--over", "hidden_sise=1,2"], 1, "hidden_sise"),
         (["--over", "hidden_size"], 2, "name=value,value"),
+        ([*OVER, "--over", "n_routed_experts=32"], 2, "`n_routed_experts` is given twice"),
+        (["--over", "hidden_act=silu,gelu", "--x", "hidden_act"], 2, "values that are no numbers"),
         ([*OVER, "--where", "open(1) < 2"], 1, "there is no function `open`"),
         ([*OVER, "--where", "params < 1"], 1, "there is no `params`"),
         ([*OVER, "--where", "rope_scaling < 1"], 1, "cannot be decided"),
