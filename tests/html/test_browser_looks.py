@@ -26,6 +26,8 @@ def test_head_and_panel_leave_room_in_small_windows(v3, width, height):
                    "const b = e.getBoundingClientRect(); return [b.left, b.right] })")  # fmt: skip
     over = v3.run(BOXES + "return [a.bottom, b.top]", card(selected(v3)), "#panel")
     head = v3.run("return head.offsetHeight")
+    v3.keys("?")
+    boxes += [v3.run("const b = help.getBoundingClientRect(); return [b.left, b.right]")]
     v3.size(1400, 900)
     assert inside and head < 0.35 * height and over[0] <= over[1]
     assert all(left >= 0 and right <= width for left, right in boxes)
