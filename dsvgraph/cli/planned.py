@@ -118,7 +118,7 @@ def parts(found: Plan, by: str, on: Device | None) -> Iterator[RenderableType]:
 def _headline(found: Plan) -> str:
     rows = f"{found.batch:,} x {found.seq:,} tokens"
     if found.phase == "decode":
-        rows = f"one step of {found.batch:,} rows behind {found.context:,} tokens"
+        rows = f"one step of {found.batch:,} row{'s' * (found.batch != 1)} behind {found.context:,} tokens"
     again = {"full": ", the forward recomputed"}.get(found.recompute, "") if found.phase == "train" else ""
     kept = ", with drafting heads" if found.drafting and found.phase != "train" else ""
     return (

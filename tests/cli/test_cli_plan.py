@@ -19,7 +19,7 @@ def test_a_training_step(dsv):
 
 def test_decoding_with_drafts(dsv):
     out = dsv("cost", "deepseek_v3", "--phase", "decode", "--drafting", "--context", 8192, "--by", "role").out
-    assert "one step of 1 rows behind 8,192 tokens, bfloat16, absorbed attention" in out
+    assert "one step of 1 row behind 8,192 tokens, bfloat16, absorbed attention" in out
     assert "\n     85%          1.850         -\n" in out
     assert "\nextra heads " in out
 
@@ -58,6 +58,8 @@ def test_csv_of_parts_and_of_counts(dsv):
         (["--phase", "train", "--mfu", "0.4"], 1, "need a device"),
         (["--phase", "train", "--device", "abacus"], 1, "no device is called `abacus`"),
         (["--tokens", "many"], 2, "no amount"),
+        (["--device", "h100", "--tokens-per-second", "1e9"], 1, "more than NVIDIA H100 SXM can compute"),
+        (["--drafting"], 1, "training runs every head"),
         (["--phase", "train", "--dtype", "float8"], 1, "float32 or bfloat16"),
         (["--verify", "--phase", "train"], 2, "goes with no option of a run"),
     ],

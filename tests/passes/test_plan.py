@@ -90,6 +90,8 @@ def test_bytes_of_decoding_by_hand() -> None:
     context, weights, cache = 8192, 8_030_261_248 - 128256 * 4096, 2 * 32 * 8 * 128
     found = planned("llama3_8b", phase="decode", context=context).flops
     assert found.bytes == pytest.approx(2 * (weights + context * cache), rel=0.001)
+    eight = planned("llama3_8b", phase="decode", context=context, dtype="float8").flops
+    assert eight.bytes == pytest.approx(weights + 2 * context * cache, rel=0.001)  # a cache stays in 16 bits
     one, many = (planned("mixtral_8x7b", phase="decode", batch=n, context=1).flops.bytes for n in (1, 64))
     assert one == pytest.approx(2 * 12.75e9, rel=0.01)  # two experts of eight: its active weights
     assert many == pytest.approx(2 * 46.57e9, rel=0.01)  # all of them
@@ -159,6 +161,8 @@ def test_parts_by_role() -> None:
     assert roles["experts"].parameters == 58 * 256 * 3 * 7168 * 2048
     assert roles["head"].parameters == 129280 * 7168
     assert roles["extra heads"].parameters == 11_610_068_224
+    decoding = planned("deepseek_v3", phase="decode", batch=2, context=1000)
+    assert {p.name: p.cache for p in decoding.by("role") if p.cache} == {"attention": 2 * 1000 * 70_272}
 
 
 def test_frozen_weights_have_no_gradients_in_their_part() -> None:
@@ -206,8 +210,9 @@ def test_what_does_not_fit(options: dict[str, object], words: str) -> None:
 
 
 def test_no_heads_to_draft_with() -> None:
-    with pytest.raises(DsvError, match="no heads to draft with"):
-        planned("llama3_8b", phase="decode", drafting=True)
+    for phase in ("prefill", "decode"):
+        with pytest.raises(DsvError, match="no heads to draft with"):
+            planned("llama3_8b", phase=phase, drafting=True)
 
 
 def test_devices(tmp_path: Path) -> None:

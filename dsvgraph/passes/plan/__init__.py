@@ -187,7 +187,9 @@ def _check(model: Model, o: Options) -> None:
         raise DsvError("a context is what decoding has in its cache", hint="--seq tells how long the rows are")
     if o.recompute == "full" and o.phase != "train":
         raise DsvError("there is nothing to recompute without a backward")
-    if o.drafting and o.phase == "decode" and not model.depths:
+    if o.drafting and o.phase == "train":
+        raise DsvError("training runs every head", hint="drafting is told with --phase decode")
+    if o.drafting and not model.depths:
         raise DsvError(f"`{model.name}` has no loss by depth, so no heads to draft with")
     if o.device is None and (o.mfu is not None or o.rate is not None or o.tokens is not None):
         raise DsvError("a share of the peak, a rate and a number of tokens need a device", hint="add --device h200")

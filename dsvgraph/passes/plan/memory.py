@@ -113,7 +113,6 @@ class _Gradients:
         uses = float(number(piece.node.count, self.values)) if piece.node.reused else 1
         return FLOAT * self.share * float(number(owned, self.values)) / uses
 
-
     def lent(self, piece: Piece, low: int) -> float:
         """Those of weights that are used elsewhere too: what came from there and one to be added to it.
 

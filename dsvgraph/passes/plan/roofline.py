@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from dsvgraph.errors import DsvError
 from dsvgraph.passes.plan.devices import Device
 from dsvgraph.passes.plan.work import Work
 
@@ -62,6 +63,9 @@ def at_mfu(device: Device, dtype: str, flops_per_token: float, mfu: float, token
 
 
 def at_rate(device: Device, dtype: str, flops_per_token: float, rate: float, tokens: float | None) -> Rate:
-    """The share of the peak that so many tokens per second and device are."""
+    """The share of the peak that so many tokens per second and device are; raises DsvError where it is over one."""
     mfu = rate * flops_per_token / device.peak(dtype)
+    if mfu > 1:
+        most = device.peak(dtype) / flops_per_token
+        raise DsvError(f"{rate:,.1f} tokens per second are more than {device.name} can compute, {most:,.1f}")
     return Rate(device.name, mfu, rate, tokens, None if tokens is None else tokens / rate / HOUR)

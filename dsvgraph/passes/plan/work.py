@@ -20,6 +20,7 @@ from dsvgraph.passes.needs import Needs, Ports
 from dsvgraph.passes.paths import cells, last_match, run_paths
 from dsvgraph.passes.plan.logits import heads_behind
 from dsvgraph.passes.plan.moved import Moved
+from dsvgraph.passes.plan.tape import HALF
 from dsvgraph.passes.tally import Meter, input_axes, input_sizes, number, tokens
 
 Phase = Literal["train", "prefill", "decode"]
@@ -108,13 +109,15 @@ class Worker:
         needs = self.meter.depends.of(place.graph, place.outputs or ())
         role = "attention" if _attends(place.graph) and place.role != "extra heads" else place.role
         place = place._replace(role=role)
-        behind = self._behind_cache(place.graph)
+        behind, cached = self._behind_cache(place.graph), {ref.node for ref in place.graph.cache}
         for node in place.graph.nodes.values():
             kept = node.name in needs.ports
             if not kept and not self.setting.heads:
                 continue
-            if node.op or self._cached(place.graph, node):
+            if node.op:
                 yield self._line(place, node, needs if kept else None, behind)
+            if node.name in cached:
+                yield self._caches(place, node)
             yield from self._runs(place, node, needs)
 
     def _runs(self, place: _Place, node: Node, needs: Needs) -> Iterator[Work]:
@@ -131,11 +134,10 @@ class Worker:
             ))  # fmt: skip
 
     def _line(self, place: _Place, node: Node, needs: Needs | None, behind: Mapping[str, Ports]) -> Work:
-        computes = node.op is not None and (needs is None or needs.computes(node))
+        computes = needs is None or needs.computes(node)
         forward, moved = self._costs(place.graph, node, behind) if computes else (0, Moved())
         back = substitute(self.costs.get((*place.key, (node.name, 0)), 0), self.now)
-        cache = self._cached(place.graph, node) * self._kept(place.graph)
-        sizes = Sizes(forward * place.copies, back, moved.times(place.copies), cache * place.copies)
+        sizes = Sizes(forward * place.copies, back, moved.times(place.copies), 0)
         path = join(place.path, node.at)
         owned, trained = self._owned(place, node)
         role = "extra heads" if needs is None else self._role(place, node)
@@ -144,6 +146,12 @@ class Worker:
             path, place.graph.name, role, node.callee, owned, trained,
             number(sizes.forward, self.values), number(back, self.values), read, sizes,
         )  # fmt: skip
+
+    def _caches(self, place: _Place, node: Node) -> Work:
+        """What a line gives the cache, beside its own work: that is attention's."""
+        sizes = Sizes(0, 0, Moved(), self._cached(place.graph, node) * self._kept(place.graph) * place.copies)
+        path = join(place.path, node.at)
+        return Work(path, place.graph.name, place.role, "cache", 0, 0, 0, 0, 0, sizes)
 
     def _owned(self, place: _Place, node: Node) -> tuple[int, int]:
         """Weights of all copies, and how many of them gradients train."""
@@ -239,8 +247,9 @@ class Worker:
             widths = tuple(self._width(graph, node.sources[p], behind) for p in ("k", "v"))
             cached = total(graph.type(ref).numel for ref in graph.cache)
         queries = substitute(q.shape[0] * q.shape[2], self.one) * self.setting.queries
-        moved = queries * total(widths) + substitute(cached, self.one) * keys
-        return 2 * queries * keys * total(widths), Moved(moved * self.setting.width)
+        width = self.setting.width
+        moved = queries * total(widths) * width + substitute(cached, self.one) * keys * max(width, HALF)
+        return 2 * queries * keys * total(widths), Moved(moved)
 
     def _width(self, graph: Graph, ref: Ref, behind: Mapping[str, Ports]) -> Size:
         """Numbers of one cached position that keys (or values) are made of, as one head reads them."""
