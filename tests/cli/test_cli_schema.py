@@ -25,6 +25,9 @@ def validator():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_bundled_files(path, validator):
     assert [error.message for error in validator.iter_errors(loader.read(path).data)] == []
+    header, _, target = path.read_text(encoding="utf-8").partition("\n")[0].partition("$schema=")
+    assert header == "# yaml-language-server: "
+    assert (path.parent / target).resolve() == (loader.bundled() / "schema.json").resolve()
 
 
 SPEC = {

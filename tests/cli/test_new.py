@@ -31,8 +31,9 @@ def test_a_new_spec_checks(template, dsv, here):
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_a_new_spec_trains(template, dsv, here):
+def test_a_new_spec_trains(template, dsv, here, monkeypatch):
     pytest.importorskip("torch")
+    monkeypatch.setattr("dsvgraph_torch.training.SAMPLE_TOKENS", 4)
     dsv("new", "mine", "--template", template)
     answer = dsv("compile", "mine.yaml", *STEPS, "--data", "text.txt", "--out", "run", "--device", "cpu")
     assert answer.code == 0, answer.err

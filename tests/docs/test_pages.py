@@ -16,6 +16,7 @@ EXECUTED = ["language.md", "tutorial.md"]
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("dsvgraph_torch.training.SAMPLE_TOKENS", 4)
     Path("text.txt").write_text("the quick brown fox jumps over the lazy dog\n" * 60)
     return tmp_path
 
