@@ -124,6 +124,14 @@ class Diagnostic:
         return self.notes + ((("written here", written),) if written else ())
 
     @property
+    def cause(self) -> tuple[object, ...]:
+        """What two diagnostics of one mistake have in common: a number that no line can take is one mistake."""
+        places = {span for words, span in self.notes if words.endswith(f"is {self.found}")}
+        if self.code is Code.INDIVISIBLE and self.found and places:
+            return (self.code, self.found, frozenset(places))
+        return (self.message, self.span and (self.span.written or self.span))
+
+    @property
     def kind(self) -> str:
         """Severity and code: `error[E0301]`."""
         return f"{self.severity}[{self.code}]" if self.code else self.severity
@@ -247,7 +255,7 @@ class DsvError(Exception):
         """One error that holds the diagnostics of many (at most 50), in the order of the text."""
         found = [d for e in errors for d in e.diagnostics]
         found.sort(key=lambda d: bool(d.span and d.span.written))  # what an alias repeats is the same mistake
-        unique = list({(d.message, d.span and (d.span.written or d.span)): d for d in reversed(found)}.values())
+        unique = list({d.cause: d for d in reversed(found)}.values())
         unique.sort(key=lambda d: (d.span.source.name, d.span.line, d.span.column) if d.span else ("", 0, 0))
         error = cls(unique[0].message)
         error.diagnostics = tuple(unique[:MAX_ERRORS])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from dsvgraph.build.line import Line
-from dsvgraph.build.ports import unknown
+from dsvgraph.build.ports import misread, unknown
 from dsvgraph.build.scope import BlockValue, Scope, Word
 from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError, Fault, nearest
@@ -36,7 +36,8 @@ def read(body: Body, line: Line, scope: Scope) -> tuple[Op, dict[str, Ref]]:
     for key in [*tied, *line.presets]:
         if key not in ("weight", "bias") and key not in cls.model_fields:
             known = [*cls.model_fields, "at", "repeat", "each"]
-            message, hint = unknown(f"attribute on `{line.callee}`", key, known)
+            message, hint = unknown("attribute", key, known, line.callee)
+            hint = misread(key, scope.library) or hint
             raise DsvError(message, line.at_key(key), code=Code.NO_ATTRIBUTE, path=body.builder.path(), hint=hint)
     raw = {k: v for k, v in line.attributes.items() if k in cls.model_fields}
     found = {k: body.builder.value(v, line.where(k), scope, partial(line.where, k)) for k, v in raw.items()}
@@ -68,7 +69,10 @@ def _fault(error: Any, values: dict[str, Any], line: Line, scope: Scope) -> DsvE
     key = error["loc"][0]
     if error["type"] == "missing":
         return DsvError(
-            f"`{line.callee}` needs the attribute `{key}`", line.at_key(line.key), code=Code.MISSING_ATTRIBUTE
+            f"`{line.callee}` needs the attribute `{key}`",
+            line.at_key(line.key),
+            code=Code.MISSING_ATTRIBUTE,
+            hint=f"add it to the line: `{key}: ...`",
         )
     if error["type"] == "literal_error":
         return _choice(error, values[key], line, scope)

@@ -19,7 +19,7 @@ from dsvgraph.errors import MAX_ERRORS, DsvError, Fault, Note, Span, nearest
 from dsvgraph.graph import Graph, Node, Ref, Run
 from dsvgraph.ops import OPS, Op
 from dsvgraph.spec import Part
-from dsvgraph.types import Type, Weight
+from dsvgraph.types import Type, Weight, shown
 
 if TYPE_CHECKING:
     from dsvgraph.build.builder import Builder
@@ -89,7 +89,9 @@ class Body:
     def ref(self, text: Any, span: Span | None) -> Ref:
         """What a reference names; raises DsvError with the nearest name."""
         if not isinstance(text, str):
-            raise DsvError(f"`{text}` is no reference", span, code=Code.BAD_REFERENCE, hint="write name or name.port")
+            raise DsvError(
+                f"`{shown(text)}` is no reference", span, code=Code.BAD_REFERENCE, hint="write name or name.port"
+            )
         name, dot, port = text.partition(".")
         if name in self.poisoned:
             raise Poisoned
@@ -106,7 +108,7 @@ class Body:
             return Ref(name, port)
         if port in node.sources:
             return node.sources[port]
-        message, hint = unknown(f"port on `{name}`", port, [*node.outputs, *node.weights, *node.sources])
+        message, hint = unknown("port", port, [*node.outputs, *node.weights, *node.sources], name)
         raise DsvError(message, span, code=Code.NO_PORT, hint=hint)
 
     def _no_such(self, name: str, span: Span | None) -> DsvError:
@@ -121,19 +123,11 @@ class Body:
     def wire(self, line: Line, ports: list[str], variadic: bool = False) -> dict[str, Ref]:
         """The inputs of a line by port; raises DsvError where one is missing or unknown."""
         raw = line.wired
+        lines.check_inputs(line, ports, variadic)
         if variadic and raw is not None and raw != []:
             items = raw if isinstance(raw, list) else [raw]
             return {f"x{i}": self.ref(r, line.where(line.key, i)) for i, r in enumerate(items)}
-        if isinstance(raw, list) and raw:
-            hint = f"write {{{ports[0]}: ..., ...}}"
-            raise DsvError(
-                f"`{line.callee}` takes its inputs by name", line.where(line.key), code=Code.BAD_REFERENCE, hint=hint
-            )
         given = raw if isinstance(raw, dict) else {ports[0]: raw or None}
-        for port in given:
-            if port not in ports:
-                message, hint = unknown(f"input on `{line.callee}`", port, ports)
-                raise DsvError(message, line.part.key(line.key, port), code=Code.NO_INPUT, hint=hint)
         missing = [p for p in ports if p not in given or given[p] is None]
         if missing:
             raise DsvError(
@@ -181,8 +175,12 @@ class Body:
         for port, ref in node.inputs.items():
             notes.append(self._wired(port, ref, node.ins[port]))
             read |= self._sizes(ref)
-        notes += self._written(read, error)
-        return DsvError.of(error, line.span, Code.DIFFERENT, path=self.builder.path(), notes=notes)
+        told = DsvError.of(
+            error, line.span, Code.DIFFERENT, path=self.builder.path(), notes=notes + self._written(read, error)
+        )
+        if told.diagnostics[0].code is Code.NUMBER_KIND:  # of an input: all that reads it is wrong for one reason
+            self.poisoned |= {ref.node for ref in node.inputs.values() if ref.node in self.graph.inputs}
+        return told
 
     def _wired(self, port: str, ref: Ref, type_: Type) -> Note:
         return f"`{port}` is {type_}, from `{ref}`", self._origin(ref)

@@ -10,7 +10,7 @@ import networkx as nx
 
 from dsvgraph.build.body import Body, Fatal, Poisoned
 from dsvgraph.build.line import RESERVED, Line
-from dsvgraph.build.ports import bind, declared, unknown
+from dsvgraph.build.ports import bind, declared, misread, unknown
 from dsvgraph.build.scope import At, ConfigScope, Given, Library, Scope, free_names, freeze
 from dsvgraph.codes import Code
 from dsvgraph.dims import Poly, Size, names
@@ -129,7 +129,8 @@ class Builder:
         declared = part.model.args
         for name in given:
             if name not in declared:
-                message, hint = unknown(f"argument on `{line.callee}`", name, [*declared, "at", "repeat", "each"])
+                message, hint = unknown("argument", name, [*declared, "at", "repeat", "each"], line.callee)
+                hint = misread(name, self.library) or hint
                 notes = [("the block is here", part.key())]
                 raise DsvError(
                     message, line.at_key(name), code=Code.NO_ATTRIBUTE, path=self.path(), notes=notes, hint=hint

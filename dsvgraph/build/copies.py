@@ -104,7 +104,7 @@ def _roles(body: Body, line: Line, mode: str, ports: list[str], tied: list[str])
     for key, listed in (("slice", line.slice), ("share", line.share)):
         for i, port in enumerate(listed):
             if port not in ports:
-                message, hint = unknown(f"input on `{line.callee}`", port, ports)
+                message, hint = unknown("input", port, ports, line.callee)
                 raise DsvError(message, line.where(key, i), code=Code.NO_INPUT, hint=hint)
             if port in line.slice and port in line.share:
                 raise DsvError(f"`{port}` cannot be sliced and shared", line.where(key), code=Code.COPY_KEYS)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dsvgraph import expr
-from dsvgraph.build.scope import Scope
+from dsvgraph.build.scope import Scope, Word
 from dsvgraph.codes import Code
 from dsvgraph.dims import Poly, symbol
-from dsvgraph.errors import DsvError, Fault, Span, nearest
+from dsvgraph.errors import DsvError, Fault, Span, listed, nearest
 from dsvgraph.expr import Expr
 from dsvgraph.spec import Part
 from dsvgraph.types import shown
@@ -65,7 +65,7 @@ def read(key: str, part: Part, scope: Scope) -> Formula:
     try:
         tree = expr.parse(raw) if isinstance(raw, str) else Expr("number", (raw,))
     except ValueError as error:
-        raise DsvError.of(error, span, Code.NO_ARITHMETIC, f"`{raw}`: ") from None
+        raise DsvError.of(error, span, Code.NO_ARITHMETIC, f"`{raw}`: ", hint=scope.near(Word(raw))) from None
     for name in sorted(tree.names()):
         _check_name(name, key, scope, span)
     return Formula(key, _filled(tree, OPEN[key], scope, span), tree, span, scope)
@@ -82,7 +82,8 @@ def _check_name(name: str, key: str, scope: Scope, span: Span | None) -> None:
         words = f"`{key}` cannot depend on `{name}`, only on {', '.join(OPEN[key])} and the config"
         raise DsvError(words, span, code=Code.LOSS_NUMBER)
     if name not in OPEN[key] and name not in scope.values:
-        hint = nearest(name, [*OPEN[key], *scope.values])
+        known = [*OPEN[key], *scope.values]
+        hint = nearest(name, known) or f"there are: {listed(known, 6)}"
         raise DsvError(f"there is no name `{name}` here", span, code=Code.NO_VALUE, hint=hint)
 
 

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from dsvgraph.build.ports import unknown
 from dsvgraph.build.scope import BlockValue, Scope, Word
 from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError, Span, nearest
@@ -94,6 +95,9 @@ def _callee(key: str, raw: dict[str, Any], part: Part, scope: Scope) -> BlockVal
 
 
 def _near_callee(key: str, raw: dict[str, Any], part: Part, scope: Scope) -> str:
+    name, colon, rest = key.partition(":")
+    if colon and name in scope.library:
+        return f"a blank follows a colon: write `{name}: {rest}`"
     others = [k for k in raw if k in scope.library]
     if others and (*part.path, others[0]) in part.doc.aliases:
         return f"what `<<` merges comes after the line's own keys: write `{others[0]}` on the line itself, first"
@@ -121,6 +125,22 @@ def _ports(raw: dict[str, Any], key: str, part: Part) -> tuple[str, ...]:
     if not all(isinstance(n, str) for n in names):
         raise DsvError(f"`{key}` lists names of inputs", part.value(key), code=Code.COPY_KEYS)
     return tuple(names)
+
+
+def check_inputs(line: Line, ports: list[str], variadic: bool) -> None:
+    """Raises DsvError where inputs are not written as the callee takes them: by name, or as a list."""
+    raw, where = line.wired, line.where(line.key)
+    if isinstance(raw, dict if variadic else list) and raw:
+        words = f"`{line.callee}` takes {'a list of inputs' if variadic else 'its inputs by name'}"
+        one = list(raw.values()) if isinstance(raw, dict) else raw[0]
+        hint = (
+            f"write `{line.callee}: {shown(one)}`" if variadic or not ports[1:] else f"write {{{ports[0]}: ..., ...}}"
+        )
+        raise DsvError(words, where, code=Code.BAD_REFERENCE, hint=hint)
+    for port in raw if isinstance(raw, dict) else ():
+        if port not in ports:
+            message, hint = unknown("input", port, ports, line.callee)
+            raise DsvError(message, line.part.key(line.key, port), code=Code.NO_INPUT, hint=hint)
 
 
 def is_op(callee: str) -> bool:

@@ -41,8 +41,16 @@ def build(
             loss = _line(name, part, model, scope, whole)
             found += [loss] if loss else []
         except DsvError as error:
-            errors.append(error)
+            errors += [] if _follows(error, part, model, errors) else [error]
     return tuple(found)
+
+
+def _follows(error: DsvError, part: Part, model: Model, errors: list[DsvError]) -> bool:
+    """Whether a target is no token ids, and the lines that read it have said so."""
+    told = [d for e in errors for d in e.diagnostics if d.code is Code.NUMBER_KIND]
+    where = model.spec.graph.key("in", part.model["target"]) if model.spec and told else None
+    shape = error.diagnostics[0].code is Code.LOSS_SHAPE
+    return shape and any(span == where for d in told for _, span in d.notes)
 
 
 def _line(name: str, part: Part, model: Model, scope: Scope, whole: bool) -> Loss | None:
@@ -73,7 +81,7 @@ def _kind(name: str, raw: dict[str, Any], part: Part) -> str:
         raise DsvError(message, part.key(kind) or part.key(), code=Code.LOSS_FORM, hint=hint)
     for key in list(raw)[1:]:
         if key not in KINDS[kind]:
-            message, hint = unknown(f"attribute on `{kind}`", key, KINDS[kind])
+            message, hint = unknown("attribute", key, KINDS[kind], kind)
             raise DsvError(message, part.key(key), code=Code.LOSS_FORM, hint=hint)
     if name == "loss":
         raise DsvError("`loss` is the name of the sum; call the line something else", part.key(), code=Code.TAKEN)
@@ -111,7 +119,9 @@ def _output(name: Any, model: Model, part: Part) -> Ref:
 
 def _target(name: Any, model: Model, part: Part) -> str:
     if name is None:
-        raise DsvError("`target` is missing: the input whose tokens are predicted", part.key(), code=Code.LOSS_NAMES)
+        hint = f"add `target: {next(iter(model.inputs))}`"
+        words = "`target` is missing: the input whose tokens are predicted"
+        raise DsvError(words, part.key(), code=Code.LOSS_NAMES, hint=hint)
     if not isinstance(name, str) or name not in model.inputs:
         message, hint = unknown("input", shown(name), model.inputs)
         raise DsvError(message, part.value("target"), code=Code.LOSS_NAMES, hint=hint)

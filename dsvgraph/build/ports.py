@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from dsvgraph.build.scope import At, Scope
+from dsvgraph.build.scope import At, Library, Scope
 from dsvgraph.codes import Code
 from dsvgraph.dims import Size, symbol
 from dsvgraph.errors import DsvError, Fault, Span, listed, nearest
@@ -124,7 +124,16 @@ def written(raw: Any) -> str:
     return f"[{', '.join(str(r) for r in raw)}]" if isinstance(raw, list) else str(raw)
 
 
-def unknown(what: str, name: str, known: Any) -> tuple[str, str]:
-    """Message and hint for a name that is not among the known ones."""
-    names = list(known)
-    return f"there is no {what} `{name}`", nearest(name, names) or f"there are: {listed(names)}"
+def unknown(what: str, name: str, known: Any, on: str = "") -> tuple[str, str]:
+    """Message and hint for a name, of something on ``on``, that is not among the known ones."""
+    names = list(dict.fromkeys(known))
+    where = f" on `{on}`" if on else ""
+    return f"there is no {what} `{name}`{where}", nearest(name, names) or f"there are: {listed(names)}"
+
+
+def misread(key: str, library: Library) -> str:
+    """What a key that is no attribute was meant to be, where that is plain."""
+    name, sign, value = (part.strip() for part in key.partition("="))
+    if sign:
+        return f"write `{name}: {value}`"
+    return f"a line calls one thing: give `{key}` a line of its own" if key in library else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -10,13 +11,15 @@ from typing import Any
 from dsvgraph import expr
 from dsvgraph.codes import Code
 from dsvgraph.dims import Size, symbol
-from dsvgraph.errors import DsvError, Fault, Note, Span, clipped, nearest
+from dsvgraph.errors import DsvError, Fault, Note, Span, clipped, listed, nearest
 from dsvgraph.ops import OPS
 from dsvgraph.spec import Entry, Part
+from dsvgraph.spec.models import NAME
 from dsvgraph.types import as_size, shown
 
 At = Callable[..., Span | None]  # from the steps to a value inside another to its place
 
+UNIT = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(%|[A-Za-z]{1,2})\Z", re.ASCII)
 MAX_CHAIN = 40  # config values in terms of others
 
 
@@ -123,7 +126,9 @@ class Scope:
 
     def _unknown(self, tree: expr.Expr) -> str:
         missing = [n for n in sorted(tree.names()) if n not in self.values and n not in self.library]
-        return nearest(missing[0], self.values) if missing else ""
+        if tree.op == "field" and missing == ["config"]:
+            return f"config values stand bare: `{tree.args[1]}`"
+        return self.meant(missing[0]) if missing else ""
 
     def size(self, raw: Any, span: Span | None, least: int = 1) -> Size:
         """``raw`` as a size; raises DsvError where it is none."""
@@ -163,8 +168,16 @@ class Scope:
         return Fault(Code.NO_VALUE, f"there is no name `{value}` here")
 
     def near(self, value: Any) -> str:
-        """The visible name that a word most resembles."""
-        return nearest(value, self.values) if isinstance(value, Word) else ""
+        """What a word that has no value may be meant to be."""
+        if not isinstance(value, Word):
+            return ""
+        if found := UNIT.match(value):
+            return f"write {float(found[1]) / 100:g}" if found[2] == "%" else "a number has no unit: 256 * 1024"
+        return self.meant(value) if NAME.match(value) else ""
+
+    def meant(self, name: str) -> str:
+        """The visible name that ``name`` most resembles, or those that there are."""
+        return nearest(name, self.values) or (f"there are: {listed(self.values, 6)}" if self.values else "")
 
     def find_given(self, name: str) -> Given | None:
         """How ``name`` got its value, one step back."""

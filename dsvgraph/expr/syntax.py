@@ -39,6 +39,8 @@ TOKEN = re.compile(
     re.ASCII,
 )
 CONSTANTS = {"true": True, "false": False, "null": None, "True": True, "False": False, "None": None}
+GROUPED = re.compile(r"\d{1,3}(,\d{3})+\Z", re.ASCII)
+DIGITS = "digits stand together, or apart as in 129_280"
 WORDS = {"if", "else", "and", "or", "not", *CONSTANTS}
 COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
 BINDING = {"or": 1, "and": 2, **dict.fromkeys(COMPARISONS, 4), "+": 5, "-": 5, "*": 6, "/": 6, "//": 6, "%": 6}
@@ -53,7 +55,8 @@ def parse(text: str) -> Expr:
     parser = _Parser(_tokens(text))
     tree = parser.conditional(0)
     if parser.peek() != "":
-        raise Fault(Code.NO_ARITHMETIC, f"`{parser.peek()}` is not expected here")
+        words = f"`{parser.peek()}` is not expected here"
+        raise Fault(Code.NO_ARITHMETIC, words + (f": {DIGITS}" if GROUPED.match(text) else ""))
     return tree
 
 
@@ -63,7 +66,8 @@ def _tokens(text: str) -> list[tuple[str, str]]:
     while at < len(text):
         match = TOKEN.match(text, at)
         if not match:
-            raise Fault(Code.NO_ARITHMETIC, f"`{text[at:].strip()[:20]}` is not arithmetic")
+            power = "; a power is written `**`" if text[at:].strip().startswith("^") else ""
+            raise Fault(Code.NO_ARITHMETIC, f"`{text[at:].strip()[:20]}` is not arithmetic{power}")
         kind = match.lastgroup or "op"
         tokens.append((kind, match.group(kind)))
         at = match.end()
@@ -84,7 +88,9 @@ class _Parser:
 
     def take(self, wanted: str = "") -> tuple[str, str]:
         if self.at >= len(self.tokens):
-            raise Fault(Code.NO_ARITHMETIC, f"the expression ends where `{wanted or 'a value'}` is expected")
+            raise Fault(
+                Code.NO_ARITHMETIC, f"the expression ends where {f'`{wanted}`' if wanted else 'a value'} is expected"
+            )
         kind, text = self.tokens[self.at]
         if wanted and text != wanted:
             raise Fault(Code.NO_ARITHMETIC, f"expected `{wanted}`, found `{text}`")

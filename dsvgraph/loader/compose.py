@@ -35,7 +35,17 @@ HINTS = {  # by a part of the parser's words
     r"'\t'": "indent with spaces, never with tabs",
     "mapping values are not allowed": "quote a value that holds a colon, and look at the indentation",
     "cannot start any token": "quote a value that begins with a sign",
+    "but got '{' after $": "names of config values stand bare: hidden_size, and not ${hidden_size}",
+    "could not find expected ':'": "this needs a colon: `name: value`",
+    "but found '-'": "the lines above are a mapping, `- ` begins an item of a list: remove it",
+    "but found '<scalar>'": "look for quotes that are left open above",
+    "expected '<document start>'": "is there a colon after each key above?",
+    "expected <block end>": "this line begins in another column than those it belongs to",
+    "parsing a flow mapping": "close the braces, or look for a missing comma",
+    "parsing a flow sequence": "close the bracket, or look for a missing comma",
+    "scanning a quoted scalar": "close the quotes",
 }
+BEGINNINGS = ("scanning a simple key", "scanning a quoted scalar")  # what is wrong is where this began
 CONSTANTS = {"true": True, "false": False, "null": None, "~": None, "": None}
 
 
@@ -100,11 +110,17 @@ def _composed(text: str, name: str) -> Doc:
 
 
 def _yaml_error(source: Source, error: MarkedYAMLError) -> DsvError:
-    mark = error.problem_mark or error.context_mark
-    span = Span(source, mark.line + 1, mark.column + 1) if mark else None
     words = " ".join(p for p in (error.context, error.problem) if p)
-    hint = next((hint for part, hint in HINTS.items() if part in words), "")
-    return DsvError(f"this is not YAML: {words}", span, code=Code.NOT_YAML, hint=hint)
+    first, last = (_mark(source, mark) for mark in (error.context_mark, error.problem_mark))
+    span = first if first and any(part in words for part in BEGINNINGS) else last or first
+    notes = [("opened here", first)] if first and last and first.line < last.line and "a flow" in words else []
+    before = source.line(last.line)[: last.column - 1][-1:] if last else ""
+    hint = next((hint for part, hint in HINTS.items() if part in f"{words} after {before}"), "")
+    return DsvError(f"this is not YAML: {words}", span, code=Code.NOT_YAML, notes=notes, hint=hint)
+
+
+def _mark(source: Source, mark: Any) -> Span | None:
+    return Span(source, mark.line + 1, mark.column + 1) if mark else None
 
 
 def _special(source: Source) -> Span:

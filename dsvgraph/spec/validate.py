@@ -10,6 +10,7 @@ from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError, Span, nearest
 from dsvgraph.loader import Doc
 from dsvgraph.spec.models import BlockModel, PublishedModel, SpecModel
+from dsvgraph.types import shown
 
 KINDS = {  # Pydantic's kinds of error, in plain words
     "dict_type": "a mapping {name: value, ...}",
@@ -57,18 +58,23 @@ def _schema_error(doc: Doc, error: Any, model: type[BaseModel]) -> DsvError:
         hint = nearest(str(path[-1]), known) or f"known: {', '.join(known)}"
         return DsvError(f"unknown key `{path[-1]}`", doc.key(*path), code=Code.UNKNOWN_KEY, hint=hint)
     if error["type"] == "missing":
-        return DsvError(f"`{error['loc'][-1]}` is missing", doc.key(*path), code=Code.MISSING_KEY, path=where)
+        key = error["loc"][-1]
+        hint = f"add `{key}:` below"
+        return DsvError(f"`{key}` is missing", doc.key(*path), code=Code.MISSING_KEY, path=where, hint=hint)
     if error["type"] == "value_error":
         span = doc.key(*path) if "[key]" in error["loc"] else doc.value(*path)
         return DsvError.of(error["ctx"]["error"], span, Code.BAD_VALUE, path=where)
     if "[key]" in error["loc"]:
         return DsvError(f"`{path[-1]}` is no name", doc.key(*path), code=Code.NO_NAME, path=where)
-    return DsvError(_expected(error, path), doc.value(*path), code=Code.WRONG_KIND, path=where)
+    hint = (
+        f"write [{shown(error['input'])}]" if error["type"] == "list_type" and isinstance(error["input"], str) else ""
+    )
+    return DsvError(_expected(error, path), doc.value(*path), code=Code.WRONG_KIND, path=where, hint=hint)
 
 
 def _expected(error: Any, path: tuple[Any, ...]) -> str:
     """What belongs at ``path``, and what was found there."""
-    found = "null" if error["input"] is None else str(error["input"])
+    found = shown(error["input"])
     if "too_" in error["type"]:
         return f"`{path[-1]}` is empty" if "short" in error["type"] else f"`{path[-1]}` is too long"
     wanted = KINDS.get(error["type"], error.get("ctx", {}).get("expected") or error["msg"])

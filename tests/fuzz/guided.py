@@ -13,7 +13,7 @@ import atheris
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "backends"), str(HERE)]
+sys.path[:0] = [str(ROOT), str(ROOT / "backends"), str(ROOT / "tests"), str(HERE)]
 
 with atheris.instrument_imports(include=["dsvgraph", "ruamel"]):
     import judge

@@ -128,8 +128,8 @@ def test_what_depends_on_a_symbolic_number_is_not_known(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "ends where `a value` is expected"),
-        ("1 +", "ends where `a value` is expected"),
+        ("", "ends where a value is expected"),
+        ("1 +", "ends where a value is expected"),
         ("(1", "ends where `)` is expected"),
         ("1 2", "`2` is not expected here"),
         ("1 < 2 < 3", "comparisons do not chain"),

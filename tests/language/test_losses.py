@@ -127,14 +127,14 @@ def test_config_values_are_filled_in() -> None:
         ("weight: [1, 2]", "`weight` is a number or an expression, found `[1, 2]`"),
         ("weight: true", "`weight` is a number, found `true`"),
         ("weight: D > 2", "`weight` is a number, found `true`"),
-        ("weight: 1 +", "`1 +`: the expression ends where `a value` is expected"),
+        ("weight: 1 +", "`1 +`: the expression ends where a value is expected"),
         ("weight: __import__('os')", "`__import__('os')`: `'os')` is not arithmetic"),
         ("divide: 0", "`divide` must be above zero, found 0"),
         ("divide: tokens", "`divide` cannot depend on `tokens`, only on depth, valid, B, T and the config"),
         ("shift: 0", "`shift` is a whole number of at least 1, found 0"),
         ("shift: 1.5", "`shift` is a whole number of at least 1, found 1.5"),
         ("shift: T", "`shift` cannot depend on `T`, only on depth and the config"),
-        ("wait: 1", "there is no attribute on `cross_entropy` `wait`"),
+        ("wait: 1", "there is no attribute `wait` on `cross_entropy`"),
     ],
 )
 def test_wrong_formulas(attributes: str, words: str) -> None:

@@ -85,7 +85,17 @@ def test_the_calls_that_led_there_are_told() -> None:
         ("y: {linear: e, owt: 4}", "did you mean `out`?"),
         ("y: {linear: e, out: VV}", "did you mean `V`?"),
         ("y: {linear: f, out: 4}", "there are: `ids`, `e`"),
-        ("y: {linear: [e], out: 4}", "write {x: ..., ...}"),
+        ("y: {linear: [e], out: 4}", "write `linear: e`"),
+        ("y: {dispatch: [e], experts: 4}", "write {x: ..., ...}"),
+        ("y: {add: {a: e, b: e}}", "write `add: [e, e]`"),
+        ("y: {linear: e, out = 4}", "write `out: 4`"),
+        ("y: {silu: e, linear: e, out: 4}", "a line calls one thing: give `linear` a line of its own"),
+        ("y: {silu:e}", "a blank follows a colon: write `silu: e`"),
+        ("y: {linear: e, out: config.d}", "config values stand bare: `d`"),
+        ("y: {linear: e, out: 50%}", "write 0.5"),
+        ("y: {linear: e, out: 4K}", "a number has no unit: 256 * 1024"),
+        ("y: {linear: e, out: d +}", ""),
+        ("y: {linear: e, out: nowhere}", "there are: `d`, `V`"),
         ("y: {repeat: 3, silu: e}", "the first key says what the line is: put `silu` first"),
         ("y: {silu: e.x.y}", "there are: `y`, `weight`, `x`"),
         ("y: {silu: z}\nz: {silu: e}", "`z` stands further down; a line reads only what is above it"),
@@ -135,7 +145,7 @@ def test_an_alias_is_told_with_what_it_stands_for(line: str) -> None:
 
 def test_what_an_alias_repeats_is_one_mistake() -> None:
     found = told("x: &a {silu: e, by: 1}\ny: *a\nz: {<<: *a}")
-    assert (found.message, str(found.span)) == ("there is no attribute on `silu` `by`", "<spec>:9:21")
+    assert (found.message, str(found.span)) == ("there is no attribute `by` on `silu`", "<spec>:9:21")
 
 
 def test_other_places_are_shown_with_their_lines() -> None:
