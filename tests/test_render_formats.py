@@ -6,6 +6,7 @@ import json
 import os
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from typer.testing import CliRunner
@@ -17,6 +18,8 @@ from dsvgraph.graph import walk
 from dsvgraph.passes.paths import weights
 
 graphviz_backend = pytest.importorskip("dsvgraph_graphviz", reason="needs `pip install 'dsvgraph[draw]'`")
+
+from pictures import drawn, model  # noqa: E402
 
 from dsvgraph_graphviz import engine  # noqa: E402
 
@@ -216,3 +219,58 @@ def test_the_docs_name_every_option_and_show_every_picture():
     assert options and {o for o in options if o not in text} == set()
     shown = set(re.findall(r"\]\(images/([\w.]+)\)", text))
     assert shown <= {path.name for path in (ROOT / "docs/images").iterdir()}
+
+
+PICTURES = {
+    "deepseek_v3": ("deepseek_v3", {"num_nextn_predict_layers": 2}, {}),
+    "deepseek_v3_full": ("deepseek_v3", {}, {"depth": 1_000}),
+    "mla": ("deepseek_v3", {}, {"focus": "model.layers.5.self_attn"}),
+    "mla_lr": ("deepseek_v3", {}, {"focus": "model.layers.5.self_attn", "direction": "LR", "weights": True}),
+    "heat": ("llama3_8b", {}, {"heat": "flops"}),
+    "diff": ("llama3_8b", {}, {"diff": "qwen3_8b"}),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_pictures_of_the_docs_are_what_is_drawn_now(name):
+    """Their words, since other fonts lay them out a little differently."""
+    spec, config, view = PICTURES[name]
+    other = {"diff": model(view["diff"])} if "diff" in view else {}
+    now = drawn(graphviz_backend.dot_source(model(spec, **config), **{**view, **other})).svg
+    then = ElementTree.parse(ROOT / f"docs/images/{name}.svg")
+    assert spoken(then) == spoken(now), "draw it again with --theme auto"
+
+
+def spoken(tree):
+    return sorted(text for node in tree.iter("{http://www.w3.org/2000/svg}text") if (text := (node.text or "").strip()))
+
+
+OTHERWISE = {  # by hand, and by the command: more digits, what the spec calls it, axes in the graph's order
+    "deepseek_v3": {
+        "37.6 B active per token": "37.55 B active per token", "11.32 B, 398 M active": "11.32 B, 398.2 M active",
+        "73.2 GFLOP / token forward (weights)": "83.49 GFLOP / token forward at T 4,096",
+        "MTP depth 2: + 23.2 B parameters": "MTP depth 2: + 23.22 B parameters",
+        "+ 6.5 GFLOP / token (+ 8.8 %)": "+ 6.795 GFLOP / token (+ 8.1 %)", "7,168 × 129,280": "7,168 → 129,280",
+        "MLA attention": "Multi-head latent attention", "kv rank 512 + 64": "kv rank 512 caches 512 + 64",
+        "d_ff 2,048": "width 2,048", "from block below": "from previous block", "to block above": "to next block",
+    },
+    "mla": {
+        "11.0 M": "11.01 M", "16.8 M": "16.78 M", "37.7 M": "37.75 M", "4.1 M": "4.129 M",
+        "B,1,T,64": "B,T,64", "B,128,T,128": "B,T,128,128", "B,128,T,192": "B,T,128,192", "B,128,T,64": "B,T,128,64",
+        "B,T,16384": "B,T,128,128", "Multi-head Latent Attention": "Multi-head latent attention",
+        "after input RMSNorm": "after RMSNorm", "expand to": "expand", "k nope 128 × 128": "nope 128 × 128",
+        "k rope": "k_rope", "latent c": "kv_a_layernorm", "s = mscale² / √192": "s = 1.874 / √192",
+        "v 128 × 128": "value 128 × 128",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "by_hand"), [("deepseek_v3", "reference_overview"), ("mla", "reference_mla")])
+def test_a_picture_says_what_the_one_by_hand_says(name, by_hand):
+    ours, theirs = (spoken(ElementTree.parse(ROOT / f"docs/images/{picture}.svg")) for picture in (name, by_hand))
+    said = " ".join(" ".join(ours).split())
+    parts = {" ".join(part.split()) for text in theirs for part in text.split("·")}
+    assert len(parts) > 30
+    assert {part for part in parts if part not in said} == OTHERWISE[name].keys()
+    words = {word for line in OTHERWISE[name].values() for word in line.split()}
+    assert {word for word in words if word not in said} == set()
