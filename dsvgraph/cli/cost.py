@@ -109,8 +109,7 @@ def _count(model: Model, counting: Any, as_json: bool, csv: Path | None) -> None
 
     found = cost(model, *counting)
     if csv:
-        data = {k: v for k, v in found.as_dict().items() if k not in ("blocks", "symbolic")}
-        sheet.write(csv, SHEET, sheet.facts(data))
+        sheet.write(csv, SHEET, sheet.facts(found.as_dict()))
     if as_json:
         output.data(found.as_dict())
     elif str(csv) != "-":

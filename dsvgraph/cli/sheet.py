@@ -12,10 +12,14 @@ from typing import Any
 from dsvgraph.files import write_atomic
 
 UNITS = (
-    ("formula", "formula"), ("mfu", "1"), ("share", "1"), ("speedup", "1"), ("acceptance", "1"),
+    ("cache_per_token", "byte/token"), ("memory.", "byte"),
+    ("mfu", "1"), ("share", "1"), ("speedup", "1"), ("acceptance", "1"), ("copies", "1"),
     ("tokens_per_second", "token/s"), ("tokens_per_step", "token"), ("device_hours", "hour"), ("seconds", "s"),
-    ("peak_flops", "FLOP/s"), ("bandwidth", "byte/s"), ("intensity", "FLOP/byte"), ("bytes", "byte"),
-    ("elements", "number"), ("memory.", "byte"), ("flops.", "FLOP"), ("parameters.", "weight"),
+    ("peak_flops", "FLOP/s"), ("bandwidth", "byte/s"), ("intensity", "FLOP/byte"),
+    ("bytes_per_token", "byte/token"), ("elements_per_token", "number/token"),
+    ("_per_token", "FLOP/token"), ("bytes", "byte"),
+    ("parameters", "weight"), ("active", "weight"), ("flops", "FLOP"), ("backward", "FLOP"),
+    ("batch", "row"), ("seq", "token"), ("context", "token"), ("tokens", "token"),
 )  # fmt: skip
 
 
@@ -32,12 +36,13 @@ def write(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 
 
 def facts(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object, str]]:
-    """Every number and word of nested data as (name, value, unit); lists are left out."""
+    """Every number and word of nested data as (name, value, unit); what is in lists has its place as a name."""
     for name, value in data.items():
         path = f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            yield from facts(value, f"{path}.")
-        elif not isinstance(value, (list, tuple)):
+        inner = dict(enumerate(value)) if isinstance(value, (list, tuple)) else value
+        if isinstance(inner, Mapping):
+            yield from facts({str(key): part for key, part in inner.items()}, f"{path}.")
+        else:
             yield path, value, unit(path, value)
 
 

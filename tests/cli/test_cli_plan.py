@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +50,31 @@ def test_csv_of_parts_and_of_counts(dsv):
     assert counts[0] == "name,value,unit"
     total = dsv("cost", "deepseek_v3_tiny", "--json").json["parameters"]["total"]
     assert f"parameters.total,{total},weight" in counts
+
+
+NUMBERS = (
+    (),
+    ("--phase", "train", "--device", "h200", "--mfu", 0.4, "--tokens", "1T"),
+    ("--phase", "decode", "--drafting", "--device", "h200", "--tokens-per-second", 100),
+    ("--by", "role", "--device", "h200"),
+)
+
+
+@pytest.mark.parametrize("options", NUMBERS)
+def test_every_name_and_unit_is_documented(dsv, options):
+    lines = Path("docs/cost.md").read_text(encoding="utf-8").rpartition("| names | unit |")[2].splitlines()[2:]
+    told = {(n, line.rpartition("| ")[2].rstrip(" |")) for line in lines for n in re.findall(r"`(\w+)`", line)}
+    names = {name for name, _ in told}
+    rows = list(csv.DictReader(io.StringIO(dsv("cost", "deepseek_v3_tiny", *options, "--csv", "-").out)))
+    assert len(rows) > 5
+    if "name" not in rows[0]:
+        assert {name for name in rows[0] if not name.endswith("_formula")} <= {*names, "role"}
+        return
+    for row in rows:
+        parts = [part for part in re.sub(r"by_op\.\w+", "by_op", row["name"]).split(".") if not part.isdigit()]
+        assert all(part in names or part.endswith("_formula") for part in parts), row
+        if row["unit"] and "symbolic" not in parts:
+            assert (parts[-1], row["unit"]) in told, row
 
 
 @pytest.mark.parametrize(

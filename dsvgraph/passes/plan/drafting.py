@@ -14,6 +14,7 @@ class Draft:
     acceptance: float
     tokens_per_step: float
     speedup: float | None  # in the roofline's time; None without a device
+    tokens_per_step_formula: str  # in a, the acceptance
 
 
 def expected_tokens(acceptance: float, drafts: int) -> float:
@@ -27,4 +28,5 @@ def expected_tokens(acceptance: float, drafts: int) -> float:
 def drafted(drafts: int, slower: float | None, acceptances: tuple[float, ...] = ACCEPTANCES) -> tuple[Draft, ...]:
     """What ``drafts`` drafted tokens give, where a step takes ``slower`` times as long as one without."""
     tokens = [(a, expected_tokens(a, drafts)) for a in acceptances]
-    return tuple(Draft(a, n, None if slower is None else n / slower) for a, n in tokens)
+    formula = " + ".join(["1", "a", *(f"a**{k}" for k in range(2, drafts + 1))][: drafts + 1])
+    return tuple(Draft(a, n, None if slower is None else n / slower, formula) for a, n in tokens)
