@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from dsvgraph.dims import Size
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Model, Node, Ref, Run
-from dsvgraph.passes.compare import aligned, alike, differences, pairs
+from dsvgraph.passes.compare import aligned, alike, differences
+from dsvgraph.passes.match import pairs
 from dsvgraph_graphviz.columns import chains
 
 Real = tuple[Graph, Node]
