@@ -65,8 +65,8 @@ def parse(text: str, shown: str = NAME, name: str = "") -> Config:
 
 
 def of(data: dict[str, Any], name: str = "") -> Config:
-    """A config that stands in no file."""
-    return parse(json.dumps(data, indent=2), NAME, name)
+    """A config that stands in no file, so that its mistakes stand nowhere."""
+    return Config(data, Doc(Source(NAME, ()), data), name)
 
 
 def unknown(config: Config, field: str, known: list[str]) -> NoReturn:
