@@ -152,6 +152,7 @@ def make() -> Server:
     """The server with all that it answers."""
     server = Server()
     _texts(server)
+    _disk(server)
     _positions(server)
     _fixes(server)
     _files(server)
@@ -175,6 +176,8 @@ def _texts(server: Server) -> None:
     @server.feature(lsp.TEXT_DOCUMENT_DID_CHANGE)
     async def changed(ls: Server, params: lsp.DidChangeTextDocumentParams) -> None:
         document = params.text_document
+        if path_of(document.uri) not in ls.desk.texts:
+            return  # it was never opened
         ls.take(document.uri, document.version, ls.workspace.get_text_document(document.uri).source, ls.pause)
 
     @server.feature(lsp.TEXT_DOCUMENT_DID_SAVE)
@@ -184,6 +187,23 @@ def _texts(server: Server) -> None:
     @server.feature(lsp.TEXT_DOCUMENT_DID_CLOSE)
     async def closed(ls: Server, params: lsp.DidCloseTextDocumentParams) -> None:
         ls.close(params.text_document.uri)
+
+
+def _disk(server: Server) -> None:
+    """Files that no editor holds are changed, renamed and removed too: what is open may read them."""
+
+    @server.feature(lsp.INITIALIZED)
+    async def ready(ls: Server, params: lsp.InitializedParams) -> None:
+        space = ls.client_capabilities.workspace
+        if space and space.did_change_watched_files and space.did_change_watched_files.dynamic_registration:
+            watched = lsp.DidChangeWatchedFilesRegistrationOptions([lsp.FileSystemWatcher("**/*.{yaml,yml}")])
+            wanted = lsp.Registration("specs", lsp.WORKSPACE_DID_CHANGE_WATCHED_FILES, watched)
+            await ls.client_register_capability_async(lsp.RegistrationParams([wanted]))
+
+    @server.feature(lsp.WORKSPACE_DID_CHANGE_WATCHED_FILES)
+    async def changed(ls: Server, params: lsp.DidChangeWatchedFilesParams) -> None:
+        for path in list(ls.desk.texts):
+            ls.later(path, ls.pause)
 
 
 def _positions(server: Server) -> None:

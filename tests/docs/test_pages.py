@@ -9,6 +9,8 @@ import pages
 import pytest
 
 import dsvgraph
+from dsvgraph.loader import parse
+from dsvgraph.passes.schema import schema
 
 EXECUTED = ["language.md", "tutorial.md"]
 
@@ -16,13 +18,13 @@ EXECUTED = ["language.md", "tutorial.md"]
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("dsvgraph_torch.training.SAMPLE_TOKENS", 4)
     Path("text.txt").write_text("the quick brown fox jumps over the lazy dog\n" * 60)
     return tmp_path
 
 
 @pytest.mark.parametrize("page", EXECUTED)
-def test_a_page_is_true(page, folder, golden):
+def test_a_page_is_true(page, folder, golden, monkeypatch):
+    monkeypatch.setattr("dsvgraph_torch.training.SAMPLE_TOKENS", 4)
     golden(f"../../docs/{page}", pages.rewritten(page))
 
 
@@ -45,6 +47,16 @@ def test_shapes_in_comments_are_true(folder):
                 assert str(types.get(name) or next(iter(types.values()))) == shape, f"line {fence.line}: {name}"
                 told += 1
     assert told >= 3
+
+
+def test_the_schema_accepts_every_right_example():
+    jsonschema = pytest.importorskip("jsonschema", reason="of the extra `dev`")
+    accepts = jsonschema.Draft202012Validator(schema())
+    for page in EXECUTED:
+        for fence in pages.fences(page):
+            if fence.kind == "yaml" and fence.word != "wrong":
+                text = fence.text if pages.is_library(fence.text) else pages.whole(fence.text)
+                assert [e.message for e in accepts.iter_errors(parse(text).data)] == [], f"{page}:{fence.line}"
 
 
 @pytest.mark.parametrize("page", EXECUTED)

@@ -29,7 +29,8 @@ class Editor:
         self.versions: dict[str, int] = {}
         self.client.feature(lsp.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS)(lambda params: self._diagnostics(params))
         self.client.feature(lsp.WORKSPACE_CONFIGURATION)(lambda params: self._configuration(params))
-        self.client.feature(lsp.CLIENT_REGISTER_CAPABILITY)(lambda params: None)
+        self.watched: list[str] = []  # patterns of files on disk whose changes the server wants to hear of
+        self.client.feature(lsp.CLIENT_REGISTER_CAPABILITY)(lambda params: self._registered(params))
         self.wait(self.client.start_io(*command))
         self.server = self.wait(self.client.initialize_async(self._hello())).capabilities
         self.client.initialized(lsp.InitializedParams())
@@ -37,7 +38,8 @@ class Editor:
     def _hello(self) -> lsp.InitializeParams:
         link = lsp.PublishDiagnosticsClientCapabilities(related_information=True)
         text = lsp.TextDocumentClientCapabilities(publish_diagnostics=link)
-        space = lsp.WorkspaceClientCapabilities(configuration=True)
+        watching = lsp.DidChangeWatchedFilesClientCapabilities(dynamic_registration=True)
+        space = lsp.WorkspaceClientCapabilities(configuration=True, did_change_watched_files=watching)
         general = lsp.GeneralClientCapabilities(position_encodings=self.encodings)
         able = lsp.ClientCapabilities(text_document=text, workspace=space, general=general)
         root = lsp.WorkspaceFolder(uri=self.folder.as_uri(), name="specs")
@@ -49,6 +51,11 @@ class Editor:
         self.told[params.uri] = params
         self.fresh.add(params.uri)
         self.news.set()
+
+    def _registered(self, params: lsp.RegistrationParams) -> None:
+        for asked in params.registrations:
+            watchers = (asked.register_options or {}).get("watchers", [])
+            self.watched += [watcher["globPattern"] for watcher in watchers]
 
     def _configuration(self, params: lsp.ConfigurationParams) -> list[Any]:
         return [self.settings.get(item.section or "") for item in params.items]

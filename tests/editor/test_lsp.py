@@ -186,6 +186,18 @@ def test_unsaved_texts_of_included_files_count(editor):
     assert editor.hear_next("a.yaml") == []
 
 
+def test_files_on_disk_change_too(editor):
+    text = (SPEC % HEAD).replace("library", "moved")
+    (found,) = editor.open("c.yaml", text)
+    assert "there is no spec `moved.yaml`" in found.message
+    (editor.folder / "moved.yaml").write_text(LIBRARY)
+    assert editor.watched == ["**/*.{yaml,yml}"]
+    change = lsp.FileEvent(editor.uri("moved.yaml"), lsp.FileChangeType.Created)
+    editor.client.workspace_did_change_watched_files(lsp.DidChangeWatchedFilesParams([change]))
+    assert editor.hear_next("c.yaml") == []
+    editor.shut("c.yaml")
+
+
 def test_a_library_alone_is_no_mistake(editor):
     (editor.folder / "other.yaml").write_text(LIBRARY)
     assert editor.open("other.yaml", LIBRARY) == []
