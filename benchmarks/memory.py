@@ -51,7 +51,8 @@ def predicted(case: Case) -> TrainingMemory:
 def expected(case: Case) -> int:
     """The predicted peak in bytes."""
     found = predicted(case)
-    return found.peak_checkpointed if case.checkpoint else found.peak
+    peak: int = found.peak_checkpointed if case.checkpoint else found.peak
+    return peak
 
 
 # -- what torch takes ---------------------------------------------------------------------------

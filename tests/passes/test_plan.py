@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,18 @@ SPECS = ["deepseek_v3", "deepseek_v3_tiny", "tutorial_mtp", "llama3_8b", "gpt_os
 
 
 def planned(name: str, config: dict[str, int] | None = None, **options: object) -> Plan:
-    return plan(dsvgraph.load(name, config), Options(**options))  # type: ignore[arg-type]
+    return plan(loaded(name, tuple((config or {}).items())), Options(**options))  # type: ignore[arg-type]
+
+
+@cache
+def loaded(name: str, config: tuple[tuple[str, int], ...] = ()) -> dsvgraph.Model:
+    return dsvgraph.load(name, dict(config))
 
 
 @pytest.mark.parametrize("name", SPECS)
 @pytest.mark.parametrize("attention", ["causal", "full"])
 def test_work_adds_up_to_the_cost(name: str, attention: str) -> None:
-    model = dsvgraph.load(name)
+    model = loaded(name)
     flops = cost(model, 2, 384, attention, formulas=False).flops  # type: ignore[arg-type]
     train = planned(name, batch=2, seq=384, attention=attention)
     prefill = planned(name, phase="prefill", batch=2, seq=384, attention=attention)
@@ -74,7 +80,7 @@ def test_drafting_keeps_a_layer_more() -> None:
 def test_decoding_by_hand() -> None:
     """Per query, cached key and head: 192 + 128 multiply-adds as written, 576 + 512 absorbed (DeepSeek-V2, 2.1)."""
     context = 4096
-    model = dsvgraph.load("deepseek_v3")
+    model = loaded("deepseek_v3")
     linear = cost(model, 1, 1, "full", formulas=False).flops.inference_forward - 61 * 2 * 128 * 320
     absorbed = planned("deepseek_v3", phase="decode", context=context)
     assert absorbed.flops.forward == linear + 61 * 2 * 128 * context * 1088
@@ -141,7 +147,7 @@ RUNS = [
 
 @pytest.mark.parametrize("name", ["deepseek_v3", "variants/eagle", "gpt_oss_20b", "variants/hyper_connections"])
 def test_parts_add_up_to_the_unit(name: str) -> None:
-    model, h200 = dsvgraph.load(name), device("h200")
+    model, h200 = loaded(name), device("h200")
     for phase, more in RUNS:
         if "drafting" in more and not model.depths:
             continue
@@ -175,7 +181,7 @@ def test_frozen_weights_have_no_gradients_in_their_part() -> None:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_formulas_give_the_numbers(name: str) -> None:
-    model, sizes = dsvgraph.load(name), {"B": 3, "T": 300, "C": 1000}
+    model, sizes = loaded(name), {"B": 3, "T": 300, "C": 1000}
     for phase in ("train", "prefill", "decode"):
         context = 1000 if phase == "decode" else None
         found = plan(model, Options(phase, 3, 300, context))  # type: ignore[arg-type]
