@@ -42,6 +42,7 @@ MARKED = {
 INVISIBLE = {"style": "invis", "weight": "0"}
 BAR = "2.6"  # inches of the bar over each column
 NESTED, OUTER = "18", "24"  # points between a frame and its cards
+ASIDE = "28"  # words are lower than rows of tokens and losses, so that the frames end on one line
 SIDES = {"BT": ("n", "s"), "TB": ("s", "n"), "LR": ("e", "w")}  # where lines leave a cell, and enter one
 STRAIGHT = "100"  # weight of the wires of a spine
 NEAR = "8"  # of other wires within a frame
@@ -110,7 +111,7 @@ class Drawing:
                 label=label(_name(cluster, hue)), labelloc=place,
                 labeljust="r" if self._on_the_right(cluster) else "l", style="rounded,filled", fillcolor=hue.panel,
                 color=hue.panel_border, penwidth="1.2", peripheries="1", id=cluster.id,
-                margin=NESTED if cluster.parent else OUTER,
+                margin=NESTED if cluster.parent else ASIDE if cluster.aside else OUTER,
                 tooltip=plain(cluster.tip or cluster.title),
             )  # fmt: skip
         else:
