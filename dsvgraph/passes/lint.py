@@ -9,7 +9,7 @@ import networkx as nx
 
 from dsvgraph.codes import Code
 from dsvgraph.errors import Diagnostic, Span, nearest
-from dsvgraph.graph import Graph, Model
+from dsvgraph.graph import Graph, Model, walk
 from dsvgraph.passes.paths import cells, weights
 from dsvgraph.passes.show import used_blocks, words
 from dsvgraph.passes.unlearned import unaligned, unlearned
@@ -102,8 +102,11 @@ def _patterns(model: Model) -> Iterator[Diagnostic]:
     assert model.spec is not None
     sections = {"init": model.spec.init, "trained": model.spec.trained}
     paths = [owned.path for owned in weights(model)]
+    empty = tuple(f"{visit.path}." for visit in walk(model) if visit.node.mode != "call" and visit.node.count == 0)
     for section, parts in sections.items():
         for pattern, part in parts.items():
+            if pattern.startswith(empty):
+                continue  # no copies now, as of a chain of depth 0
             if not any(matches(pattern, cell) for path in paths for cell, _ in cells(path, [pattern])):
                 yield _warning(
                     Code.UNUSED_PATTERN,

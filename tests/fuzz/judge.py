@@ -48,15 +48,19 @@ class Hang(BaseException):
     """It has run for too long; no `except Exception` stops it."""
 
 
-def judged(mutant: Mutant) -> str:
-    """``model`` or ``error``; raises Broken, or whatever dsvgraph should not have raised."""
+def judged(mutant: Mutant, passes: bool = True) -> str:
+    """``model`` or ``error``; raises Broken, or whatever dsvgraph should not have raised.
+
+    Without ``passes`` a model is checked and linted, and nothing else is made of it.
+    """
     texts = {mutant.file.resolve(): mutant.text}
     with bounded("layout"), suppress(DsvError):
         layout(mutant.text)
     model = _model(lambda: build(read_open(mutant.top, texts)))
     for name, action in PASSES.items() if model else ():
-        with bounded(name):
-            _quietly(action, model)
+        if passes or name == "lint":
+            with bounded(name):
+                _quietly(action, model)
     return "model" if model else "error"
 
 

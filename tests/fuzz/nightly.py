@@ -25,16 +25,19 @@ def main() -> int:
     verdicts: Counter[str] = Counter()
     broken = {}
     start = time.monotonic()
+    slowest = (0.0, 0)
     for seed in range(options.first, options.first + options.runs):
-        made = mutant(seed)
+        made, began = mutant(seed), time.process_time()
         verdict = _verdict(made)
+        slowest = max(slowest, (time.process_time() - began, seed))
         verdicts[verdict if verdict in ("model", "error") else "broken"] += 1
         if verdict not in ("model", "error"):
             broken[seed] = verdict
             print(f"seed {seed}: {made.file.name} in {made.top.name}, {' '.join(made.kinds)}: {verdict}", flush=True)
     took = time.monotonic() - start
     counts = ", ".join(f"{n:,} {name}s" for name, n in sorted(verdicts.items()))
-    print(f"{options.runs:,} mutants in {took:.0f} s: {counts}; peak {judge.peak() / 2**20:.0f} MB")
+    most = f"slowest {slowest[0]:.2f} s with all passes (seed {slowest[1]}), peak {judge.peak() / 2**20:.0f} MB"
+    print(f"{options.runs:,} mutants in {took:.0f} s: {counts}; {most}")
     return 1 if broken else 0
 
 

@@ -1,4 +1,7 @@
-"""Five hundred mutants of good specs: a model or an error, at once, in little memory. `make fuzz` judges 20,000."""
+"""Five hundred mutants of good specs: a model or an error, at once, in little memory. `make fuzz` judges 20,000.
+
+A third of those that still check are also counted, shown and drawn here, and all of them by `make fuzz`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ def test_mutants_are_models_or_errors(first: int) -> None:
     for seed in range(first, first + PIECE):
         made = mutant(seed, SMALL)
         try:
-            judged(made)
+            judged(made, passes=seed % 3 == 0)
         except Exception as error:
             error.add_note(f"seed {seed}: {made.file.name} in {made.top.name}, {', '.join(made.kinds)}")
             raise

@@ -114,7 +114,7 @@ def test_init_and_trained_are_kept_in_order() -> None:
         ("{normal: stdd}", "there is no name `stdd` here"),
         ("{normal: }", "`normal` needs a number of at least 0, found `null`"),
         ("{zeros: 3}", "`zeros` takes no number, found `3`"),
-        ("{normal: 1, zeros: }", "`{'normal': 1, 'zeros': None}` is no initialisation"),
+        ("{normal: 1, zeros: }", "`{normal: 1, zeros: null}` is no initialisation"),
     ],
 )
 def test_a_wrong_init_is_refused(value: str, words: str) -> None:
