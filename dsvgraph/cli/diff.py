@@ -150,7 +150,9 @@ def _compare(spec: str, other: str | None, settings: list[Setting] | None, count
     if not found:
         print(f"{names}: no difference")
         return
-    output.write(names, *_told(found), "", _costs(found))
+    output.write(
+        names, *_told(found), "", _costs(found), f"\n{found.shared:,} parameters are shared: one path, one shape"
+    )
 
 
 def _told(found: Diff) -> Iterator[Any]:
@@ -195,6 +197,15 @@ def _deltas(found: Diff) -> Iterator[tuple[str, ...]]:
             more = deltas[section][name]
             label = output.title(section, name)
             yield label, f"{before:,.0f}", f"{after:,.0f}", f"{more:+,.0f}" if more else "", _percent(after, before)
+    before, after = (_alone(cost)[0] for cost in found.costs)
+    extra = f"{after - before:+,}" if after != before else ""
+    yield "parameters, for training alone", f"{before:,}", f"{after:,}", extra, _percent(after, before)
+
+
+def _alone(cost: Cost) -> tuple[int, float]:
+    """What training alone pays: weights, and FLOPs of the forward per token, that the first output needs not."""
+    weights = cost.parameters.total - cost.parameters.inference
+    return weights, cost.flops.forward_per_token - cost.flops.inference_forward_per_token
 
 
 def _percent(after: float, before: float) -> str:
@@ -215,7 +226,11 @@ def _many(models: list[Model], counting: Any, to: To) -> None:
     to.files(names, costs)
     if to.as_json:
         plain = [{k: v for k, v in c.as_dict().items() if k not in ("blocks", "symbolic")} for c in costs]
-        output.data([{**data, "shared_with_first": n} for data, n in zip(plain, common, strict=True)])
+        alone = [dict(zip(("parameters", "forward_per_token"), _alone(cost), strict=True)) for cost in costs]
+        output.data([
+            {**data, "shared_with_first": n, "training_alone": more}
+            for data, n, more in zip(plain, common, alone, strict=True)
+        ])  # fmt: skip
         return
     if to.silent:
         return
@@ -251,8 +266,7 @@ def _by_model(names: list[str], costs: list[Cost]) -> Iterator[tuple[str, ...]]:
 def _apart(names: list[str], costs: list[Cost], common: list[int]) -> Iterator[tuple[str, ...]]:
     """What each shares with the first, and what it pays for training alone."""
     for name, cost, same in zip(names, costs, common, strict=True):
-        alone = cost.parameters.total - cost.parameters.inference
-        forward = cost.flops.forward_per_token - cost.flops.inference_forward_per_token
+        alone, forward = _alone(cost)
         share = f"{same / cost.parameters.total:.1%}" if cost.parameters.total else "-"
         yield name, share, output.short(alone, "KMBT"), output.short(forward)
 

@@ -14,6 +14,7 @@ from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph.passes.compare import Change, compare
 from dsvgraph.passes.cost import Attention, Cost, cost
+from dsvgraph.passes.shared import shared
 from dsvgraph.passes.signature import loss_parts, value
 from dsvgraph.spec import with_settings
 
@@ -47,6 +48,7 @@ class Diff:
     losses: tuple[Setting, ...]
     sections: tuple[Setting, ...]  # init and trained, by path pattern
     costs: tuple[Cost, Cost]
+    shared: int  # elements of the weights with one path and one shape in both
 
     def __bool__(self) -> bool:
         """Whether anything differs but the names."""
@@ -70,7 +72,7 @@ class Diff:
         costs = {side: c.as_dict() for side, c in zip("ab", self.costs, strict=True)}
         for side in costs.values():
             del side["blocks"], side["symbolic"]
-        return {**found, "cost": {**costs, "delta": self.deltas()}}
+        return {**found, "shared": self.shared, "cost": {**costs, "delta": self.deltas()}}
 
 
 KINDS = ("added", "removed", "replaced", "resized", "changed", "rewired", "renamed")
@@ -88,7 +90,7 @@ def diff(a: Model, b: Model, batch: int = 1, seq: int = 4096, attention: Attenti
         tuple(_settings(_texts(a.config), _texts(b.config))),
         tuple(_losses(a, b)),
         tuple(_settings(_sections(a), _sections(b))),
-        costs,
+        costs, shared(a, b),
     )  # fmt: skip
 
 

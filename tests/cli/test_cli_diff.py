@@ -45,9 +45,18 @@ def test_many_specs(dsv):
     assert all(len(line) <= 100 for line in lines)
 
 
+def test_two_specs_tell_what_they_share(dsv):
+    out = dsv("diff", "deepseek_v3_tiny", "--set", "num_nextn_predict_layers=0").out
+    assert out.endswith("\n1,678,896 parameters are shared: one path, one shape\n")
+    line = next(line for line in out.splitlines() if line.startswith("parameters, for training alone"))
+    assert line.split()[4:] == ["1,009,120", "0", "-1,009,120", "-100.0%"]
+    assert dsv("diff", "deepseek_v3_tiny", "--set", "num_nextn_predict_layers=0", "--json").json["shared"] == 1_678_896
+
+
 def test_many_specs_as_json(dsv):
     first, other = dsv("diff", "deepseek_v3_tiny", "deepseek_v3_tiny", "tutorial_mtp", "--json").json[::2]
     assert first["shared_with_first"] == first["parameters"]["total"]
+    assert first["training_alone"]["parameters"] == 2 * 504_560  # two depths of MTP
     assert other["name"] == "Tutorial-MTP" and other["shared_with_first"] == 0
 
 
