@@ -23,7 +23,8 @@ BLOCK = (128, 128)
 def scales_of(folder: Folder) -> dict[str, str]:
     """Name of each float8 matrix -> name of its scales.
 
-    Raises DsvError where a scale is missing or of another shape, or numbers are stored in another way.
+    Raises DsvError where a scale is missing or of another shape, where what is scaled is no matrix, or where
+    numbers are stored in another way.
     """
     entries, block = folder.entries, block_size(folder)
     _check_types(folder)
@@ -31,6 +32,8 @@ def scales_of(folder: Folder) -> dict[str, str]:
     if lost := folded(scale for scale in found.values() if scale not in entries):
         raise DsvError(f"{folder.path}: scales of float8 matrices are missing", notes=_notes(lost))
     for name, scale in found.items():
+        if len(entries[name].shape) != 2:
+            raise DsvError(f"{folder.path}: `{name}` {[*entries[name].shape]} is float8, and only matrices are read so")
         shape, want = entries[scale].shape, blocks(entries[name].shape, block)
         if shape != want:
             words = f"{[*shape]}, not {[*want]} as `{name}` {[*entries[name].shape]} in blocks of {[*block]} needs"

@@ -167,6 +167,12 @@ FP8 = {
         lambda found: found.update({"lm_head.weight_scale_inv": torch.ones(1, 1)}),
         "1 unexpected\n  = note: unexpected: lm_head.weight_scale_inv",
     ),
+    "a row in float8": (
+        lambda found: found.update(
+            {"model.norm.weight": torch.zeros(9).to(torch.float8_e4m3fn), "model.norm.weight_scale_inv": torch.ones(1)}
+        ),
+        "`model.norm.weight` [9] is float8, and only matrices are read so",
+    ),
     "another float8": (
         lambda found: found.update({"lm_head.weight": torch.zeros(61, 160).to(torch.float8_e5m2)}),
         "weights of type F8_E5M2 are not read\n  = note: lm_head.weight: 1",
