@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import groupby
 
@@ -12,7 +13,7 @@ WIDTH = 132  # of a line
 ASIDE = 43  # the column of a comment beside a line, where the line is shorter
 STEP = "  "
 SECTIONS = ("config", "blocks", "graph", "loss", "init", "trained", "published")
-SIGNS = ("-", "?", ":")  # begin something, on a line of its own
+BEGINS = re.compile(r"^[?:]|[-?:]$")  # in a text without quotes, where braces let it pass and a line does not
 NAMED = (("graph", "body"), ("blocks", "*", "body"), ("loss",))  # whose lines stand in columns
 
 
@@ -126,7 +127,7 @@ def _inline(tree: Tree, scalar: object) -> str:
         return f"*{tree.text}"
     if tree.kind == "scalar":
         style = on_line if scalar is on_line else in_braces
-        plain = not tree.style and tree.text.isprintable() and not tree.text.endswith(SIGNS)
+        plain = not tree.style and tree.text.isprintable() and not BEGINS.search(tree.text)
         return (anchor + (tree.text if plain else style(tree.text))).rstrip()
     inner = ", ".join(_pair(item) for item in tree.items)
     return anchor + (f"{{{inner}}}" if tree.kind == "mapping" else f"[{inner}]")
