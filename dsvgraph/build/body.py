@@ -69,7 +69,7 @@ class Body:
 
     def _line(self, name: str, raw: dict[str, Any]) -> None:
         part = Part(raw, self.part.doc, (*self.part.path, "body", name))
-        self.builder.counted(part.key())
+        self.builder.counted(self.graph, part.key())
         if name in self.graph.inputs:
             raise DsvError(f"`{name}` is already an input of this block", part.key(), code=Code.TAKEN)
         line = lines.take(name, raw, part, self.scope)

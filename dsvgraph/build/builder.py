@@ -12,6 +12,7 @@ from dsvgraph.build.body import Body, Fatal, Poisoned
 from dsvgraph.build.line import RESERVED, Line
 from dsvgraph.build.ports import bind, declared, misread, unknown
 from dsvgraph.build.scope import At, ConfigScope, Given, Library, Scope, free_names, freeze
+from dsvgraph.build.shelf import Shelf
 from dsvgraph.codes import Code
 from dsvgraph.dims import Poly, Size, names
 from dsvgraph.errors import DsvError, Note, Span
@@ -28,9 +29,10 @@ MAX_NODES = 20_000  # of the whole, equal copies of a line counted once
 
 
 class Builder:
-    """Builds every distinct block of a spec once."""
+    """Builds every distinct block of a spec once, or takes it from a shelf that earlier builds of the spec left."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, shelf: Shelf | None = None) -> None:
+        self.shelf = shelf or Shelf()
         self.library = Library(spec.blocks)
         self.config = ConfigScope(spec.config, self.library, spec.symbolic)
         self.memo: dict[Any, Graph | None] = {}
@@ -39,8 +41,8 @@ class Builder:
         self.positions: frozenset[str] = frozenset()  # sizes that are known only when the model runs
         self.length: Size | None = None
         self.lines = 0
-        self.sizes: dict[Graph, int] = {}  # nodes of every graph, as `walk` visits them
-        self.used: set[str] = set()  # config names that some argument took
+        self.seen: set[Graph] = set()  # graphs whose lines are counted
+        self.used: set[str] = set()  # config names that arguments took, inside of the block that is built
         check_blocks(spec)
 
     def path(self) -> str:
@@ -51,23 +53,49 @@ class Builder:
         """The graph of ``key``, made once."""
         if key not in self.memo:
             self.memo[key] = None
-            self.memo[key] = make()
+            place = (key, self.positions, self.length)
+            self.memo[key] = self._found(place) or self._made(place, make)
         found = self.memo[key]
         if found is None:
             raise Poisoned  # it failed before, and that was told
+        self.used |= self.shelf.takes[found]
         return found
 
-    def counted(self, span: Span | None) -> None:
-        """Counts one more line built; raises Fatal where blocks open into too many."""
-        self.lines += 1
+    def _found(self, place: Any) -> Graph | None:
+        """What an earlier build left, with its lines counted as if they were built here."""
+        found = self.shelf.find(place, self.config.done)
+        for graph in found.graphs() if found else ():
+            if graph not in self.seen:
+                self.seen.add(graph)
+                self._count(self.shelf.lines.get(graph, 0), graph.span)
+        return found
+
+    def _made(self, place: Any, make: Callable[[], Graph]) -> Graph:
+        outer, self.used = self.used, set()
+        try:
+            graph = make()
+            self.shelf.keep(place, graph, frozenset(self.used), self.config.done)
+        finally:
+            self.used |= outer
+        self.seen.add(graph)
+        return graph
+
+    def counted(self, graph: Graph, span: Span | None) -> None:
+        """Counts one more line of ``graph``; raises Fatal where blocks open into too many."""
+        self.shelf.lines[graph] = self.shelf.lines.get(graph, 0) + 1
+        self._count(1, span)
+
+    def _count(self, lines: int, span: Span | None) -> None:
+        self.lines += lines
         if self.lines > MAX_LINES:
             raise Fatal(f"the blocks open into more than {MAX_LINES:,} distinct lines", span, code=Code.TOO_MUCH)
 
     def opened(self, node: Node, graph: Graph, span: Span | None) -> None:
         """Counts what ``node`` opens into; raises Fatal where ``graph`` becomes too large to walk."""
-        inner = sum(self.sizes.get(run.graph, 1) for run in node.stored)
-        self.sizes[graph] = self.sizes.get(graph, 0) + 1 + inner
-        if self.sizes[graph] > MAX_NODES:
+        nodes = self.shelf.nodes
+        inner = sum(nodes.get(run.graph, 1) for run in node.stored)
+        nodes[graph] = nodes.get(graph, 0) + 1 + inner
+        if nodes[graph] > MAX_NODES:
             words = f"the blocks open into more than {MAX_NODES:,} nodes, equal copies counted once"
             raise Fatal(words, span, code=Code.TOO_MUCH, path=self.path())
 

@@ -168,7 +168,7 @@ class _Copies:
             raise DsvError(f"{words}, `{count}` is symbolic", self.line.span, code=Code.COPY_COUNT)
         runs = [Run(first, 1)]
         for i in range(1, count):
-            self.body.builder.counted(self.line.span)
+            self.body.builder.counted(self.body.graph, self.line.span)
             graph, found = self.copy(i, ins)
             self.check_same(types, found)
             runs = _grown(runs, graph)

@@ -12,6 +12,7 @@ from dsvgraph.build.builder import Builder
 from dsvgraph.build.paths import check_paths
 from dsvgraph.build.ports import root_inputs
 from dsvgraph.build.scope import Scope
+from dsvgraph.build.shelf import Shelf
 from dsvgraph.codes import Code
 from dsvgraph.dims import names
 from dsvgraph.errors import DsvError, Fault, nearest
@@ -22,10 +23,13 @@ from dsvgraph.types import Init, shown
 INITS = {"normal": 1, "zeros": 0, "ones": 0}
 
 
-def build(spec: Spec) -> Model:
-    """The checked model of ``spec``; raises DsvError with every independent mistake."""
+def build(spec: Spec, shelf: Shelf | None = None) -> Model:
+    """The checked model of ``spec``; raises DsvError with every independent mistake.
+
+    ``shelf`` holds blocks from builds of the same spec under other settings, which models then share.
+    """
     try:
-        return _Building(spec).run()
+        return _Building(spec, shelf).run()
     except RecursionError:
         raise DsvError("the spec nests too deep", spec.graph.key(), code=Code.TOO_MUCH) from None
 
@@ -33,10 +37,10 @@ def build(spec: Spec) -> Model:
 class _Building:
     """One model on its way, and the mistakes found so far."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, shelf: Shelf | None) -> None:
         self.spec = spec
         self.errors: list[DsvError] = []
-        self.builder = Builder(spec)
+        self.builder = Builder(spec, shelf)
         self.scope: Scope = self.builder.config
 
     def run(self) -> Model:

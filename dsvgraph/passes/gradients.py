@@ -49,10 +49,7 @@ def backward(model: Model, meter: Meter, outputs: Ports | None = None) -> Costs:
 
     Raises Unequal where copies of an open number differ.
     """
-    frozen = _frozen(model) if model.trained else NONE
-    return _Backward(meter).costs(Copy(model, NONE, frozen), frozenset(model.outputs) if outputs is None else outputs)[
-        0
-    ]
+    return Backward(meter).of(model, outputs)
 
 
 def below(costs: Costs) -> Costs:
@@ -76,13 +73,21 @@ def _paths(graph: Graph, prefix: str) -> Iterator[str]:
             yield from _paths(copy, join(prefix, node.segment(number)))
 
 
-class _Backward:
-    """Both ways through a graph: forward for what needs gradients, backward for what gets them."""
+class Backward:
+    """Both ways through a graph: forward for what needs gradients, backward for what gets them.
+
+    Blocks that models share are looked at once.
+    """
 
     def __init__(self, meter: Meter) -> None:
         self.meter = meter
         self.flows: dict[Copy, Flow] = {}
         self.memo: dict[tuple[Copy, Ports], tuple[Costs, Ports]] = {}
+
+    def of(self, model: Model, outputs: Ports | None = None) -> Costs:
+        """What `backward` tells of a model."""
+        frozen = _frozen(model) if model.trained else NONE
+        return self.costs(Copy(model, NONE, frozen), frozenset(model.outputs) if outputs is None else outputs)[0]
 
     # -- forward -----------------------------------------------------------------------------
 

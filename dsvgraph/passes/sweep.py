@@ -12,13 +12,13 @@ from itertools import islice, product
 from math import prod
 from typing import Any
 
-from dsvgraph.build import build
+from dsvgraph.build import Shelf, build
 from dsvgraph.dims import Size, ratio, total
 from dsvgraph.errors import DsvError
 from dsvgraph.expr import Expr, evaluate, parse
 from dsvgraph.graph import Model
 from dsvgraph.passes.cost import BYTES
-from dsvgraph.passes.gradients import backward
+from dsvgraph.passes.gradients import Backward
 from dsvgraph.passes.head import head_weights
 from dsvgraph.passes.tally import Meter, input_sizes, number, tokens
 from dsvgraph.spec import Spec, with_settings
@@ -93,20 +93,39 @@ class _Counting:
     attention: str
     wanted: frozenset[str]
 
-    def point(self, settings: Mapping[str, Any]) -> Point:
+    def points(self, chunk: Iterable[Mapping[str, Any]]) -> list[Point]:
+        """The combinations of a chunk: blocks that they have in common are built and counted once."""
+        shelf, meters = Shelf(), _Meters(self.batch, self.seq, self.attention)
+        return [self._point(settings, shelf, meters) for settings in chunk]
+
+    def _point(self, settings: Mapping[str, Any], shelf: Shelf, meters: _Meters) -> Point:
         try:
-            model = build(with_settings(self.spec, settings))
-            return Point(settings, quantities(model, self.batch, self.seq, self.attention, self.wanted))
+            model = build(with_settings(self.spec, settings), shelf)
+            return Point(settings, _quantities(model, meters, self.wanted))
         except DsvError as error:
             return Point(settings, {}, error.diagnostics[0].message)
 
 
-def quantities(
-    model: Model, batch: int, seq: int, attention: str = "causal", wanted: Container[str] = UNITS
-) -> dict[str, float]:
+class _Meters:
+    """Meters for models in turn: models with equal inputs have one, and its memory."""
+
+    def __init__(self, batch: int, seq: int, attention: str) -> None:
+        self.batch, self.seq, self.attention = batch, seq, attention
+        self.found: dict[Any, Backward] = {}
+
+    def of(self, model: Model) -> Backward:
+        """The meter of a model, within what counts its backward pass."""
+        size, values = tokens(model), input_sizes(model, self.batch, self.seq)
+        key = size, *values.items()
+        if key not in self.found:
+            self.found[key] = Backward(Meter(size, values, self.attention))
+        return self.found[key]
+
+
+def _quantities(model: Model, meters: _Meters, wanted: Container[str]) -> dict[str, float]:
     """The wanted quantities of a model, equal to those of `cost` by the names there."""
-    values = input_sizes(model, batch, seq)
-    meter = Meter(tokens(model), values, attention)
+    backward = meters.of(model)
+    meter = backward.meter
     every, kept = meter.of(model), meter.of(model, frozenset([next(iter(model.outputs))]))
     outside = kept.active - kept.embedding
     sizes: dict[str, Callable[[], Size]] = {
@@ -116,10 +135,10 @@ def quantities(
         "active_without_embedding": lambda: outside,
         "active_without_embedding_and_head": lambda: outside - head_weights(model),
         "inference_flops": lambda: ratio(kept.forward, meter.tokens),
-        "train_flops": lambda: ratio(every.forward + total(backward(model, meter).values()), meter.tokens),
+        "train_flops": lambda: ratio(every.forward + total(backward.of(model).values()), meter.tokens),
         "cache": lambda: ratio(kept.cache, meter.tokens) * BYTES,
     }
-    return {name: number(size(), values) for name, size in sizes.items() if name in wanted}
+    return {name: number(size(), meter.values) for name, size in sizes.items() if name in wanted}
 
 
 # -- processes ----------------------------------------------------------------------------------
@@ -138,7 +157,7 @@ def _cores() -> int:
 def _mapped(counting: _Counting, chunks: Iterable[list[Mapping[str, Any]]], workers: int) -> Iterator[list[Point]]:
     """The points of each chunk, in order."""
     if workers <= 1:
-        yield from (list(map(counting.point, chunk)) for chunk in chunks)
+        yield from (counting.points(chunk) for chunk in chunks)
         return
     forks = "fork" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork" if forks else None)
@@ -163,7 +182,7 @@ _mine: _Counting | None = None
 
 def _points(chunk: list[Mapping[str, Any]]) -> list[Point]:
     assert _mine is not None
-    return list(map(_mine.point, chunk))
+    return _mine.points(chunk)
 
 
 # -- choosing -----------------------------------------------------------------------------------
