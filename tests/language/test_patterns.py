@@ -6,6 +6,7 @@ import time
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pace import too_long
 
 from dsvgraph.patterns import matches, matches_some
 
@@ -43,4 +44,4 @@ def test_a_hostile_pattern_is_quick() -> None:
     start = time.process_time()
     assert not matches("**a" * 40 + "b", "a." * 100 + "c")
     assert not matches("*a" * 40 + "b", "a" * 200)
-    assert time.process_time() - start < 1
+    assert not too_long(time.process_time() - start)
