@@ -195,18 +195,21 @@ def _grouped(found: Plan, by: str, on: Device | None) -> Iterator[RenderableType
         (
             part.name, output.short(part.parameters, "KMBT"), output.short(part.forward),
             output.short(part.backward), output.short(part.bytes), f"{part.share:.1%}",
-            output.short(part.weights + part.gradients + part.optimizer + part.cache),
+            output.short(part.weights + part.gradients + part.optimizer + part.activations + part.cache),
             *([_seconds(part.seconds or 0.0)] if on else []),
         )
         for part in parts
     ]  # fmt: skip
     yield ""
     yield output.table([by, *heads], rows, wraps=[by])
-    yield "\nforward and backward are FLOPs; memory is that of weights, their gradients and states, or their cache"
+    held = "weights, gradients, states and activations" if found.phase == "train" else "weights and cache"
+    yield f"\nforward and backward are FLOPs; memory is that of {held}"
     if by != "path":
-        for title in ("forward", "bytes"):
-            yield f"\nformulas of {title}"
-            yield output.pairs((part.name, getattr(part, f"{title}_formula")) for part in parts)
+        for title in ("forward", "bytes", "activations"):
+            formulas = [(part.name, getattr(part, f"{title}_formula")) for part in parts]
+            if any(formula != "0" for _, formula in formulas):
+                yield f"\nformulas of {title}"
+                yield output.pairs(formulas)
 
 
 def _seconds(value: float) -> str:

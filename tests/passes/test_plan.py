@@ -160,6 +160,21 @@ def test_parts_add_up_to_the_unit(name: str) -> None:
             assert sums.pop("parameters") == (found.memory.weights // (4 if phase == "train" else 2))
             assert sums == pytest.approx({key: whole.get(key, 0) for key in sums}, rel=1e-12)
             assert sum(part.gradients for part in parts) == whole.get("gradients", 0)
+            kept = "activations_checkpointed" if more.get("recompute") else "activations"
+            assert sum(part.activations for part in parts) == whole.get(kept, 0)
+
+
+def test_activations_by_hand() -> None:
+    """Under autocast a lookup keeps 64-bit ids, the head its input: in 16 bits, or as it came where logits are chunks.
+
+    A checkpoint keeps a layer's input.
+    """
+    for seq, width in ((64, 2), (4096, 4)):
+        found = planned("llama3_8b", phase="train", seq=seq).by("role")
+        parts = {part.name: part.activations_formula for part in found}
+        assert (parts["embedding"], parts["head"]) == ("8*B*T", f"{width * 4096}*B*T")
+    rows = {part.name: part for part in planned("llama3_8b", phase="train", recompute="full").by("path")}
+    assert rows["model.layers.[0-31]"].activations_formula == f"{32 * 4 * 4096}*B*T"
 
 
 def test_parts_by_role() -> None:

@@ -13,7 +13,16 @@ from dsvgraph.passes.cost import Cost, cost
 from dsvgraph.passes.gradients import backward
 from dsvgraph.passes.plan.devices import Device, device, devices
 from dsvgraph.passes.plan.drafting import Draft, drafted, expected_tokens
-from dsvgraph.passes.plan.memory import WIDTH, Dtype, InferenceMemory, TrainingMemory, inference, training
+from dsvgraph.passes.plan.memory import (
+    WIDTH,
+    Dtype,
+    InferenceMemory,
+    Steps,
+    TrainingMemory,
+    inference,
+    steps,
+    training,
+)
 from dsvgraph.passes.plan.roofline import Rate, Roofline, at_mfu, at_rate
 from dsvgraph.passes.plan.sums import Part, Sums, Traffic
 from dsvgraph.passes.plan.work import Phase, Setting, Work, Worker
@@ -100,9 +109,10 @@ class _Planner:
 
     def plan(self) -> Plan:
         o, counts = self.o, self.counts()
-        worker = self.worker(self.setting(1 + self.drafts))
+        runs = steps(self.model, o.batch, o.seq, o.dtype) if self.train else None
+        worker = self.worker(self.setting(1 + self.drafts), runs)
         work, sums = tuple(worker.work()), self.sums(worker)
-        flops, memory = sums.traffic(work), self.memory(counts, work, sums)
+        flops, memory = sums.traffic(work), self.memory(counts, work, sums, runs)
         return Plan(
             self.model.name, o.phase, o.batch, o.seq, self.context, o.dtype, self.attention, o.recompute, o.drafting,
             sums.rows, flops, memory, self.roofline(work, flops, sums, memory), self.rate(flops),
@@ -123,22 +133,25 @@ class _Planner:
             self.heads if heads is None else heads, queries,
         )  # fmt: skip
 
-    def worker(self, setting: Setting) -> Worker:
+    def worker(self, setting: Setting, runs: Steps | None = None) -> Worker:
         costs = {}
         if self.train:
             attention = "causal" if self.attention == "causal" else "full"
             sizes = input_sizes(self.model, self.o.batch, self.o.seq)
             costs = dict(backward(self.model, Meter(tokens(self.model), sizes, attention)))
-        return Worker(self.model, setting, costs)
+        kept = (runs.checkpointed if self.again else runs.plain).kept if runs else {}
+        return Worker(self.model, setting, costs, kept)
 
     def sums(self, worker: Worker) -> Sums:
         rows = self.o.batch * worker.setting.rows
         return Sums(self.o.dtype, self.train, self.again, rows, worker.values, worker.tokens)
 
-    def memory(self, counts: Cost, work: Iterable[Work], sums: Sums) -> TrainingMemory | InferenceMemory:
+    def memory(
+        self, counts: Cost, work: Iterable[Work], sums: Sums, runs: Steps | None
+    ) -> TrainingMemory | InferenceMemory:
         o, owned = self.o, counts.parameters
         if self.train:
-            return training(self.model, o.batch, o.seq, owned.trained, o.dtype, owned=owned.total)
+            return training(self.model, o.batch, o.seq, owned.trained, o.dtype, owned=owned.total, runs=runs)
         weights = owned.total if self.heads else owned.inference
         cache = counts.kv_cache
         elements = cache.elements_per_token_all_outputs if self.heads else cache.elements_per_token

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from dsvgraph.dims import Size, total
 from dsvgraph.graph import Graph, Model, Node, Ref, join
+from dsvgraph.passes.gradients import Key
 from dsvgraph.passes.needs import Ports
 from dsvgraph.passes.paths import last_match
 from dsvgraph.passes.plan.logits import Logits
@@ -39,11 +40,11 @@ class Out(NamedTuple):
 class Summary:
     """What one copy of a block keeps: inside, of its inputs, of its outputs."""
 
-    inside: Size = 0
+    parts: dict[Key, Size] = field(default_factory=dict)  # bytes that nothing outside holds, by op
     copied: Size = 0  # bytes of its weights in 16 bits
-    kept: Ports = frozenset()  # inputs
+    kept: dict[str, Key] = field(default_factory=dict)  # inputs, and the op inside that wants them
     cast: Ports = frozenset()  # inputs that are weights, copied to 16 bits
-    new: list[tuple[Storage, bool]] = field(default_factory=list)  # memory of outputs, and whether it is kept
+    new: list[tuple[Storage, Key | None]] = field(default_factory=list)  # memory of outputs, and the op it is kept for
     outputs: dict[str, Out] = field(default_factory=dict)
     largest: float = 0  # bytes of the largest value that is made inside
     busy: float = 0  # the most bytes at any time of the forward: what is kept, and what its lines still hold
@@ -53,7 +54,7 @@ class Summary:
     @property
     def whole(self) -> Size:
         """What the copy keeps besides its inputs, in bytes."""
-        return self.inside + total(storage.bytes for storage, kept in self.new if kept)
+        return total(self.parts.values()) + total(storage.bytes for storage, key in self.new if key is not None)
 
 
 class Piece(NamedTuple):
@@ -80,6 +81,7 @@ class Activations:
         self.memo: dict[tuple[Graph, tuple[tuple[str, Form], ...], Ports, bool], Summary] = {}
         self.logits = Logits(model, values)
         self.pieces: list[Piece] = []
+        self.kept: dict[Key, Size] = {}  # bytes from the forward to the backward, by op; a checkpoint's by block
         self._model()
 
     # -- the first page -----------------------------------------------------------------------
@@ -94,6 +96,7 @@ class Activations:
             else:
                 self._line(tape, self.model, node, values, frozen, False)
                 self._piece(tape, before, node, None if node.op else node.runs[0].graph, node.at)
+        self.kept = _by_op(tape.saved)
 
     def _piece(
         self, tape: Tape, before: tuple[set[Storage], set[Storage]], node: Node, graph: Graph | None, path: str,
@@ -163,6 +166,7 @@ class Activations:
                 ins[name] = values[Ref(node.name, name)] = _weight(weight.numel, trained)
             kind, ahead = self.logits.heads.get((graph, node.name), ("", 1))
             tape.now.clear()
+            tape.here = ((node.name, 0),)
             outs = run(tape, Site(node, ins, side, kind, ahead))
             self._note(tape, values)
         else:
@@ -170,6 +174,7 @@ class Activations:
             inner = _inside(frozen, node.segment(node.start))
             found = self.summary(node.runs[0].graph, _forms(ins), inner, side or node.mode == "each")
             self._note(tape, values, found.busy * float(number(copies, self.values)))
+            tape.here = ((node.name, 0),)
             outs = _applied(tape, found, ins, copies)
         values.update((Ref(node.name, p), value) for p, value in outs.items())
         return None
@@ -180,11 +185,13 @@ class Activations:
         """Runs the copies of a line one after another."""
         ins = {p: values[ref] for p, ref in node.sources.items()}
         outs: dict[str, Value] = {}
+        numbers = {graph: i for i, graph in enumerate(dict.fromkeys(run.graph for run in node.runs))}
         for i, (copy, inner) in enumerate(node.copy_graphs()):
             before = _noted(tape)
             found = self.summary(inner, _forms(ins), _inside(frozen, node.segment(copy)), False)
             checkpoint = top and self.checkpoint
             self._note(tape, values, found.busy)
+            tape.here = ((node.name, numbers[inner]),)
             outs = _applied(tape, found, ins, 1, checkpoint, own=not (node.reused and i))
             ins.update({p: v for p, v in outs.items() if node.roles.get(p) == "carried"})
             if top:
@@ -217,7 +224,7 @@ def _summed(tape: Tape, own: Mapping[str, Storage], outputs: Mapping[str, Value]
     """A tape seen from outside."""
     port_of = {storage: port for port, storage in own.items()}
     found = Summary(
-        kept=frozenset(port_of[s] for s in tape.saved if s in port_of),
+        kept={port_of[s]: key for s, key in tape.saved.items() if s in port_of},
         cast=frozenset(port_of[s] for s in tape.copied if s in port_of),
         copied=total(s.numel * HALF for s in tape.copied if s not in port_of),
     )
@@ -227,8 +234,8 @@ def _summed(tape: Tape, own: Mapping[str, Storage], outputs: Mapping[str, Value]
         if source is None:
             source = index.setdefault(value.storage, len(index))
         found.outputs[port] = Out(source, value)
-    found.new = [(storage, storage in tape.saved) for storage in index]
-    found.inside = total(s.bytes for s in tape.saved if s not in port_of and s not in index)
+    found.new = [(storage, tape.saved.get(storage)) for storage in index]
+    found.parts = _by_op({s: key for s, key in tape.saved.items() if s not in port_of and s not in index})
     found.lent = total(s.bytes for s in tape.lent if s not in port_of and s not in index)
     found.lends = frozenset(i for storage, i in index.items() if storage in tape.lent)
     return found
@@ -241,24 +248,43 @@ def _applied(
 
     Those without weights of their ``own`` read the copies in 16 bits that are there.
     """
+    block = tape.here
     if checkpoint:
         tape.keep(*(v for v in ins.values() if v.grad or v.width == LONG))
         tape.keep_new(found.lent, 1)
     else:
-        tape.keep(*(ins[p] for p in found.kept))
-        if found.inside:
-            tape.keep_new(found.inside * copies, 1)
+        _kept(tape, found, ins, copies)
     tape.made.add(int(found.largest) * copies)
     tape.copied.update((ins[p].storage, None) for p in found.cast)
     if found.copied and own and not checkpoint:
         tape.copied[Storage(found.copied // HALF * copies, HALF)] = None
     made = [Storage(s.numel * copies, s.width, s.weight) for s, _ in found.new]
-    kept = {i for i, (_, is_kept) in enumerate(found.new) if is_kept}
-    tape.saved.update((made[i], None) for i in sorted(found.lends if checkpoint else kept))
+    for i, (_, key) in enumerate(found.new):
+        if i in found.lends if checkpoint else key is not None:
+            tape.saved[made[i]] = block + (() if checkpoint or key is None else key)
     if found.lent:
         tape.lent[Storage(found.lent * copies, 1)] = None
     tape.lent.update((made[i], None) for i in sorted(found.lends))
     return {p: _moved(out, ins, made, copies) for p, out in found.outputs.items()}
+
+
+def _kept(tape: Tape, found: Summary, ins: Mapping[str, Value], copies: Size) -> None:
+    """Notes what ops inside keep of the inputs, and what nothing outside holds."""
+    block = tape.here
+    for port, key in found.kept.items():
+        tape.here = block + key
+        tape.keep(ins[port])
+    for key, size in found.parts.items():
+        tape.here = block + key
+        tape.keep_new(size * copies, 1)
+
+
+def _by_op(saved: Mapping[Storage, Key]) -> dict[Key, Size]:
+    """Bytes by what keeps them."""
+    found: dict[Key, Size] = {}
+    for storage, key in saved.items():
+        found[key] = found.get(key, 0) + storage.bytes
+    return found
 
 
 def _moved(out: Out, ins: Mapping[str, Value], made: list[Storage], copies: Size) -> Value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from dsvgraph.dims import Size, total
 from dsvgraph.graph import Model
@@ -51,15 +51,27 @@ class InferenceMemory:
     cache_formula: str
 
 
+class Steps(NamedTuple):
+    """A step's activations, as they are and where every layer keeps its inputs alone."""
+
+    plain: Activations
+    checkpointed: Activations
+
+
+def steps(model: Model, batch: int, seq: int, dtype: Dtype, fused: bool = True) -> Steps:
+    """Runs a model for its memory, both ways."""
+    values, low = input_sizes(model, batch, seq), HALF if dtype == "bfloat16" else FLOAT
+    return Steps(*(Activations(model, values, low, fused, again) for again in (False, True)))
+
+
 def training(model: Model, batch: int, seq: int, trained: int, dtype: Dtype = "bfloat16", fused: bool = True,
-             owned: int = 0) -> TrainingMemory:  # fmt: skip
+             owned: int = 0, runs: Steps | None = None) -> TrainingMemory:  # fmt: skip
     """Memory of one step on ``batch`` rows of ``seq`` tokens; ``owned`` weights, ``trained`` by gradients.
 
     ``fused`` counts with the kernels of a GPU; without it with those of a CPU.
     """
     values = input_sizes(model, batch, seq)
-    low = HALF if dtype == "bfloat16" else FLOAT
-    runs = [Activations(model, values, low, fused, again) for again in (False, True)]
+    runs = runs or steps(model, batch, seq, dtype, fused)
     grads = _Gradients(model, values, trained)
     logits = runs[0].logits
     kept = [total(p.kept for p in run.pieces) for run in runs]

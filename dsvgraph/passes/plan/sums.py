@@ -37,7 +37,7 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Part:
-    """The work of one role, block or path, and the bytes that its weights and its cache take."""
+    """The work of one role, block or path, and the bytes that its weights, its activations and its cache take."""
 
     name: str
     parameters: int
@@ -50,10 +50,12 @@ class Part:
     weights: int
     gradients: int
     optimizer: int
+    activations: int
     cache: int
     forward_formula: str
     backward_formula: str
     bytes_formula: str
+    activations_formula: str
     cache_formula: str
 
 
@@ -102,18 +104,19 @@ class Sums:
         names = [r for r in ROLES if r in groups] if what == "role" else list(groups)
         whole = sum(one.forward + one.backward for group in groups.values() for one in group)
         parts = [self._part(name, groups[name], whole, on) for name in names]
-        return [part for part in parts if part.parameters or part.bytes or part.cache]
+        return [part for part in parts if part.parameters or part.bytes or part.activations or part.cache]
 
     def _part(self, name: str, work: list[Work], whole: float, on: Device | None) -> Part:
         owned, trained = sum(one.parameters for one in work), sum(one.trained for one in work)
-        found, cache = self.traffic(work), self.cache(work)
+        found, cache, kept = self.traffic(work), self.cache(work), total(one.sizes.kept for one in work)
         share = (found.forward + found.backward) / whole if whole else 0.0
         width = FLOAT if self.train else WIDTH[self.dtype]
         states = FLOAT * trained * self.train, STATES * FLOAT * trained * self.train
         return Part(
             name, owned, trained, found.forward, found.backward, found.bytes, share,
-            self.seconds(work, on)[0] if on else None, width * owned, *states, int(number(cache, self.values)),
-            found.forward_formula, found.backward_formula, found.bytes_formula, str(cache),
+            self.seconds(work, on)[0] if on else None, width * owned, *states,
+            int(number(kept, self.values)), int(number(cache, self.values)),
+            found.forward_formula, found.backward_formula, found.bytes_formula, str(kept), str(cache),
         )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from dsvgraph.dims import Size
 from dsvgraph.graph import Node
+from dsvgraph.passes.gradients import Key
 from dsvgraph.types import Type
 
 FLOAT, LONG, HALF, BYTE = 4, 8, 2, 1  # bytes of a number
@@ -52,7 +53,8 @@ class Tape:
     fused: bool = True
     batch: int = 1
     balanced: bool = False
-    saved: dict[Storage, None] = field(default_factory=dict)
+    saved: dict[Storage, Key] = field(default_factory=dict)  # and the op that asked for it first
+    here: Key = ()  # the op at hand
     copied: dict[Storage, None] = field(default_factory=dict)  # weights that have a copy in 16 bits
     made: set[Size] = field(default_factory=set)  # bytes of the values that were made, kept or not
     now: dict[Storage, None] = field(default_factory=dict)  # what the op at hand has made
@@ -75,13 +77,13 @@ class Tape:
         """Notes values that the backward will read."""
         for value in values:
             if not value.storage.weight:
-                self.saved[value.storage] = None
+                self.saved.setdefault(value.storage, self.here)
             elif value.width == HALF:
                 self.copied[value.storage] = None
 
     def keep_new(self, numel: Size, width: int) -> None:
         """Notes a value that nothing else holds."""
-        self.saved[Storage(numel, width)] = None
+        self.saved[Storage(numel, width)] = self.here
 
     def cast(self, value: Value, width: int) -> Value:
         """The value in numbers of ``width`` bytes: itself, or a copy."""

@@ -54,6 +54,7 @@ class Sizes(NamedTuple):
     backward: Size
     read: Moved
     cache: Size  # numbers kept for the whole context, with what windows forget left out
+    kept: Size = 0  # bytes from a training step's forward to its backward
 
 
 class Work(NamedTuple):
@@ -85,8 +86,9 @@ class _Place(NamedTuple):
 class Worker:
     """Walks a model with numbers for its sizes."""
 
-    def __init__(self, model: Model, setting: Setting, costs: Costs) -> None:
+    def __init__(self, model: Model, setting: Setting, costs: Costs, kept: Costs | None = None) -> None:
         self.model, self.setting, self.costs = model, setting, costs
+        self.kept = kept or {}  # activations by op, those of checkpoints by block
         rows, length = input_axes(model)
         decoding = setting.phase == "decode"
         name = "C" if "C" not in rows | length else "context"
@@ -128,16 +130,20 @@ class Worker:
         for i, (graph, (path, count)) in enumerate(run_paths(node, join(place.path, node.at)).items()):
             outputs = united[graph]
             role = "experts" if node.mode == "each" else place.role if place.role != "attention" else "dense"
-            yield from self._inside(_Place(
+            inside = _Place(
                 graph, path, place.copies * count, place.stored * (1 if node.reused else count), outputs,
                 role if outputs else "extra heads", (*place.key, (node.name, i)), _exact(place, node, graph),
-            ))  # fmt: skip
+            )  # fmt: skip
+            if inside.key in self.kept:
+                yield self._checkpoint(inside)
+            yield from self._inside(inside)
 
     def _line(self, place: _Place, node: Node, needs: Needs | None, behind: Mapping[str, Ports]) -> Work:
         computes = needs is None or needs.computes(node)
         forward, moved = self._costs(place.graph, node, behind) if computes else (0, Moved())
         back = substitute(self.costs.get((*place.key, (node.name, 0)), 0), self.now)
-        sizes = Sizes(forward * place.copies, back, moved.times(place.copies), 0)
+        kept = self.kept.get((*place.key, (node.name, 0)), 0)
+        sizes = Sizes(forward * place.copies, back, moved.times(place.copies), 0, kept)
         path = join(place.path, node.at)
         owned, trained = self._owned(place, node)
         role = "extra heads" if needs is None else self._role(place, node)
@@ -152,6 +158,11 @@ class Worker:
         sizes = Sizes(0, 0, Moved(), self._cached(place.graph, node) * self._kept(place.graph) * place.copies)
         path = join(place.path, node.at)
         return Work(path, place.graph.name, place.role, "cache", 0, 0, 0, 0, 0, sizes)
+
+    def _checkpoint(self, place: _Place) -> Work:
+        """What a block keeps as a whole."""
+        sizes = Sizes(0, 0, Moved(), 0, self.kept[place.key])
+        return Work(place.path, place.graph.name, place.role, "checkpoint", 0, 0, 0, 0, 0, sizes)
 
     def _owned(self, place: _Place, node: Node) -> tuple[int, int]:
         """Weights of all copies, and how many of them gradients train."""
