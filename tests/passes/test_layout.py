@@ -118,6 +118,7 @@ def test_bundled_specs_are_in_the_canonical_style(path):
         ("a: >-\n  short\n\n\nb: no\n", "a: short\n\nb: no\n"),
         ("a: 'no'\nb: 'null'\nc: '1e-6'\n", 'a: no\nb: "null"\nc: "1e-6"\n'),
         ("a: {b, c: 1, d: null}\n", "a: {b, c: 1, d: null}\n"),
+        ("a: {'b, c', d: 1}\n", 'a: {"b, c", d: 1}\n'),
         ("a:\r\n  b: 1 # one\r\n", "a:\n  b: 1                                     # one\n"),
         ("a: one\n  two\n", "a: one two\n"),
         ("a:\n  # nothing else\nb: 1\n", "a:\n# nothing else\nb: 1\n"),

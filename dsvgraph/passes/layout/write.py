@@ -134,7 +134,5 @@ def _inline(tree: Tree, scalar: object) -> str:
 
 
 def _pair(item: Item) -> str:
-    value = _inline(item.value, in_braces)
-    return (
-        f"{_inline(item.key, in_braces)}: {value}" if item.key and value else (_key(item)[:-1] if item.key else value)
-    )
+    key = _inline(item.key, in_braces) if item.key else ""
+    return ": ".join(text for text in (key, _inline(item.value, in_braces)) if text)
