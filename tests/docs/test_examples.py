@@ -1,15 +1,21 @@
-"""README.md and docs/cost.md: what their commands are said to print is printed, and their Python runs."""
+"""The examples of README.md and of the pages that test_pages.py does not run from beginning to end.
+
+What counts prints what it is said to print; what writes is run in an empty folder, on models that a laptop trains.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pages
 import pytest
 from typer.testing import CliRunner
 
+import dsvgraph
 from dsvgraph import load
 from dsvgraph.cli import app
 from dsvgraph.loader import bundled
@@ -17,7 +23,17 @@ from dsvgraph.loader import bundled
 ROOT = pages.DOCS.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 LANGUAGE = (pages.DOCS / "language.md").read_text(encoding="utf-8")
+HUGGING = (pages.DOCS / "huggingface.md").read_text(encoding="utf-8")
+COST = (pages.DOCS / "cost.md").read_text(encoding="utf-8")
 COUNTING = ("cost", "diff", "sweep", "zoo")
+WRITING = ("compile", "import", "export")
+ELSEWHERE = {  # who runs the examples of the other pages
+    "language.md": "docs/test_pages.py",
+    "tutorial.md": "docs/test_pages.py",
+    "errors.md": "language/test_codes.py",
+    "diagrams.md": "test_render_formats.py",
+    "editors.md": "editor/test_docs.py",
+}
 NUMBER = re.compile(r"\d[\d,.]*")
 
 
@@ -25,11 +41,21 @@ def fences(text: str, kind: str) -> list[str]:
     return re.findall(rf"^```{kind}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
+@pytest.fixture
+def torch(folder, monkeypatch):
+    """torch on one thread, as small models are fastest, in a folder of the test's own; a sample is four tokens."""
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr("dsvgraph_torch.training.SAMPLE_TOKENS", 4)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield torch
+    torch.set_num_threads(before)
+
+
 def commands() -> list[tuple[list[str], str]]:
     """Every command that counts something, and what the page says of it: lines of output, or numbers after a #."""
-    text = README + (pages.DOCS / "cost.md").read_text(encoding="utf-8")
     found = []
-    for fence in fences(text, "console"):
+    for fence in fences(README + COST, "console"):
         for part in re.split(r"^\$ dsvgraph ", fence, flags=re.MULTILINE)[1:]:
             command, _, told = part.replace("\\\n", "").partition("\n")
             command, _, remark = command.partition("  #")
@@ -63,8 +89,7 @@ def test_the_message_of_the_readme_is_a_real_one():
     assert [line for line in told if line.strip() not in elsewhere and ":21:" not in line and "21 |" not in line] == []
 
 
-def test_the_python_of_the_readme():
-    torch = pytest.importorskip("torch")
+def test_the_python_of_the_readme(torch):
     (code,) = fences(README, "python")
     ids = torch.zeros(1, 8, dtype=torch.long)
     names = {"input_ids": ids, "targets": ids}
@@ -75,3 +100,79 @@ def test_the_python_of_the_readme():
 def test_the_links_of_the_readme():
     found = re.findall(r"\]\(([^)#:]+)\)", README)
     assert found and [link for link in found if not Path(ROOT / link).exists()] == []
+
+
+def test_the_readme_compiles_trains_imports_and_exports(torch):
+    """As written, but for two steps of training, on a short text; path/to has the config of the tiny model."""
+    transformers = pytest.importorskip("transformers")
+    lines = re.findall(rf"^\$ dsvgraph (?:{'|'.join(WRITING)}) .*$", README, re.MULTILINE)
+    assert {line.split()[2] for line in lines} == set(WRITING)
+    pages.run("$ dsvgraph export deepseek_v3_tiny --config-only -o path/to")
+    told = "".join(map(pages.run, lines))
+    tiny = dsvgraph.cost(load("deepseek_v3_tiny")).parameters.total
+    assert f"{tiny:,}" in told
+    compile(emitted := Path("model.py").read_text(encoding="utf-8"), "model.py", "exec")
+    assert len(emitted.splitlines()) < 400
+    assert {"spec.yaml", "metrics.jsonl", "model.safetensors"} <= {path.name for path in Path("runs/mine").iterdir()}
+    assert dsvgraph.cost(load("mine.yaml")).parameters.total == tiny
+    model, found = transformers.AutoModelForCausalLM.from_pretrained("folder", output_loading_info=True)
+    assert type(model).__name__ == "DeepseekV3ForCausalLM"
+    assert not found["missing_keys"]
+
+
+def ran(code: str) -> dict[str, Any]:
+    """The names that a page's Python leaves."""
+    exec(compile(code, "example", "exec"), names := {})
+    return names
+
+
+def test_the_python_of_hugging_face(torch, monkeypatch):
+    """As written: DIR is a model of 4 layers and one module, the tiny one."""
+    kind = pytest.importorskip("transformers").DeepseekV3ForCausalLM
+    monkeypatch.setattr(kind, "_keys_to_ignore_on_load_unexpected", kind._keys_to_ignore_on_load_unexpected)
+    pages.run("$ dsvgraph export deepseek_v3_tiny --set num_nextn_predict_layers=1 -o DIR")
+    generating, loading = fences(HUGGING, "python")
+    theirs, ids = ran(generating)["model"].eval(), torch.arange(8)[None]
+    drafted, greedy = (theirs.generate(ids, do_sample=False, max_new_tokens=4, use_mtp=mtp) for mtp in (True, False))
+    assert torch.equal(drafted, greedy)
+    ours = ran(loading)
+    assert ours["config"] == json.loads(Path("DIR/config.json").read_text(encoding="utf-8"))
+    with torch.no_grad():
+        assert (ours["module"].predict(ids) - theirs(ids).logits).abs().max() < 1e-5
+    assert kind.from_pretrained("OUT").dtype == torch.bfloat16
+
+
+def test_the_refusal_of_an_export(folder):
+    (told,) = fences(HUGGING, "console")
+    assert pages.console(told) == told
+    assert [path.name for path in folder.iterdir()] == ["text.txt"]
+
+
+def test_the_commands_of_the_page_that_unfolds(folder):
+    """Those of npm fetch a package over the network; tests/html/test_page.py runs rebuild.py on one that it makes."""
+    draw, fetch = fences((pages.DOCS / "html.md").read_text(encoding="utf-8"), "console")
+    for line in draw.splitlines():
+        pages.run(line)
+        assert "<!doctype html>" in Path(shlex.split(line)[-1]).read_text(encoding="utf-8")[:200].lower()
+    package, version, script = re.fullmatch(r"npm pack (\S+)@(\S+)\n.*\npython (\S+) package\n", fetch).groups()
+    made = (ROOT / script).with_name("page") / "graphviz.js"
+    assert f"{package} {version}" in made.read_text(encoding="utf-8")[:200]
+
+
+def test_the_device_of_the_page_on_cost(folder):
+    """A device of one's own, in a file, of which nothing else is known."""
+    (text,) = fences(COST, "yaml")
+    Path("mine.yaml").write_text(text, encoding="utf-8")
+    assert "My accelerator" in pages.run("$ dsvgraph cost deepseek_v3_tiny --phase decode --device mine.yaml")
+
+
+def test_no_example_is_run_by_nobody():
+    """Of a page that is new, or of another kind than those that the tests above take."""
+    here = {"cost.md": {"yaml", "console"}, "html.md": {"console"}, "huggingface.md": {"console", "python"}}
+    for page in sorted(pages.DOCS.glob("*.md")):
+        kinds = set(re.findall(r"^```(.*)\n(?:(?!```).*\n)*```$", page.read_text(encoding="utf-8"), re.MULTILINE))
+        assert page.name in ELSEWHERE or kinds == here.get(page.name, set()), page.name
+    for page, test in ELSEWHERE.items():
+        assert page in (ROOT / "tests" / test).read_text(encoding="utf-8"), page
+    told = set(re.findall(r"^\$ (\w+ \w+)", README + HUGGING + COST, re.MULTILINE))
+    assert told <= {"make demo", "make test", "dsvgraph check"} | {f"dsvgraph {name}" for name in (*COUNTING, *WRITING)}

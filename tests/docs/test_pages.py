@@ -15,13 +15,6 @@ from dsvgraph.passes.schema import schema
 EXECUTED = ["language.md", "tutorial.md"]
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("text.txt").write_text("the quick brown fox jumps over the lazy dog\n" * 60)
-    return tmp_path
-
-
 @pytest.mark.parametrize("page", EXECUTED)
 def test_a_page_is_true(page, folder, golden, monkeypatch):
     monkeypatch.setattr("dsvgraph_torch.training.SAMPLE_TOKENS", 4)
