@@ -37,6 +37,9 @@ EVAL_TOKENS = 8192
 FINAL_TOKENS = 65536
 """Held-out tokens of the evaluation at the end."""
 
+EVAL_BATCH = 2048
+"""Held-out tokens that are run at once, or a batch where it has more: a small one would take an evaluation's time."""
+
 SAMPLE_TOKENS = 200
 
 
@@ -168,7 +171,8 @@ class Trainer:
     def heldout(self, tokens: int) -> Iterator[Batch]:
         """Batches of about ``tokens`` held-out tokens, always the same."""
         options = self.options
-        return self.corpus.heldout_batches(options.batch, options.seq, max(1, tokens // options.seq))
+        at_once = max(options.batch, EVAL_BATCH // options.seq)
+        return self.corpus.heldout_batches(at_once, options.seq, max(1, tokens // options.seq))
 
     def evaluate(self, tokens: int) -> dict[str, float]:
         """Held-out losses, by name."""
