@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -11,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import environment
 from typer.testing import CliRunner
-
-ROOT = Path(__file__).parents[2]
 
 SMALL = """\
 name: small
@@ -66,12 +64,6 @@ def dsv() -> Callable[..., Answer]:
         return Answer(result.exit_code, result.stdout, result.stderr)
 
     return run
-
-
-def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a program, so that a checkout needs no installation."""
-    path = os.pathsep.join([str(ROOT), str(ROOT / "backends"), os.environ.get("PYTHONPATH", "")])
-    return {**os.environ, "PYTHONPATH": path, **(more or {})}
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from processes import environment
 
 from dsvgraph import cli
 from dsvgraph.cli import options, output
@@ -25,8 +26,6 @@ def test_nothing_imports_torch(program, tmp_path):
         "try: main()\n"
         "finally: print(*{'torch', 'numpy', 'sympy', 'graphviz'} & set(sys.modules), file=sys.stderr)"
     )
-    from conftest import environment
-
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
     assert done.stderr.split() == []
 

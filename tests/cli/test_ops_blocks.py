@@ -9,6 +9,7 @@ import sys
 import pytest
 import sympy
 import torch
+from processes import environment
 from ruamel.yaml import YAML
 from torch import nn
 
@@ -95,8 +96,6 @@ def test_unknown_names(command, words, hint, dsv):
 
 
 def test_neither_imports_torch(tmp_path):
-    from conftest import environment
-
     code = (
         "import sys\n"
         "from dsvgraph.cli import app\n"
