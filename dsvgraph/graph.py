@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
-
-import networkx as nx
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from dsvgraph.dims import Size
 from dsvgraph.errors import Span
@@ -14,6 +13,9 @@ from dsvgraph.expr import Expr
 from dsvgraph.ops import Op
 from dsvgraph.spec import Spec
 from dsvgraph.types import Init, Reach, Sight, Type, Weight
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 class Ref(NamedTuple):
@@ -24,6 +26,14 @@ class Ref(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.node}.{self.port}" if self.node != self.port else self.node
+
+
+class Use(NamedTuple):
+    """One place where a value arrives: which output it is, the node that reads it, and the port there."""
+
+    port: str
+    reader: str
+    dst: str
 
 
 class Run(NamedTuple):
@@ -106,8 +116,31 @@ class Graph:
     outputs: dict[str, Ref] = field(default_factory=dict)
     cache: tuple[Ref, ...] = ()
     reach: dict[str, Reach] = field(default_factory=dict)
-    net: nx.MultiDiGraph[str] = field(default_factory=nx.MultiDiGraph, repr=False)
     span: Span | None = None
+
+    @cached_property
+    def net(self) -> nx.MultiDiGraph[str]:
+        """The body for networkx: nodes and inputs by name; edges carry ``src`` and ``dst``, the ports, and ``type``.
+
+        It is made when somebody asks: importing networkx takes longer than checking a model.
+        """
+        import networkx as nx
+
+        net: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+        for node in self.nodes.values():
+            net.add_node(node.name, node=node)
+            for port, ref in node.sources.items():
+                net.add_edge(ref.node, node.name, src=ref.port, dst=port, type=self.type(ref))
+        return net
+
+    @cached_property
+    def uses(self) -> dict[str, list[Use]]:
+        """Where the values of every node and input are read, in the order of the body."""
+        found: dict[str, list[Use]] = {}
+        for node in self.nodes.values():
+            for port, ref in node.sources.items():
+                found.setdefault(ref.node, []).append(Use(ref.port, node.name, port))
+        return found
 
     def type(self, ref: Ref) -> Type:
         """The type of what ``ref`` names."""
@@ -127,14 +160,23 @@ class Graph:
     def link(self, node: Node) -> None:
         """Adds ``node`` and the edges into it."""
         self.nodes[node.name] = node
-        self.net.add_node(node.name, node=node)
-        for port, ref in node.sources.items():
-            self.net.add_edge(ref.node, node.name, src=ref.port, dst=port, type=self.type(ref))
+        self.__dict__.pop("net", None)
+        self.__dict__.pop("uses", None)
 
-    def needed(self, outputs: list[str]) -> set[str]:
+    def needed(self, outputs: Iterable[str]) -> set[str]:
         """Names of the nodes and inputs that the named outputs depend on."""
-        ends = {self.outputs[o].node for o in outputs}
-        return ends.union(*(nx.ancestors(self.net, end) for end in ends))
+        return self.behind(self.outputs[o] for o in outputs)
+
+    def behind(self, ends: Iterable[Ref]) -> set[str]:
+        """Names of the nodes and inputs that ``ends`` depend on, their own too."""
+        found: set[str] = set()
+        left = [end.node for end in ends]
+        while left:
+            name = left.pop()
+            if name not in found:
+                found.add(name)
+                left += [ref.node for ref in self.nodes[name].sources.values()] if name in self.nodes else []
+        return found
 
     def graphs(self) -> dict[Graph, None]:
         """This graph and all below it, each once, callees first."""

@@ -50,7 +50,7 @@ class Union:
                 raise DsvError("--diff compares numbers; give a value to every name")
         self._chains = {node.name for model in (a, b) for node in chains(model)}
         deeper = b if b.depths >= a.depths else a
-        both = replace(b, nodes={}, net=type(b.net)(), inputs={**a.inputs, **b.inputs}, losses=deeper.losses)
+        both = replace(b, nodes={}, inputs={**a.inputs, **b.inputs}, losses=deeper.losses)
         self._fill(both, a, b)
         both.outputs = {**dict(self._outputs(a, b, both)), **b.outputs}
         return both
@@ -68,7 +68,7 @@ class Union:
         if not self.differ(a, b):
             return b
         if (a, b) not in self._made:
-            self._made[a, b] = both = replace(b, nodes={}, net=type(b.net)())
+            self._made[a, b] = both = replace(b, nodes={})
             self._fill(both, a, b)
         return self._made[a, b]
 

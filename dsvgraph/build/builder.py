@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
-
-import networkx as nx
 
 from dsvgraph.build.body import Body, Fatal, Poisoned
 from dsvgraph.build.line import RESERVED, Line
@@ -215,7 +214,7 @@ def _called(error: DsvError, line: Line) -> DsvError:
 
 def check_blocks(spec: Spec) -> None:
     """Raises DsvError where blocks contain each other, or have a name that is taken."""
-    calls: nx.DiGraph[str] = nx.DiGraph()
+    calls: dict[str, dict[str, Span | None]] = {}
     for name, part in spec.blocks.items():
         if name in OPS:
             raise DsvError(f"`{name}` is a primitive op, so no block can be called so", part.key(), code=Code.TAKEN)
@@ -226,10 +225,10 @@ def check_blocks(spec: Spec) -> None:
         for node, line in part.model.body.items():
             callee = next(iter(line), "")
             if callee in spec.blocks and callee not in part.model.args:
-                calls.add_edge(name, callee, span=part.key("body", node))
+                calls.setdefault(name, {}).setdefault(callee, part.key("body", node))
     try:
-        cycle = nx.find_cycle(calls)
-    except nx.NetworkXNoCycle:
-        return
-    chain = " -> ".join([cycle[0][0], *(edge[1] for edge in cycle)])
-    raise DsvError(f"blocks contain each other: {chain}", calls.edges[cycle[0][:2]]["span"], code=Code.CALL_CIRCLE)
+        TopologicalSorter(calls).prepare()
+    except CycleError as error:
+        chain = error.args[1][::-1]
+        words = f"blocks contain each other: {' -> '.join(chain)}"
+        raise DsvError(words, calls[chain[0]][chain[1]], code=Code.CALL_CIRCLE) from None

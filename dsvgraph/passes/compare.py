@@ -10,7 +10,7 @@ from typing import Any
 
 from dsvgraph.dims import total
 from dsvgraph.errors import Span
-from dsvgraph.graph import Graph, Model, Node, Ref, join, span_text
+from dsvgraph.graph import Graph, Model, Node, join, span_text
 from dsvgraph.passes.match import Stretch, named, pairs, stretches
 from dsvgraph.passes.needs import Dependence
 from dsvgraph.passes.paths import listed, weights
@@ -115,9 +115,7 @@ def alike(old: Node, new: Node) -> bool:
 
 def _wires(graph: Graph, node: Node, names: Mapping[str, str]) -> dict[str, str]:
     """What is wired into a node by port, with its role under repeat; ``names`` translates lines."""
-    edges = graph.net.in_edges(node.name, data=True)
-    refs = {e["dst"]: Ref(source, e["src"]) for source, _, e in edges}
-    return {port: named(graph, refs[port], names) + _role(node, port) for port in node.sources}
+    return {port: named(graph, ref, names) + _role(node, port) for port, ref in node.sources.items()}
 
 
 def _owning(node: Node, own: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:

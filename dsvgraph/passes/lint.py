@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import networkx as nx
-
 from dsvgraph.codes import Code
 from dsvgraph.errors import Diagnostic, Span, nearest
 from dsvgraph.graph import Graph, Model, walk
@@ -43,7 +41,7 @@ def _warning(code: Code, message: str, span: Span | None, hint: str = "") -> Dia
 def _graphs(model: Model) -> Iterator[Diagnostic]:
     """Lines and inputs of every distinct graph that none of its outputs depends on."""
     for graph in model.graphs():
-        used = graph.needed(list(graph.outputs)) | _cached(graph)
+        used = graph.behind([*graph.outputs.values(), *graph.cache])
         if isinstance(graph, Model):
             used |= {loss.target for loss in graph.losses if loss.target}
         for node in graph.nodes.values():
@@ -53,12 +51,6 @@ def _graphs(model: Model) -> Iterator[Diagnostic]:
             if name not in used and graph.outputs.keys() != {name}:
                 span = _input(model, graph, name)
                 yield _warning(Code.UNUSED_INPUT, f"nothing reads the input `{name}` of `{graph.name}`", span)
-
-
-def _cached(graph: Graph) -> set[str]:
-    """What the values kept for decoding depend on."""
-    ends = {ref.node for ref in graph.cache}
-    return ends.union(*(nx.ancestors(graph.net, end) for end in ends))
 
 
 def _input(model: Model, graph: Graph, name: str) -> Span | None:

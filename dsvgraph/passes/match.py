@@ -53,8 +53,8 @@ def _reading(graph: Graph, node: Node, names: Mapping[str, str]) -> Any:
 
 def _read(graph: Graph, node: Node, names: Mapping[str, str]) -> Any:
     """What a line is, what it gives and what reads it; None if nothing does."""
-    edges = graph.net.out_edges(node.name, data=True)
-    readers = sorted((names.get(reader, reader), edge["dst"], edge["src"]) for _, reader, edge in edges)
+    uses = graph.uses.get(node.name, ())
+    readers = sorted((names.get(use.reader, use.reader), use.dst, use.port) for use in uses)
     given = tuple(str(type_) for type_ in node.outputs.values())
     return (node.callee, given, tuple(readers)) if readers else None
 

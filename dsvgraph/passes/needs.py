@@ -56,9 +56,9 @@ class Dependence:
         for name in reversed(graph.nodes):
             if name in wanted:
                 read, runs[name] = self._reads(graph.nodes[name], frozenset(wanted[name]))
-                for source, _, edge in graph.net.in_edges(name, data=True):
-                    if edge["dst"] in read:
-                        wanted[source].add(edge["src"])
+                for port, ref in graph.nodes[name].sources.items():
+                    if port in read:
+                        wanted[ref.node].add(ref.port)
         ports = {name: frozenset(found) for name, found in wanted.items() if name in graph.nodes}
         return Needs(frozenset(wanted.keys() & graph.inputs.keys()), ports, runs)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 
 from dsvgraph.codes import Code
 from dsvgraph.dims import Size, evaluate, names, ratio, substitute
 from dsvgraph.errors import DsvError
-from dsvgraph.graph import Graph, Model, Node
+from dsvgraph.graph import Graph, Model, Node, Use
 from dsvgraph.ops.base import Op, rows
 from dsvgraph.passes.needs import Dependence, Needs, Ports
 from dsvgraph.types import Type
@@ -197,7 +197,7 @@ class Meter:
     def _uses(self, graph: Graph, source: str, port: str, needs: Needs) -> set[str]:
         """The ops that read ``source.port`` (an input or a weight), here and in blocks."""
         found: set[str] = set()
-        for reader, dst in readers(graph, source, port):
+        for _, reader, dst in readers(graph, source, port):
             node = graph.nodes[reader]
             if node.op and needs.computes(node):
                 found.add(node.op.op)
@@ -207,9 +207,6 @@ class Meter:
         return found
 
 
-def readers(graph: Graph, source: str, port: str) -> Iterator[tuple[str, str]]:
-    """The nodes that ``source.port`` is wired into, with the port where it arrives."""
-    if source in graph.net:
-        for _, reader, edge in graph.net.out_edges(source, data=True):
-            if edge["src"] == port:
-                yield reader, edge["dst"]
+def readers(graph: Graph, source: str, port: str) -> list[Use]:
+    """Where ``source.port`` is wired into."""
+    return [use for use in graph.uses.get(source, ()) if use.port == port]

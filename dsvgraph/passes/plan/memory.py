@@ -130,8 +130,7 @@ class _Gradients:
 
         In float32 the one of a product is a view, so that the sum is a third.
         """
-        edges = self.model.net.out_edges(piece.node.name, data=True)
-        names = {edge["src"] for _, _, edge in edges}
+        names = {use.port for use in self.model.uses.get(piece.node.name, ())}
         found = total(w.numel for name, w in piece.node.weights.items() if name in names and w.trained)
         return (3 if low == FLOAT else 2) * FLOAT * self.share * float(number(found, self.values))
 
