@@ -23,7 +23,7 @@ from dsvgraph.types import Type
 Wired = Callable[[str, ValueError], list[Note]]
 
 MAX_CALLS = 32  # blocks inside blocks
-MAX_LINES = 6_000  # of distinct blocks, together
+MAX_LINES = 4_000  # of distinct blocks, together
 MAX_NODES = 20_000  # of the whole, equal copies of a line counted once
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import Annotated
 
@@ -69,6 +70,7 @@ def root(
 
 def main() -> None:
     """The program ``dsvgraph``."""
+    gc.freeze()  # what is imported stays: no collection need look at it again
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal that knows no Unicode is no error

@@ -20,10 +20,11 @@ from ruamel.yaml.events import (
 
 from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError, Source, Span, printable
+from dsvgraph.loader.scan import MAX_DEPTH, TOO_DEEP, Tokens
 
 MAX_BYTES = 150_000
-MAX_DEPTH = 40  # after aliases are followed, like the next
-MAX_VALUES = 8_000
+MAX_VALUES = 5_000  # after aliases are followed, as their depth
+MAX_ROWS = 10_000
 
 Key = tuple[Any, ...]
 
@@ -89,6 +90,8 @@ def parse(text: str, name: str = "<spec>") -> Doc:
     """Parses YAML text; raises DsvError at file:line:col."""
     if len(text) > MAX_BYTES:
         raise DsvError(f"`{name}` is larger than {MAX_BYTES:,} bytes, the most a spec may have", code=Code.TEXT_LIMIT)
+    if text.count("\n") > MAX_ROWS:
+        raise DsvError(f"`{name}` has more than {MAX_ROWS:,} lines, the most a spec may have", code=Code.TEXT_LIMIT)
     return _composed(text, name)
 
 
@@ -98,7 +101,9 @@ def _composed(text: str, name: str) -> Doc:
     source = Source(name, tuple(BREAK.split(text)))
     doc = Doc(source, None)
     try:
-        _Composer(doc).run(YAML(typ="safe", pure=True).parse(text))
+        yaml = YAML(typ="safe", pure=True)
+        yaml.Scanner = Tokens
+        _Composer(doc).run(yaml.parse(text))
     except MarkedYAMLError as error:
         raise _yaml_error(source, error) from None
     except (YAMLError, ValueError, AssertionError) as error:  # the last for `%YAML 1.0`
@@ -110,6 +115,8 @@ def _composed(text: str, name: str) -> Doc:
 
 
 def _yaml_error(source: Source, error: MarkedYAMLError) -> DsvError:
+    if error.problem == TOO_DEEP:
+        return DsvError(TOO_DEEP, _mark(source, error.problem_mark), code=Code.TEXT_LIMIT)
     words = " ".join(p for p in (error.context, error.problem) if p)
     first, last = (_mark(source, mark) for mark in (error.context_mark, error.problem_mark))
     span = first if first and any(part in words for part in BEGINNINGS) else last or first
@@ -198,7 +205,7 @@ class _Composer:
 
     def check_depth(self, event: Any, depth: int) -> None:
         if len(self.stack) + depth > MAX_DEPTH:
-            raise DsvError(f"values nest at most {MAX_DEPTH} deep", self.span(event), code=Code.TEXT_LIMIT)
+            raise DsvError(TOO_DEEP, self.span(event), code=Code.TEXT_LIMIT)
 
     def open(self, event: Any) -> None:
         self.plain(event)

@@ -170,8 +170,9 @@ class Backward:
             got = self.costs(one, wanted)[1]
             state, passed = got & carried, passed | (got - carried)
             steps[one, wanted] = steps.get((one, wanted), 0) + 1
+        place = {graph: i for i, graph in enumerate(dict.fromkeys(run.graph for run in node.runs))}
         for which, count in self._counted(node, steps):
-            index = list(dict.fromkeys(run.graph for run in node.runs)).index(which[0].graph)
+            index = place[which[0].graph]
             for key, size in self.costs(*which)[0].items():
                 whole = ((node.name, index), *key)
                 found[whole] = found.get(whole, 0) + size * count

@@ -16,7 +16,7 @@ from dsvgraph.spec.validate import validate
 
 MAX_FILES = 200
 MAX_CHARACTERS = 250_000  # of all files of a spec
-MAX_VALUES = 10_000
+MAX_VALUES = 6_000
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def nested(depth: int) -> str:
 
 
 CASES: dict[str, tuple[list[int | float], Callable[[int], str] | None]] = {
-    "one file": ([compose.MAX_BYTES], lambda n: spec(rest="# ").rstrip("\n").ljust(n, "x")),
+    "one file": ([compose.MAX_BYTES, compose.MAX_ROWS], lambda n: spec(rest="# ").rstrip("\n").ljust(n, "x")),
     "files of one spec": ([MAX_FILES], None),
     "all files of one spec": ([MAX_CHARACTERS, MAX_VALUES], None),
     "values in a file, aliases followed": ([compose.MAX_VALUES], None),
