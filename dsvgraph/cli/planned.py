@@ -157,7 +157,15 @@ def _formulas(found: Plan) -> Iterator[tuple[str, str]]:
             if formula != "0":
                 yield f"{label}{name if label else 'bytes moved'}", formula
     if found.phase == "train":
-        yield "memory, activations checkpointed", getattr(found.memory, "activations_checkpointed_formula", "")
+        memory: Any = found.memory
+        yield "memory, activations checkpointed", memory.activations_checkpointed_formula
+        yield f"memory, peak: {_at(memory.peak_at)}", memory.peak_formula
+        yield f"memory, peak checkpointed: {_at(memory.peak_checkpointed_at)}", memory.peak_checkpointed_formula
+
+
+def _at(place: str) -> str:
+    """Where a peak is, in words."""
+    return {"losses": "at the losses", "update": "at the update"}.get(place, f"backward of {place}")
 
 
 def _time(found: Plan) -> Iterator[RenderableType]:
@@ -170,6 +178,7 @@ def _time(found: Plan) -> Iterator[RenderableType]:
             ("at best", f"{_seconds(r.seconds)} a step, {r.tokens_per_second:,.1f} tokens/s, MFU {r.mfu:.1%}"),
             ("computing", _seconds(r.seconds_computing)),
             ("moving", _seconds(r.seconds_moving)),
+            ("formula", r.seconds_formula),
         ])  # fmt: skip
     if found.run:
         hours = "" if found.run.device_hours is None else f", {found.run.device_hours:,.0f} device hours"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 
@@ -68,6 +68,11 @@ def number(size: Size, values: Mapping[str, int]) -> int | float:
     """The value of a size, whole where it is."""
     value = Fraction(evaluate(size, values))
     return int(value) if value.denominator == 1 else float(value)
+
+
+def largest(sizes: Iterable[Size], values: Mapping[str, int]) -> Size:
+    """The one with the largest value, the first of equal ones."""
+    return max(sizes, key=lambda size: number(size, values), default=0)
 
 
 def added(a: Flops, b: Flops) -> Flops:

@@ -196,15 +196,38 @@ def test_frozen_weights_have_no_gradients_in_their_part() -> None:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_formulas_give_the_numbers(name: str) -> None:
-    model, sizes = loaded(name), {"B": 3, "T": 300, "C": 1000}
+    model, on, sizes = loaded(name), device("h200"), {"B": 3, "T": 300, "C": 1000}
     for phase in ("train", "prefill", "decode"):
-        context = 1000 if phase == "decode" else None
-        found = plan(model, Options(phase, 3, 300, context))  # type: ignore[arg-type]
-        parts = [found.flops, found.memory, *found.by("role"), *found.by("block")]
-        told = [(part, key) for part in parts for key in vars(part) if key.endswith("_formula")]
-        for part, key in told:
-            number = getattr(part, key.removesuffix("_formula"))
-            assert eval(getattr(part, key), dict(sizes)) == pytest.approx(number, rel=1e-12)
+        decode = {"context": 1000, "drafting": model.depths > 0} if phase == "decode" else {}
+        share = {"rate": 20.0} if phase == "prefill" else {"mfu": 0.4, "tokens": 1e12}
+        found = plan(model, Options(phase, 3, 300, device=on, **decode, **share))  # type: ignore[arg-type]
+        whole = [found.flops, found.memory, found.roofline, found.run]
+        for part in [*whole, *found.drafts, *found.by("role", on), *found.by("block", on)]:
+            sizes["a"] = getattr(part, "acceptance", 0.0)
+            told = {key.removesuffix("_formula"): text for key, text in vars(part).items() if key.endswith("_formula")}
+            for key, text in told.items():
+                number = getattr(part, key)
+                assert (text is None) == (number is None), key
+                assert text is None or eval(text, dict(sizes)) == pytest.approx(number, rel=1e-12), (key, text)
+            if part in whole:
+                numbers = {key for key, value in vars(part).items() if type(value) in (int, float)}
+                assert numbers - {"peak_flops", "bandwidth", "tokens"} == told.keys() - {"device_hours"} | (
+                    {"device_hours"} & numbers
+                )
+
+
+def test_the_peak_is_told_with_its_place() -> None:
+    """As long as it is there, the formula holds for other numbers of rows and tokens too."""
+    small, *others = [{"B": 8, "T": 64}, {"B": 2, "T": 512}, {"B": 5, "T": 300}]
+    told = planned("deepseek_v3_tiny", batch=8, seq=64).memory
+    assert (told.peak_at, told.peak_checkpointed_at) == ("losses", "model.layers.1")
+    assert eval(told.peak_formula, dict(small)) == told.peak
+    for sizes in others:
+        found = planned("deepseek_v3_tiny", batch=sizes["B"], seq=sizes["T"]).memory
+        assert eval(told.peak_formula, dict(sizes)) == found.peak
+        # from another place it is larger: what is told at one place is no more than the peak
+        assert eval(told.peak_checkpointed_formula, dict(sizes)) <= found.peak_checkpointed
+    assert planned("deepseek_v3").memory.peak_at == "model.embed_tokens"  # all gradients are there
 
 
 def test_recomputation_moves_and_computes_again() -> None:

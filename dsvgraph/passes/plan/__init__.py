@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dsvgraph.build import build
+from dsvgraph.dims import Size, divide
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph.passes.cost import Cost, cost
@@ -23,10 +24,10 @@ from dsvgraph.passes.plan.memory import (
     steps,
     training,
 )
-from dsvgraph.passes.plan.roofline import Rate, Roofline, at_mfu, at_rate
+from dsvgraph.passes.plan.roofline import Flops, Rate, Roofline, at_mfu, at_rate
 from dsvgraph.passes.plan.sums import Part, Sums, Traffic
 from dsvgraph.passes.plan.work import Phase, Setting, Work, Worker
-from dsvgraph.passes.tally import Meter, input_sizes, number, tokens
+from dsvgraph.passes.tally import Meter, input_sizes, tokens
 from dsvgraph.spec import with_settings
 
 __all__ = [
@@ -112,7 +113,7 @@ class _Planner:
         runs = steps(self.model, o.batch, o.seq, o.dtype) if self.train else None
         worker = self.worker(self.setting(1 + self.drafts), runs)
         work, sums = tuple(worker.work()), self.sums(worker)
-        flops, memory = sums.traffic(work), self.memory(counts, work, sums, runs)
+        flops, memory = sums.traffic(work), self.memory(counts, worker, sums.cache(work), runs)
         return Plan(
             self.model.name, o.phase, o.batch, o.seq, self.context, o.dtype, self.attention, o.recompute, o.drafting,
             sums.rows, flops, memory, self.roofline(work, flops, sums, memory), self.rate(flops),
@@ -146,18 +147,14 @@ class _Planner:
         rows = self.o.batch * worker.setting.rows
         return Sums(self.o.dtype, self.train, self.again, rows, worker.values, worker.tokens)
 
-    def memory(
-        self, counts: Cost, work: Iterable[Work], sums: Sums, runs: Steps | None
-    ) -> TrainingMemory | InferenceMemory:
+    def memory(self, counts: Cost, worker: Worker, held: Size, runs: Steps | None) -> TrainingMemory | InferenceMemory:
         o, owned = self.o, counts.parameters
         if self.train:
             return training(self.model, o.batch, o.seq, owned.trained, o.dtype, owned=owned.total, runs=runs)
         weights = owned.total if self.heads else owned.inference
         cache = counts.kv_cache
         elements = cache.elements_per_token_all_outputs if self.heads else cache.elements_per_token
-        kept = sums.cache(work)
-        held = int(number(kept, sums.values)), str(kept)
-        return inference(weights, elements, o.batch, self.context, o.dtype, held)
+        return inference(weights, elements, o.dtype, held, worker.positions, worker.values)
 
     def roofline(
         self, work: Iterable[Work], flops: Traffic, sums: Sums, memory: TrainingMemory | InferenceMemory
@@ -165,29 +162,35 @@ class _Planner:
         on = self.o.device
         if on is None:
             return None
-        best, computing, moving = sums.seconds(work, on)
-        made = self.o.batch * (1 if self.o.phase == "decode" else self.o.seq)
-        used = (flops.forward + flops.backward) / best / on.peak(self.o.dtype)
+        time, peak = sums.seconds(work, on), on.peak(self.o.dtype)
+        queries = 1 + self.drafts  # of which one is made for sure
+        rate, made = sums.rows / queries / time.best, divide(sums.tokens, queries)
+        used = (flops.forward + flops.backward) / time.best / peak
         taken = memory.peak if isinstance(memory, TrainingMemory) else memory.total
-        rates = on.peak(self.o.dtype), on.bandwidth
-        return Roofline(on.name, *rates, best, computing, moving, made / best, used, taken <= on.memory)
+        whole = f"({flops.forward_formula} + {flops.backward_formula})"
+        return Roofline(
+            on.name, peak, on.bandwidth, time.best, time.computing, time.moving, rate, used, taken <= on.memory,
+            time.best_formula, time.computing_formula, time.moving_formula, f"{made}/({time.best_formula})",
+            f"{whole}/{peak:.12g}/({time.best_formula})",
+        )  # fmt: skip
 
     def rate(self, flops: Traffic) -> Rate | None:
         o = self.o
         if o.device is None or (o.mfu is None and o.rate is None):
             return None
+        needed = Flops(flops.model_per_token, flops.model_per_token_formula)
         if o.mfu is not None:
-            return at_mfu(o.device, o.dtype, flops.model_per_token, o.mfu, o.tokens)
-        return at_rate(o.device, o.dtype, flops.model_per_token, o.rate or 0.0, o.tokens)
+            return at_mfu(o.device, o.dtype, needed, o.mfu, o.tokens)
+        return at_rate(o.device, o.dtype, needed, o.rate or 0.0, o.tokens)
 
     def drafted(self, work: Iterable[Work], sums: Sums) -> tuple[Draft, ...]:
         if not self.drafts:
             return ()
-        on, slower = self.o.device, None
+        on, times = self.o.device, None
         if on is not None:
-            alone = self.worker(self.setting(1, heads=False)).work()
-            slower = sums.seconds(work, on)[0] / sums.seconds(alone, on)[0]
-        return drafted(self.drafts, slower)
+            alone = self.worker(self.setting(1, heads=False))
+            times = sums.seconds(work, on), replace(sums, tokens=alone.tokens).seconds(alone.work(), on)
+        return drafted(self.drafts, times)
 
 
 def _check(model: Model, o: Options) -> None:

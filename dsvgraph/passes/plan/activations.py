@@ -17,7 +17,7 @@ from dsvgraph.passes.paths import last_match
 from dsvgraph.passes.plan.logits import Logits
 from dsvgraph.passes.plan.saved import run
 from dsvgraph.passes.plan.tape import FLOAT, HALF, LONG, Site, Storage, Tape, Value
-from dsvgraph.passes.tally import number
+from dsvgraph.passes.tally import largest, number
 
 
 class Form(NamedTuple):
@@ -46,8 +46,8 @@ class Summary:
     cast: Ports = frozenset()  # inputs that are weights, copied to 16 bits
     new: list[tuple[Storage, Key | None]] = field(default_factory=list)  # memory of outputs, and the op it is kept for
     outputs: dict[str, Out] = field(default_factory=dict)
-    largest: float = 0  # bytes of the largest value that is made inside
-    busy: float = 0  # the most bytes at any time of the forward: what is kept, and what its lines still hold
+    largest: Size = 0  # bytes of the largest value that is made inside
+    busy: Size = 0  # the most bytes at any time of the forward: what is kept, and what its lines still hold
     lent: Size = 0  # bytes that heads keep for the losses, outside of a checkpoint
     lends: frozenset[int] = frozenset()  # outputs that they keep, by their place in `new`
 
@@ -66,8 +66,8 @@ class Piece(NamedTuple):
     kept: Size  # bytes from the forward to the backward
     copied: Size  # bytes of weights in 16 bits
     again: Size  # bytes that a checkpoint makes anew in the backward
-    busy: float  # the most bytes while it does
-    largest: float  # bytes of the largest value that is made
+    busy: Size  # the most bytes while it does
+    largest: Size  # bytes of the largest value that is made
 
 
 class Activations:
@@ -100,24 +100,22 @@ class Activations:
 
     def _piece(
         self, tape: Tape, before: tuple[set[Storage], set[Storage]], node: Node, graph: Graph | None, path: str,
-        again: Size = 0, busy: float = 0,
+        again: Size = 0, busy: Size = 0,
     ) -> None:  # fmt: skip
         kept = total(s.bytes for s in tape.saved if s not in before[0])
         copied = total(s.numel * HALF for s in tape.copied if s not in before[1])
-        self.pieces.append(Piece(path, node, graph, kept, copied, again, busy, self._largest(tape)))
+        most = largest(tape.made, self.values)
+        self.pieces.append(Piece(path, node, graph, kept, copied, again, busy, most))
         tape.made.clear()
-
-    def _largest(self, tape: Tape) -> float:
-        return max((float(number(size, self.values)) for size in tape.made), default=0.0)
 
     def _tape(self) -> Tape:
         return Tape(self.low, self.fused, self.batch, self.balanced)
 
-    def _busy(self, found: Summary, graph: Graph) -> float:
+    def _busy(self, found: Summary, graph: Graph) -> Size:
         """The most bytes while a checkpoint makes a copy anew, with its weights in 16 bits and the gradients given."""
         made = [ref for ref in graph.outputs.values() if (graph, ref.node) not in self.logits.heads]
         given = total(graph.type(ref).numel for ref in made if graph.type(ref).dtype == "float")
-        return found.busy + float(number(found.copied + given * FLOAT, self.values))
+        return found.busy + found.copied + given * FLOAT
 
     def _frozen(self) -> Ports:
         """Paths of the weights that the section `trained` freezes."""
@@ -145,14 +143,14 @@ class Activations:
         for node in graph.nodes.values():
             self._line(tape, graph, node, values, frozen, side)
         found = _summed(tape, own, {p: values[ref] for p, ref in graph.outputs.items()})
-        found.largest, found.busy = self._largest(tape), tape.busy
+        found.largest, found.busy = largest(tape.made, self.values), tape.busy
         return found
 
-    def _note(self, tape: Tape, values: Mapping[Ref, Value], inside: float = 0) -> None:
+    def _note(self, tape: Tape, values: Mapping[Ref, Value], inside: Size = 0) -> None:
         """Notes how many bytes there are: what is kept, what lines hold, what is made right now or inside."""
         held = {**tape.saved, **{v.storage: None for v in values.values()}, **tape.now}
         there = total(s.bytes for s in held if not s.weight and s not in tape.own)
-        tape.busy = max(tape.busy, float(number(there, self.values)) + inside)
+        tape.busy = largest((tape.busy, there + inside), self.values)
         tape.now.clear()
 
     def _line(self, tape: Tape, graph: Graph, node: Node, values: dict[Ref, Value], frozen: Ports, side: bool) -> None:
@@ -173,7 +171,7 @@ class Activations:
             copies = node.count if node.mode == "each" else 1
             inner = _inside(frozen, node.segment(node.start))
             found = self.summary(node.runs[0].graph, _forms(ins), inner, side or node.mode == "each")
-            self._note(tape, values, found.busy * float(number(copies, self.values)))
+            self._note(tape, values, found.busy * copies)
             tape.here = ((node.name, 0),)
             outs = _applied(tape, found, ins, copies)
         values.update((Ref(node.name, p), value) for p, value in outs.items())
@@ -254,7 +252,7 @@ def _applied(
         tape.keep_new(found.lent, 1)
     else:
         _kept(tape, found, ins, copies)
-    tape.made.add(int(found.largest) * copies)
+    tape.made[found.largest * copies] = None
     tape.copied.update((ins[p].storage, None) for p in found.cast)
     if found.copied and own and not checkpoint:
         tape.copied[Storage(found.copied // HALF * copies, HALF)] = None

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from dsvgraph.build.losses import number as loss_number
+from dsvgraph.dims import Size, total
 from dsvgraph.graph import Graph, Loss, Model, Ref
 from dsvgraph.ops.weighted import Linear
 from dsvgraph.passes.plan.tape import FLOAT
-from dsvgraph.passes.tally import number
+from dsvgraph.passes.tally import largest, number
 
 CHUNK = 2**25  # logits that a loss makes at once
 
@@ -27,43 +28,47 @@ class Logits:
 
     def _heads(self, loss: Loss) -> Iterator[tuple[tuple[Graph, str], tuple[str, int]]]:
         assert loss.output is not None
-        chunks = any(n > CHUNK for n in self._numbers(loss))
+        chunks = any(map(self._chunked, self._sizes(loss)))
         ahead = max(_aheads(loss), default=1)
         for key in heads_behind(self.model, self.model.outputs[loss.output]):
             yield key, ("chunks" if chunks else "whole", ahead)
 
-    def _numbers(self, loss: Loss) -> Iterator[int]:
-        """How many logits each depth has."""
+    def _sizes(self, loss: Loss) -> Iterator[Size]:
+        """How many logits each depth has; none where rows are too short for its target."""
         assert loss.output is not None
-        shape = self.model.type(self.model.outputs[loss.output]).shape
-        batch, length, words = (int(number(n, self.values)) for n in shape[-3:])
+        batch, length, words = self.model.type(self.model.outputs[loss.output]).shape[-3:]
         for ahead in _aheads(loss):
-            yield batch * max(0, length - ahead + 1) * words
+            rest = length - ahead + 1
+            yield batch * rest * words if number(rest, self.values) > 0 else 0
 
-    def _all(self) -> list[int]:
-        return [n for loss in self.losses for n in self._numbers(loss)]
+    def _chunked(self, size: Size) -> bool:
+        return number(size, self.values) > CHUNK
+
+    def _all(self) -> list[Size]:
+        return [size for loss in self.losses for size in self._sizes(loss)]
 
     @property
-    def kept(self) -> int:
+    def kept(self) -> Size:
         """Bytes that are kept for the backward: those that are not made in chunks."""
-        return FLOAT * sum(n for n in self._all() if n <= CHUNK)
+        return FLOAT * total(size for size in self._all() if not self._chunked(size))
 
     @property
-    def unchunked(self) -> int:
+    def unchunked(self) -> Size:
         """Bytes if all existed at once."""
-        return FLOAT * sum(self._all())
+        return FLOAT * total(self._all())
 
-    def busy(self) -> int:
+    def busy(self) -> Size:
         """The most bytes of logits at any time, in float32.
 
         The backward of a loss, the last first, makes the gradients of the logarithms and of the
         logits beside what is kept; one in chunks makes a chunk anew before.
         """
-        left, most = self.kept, 0
-        for n in reversed(self._all()):
-            most = max(most, left + FLOAT * (2 * n if n <= CHUNK else 3 * CHUNK))
-            left -= FLOAT * n if n <= CHUNK else 0
-        return most
+        left, found = self.kept, list[Size]()
+        for size in reversed(self._all()):
+            chunked = self._chunked(size)
+            found.append(left + FLOAT * (3 * CHUNK if chunked else 2 * size))
+            left = left if chunked else left - FLOAT * size
+        return largest(found, self.values)
 
 
 def _aheads(loss: Loss) -> list[int]:

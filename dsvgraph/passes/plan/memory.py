@@ -10,7 +10,7 @@ from dsvgraph.dims import Size, total
 from dsvgraph.graph import Model
 from dsvgraph.passes.plan.activations import Activations, Piece
 from dsvgraph.passes.plan.tape import FLOAT, HALF
-from dsvgraph.passes.tally import Meter, input_sizes, number, tokens
+from dsvgraph.passes.tally import Meter, input_sizes, largest, number, tokens
 
 Dtype = Literal["float32", "bfloat16", "float8"]
 WIDTH: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float8": 1}
@@ -35,8 +35,18 @@ class TrainingMemory:
     logits_unchunked: int  # if all of them were kept
     peak: int
     peak_checkpointed: int
+    peak_at: str  # the piece whose backward it is, or `losses`, or `update`
+    peak_checkpointed_at: str
+    weights_formula: str  # in the sizes of the input, like the next
+    weight_copies_formula: str
+    gradients_formula: str
+    optimizer_formula: str
     activations_formula: str
     activations_checkpointed_formula: str
+    logits_formula: str  # as long as the same heads make theirs in chunks
+    logits_unchunked_formula: str
+    peak_formula: str  # as long as the peak is there
+    peak_checkpointed_formula: str
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,11 @@ class InferenceMemory:
     cache: int  # what decoding needs: of layers with a window, no more than that
     cache_without_windows: int  # if nothing is forgotten, as the compiled module decodes
     total: int
+    weights_formula: str
+    cache_per_token_formula: str
     cache_formula: str
+    cache_without_windows_formula: str
+    total_formula: str
 
 
 class Steps(NamedTuple):
@@ -76,34 +90,49 @@ def training(model: Model, batch: int, seq: int, trained: int, dtype: Dtype = "b
     logits = runs[0].logits
     kept = [total(p.kept for p in run.pieces) for run in runs]
     static = FLOAT * (owned + STATES * trained)
-    peaks = [static + peak(run, grads) for run in runs]
+    peaks = [peak(run, grads) for run in runs]
+    most = [static + found.bytes for found in peaks]
+    copies = total(p.copied for p in runs[0].pieces)
     return TrainingMemory(
         weights=FLOAT * owned,
-        weight_copies=int(number(total(p.copied for p in runs[0].pieces), values)),
+        weight_copies=int(number(copies, values)),
         gradients=FLOAT * trained,
         optimizer=FLOAT * STATES * trained,
         activations=int(number(kept[0], values)),
         activations_checkpointed=int(number(kept[1], values)),
-        logits=logits.kept,
-        logits_unchunked=logits.unchunked,
-        peak=peaks[0],
-        peak_checkpointed=peaks[1],
+        logits=int(number(logits.kept, values)),
+        logits_unchunked=int(number(logits.unchunked, values)),
+        peak=round(number(most[0], values)),
+        peak_checkpointed=round(number(most[1], values)),
+        peak_at=peaks[0].at,
+        peak_checkpointed_at=peaks[1].at,
+        weights_formula=f"{FLOAT}*{owned}",
+        weight_copies_formula=str(copies),
+        gradients_formula=f"{FLOAT}*{trained}",
+        optimizer_formula=f"{FLOAT * STATES}*{trained}",
         activations_formula=str(kept[0]),
         activations_checkpointed_formula=str(kept[1]),
+        logits_formula=str(logits.kept),
+        logits_unchunked_formula=str(logits.unchunked),
+        peak_formula=str(most[0]),
+        peak_checkpointed_formula=str(most[1]),
     )
 
 
-def inference(weights: int, elements: float, batch: int, context: int, dtype: Dtype, held: tuple[int, str]) -> (
+def inference(weights: int, elements: float, dtype: Dtype, held: Size, positions: Size, values: Mapping[str, int]) -> (
     InferenceMemory
 ):  # fmt: skip
     """Memory of inference with ``weights`` weights and ``elements`` cached numbers per token.
 
-    ``held``: bytes of the cache that windows leave, and their formula. A cache of a model in 8 bits stays in 16.
+    ``held``: bytes of the cache that windows leave, of ``positions`` in all. A cache of a model in 8 bits stays in 16.
     """
-    cache = round(elements * max(WIDTH[dtype], HALF))
-    kept, formula = held
-    own = weights * WIDTH[dtype]
-    return InferenceMemory(own, cache, kept, cache * batch * context, own + kept, formula)
+    width, wide = WIDTH[dtype], max(WIDTH[dtype], HALF)
+    cache, own = round(elements * wide), weights * width
+    kept, whole = int(number(held, values)), cache * positions
+    return InferenceMemory(
+        own, cache, kept, int(number(whole, values)), own + kept, f"{width}*{weights}", f"{wide}*{cache // wide}",
+        str(held), str(whole), str(own + held),
+    )  # fmt: skip
 
 
 class _Gradients:
@@ -115,7 +144,7 @@ class _Gradients:
         by_op = int(number(whole.parameters - whole.untrained, values))
         self.share = trained / by_op if by_op else 0.0  # what the spec does not freeze
 
-    def of(self, piece: Piece) -> float:
+    def of(self, piece: Piece) -> int:
         """Those of its own weights; copies with one set of weights have a share each."""
         if piece.graph is None:
             owned: Size = total(w.numel for w in piece.node.weights.values() if w.trained)
@@ -123,31 +152,37 @@ class _Gradients:
             tally = self.meter.of(piece.graph)
             owned = tally.parameters - tally.untrained
         uses = float(number(piece.node.count, self.values)) if piece.node.reused else 1
-        return FLOAT * self.share * float(number(owned, self.values)) / uses
+        return round(FLOAT * self.share * float(number(owned, self.values)) / uses)
 
-    def lent(self, piece: Piece, low: int) -> float:
+    def lent(self, piece: Piece, low: int) -> int:
         """Those of weights that are used elsewhere too: what came from there and one to be added to it.
 
         In float32 the one of a product is a view, so that the sum is a third.
         """
         names = {use.port for use in self.model.uses.get(piece.node.name, ())}
         found = total(w.numel for name, w in piece.node.weights.items() if name in names and w.trained)
-        return (3 if low == FLOAT else 2) * FLOAT * self.share * float(number(found, self.values))
+        return round((3 if low == FLOAT else 2) * FLOAT * self.share * float(number(found, self.values)))
 
 
-def peak(run: Activations, grads: _Gradients) -> int:
+class Peak(NamedTuple):
+    """The most bytes, as a size, and where that is."""
+
+    bytes: Size
+    at: str
+
+
+def peak(run: Activations, grads: _Gradients) -> Peak:
     """The most bytes beside weights and states at any time of the backward, which frees and fills.
 
     At each piece: what the pieces before it keep and its own, the gradients of the pieces behind it,
     and either what is there while a checkpoint makes it anew, or that and two of the largest values
     that are on the way back.
     """
-    kept = [float(number(p.kept + p.copied, run.values)) for p in run.pieces]
-    left, done = sum(kept), 0.0
-    most = left + run.logits.busy()
-    for piece, own in zip(reversed(run.pieces), reversed(kept), strict=True):
-        back = float(number(piece.again, run.values)) + 2 * piece.largest
-        remade = piece.busy if piece.again else 0.0
-        most = max(most, left + done + max(back, remade, grads.lent(piece, run.low)))
-        left, done = left - own, done + grads.of(piece)
-    return round(max(most, done))
+    left, done = total(p.kept + p.copied for p in run.pieces), 0
+    found = [Peak(left + run.logits.busy(), "losses")]
+    for piece in reversed(run.pieces):
+        back, remade = piece.again + 2 * piece.largest, piece.busy if piece.again else 0
+        most = largest((back, remade, grads.lent(piece, run.low)), run.values)
+        found.append(Peak(left + done + most, piece.path))
+        left, done = left - piece.kept - piece.copied, done + grads.of(piece)
+    return max([*found, Peak(done, "update")], key=lambda one: number(one.bytes, run.values))

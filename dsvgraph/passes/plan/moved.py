@@ -21,6 +21,9 @@ class Moved:
         shares = {**self.met, **other.met}
         return Moved(self.always + other.always, {s: self.met.get(s, 0) + other.met.get(s, 0) for s in shares})
 
+    def __bool__(self) -> bool:
+        return bool(self.always) or any(self.met.values())
+
     def times(self, factor: Size) -> Moved:
         """So often."""
         return Moved(self.always * factor, {share: size * factor for share, size in self.met.items()})

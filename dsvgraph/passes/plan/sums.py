@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from dsvgraph.dims import Size, total
+from dsvgraph.dims import Size, ratio, total
 from dsvgraph.passes.plan.devices import Device
 from dsvgraph.passes.plan.memory import STATES, WIDTH
 from dsvgraph.passes.plan.moved import Moved, moved
-from dsvgraph.passes.plan.roofline import ADAMW, seconds
+from dsvgraph.passes.plan.roofline import ADAMW, Seconds, seconds
 from dsvgraph.passes.plan.tape import FLOAT, HALF
 from dsvgraph.passes.plan.work import ROLES, Work
 from dsvgraph.passes.tally import number
@@ -31,8 +31,11 @@ class Traffic:
     intensity: float  # FLOPs per byte
     forward_formula: str
     backward_formula: str
+    recomputed_formula: str
     total_formula: str
+    model_per_token_formula: str
     bytes_formula: str
+    intensity_formula: str
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Part:
     bytes_formula: str
     activations_formula: str
     cache_formula: str
+    seconds_formula: str | None
 
 
 @dataclass(frozen=True)
@@ -78,10 +82,11 @@ class Sums:
         update = ADAMW * sum(w.trained for w in work) * self.train
         bytes_ = moved([w.sizes.read for w in work]).times(1 + 2 * self.train + self.again) + Moved(update)
         forward, backward, both = (number(size, self.values) for size in (ahead, back, whole))
-        taken = bytes_.at(self.values, self.tokens)
+        taken, text = bytes_.at(self.values, self.tokens), bytes_.text(self.tokens)
         return Traffic(
             forward, backward, forward * self.again, both, (forward + backward) / self.rows, taken,
-            both / taken if taken else 0.0, str(ahead), str(back), str(whole), bytes_.text(self.tokens),
+            both / taken if taken else 0.0, str(ahead), str(back), str(ahead * self.again), str(whole),
+            str(ratio(ahead + back, self.tokens)), text, f"({whole})/({text})" if taken else "0",
         )  # fmt: skip
 
     def cache(self, work: Iterable[Work]) -> Size:
@@ -89,12 +94,11 @@ class Sums:
         width = 0 if self.train else max(WIDTH[self.dtype], HALF)
         return total(w.sizes.cache for w in work) * width
 
-    def seconds(self, work: Iterable[Work], on: Device) -> tuple[float, float, float]:
+    def seconds(self, work: Iterable[Work], on: Device) -> Seconds:
         """Seconds at best, of computing alone and of moving alone."""
         work = list(work)
-        best, computing, moving = seconds(work, on, self.dtype, 1 + self.again, self.train)
-        update = ADAMW * sum(w.trained for w in work) / on.bandwidth * self.train
-        return best + update, computing, moving + update
+        update = ADAMW * sum(w.trained for w in work) * self.train
+        return seconds(work, on, self.dtype, 1 + self.again, self.train, update, self.tokens)
 
     def parts(self, work: Iterable[Work], what: str, on: Device | None) -> list[Part]:
         """The work by ``role``, ``block`` or ``path``, in the model's order; parts that take nothing are left out."""
@@ -111,12 +115,14 @@ class Sums:
         found, cache, kept = self.traffic(work), self.cache(work), total(one.sizes.kept for one in work)
         share = (found.forward + found.backward) / whole if whole else 0.0
         width = FLOAT if self.train else WIDTH[self.dtype]
+        time = self.seconds(work, on) if on else None
         states = FLOAT * trained * self.train, STATES * FLOAT * trained * self.train
         return Part(
             name, owned, trained, found.forward, found.backward, found.bytes, share,
-            self.seconds(work, on)[0] if on else None, width * owned, *states,
+            time.best if time else None, width * owned, *states,
             int(number(kept, self.values)), int(number(cache, self.values)),
             found.forward_formula, found.backward_formula, found.bytes_formula, str(kept), str(cache),
+            time.best_formula if time else None,
         )  # fmt: skip
 
 

@@ -56,15 +56,15 @@ class Tape:
     saved: dict[Storage, Key] = field(default_factory=dict)  # and the op that asked for it first
     here: Key = ()  # the op at hand
     copied: dict[Storage, None] = field(default_factory=dict)  # weights that have a copy in 16 bits
-    made: set[Size] = field(default_factory=set)  # bytes of the values that were made, kept or not
+    made: dict[Size, None] = field(default_factory=dict)  # bytes of the values that were made, kept or not
     now: dict[Storage, None] = field(default_factory=dict)  # what the op at hand has made
     own: set[Storage] = field(default_factory=set)  # inputs of the graph, which its caller holds
     lent: dict[Storage, None] = field(default_factory=dict)  # what heads keep for the losses
-    busy: float = 0  # the most bytes at any time
+    busy: Size = 0  # the most bytes at any time
 
     def fresh(self, numel: Size, width: int, grad: bool = True) -> Value:
         """A new value."""
-        self.made.add(numel * width)
+        self.made[numel * width] = None
         storage = Storage(numel, width)
         self.now[storage] = None
         return Value(storage, numel, width, grad)

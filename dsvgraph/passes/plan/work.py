@@ -102,6 +102,11 @@ class Worker:
         self.tokens = substitute(self.meter.tokens, self.now)
         self.heads = {key for ref in model.outputs.values() for key in heads_behind(model, ref)}
 
+    @property
+    def positions(self) -> Size:
+        """Tokens in the cache, of all rows."""
+        return substitute(self.meter.tokens, self.one) * self.context
+
     def work(self) -> Iterator[Work]:
         """Every op that computes, owns or moves something."""
         first = frozenset([next(iter(self.model.outputs))])
