@@ -184,10 +184,11 @@ def names(size: object) -> set[str]:
 
 def total(sizes: Iterable[Size]) -> Size:
     """The sum of sizes."""
-    found: Size = 0
+    terms: dict[Monomial, Number] = {}
     for size in sizes:
-        found = found + size
-    return found
+        for monomial, factor in _terms(size).items():
+            terms[monomial] = terms.get(monomial, 0) + factor
+    return _from_terms(terms)
 
 
 def product(sizes: Iterable[Size]) -> Size:

@@ -188,7 +188,8 @@ class Activations:
             before = _noted(tape)
             found = self.summary(inner, _forms(ins), _inside(frozen, node.segment(copy)), False)
             checkpoint = top and self.checkpoint
-            self._note(tape, values, found.busy)
+            if not top:  # nothing makes the first page anew
+                self._note(tape, values, found.busy)
             tape.here = ((node.name, numbers[inner]),)
             outs = _applied(tape, found, ins, 1, checkpoint, own=not (node.reused and i))
             ins.update({p: v for p, v in outs.items() if node.roles.get(p) == "carried"})
