@@ -281,11 +281,12 @@ def nearest(name: str, names: Iterable[str]) -> str:
     if len(known) > MAX_CLOSE:
         pairs = _pairs(name[:100])
         known = nlargest(MAX_CLOSE, known, key=lambda n: 2 * len(pairs & _pairs(n)) - len(n))
-    close = difflib.get_close_matches(name[:100], known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name[:100], known, n=3, cutoff=0.6)
     if not close:
         return ""
-    hint = Nearest(f"did you mean `{close[0]}`?")
-    hint.wrong, hint.right = name, close[0]
+    right = next((n for n in close if sorted(n) == sorted(name)), close[0])  # letters that have changed places
+    hint = Nearest(f"did you mean `{right}`?")
+    hint.wrong, hint.right = name, right
     return hint
 
 

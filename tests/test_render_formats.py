@@ -189,6 +189,12 @@ def test_the_files_of_a_spec_are_those_it_is_made_of():
     assert all(found.values())
 
 
+@pytest.mark.parametrize(("theme", "paper"), [("light", "#ffffff"), ("dark", "#0b1220"), ("auto", "prefers-color")])
+def test_an_error_is_drawn_in_the_theme(tmp_path, theme, paper):
+    path = graphviz_backend.render_error(DsvError("wrong"), tmp_path / "m.svg", theme)
+    assert paper in path.read_text(encoding="utf-8").lower()
+
+
 @pytest.mark.parametrize("ending", ("mmd", "json"))
 def test_a_format_without_pictures_keeps_what_it_had(tmp_path, ending):
     path = tmp_path / f"m.{ending}"

@@ -56,12 +56,13 @@ def _made(made: Plan, ending: str) -> bytes:
     return picture(source, ending, title(made), words, made.view.theme == "auto")
 
 
-def render_error(error: DsvError, path: str | PathLike[str]) -> Path:
+def render_error(error: DsvError, path: str | PathLike[str], theme: str = "light") -> Path:
     """Writes the words of ``error`` in the picture's place; a format without pictures keeps what it had."""
     ending = ending_of(path := Path(path))
     if ending in ("svg", "png", "pdf", "dot"):
-        source = failure(str(error))
-        write_atomic(path, source.encode() if ending == "dot" else picture(source, ending, "error", str(error)))
+        source, words = recoloured(failure(str(error)), theme), str(error)
+        drawn = source.encode() if ending == "dot" else picture(source, ending, "error", words, theme == "auto")
+        write_atomic(path, drawn)
     return path
 
 

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from dsvgraph.errors import DsvError, listed
+from dsvgraph_hf.source import whole
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -141,7 +142,7 @@ def _indexed(folder: Path) -> dict[str, set[str]]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"), parse_int=whole)
     except (OSError, ValueError, RecursionError) as error:
         raise DsvError(f"{path} is damaged: {error}") from error
     if not isinstance(found, dict):

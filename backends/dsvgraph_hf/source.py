@@ -46,7 +46,7 @@ def read(path: Path) -> Config:
 def parse(text: str, shown: str = NAME, name: str = "") -> Config:
     """The text of a config.json; raises DsvError at file:line:col where it is not a JSON object."""
     try:
-        data = json.loads(text, parse_constant=_no_number, parse_int=_int)
+        data = json.loads(text, parse_constant=_no_number, parse_int=whole)
     except RecursionError:
         raise DsvError(f"{shown}: values nest too deep") from None
     except json.JSONDecodeError as error:
@@ -96,7 +96,8 @@ def _no_number(word: str) -> NoReturn:
     raise ValueError(f"`{word}` is no number")
 
 
-def _int(word: str) -> int:
+def whole(word: str) -> int:
+    """An integer of JSON, of its first digits where there are more than Python reads."""
     return int(word[:DIGITS])
 
 

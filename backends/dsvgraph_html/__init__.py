@@ -49,7 +49,7 @@ def render(graph: Model, path: str | PathLike[str], depth: int = 1, **view: Any)
     return Path(path)
 
 
-def render_error(error: Exception, path: str | PathLike[str]) -> Path:
+def render_error(error: Exception, path: str | PathLike[str], theme: str = "light") -> Path:
     """Leaves the page as it was: a reader keeps what is open there."""
     return Path(path)
 

@@ -109,6 +109,6 @@ def run(
         return [model, *([other] if other else [])]
 
     if again:
-        watch([spec, *([diff] if diff else [])], draw, lambda error: drawing.render_error(error, path))
+        watch([spec, *([diff] if diff else [])], draw, lambda error: drawing.render_error(error, path, theme))
     else:
         draw()

@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from itertools import islice, product
 from math import prod
@@ -36,7 +38,7 @@ UNITS: Mapping[str, str] = {
 """The quantities of a point, as `cost` counts them, with their units."""
 LIMIT = 200_000  # combinations
 CHUNK = 32  # combinations that a process takes at once
-TASKS = 4  # chunks that a process takes before another takes its place, with its memory
+TASKS = 8  # chunks after which a process looks for what nobody holds any more
 ALONE = 2 * CHUNK  # so few are not worth a second process
 Grid = Mapping[str, Sequence[Any]]
 
@@ -161,28 +163,40 @@ def _mapped(counting: _Counting, chunks: Iterable[list[Mapping[str, Any]]], work
         return
     forks = "fork" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork" if forks else None)
-    with context.Pool(workers, _begin, (counting, forks), maxtasksperchild=TASKS if forks else None) as pool:
-        yield from pool.imap(_points, chunks)
+    with ProcessPoolExecutor(workers, context, _begin, (counting,)) as pool:
+        try:
+            yield from pool.map(_points, chunks)
+        except BrokenProcessPool:
+            hint = "a system does that where memory runs short: sweep fewer values, or one after another"
+            raise DsvError("one of the processes that count was ended from outside", hint=hint) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def _begin(counting: _Counting, short: bool) -> None:
-    """What a process keeps for all its chunks; Ctrl-C is for the one that started it.
-
-    One that lives ``short`` collects no garbage: that would take a sixth of its time.
-    """
+def _begin(counting: _Counting) -> None:
+    """What a process keeps for all its chunks; Ctrl-C is for the one that started it."""
     global _mine
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if short:
-        gc.disable()
-    _mine = counting
+    gc.freeze()
+    gc.disable()  # looking for garbage at every turn would take a sixth of the time
+    _mine = _Mine(counting)
 
 
-_mine: _Counting | None = None
+@dataclass
+class _Mine:
+    counting: _Counting
+    chunks: int = 0
+
+
+_mine: _Mine | None = None
 
 
 def _points(chunk: list[Mapping[str, Any]]) -> list[Point]:
     assert _mine is not None
-    return _mine.points(chunk)
+    _mine.chunks += 1
+    if _mine.chunks % TASKS == 0:
+        gc.collect()
+    return _mine.counting.points(chunk)
 
 
 # -- choosing -----------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -155,18 +156,26 @@ class _Reader:
     def __init__(self, texts: Mapping[Path, str] | None = None) -> None:
         self.texts = texts or {}
         self.files = self.characters = self.values = 0
+        self.circles: set[frozenset[Path]] = set()
 
     def collect(self, path: Path, stack: tuple[Path, ...] = (), span: Span | None = None) -> _Merge:
         real = path.resolve()
         if real in stack:
-            chain = " -> ".join(p.name for p in (*stack[stack.index(real) :], real))
-            raise DsvError(f"files include each other in a circle: {chain}", span, code=Code.INCLUDE_CIRCLE)
+            return self.circle((*stack[stack.index(real) :], real), span)
         self.files += 1
         if self.files > MAX_FILES:
             raise DsvError(f"a spec reads at most {MAX_FILES} files", span, code=Code.TOO_MUCH)
         doc = loader.read(path, span, self.texts.get(real))
         self.counted(doc, span)
         return self.merge(doc, path.parent, (*stack, real))
+
+    def circle(self, chain: tuple[Path, ...], span: Span | None) -> _Merge:
+        """Raises DsvError; nothing is to be had from a circle that was told already, from another of its files."""
+        if frozenset(chain) in self.circles:
+            return _Merge()
+        self.circles.add(frozenset(chain))
+        names = " -> ".join(path.name for path in chain)
+        raise DsvError(f"files include each other in a circle: {names}", span, code=Code.INCLUDE_CIRCLE)
 
     def counted(self, doc: Doc, span: Span | None) -> None:
         """Raises DsvError where the files are together too much to read."""
@@ -178,15 +187,30 @@ class _Reader:
 
     def merge(self, doc: Doc, folder: Path, stack: tuple[Path, ...]) -> _Merge:
         model = validate(SpecModel, doc)
-        merge = _Merge()
+        merge, errors = _Merge(), list[DsvError]()
         if model.extends is not None:
             span = doc.value("extends")
-            merge = self.collect(_inside(model.extends, folder, span), stack, span)
+            with _gathered(errors):
+                merge = self.collect(_inside(model.extends, folder, span), stack, span)
         for i, name in enumerate(model.include):
             span = doc.value("include", i)
-            _take_blocks(merge, self.collect(_inside(name, folder, span), stack, span), name, span)
+            with _gathered(errors):
+                _take_blocks(merge, self.collect(_inside(name, folder, span), stack, span), name, span)
+        if errors:
+            raise DsvError.collect(errors)
         _add(merge, model, doc)
         return merge
+
+
+@contextmanager
+def _gathered(errors: list[DsvError]) -> Iterator[None]:
+    """Puts what is raised to ``errors``, and the next file is looked at too; where all are too many, that is all."""
+    try:
+        yield
+    except DsvError as error:
+        if error.diagnostics[0].code is Code.TOO_MUCH:
+            raise
+        errors.append(error)
 
 
 def _add(merge: _Merge, model: SpecModel, doc: Doc) -> None:

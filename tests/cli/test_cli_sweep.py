@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import os
+import signal
 from itertools import product
 
 import pytest
 
 import dsvgraph
+from dsvgraph.passes import sweep as sweeping
 from dsvgraph.passes.cost import cost
 from dsvgraph.passes.sweep import Point, front, sweep
 
@@ -124,3 +127,13 @@ def test_sweeping_needs_no_torch(program):
     imported = {line.rpartition("|")[2].strip() for line in answer.err.splitlines()}
     assert answer.code == 0 and "dsvgraph.passes.sweep" in imported
     assert not {"torch", "numpy", "matplotlib"} & imported
+
+
+def test_a_process_that_is_ended_from_outside(dsv, monkeypatch, tmp_path):
+    """As the system does where memory runs short: nobody waits for it, and nothing is half-written."""
+    monkeypatch.setattr(sweeping._Counting, "points", lambda self, chunk: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(sweeping, "_cores", lambda: 2)
+    path = tmp_path / "points.csv"
+    grid = f"moe_intermediate_size={','.join(map(str, range(32, 32 * 200, 32)))}"
+    answer = dsv("sweep", "deepseek_v3_tiny", "--over", grid, "--csv", path)
+    assert answer.code == 1 and "was ended from outside" in answer.err and not path.exists()

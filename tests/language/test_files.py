@@ -119,6 +119,17 @@ def test_a_file_may_come_twice_by_two_ways(files: Path) -> None:
     assert "k" in load(files, "include: [more.yaml, library.yaml]\n" + USES).spec.blocks
 
 
+def test_every_file_that_is_wrong_is_told(files: Path) -> None:
+    """A circle once, from wherever it is entered."""
+    for name, text in {"b": "include: [c.yaml]", "c": "include: [b.yaml]", "bad": "blcks: {}"}.items():
+        (files / f"{name}.yaml").write_text(text)
+    with pytest.raises(DsvError) as caught:
+        load(files, "extends: nope.yaml\ninclude: [b.yaml, c.yaml, gone.yaml, bad.yaml]")
+    found = [(d.span.source.name, d.span.line, d.span.column) for d in caught.value.diagnostics if d.span]
+    assert found == [("bad.yaml", 1, 1), ("c.yaml", 1, 11), ("spec.yaml", 1, 10), ("spec.yaml", 2, 27)]
+    assert "in a circle: b.yaml -> c.yaml -> b.yaml" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("library", "words"),
     [
