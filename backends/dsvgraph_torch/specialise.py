@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from dsvgraph_torch.fold import Fold, InlineCalls, Replace, ReplaceSelf, constant
+from dsvgraph_torch.fold import Fold, InlineCalls, Replace, ReplaceSelf, constant, nodes
 
 MISSING = object()
 
@@ -22,18 +22,19 @@ def specialise(code: str, definitions: dict[str, ast.stmt]) -> tuple[str, list[a
     ``definitions`` are consumed: their trees are changed in place.
     """
     main = ast.parse(code)
-    places = [(c, _passed(c)) for c in ast.walk(main) if isinstance(c, ast.Call)]
-    while True:
+    places = [(c, _passed(c)) for c in nodes(main) if isinstance(c, ast.Call)]
+    changed = set(definitions)
+    while changed:
         kept = _reachable(main, definitions)
         trees = [main, *(definitions[n] for n in kept)]
         uses = Uses(trees)
-        bound = [d for n in kept if isinstance(d := definitions[n], (ast.FunctionDef, ast.ClassDef))]
-        changed = [_bind(definition, uses) for definition in bound]
+        functions = [d for n in kept if isinstance(d := definitions[n], (ast.FunctionDef, ast.ClassDef))]
+        bound = {function.name for function in functions if _bind(function, uses)}
         for name in kept:
-            definitions[name] = ast.fix_missing_locations(Fold().visit(definitions[name]))
-        changed.append(_inline(definitions, kept, trees))
-        if not any(changed):
-            return _patched(code, places), [definitions[n] for n in _reachable(main, definitions)]
+            if name in changed | bound:
+                definitions[name] = ast.fix_missing_locations(Fold().visit(definitions[name]))
+        changed = set(definitions) if _inline(definitions, kept, trees) else bound
+    return _patched(code, places), [definitions[n] for n in _reachable(main, definitions)]
 
 
 def _inline(definitions: dict[str, ast.stmt], kept: list[str], trees: list[ast.AST]) -> bool:
@@ -62,7 +63,7 @@ def _patched(code: str, places: list[tuple[ast.Call, int]]) -> str:
     """``code`` with the calls rewritten that lost arguments; all else stays as it is written."""
     lines = code.splitlines()
     changed = [call for call, before in places if _passed(call) != before]
-    outer = [c for c in changed if not any(c is not o and c in ast.walk(o) for o in changed)]
+    outer = [c for c in changed if not any(c is not o and c in nodes(o) for o in changed)]
     for call in sorted(outer, key=lambda c: (c.lineno, c.col_offset), reverse=True):
         line = lines[call.lineno - 1]
         lines[call.lineno - 1] = line[: call.col_offset] + ast.unparse(call) + line[call.end_col_offset :]
@@ -81,7 +82,7 @@ def _reachable(main: ast.AST, definitions: dict[str, ast.stmt]) -> list[str]:
 
 def names(tree: ast.AST) -> set[str]:
     """Every name that a tree reads."""
-    return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+    return {n.id for n in nodes(tree) if isinstance(n, ast.Name)}
 
 
 class Uses:
@@ -92,7 +93,7 @@ class Uses:
         self.checks: Counter[str] = Counter()
         self.calls: dict[str, list[ast.Call]] = {}
         self.attributes: set[str] = set()  # read from outside: ctx.collect
-        for node in (n for tree in trees for n in ast.walk(tree)):
+        for node in (n for tree in trees for n in nodes(tree)):
             if isinstance(node, ast.Name):
                 self.reads[node.id] += 1
             elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
@@ -232,5 +233,5 @@ def _assigned(definition: ast.ClassDef, attribute: str, init: ast.FunctionDef) -
     return any(
         isinstance(n, ast.Attribute) and n.attr == attribute and isinstance(n.ctx, ast.Store)
         for m in methods
-        for n in ast.walk(m)
+        for n in nodes(m)
     )

@@ -170,7 +170,7 @@ def test_explain(dsv: Any) -> None:
     assert "\nWrong:\n\n    graph:\n" in told and "\nRight:\n\n    graph:\n" in told
     assert dsv("explain", "E0301", "--json").json["code"] == "E0301"
     answer = dsv("explain", "E0331")
-    assert (answer.code, answer.err) == (1, "error: there is no code `E0331`\n  = help: did you mean `E0314`?\n")
+    assert (answer.code, answer.err) == (1, "error: there is no code `E0331`\n  = help: did you mean `E0313`?\n")
 
 
 def test_explain_lists_all(dsv: Any) -> None:
