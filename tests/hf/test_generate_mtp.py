@@ -22,7 +22,7 @@ def trained(request, tmp_path, monkeypatch):
     plain(monkeypatch)
     (tmp_path / "text").write_bytes(TEXT)
     model = small(num_nextn_predict_layers=request.param, hidden_size=32)
-    options = QUICK | dict(steps=120, batch=8, seq=48, save_every=120, eval_every=120, lr=1e-2)
+    options = QUICK | dict(steps=70, batch=8, seq=48, save_every=70, eval_every=70, lr=1e-2)
     dsvgraph_torch.train(model, options | dict(data=tmp_path / "text", out=tmp_path / "run"), quiet())
     return tmp_path / "run", model, request.param
 
