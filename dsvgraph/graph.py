@@ -229,6 +229,11 @@ class Model(Graph):
         """What a notebook shows: a page that unfolds."""
         return Model.page(self)
 
+    @cached_property
+    def routers(self) -> list[str]:
+        """Paths of the routers, once all lines are there."""
+        return [visit.path for visit in walk(self) if visit.node.callee == "router"]
+
     @property
     def depths(self) -> int:
         """The largest depth that a loss speaks of."""
@@ -237,7 +242,7 @@ class Model(Graph):
 
 def join(*parts: str) -> str:
     """A path of the parts that are not empty."""
-    return ".".join(p for p in parts if p)
+    return ".".join(filter(None, parts))
 
 
 class Visit(NamedTuple):
@@ -255,14 +260,22 @@ def walk(graph: Graph, prefix: str = "", copies: Size = 1) -> Iterator[Visit]:
 
     The numbers of equal copies are written as a range: ``model.layers.[3-60].mlp``.
     """
-    for node in graph.nodes.values():
-        path = join(prefix, node.at)
+    open_ = [
+        (iter(graph.nodes.values()), prefix, copies)
+    ]  # no generator in a generator: each would pass on every visit
+    while open_:
+        nodes, prefix, copies = open_[-1]
+        node = next(nodes, None)
+        if node is None:
+            open_.pop()
+            continue
+        path, start, below = join(prefix, node.at), node.start, []
         yield Visit(path, node, copies)
-        start = node.start
         for run in node.stored:
             inner = path if node.mode == "call" else join(path, span_text(start, run.count))
-            yield from walk(run.graph, inner, copies * run.count)
+            below.append((iter(run.graph.nodes.values()), inner, copies * run.count))
             start = start + run.count
+        open_ += reversed(below)
 
 
 def span_text(start: Size, count: Size) -> str:

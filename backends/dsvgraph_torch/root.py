@@ -209,8 +209,7 @@ def _loss(loss: Loss, names: dict[str, str], model: Model) -> list[str]:
 
 def _chosen(loss: Loss, model: Model) -> str:
     """A regular expression for the routers of a line, or nothing where it means all."""
-    paths = [v.path for v in walk(model) if v.node.callee == "router"]
-    return "" if all(matches_all(loss.routers or "", p) for p in paths) else regex(loss.routers or "")
+    return "" if all(matches_all(loss.routers or "", p) for p in model.routers) else regex(loss.routers or "")
 
 
 def _scored(loss: Loss, key: str, value: str, tail: str, deferred: bool, indent: str, place: str) -> list[str]:

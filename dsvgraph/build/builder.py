@@ -31,7 +31,7 @@ class Builder:
     """Builds every distinct block of a spec once, or takes it from a shelf that earlier builds of the spec left."""
 
     def __init__(self, spec: Spec, shelf: Shelf | None = None) -> None:
-        self.shelf = shelf or Shelf()
+        self.shelf = Shelf() if shelf is None else shelf
         self.library = Library(spec.blocks)
         self.config = ConfigScope(spec.config, self.library, spec.symbolic)
         self.memo: dict[Any, Graph | None] = {}
@@ -42,7 +42,8 @@ class Builder:
         self.lines = 0
         self.seen: set[Graph] = set()  # graphs whose lines are counted
         self.used: set[str] = set()  # config names that arguments took, inside of the block that is built
-        check_blocks(spec)
+        if not self.shelf.kept:  # earlier builds of the spec have looked
+            check_blocks(spec)
 
     def path(self) -> str:
         """Where we are, as names of lines."""

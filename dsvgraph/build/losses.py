@@ -199,7 +199,7 @@ def _looks_ahead(model: Model, loss: Loss) -> list[tuple[str, Span | None]]:
 def _check_routers(pattern: Any, model: Model, part: Part, kind: str) -> None:
     if not isinstance(pattern, str):
         raise DsvError(f"`{kind}` names routers by a path pattern", part.value(kind), code=Code.NO_ROUTER)
-    routers = [v.path for v in walk(model) if v.node.op and v.node.op.op == "router"]
-    if not any(matches_some(pattern, path) for path in routers):
-        hint = nearest(pattern, routers) or f"routers are {', '.join(routers[:4]) or 'none'}"
+
+    if not any(matches_some(pattern, path) for path in model.routers):
+        hint = nearest(pattern, model.routers) or f"routers are {', '.join(model.routers[:4]) or 'none'}"
         raise DsvError(f"no router matches `{pattern}`", part.value(kind), code=Code.NO_ROUTER, hint=hint)

@@ -27,15 +27,18 @@ def check_paths(model: Model) -> None:
     for visit in walk(model):
         for weight in visit.node.weights:
             path = join(visit.path, weight)
-            ranges = tuple((int(a), int(b or a)) for a, b in NUMBERS.findall(path))
-            boxes[NUMBERS.sub("#", path)].append(Box(ranges, path, visit.node))
+            folded = "[" in path
+            ranges = tuple((int(a), int(b or a)) for a, b in NUMBERS.findall(path)) if folded else ()
+            boxes[NUMBERS.sub("#", path) if folded else path].append(Box(ranges, path, visit.node))
     for found in boxes.values():
-        _check_apart(found)
+        if len(found) > 1:
+            _check_apart(found)
     for plain, found in boxes.items():
-        parts = plain.split(".")
-        for end in range(1, len(parts)):
-            for above in boxes.get(".".join(parts[:end]), ()):
+        end = plain.find(".")
+        while end >= 0:
+            for above in boxes.get(plain[:end], ()):
                 _check_below(above, found)
+            end = plain.find(".", end + 1)
 
 
 def _check_apart(boxes: list[Box]) -> None:

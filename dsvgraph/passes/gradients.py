@@ -6,8 +6,9 @@ ops that pass gradients on. A product y = a b costs as much again for each of a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import NamedTuple
 
 from dsvgraph.dims import Size
@@ -38,10 +39,10 @@ class Copy(NamedTuple):
 
 @dataclass
 class Flow:
-    """The values of one graph that need gradients, as refs, and each block's copies in order."""
+    """The values of one graph that need gradients, as refs, and each block's copies in order, alike ones once."""
 
     needed: set[Ref] = field(default_factory=set)
-    copies: dict[str, list[Copy]] = field(default_factory=dict)
+    copies: dict[str, list[tuple[Copy, int]]] = field(default_factory=dict)
 
 
 def backward(model: Model, meter: Meter, outputs: Ports | None = None) -> Costs:
@@ -118,12 +119,14 @@ class Backward:
     def _block_outputs(self, node: Node, copy: Copy, flow: Flow) -> Ports:
         read = self.operands(node, flow)
         carried = frozenset(p for p, role in node.roles.items() if role == "carried")
-        state, outs, flow.copies[node.name] = read & carried, NONE, []
-        for number, graph in _copies(node):
-            one = Copy(graph, state | (read - carried), _inside(copy.frozen, node.segment(number)))
-            flow.copies[node.name].append(one)
-            given = self.given(one)
-            state, outs = given & carried, outs | (given - carried)
+        state, outs, found = read & carried, NONE, flow.copies.setdefault(node.name, [])
+        for graph, numbers in _copies(node):
+            while numbers:
+                one = Copy(graph, state | (read - carried), _inside(copy.frozen, node.segment(numbers[0])))
+                given = self.given(one)
+                alike = len(numbers) if given & carried == state and not copy.frozen else 1
+                found.append((one, alike))
+                state, outs, numbers = given & carried, outs | (given - carried), numbers[alike:]
         return state | outs
 
     def given(self, copy: Copy) -> Ports:
@@ -165,11 +168,13 @@ class Backward:
     def _block(self, node: Node, flow: Flow, ports: Ports, found: dict[Key, Size]) -> Ports:
         carried = frozenset(p for p, role in node.roles.items() if role == "carried")
         state, passed, steps = ports & carried, NONE, dict[tuple[Copy, Ports], int]()
-        for one in reversed(flow.copies[node.name]):
-            wanted = (state | (ports - carried)) & self.given(one)
-            got = self.costs(one, wanted)[1]
-            state, passed = got & carried, passed | (got - carried)
-            steps[one, wanted] = steps.get((one, wanted), 0) + 1
+        for one, left in reversed(flow.copies[node.name]):
+            while left:
+                wanted = (state | (ports - carried)) & self.given(one)
+                got = self.costs(one, wanted)[1]
+                alike = left if got & carried == state else 1
+                state, passed, left = got & carried, passed | (got - carried), left - alike
+                steps[one, wanted] = steps.get((one, wanted), 0) + alike
         place = {graph: i for i, graph in enumerate(dict.fromkeys(run.graph for run in node.runs))}
         for which, count in self._counted(node, steps):
             index = place[which[0].graph]
@@ -193,15 +198,15 @@ class Backward:
         yield first, node.count
 
 
-def _copies(node: Node) -> Iterator[tuple[Size, Graph]]:
-    """Number and graph of the copies to look at: all of a chain, one of those side by side."""
+def _copies(node: Node) -> list[tuple[Graph, Sequence[Size]]]:
+    """The copies to look at, by runs of one graph, with their numbers: all of a chain, one of those side by side."""
     if node.mode == "each":
         last = {run.graph: node.start + run.count - 1 for run in node.runs}
-        yield from ((number, graph) for graph, number in last.items())
-    elif all(isinstance(run.count, int) for run in node.runs):
-        yield from node.copy_graphs()
-    else:
-        yield from ((number, node.runs[0].graph) for number in range(SAMPLE))
+        return [(graph, [number]) for graph, number in last.items()]
+    if not all(isinstance(run.count, int) for run in node.runs):
+        return [(node.runs[0].graph, range(SAMPLE))]
+    copies = groupby(node.copy_graphs(), key=lambda copy: copy[1])
+    return [(graph, [number for number, _ in equal]) for graph, equal in copies]
 
 
 def _inside(frozen: Ports, segment: str) -> Ports:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from itertools import islice, product
+from itertools import product
 from math import prod
 from typing import Any
 
@@ -37,9 +37,10 @@ UNITS: Mapping[str, str] = {
 }
 """The quantities of a point, as `cost` counts them, with their units."""
 LIMIT = 200_000  # combinations
-CHUNK = 32  # combinations that a process takes at once
-TASKS = 8  # chunks after which a process looks for what nobody holds any more
-ALONE = 2 * CHUNK  # so few are not worth a second process
+CHUNK = 128  # combinations that a process takes at once, at most: the more, the more blocks they have in common
+SHARES = 4  # of a process, at least, so that none waits long for the last
+ALONE = 64  # so few are not worth a second process
+TASKS = 4  # chunks after which a process looks for what nobody holds any more
 Grid = Mapping[str, Sequence[Any]]
 
 
@@ -77,9 +78,10 @@ def sweep(
     with_settings(spec, {name: values[0] for name, values in grid.items()})
     counting = _Counting(spec, batch, seq, attention, frozenset(wanted))
     combinations = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
-    workers = min(processes or _cores(), -(-count // CHUNK))
+    workers = 1 if count <= ALONE else processes or _cores()
+    size = min(CHUNK, count // (SHARES * workers)) or 1
     found: list[Point] = []
-    for points in _mapped(counting, _chunks(combinations), 1 if count <= ALONE else workers):
+    for points in _mapped(counting, _chunks(combinations, size), workers):
         found += points
         progress(len(found))
     return found
@@ -146,17 +148,15 @@ def _quantities(model: Model, meters: _Meters, wanted: Container[str]) -> dict[s
 # -- processes ----------------------------------------------------------------------------------
 
 
-def _chunks(combinations: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-    left = iter(combinations)
-    while chunk := list(islice(left, CHUNK)):
-        yield chunk
+def _chunks(combinations: Sequence[Mapping[str, Any]], size: int) -> Iterator[Sequence[Mapping[str, Any]]]:
+    return (combinations[at : at + size] for at in range(0, len(combinations), size))
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _mapped(counting: _Counting, chunks: Iterable[list[Mapping[str, Any]]], workers: int) -> Iterator[list[Point]]:
+def _mapped(counting: _Counting, chunks: Iterable[Sequence[Mapping[str, Any]]], workers: int) -> Iterator[list[Point]]:
     """The points of each chunk, in order."""
     if workers <= 1:
         yield from (counting.points(chunk) for chunk in chunks)
@@ -191,7 +191,7 @@ class _Mine:
 _mine: _Mine | None = None
 
 
-def _points(chunk: list[Mapping[str, Any]]) -> list[Point]:
+def _points(chunk: Sequence[Mapping[str, Any]]) -> list[Point]:
     assert _mine is not None
     _mine.chunks += 1
     if _mine.chunks % TASKS == 0:

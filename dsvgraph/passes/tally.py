@@ -30,8 +30,11 @@ class Tally:
     flops: Flops = field(default_factory=dict)
 
     def __add__(self, other: Tally) -> Tally:
-        sums = {f: getattr(self, f) + getattr(other, f) for f in NUMBERS}
-        return Tally(**sums, flops=added(self.flops, other.flops))
+        return Tally(
+            self.parameters + other.parameters, self.untrained + other.untrained, self.active + other.active,
+            self.embedding + other.embedding, self.routers + other.routers, self.cache + other.cache,
+            added(self.flops, other.flops),
+        )  # fmt: skip
 
     def times(self, copies: Size, stored: Size | None = None) -> Tally:
         """The sums of ``copies`` equal graphs, of which ``stored`` (or all) have weights of their own."""
