@@ -29,6 +29,7 @@ MAX_ROWS = 10_000
 Key = tuple[Any, ...]
 
 BREAK = re.compile(r"\r\n|\n|\r")  # as YAML 1.2 counts lines
+HALF = re.compile("[\ud800-\udfff]")
 INT = re.compile(r"[-+]?[0-9][0-9_]*\Z")
 FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 HINTS = {  # by a part of the parser's words
@@ -243,6 +244,8 @@ class _Composer:
 
     def scalar(self, event: Any) -> None:
         self.plain(event)
+        if not event.value.isascii() and HALF.search(event.value):  # written "\ud800"
+            raise DsvError("half of a surrogate pair is no character", self.span(event), code=Code.NOT_TEXT)
         self.counted(event)
         if self.wants_key():
             self.set_key(event)

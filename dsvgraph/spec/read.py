@@ -10,7 +10,7 @@ from typing import Any
 
 from dsvgraph import loader
 from dsvgraph.codes import Code
-from dsvgraph.errors import DsvError, Source, Span, listed, nearest
+from dsvgraph.errors import MAX_ERRORS, DsvError, Source, Span, listed, nearest
 from dsvgraph.loader import Doc
 from dsvgraph.spec.models import SpecModel
 from dsvgraph.spec.validate import validate
@@ -193,6 +193,8 @@ class _Reader:
             with _gathered(errors):
                 merge = self.collect(_inside(model.extends, folder, span), stack, span)
         for i, name in enumerate(model.include):
+            if len(errors) > MAX_ERRORS:
+                break
             span = doc.value("include", i)
             with _gathered(errors):
                 _take_blocks(merge, self.collect(_inside(name, folder, span), stack, span), name, span)

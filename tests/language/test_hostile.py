@@ -55,6 +55,8 @@ def deep(inner: bytes) -> bytes:
         (b"[1]: 2", "a key must be a plain word"),
         (b"'" + b"k" * 300 + b"': 1", "a key is a printable word of at most 200 characters"),
         (b"a: 1\x1b[2J", "unacceptable character"),
+        (b'a: "x\\ud800"', "half of a surrogate pair is no character"),
+        (b"include: [" + b"gone, " * 4_000 + b"]", "there is no spec `gone`"),
         (b"a: !!python/name:os.system x", "tags such as"),
         (b"%YAML 1.0\n---\na: 1", "this is not YAML: version"),
     ],
