@@ -25,7 +25,7 @@ from dsvgraph.passes.head import head_weights
 from dsvgraph.passes.tally import Meter, input_sizes, number, tokens
 from dsvgraph.spec import Spec, with_settings
 
-UNITS: Mapping[str, str] = {
+COUNTS: Mapping[str, str] = {
     "total": "weight",
     "inference": "weight",
     "active": "weight",
@@ -35,7 +35,10 @@ UNITS: Mapping[str, str] = {
     "train_flops": "FLOP/token",
     "cache": "byte/token",
 }
-"""The quantities of a point, as `cost` counts them, with their units."""
+"""Quantities of a point, as `cost` counts them, with their units."""
+MEMORY: Mapping[str, str] = {"activations": "byte", "peak": "byte", "peak_checkpointed": "byte"}
+"""Those of a training step in bfloat16, as `cost --phase train` tells them: they take longer than all else."""
+UNITS: Mapping[str, str] = {**COUNTS, **MEMORY}
 LIMIT = 200_000  # combinations
 CHUNK = 128  # combinations that a process takes at once, at most: the more, the more blocks they have in common
 SHARES = 4  # of a process, at least, so that none waits long for the last
@@ -63,7 +66,7 @@ def sweep(
     batch: int = 1,
     seq: int = 4096,
     attention: str = "causal",
-    wanted: Iterable[str] = UNITS,
+    wanted: Iterable[str] = COUNTS,
     processes: int | None = None,
     progress: Callable[[int], object] = lambda done: None,
 ) -> list[Point]:
@@ -142,7 +145,16 @@ def _quantities(model: Model, meters: _Meters, wanted: Container[str]) -> dict[s
         "train_flops": lambda: ratio(every.forward + total(backward.of(model).values()), meter.tokens),
         "cache": lambda: ratio(kept.cache, meter.tokens) * BYTES,
     }
-    return {name: number(size(), meter.values) for name, size in sizes.items() if name in wanted}
+    found = {name: number(size(), meter.values) for name, size in sizes.items() if name in wanted}
+    asked = [name for name in MEMORY if name in wanted]
+    return found | (_memory(model, meters, asked) if asked else {})
+
+
+def _memory(model: Model, meters: _Meters, wanted: Iterable[str]) -> dict[str, float]:
+    from dsvgraph.passes.plan import Options, plan
+
+    memory = plan(model, Options(batch=meters.batch, seq=meters.seq)).memory
+    return {name: getattr(memory, name) for name in wanted}
 
 
 # -- processes ----------------------------------------------------------------------------------

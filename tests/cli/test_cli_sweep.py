@@ -12,6 +12,7 @@ import pytest
 import dsvgraph
 from dsvgraph.passes import sweep as sweeping
 from dsvgraph.passes.cost import cost
+from dsvgraph.passes.plan import Options, plan
 from dsvgraph.passes.sweep import Point, front, sweep
 
 OVER = ("--over", "moe_intermediate_size=32,64", "--over", "n_routed_experts=8,15,16")
@@ -29,6 +30,23 @@ def test_points_are_what_cost_says(dsv):
         assert point["train_flops"] == found.flops.train_per_token
         assert point["cache"] == found.kv_cache.bytes_per_token
     assert all(point["error"] == "15 experts do not fall into 4 equal groups" for point in data["failed"])
+
+
+def test_what_a_training_step_takes_is_a_quantity(dsv):
+    """Chosen by it: what fits into so much memory."""
+    told = ("--where", "peak < 40e6", "--x", "peak_checkpointed", "--batch", 4, "--seq", 64)
+    data = dsv("sweep", "deepseek_v3_tiny", *OVER, *told, "--json").json
+    peaks = {}
+    for point in product((32, 64), (8, 16)):
+        settings = dict(zip(("moe_intermediate_size", "n_routed_experts"), point))
+        memory = plan(dsvgraph.load("deepseek_v3_tiny", settings), Options(batch=4, seq=64)).memory
+        peaks[point] = memory.peak, memory.peak_checkpointed
+    kept = {point: both for point, both in peaks.items() if both[0] < 40e6}
+    assert 0 < len(kept) < len(peaks) and data["units"]["peak"] == "byte"
+    found = {
+        (p["moe_intermediate_size"], p["n_routed_experts"]): (p["peak"], p["peak_checkpointed"]) for p in data["points"]
+    }
+    assert found == kept
 
 
 def test_processes_give_the_points_in_order():
