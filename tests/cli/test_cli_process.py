@@ -48,7 +48,7 @@ def test_a_reader_that_hangs_up(program):
 
 def test_a_terminal_that_knows_no_unicode(program, tmp_path):
     path = tmp_path / "wide.yaml"
-    path.write_text('extends: deepseek_v3.yaml\ndoc: "\N{SNOWMAN} \\ud800 \\e[31m"\n', encoding="utf-8")
+    path.write_text('extends: deepseek_v3.yaml\ndoc: "\N{SNOWMAN} \\e[31m"\n', encoding="utf-8")
     for encoding in ("ascii", "utf-8"):
         for command in ("check", "show"):
             answer = program(command, path, env={"PYTHONIOENCODING": encoding})
