@@ -106,7 +106,7 @@ def cost(
     """
     if model.spec is not None and model.spec.symbolic:
         model = build(with_settings(model.spec, {}))
-    counts = _Counts(model, input_sizes(model, batch, seq), attention, recompute)
+    counts = _Counts(model, input_sizes(model, batch, seq), attention, recompute, bool(model.trained))
     twin = _generic(model, counts) if formulas else None
     return Cost(
         model.name, batch, seq, _parameters(model, counts), _flops(counts),
@@ -119,8 +119,11 @@ def cost(
 class _Counts:
     """The sums of one model, as sizes in B, T and the names that it left open."""
 
-    def __init__(self, model: Model, values: Mapping[str, int], attention: Attention, recompute: Recompute) -> None:
+    def __init__(
+        self, model: Model, values: Mapping[str, int], attention: Attention, recompute: Recompute, frozen: bool
+    ) -> None:
         self.model, self.values, self.attention, self.recompute = model, values, attention, recompute
+        self.frozen = frozen  # by the spec's section `trained`, whose paths have numbers and no formula
         self.tokens = tokens(model)
         self.meter = Meter(self.tokens, values, attention)
         self.all = self.meter.of(model)
@@ -161,6 +164,10 @@ class _Counts:
                 "active_without_embedding_and_head": kept.active - kept.embedding - head,
                 "active_all_outputs": every.active,
                 "routers": kept.routers,
+                "selection_biases": kept.untrained,
+                **(
+                    {} if self.frozen else {"trained": every.parameters - every.untrained, "untrained": every.untrained}
+                ),
             },
             "flops": self._flops(every.forward, kept.forward, values),
             "kv_cache": {
@@ -180,10 +187,10 @@ class _Counts:
 
 def _parameters(model: Model, counts: _Counts) -> Parameters:
     numbers = counts.numbers("parameters")
-    untrained = _untrained(model) if model.trained else int(number(counts.all.untrained, counts.values))
-    biases = int(number(counts.kept.untrained, counts.values))
-    trained = numbers["total"] - untrained
-    return Parameters(**numbers, trained=trained, untrained=untrained, selection_biases=biases)
+    if counts.frozen:
+        untrained = _untrained(model)
+        numbers = {**numbers, "trained": numbers["total"] - untrained, "untrained": untrained}
+    return Parameters(**numbers)
 
 
 def _untrained(model: Model) -> int:
@@ -207,9 +214,10 @@ def _generic(model: Model, counts: _Counts) -> _Counts | None:
     twin = generic(model)
     if twin is None:
         return None
-    found = _Counts(twin, {**whole_numbers(model), **counts.values}, counts.attention, counts.recompute)
+    values = {**whole_numbers(model), **counts.values}
+    found = _Counts(twin, values, counts.attention, counts.recompute, counts.frozen)
     if found.backward is not None and found.numbers("flops") != counts.numbers("flops"):
-        found = _Counts(twin, found.values, counts.attention, counts.recompute)
+        found = _Counts(twin, values, counts.attention, counts.recompute, counts.frozen)
         found.backward = None  # frozen weights have no names
     sections = ("parameters", "flops", "kv_cache")
     return found if all(found.numbers(s).items() <= counts.numbers(s).items() for s in sections) else None

@@ -68,6 +68,15 @@ def test_formulas_hold_for_other_depths(name: str, changes: dict[str, int]) -> N
             assert at(formula, **names) == getattr(getattr(other, section), quantity), (section, quantity)
 
 
+def test_every_count_has_a_formula() -> None:
+    found = cost(dsvgraph.load("deepseek_v3"))
+    assert found.symbolic["parameters"].keys() == vars(found.parameters).keys()
+    assert found.symbolic["kv_cache"].keys() == vars(found.kv_cache).keys()
+    assert found.symbolic["flops"].keys() == vars(found.flops).keys() - {"attention", "recompute", "by_op"}
+    frozen = cost(dsvgraph.loads("extends: deepseek_v3_tiny.yaml\ntrained: {'model.layers.1.**': false}\n"))
+    assert vars(frozen.parameters).keys() - frozen.symbolic["parameters"].keys() == {"trained", "untrained"}
+
+
 MLA = """hidden_size*q_lora_rank + q_lora_rank
  + q_lora_rank*num_attention_heads*(qk_nope_head_dim + qk_rope_head_dim)
  + hidden_size*(kv_lora_rank + qk_rope_head_dim) + kv_lora_rank
