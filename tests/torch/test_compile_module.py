@@ -203,15 +203,16 @@ def test_layers_can_be_checkpointed(kernels):
     assert furthest(gradients(saving), gradients(plain)) < 1e-6
 
 
-@pytest.mark.parametrize(
-    ("name", "few", "training"), [("deepseek_v3", {"first_k_dense_replace": 0}, True), ("tutorial_mtp", {}, False)]
-)
-def test_torch_compile_gives_the_same(name, few, training):
-    module = built(name, num_hidden_layers=1, num_nextn_predict_layers=1, **few)
-    given = split(tokens())[: 1 + training]
-    found, expected = torch.compile(module, backend="eager")(*given), module(*given)
-    assert found.keys() == expected.keys() >= ({"loss", "mtp.1"} if training else {"logits", "mtp_logits"})
-    torch.testing.assert_close(found, expected)
+@pytest.mark.parametrize("name", ["deepseek_v3", "tutorial_mtp"])
+def test_torch_compile_gives_the_same(name):
+    few = dict(num_hidden_layers=1, num_nextn_predict_layers=1)
+    module = built(name, **few) if name == "tutorial_mtp" else built(name, first_k_dense_replace=0, **few)
+    ids, targets = split(tokens())
+    compiled = torch.compile(module, backend="eager")
+    for given in ((ids,), (ids, targets)):
+        found, expected = compiled(*given), module(*given)
+        assert found.keys() == expected.keys()
+        torch.testing.assert_close(found, expected)
 
 
 # -- training ----------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ def sizes(draw):
 SPECS = st.sampled_from(["deepseek_v3_tiny", "variants/hyper_connections", "variants/mtp_sum"])
 
 
-@settings(max_examples=16, deadline=None, derandomize=True, database=None)
+@settings(max_examples=24, deadline=None, derandomize=True, database=None)
 @given(
     name=SPECS, config=sizes(), rows=st.integers(1, 3), length=st.integers(1, 7),
     kernels=st.sampled_from(["plain", "fast"]),

@@ -37,8 +37,8 @@ def test_deepseek_v3_in_full_size() -> None:
 
 @pytest.mark.parametrize("name", LARGE)
 def test_models_of_the_zoo(name: str) -> None:
-    """Their own widths, a few layers: one of each kind."""
-    found = verified(dsvgraph.load(name, {"num_hidden_layers": 2}))
+    """Their own widths, a few layers."""
+    found = verified(dsvgraph.load(name, {"num_hidden_layers": 4}))
     assert found.equal, differences(found)
     assert found.runs[1].changed
 
@@ -49,9 +49,8 @@ def test_variants(name: str) -> None:
     assert found.equal, differences(found)
 
 
-FEW = {**V3, "num_hidden_layers": 2}
-DEPTHS = [("deepseek_v3", FEW, d) for d in range(4)]
-DEPTHS += [(name, sizes, d) for name, sizes in (("deepseek_v3_paper", FEW), ("tutorial_mtp", TUTORIAL)) for d in (0, 3)]
+DEPTHS = [("deepseek_v3", V3, d) for d in range(4)]
+DEPTHS += [(name, sizes, d) for name, sizes in (("deepseek_v3_paper", V3), ("tutorial_mtp", TUTORIAL)) for d in (0, 3)]
 
 
 @pytest.mark.parametrize(("name", "config", "depth"), DEPTHS)
@@ -65,13 +64,13 @@ def test_depths(name: str, config: dict[str, int], depth: int) -> None:
 @pytest.mark.parametrize("name", sorted(SMALL.keys() - {name for name, _, _ in DEPTHS}))
 def test_small_specs(name: str) -> None:
     """The others."""
-    found = verified(small(name, **({"num_hidden_layers": 2} if SMALL[name] is V3 else {})))
+    found = verified(small(name))
     assert found.equal, differences(found)
 
 
 # -- what a mistake looks like -----------------------------------------------------------------------
 
-FEWER = small("deepseek_v3", num_hidden_layers=2, num_nextn_predict_layers=1)
+FEWER = small("deepseek_v3", num_nextn_predict_layers=1)
 
 
 @pytest.mark.parametrize("op", ["linear", "attention", "rms_norm", "router"])

@@ -109,7 +109,7 @@ def drawn(chance: random.Random) -> dsvgraph.Model:
     return dsvgraph.loads(f"{text}\ntrained: {{{', '.join(rules)}}}\n" if rules else text)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(10))
 def test_random_models(seed: int) -> None:
     chance = random.Random(seed)
     found = verified(drawn(chance), seq=chance.randint(5, 20))
