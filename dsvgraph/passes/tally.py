@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from fractions import Fraction
 
 from dsvgraph.codes import Code
-from dsvgraph.dims import Size, evaluate, names, ratio, substitute
+from dsvgraph.dims import Size, evaluate, names, ratio, substitute, total
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Model, Node, Use
 from dsvgraph.ops.base import Op, rows
@@ -54,10 +54,7 @@ class Tally:
     @property
     def forward(self) -> Size:
         """All forward FLOPs."""
-        total: Size = 0
-        for value in self.flops.values():
-            total = total + value
-        return total
+        return total(self.flops.values())
 
 
 NUMBERS = [f.name for f in fields(Tally) if f.name != "flops"]
@@ -145,10 +142,7 @@ class Meter:
         return total
 
     def _cached(self, graph: Graph, needs: Needs) -> Size:
-        total: Size = 0
-        for ref in graph.cache:
-            total = total + (graph.type(ref).numel if ref.node in needs.ports else 0)
-        return total
+        return total(graph.type(ref).numel for ref in graph.cache if ref.node in needs.ports)
 
     def node(self, graph: Graph, node: Node, needs: Needs, whole: bool) -> Tally:
         """The sums of one node with all its copies."""
@@ -163,8 +157,8 @@ class Meter:
 
     def _op(self, graph: Graph, node: Node, needs: Needs) -> Tally:
         assert node.op is not None
-        owned: Size = sum((w.numel for w in node.weights.values()), start=0)
-        untrained: Size = sum((w.numel for w in node.weights.values() if not w.trained), start=0)
+        owned = total(w.numel for w in node.weights.values())
+        untrained = total(w.numel for w in node.weights.values() if not w.trained)
         table = self._looked_up(graph, node, needs)
         chooses = owned if node.op.op == CHOICE else 0
         if node.op.op == LOOKUP or not needs.computes(node):
@@ -197,10 +191,7 @@ class Meter:
         """Elements of the node's tables that are looked up and never multiplied with."""
         if node.op is None or node.op.op != LOOKUP:
             return 0
-        return sum(
-            (w.numel for p, w in node.weights.items() if self._uses(graph, node.name, p, needs) <= {LOOKUP}),
-            start=0,
-        )
+        return total(w.numel for p, w in node.weights.items() if self._uses(graph, node.name, p, needs) <= {LOOKUP})
 
     def _uses(self, graph: Graph, source: str, port: str, needs: Needs) -> set[str]:
         """The ops that read ``source.port`` (an input or a weight), here and in blocks."""

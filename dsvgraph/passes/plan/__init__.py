@@ -24,7 +24,7 @@ from dsvgraph.passes.plan.memory import (
     steps,
     training,
 )
-from dsvgraph.passes.plan.roofline import Flops, Rate, Roofline, at_mfu, at_rate
+from dsvgraph.passes.plan.roofline import Flops, Rate, Roofline, at_mfu, at_rate, over
 from dsvgraph.passes.plan.sums import Part, Sums, Traffic
 from dsvgraph.passes.plan.work import Phase, Setting, Work, Worker
 from dsvgraph.passes.tally import Meter, input_sizes, tokens
@@ -167,11 +167,11 @@ class _Planner:
         rate, made = sums.rows / queries / time.best, divide(sums.tokens, queries)
         used = (flops.forward + flops.backward) / time.best / peak
         taken = memory.peak if isinstance(memory, TrainingMemory) else memory.total
-        whole = f"({flops.forward_formula} + {flops.backward_formula})"
+        whole = f"{flops.forward_formula} + {flops.backward_formula}"
         return Roofline(
             on.name, peak, on.bandwidth, time.best, time.computing, time.moving, rate, used, taken <= on.memory,
             time.best_formula, time.computing_formula, time.moving_formula, f"{made}/({time.best_formula})",
-            f"{whole}/{peak:.12g}/({time.best_formula})",
+            f"{over(whole, peak)}/({time.best_formula})",
         )  # fmt: skip
 
     def rate(self, flops: Traffic) -> Rate | None:

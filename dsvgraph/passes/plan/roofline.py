@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -86,18 +86,12 @@ def seconds(
     the optimizer moves. ``tokens``: new positions, which decide what experts are read.
     """
     peak, bandwidth = device.peak(dtype), device.bandwidth
-    shares = [_Share(0.0, update / bandwidth, 0, Moved(update))]
-    for one in work:
-        parts = [(one.forward, one.sizes.forward, passes, passes)] + [
-            (one.backward, one.sizes.backward, 1, 2)
-        ] * backward
-        for flops, size, times, reads in parts:
-            moved_ = one.sizes.read.times(reads)
-            shares.append(_Share(flops * times / peak, one.read * reads / bandwidth, size * times, moved_))
+    moves = _Share(0.0, update / bandwidth, 0, Moved(update))
+    shares = [moves, *(share for one in work for share in _shares(one, peak, bandwidth, passes, backward))]
 
     def formula(computing: Iterable[_Share], moving: Iterable[_Share]) -> str:
         flops, read = total(share.flops for share in computing), moved([share.read for share in moving])
-        parts = [_over(str(flops), peak)] * bool(flops) + [_over(read.text(tokens), bandwidth)] * bool(read)
+        parts = [over(str(flops), peak)] * bool(flops) + [over(read.text(tokens), bandwidth)] * bool(read)
         return " + ".join(parts) or "0"
 
     waiting = [share for share in shares if share.moving >= share.computing]
@@ -108,7 +102,15 @@ def seconds(
     )  # fmt: skip
 
 
-def _over(formula: str, rate: float) -> str:
+def _shares(one: Work, peak: float, bandwidth: float, passes: int, backward: bool) -> Iterator[_Share]:
+    sizes, read = one.sizes, one.read / bandwidth
+    yield _Share(one.forward * passes / peak, read * passes, sizes.forward * passes, sizes.read.times(passes))
+    if backward:
+        yield _Share(one.backward / peak, read * 2, sizes.backward, sizes.read.times(2))
+
+
+def over(formula: str, rate: float) -> str:
+    """A formula divided by a rate per second."""
     return f"({formula})/{rate:.12g}"
 
 
@@ -126,7 +128,7 @@ def at_rate(device: Device, dtype: str, work: Flops, rate: float, tokens: float 
         raise DsvError(
             f"{rate:,.1f} tokens per second are more than {device.name} can compute, {peak / work.number:,.1f}"
         )
-    return _rate(device, mfu, rate, tokens, _over(f"{rate}*({work.formula})", peak), f"{rate}")
+    return _rate(device, mfu, rate, tokens, over(f"{rate}*({work.formula})", peak), f"{rate}")
 
 
 def _rate(device: Device, mfu: float, rate: float, tokens: float | None, share: str, speed: str) -> Rate:
