@@ -34,12 +34,12 @@ def emit(model: Model) -> str:
 
 
 @lru_cache(maxsize=32)
-def _whole(classes: str) -> list[str]:
+def _whole(classes: str) -> tuple[str, ...]:
     """The parts of a file with ``classes``: imports, what they use of the runtime, and they themselves."""
     main, helpers = specialise(classes, runtime())
     used = names(ast.parse(main)).union(*map(names, helpers))
     imports = [line for name, line in IMPORTS.items() if name in used]
-    return ["\n".join(imports), *map(_helper, helpers), aligned(main)]
+    return ("\n".join(imports), *map(_helper, helpers), aligned(main))
 
 
 def classes_of(model: Model) -> str:

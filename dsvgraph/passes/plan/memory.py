@@ -130,7 +130,7 @@ def inference(weights: int, elements: float, dtype: Dtype, held: Size, positions
     cache, own = round(elements * wide), weights * width
     kept, whole = int(number(held, values)), cache * positions
     return InferenceMemory(
-        own, cache, kept, int(number(whole, values)), own + kept, f"{width}*{weights}", f"{wide}*{cache // wide}",
+        own, cache, kept, int(number(whole, values)), own + kept, f"{width}*{weights}", f"{wide}*{elements}",
         str(held), str(whole), str(own + held),
     )  # fmt: skip
 
