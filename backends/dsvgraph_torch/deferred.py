@@ -18,7 +18,7 @@ def deferred_heads(model: Model) -> set[tuple[Graph, str]]:
 def behind(model: Model, graph: Graph, ref: Ref) -> set[tuple[Graph, str]]:
     """The linear maps behind ``ref``, followed into blocks, where nothing else reads them."""
     node = graph.nodes.get(ref.node)
-    if node is None or _read(graph, ref):
+    if node is None or ref.port not in node.outputs or _read(graph, ref):
         return set()
     if node.op:
         op = node.op

@@ -92,7 +92,9 @@ def _plain_linear(s: Site, x: str) -> Code:
     if s.module is None or s.deferred:
         weight = s.weights["weight"]
         bias = f", {s.weights['bias']}" if "bias" in s.weights else ""
-        value = f"head({x}, {weight}, ctx)" if s.deferred else f"F.linear({x}, {weight}{bias})"
+        stacked = s.node.outputs[s.node.first].rank > 3
+        made = "heads" if stacked else "head"
+        value = f"{made}({x}, {weight}, ctx)" if s.deferred else f"F.linear({x}, {weight}{bias})"
         return Code(value, _linear_module(s) if s.module else None)
     return Code(f"{s.module}({x})", _linear_module(s))
 

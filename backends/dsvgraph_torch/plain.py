@@ -293,6 +293,11 @@ def head(x, weight, ctx):
     return (x, weight) if ctx.collect else F.linear(x, weight)
 
 
+def heads(x, weight, ctx):
+    """The same of stacked states: a pair for each depth."""
+    return [(piece, weight) for piece in x] if ctx.collect else F.linear(x, weight)
+
+
 def cross_entropy(logits, targets_BT, ahead, tail=0):
     """Sum over positions with a target (token i + ahead is targets[i + ahead - 1]), and their number."""
     n = max(0, targets_BT.shape[1] - max(ahead - 1, tail))

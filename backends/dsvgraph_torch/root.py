@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from dsvgraph import expr
+from dsvgraph.build.losses import seen
 from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError
 from dsvgraph.expr import Expr
@@ -147,7 +148,7 @@ def _returned(model: Model, writer: Writer) -> list[str]:
     found = []
     for name, ref in model.outputs.items():
         value, node = writer.value(ref), model.nodes.get(ref.node)
-        listed = node and node.mode == "repeat" and node.roles.get(ref.port) == "stacked"
+        listed = node and node.mode == "repeat" and node.roles.get(ref.port) != "carried"
         if 0 in model.type(ref).shape:
             continue
         consumed = any(ref in n.sources.values() for n in model.nodes.values())
@@ -231,9 +232,9 @@ def _tail(loss: Loss, model: Model) -> str:
     """Fill positions that the shift does not leave out already."""
     ref = model.outputs[loss.output or ""]
     assert loss.shift is not None
-    node, found = model.nodes.get(ref.node), []
+    found = []
     for depth in loss.depths:
-        reach = node.copies[ref.port][depth - 1] if depth and node else model.reach_of(ref)
+        reach = seen(model, ref, depth)
         shift = expr.evaluate(loss.shift, lambda name, d=depth: {"depth": d}[name])  # type: ignore[misc]
         found.append(reach.tail if reach.tail > shift - 1 else 0)
     if not any(found):

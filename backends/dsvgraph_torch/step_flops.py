@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dsvgraph import expr
+from dsvgraph.build.losses import seen
 from dsvgraph.dims import evaluate, total
-from dsvgraph.graph import Graph, Loss, Model
-from dsvgraph.passes.gradients import backward
+from dsvgraph.graph import Graph, Loss, Model, Ref
+from dsvgraph.passes.gradients import NONE, Backward, Copy, backward
 from dsvgraph.passes.tally import Meter, input_sizes, number, tokens
 from dsvgraph_torch.deferred import behind
 
@@ -21,38 +22,35 @@ def expected(model: Model, batch: int, seq: int) -> tuple[int, int, int]:
     forward = int(number(meter.of(model).forward, meter.values))
     scored = frozenset(loss.output for loss in model.losses if loss.output)
     back = int(number(total(backward(model, meter, scored).values()), meter.values))
-    less = batch * (seq * _row_flops(model, scored) - _used(model, seq))
-    return forward - less, back - 2 * less, less
+    unused = list(_unused(model, meter, seq))
+    less = batch * sum(flops for flops, _ in unused)
+    return forward - less, back - batch * sum(flops * products for flops, products in unused), less
 
 
-def _row_flops(model: Model, scored: frozenset[str]) -> int:
-    """FLOPs of one row of every head that is multiplied where it is scored."""
-    first = {loss.output: loss for loss in model.losses if loss.output in scored}
-    return sum(flops for loss in first.values() for _, flops in _heads(model, loss))
+def _unused(model: Model, meter: Meter, seq: int) -> Iterator[tuple[int, int]]:
+    """FLOPs of one row of a batch that the cost counts for a head and no loss needs, and how many products
+    of its backward pass have as many. A head that several losses score is counted once and multiplied for each.
+    """
+    ways, first = Backward(meter), dict[str, Loss]()
+    for loss in model.losses:
+        ref = model.outputs.get(loss.output or "")
+        if loss.kind != "cross_entropy" or ref is None or not behind(model, model, ref):
+            continue
+        counted = seq if first.setdefault(str(loss.output), loss) is loss else 0
+        for depth in loss.depths:
+            flops, products = _head(ways, Copy(model, NONE, NONE), ref, depth)
+            yield flops * (counted - max(0, seq - _lost(model, loss, depth))), products
 
 
-def _used(model: Model, seq: int) -> int:
-    """FLOPs of the heads for the positions of one row of a batch that have a target."""
-    return sum(
-        flops * max(0, seq - _lost(model, loss, depth))
-        for loss in model.losses
-        if loss.output
-        for depth, flops in _heads(model, loss)
-    )
-
-
-def _heads(model: Model, loss: Loss) -> Iterator[tuple[int, int]]:
-    """Depth and FLOPs per position of each head of a loss; nothing where the logits are made first."""
-    ref = model.outputs[loss.output or ""]
-    if loss.kind != "cross_entropy" or not behind(model, model, ref):
-        return
-    if loss.depths == (0,):
-        yield 0, sum(_flops(*where) for where in behind(model, model, ref))
-        return
-    copies = [graph for _, graph in model.nodes[ref.node].copy_graphs()]
-    for depth in loss.depths:
-        inner = copies[depth - 1]
-        yield depth, sum(_flops(*where) for where in behind(model, inner, inner.outputs[ref.port]))
+def _head(ways: Backward, copy: Copy, ref: Ref, depth: int) -> tuple[int, int]:
+    """FLOPs per position of the head behind one depth of ``ref`` (0: it is not stacked), and how many of its
+    two operands need gradients."""
+    node, flow = copy.graph.nodes[ref.node], ways.flow(copy)
+    if node.op:
+        return _flops(copy.graph, node.name), len(ways.operands(node, flow))
+    chained = node.mode == "repeat"
+    inner = [one for one, alike in flow.copies[node.name] for _ in range(alike)][depth - 1 if chained else 0]
+    return _head(ways, inner, inner.graph.outputs[ref.port], 0 if chained else depth)
 
 
 def _flops(graph: Graph, name: str) -> int:
@@ -65,7 +63,6 @@ def _flops(graph: Graph, name: str) -> int:
 def _lost(model: Model, loss: Loss, depth: int) -> int:
     """Positions at the end of a row without a target, or with nothing but fill to score."""
     assert loss.shift is not None
-    ref = model.outputs[loss.output or ""]
-    reach = model.nodes[ref.node].copies[ref.port][depth - 1] if depth else model.reach_of(ref)
+    reach = seen(model, model.outputs[loss.output or ""], depth)
     shift = expr.evaluate(loss.shift, lambda name: {"depth": depth}[name])
     return max(int(shift) - 1, reach.tail)

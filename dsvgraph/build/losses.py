@@ -126,7 +126,7 @@ def _target(name: Any, model: Model, part: Part) -> str:
         message, hint = unknown("input", shown(name), model.inputs)
         raise DsvError(message, part.value("target"), code=Code.LOSS_NAMES, hint=hint)
     row = model.inputs[name]
-    if row.dtype != "int" or row.rank < 2:
+    if row.dtype != "int" or row.rank != 2:
         raise DsvError(
             f"a target is token ids, int[B, T]; `{name}` is {row}", part.value("target"), code=Code.LOSS_SHAPE
         )
@@ -164,13 +164,14 @@ def _check_depth(loss: Loss, depth: int, model: Model, ref: Ref, part: Part, for
         raise DsvError(
             f"`shift` is a whole number of at least 1, found {shift}", part.value("shift"), code=Code.LOSS_NUMBER
         )
-    horizon = _seen(model, ref, depth).horizon(loss.target or "")
+    horizon = seen(model, ref, depth).horizon(loss.target or "")
     if shift <= horizon:
         notes = _looks_ahead(model, loss)
         raise DsvError(_leak(loss, depth, shift, horizon), part.key(), code=Code.LABEL_LEAK, notes=notes)
 
 
-def _seen(model: Model, ref: Ref, depth: int) -> Reach:
+def seen(model: Model, ref: Ref, depth: int) -> Reach:
+    """What an output has seen, or, where it is stacked, what its piece of ``depth`` has."""
     pieces = slices(model, ref)
     return pieces[depth - 1] if 0 < depth <= len(pieces) else model.reach_of(ref)
 
