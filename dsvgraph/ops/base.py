@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 from dsvgraph.codes import Code
 from dsvgraph.dims import Size, product
 from dsvgraph.errors import Fault
+from dsvgraph.ops.memory import Memory
 from dsvgraph.types import Type, Weight, as_size
 
 Types = Mapping[str, Type]
@@ -51,6 +52,13 @@ class Op(BaseModel):
     def shift(self) -> float:
         """How many positions ahead of its inputs the op looks."""
         return 0
+
+    def remembers(self, ins: Types, outs: Types) -> Memory:
+        """What the op needs of earlier positions while decoding, by input, and the states that it carries.
+
+        Every op says so; ``nothing`` in dsvgraph.ops.memory is for those that act on one position at a time.
+        """
+        raise NotImplementedError
 
     def keeps_first(self, port: str) -> bool:
         """Whether the pieces along the first axis of an input stay apart, where that axis stays."""

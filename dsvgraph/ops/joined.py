@@ -9,6 +9,7 @@ from dsvgraph.codes import Code
 from dsvgraph.dims import Size, product
 from dsvgraph.errors import Fault
 from dsvgraph.ops.base import Op, Types, need_float
+from dsvgraph.ops.memory import nothing
 from dsvgraph.types import Type
 
 EQUATION = re.compile(r"[A-Za-z]+(,[A-Za-z]+)*->[A-Za-z]+\Z")
@@ -26,6 +27,7 @@ class Einsum(Op):
     op: ClassVar[str] = "einsum"
     formula: ClassVar[str] = "y[kept] = sum over the others of x0[...] * x1[...] * ..."
     variadic: ClassVar[bool] = True
+    remembers = nothing
     equation: str
 
     def outputs(self, ins: Types) -> dict[str, Type]:

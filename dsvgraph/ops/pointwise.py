@@ -10,11 +10,14 @@ from dsvgraph.codes import Code
 from dsvgraph.dims import Size, total
 from dsvgraph.errors import Fault
 from dsvgraph.ops.base import Op, SizeAttr, Types, broadcast, need_float, need_rank, same
+from dsvgraph.ops.memory import nothing
 from dsvgraph.types import Type, as_size
 
 
 class Pointwise(Op):
     """Base of the ops that keep the shape of one input."""
+
+    remembers = nothing
 
     def outputs(self, ins: Types) -> dict[str, Type]:
         need_float(ins["x"], "x")
@@ -27,6 +30,7 @@ class Add(Op):
     op: ClassVar[str] = "add"
     formula: ClassVar[str] = "y = x0 + x1 + ..."
     variadic: ClassVar[bool] = True
+    remembers = nothing
 
     def outputs(self, ins: Types) -> dict[str, Type]:
         for port, x in ins.items():
@@ -127,6 +131,7 @@ class Concat(Op):
     op: ClassVar[str] = "concat"
     formula: ClassVar[str] = "y = [x0; x1; ...]"
     variadic: ClassVar[bool] = True
+    remembers = nothing
 
     def outputs(self, ins: Types) -> dict[str, Type]:
         types = list(ins.values())
@@ -151,6 +156,7 @@ class Split(Op):
 
     op: ClassVar[str] = "split"
     formula: ClassVar[str] = "[a; b; ...] = x"
+    remembers = nothing
     into: Annotated[dict[str, Any], BeforeValidator(_parts)]
 
     def outputs(self, ins: Types) -> dict[str, Type]:
@@ -167,6 +173,7 @@ class Expand(Op):
 
     op: ClassVar[str] = "expand"
     formula: ClassVar[str] = "y[..., j, :] = x"
+    remembers = nothing
     size: SizeAttr
 
     def outputs(self, ins: Types) -> dict[str, Type]:

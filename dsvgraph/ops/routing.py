@@ -10,6 +10,7 @@ from dsvgraph.codes import Code
 from dsvgraph.dims import Poly, Size, ratio
 from dsvgraph.errors import Fault
 from dsvgraph.ops.base import Op, SizeAttr, Types, need_float, need_int, need_rank, rows, same
+from dsvgraph.ops.memory import nothing
 from dsvgraph.types import NORMAL, ZEROS, Type, Weight
 
 
@@ -27,6 +28,7 @@ class Router(Op):
     op: ClassVar[str] = "router"
     formula: ClassVar[str] = "index = topk(s(x weight^T + bias) + correction), score = scaling * s[index] / sum"
     along: ClassVar[bool] = True
+    remembers = nothing
     experts: SizeAttr
     top_k: SizeAttr
     groups: SizeAttr = 1
@@ -90,6 +92,7 @@ class Dispatch(Op):
     ports: ClassVar[tuple[str, ...]] = ("x", "index")
     along: ClassVar[bool] = True
     sorts: ClassVar[str] = "index"
+    remembers = nothing
     experts: SizeAttr
 
     def outputs(self, ins: Types) -> dict[str, Type]:
@@ -109,6 +112,7 @@ class Combine(Op):
     formula: ClassVar[str] = "y[t] = sum_k score[t, k] * x[index[t, k]]"
     ports: ClassVar[tuple[str, ...]] = ("x", "index", "score")
     unsorts: ClassVar[str] = "index"
+    remembers = nothing
 
     def outputs(self, ins: Types) -> dict[str, Type]:
         x, index, score = ins["x"], ins["index"], ins["score"]

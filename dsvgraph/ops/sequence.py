@@ -11,6 +11,7 @@ from dsvgraph.codes import Code
 from dsvgraph.dims import Poly, Size
 from dsvgraph.errors import Fault
 from dsvgraph.ops.base import Op, SizeAttr, Types, need_float, need_rank, same
+from dsvgraph.ops.memory import Memory, Rows, nothing
 from dsvgraph.types import NORMAL, Type, Weight
 
 
@@ -24,6 +25,7 @@ class Rope(Op):
     op: ClassVar[str] = "rope"
     formula: ClassVar[str] = "y[2i:2i+2] = rotation(position * theta**(-2i/R)) x[2i:2i+2]"
     along: ClassVar[bool] = True
+    remembers = nothing
     theta: float = Field(default=10000.0, gt=0)
     interleave: bool = False
     scaling: dict[str, Any] | None = None
@@ -96,6 +98,10 @@ class Attention(Op):
     def shift(self) -> float:
         return 0 if self.causal else math.inf
 
+    def remembers(self, ins: Types, outs: Types) -> Memory:
+        """All keys and values: a window leaves some unread, and what a draft added can still be taken back."""
+        return {"k": Rows(), "v": Rows()} if self.causal else {}
+
     def mixed(self, ins: Types) -> list[Size]:
         return [*ins["q"].shape[2:], *ins["v"].shape[2:]]
 
@@ -119,3 +125,6 @@ class Shift(Op):
 
     def shift(self) -> float:
         return self.by
+
+    def remembers(self, ins: Types, outs: Types) -> Memory:
+        return {"x": Rows(-self.by)} if self.by < 0 else {}

@@ -10,6 +10,7 @@ from dsvgraph.codes import Code
 from dsvgraph.dims import Size, product
 from dsvgraph.errors import Fault
 from dsvgraph.ops.base import Op, SizeAttr, Types, need_float, need_int, need_rank, rows
+from dsvgraph.ops.memory import nothing
 from dsvgraph.types import NORMAL, ONES, ZEROS, Type, Weight, as_size
 
 
@@ -26,6 +27,7 @@ class Embedding(Op):
 
     op: ClassVar[str] = "embedding"
     formula: ClassVar[str] = "y = weight[x]"
+    remembers = nothing
     num: SizeAttr = None
     dim: SizeAttr = None
 
@@ -55,6 +57,7 @@ class Linear(Op):
 
     op: ClassVar[str] = "linear"
     formula: ClassVar[str] = "y = x weight^T + bias"
+    remembers = nothing
     out: Annotated[tuple[Any, ...], BeforeValidator(_sizes)]
     contract: int = Field(default=1, ge=1, le=8)
     bias: bool = False
@@ -90,6 +93,7 @@ class Affine(Op):
 
     op: ClassVar[str] = "affine"
     formula: ClassVar[str] = "y = weight * x + bias"
+    remembers = nothing
     axes: int = Field(default=1, ge=1, le=8)
     scalar: bool = False
     bias: bool = True
@@ -118,6 +122,7 @@ class RMSNorm(Op):
 
     op: ClassVar[str] = "rms_norm"
     formula: ClassVar[str] = "y = x / sqrt(mean(x**2) + eps) * weight"
+    remembers = nothing
     eps: float = Field(default=1e-6, gt=0)
 
     def outputs(self, ins: Types) -> dict[str, Type]:
