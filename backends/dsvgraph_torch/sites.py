@@ -50,7 +50,7 @@ def _text(step: Step) -> str:
 
 def units(model: Model, batch: int, seq: int) -> Iterator[Unit]:
     """One unit for each op of ``model``, with attention as whole squares."""
-    meter = Meter(tokens(model), input_sizes(model, batch, seq), "full")
+    meter = Meter(tokens(model), input_sizes(model, batch, seq), "square")
     yield from _Walk(meter, backward(model, meter)).inside(model, ((),), (), 1)
 
 

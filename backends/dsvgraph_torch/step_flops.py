@@ -18,7 +18,7 @@ def expected(model: Model, batch: int, seq: int) -> tuple[int, int, int]:
 
     A cross-entropy multiplies its head for the positions that have a target; the cost counts all.
     """
-    meter = Meter(tokens(model), input_sizes(model, batch, seq), "full")
+    meter = Meter(tokens(model), input_sizes(model, batch, seq), "square")
     forward = int(number(meter.of(model).forward, meter.values))
     scored = frozenset(loss.output for loss in model.losses if loss.output)
     back = int(number(total(backward(model, meter, scored).values()), meter.values))

@@ -127,7 +127,7 @@ class Verified:
         runs = [{"equal": run.equal, **asdict(run)} for run in self.runs]
         skipped = {"skipped": self.skipped} if self.skipped else {}
         step = asdict(self.step) if self.step else None
-        return {"name": self.name, "equal": self.equal, "attention": "full", **skipped, "runs": runs, "step": step}
+        return {"name": self.name, "equal": self.equal, "attention": "square", **skipped, "runs": runs, "step": step}
 
 
 def verify(model: Model, batch: int = 1, seq: int = 4096, tell: Any = lambda words: None) -> Verified:
@@ -173,7 +173,7 @@ def _step(model: Model, module: nn.Module, batch: int, seq: int) -> Step | None:
 
 
 def _run(model: Model, module: nn.Module, batch: int, seq: int, changed: Mapping[str, int] | None = None) -> Run:
-    ours = cost(model, batch, seq, attention="full", formulas=False)
+    ours = cost(model, batch, seq, attention="square", formulas=False)
     device = next(module.parameters()).device.type
     counts = counted(module, _inputs(model, device, batch, seq))
     found = Comparison(model, ours, counts)

@@ -118,18 +118,19 @@ class To(NamedTuple):
 
 
 def _rows(names: Sequence[str], costs: Sequence[Cost]) -> Iterator[tuple[object, ...]]:
-    """Every quantity of every model, and how much more it is than the first one's."""
-    first = {name: value for name, value, _ in _facts(costs[0])}
-    for model, cost in zip(names, costs, strict=True):
-        for name, value, unit in _facts(cost):
-            base = first[name]
-            if isinstance(value, (int, float)) and isinstance(base, (int, float)):
-                yield model, name, value, unit, value - base, 100 * (value - base) / base if base else None
+    """Every quantity of every model, and how much more it is than the first one's; an op that a model has not is 0."""
+    facts = [_facts(cost) for cost in costs]
+    for model, own in zip(names, facts, strict=True):
+        for name in dict.fromkeys(name for found in facts for name in found):
+            value, base = own.get(name, 0), facts[0].get(name, 0)
+            percent = 100 * (value - base) / base if base else None
+            yield model, name, value, sheet.unit(name, value), value - base, percent
 
 
-def _facts(cost: Cost) -> Iterator[tuple[str, object, str]]:
+def _facts(cost: Cost) -> dict[str, float]:
+    """The numbers of a cost by name."""
     sections = {name: part for name, part in cost.as_dict().items() if name in COUNTED}
-    return sheet.facts(sections)
+    return {name: value for name, value, _ in sheet.facts(sections) if isinstance(value, (int, float))}
 
 
 # -- two models ---------------------------------------------------------------------------------

@@ -76,7 +76,9 @@ CsvOption = Annotated[
 ]
 BatchOption = Annotated[int, typer.Option("--batch", metavar="B", min=1, help="Rows of the batch.")]
 SeqOption = Annotated[int, typer.Option("--seq", metavar="T", min=1, help="Tokens of a row.")]
-AttentionOption = Annotated[Attention, typer.Option("--attention", help="Half of the square, or all of it.")]
+AttentionOption = Annotated[
+    Attention, typer.Option("--attention", help="The keys that each token sees, or as many as the last one sees.")
+]
 RecomputeOption = Annotated[
     Recompute, typer.Option("--recompute", help="What the backward does again: nothing, or the whole forward.")
 ]

@@ -80,7 +80,8 @@ WayOption = Annotated[
     Way | None,
     typer.Option(
         "--attention",
-        help="Half of the square, all of it, or moved to the latents. [causal; absorbed to decode]",
+        help="The keys that each token sees, or as many as the last one sees; or moved to the latents. "
+        "[causal; absorbed to decode]",
     ),
 ]
 DraftingOption = Annotated[

@@ -28,7 +28,7 @@ def told(words: str) -> Iterator[Callable[[str], object]]:
 def parts(found: Any) -> Iterator[RenderableType]:
     """The text: how the runs ended, the blocks, the differences, what was counted by whom."""
     first, last = found.runs[0], found.runs[-1]
-    yield f"{output.cell(found.name)}: the compiled module under torch's FlopCounterMode, attention in full\n"
+    yield f"{output.cell(found.name)}: the compiled module under torch's FlopCounterMode, attention as whole squares\n"
     yield output.table(["", "", ">", "", ""], map(_run, found.runs))
     if found.skipped:
         yield output.cell(found.skipped)

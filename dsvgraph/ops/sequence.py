@@ -49,8 +49,9 @@ class Attention(Op):
     Vaswani et al., arXiv 1706.03762; G divides H (grouped queries, arXiv 2305.13245).
     ``window`` W lets a position see the last W, itself included; ``sinks`` adds a learned logit
     per head, [H], to the softmax's denominator, so that a head may look at nothing (gpt-oss;
-    arXiv 2309.17453). FLOPs: 2 B H T T (Q + V); causal attention counts half of it unless ``full`` is asked for;
-    a window W, at most T, counts 2 B H (T W - W W / 2) (Q + V).
+    arXiv 2309.17453). FLOPs: 2 B H P (Q + V) for P pairs of a query and a key that it sees: T T / 2 if causal,
+    T W - W W / 2 with a window W of at most T. ``full`` counts for each query as many keys as the one with
+    the most has: P = T T, or T W.
     """
 
     op: ClassVar[str] = "attention"
@@ -90,10 +91,17 @@ class Attention(Op):
     def flops(self, ins: Types, outs: Types, attention: str = "causal") -> Size:
         q, v = ins["q"], ins["v"]
         batch, length, heads, size = q.shape
-        twice: Size = 2 * length * length  # the pairs, times two
-        if self.causal and attention == "causal":
-            twice = (2 * length - self.window) * self.window if self.window else length * length
-        return batch * heads * twice * (size + v.shape[3])
+        return batch * heads * self._twice_pairs(length, attention) * (size + v.shape[3])
+
+    def _twice_pairs(self, length: Size, attention: str) -> Size:
+        """Twice the number of pairs of a query and a key in one row; a window is at most as long as the row."""
+        square, window = length * length, length if self.window is None else self.window
+        if attention == "square" or (attention == "full" and not self.causal):
+            return 2 * square
+        if attention == "full":
+            return 2 * length * window
+        hidden = length - window  # keys that the window keeps from the last query
+        return (square - hidden * hidden) if self.causal else (2 * square - hidden * (hidden + 1))
 
     def shift(self) -> float:
         return 0 if self.causal else math.inf

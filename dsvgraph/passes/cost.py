@@ -19,10 +19,9 @@ from dsvgraph.passes.gradients import Costs, Unequal, backward
 from dsvgraph.passes.head import head_weights
 from dsvgraph.passes.paths import cells, last_match, weights
 from dsvgraph.passes.rows import Row, rows
-from dsvgraph.passes.tally import Meter, input_sizes, number, tokens
+from dsvgraph.passes.tally import Attention, Meter, input_sizes, number, one_of, tokens
 from dsvgraph.spec import with_settings
 
-Attention = Literal["causal", "full"]
 Recompute = Literal["none", "full"]
 BYTES = 2  # of a cached number at 16 bits
 
@@ -50,7 +49,7 @@ class Parameters:
 class Flops:
     """Floating-point operations, a multiply-add counted as two; for the whole batch or per token."""
 
-    attention: Attention  # causal: half of the square, as a causal kernel computes
+    attention: Attention  # causal: what a causal kernel computes; full: no half; square: no windows either
     recompute: Recompute  # full: the backward begins with the forward once more, as checkpointing does
     forward: float
     backward: float  # from every output: one product for each operand that needs a gradient
@@ -102,8 +101,9 @@ def cost(
 ) -> Cost:
     """What ``model`` costs on ``batch`` rows of ``seq`` tokens; without ``formulas`` in numbers alone.
 
-    Raises DsvError where no input has rows of positions.
+    Raises DsvError where no input has rows of positions, and where an argument is none of those that there are.
     """
+    one_of(Recompute, "recompute", recompute)
     if model.spec is not None and model.spec.symbolic:
         model = build(with_settings(model.spec, {}))
     counts = _Counts(model, input_sizes(model, batch, seq), attention, recompute, bool(model.trained))

@@ -13,9 +13,10 @@ from dsvgraph.build import build
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph.passes.compare import Change, compare
-from dsvgraph.passes.cost import Attention, Cost, cost
+from dsvgraph.passes.cost import Cost, cost
 from dsvgraph.passes.shared import shared
 from dsvgraph.passes.signature import loss_parts, value
+from dsvgraph.passes.tally import Attention
 from dsvgraph.spec import with_settings
 
 DEPTH = "num_nextn_predict_layers"  # Hugging Face's name for the depth of the MTP chain

@@ -22,7 +22,7 @@ from dsvgraph.graph import Model
 from dsvgraph.passes.cost import BYTES
 from dsvgraph.passes.gradients import Backward
 from dsvgraph.passes.head import head_weights
-from dsvgraph.passes.tally import Meter, input_sizes, number, tokens
+from dsvgraph.passes.tally import Attention, Meter, input_sizes, number, tokens
 from dsvgraph.spec import Spec, with_settings
 
 COUNTS: Mapping[str, str] = {
@@ -65,7 +65,7 @@ def sweep(
     grid: Grid,
     batch: int = 1,
     seq: int = 4096,
-    attention: str = "causal",
+    attention: Attention = "causal",
     wanted: Iterable[str] = COUNTS,
     processes: int | None = None,
     progress: Callable[[int], object] = lambda done: None,
@@ -97,7 +97,7 @@ class _Counting:
     spec: Spec
     batch: int
     seq: int
-    attention: str
+    attention: Attention
     wanted: frozenset[str]
 
     def points(self, chunk: Iterable[Mapping[str, Any]]) -> list[Point]:
@@ -116,7 +116,7 @@ class _Counting:
 class _Meters:
     """Meters for models in turn: models with equal inputs have one, and its memory."""
 
-    def __init__(self, batch: int, seq: int, attention: str) -> None:
+    def __init__(self, batch: int, seq: int, attention: Attention) -> None:
         self.batch, self.seq, self.attention = batch, seq, attention
         self.found: dict[Any, Backward] = {}
 

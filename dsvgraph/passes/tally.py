@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
+from typing import Any, Literal, get_args
 
 from dsvgraph.codes import Code
 from dsvgraph.dims import Size, evaluate, names, ratio, substitute, total
@@ -15,6 +16,9 @@ from dsvgraph.passes.needs import Dependence, Needs, Ports
 from dsvgraph.types import Type
 
 Flops = Mapping[str, Size]
+Attention = Literal["causal", "full", "square"]
+"""The pairs of a query and a key that count: those that it sees; as many for each query as the most that
+one sees; all, as torch counts them, whatever a mask hides."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +104,18 @@ def tokens(model: Model) -> Size:
 def input_sizes(model: Model, batch: int, seq: int) -> dict[str, int]:
     """Numbers for the sizes of the inputs, where they are names: axis 0 counts rows, axis 1 positions.
 
-    Raises DsvError where no input has rows of positions.
+    Raises DsvError where no input has rows of positions, and where a number is no whole one above zero.
     """
+    for what, n in (("batch", batch), ("seq", seq)):
+        if n % 1 or n < 1:
+            raise DsvError(f"`{what}` is a whole number of at least 1, found `{n}`")
     return {name: n for size, n in zip(_row(model).shape, (batch, seq), strict=False) for name in names(size)}
+
+
+def one_of(words: Any, what: str, value: object) -> None:
+    """Raise DsvError unless ``value`` is one of the words of a Literal; ``what`` names it."""
+    if value not in get_args(words):
+        raise DsvError(f"`{what}` is {', '.join(get_args(words)[:-1])} or {get_args(words)[-1]}, found `{value}`")
 
 
 def input_axes(model: Model) -> tuple[set[str], set[str]]:
@@ -117,7 +130,8 @@ class Meter:
     Weights are counted where they are owned, FLOPs where they are used.
     """
 
-    def __init__(self, tokens: Size, values: Mapping[str, int], attention: str = "causal") -> None:
+    def __init__(self, tokens: Size, values: Mapping[str, int], attention: Attention = "causal") -> None:
+        one_of(Attention, "attention", attention)
         self.tokens, self.values, self.attention = tokens, values, attention
         self.depends = Dependence()
         self.memo: dict[tuple[Graph, Ports | None], Tally] = {}

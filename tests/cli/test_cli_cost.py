@@ -49,7 +49,7 @@ def test_verify(dsv, small):
     torch = pytest.importorskip("torch")
     answer = dsv("cost", small(), "--verify", "--batch", 3, "--seq", 20)
     assert answer.code == 0
-    assert "small: the compiled module under torch's FlopCounterMode, attention in full" in answer.out
+    assert "small: the compiled module under torch's FlopCounterMode, attention as whole squares" in answer.out
     assert "on the meta device  the spec's own sizes  3 x 20 tokens  2 blocks  equal" in answer.out
     assert "trunk.[0-1]" in answer.out
     assert "DIFFER" not in answer.out

@@ -71,3 +71,38 @@ def test_csv_and_plot(dsv, tmp_path, words):
     assert int(last["more"]) == int(last["value"]) - int(first["value"])
     assert float(last["percent"]) == pytest.approx(100 * int(last["more"]) / int(first["value"]))
     assert "<svg" in picture.read_text(encoding="utf-8")
+
+
+def everything():
+    """Every bundled spec, variant and template."""
+    home = dsvgraph.loader.bundled()
+    return [str(path) for folder in (home, home / "variants", home / "templates") for path in folder.glob("*.yaml")]
+
+
+@pytest.mark.parametrize("first", ["llama3_8b", "deepseek_v3", "variants/hyper_connections"])
+def test_every_model_has_every_quantity(dsv, first):
+    """An op that one model alone has costs the others nothing: no row is missing, none is empty."""
+    answer = dsv("diff", first, *everything(), "--csv", "-")
+    assert answer.code == 0
+    rows = list(csv.DictReader(answer.out.splitlines()))
+    found = {}
+    for row in rows:
+        found.setdefault(row["model"], {})[row["name"]] = float(row["value"]), float(row["more"])
+    models = list(found.values())
+    assert len(models) == 1 + len(everything())
+    assert all(model.keys() == models[0].keys() for model in models)
+    assert {"flops.by_op.router", "flops.by_op.einsum", "flops.by_op.linear"} <= models[0].keys()
+    for model in models:
+        assert all(more == value - models[0][name][0] for name, (value, more) in model.items())
+        assert sum(value for name, (value, _) in model.items() if "by_op" in name) == model["flops.forward"][0]
+
+
+def test_an_op_of_one_model_is_a_row_of_both(dsv):
+    rows = [row.split(",") for row in dsv("diff", "llama3_8b", "mixtral_8x7b", "--csv", "-").out.splitlines()]
+    assert [row[2:] for row in rows if row[1] == "flops.by_op.router"] == [
+        ["0", "FLOP", "0", ""],
+        [str(4096 * 32 * 2 * 4096 * 8), "FLOP", str(4096 * 32 * 2 * 4096 * 8), ""],
+    ]
+    back = [row.split(",") for row in dsv("diff", "mixtral_8x7b", "llama3_8b", "--csv", "-").out.splitlines()]
+    (gone,) = [row[2:] for row in back if row[:2] == ["Llama-3-8B", "flops.by_op.router"]]
+    assert gone == ["0", "FLOP", str(-4096 * 32 * 2 * 4096 * 8), "-100.0"]

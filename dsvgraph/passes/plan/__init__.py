@@ -10,7 +10,7 @@ from dsvgraph.build import build
 from dsvgraph.dims import Size, divide
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
-from dsvgraph.passes.cost import Cost, cost
+from dsvgraph.passes.cost import Cost, Recompute, cost
 from dsvgraph.passes.gradients import backward
 from dsvgraph.passes.plan.devices import Device, device, devices
 from dsvgraph.passes.plan.drafting import Draft, drafted, expected_tokens
@@ -26,8 +26,8 @@ from dsvgraph.passes.plan.memory import (
 )
 from dsvgraph.passes.plan.roofline import Flops, Rate, Roofline, at_mfu, at_rate, over
 from dsvgraph.passes.plan.sums import Part, Sums, Traffic
-from dsvgraph.passes.plan.work import Phase, Setting, Work, Worker
-from dsvgraph.passes.tally import Meter, input_sizes, tokens
+from dsvgraph.passes.plan.work import Phase, Setting, Way, Work, Worker
+from dsvgraph.passes.tally import Attention, Meter, input_sizes, one_of, tokens
 from dsvgraph.spec import with_settings
 
 __all__ = [
@@ -45,8 +45,8 @@ class Options:
     seq: int = 4096
     context: int | None = None  # None: ``seq``
     dtype: Dtype = "bfloat16"
-    attention: str | None = None  # None: absorbed when decoding, else causal
-    recompute: str = "none"
+    attention: Way | None = None  # None: absorbed when decoding, else causal
+    recompute: Recompute = "none"
     drafting: bool = False
     device: Device | None = None
     mfu: float | None = None
@@ -137,7 +137,7 @@ class _Planner:
     def worker(self, setting: Setting, runs: Steps | None = None) -> Worker:
         costs = {}
         if self.train:
-            attention = "causal" if self.attention == "causal" else "full"
+            attention: Attention = "causal" if self.attention == "causal" else "full"
             sizes = input_sizes(self.model, self.o.batch, self.o.seq)
             costs = dict(backward(self.model, Meter(tokens(self.model), sizes, attention)))
         kept = (runs.checkpointed if self.again else runs.plain).kept if runs else {}
@@ -195,6 +195,7 @@ class _Planner:
 
 def _check(model: Model, o: Options) -> None:
     """Raises DsvError where an option does not fit."""
+    _check_values(o)
     if o.phase == "train" and o.dtype == "float8":
         raise DsvError("a training step is planned in float32 or bfloat16, as the compiled module trains")
     if o.attention == "absorbed" and o.phase != "decode":
@@ -211,3 +212,14 @@ def _check(model: Model, o: Options) -> None:
         raise DsvError("a share of the peak, a rate and a number of tokens need a device", hint="add --device h200")
     if o.tokens is not None and o.mfu is None and o.rate is None:
         raise DsvError("hours for a number of tokens need --mfu or --tokens-per-second")
+
+
+def _check_values(o: Options) -> None:
+    """Raises DsvError where an option has a value that no option of this name has."""
+    for words, what in ((Phase, "phase"), (Dtype, "dtype"), (Recompute, "recompute")):
+        one_of(words, what, getattr(o, what))
+    if o.attention is not None:
+        one_of(Way, "attention", o.attention)
+    for what in ("context", "mfu", "rate", "tokens"):
+        if (value := getattr(o, what)) is not None and not value > 0:
+            raise DsvError(f"`{what}` is above zero, found `{value}`")

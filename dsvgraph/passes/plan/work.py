@@ -21,9 +21,10 @@ from dsvgraph.passes.paths import cells, last_match, run_paths
 from dsvgraph.passes.plan.logits import heads_behind
 from dsvgraph.passes.plan.moved import Moved
 from dsvgraph.passes.plan.tape import HALF
-from dsvgraph.passes.tally import Meter, input_axes, input_sizes, number, tokens
+from dsvgraph.passes.tally import Attention, Meter, input_axes, input_sizes, number, tokens
 
 Phase = Literal["train", "prefill", "decode"]
+Way = Literal["causal", "full", "absorbed"]
 ROLES = ("embedding", "attention", "dense", "experts", "router", "norms", "head", "extra heads")
 LINKS = {"linear", "split", "concat", "expand"}  # what absorbing can move from keys to queries
 
@@ -36,7 +37,7 @@ class Setting:
     batch: int
     seq: int
     context: int
-    attention: str  # causal, full, absorbed
+    attention: Way
     width: int  # bytes of a number
     heads: bool  # whether what only other outputs need runs too
     queries: int = 1
@@ -97,7 +98,7 @@ class Worker:
         self.then: Mapping[str, Size] = dict.fromkeys(length, self.context)
         self.one: Mapping[str, Size] = dict.fromkeys(length, 1)
         self.values = input_sizes(model, setting.batch, setting.rows) | ({name: setting.context} if decoding else {})
-        attention = "causal" if setting.attention == "causal" and not decoding else "full"
+        attention: Attention = "causal" if setting.attention == "causal" and not decoding else "full"
         self.meter = Meter(tokens(model), self.values, attention)
         self.tokens = substitute(self.meter.tokens, self.now)
         self.heads = {key for ref in model.outputs.values() for key in heads_behind(model, ref)}
