@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from fractions import Fraction
 from typing import Any
 
@@ -46,12 +47,22 @@ class Type:
         return Type(self.shape[: self.rank - drop] + sizes, self.dtype)
 
 
+class WeightKind(StrEnum):
+    """How an op uses a weight."""
+
+    PRODUCT = "product"  # multiplied with the vectors that meet it: a matrix, or a gain
+    OFFSET = "offset"  # added to them, or scales them without a product that is counted
+    TABLE = "table"  # rows are looked up
+    CHOICE = "choice"  # chooses experts
+
+
 @dataclass(frozen=True)
 class Weight:
-    """A weight that an op declares: shape, initialisation, and whether gradients train it."""
+    """A weight that an op declares: shape, initialisation, how it is used, and whether gradients train it."""
 
     shape: tuple[Size, ...]
     init: Init
+    kind: WeightKind
     trained: bool = True
 
     @property

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 
 from dsvgraph.graph import Graph, Model, Node, Ref
-
-ACTIVATIONS = {"silu", "gelu", "relu", "sigmoid", "mul"}
-ROUTING = {"router", "dispatch", "combine"}
+from dsvgraph.ops.base import Kind
 
 
 class Role(StrEnum):
@@ -28,15 +26,12 @@ class Role(StrEnum):
     PLAIN = "plain"
 
 
-BY_OP = {
-    "embedding": Role.EMBEDDING,
-    "rms_norm": Role.NORM,
-    "layer_norm": Role.NORM,
-    "rope": Role.POSITION,
-    "attention": Role.ATTENTION,
-    "router": Role.EXPERTS,
-    "dispatch": Role.EXPERTS,
-    "combine": Role.EXPERTS,
+BY_KIND = {  # ops of other kinds have the role of the body that they stand in
+    Kind.LOOKUP: Role.EMBEDDING,
+    Kind.NORM: Role.NORM,
+    Kind.POSITION: Role.POSITION,
+    Kind.ATTENTION: Role.ATTENTION,
+    Kind.ROUTING: Role.EXPERTS,
 }
 
 
@@ -44,22 +39,27 @@ class Roles:
     """The roles in one model; what a graph contains is found once."""
 
     def __init__(self, model: Model) -> None:
-        self._ops: dict[Graph, frozenset[str]] = {}
+        self._ops: dict[Graph, dict[str, Kind]] = {}
         self._heads = {id(node) for node in _ends(model)}
 
-    def ops(self, graph: Graph) -> frozenset[str]:
-        """The names of all ops in ``graph`` and below."""
+    def ops(self, graph: Graph) -> dict[str, Kind]:
+        """The names of all ops in ``graph`` and below, with their kinds."""
         if graph not in self._ops:
-            found = {n.callee for n in graph.nodes.values() if n.op}
-            below = (self.ops(run.graph) for n in graph.nodes.values() for run in n.runs)
-            self._ops[graph] = frozenset(found.union(*below))
+            found = {n.callee: n.op.kind for n in graph.nodes.values() if n.op}
+            for run in (run for n in graph.nodes.values() for run in n.runs):
+                found.update(self.ops(run.graph))
+            self._ops[graph] = found
         return self._ops[graph]
 
-    def inside(self, node: Node) -> frozenset[str]:
-        """The names of the ops that ``node`` is made of."""
+    def kinds(self, graph: Graph) -> frozenset[Kind]:
+        """The kinds of all ops in ``graph`` and below."""
+        return frozenset(self.ops(graph).values())
+
+    def inside(self, node: Node) -> frozenset[Kind]:
+        """The kinds of the ops that ``node`` is made of."""
         if node.op:
-            return frozenset([node.callee])
-        return frozenset().union(*(self.ops(run.graph) for run in node.runs))
+            return frozenset([node.op.kind])
+        return frozenset().union(*(self.kinds(run.graph) for run in node.runs))
 
     def is_layer(self, node: Node) -> bool:
         """Whether ``node`` holds attention and a feed-forward network beside it."""
@@ -68,32 +68,32 @@ class Roles:
     def is_layer_body(self, graph: Graph) -> bool:
         """Whether ``graph`` is the body of a layer."""
         parts = [self.inside(n) for n in graph.nodes.values() if n.runs]
-        mixed = any("attention" in part for part in parts)
-        return mixed and any("linear" in part and "attention" not in part for part in parts)
+        mixed = any(Kind.ATTENTION in part for part in parts)
+        return mixed and any(Kind.LINEAR in part and Kind.ATTENTION not in part for part in parts)
 
     def of(self, node: Node, around: Role = Role.PLAIN) -> Role:
         """The role of ``node`` in a body whose own role is ``around``."""
         if id(node) in self._heads:
             return Role.HEAD
         if node.op:
-            return BY_OP.get(node.callee, around)
-        return self.of_ops(self.inside(node), self.is_layer(node), around)
+            return BY_KIND.get(node.op.kind, around)
+        return self.of_kinds(self.inside(node), self.is_layer(node), around)
 
     def of_graph(self, graph: Graph) -> Role:
         """The role of a whole block."""
-        return self.of_ops(self.ops(graph), self.is_layer_body(graph))
+        return self.of_kinds(self.kinds(graph), self.is_layer_body(graph))
 
     @staticmethod
-    def of_ops(ops: frozenset[str], layer: bool, around: Role = Role.PLAIN) -> Role:
-        """The role of a block made of ``ops``; a layer has that of its feed-forward network."""
-        if ops & ROUTING:
+    def of_kinds(kinds: frozenset[Kind], layer: bool, around: Role = Role.PLAIN) -> Role:
+        """The role of a block made of ops of ``kinds``; a layer has that of its feed-forward network."""
+        if Kind.ROUTING in kinds:
             return Role.EXPERTS
-        if "attention" in ops:
+        if Kind.ATTENTION in kinds:
             return Role.DENSE if layer else Role.ATTENTION
-        if "linear" in ops and ops & ACTIVATIONS:
+        if {Kind.LINEAR, Kind.ACTIVATION} <= kinds:
             return Role.DENSE
         plain = Role.PLAIN if around == Role.EXPERTS else around  # without a router it holds no experts
-        return BY_OP.get(next(iter(ops)), plain) if len(ops) == 1 else plain
+        return BY_KIND.get(next(iter(kinds)), plain) if len(kinds) == 1 else plain
 
 
 def strands(graph: Graph) -> tuple[set[str], set[str]]:

@@ -13,14 +13,6 @@ from dsvgraph.graph import Node
 from dsvgraph.types import Type
 
 UNITS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
-TITLES = {
-    "rms_norm": "RMSNorm",
-    "layer_norm": "LayerNorm",
-    "rope": "RoPE",
-    "silu": "SiLU",
-    "gelu": "GELU",
-    "relu": "ReLU",
-}
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 LONGEST = 36  # characters of a name or of a block's first words on a card
 PLACEHOLDERS = ("x", "y", "out", "output")
@@ -113,17 +105,9 @@ def first_words(doc: str) -> str:
 
 
 def op_title(node: Node) -> str:
-    """What an op is called in the field: RMSNorm, RoPE; else its own name."""
-    if node.callee == "clamp":
-        return _clamped(node.op)
-    if node.callee == "einsum":
-        return cut(str(node.op.equation).replace("->", "→"))  # type: ignore[union-attr]
-    return TITLES.get(node.callee, node.callee.replace("_", " "))
-
-
-def _clamped(op: Any) -> str:
-    ends = [f"{word} {end:g}" for word, end in (("from", op.min), ("to", op.max)) if end is not None]
-    return " ".join(["clamp", *ends])
+    """What an op is called in the field, with what tells it from others: RMSNorm, RoPE, clamp to 7."""
+    assert node.op is not None
+    return cut(node.op.label())
 
 
 def readable(name: str) -> str:

@@ -11,10 +11,11 @@ from torch import nn
 from dsvgraph import codes
 from dsvgraph.errors import Span
 from dsvgraph.graph import Graph, Model, Node, Ref
+from dsvgraph.ops import OPS
 from dsvgraph_torch import loops, ops, shell
 from dsvgraph_torch.deferred import deferred_heads
 from dsvgraph_torch.names import class_names, first_sentence, harmless, reserved, variable
-from dsvgraph_torch.ops import SIDE_BY_SIDE, Code, Site
+from dsvgraph_torch.ops import Code, Site
 from dsvgraph_torch.parents import extended
 from dsvgraph_torch.refusal import refusal
 from dsvgraph_torch.sharing import Text
@@ -230,8 +231,8 @@ class Writer:
         return Site(node, args, module, {**tied, **owned}, sent, self.copies, deferred, balanced, turns)
 
     def check_side_by_side(self, node: Node) -> None:
-        if self.copies and node.callee not in SIDE_BY_SIDE:
-            hint = f"there {', '.join(sorted(SIDE_BY_SIDE))} can"
+        if self.copies and node.op and not node.op.side_by_side:
+            hint = f"there {', '.join(sorted(name for name, cls in OPS.items() if cls.side_by_side))} can"
             words = f"`{node.callee}` cannot run inside experts, which see tokens, not rows"
             raise refusal(node, words, hint)
         if self.copies and node.weights and not node.at:

@@ -295,26 +295,6 @@ def expand(s: Site) -> Code:
     return Code(f"{s.x}.unsqueeze(-2).expand({sizes})")
 
 
-SIDE_BY_SIDE = {
-    "linear",
-    "rms_norm",
-    "add",
-    "mul",
-    "times",
-    "clamp",
-    "silu",
-    "gelu",
-    "relu",
-    "sigmoid",
-    "tanh",
-    "dropout",
-    "detach",
-    "concat",
-    "split",
-}
-CONTEXT = {"rope", "attention", "router"}
-
-
 def finite(value: float) -> bool:
     """Whether a number can stand in emitted source."""
     return not (math.isnan(value) or math.isinf(value))

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Model, Node
-from dsvgraph.passes.gradients import Costs, Key, backward
+from dsvgraph.ops.tape import Key
+from dsvgraph.passes.gradients import Costs, backward
 from dsvgraph.passes.paths import listed
 from dsvgraph.passes.tally import Meter, input_sizes, number, tokens
 from dsvgraph_torch.flops import Site

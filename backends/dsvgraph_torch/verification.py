@@ -17,8 +17,8 @@ from torch import nn
 
 from dsvgraph.dims import evaluate
 from dsvgraph.graph import Model, walk
+from dsvgraph.ops.tape import Key
 from dsvgraph.passes.cost import Cost, cost
-from dsvgraph.passes.gradients import Key
 from dsvgraph.passes.tally import input_sizes
 from dsvgraph_torch.flops import Counts, Site, counted, counted_step
 from dsvgraph_torch.module import compile

@@ -32,9 +32,10 @@ WANTED = {  # Pydantic's kinds of error, in plain words
 def read(body: Body, line: Line, scope: Scope) -> tuple[Op, dict[str, Ref]]:
     """The op with its attributes, and the weights that are wired instead of owned."""
     cls = OPS[line.callee]
+    wirable = {name for known in OPS.values() for name in known.wired_weights}
     tied = {k: v for k, v in line.attributes.items() if k not in cls.model_fields}
     for key in [*tied, *line.presets]:
-        if key not in ("weight", "bias") and key not in cls.model_fields:
+        if key not in wirable and key not in cls.model_fields:
             known = [*cls.model_fields, "at", "repeat", "each"]
             message, hint = unknown("attribute", key, known, line.callee)
             hint = misread(key, scope.library) or hint

@@ -157,7 +157,7 @@ class Body:
         assert op is not None
         try:
             weights = op.weights(known)
-            _check_tied(weights, tied, line.callee)
+            _check_tied(op, weights, tied)
             outputs = op.outputs(known)
             self._check_positions(op, node.ins, weights)
             order = self._order(op, node)
@@ -208,7 +208,7 @@ class Body:
     def _check_positions(self, op: Op, ins: dict[str, Type], weights: dict[str, Weight]) -> None:
         """Raises ValueError where the op would mix positions, or look along an axis that is none."""
         moving, first = self.builder.positions, ins.get(op.ports[0])
-        if op.along and first and (first.shape[1:2] != (self.builder.length,) or first.order):
+        if op.positions.along and first and (first.shape[1:2] != (self.builder.length,) or first.order):
             raise Fault(Code.POSITIONS, f"`{op.op}` looks along axis 1, which must be positions, found {first}")
         for size in op.mixed(ins):
             if names(size) & moving:
@@ -224,16 +224,17 @@ class Body:
 
     def _order(self, op: Op, node: Node) -> str:
         """The order of the rows that come out; raises ValueError where rows of two orders meet."""
+        sorts, unsorts = op.positions.sorts, op.positions.unsorts
         orders = {port: type_.order for port, type_ in node.ins.items()}
-        if op.unsorts and orders.pop(op.ports[0]) != self._token(node.inputs[op.unsorts]):
+        if unsorts and orders.pop(op.ports[0]) != self._token(node.inputs[unsorts]):
             words = "was not sent by this index, in this body"
             raise Fault(Code.ROW_ORDER, f"the rows of `{op.ports[0]}` cannot be brought back: it {words}")
-        if len(set(orders.values())) > 1 or ((op.sorts or op.unsorts) and any(orders.values())):
+        if len(set(orders.values())) > 1 or ((sorts or unsorts) and any(orders.values())):
             raise Fault(Code.ROW_ORDER, "rows sorted by expert meet rows in another order")
-        if op.sorts:
-            self._check_experts(op, node.inputs[op.sorts])
-            return self._token(node.inputs[op.sorts])
-        return "" if op.unsorts else next(iter(orders.values()), "")
+        if sorts:
+            self._check_experts(op, node.inputs[sorts])
+            return self._token(node.inputs[sorts])
+        return "" if unsorts else next(iter(orders.values()), "")
 
     def _check_experts(self, op: Op, index: Ref) -> None:
         """The router that made an index, where it is in sight, chose among as many experts."""
@@ -304,10 +305,12 @@ class Body:
         self.graph.cache = (*self.graph.cache, ref)
 
 
-def _check_tied(weights: dict[str, Weight], tied: dict[str, Type], callee: str) -> None:
+def _check_tied(op: Op, weights: dict[str, Weight], tied: dict[str, Type]) -> None:
     for name, type_ in tied.items():
         if name not in weights:
-            raise Fault(Code.NO_INPUT, f"`{callee}` has no weight `{name}` here; it has {', '.join(weights) or 'none'}")
+            raise Fault(Code.NO_INPUT, f"`{op.op}` has no weight `{name}` here; it has {', '.join(weights) or 'none'}")
+        if name not in op.wired_weights:
+            raise Fault(Code.NO_INPUT, f"`{op.op}` owns its weight `{name}`: it cannot be wired")
         if weights[name].type != type_:
             wanted = weights[name].type
             raise Fault(Code.TIED_MISFIT, f"the wired `{name}` is {type_}, expected {wanted}", wanted, type_)

@@ -8,7 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from dsvgraph.build.body import Body, Fatal, Poisoned
-from dsvgraph.build.line import RESERVED, Line
+from dsvgraph.build.line import Line
 from dsvgraph.build.ports import bind, declared, misread, unknown
 from dsvgraph.build.scope import At, ConfigScope, Given, Library, Scope, free_names, freeze
 from dsvgraph.build.shelf import Shelf
@@ -17,6 +17,7 @@ from dsvgraph.dims import Poly, Size, names
 from dsvgraph.errors import DsvError, Note, Span
 from dsvgraph.graph import Graph, Node
 from dsvgraph.ops import OPS
+from dsvgraph.ops.base import RESERVED
 from dsvgraph.spec import Part, Spec
 from dsvgraph.types import Type
 

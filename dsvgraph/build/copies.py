@@ -90,7 +90,7 @@ def _sources(body: Body, line: Line) -> tuple[dict[str, Ref], dict[str, Ref]]:
     if not is_op(line.callee):
         return body.wire(line, list(body.builder.library.blocks[line.callee].model.inputs)), {}
     cls = OPS[line.callee]
-    if cls.sorts or cls.unsorts:
+    if cls.positions.sorts or cls.positions.unsorts:
         raise DsvError(
             f"`{line.callee}` stands once: its rows cannot be sorted copy by copy", line.span, code=Code.ROW_ORDER
         )

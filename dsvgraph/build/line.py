@@ -12,10 +12,10 @@ from dsvgraph.build.scope import BlockValue, Scope, Word
 from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError, Span, nearest
 from dsvgraph.ops import OPS
+from dsvgraph.ops.base import RESERVED
 from dsvgraph.spec import Part
 from dsvgraph.types import shown
 
-RESERVED = ("at", "repeat", "each", "slice", "share", "tied")
 PATH = re.compile(r"(\.|[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*)\Z", re.ASCII)
 
 

@@ -26,9 +26,9 @@ def of_op(graph: Graph, node: Node) -> None:
 
 def _apart(node: Node, port: str) -> bool:
     """Whether an op treats the pieces along its input's first axis one by one."""
-    type_, used = node.ins[port], getattr(node.op, "contract", 1)
-    kept = type_.rank > used and all(t.shape[:1] == type_.shape[:1] for t in node.outputs.values())
-    return kept and node.op is not None and node.op.keeps_first(port)
+    first = node.ins[port].shape[:1]
+    kept = all(t.shape[:1] == first for t in node.outputs.values())
+    return kept and node.op is not None and node.op.keeps_first(port, node.ins)
 
 
 def of_call(graph: Graph, node: Node) -> None:

@@ -1,118 +1,227 @@
-"""The op: one class holds its attributes, ports, weights, shape rule, FLOPs and documentation."""
+"""The op: one class holds its attributes, ports, weights, shape rule, FLOPs and documentation.
+
+Everything that a pass needs to know of an op is declared on its class; `dsvgraph.ops.registry` refuses a
+class that leaves something out. How an op runs is not here: each backend has a lowering of its own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from dsvgraph.codes import Code
-from dsvgraph.dims import Size, product
-from dsvgraph.errors import Fault
-from dsvgraph.ops.memory import Memory
+from dsvgraph.dims import Size, total
+from dsvgraph.ops.memory import Memory, nothing
+from dsvgraph.ops.shapes import need_float, rows
+from dsvgraph.ops.tape import Site, Tape, Value
 from dsvgraph.types import Type, Weight, as_size
+
+RESERVED = ("at", "repeat", "each", "slice", "share", "tied")
+"""Keys that every line of a body may have, whatever it calls."""
 
 Types = Mapping[str, Type]
 SizeAttr = Annotated[Any, BeforeValidator(as_size)]
 
 
+class Kind(StrEnum):
+    """What an op is, for pictures and for sums by role."""
+
+    LOOKUP = "lookup"  # reads rows of a table
+    LINEAR = "linear"  # a matrix product with a weight
+    NORM = "norm"
+    POSITION = "position"  # encodes positions
+    ATTENTION = "attention"  # mixes positions: attention, a recurrence, a convolution along the row
+    ROUTING = "routing"  # chooses experts, sends tokens to them, brings results back
+    ACTIVATION = "activation"  # the nonlinearity of a feed-forward network, or the product that it gates by
+    VIEW = "view"  # another look at the same numbers
+    JOIN = "join"  # puts values side by side
+    ARITHMETIC = "arithmetic"  # everything else
+
+
+@dataclass(frozen=True)
+class Positions:
+    """How an op treats the axis of positions, axis 1.
+
+    ``along``: it looks along that axis, which must then be positions. ``sorts`` names the input by which
+    the rows of its output are sorted (tokens sent to experts), ``unsorts`` the input by which the rows of
+    its first input were.
+    """
+
+    along: bool
+    sorts: str = ""
+    unsorts: str = ""
+
+
+EACH, ROW = Positions(along=False), Positions(along=True)
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product y = a b ...: its forward FLOPs, and for each operand the ports (inputs, weights) that it is made of.
+
+    The backward pass costs ``flops`` once for each operand that needs a gradient.
+    """
+
+    flops: Size
+    operands: tuple[frozenset[str], ...]
+
+
+def product_of(flops: Size, *operands: str) -> Product:
+    """Return a product whose operands are made of one port each, or of several, written "q k"."""
+    return Product(flops, tuple(frozenset(ports.split()) for ports in operands))
+
+
 class Op(BaseModel):
     """A primitive op. Subclasses are frozen records of attributes; the class is the rule.
 
-    ``ports`` are the inputs in order; ``variadic`` ops take a list instead, with ports x0, x1, ...
+    A subclass, or a base between it and this class, declares all of `registry.DECLARATIONS`. ``variadic``
+    ops take a list of inputs, as ports x0, x1, ...
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     op: ClassVar[str] = ""
+    kind: ClassVar[Kind]
+    title: ClassVar[str]
+    formula: ClassVar[str]
     ports: ClassVar[tuple[str, ...]] = ("x",)
     variadic: ClassVar[bool] = False
-    formula: ClassVar[str] = ""
-    along: ClassVar[bool] = False  # looks along axis 1, which must be positions
-    sorts: ClassVar[str] = ""  # the input by which the rows of the output are sorted
-    unsorts: ClassVar[str] = ""  # the input by which the first input's rows were sorted
+    positions: ClassVar[Positions]
+    side_by_side: ClassVar[bool]
+    differentiable: ClassVar[bool]
+    wired_weights: ClassVar[tuple[str, ...]]
+
+    def label(self) -> str:
+        """Return what a picture calls this op with its attributes; by default its title."""
+        return self.title
 
     def outputs(self, ins: Types) -> dict[str, Type]:
-        """Types of the outputs in order; raises ValueError in plain words where shapes do not fit."""
+        """Return the types of the outputs in order. Raise ValueError in plain words if shapes do not fit."""
         raise NotImplementedError
 
     def weights(self, ins: Types) -> dict[str, Weight]:
-        """The weights that the op owns unless they are wired."""
-        return {}
+        """Return the weights that the op owns unless they are wired."""
+        raise NotImplementedError
 
-    def flops(self, ins: Types, outs: Types, attention: str = "causal") -> Size:
-        """Forward FLOPs, a multiply-add counted as two.
+    def vectors(self, ins: Types) -> Size:
+        """Return how many vectors of its input meet the weights: the share of tokens that use them follows."""
+        raise NotImplementedError
 
-        Counted are products with weights (a norm's gain included) and the two products of
-        attention; other pointwise work is left out, as in the 6N rule.
-        """
-        return 0
+    def products(self, ins: Types, outs: Types, attention: str = "causal") -> list[Product]:
+        """Return the products of the op, a multiply-add counted as two FLOPs; ``ins`` has the wired weights too.
 
-    def shift(self) -> float:
-        """How many positions ahead of its inputs the op looks."""
-        return 0
-
-    def remembers(self, ins: Types, outs: Types) -> Memory:
-        """What the op needs of earlier positions while decoding, by input, and the states that it carries.
-
-        Every op says so; ``nothing`` in dsvgraph.ops.memory is for those that act on one position at a time.
+        Counted are products with weights (a norm's gain included) and those of attention; other
+        pointwise work is left out, as in the 6N rule. ``attention`` says which pairs of a query and a key
+        count: "causal", "full" or "square" (`dsvgraph.passes.tally.Attention`).
         """
         raise NotImplementedError
 
-    def keeps_first(self, port: str) -> bool:
-        """Whether the pieces along the first axis of an input stay apart, where that axis stays."""
-        return not self.along
+    def flops(self, ins: Types, outs: Types, attention: str = "causal") -> Size:
+        """Return the forward FLOPs: the sum over `products`."""
+        return total(found.flops for found in self.products(ins, outs, attention))
+
+    def keep(self, tape: Tape, site: Site) -> Value | dict[str, Value]:
+        """Note on ``tape`` what autograd keeps of the forward for the backward; return the outputs."""
+        raise NotImplementedError
+
+    def shift(self) -> float:
+        """Return how many positions ahead of its inputs the op looks: ``inf`` for the whole row."""
+        raise NotImplementedError
+
+    def remembers(self, ins: Types, outs: Types) -> Memory:
+        """Return what the op needs of earlier positions while decoding: inputs by port, and states that it carries."""
+        raise NotImplementedError
+
+    def keeps_first(self, port: str, ins: Types) -> bool:
+        """Return whether the pieces along the first axis of an input stay apart, if that axis stays."""
+        raise NotImplementedError
 
     def moved(self, ins: Types) -> list[Size]:
-        """Sizes of the axes that the op puts elsewhere; none of them may be positions."""
-        return []
+        """Return the sizes of the axes that the op puts elsewhere; none of them may be positions."""
+        raise NotImplementedError
 
     def mixed(self, ins: Types) -> list[Size]:
-        """Sizes of the axes that the op mixes; none of them may be positions."""
+        """Return the sizes of the axes that the op mixes; none of them may be positions."""
+        raise NotImplementedError
+
+
+class Weightless(Op):
+    """Base of the ops that own no weights."""
+
+    wired_weights: ClassVar[tuple[str, ...]] = ()
+
+    def weights(self, ins: Types) -> dict[str, Weight]:
+        return {}
+
+    def vectors(self, ins: Types) -> Size:
+        return rows(next(iter(ins.values())))
+
+
+class Uncounted(Op):
+    """Base of the ops whose work is not counted: they have no products."""
+
+    def products(self, ins: Types, outs: Types, attention: str = "causal") -> list[Product]:
         return []
 
 
-def rows(x: Type, used: int = 1) -> Size:
-    """Number of vectors in ``x`` when its last ``used`` axes are one vector."""
-    return product(x.shape[: x.rank - used])
+class PerPosition(Op):
+    """Base of the ops that treat each position alone and leave all but the last axis where it is."""
+
+    positions: ClassVar[Positions] = EACH
+    remembers = nothing
+
+    def shift(self) -> float:
+        return 0
+
+    def keeps_first(self, port: str, ins: Types) -> bool:
+        return ins[port].rank > 1
+
+    def moved(self, ins: Types) -> list[Size]:
+        return []
 
 
-def same(a: Any, b: Any, what: str) -> None:
-    """Raises ValueError unless two sizes or shapes are equal."""
-    if a != b:
-        raise Fault(Code.DIFFERENT, f"{what}: {show(a)} against {show(b)}", show(b), show(a))
+class AlongRow(Op):
+    """Base of the ops that look along the row, with axis 1 as positions."""
+
+    positions: ClassVar[Positions] = ROW
+
+    def keeps_first(self, port: str, ins: Types) -> bool:
+        return False
+
+    def moved(self, ins: Types) -> list[Size]:
+        return []
 
 
-def show(value: Any) -> str:
-    """A size or a shape as a reader writes it."""
-    return f"[{', '.join(str(v) for v in value)}]" if isinstance(value, tuple) else str(value)
+class Saved(StrEnum):
+    """What autograd keeps of a pointwise op for its backward."""
+
+    NOTHING = "nothing"
+    INPUT = "input"
+    OUTPUT = "output"
 
 
-def need_rank(x: Type, least: int, port: str) -> None:
-    """Raises ValueError where ``x`` has fewer axes than ``least``."""
-    if x.rank < least:
-        raise Fault(Code.AXES, f"`{port}` needs at least {least} axes, found {x}")
+class Pointwise(Weightless, Uncounted, PerPosition):
+    """Base of the ops that act on every number alone and keep the shape of one input, or of several.
 
+    ``saved`` is what autograd keeps of it.
+    """
 
-def need_float(x: Type, port: str) -> None:
-    """Raises ValueError where ``x`` holds no floating-point numbers."""
-    if x.dtype != "float":
-        raise Fault(Code.NUMBER_KIND, f"`{port}` must be floating point, found {x}")
+    side_by_side: ClassVar[bool] = True
+    differentiable: ClassVar[bool] = True
+    saved: ClassVar[Saved]
 
+    def outputs(self, ins: Types) -> dict[str, Type]:
+        need_float(ins["x"], "x")
+        return {"y": ins["x"]}
 
-def need_int(x: Type, port: str) -> None:
-    """Raises ValueError where ``x`` holds no whole numbers."""
-    if x.dtype != "int":
-        raise Fault(Code.NUMBER_KIND, f"`{port}` must be whole numbers (token ids or indices), found {x}")
+    def mixed(self, ins: Types) -> list[Size]:
+        return []
 
-
-def broadcast(types: list[Type]) -> Type:
-    """The common type of pointwise operands: equal shapes, or axes of size 1 that stretch."""
-    first = types[0]
-    for other in types[1:]:
-        pairs = list(zip(first.shape, other.shape, strict=False))
-        if other.rank != first.rank or any(a != b and 1 not in (a, b) for a, b in pairs):
-            raise Fault(Code.DIFFERENT, f"operands have different shapes: {first} against {other}", first, other)
-        first = Type(tuple(b if a == 1 else a for a, b in pairs), first.dtype)
-    return first
+    def keep(self, tape: Tape, site: Site) -> Value | dict[str, Value]:
+        found = tape.fresh(site.out.numel, max(v.width for v in site.ins.values()), site.grad)
+        if site.grad and self.saved is not Saved.NOTHING:
+            tape.keep(site.x if self.saved is Saved.INPUT else found)
+        return found

@@ -8,14 +8,15 @@ from typing import ClassVar
 from dsvgraph.codes import Code
 from dsvgraph.dims import Size, product
 from dsvgraph.errors import Fault
-from dsvgraph.ops.base import Op, Types, need_float
-from dsvgraph.ops.memory import nothing
+from dsvgraph.ops.base import Kind, PerPosition, Product, Types, Weightless, product_of
+from dsvgraph.ops.shapes import need_float
+from dsvgraph.ops.tape import Site, Tape, Value
 from dsvgraph.types import Type
 
 EQUATION = re.compile(r"[A-Za-z]+(,[A-Za-z]+)*->[A-Za-z]+\Z")
 
 
-class Einsum(Op):
+class Einsum(Weightless, PerPosition):
     """Products of inputs, summed over the labels that the output has not: [...], [...] -> [...].
 
     ``equation`` is torch's, a letter per axis, spaces allowed: "b t i d, b t i j -> b t j d".
@@ -25,10 +26,16 @@ class Einsum(Op):
     """
 
     op: ClassVar[str] = "einsum"
+    kind: ClassVar[Kind] = Kind.ARITHMETIC
+    title: ClassVar[str] = "einsum"
     formula: ClassVar[str] = "y[kept] = sum over the others of x0[...] * x1[...] * ..."
     variadic: ClassVar[bool] = True
-    remembers = nothing
+    side_by_side: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = True
     equation: str
+
+    def label(self) -> str:
+        return self.equation.replace("->", "→")
 
     def outputs(self, ins: Types) -> dict[str, Type]:
         for port, x in ins.items():
@@ -36,15 +43,24 @@ class Einsum(Op):
         sizes = self._sizes(ins)
         return {"y": Type(tuple(sizes[label] for label in self._terms()[1]))}
 
-    def flops(self, ins: Types, outs: Types, attention: str = "causal") -> Size:
+    def products(self, ins: Types, outs: Types, attention: str = "causal") -> list[Product]:
         sizes, (terms, kept) = self._sizes(ins), self._terms()
         inside = {a for a in sizes if sum(a in term for term in terms) > 1}  # of a product, so not summed before
+        if not inside - set(kept):
+            return []
         multiplied = tuple(size for a, size in sizes.items() if a in kept or a in inside)
-        return 2 * product(multiplied) if inside - set(kept) else 0
+        return [product_of(2 * product(multiplied), *ins)]
 
-    def keeps_first(self, port: str) -> bool:
+    def keep(self, tape: Tape, site: Site) -> Value:
+        first, *others = (tape.cast(v, tape.low) for v in site.ins.values())
+        for other in others:
+            tape.product(first, other)
+            first = tape.fresh(site.out.numel, tape.low, first.grad or other.grad)
+        return first
+
+    def keeps_first(self, port: str, ins: Types) -> bool:
         terms, kept = self._terms()
-        return terms[int(port.removeprefix("x"))][0] == kept[0]
+        return ins[port].rank > 1 and terms[int(port.removeprefix("x"))][0] == kept[0]
 
     def moved(self, ins: Types) -> list[Size]:
         terms, kept = self._terms()

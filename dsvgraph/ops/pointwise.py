@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
@@ -9,28 +10,21 @@ from pydantic import BeforeValidator, Field
 from dsvgraph.codes import Code
 from dsvgraph.dims import Size, total
 from dsvgraph.errors import Fault
-from dsvgraph.ops.base import Op, SizeAttr, Types, broadcast, need_float, need_rank, same
-from dsvgraph.ops.memory import nothing
+from dsvgraph.ops.base import Kind, PerPosition, Pointwise, Saved, SizeAttr, Types, Uncounted, Weightless
+from dsvgraph.ops.shapes import broadcast, need_float, need_rank, same
+from dsvgraph.ops.tape import BYTE, Site, Tape, Value
 from dsvgraph.types import Type, as_size
 
 
-class Pointwise(Op):
-    """Base of the ops that keep the shape of one input."""
-
-    remembers = nothing
-
-    def outputs(self, ins: Types) -> dict[str, Type]:
-        need_float(ins["x"], "x")
-        return {"y": ins["x"]}
-
-
-class Add(Op):
+class Add(Pointwise):
     """Sum of inputs of one shape (axes of size 1 stretch): [...], [...] -> [...]."""
 
     op: ClassVar[str] = "add"
+    kind: ClassVar[Kind] = Kind.ARITHMETIC
+    title: ClassVar[str] = "add"
     formula: ClassVar[str] = "y = x0 + x1 + ..."
     variadic: ClassVar[bool] = True
-    remembers = nothing
+    saved: ClassVar[Saved] = Saved.NOTHING
 
     def outputs(self, ins: Types) -> dict[str, Type]:
         for port, x in ins.items():
@@ -42,14 +36,26 @@ class Mul(Add):
     """Product of inputs of one shape (axes of size 1 stretch): [...], [...] -> [...]."""
 
     op: ClassVar[str] = "mul"
+    kind: ClassVar[Kind] = Kind.ACTIVATION
+    title: ClassVar[str] = "mul"
     formula: ClassVar[str] = "y = x0 * x1 * ..."
+
+    def keep(self, tape: Tape, site: Site) -> Value:
+        first, *others = site.ins.values()
+        for other in others:
+            tape.product(first, other)
+            first = tape.fresh(site.out.numel, max(first.width, other.width), first.grad or other.grad)
+        return first
 
 
 class Times(Pointwise):
     """Multiplication by a number: [...] -> the same."""
 
     op: ClassVar[str] = "times"
+    kind: ClassVar[Kind] = Kind.ARITHMETIC
+    title: ClassVar[str] = "times"
     formula: ClassVar[str] = "y = by * x"
+    saved: ClassVar[Saved] = Saved.NOTHING
     by: float
 
 
@@ -60,9 +66,16 @@ class Clamp(Pointwise):
     """
 
     op: ClassVar[str] = "clamp"
+    kind: ClassVar[Kind] = Kind.ARITHMETIC
+    title: ClassVar[str] = "clamp"
     formula: ClassVar[str] = "y = min(max(x, min), max)"
+    saved: ClassVar[Saved] = Saved.INPUT
     min: float | None = None
     max: float | None = None
+
+    def label(self) -> str:
+        ends = [f"{word} {end:g}" for word, end in (("from", self.min), ("to", self.max)) if end is not None]
+        return " ".join([self.title, *ends])
 
     def outputs(self, ins: Types) -> dict[str, Type]:
         if self.min is None and self.max is None:
@@ -76,62 +89,112 @@ class Silu(Pointwise):
     """x * sigmoid(x), pointwise: [...] -> the same (arXiv 1702.03118)."""
 
     op: ClassVar[str] = "silu"
+    kind: ClassVar[Kind] = Kind.ACTIVATION
+    title: ClassVar[str] = "SiLU"
     formula: ClassVar[str] = "y = x / (1 + exp(-x))"
+    saved: ClassVar[Saved] = Saved.INPUT
 
 
 class Gelu(Pointwise):
     """x * Phi(x), pointwise: [...] -> the same (arXiv 1606.08415)."""
 
     op: ClassVar[str] = "gelu"
+    kind: ClassVar[Kind] = Kind.ACTIVATION
+    title: ClassVar[str] = "GELU"
     formula: ClassVar[str] = "y = x (1 + erf(x / sqrt(2))) / 2"
+    saved: ClassVar[Saved] = Saved.INPUT
 
 
 class Relu(Pointwise):
     """max(x, 0), pointwise: [...] -> the same."""
 
     op: ClassVar[str] = "relu"
+    kind: ClassVar[Kind] = Kind.ACTIVATION
+    title: ClassVar[str] = "ReLU"
     formula: ClassVar[str] = "y = max(x, 0)"
+    saved: ClassVar[Saved] = Saved.OUTPUT
 
 
 class Sigmoid(Pointwise):
     """Logistic function, pointwise: [...] -> the same."""
 
     op: ClassVar[str] = "sigmoid"
+    kind: ClassVar[Kind] = Kind.ACTIVATION
+    title: ClassVar[str] = "sigmoid"
     formula: ClassVar[str] = "y = 1 / (1 + exp(-x))"
+    saved: ClassVar[Saved] = Saved.OUTPUT
 
 
 class Tanh(Pointwise):
     """Hyperbolic tangent, pointwise: [...] -> the same."""
 
     op: ClassVar[str] = "tanh"
+    kind: ClassVar[Kind] = Kind.ARITHMETIC
+    title: ClassVar[str] = "tanh"
     formula: ClassVar[str] = "y = (exp(2 x) - 1) / (exp(2 x) + 1)"
+    saved: ClassVar[Saved] = Saved.OUTPUT
 
 
 class Dropout(Pointwise):
     """Sets a share ``p`` of the numbers to zero while training: [...] -> the same."""
 
     op: ClassVar[str] = "dropout"
+    kind: ClassVar[Kind] = Kind.ARITHMETIC
+    title: ClassVar[str] = "dropout"
     formula: ClassVar[str] = "y = x * bernoulli(1 - p) / (1 - p)"
+    saved: ClassVar[Saved] = Saved.NOTHING
     p: float = Field(default=0.1, ge=0, lt=1)
+
+    def keep(self, tape: Tape, site: Site) -> Value | dict[str, Value]:
+        if not self.p:
+            return site.x
+        if site.grad:
+            tape.keep_new(site.out.numel, BYTE if tape.fused else site.x.width)
+        return super().keep(tape, site)
 
 
 class Detach(Pointwise):
     """Passes the value on and no gradient back: [...] -> the same."""
 
     op: ClassVar[str] = "detach"
+    kind: ClassVar[Kind] = Kind.ARITHMETIC
+    title: ClassVar[str] = "detach"
     formula: ClassVar[str] = "y = x, dx = 0"
+    differentiable: ClassVar[bool] = False
+    saved: ClassVar[Saved] = Saved.NOTHING
 
     def outputs(self, ins: Types) -> dict[str, Type]:
         return {"y": ins["x"]}
 
+    def keep(self, tape: Tape, site: Site) -> Value:
+        return replace(site.x, grad=False)
 
-class Concat(Op):
+
+class _LastAxis(Weightless, Uncounted, PerPosition):
+    """Base of the ops that cut or join along the last axis."""
+
+    differentiable: ClassVar[bool] = True
+
+    def mixed(self, ins: Types) -> list[Size]:
+        return [x.shape[-1] for x in ins.values()]
+
+
+class _View(_LastAxis):
+    """Base of the ops whose outputs are parts of the input, or the input again: no memory of their own."""
+
+    def keep(self, tape: Tape, site: Site) -> dict[str, Value]:
+        return {p: replace(site.x, numel=t.numel, strided=True) for p, t in site.outputs.items()}
+
+
+class Concat(_LastAxis):
     """Joins inputs along the last axis: [..., a], [..., b] -> [..., a + b]."""
 
     op: ClassVar[str] = "concat"
+    kind: ClassVar[Kind] = Kind.JOIN
+    title: ClassVar[str] = "concat"
     formula: ClassVar[str] = "y = [x0; x1; ...]"
     variadic: ClassVar[bool] = True
-    remembers = nothing
+    side_by_side: ClassVar[bool] = True
 
     def outputs(self, ins: Types) -> dict[str, Type]:
         types = list(ins.values())
@@ -141,8 +204,8 @@ class Concat(Op):
             same(types[0].dtype, x.dtype, "concat joins one kind of number")
         return {"y": types[0].with_last(total(x.shape[-1] for x in types))}
 
-    def mixed(self, ins: Types) -> list[Size]:
-        return [x.shape[-1] for x in ins.values()]
+    def keep(self, tape: Tape, site: Site) -> Value:
+        return tape.fresh(site.out.numel, max(v.width for v in site.ins.values()), site.grad)
 
 
 def _parts(value: Any) -> dict[str, Any]:
@@ -151,12 +214,14 @@ def _parts(value: Any) -> dict[str, Any]:
     return {str(name): as_size(size) for name, size in value.items()}
 
 
-class Split(Op):
+class Split(_View):
     """Cuts the last axis into named parts: [..., a + b] -> a: [..., a], b: [..., b]."""
 
     op: ClassVar[str] = "split"
+    kind: ClassVar[Kind] = Kind.VIEW
+    title: ClassVar[str] = "split"
     formula: ClassVar[str] = "[a; b; ...] = x"
-    remembers = nothing
+    side_by_side: ClassVar[bool] = True
     into: Annotated[dict[str, Any], BeforeValidator(_parts)]
 
     def outputs(self, ins: Types) -> dict[str, Type]:
@@ -164,21 +229,17 @@ class Split(Op):
         same(total(self.into.values()), ins["x"].shape[-1], "the parts do not add up to the last axis")
         return {name: ins["x"].with_last(size) for name, size in self.into.items()}
 
-    def mixed(self, ins: Types) -> list[Size]:
-        return [x.shape[-1] for x in ins.values()]
 
-
-class Expand(Op):
+class Expand(_View):
     """Repeats the value along a new axis before the last: [..., d] -> [..., size, d]."""
 
     op: ClassVar[str] = "expand"
+    kind: ClassVar[Kind] = Kind.VIEW
+    title: ClassVar[str] = "expand"
     formula: ClassVar[str] = "y[..., j, :] = x"
-    remembers = nothing
+    side_by_side: ClassVar[bool] = False
     size: SizeAttr
 
     def outputs(self, ins: Types) -> dict[str, Type]:
         need_rank(ins["x"], 1, "x")
         return {"y": ins["x"].with_last(self.size, ins["x"].shape[-1])}
-
-    def mixed(self, ins: Types) -> list[Size]:
-        return [x.shape[-1] for x in ins.values()]

@@ -9,12 +9,39 @@ from pydantic import Field
 from dsvgraph.codes import Code
 from dsvgraph.dims import Poly, Size, ratio
 from dsvgraph.errors import Fault
-from dsvgraph.ops.base import Op, SizeAttr, Types, need_float, need_int, need_rank, rows, same
+from dsvgraph.ops.base import (
+    AlongRow,
+    Kind,
+    Positions,
+    Product,
+    SizeAttr,
+    Types,
+    Uncounted,
+    Weightless,
+    product_of,
+)
 from dsvgraph.ops.memory import nothing
-from dsvgraph.types import NORMAL, ZEROS, Type, Weight
+from dsvgraph.ops.shapes import need_float, need_int, need_rank, rows, same
+from dsvgraph.ops.tape import FLOAT, LONG, Site, Storage, Tape, Value
+from dsvgraph.types import NORMAL, ZEROS, Type, Weight, WeightKind
 
 
-class Router(Op):
+class Routing(AlongRow):
+    """Base of the ops that route tokens: each token goes its own way, whatever the others do."""
+
+    kind: ClassVar[Kind] = Kind.ROUTING
+    side_by_side: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = True
+    remembers = nothing
+
+    def shift(self) -> float:
+        return 0
+
+    def mixed(self, ins: Types) -> list[Size]:
+        return []
+
+
+class Router(Routing):
     """Scores every expert and chooses ``top_k``: x [B, T, d] -> index int[B, T, K], score [B, T, K].
 
     DeepSeek-V3, equations 12 to 16: scores are ``sigmoid`` or ``softmax`` of the logits in
@@ -26,9 +53,9 @@ class Router(Op):
     """
 
     op: ClassVar[str] = "router"
+    title: ClassVar[str] = "router"
     formula: ClassVar[str] = "index = topk(s(x weight^T + bias) + correction), score = scaling * s[index] / sum"
-    along: ClassVar[bool] = True
-    remembers = nothing
+    wired_weights: ClassVar[tuple[str, ...]] = ()
     experts: SizeAttr
     top_k: SizeAttr
     groups: SizeAttr = 1
@@ -63,16 +90,34 @@ class Router(Op):
 
     def weights(self, ins: Types) -> dict[str, Weight]:
         need_rank(ins["x"], 1, "x")
-        found = {"weight": Weight((self.experts, ins["x"].shape[-1]), NORMAL)}
+        found = {"weight": Weight((self.experts, ins["x"].shape[-1]), NORMAL, WeightKind.CHOICE)}
         if self.bias:
-            found["bias"] = Weight((self.experts,), ZEROS)
+            found["bias"] = Weight((self.experts,), ZEROS, WeightKind.CHOICE)
         if self.correction_bias:
-            found["e_score_correction_bias"] = Weight((self.experts,), ZEROS, trained=False)
+            found["e_score_correction_bias"] = Weight((self.experts,), ZEROS, WeightKind.CHOICE, trained=False)
         return found
 
-    def flops(self, ins: Types, outs: Types, attention: str = "causal") -> Size:
-        products: Size = ins["x"].numel * self.experts
-        return 2 * products
+    def vectors(self, ins: Types) -> Size:
+        return rows(ins["x"])
+
+    def products(self, ins: Types, outs: Types, attention: str = "causal") -> list[Product]:
+        return [product_of(2 * (ins["x"].numel * self.experts), "x", "weight")]
+
+    def keep(self, tape: Tape, site: Site) -> dict[str, Value]:
+        """In float32 whatever the precision: x, the scores of all experts, the chosen ones and their sum."""
+        x, chosen, tokens = tape.cast(site.x, FLOAT), site.outputs["index"].numel, rows(site.types["x"])
+        index = Value(Storage(chosen, LONG), chosen, LONG, False)
+        if site.ins["weight"].grad:
+            tape.keep(x)
+        if site.grad:
+            tape.keep(index)
+            tape.keep_new(tokens * self.experts, FLOAT)
+            if self.normalize:
+                tape.keep_new(chosen + tokens, FLOAT)
+            if tape.balanced:
+                tape.keep_new(chosen, LONG)
+                tape.keep_new(tokens + site.types["x"].shape[0] * self.experts, FLOAT)
+        return {"index": index, "score": tape.fresh(chosen, FLOAT, site.grad)}
 
 
 def _share(index: Type, experts: Size) -> Size:
@@ -80,7 +125,7 @@ def _share(index: Type, experts: Size) -> Size:
     return ratio(index.numel, experts)
 
 
-class Dispatch(Op):
+class Dispatch(Weightless, Uncounted, Routing):
     """Sends every token to its experts: x [B, T, d], index int[B, T, K] -> [experts, S, d].
 
     S is the number of tokens an expert receives, B T K / experts on average; nothing is
@@ -88,11 +133,10 @@ class Dispatch(Op):
     """
 
     op: ClassVar[str] = "dispatch"
+    title: ClassVar[str] = "dispatch"
     formula: ClassVar[str] = "y[e] = x[index == e]"
     ports: ClassVar[tuple[str, ...]] = ("x", "index")
-    along: ClassVar[bool] = True
-    sorts: ClassVar[str] = "index"
-    remembers = nothing
+    positions: ClassVar[Positions] = Positions(along=True, sorts="index")
     experts: SizeAttr
 
     def outputs(self, ins: Types) -> dict[str, Type]:
@@ -102,17 +146,22 @@ class Dispatch(Op):
         same(x.shape[:-1], index.shape[:-1], "x and index differ in positions")
         return {"y": Type((self.experts, _share(index, self.experts), x.shape[-1]))}
 
+    def keep(self, tape: Tape, site: Site) -> Value:
+        if site.x.grad:
+            tape.keep_new(site.ins["index"].numel, LONG)
+        return tape.fresh(site.out.numel, site.x.width, site.x.grad)
 
-class Combine(Op):
+
+class Combine(Weightless, Uncounted, Routing):
     """Brings the experts' results back, weighted:
     x [experts, B*T*K/experts, d], index int[B, T, K], score [B, T, K] -> [B, T, d].
     """
 
     op: ClassVar[str] = "combine"
+    title: ClassVar[str] = "combine"
     formula: ClassVar[str] = "y[t] = sum_k score[t, k] * x[index[t, k]]"
     ports: ClassVar[tuple[str, ...]] = ("x", "index", "score")
-    unsorts: ClassVar[str] = "index"
-    remembers = nothing
+    positions: ClassVar[Positions] = Positions(along=False, unsorts="index")
 
     def outputs(self, ins: Types) -> dict[str, Type]:
         x, index, score = ins["x"], ins["index"], ins["score"]
@@ -122,3 +171,14 @@ class Combine(Op):
         same(index.shape, score.shape, "index and score differ")
         same(rows(x), index.numel, "tokens sent and tokens brought back differ")
         return {"y": score.with_last(x.shape[-1])}
+
+    def keeps_first(self, port: str, ins: Types) -> bool:
+        return ins[port].rank > 1
+
+    def keep(self, tape: Tape, site: Site) -> Value:
+        x, score = site.ins["x"], site.ins["score"]
+        if x.grad:
+            tape.keep_new(site.ins["index"].numel, LONG)
+        tape.product(tape.fresh(x.numel, x.width, x.grad), tape.cast(score, x.width))
+        tape.fresh(x.numel, x.width)  # weighed, before it is summed
+        return tape.fresh(site.out.numel, x.width, site.grad)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -10,12 +11,14 @@ from pydantic import Field
 from dsvgraph.codes import Code
 from dsvgraph.dims import Poly, Size
 from dsvgraph.errors import Fault
-from dsvgraph.ops.base import Op, SizeAttr, Types, need_float, need_rank, same
+from dsvgraph.ops.base import AlongRow, Kind, Product, SizeAttr, Types, Uncounted, Weightless, product_of
 from dsvgraph.ops.memory import Memory, Rows, nothing
-from dsvgraph.types import NORMAL, Type, Weight
+from dsvgraph.ops.shapes import need_float, need_rank, rows, same
+from dsvgraph.ops.tape import FLOAT, HALF, Site, Tape, Value
+from dsvgraph.types import NORMAL, Type, Weight, WeightKind
 
 
-class Rope(Op):
+class Rope(Weightless, Uncounted, AlongRow):
     """Rotary position embedding of the last axis: [B, T, ..., R] -> the same.
 
     Su et al., arXiv 2104.09864. ``interleave`` rotates adjacent pairs (DeepSeek's layout),
@@ -23,8 +26,11 @@ class Rope(Op):
     """
 
     op: ClassVar[str] = "rope"
+    kind: ClassVar[Kind] = Kind.POSITION
+    title: ClassVar[str] = "RoPE"
     formula: ClassVar[str] = "y[2i:2i+2] = rotation(position * theta**(-2i/R)) x[2i:2i+2]"
-    along: ClassVar[bool] = True
+    side_by_side: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = True
     remembers = nothing
     theta: float = Field(default=10000.0, gt=0)
     interleave: bool = False
@@ -39,11 +45,19 @@ class Rope(Op):
             raise Fault(Code.INDIVISIBLE, words, "an even number", x.shape[-1])
         return {"y": x}
 
+    def keep(self, tape: Tape, site: Site) -> Value:
+        if site.x.width == HALF and site.grad:  # cosines and sines in 16 bits; in 32 all layers share them
+            tape.keep_new(site.out.shape[1] * site.out.shape[-1], site.x.width)
+        return tape.fresh(site.out.numel, site.x.width, site.grad)
+
+    def shift(self) -> float:
+        return 0
+
     def mixed(self, ins: Types) -> list[Size]:
         return [ins["x"].shape[-1]]
 
 
-class Attention(Op):
+class Attention(AlongRow):
     """Scaled dot-product attention: q [B, T, H, Q], k [B, T, G, Q], v [B, T, G, V] -> [B, T, H, V].
 
     Vaswani et al., arXiv 1706.03762; G divides H (grouped queries, arXiv 2305.13245).
@@ -55,9 +69,13 @@ class Attention(Op):
     """
 
     op: ClassVar[str] = "attention"
+    kind: ClassVar[Kind] = Kind.ATTENTION
+    title: ClassVar[str] = "attention"
     formula: ClassVar[str] = "y = softmax(scale * q k^T + mask) v"
+    wired_weights: ClassVar[tuple[str, ...]] = ()
     ports: ClassVar[tuple[str, ...]] = ("q", "k", "v")
-    along: ClassVar[bool] = True
+    side_by_side: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = True
     scale: float | None = None
     causal: bool = True
     window: SizeAttr | None = None
@@ -65,7 +83,7 @@ class Attention(Op):
 
     def weights(self, ins: Types) -> dict[str, Weight]:
         self._check_ranks(ins)
-        return {"sinks": Weight((ins["q"].shape[2],), NORMAL)} if self.sinks else {}
+        return {"sinks": Weight((ins["q"].shape[2],), NORMAL, WeightKind.OFFSET)} if self.sinks else {}
 
     def outputs(self, ins: Types) -> dict[str, Type]:
         self._check_ranks(ins)
@@ -88,10 +106,15 @@ class Attention(Op):
         if not symbolic and heads % groups:  # type: ignore[operator]
             raise Fault(Code.INDIVISIBLE, f"{heads} query heads cannot be shared by {groups} key-value heads")
 
-    def flops(self, ins: Types, outs: Types, attention: str = "causal") -> Size:
-        q, v = ins["q"], ins["v"]
-        batch, length, heads, size = q.shape
-        return batch * heads * self._twice_pairs(length, attention) * (size + v.shape[3])
+    def vectors(self, ins: Types) -> Size:
+        return rows(ins["q"], 2)
+
+    def products(self, ins: Types, outs: Types, attention: str = "causal") -> list[Product]:
+        """Queries by keys, and what the softmax makes of them by values."""
+        batch, length, heads, size = ins["q"].shape
+        twice = self._twice_pairs(length, attention)
+        scores, mixed = batch * heads * twice * size, batch * heads * twice * ins["v"].shape[3]
+        return [product_of(scores, "q", "k"), product_of(mixed, "q k sinks", "v")]
 
     def _twice_pairs(self, length: Size, attention: str) -> Size:
         """Twice the number of pairs of a query and a key in one row; a window is at most as long as the row."""
@@ -102,6 +125,22 @@ class Attention(Op):
             return 2 * length * window
         hidden = length - window  # keys that the window keeps from the last query
         return (square - hidden * hidden) if self.causal else (2 * square - hidden * (hidden + 1))
+
+    def keep(self, tape: Tape, site: Site) -> Value:
+        """A fused kernel keeps queries, keys, values, the result and a number per row, at one width of heads."""
+        q, v = site.types["q"], site.types["v"]
+        batch, length, heads, wide = *q.shape[:3], _wider(q.shape[-1], v.shape[-1])
+        extra = 8 if self.sinks else 0
+        if site.grad:
+            for port in self.ports:
+                tape.keep_new(batch * length * site.types[port].shape[2] * (wide + extra), tape.low)
+            tape.keep_new(batch * length * heads, FLOAT)
+            if self.sinks or self.window:  # a mask that is written out
+                tape.keep_new(length * length, tape.low)
+        whole = tape.fresh(batch * length * heads * (wide + extra), tape.low, site.grad)
+        if site.grad:
+            tape.keep(whole)
+        return replace(whole, numel=site.out.numel, strided=bool(extra) or wide != v.shape[-1])
 
     def shift(self) -> float:
         return 0 if self.causal else math.inf
@@ -114,7 +153,11 @@ class Attention(Op):
         return [*ins["q"].shape[2:], *ins["v"].shape[2:]]
 
 
-class Shift(Op):
+def _wider(a: Size, b: Size) -> Size:
+    return max(a, b) if isinstance(a, int) and isinstance(b, int) else a
+
+
+class Shift(Weightless, Uncounted, AlongRow):
     """Moves a row ``by`` positions to the left: [B, T, ...] -> the same.
 
     Position i holds what i + by held; the last ``by`` positions are ``fill``. This is how a
@@ -122,8 +165,11 @@ class Shift(Op):
     """
 
     op: ClassVar[str] = "shift"
+    kind: ClassVar[Kind] = Kind.ARITHMETIC
+    title: ClassVar[str] = "shift"
     formula: ClassVar[str] = "y[i] = x[i + by]"
-    along: ClassVar[bool] = True
+    side_by_side: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = True
     by: int = Field(default=1, ge=-1024, le=1024)
     fill: int = 0
 
@@ -131,8 +177,14 @@ class Shift(Op):
         need_rank(ins["x"], 2, "x")
         return {"y": ins["x"]}
 
+    def keep(self, tape: Tape, site: Site) -> Value:
+        return tape.fresh(site.out.numel, site.x.width, site.grad)
+
     def shift(self) -> float:
         return self.by
 
     def remembers(self, ins: Types, outs: Types) -> Memory:
         return {"x": Rows(-self.by)} if self.by < 0 else {}
+
+    def mixed(self, ins: Types) -> list[Size]:
+        return []

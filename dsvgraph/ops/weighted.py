@@ -9,9 +9,10 @@ from pydantic import BeforeValidator, Field
 from dsvgraph.codes import Code
 from dsvgraph.dims import Size, product
 from dsvgraph.errors import Fault
-from dsvgraph.ops.base import Op, SizeAttr, Types, need_float, need_int, need_rank, rows
-from dsvgraph.ops.memory import nothing
-from dsvgraph.types import NORMAL, ONES, ZEROS, Type, Weight, as_size
+from dsvgraph.ops.base import Kind, PerPosition, Product, SizeAttr, Types, Uncounted, product_of
+from dsvgraph.ops.shapes import need_float, need_int, need_rank, rows
+from dsvgraph.ops.tape import FLOAT, Site, Tape, Value
+from dsvgraph.types import NORMAL, ONES, ZEROS, Type, Weight, WeightKind, as_size
 
 
 def _sizes(value: object) -> tuple[Size, ...]:
@@ -19,15 +20,19 @@ def _sizes(value: object) -> tuple[Size, ...]:
     return tuple(as_size(v) for v in items)
 
 
-class Embedding(Op):
+class Embedding(Uncounted, PerPosition):
     """Looks up one row of a table per token id: int[...] -> [..., dim].
 
     A lookup has no FLOPs.
     """
 
     op: ClassVar[str] = "embedding"
+    kind: ClassVar[Kind] = Kind.LOOKUP
+    title: ClassVar[str] = "embedding"
     formula: ClassVar[str] = "y = weight[x]"
-    remembers = nothing
+    wired_weights: ClassVar[tuple[str, ...]] = ("weight",)
+    side_by_side: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = True
     num: SizeAttr = None
     dim: SizeAttr = None
 
@@ -40,15 +45,26 @@ class Embedding(Op):
             return {"weight": self._wired(ins["weight"])}
         if self.num is None or self.dim is None:
             raise Fault(Code.MISSING_ATTRIBUTE, "an embedding needs `num` and `dim`, or a wired `weight`")
-        return {"weight": Weight((self.num, self.dim), NORMAL)}
+        return {"weight": Weight((self.num, self.dim), NORMAL, WeightKind.TABLE)}
 
     def _wired(self, table: Type) -> Weight:
         if table.rank != 2:
             raise Fault(Code.AXES, f"an embedding's weight has two axes, [num, dim], found {table}")
-        return Weight((self.num or table.shape[0], self.dim or table.shape[1]), NORMAL)
+        return Weight((self.num or table.shape[0], self.dim or table.shape[1]), NORMAL, WeightKind.TABLE)
+
+    def vectors(self, ins: Types) -> Size:
+        return ins["x"].numel
+
+    def keep(self, tape: Tape, site: Site) -> Value:
+        if site.ins["weight"].grad:
+            tape.keep(site.x)
+        return tape.fresh(site.out.numel, FLOAT, site.ins["weight"].grad)
+
+    def mixed(self, ins: Types) -> list[Size]:
+        return []
 
 
-class Linear(Op):
+class Linear(PerPosition):
     """Matrix product over the last ``contract`` axes: [..., in] -> [..., out].
 
     ``out`` is a size or a list of sizes; the weight is [prod(out), prod(in)], as checkpoints
@@ -56,8 +72,12 @@ class Linear(Op):
     """
 
     op: ClassVar[str] = "linear"
+    kind: ClassVar[Kind] = Kind.LINEAR
+    title: ClassVar[str] = "linear"
     formula: ClassVar[str] = "y = x weight^T + bias"
-    remembers = nothing
+    wired_weights: ClassVar[tuple[str, ...]] = ("weight",)
+    side_by_side: ClassVar[bool] = True
+    differentiable: ClassVar[bool] = True
     out: Annotated[tuple[Any, ...], BeforeValidator(_sizes)]
     contract: int = Field(default=1, ge=1, le=8)
     bias: bool = False
@@ -71,20 +91,41 @@ class Linear(Op):
     def weights(self, ins: Types) -> dict[str, Weight]:
         need_rank(ins["x"], self.contract, "x")
         width = product(ins["x"].shape[ins["x"].rank - self.contract :])
-        found = {"weight": Weight((product(self.out), width), NORMAL)}
+        found = {"weight": Weight((product(self.out), width), NORMAL, WeightKind.PRODUCT)}
         if self.bias:
-            found["bias"] = Weight((product(self.out),), ZEROS)
+            found["bias"] = Weight((product(self.out),), ZEROS, WeightKind.OFFSET)
         return found
 
-    def flops(self, ins: Types, outs: Types, attention: str = "causal") -> Size:
+    def vectors(self, ins: Types) -> Size:
+        return rows(ins["x"], self.contract)
+
+    def products(self, ins: Types, outs: Types, attention: str = "causal") -> list[Product]:
         width = product(ins["x"].shape[ins["x"].rank - self.contract :])
-        return 2 * rows(ins["x"], self.contract) * width * product(self.out)
+        return [product_of(2 * self.vectors(ins) * width * product(self.out), "x", "weight")]
+
+    def keep(self, tape: Tape, site: Site) -> Value:
+        weight, x = site.ins["weight"], site.x
+        cut = site.ahead > 1 and tape.batch > 1  # positions without a target are cut off each row
+        for copied in (self.contract > 1 and x.strided, cut):
+            x = tape.fresh(x.numel, x.width, x.grad) if copied else x
+        if site.head == "chunks":
+            tape.keep(x)
+        else:
+            x = tape.cast(x, tape.low)
+            tape.product(x, tape.cast(weight, tape.low))
+        if site.head:  # the loss makes the logits
+            tape.lend(x)
+            return tape.fresh(0, tape.low, site.grad)
+        return tape.fresh(site.out.numel, tape.low, site.grad)
+
+    def keeps_first(self, port: str, ins: Types) -> bool:
+        return ins[port].rank > self.contract
 
     def mixed(self, ins: Types) -> list[Size]:
         return list(ins["x"].shape[ins["x"].rank - self.contract :])
 
 
-class Affine(Op):
+class Affine(Uncounted, PerPosition):
     """A learned gain and offset: [..., a, b] -> the same, with numbers of their own along the last ``axes``.
 
     With ``scalar`` one gain serves all, [1] (ReZero, arXiv 2003.04887; else LayerScale, arXiv
@@ -92,8 +133,12 @@ class Affine(Op):
     """
 
     op: ClassVar[str] = "affine"
+    kind: ClassVar[Kind] = Kind.ARITHMETIC
+    title: ClassVar[str] = "affine"
     formula: ClassVar[str] = "y = weight * x + bias"
-    remembers = nothing
+    wired_weights: ClassVar[tuple[str, ...]] = ("weight",)
+    side_by_side: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = True
     axes: int = Field(default=1, ge=1, le=8)
     scalar: bool = False
     bias: bool = True
@@ -106,14 +151,21 @@ class Affine(Op):
     def weights(self, ins: Types) -> dict[str, Weight]:
         need_rank(ins["x"], self.axes, "x")
         own = ins["x"].shape[ins["x"].rank - self.axes :]
-        found = {"weight": Weight((1,) if self.scalar else own, ONES)}
-        return {**found, "bias": Weight(own, ZEROS)} if self.bias else found
+        found = {"weight": Weight((1,) if self.scalar else own, ONES, WeightKind.OFFSET)}
+        return {**found, "bias": Weight(own, ZEROS, WeightKind.OFFSET)} if self.bias else found
+
+    def vectors(self, ins: Types) -> Size:
+        return rows(ins["x"])
+
+    def keep(self, tape: Tape, site: Site) -> Value:
+        tape.product(site.x, site.ins["weight"])
+        return tape.fresh(site.out.numel, max(site.x.width, FLOAT), site.grad)
 
     def mixed(self, ins: Types) -> list[Size]:
         return list(ins["x"].shape[ins["x"].rank - self.axes :])
 
 
-class RMSNorm(Op):
+class RMSNorm(PerPosition):
     """Scales each vector to unit root mean square, then by a gain: [..., d] -> [..., d].
 
     Zhang and Sennrich, arXiv 1910.07467. FLOPs: 2 per element, for the gain, as the 6N rule
@@ -121,8 +173,12 @@ class RMSNorm(Op):
     """
 
     op: ClassVar[str] = "rms_norm"
+    kind: ClassVar[Kind] = Kind.NORM
+    title: ClassVar[str] = "RMSNorm"
     formula: ClassVar[str] = "y = x / sqrt(mean(x**2) + eps) * weight"
-    remembers = nothing
+    wired_weights: ClassVar[tuple[str, ...]] = ("weight",)
+    side_by_side: ClassVar[bool] = True
+    differentiable: ClassVar[bool] = True
     eps: float = Field(default=1e-6, gt=0)
 
     def outputs(self, ins: Types) -> dict[str, Type]:
@@ -132,10 +188,25 @@ class RMSNorm(Op):
 
     def weights(self, ins: Types) -> dict[str, Weight]:
         need_rank(ins["x"], 1, "x")
-        return {"weight": Weight((ins["x"].shape[-1],), ONES)}
+        return {"weight": Weight((ins["x"].shape[-1],), ONES, WeightKind.PRODUCT)}
 
-    def flops(self, ins: Types, outs: Types, attention: str = "causal") -> Size:
-        return 2 * ins["x"].numel
+    def vectors(self, ins: Types) -> Size:
+        return rows(ins["x"])
+
+    def products(self, ins: Types, outs: Types, attention: str = "causal") -> list[Product]:
+        return [product_of(2 * ins["x"].numel, "x", "weight")]
+
+    def keep(self, tape: Tape, site: Site) -> Value:
+        x = tape.cast(site.x, FLOAT)
+        if x.grad or (tape.fused and site.grad):
+            tape.keep(x)
+            tape.keep_new(rows(site.types["x"]), FLOAT)
+        if site.ins["weight"].grad and not tape.fused:
+            tape.keep_new(x.numel, FLOAT)
+        if site.grad and site.side_by_side:  # the gains are gathered row by row
+            tape.keep_new(x.numel, FLOAT)
+            tape.keep_new(x.numel, FLOAT)
+        return tape.fresh(site.out.numel, FLOAT, site.grad)
 
     def mixed(self, ins: Types) -> list[Size]:
         return [ins["x"].shape[-1]]
@@ -145,9 +216,19 @@ class LayerNorm(RMSNorm):
     """Centres each vector, scales it to unit variance, then gain and bias: [..., d] -> [..., d]."""
 
     op: ClassVar[str] = "layer_norm"
+    title: ClassVar[str] = "LayerNorm"
     formula: ClassVar[str] = "y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias"
+    wired_weights: ClassVar[tuple[str, ...]] = ("weight", "bias")
+    side_by_side: ClassVar[bool] = False
     eps: float = Field(default=1e-5, gt=0)
 
     def weights(self, ins: Types) -> dict[str, Weight]:
         gain = super().weights(ins)["weight"]
-        return {"weight": gain, "bias": Weight(gain.shape, ZEROS)}
+        return {"weight": gain, "bias": Weight(gain.shape, ZEROS, WeightKind.OFFSET)}
+
+    def keep(self, tape: Tape, site: Site) -> Value:
+        x = tape.cast(site.x, FLOAT)
+        if site.grad:
+            tape.keep(x)
+            tape.keep_new(rows(site.types["x"]), 2 * FLOAT)
+        return tape.fresh(site.out.numel, FLOAT, site.grad)

@@ -13,13 +13,11 @@ from typing import NamedTuple
 
 from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Model, Node, Ref, join
-from dsvgraph.ops.base import Op, Types
+from dsvgraph.ops.tape import Key
 from dsvgraph.passes.needs import Ports
 from dsvgraph.passes.paths import last_match
-from dsvgraph.passes.tally import Meter
+from dsvgraph.passes.tally import Meter, known_types
 
-Key = tuple[tuple[str, int], ...]
-"""An op from the root: names of lines, each with which of its distinct graphs is meant (0 for the op itself)."""
 Costs = Mapping[Key, Size]
 SAMPLE = 3  # copies that stand for a number of them that is open: the first, the last, one between
 NONE: Ports = frozenset()
@@ -108,7 +106,7 @@ class Backward:
                 yield name
 
     def _op_outputs(self, node: Node, flow: Flow) -> Ports:
-        stops = node.callee == "detach" or not self.operands(node, flow)
+        stops = (node.op and not node.op.differentiable) or not self.operands(node, flow)
         return NONE if stops else frozenset(p for p, t in node.outputs.items() if t.dtype == "float")
 
     def operands(self, node: Node, flow: Flow) -> Ports:
@@ -157,10 +155,10 @@ class Backward:
         assert node.op is not None
         needed = self.operands(node, flow)
         total: Size = 0
-        known = {**node.ins, **{p: copy.graph.type(r) for p, r in node.tied.items()}}
+        known = known_types(copy.graph, node)
         op = self.meter.seen(node.op, node.ins)
-        for flops, operands in products(op, node.ins, known, node.outputs, self.meter.attention):
-            total = total + flops * sum(not needed.isdisjoint(ports) for ports in operands)
+        for product in op.products(known, node.outputs, self.meter.attention):
+            total = total + product.flops * sum(not needed.isdisjoint(ports) for ports in product.operands)
         if total:
             found[((node.name, 0),)] = total
         return needed
@@ -214,15 +212,3 @@ def _inside(frozen: Ports, segment: str) -> Ports:
     if not segment:
         return frozen
     return frozenset(p.removeprefix(f"{segment}.") for p in frozen if p.startswith(f"{segment}."))
-
-
-def products(op: Op, ins: Types, known: Types, outs: Types, attention: str) -> list[tuple[Size, list[set[str]]]]:
-    """The products of an op: forward FLOPs, and what goes into each operand, as ports.
-
-    ``known`` are the inputs with the wired weights. Attention is two products, q k^T and p v.
-    """
-    whole = op.flops(known, outs, attention)
-    if op.op == "attention":
-        scores = op.flops({**known, "v": known["v"].with_last(0)}, outs, attention)
-        return [(scores, [{"q"}, {"k"}]), (whole - scores, [{"q", "k", "sinks"}, {"v"}])]
-    return [(whole, [*({port} for port in ins), {"weight"}])]

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from dsvgraph.dims import Size, total
 from dsvgraph.graph import Graph, Model, Node, join
-from dsvgraph.passes.gradients import Costs, Key, below
+from dsvgraph.ops.tape import Key
+from dsvgraph.passes.gradients import Costs, below
 from dsvgraph.passes.needs import Needs, Ports
 from dsvgraph.passes.paths import run_paths
 from dsvgraph.passes.tally import Meter, Tally, number

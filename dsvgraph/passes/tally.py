@@ -11,9 +11,9 @@ from dsvgraph.codes import Code
 from dsvgraph.dims import Size, evaluate, names, ratio, substitute, total
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Model, Node, Use
-from dsvgraph.ops.base import Op, rows
+from dsvgraph.ops.base import Op
 from dsvgraph.passes.needs import Dependence, Needs, Ports
-from dsvgraph.types import Type
+from dsvgraph.types import Type, WeightKind
 
 Flops = Mapping[str, Size]
 Attention = Literal["causal", "full", "square"]
@@ -62,10 +62,6 @@ class Tally:
 
 
 NUMBERS = [f.name for f in fields(Tally) if f.name != "flops"]
-
-
-LOOKUP = "embedding"
-CHOICE = "router"
 
 
 def number(size: Size, values: Mapping[str, int]) -> int | float:
@@ -174,12 +170,13 @@ class Meter:
         owned = total(w.numel for w in node.weights.values())
         untrained = total(w.numel for w in node.weights.values() if not w.trained)
         table = self._looked_up(graph, node, needs)
-        chooses = owned if node.op.op == CHOICE else 0
-        if node.op.op == LOOKUP or not needs.computes(node):
+        chooses = total(w.numel for w in node.weights.values() if w.kind is WeightKind.CHOICE)
+        if not needs.computes(node):
             return Tally(owned, untrained, owned, table, chooses)
-        known = {**node.ins, **{p: graph.type(r) for p, r in node.tied.items()}}
-        flops = self.seen(node.op, node.ins).flops(known, node.outputs, self.attention)
-        return Tally(owned, untrained, owned * self.share(node), 0, chooses, 0, {node.op.op: flops} if flops else {})
+        flops = self.seen(node.op, node.ins).flops(known_types(graph, node), node.outputs, self.attention)
+        share = self.share(node)
+        active = total(w.numel if w.kind is WeightKind.TABLE else w.numel * share for w in node.weights.values())
+        return Tally(owned, untrained, active, table, chooses, 0, {node.op.op: flops} if flops else {})
 
     def seen(self, op: Op, ins: Mapping[str, Type]) -> Op:
         """The op without a window that is wider than the row."""
@@ -192,10 +189,9 @@ class Meter:
 
         It is the number of its input's vectors over B * T: an expert's input is [B T K / E, d].
         """
-        if not node.weights or not node.ins:
+        if not node.weights or node.op is None:
             return 1
-        first = next(iter(node.ins.values()))
-        vectors = rows(first, getattr(node.op, "contract", 1))
+        vectors = node.op.vectors(node.ins)
         if vectors == self.tokens:
             return 1
         share = ratio(vectors, self.tokens)
@@ -203,21 +199,28 @@ class Meter:
 
     def _looked_up(self, graph: Graph, node: Node, needs: Needs) -> Size:
         """Elements of the node's tables that are looked up and never multiplied with."""
-        if node.op is None or node.op.op != LOOKUP:
-            return 0
-        return total(w.numel for p, w in node.weights.items() if self._uses(graph, node.name, p, needs) <= {LOOKUP})
+        tables = {name: w for name, w in node.weights.items() if w.kind is WeightKind.TABLE}
+        return total(
+            w.numel for name, w in tables.items() if self._uses(graph, node.name, name, needs) <= {WeightKind.TABLE}
+        )
 
-    def _uses(self, graph: Graph, source: str, port: str, needs: Needs) -> set[str]:
-        """The ops that read ``source.port`` (an input or a weight), here and in blocks."""
-        found: set[str] = set()
+    def _uses(self, graph: Graph, source: str, port: str, needs: Needs) -> set[WeightKind]:
+        """How the ops that read ``source.port`` (an input or a weight) use it, here and in blocks."""
+        found: set[WeightKind] = set()
         for _, reader, dst in readers(graph, source, port):
             node = graph.nodes[reader]
             if node.op and needs.computes(node):
-                found.add(node.op.op)
+                wired = node.op.weights(known_types(graph, node))
+                found.add(wired[dst].kind if dst in wired else WeightKind.PRODUCT)
             for run, outputs in zip(node.runs, needs.runs.get(reader, ()), strict=False):
                 inner = self.depends.of(run.graph, outputs)
                 found |= self._uses(run.graph, dst, dst, inner)
         return found
+
+
+def known_types(graph: Graph, node: Node) -> dict[str, Type]:
+    """The types of the inputs of an op, and of the weights that are wired to it."""
+    return {**node.ins, **{port: graph.type(ref) for port, ref in node.tied.items()}}
 
 
 def readers(graph: Graph, source: str, port: str) -> list[Use]:

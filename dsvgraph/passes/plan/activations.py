@@ -11,13 +11,12 @@ from typing import NamedTuple
 
 from dsvgraph.dims import Size, total
 from dsvgraph.graph import Graph, Model, Node, Ref, join
-from dsvgraph.passes.gradients import Key
+from dsvgraph.ops.tape import FLOAT, HALF, LONG, Key, Site, Storage, Tape, Value
 from dsvgraph.passes.needs import Ports
 from dsvgraph.passes.paths import last_match
 from dsvgraph.passes.plan.logits import Logits
-from dsvgraph.passes.plan.saved import run
-from dsvgraph.passes.plan.tape import FLOAT, HALF, LONG, Site, Storage, Tape, Value
-from dsvgraph.passes.tally import largest, number
+from dsvgraph.passes.tally import known_types, largest, number
+from dsvgraph.types import Type
 
 
 class Form(NamedTuple):
@@ -165,7 +164,7 @@ class Activations:
             kind, ahead = self.logits.heads.get((graph, node.name), ("", 1))
             tape.now.clear()
             tape.here = ((node.name, 0),)
-            outs = run(tape, Site(node, ins, side, kind, ahead))
+            outs = _run(tape, node, Site(ins, _types(graph, node), node.outputs, side, kind, ahead))
             self._note(tape, values)
         else:
             copies = node.count if node.mode == "each" else 1
@@ -201,6 +200,19 @@ class Activations:
             stacked = node.roles.get(port) != "carried" and last is not None
             value = tape.fresh(type_.numel, last.width, last.grad) if stacked and last else last
             values[Ref(node.name, port)] = value or _input(type_.numel, type_.dtype)
+
+
+def _run(tape: Tape, node: Node, site: Site) -> dict[str, Value]:
+    """Runs one op on the tape."""
+    assert node.op is not None
+    found = node.op.keep(tape, site)
+    return found if isinstance(found, dict) else {node.first: found}
+
+
+def _types(graph: Graph, node: Node) -> dict[str, Type]:
+    """The types of all that an op reads: inputs and weights."""
+    own = {name: weight.type for name, weight in node.weights.items()}
+    return {**known_types(graph, node), **own}
 
 
 def _noted(tape: Tape) -> tuple[set[Storage], set[Storage]]:

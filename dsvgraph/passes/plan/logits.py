@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dsvgraph.build.losses import number as loss_number
 from dsvgraph.dims import Size, total
 from dsvgraph.graph import Graph, Loss, Model, Ref
+from dsvgraph.ops.tape import FLOAT
 from dsvgraph.ops.weighted import Linear
-from dsvgraph.passes.plan.tape import FLOAT
 from dsvgraph.passes.tally import largest, number
 
 CHUNK = 2**25  # logits that a loss makes at once

@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 
 from dsvgraph.dims import Size, total
 from dsvgraph.graph import Model
+from dsvgraph.ops.tape import FLOAT, HALF
 from dsvgraph.passes.plan.activations import Activations, Piece
-from dsvgraph.passes.plan.tape import FLOAT, HALF
 from dsvgraph.passes.tally import Meter, input_sizes, largest, number, tokens
 
 Dtype = Literal["float32", "bfloat16", "float8"]

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from dsvgraph.dims import Size, ratio, total
+from dsvgraph.ops.tape import FLOAT, HALF
 from dsvgraph.passes.plan.devices import Device
 from dsvgraph.passes.plan.memory import STATES, WIDTH
 from dsvgraph.passes.plan.moved import Moved, moved
 from dsvgraph.passes.plan.roofline import ADAMW, Seconds, seconds
-from dsvgraph.passes.plan.tape import FLOAT, HALF
 from dsvgraph.passes.plan.work import ROLES, Work
 from dsvgraph.passes.tally import number
 

@@ -14,14 +14,15 @@ from typing import Literal, NamedTuple
 
 from dsvgraph.dims import Size, evaluate, substitute, symbol, total
 from dsvgraph.graph import Graph, Model, Node, Ref, join, span_text
-from dsvgraph.ops.weighted import RMSNorm
-from dsvgraph.passes.gradients import Costs, Key
+from dsvgraph.ops.base import Kind
+from dsvgraph.ops.tape import HALF, Key
+from dsvgraph.passes.gradients import Costs
 from dsvgraph.passes.needs import Needs, Ports
 from dsvgraph.passes.paths import cells, last_match, run_paths
 from dsvgraph.passes.plan.logits import heads_behind
 from dsvgraph.passes.plan.moved import Moved
-from dsvgraph.passes.plan.tape import HALF
-from dsvgraph.passes.tally import Attention, Meter, input_axes, input_sizes, number, tokens
+from dsvgraph.passes.tally import Attention, Meter, input_axes, input_sizes, known_types, number, tokens
+from dsvgraph.types import WeightKind
 
 Phase = Literal["train", "prefill", "decode"]
 Way = Literal["causal", "full", "absorbed"]
@@ -189,9 +190,12 @@ class Worker:
     def _role(self, place: _Place, node: Node) -> str:
         if place.role == "extra heads":
             return place.role
-        if node.callee in ("embedding", "router"):
-            return node.callee
-        if isinstance(node.op, RMSNorm) and place.role != "experts":
+        assert node.op is not None
+        if node.op.kind is Kind.LOOKUP:
+            return "embedding"
+        if any(weight.kind is WeightKind.CHOICE for weight in node.weights.values()):
+            return "router"
+        if node.op.kind is Kind.NORM and place.role != "experts":
             return "norms"
         return "head" if (place.graph, node.name) in self.heads else place.role
 
@@ -204,10 +208,10 @@ class Worker:
             return self._step(graph, node, behind)
         long = decoding and node.name in behind and not self._absorbs(graph, behind)
         when = self.then if long else self.now
-        known = {**node.ins, **{p: graph.type(r) for p, r in node.tied.items()}}
-        op = self.meter.seen(node.op, node.ins)  # type: ignore[arg-type]
-        flops = substitute(op.flops(known, node.outputs, self.meter.attention), when)
-        if not flops and node.callee != "embedding":
+        assert node.op is not None
+        op = self.meter.seen(node.op, node.ins)
+        flops = substitute(op.flops(known_types(graph, node), node.outputs, self.meter.attention), when)
+        if not flops and node.op.kind is not Kind.LOOKUP:
             return 0, Moved()
         return flops, self._moved(graph, node, when)
 
@@ -215,7 +219,7 @@ class Worker:
         width = self.setting.width
         floats = [t.numel for t in [*node.ins.values(), *node.outputs.values()] if t.dtype == "float"]
         passed = substitute(total(floats), when) * width
-        if node.callee == "embedding":
+        if node.op is not None and node.op.kind is Kind.LOOKUP:
             return Moved(2 * passed)
         weights = [w.numel for w in node.weights.values()] + [graph.type(r).numel for r in node.tied.values()]
         read = total(weights) * width
@@ -288,4 +292,4 @@ def _exact(place: _Place, node: Node, graph: Graph) -> tuple[str, ...]:
 
 
 def _attends(graph: Graph) -> bool:
-    return any(node.callee == "attention" for node in graph.nodes.values())
+    return any(node.op is not None and node.op.kind is Kind.ATTENTION for node in graph.nodes.values())

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from dsvgraph.dims import Size
-from dsvgraph.graph import Node
-from dsvgraph.passes.gradients import Key
 from dsvgraph.types import Type
+
+Key = tuple[tuple[str, int], ...]
+"""An op from the root: names of lines, each with which of its distinct graphs is meant (0 for the op itself)."""
 
 FLOAT, LONG, HALF, BYTE = 4, 8, 2, 1  # bytes of a number
 
@@ -103,28 +103,27 @@ class Tape:
 
 @dataclass(frozen=True)
 class Site:
-    """An op where it runs: its line, the values it reads by port, and what kind of head it is, if one.
+    """An op where it runs: the values and types of what it reads by port (weights too), the types of its outputs.
 
     ``side_by_side``: its rows belong to copies with stacked weights.
     """
 
-    node: Node
     ins: Mapping[str, Value]
+    types: Mapping[str, Type]
+    outputs: Mapping[str, Type]
     side_by_side: bool = False
     head: str = ""  # "": none; "whole": logits exist; "chunks": a loss multiplies them in pieces
     ahead: int = 1
 
     @property
     def x(self) -> Value:
+        """The first input."""
         return next(iter(self.ins.values()))
 
     @property
-    def op(self) -> Any:
-        return self.node.op
-
-    @property
     def out(self) -> Type:
-        return self.node.outputs[self.node.first]
+        """The type of the first output."""
+        return next(iter(self.outputs.values()))
 
     @property
     def grad(self) -> bool:
