@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from html import escape
 from itertools import pairwise
 
 import graphviz
 
 from dsvgraph_graphviz import theme
 from dsvgraph_graphviz.fences import keep_room
-from dsvgraph_graphviz.markup import box, cell, label, table, words
+from dsvgraph_graphviz.markup import box, cell, in_attribute, in_label, label, literal, table, words
 from dsvgraph_graphviz.plan import Plan
 from dsvgraph_graphviz.rails import SHARED, THIN, Rails
 from dsvgraph_graphviz.roles import Role
@@ -83,7 +82,10 @@ class Drawing:
 
     def build(self, heading: str, terms: list[Term], sum_label: str) -> graphviz.Digraph:
         dot = graphviz.Digraph(
-            "model", graph_attr={**GRAPH, "rankdir": self.direction, "label": heading}, node_attr=NODE, edge_attr=EDGE
+            "model",
+            graph_attr={**GRAPH, "rankdir": self.direction, "label": literal(heading)},
+            node_attr=NODE,
+            edge_attr=EDGE,
         )
         for cluster in sorted((c for c in self.scene.clusters.values() if not c.parent), key=self._column):
             dot.subgraph(self._frame(cluster))
@@ -108,11 +110,11 @@ class Drawing:
         if cluster.name:
             place = "b" if cluster.strand and self.direction == "TB" else self.top  # not where lines come in
             frame.attr(
-                label=label(_name(cluster, hue)), labelloc=place,
+                label=literal(label(_name(cluster, hue))), labelloc=place,
                 labeljust="r" if self._on_the_right(cluster) else "l", style="rounded,filled", fillcolor=hue.panel,
                 color=hue.panel_border, penwidth="1.2", peripheries="1", id=cluster.id,
                 margin=NESTED if cluster.parent else ASIDE if cluster.aside else OUTER,
-                tooltip=plain(cluster.tip or cluster.title),
+                tooltip=in_attribute(cluster.tip or cluster.title),
             )  # fmt: skip
         else:
             frame.attr(label="", peripheries="0", margin="0")
@@ -141,7 +143,7 @@ class Drawing:
     def _card(self, frame: graphviz.Digraph, card: Card) -> None:
         more = {**CIRCLE, **MARKED.get(card.mark, {})} if card.shape == "circle" else {}
         group = {"group": self.group[card.id]} if card.id in self.group else {}
-        tip = plain(card.tip or card.id)
+        tip = in_attribute(card.tip or card.id)
         frame.node(card.id, label=card.label, id=card.id, tooltip=tip, **{"class": card.role.value}, **group, **more)
 
     # -- wires ------------------------------------------------------------------------------
@@ -153,7 +155,7 @@ class Drawing:
         elif self.scene.cards[wire.src.card].cluster == self.scene.cards[wire.dst.card].cluster:
             style["weight"] = NEAR
         style |= SHARED if wire.kind == "lent" else MARKED.get(wire.mark, {})
-        style["tooltip"] = style["labeltooltip"] = plain(
+        style["tooltip"] = style["labeltooltip"] = in_attribute(
             f"{wire.name} [{wire.label}]" if wire.label else wire.name or " "
         )
         leave, enter = SIDES[self.direction]
@@ -161,7 +163,9 @@ class Drawing:
 
     def _words(self, text: str) -> str:
         """The words on a line: beside it, or over it where it lies level."""
-        return spaced(text) if self.direction != "LR" else label(f"{escape(text)}<br/>{words(' ', theme.INK, RAISED)}")
+        return (
+            spaced(text) if self.direction != "LR" else label(f"{in_label(text)}<br/>{words(' ', theme.INK, RAISED)}")
+        )
 
     # -- the sum ----------------------------------------------------------------------------
 
@@ -172,7 +176,7 @@ class Drawing:
         hue = theme.HUES[Role.LOSS]
         bar = graphviz.Digraph("cluster_sum")
         bar.attr(
-            label=sum_label, labelloc=self.top, labeljust="c", style="rounded,filled", fillcolor=hue.panel,
+            label=literal(sum_label), labelloc=self.top, labeljust="c", style="rounded,filled", fillcolor=hue.panel,
             color=hue.panel_border, penwidth="1.2", margin="2", id="sum", tooltip="the loss",
         )  # fmt: skip
         for term in terms:
@@ -239,12 +243,8 @@ def spaced(text: str, longest: int = 26) -> str:
         if lines[-1] and len(lines[-1] + size) > longest:
             lines.append("")
         lines[-1] += size
-    return f"  {text}" if len(lines) == 1 else "".join(f"  {line}\\l" for line in lines)
-
-
-def plain(text: str) -> str:
-    """Text for an attribute that graphviz must take as it is."""
-    return graphviz.escape(text).replace("\n", "&#10;")
+    lines = [in_attribute(line) for line in lines]
+    return f"  {lines[0]}" if len(lines) == 1 else "".join(f"  {line}\\l" for line in lines)
 
 
 def failure(text: str) -> str:

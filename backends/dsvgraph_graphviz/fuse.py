@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Node, Ref
-from dsvgraph_graphviz.words import number, op_title
+from dsvgraph_graphviz.markup import as_id
+from dsvgraph_graphviz.words import cut, number, op_title
 
 NORMS = ("rms_norm", "layer_norm")
 
@@ -52,7 +53,7 @@ class Fused:
 
 def out_port(output: str) -> str:
     """The cell that an output leaves from; inputs may have the same name."""
-    return f"{output}-out"
+    return f"{as_id(output)}-out"
 
 
 def fused(graph: Graph) -> list[Fused]:
@@ -116,7 +117,7 @@ def _untangle(graph: Graph, card: Fused, across: dict[str, float], steps: Steps)
 
 
 def _leaving(graph: Graph, node: Node) -> list[Cell]:
-    return [Cell(out_port(output), f"{output} {features(type_.shape)}") for output, type_ in node.outputs.items()]
+    return [Cell(out_port(output), f"{cut(output)} {features(type_.shape)}") for output, type_ in node.outputs.items()]
 
 
 def _place(graph: Graph, node: Node, port: str, across: dict[str, float], steps: Steps) -> tuple[float, int]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from html import unescape
 
+from dsvgraph.errors import printable
 from dsvgraph_graphviz import theme
 from dsvgraph_graphviz.roles import Role
 from dsvgraph_graphviz.scene import Card, Scene, Wire
@@ -22,7 +23,7 @@ def mermaid(scene: Scene, direction: str, title: str, terms: list[Term], formula
     """A flowchart: frames as subgraphs, cards with their words, wires with their shapes."""
     ids = {name: f"n{i}" for i, name in enumerate(scene.cards)}
     roles = sorted({card.role for card in scene.cards.values()})
-    lines = ["---", f"title: {json.dumps(title, ensure_ascii=False)}", "---", f"flowchart {direction}"]
+    lines = ["---", f"title: {_title(title)}", "---", f"flowchart {direction}"]
     lines += [
         line for frame in scene.clusters if not scene.clusters[frame].parent for line in _frame(scene, frame, ids)
     ]
@@ -74,5 +75,10 @@ def spoken(label: str) -> list[str]:
 
 
 def escaped(text: str) -> str:
-    """``text`` between quotes: Mermaid writes marks as entities."""
-    return "".join(f"#{ord(c)};" if c in '"<>&#;`\\' else c for c in text)
+    """``text`` between quotes: Mermaid writes marks as entities, and reads directives and formulas anywhere."""
+    return "".join(f"#{ord(c)};" if c in '"<>&#;`\\%{}$' else c for c in printable(text))
+
+
+def _title(text: str) -> str:
+    """``text`` as a string of YAML."""
+    return json.dumps(printable(text), ensure_ascii=False).replace("%", "\\u0025")

@@ -12,6 +12,7 @@ from dsvgraph_graphviz import cards, marking
 from dsvgraph_graphviz.facts import Facts
 from dsvgraph_graphviz.fuse import Cell, Fused, fused, out_port
 from dsvgraph_graphviz.labels import Labels
+from dsvgraph_graphviz.markup import as_id
 from dsvgraph_graphviz.roles import Role, strands
 from dsvgraph_graphviz.scene import Card, Cluster, End, Scene
 from dsvgraph_graphviz.shapes import Shapes
@@ -135,7 +136,7 @@ class Opener:
         """A card of its own for every value that decoding keeps."""
         for ref in graph.cache:
             if ref.node == card.last.name and ref in ends:
-                id_ = f"{place.id}{ref.node}/{ref.port}-kept"
+                id_ = f"{place.id}{ref.node}/{as_id(ref.port)}-kept"
                 label = cards.cached(cut(ref.port if card.above else ref.node))
                 role = self.facts.roles.of(card.node, place.role)
                 self.scene.add(Card(id_, label, place.column, place.cluster, role, id(ref), tip(card.last, place)))

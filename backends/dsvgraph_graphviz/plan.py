@@ -13,6 +13,7 @@ from dsvgraph_graphviz.columns import chains
 from dsvgraph_graphviz.facts import Facts
 from dsvgraph_graphviz.find import Found, find
 from dsvgraph_graphviz.fuse import single
+from dsvgraph_graphviz.markup import as_id
 from dsvgraph_graphviz.opening import Ends, Opener, Place, has_body, known, tip
 from dsvgraph_graphviz.panels import alike, destination, distinct, most_repeated, origin
 from dsvgraph_graphviz.roles import Role
@@ -183,8 +184,9 @@ def _focus(made: Plan, opener: Opener) -> dict[Graph, str]:
     for name, (end, said) in outs.items():
         named = cut(name) if len(outs) > 1 else ""
         label = cards.end(named, cut(destination(made.facts, found.graph, node, name)))
-        made.scene.add(Card(f"main/out-{name}", label, 0, "main", Role.PLAIN, "exit"))
-        made.scene.wire(end, End(f"main/out-{name}"), said)
+        id_ = f"main/out-{as_id(name)}"
+        made.scene.add(Card(id_, label, 0, "main", Role.PLAIN, "exit"))
+        made.scene.wire(end, End(id_), said)
     return {inner: found.path} if inner else {}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from dsvgraph_graphviz.markup import literal
 from dsvgraph_graphviz.roles import Role
 
 LONG = 16  # characters of a name
@@ -94,6 +95,7 @@ class Scene:
     def add(self, card: Card) -> Card:
         """Puts ``card`` in the scene."""
         assert card.id not in self.cards, card.id
+        card.label = literal(card.label, "NGL")
         self.cards[card.id] = card
         return card
 

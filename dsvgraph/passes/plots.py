@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsvgraph.errors import DsvError
+from dsvgraph.errors import DsvError, clipped, printable
 from dsvgraph.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INK, FAINT, BLUE, ORANGE = "#1f2430", "#8a90a0", "#2f5fd0", "#d9663a"
+LONGEST, TICK = 60, 24  # characters of a title, and of a name below a bar
 Points = Sequence[tuple[float, float]]
 
 
@@ -32,17 +33,24 @@ def bars(path: Path, names: Sequence[str], panels: Mapping[str, Sequence[float]]
         axes = figure.add_subplot(1, len(panels), i + 1)
         axes.bar(range(len(names)), values, color=BLUE, width=0.6)
         turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 4 else {}
-        axes.set_xticks(range(len(names)), names, **turned)
+        axes.set_xticks(range(len(names)), [shown(name, TICK) for name in names], **turned)
         _dress(axes, quantity)
-    figure.suptitle(title, color=INK, fontsize=11)
+    figure.suptitle(shown(title), color=INK, fontsize=11)
     _save(figure, path)
+
+
+def shown(text: str, longest: int = LONGEST) -> str:
+    """``text`` as Matplotlib draws it letter by letter: no formula between dollars, and in a legend whatever it begins
+    with."""
+    text = clipped(printable(text), longest).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def _begun(title: str, x: str, y: str) -> tuple[Any, Any]:
     figure = _figure((7.2, 4.8))
     axes = figure.add_subplot()
-    axes.set_xlabel(x, color=INK)
-    axes.set_ylabel(y, color=INK)
+    axes.set_xlabel(shown(x), color=INK)
+    axes.set_ylabel(shown(y), color=INK)
     _dress(axes, title)
     return axes, lambda path: _save(figure, path)
 
@@ -66,7 +74,7 @@ def _save(figure: Any, path: Path) -> None:
 def _dress(axes: Axes, title: str) -> None:
     from matplotlib.ticker import EngFormatter
 
-    axes.set_title(title, color=INK, fontsize=10)
+    axes.set_title(shown(title), color=INK, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)
     axes.tick_params(colors=INK, labelsize=8)
