@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 from typing import TYPE_CHECKING
 
 from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Model, Node, Ref
+from dsvgraph_torch.sharing import Made, made
+from dsvgraph_torch.source import NOTHING, assign, block, expression, path, statement, tree
 
 if TYPE_CHECKING:
     from dsvgraph_torch.lower import Writer
@@ -32,31 +35,30 @@ def _side_by_side(writer: Writer, node: Node, inner: Graph, wired: list[Ref]) ->
         raise DsvError("experts have one input, one output and equal copies", node.span, code=Code.NOT_LOWERED)
     copies = int(node.count)  # type: ignore[arg-type]
     writer.container(node.at)
-    writer.out.text.init.append(f"self.{node.at} = {writer.lowering.unit(inner, copies)}")
-    value = writer.value(wired[0])
+    writer.construct(node.at, writer.lowering.unit(inner, copies))
+    value = expression("module(x)", module=path(writer.at(node)), x=path(writer.value(wired[0])))
     writer.ragged.add(Ref(node.name, node.first))
-    writer.line(f"{writer.targets(node)} = self.{node.at}({value})", node, writer.shapes(node))
+    writer.line(assign(writer.targets(node), value), node, writer.shapes(node))
 
 
-def _extend(writer: Writer, node: Node) -> str:
-    """Adds a repeated node's copies to the list at its address; the text of its part, or of the one
-    that all copies use."""
-    path = writer.at(node)
+def _extend(writer: Writer, node: Node) -> ast.expr:
+    """Adds a repeated node's copies to the list at its address; its part of it, or the one that all
+    copies use."""
+    whole = path(writer.at(node))
     writer.container(node.at)
     if node.at not in writer.out.lists:
         writer.out.lists.add(node.at)
-        writer.out.text.init.append(f"{path} = nn.ModuleList()")
-    runs = [(writer.lowering.unit(run.graph), int(run.count)) for run in node.stored]  # type: ignore[arg-type]
-    for made, count in _patterns(runs):
-        writer.out.text.init.append(f"{path}.{_added(made, count)}")
+        writer.construct(node.at, expression("nn.ModuleList()"))
+    runs = [(writer.lowering.unit(run.graph).number, int(run.count)) for run in node.stored]  # type: ignore[arg-type]
+    for numbers, count in _patterns(runs):
+        writer.out.source.init.append(_added(whole, [made(n) for n in numbers], count))
     if node.reused:
-        return f"{path}[{node.start}]"
-    end = node.start + node.count
-    return f"{path}[{node.start}:{end}]"
+        return expression("whole[first]", whole=whole, first=node.start)
+    return expression("whole[first:end]", whole=whole, first=node.start, end=node.start + node.count)
 
 
-def _patterns(runs: list[tuple[str, int]]) -> list[tuple[list[str], int]]:
-    """What is made of copies, and how often: single copies that come in turns are one pattern."""
+def _patterns(runs: list[tuple[int, int]]) -> list[tuple[list[int], int]]:
+    """The classes of which copies are made, and how often: single copies that come in turns are one pattern."""
     for period in range(2, len(runs) // 2 + 1):
         turns, rest = divmod(len(runs), period)
         pattern = [made for made, count in runs[:period] for _ in range(min(count, LONGEST + 1))]
@@ -65,11 +67,14 @@ def _patterns(runs: list[tuple[str, int]]) -> list[tuple[list[str], int]]:
     return [([made], count) for made, count in runs]
 
 
-def _added(made: list[str], count: int) -> str:
-    """The call that appends ``count`` times what is made."""
-    if len(made) > 1:
-        return f"extend(copy for _ in range({count}) for copy in ({', '.join(made)}))"
-    return f"append({made[0]})" if count == 1 else f"extend({made[0]} for _ in range({count}))"
+def _added(whole: ast.expr, parts: list[Made], count: int) -> ast.stmt:
+    """The line that appends ``count`` times what is made."""
+    if len(parts) > 1:
+        template = "whole.extend(copy for _ in range(count) for copy in parts)"
+        return statement(template, whole=whole, count=count, parts=ast.Tuple([*parts], ast.Load()))
+    if count == 1:
+        return statement("whole.append(part)", whole=whole, part=parts[0])
+    return statement("whole.extend(part for _ in range(count))", whole=whole, part=parts[0], count=count)
 
 
 def _stacked(writer: Writer, node: Node) -> None:
@@ -77,7 +82,12 @@ def _stacked(writer: Writer, node: Node) -> None:
     part = _extend(writer, node)
     outs = _loop(writer, node, part, carried=[])
     for port, name in outs.items():
-        writer.line(f"{name} = torch.stack({name})", note=str(node.outputs[port]))
+        writer.line(stacked(name), note=str(node.outputs[port]))
+
+
+def stacked(name: str) -> ast.stmt:
+    """The line that makes one tensor of a list."""
+    return assign(name, expression("torch.stack(parts)", parts=path(name)))
 
 
 def repeat(writer: Writer, node: Node) -> None:
@@ -91,38 +101,45 @@ def repeat(writer: Writer, node: Node) -> None:
     returned = set(writer.graph.outputs.values()) if not isinstance(writer.graph, Model) else set()
     for port, name in outs.items():
         if Ref(node.name, port) in consumed | returned and port not in carried:
-            writer.line(f"{name} = torch.stack({name})", note=str(node.outputs[port]))
+            writer.line(stacked(name), note=str(node.outputs[port]))
 
 
 def _none(writer: Writer, node: Node) -> None:
     """No copies: what is carried passes by, what is stacked has nothing in it."""
     for port in node.outputs:
         carried = node.roles.get(port) == "carried"
-        writer.vars[Ref(node.name, port)] = writer.value(node.inputs[port]) if carried else "[]"
+        writer.vars[Ref(node.name, port)] = writer.value(node.inputs[port]) if carried else NOTHING
 
 
-def _loop(writer: Writer, node: Node, part: str, carried: list[str]) -> dict[str, str]:
+def _loop(writer: Writer, node: Node, part: ast.expr, carried: list[str]) -> dict[str, str]:
     """The loop over copies; returns the variables of the collected outputs."""
     names = {p: writer.new(f"{node.name}_{p}" if len(node.outputs) > 1 else node.name) for p in node.outputs}
-    first = [writer.value(node.inputs[p]) if p in carried else "[]" for p in names]
-    writer.line(f"{', '.join(names.values())} = {', '.join(first)}", node, writer.shapes(node))
+    first = [tree(writer.value(node.inputs[p]) if p in carried else NOTHING) for p in names]
+    value = first[0] if len(first) == 1 else ast.Tuple(first, ast.Load())
+    writer.line(assign(list(names.values()), value), node, writer.shapes(node))
     sliced = [p for p, r in node.roles.items() if r == "sliced"]
-    one = f"for i in range({node.count}):" if node.reused else f"for copy in {part}:"
-    writer.line(f"for i, copy in enumerate({part}):" if sliced and not node.reused else one)
-    _step(writer, node, part if node.reused else "copy", names, carried, sliced)
+    copy = part if node.reused else expression("copy")
+    body = _step(writer, node, copy, names, carried, sliced)
+    if node.reused:
+        writer.line(block("for i in range(count):", body, count=node.count))
+    else:
+        writer.line(block("for i, copy in enumerate(part):" if sliced else "for copy in part:", body, part=part))
     for port, name in names.items():
         writer.vars[Ref(node.name, port)] = name
     return {p: n for p, n in names.items() if p not in carried}
 
 
-def _step(writer: Writer, node: Node, copy: str, names: dict[str, str], carried: list[str], sliced: list[str]) -> None:
+def _step(
+    writer: Writer, node: Node, copy: ast.expr, names: dict[str, str], carried: list[str], sliced: list[str]
+) -> list[ast.stmt]:
     """One turn of the loop."""
     inner = node.runs[0].graph
-    replaced = {p: names[p] for p in carried}
-    replaced.update({p: f"{writer.value(node.sources[p])}[i]" for p in sliced})
+    replaced = {p: path(names[p]) for p in carried}
+    replaced.update({p: expression("parts[i]", parts=path(writer.value(node.sources[p]))) for p in sliced})
     results = {p: names[p] if p in carried else writer.new(f"{node.name}_{p}_i") for p in names}
     args = writer.arguments(node, inner, replaced)
-    writer.line(f"    {', '.join(results.values())} = {copy}({args})")
+    lines = [assign(list(results.values()), expression("copy_(*args)", copy_=copy, args=args))]
     for port, name in results.items():
         if port not in carried:
-            writer.line(f"    {names[port]}.append({name})")
+            lines.append(statement("parts.append(one)", parts=path(names[port]), one=path(name)))
+    return lines

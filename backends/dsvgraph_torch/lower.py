@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-import textwrap
+import ast
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from torch import nn
 
 from dsvgraph import codes
-from dsvgraph.errors import Span
 from dsvgraph.graph import Graph, Model, Node, Ref
 from dsvgraph.ops import OPS
 from dsvgraph_torch import loops, ops, shell
 from dsvgraph_torch.deferred import deferred_heads
-from dsvgraph_torch.names import class_names, first_sentence, harmless, reserved, variable
+from dsvgraph_torch.names import class_names, document, reserved, variable, where
 from dsvgraph_torch.ops import Code, Site
 from dsvgraph_torch.parents import extended
 from dsvgraph_torch.refusal import refusal
-from dsvgraph_torch.sharing import Text
+from dsvgraph_torch.sharing import Made, Source, made
+from dsvgraph_torch.source import (
+    NOTHING,
+    assign,
+    expression,
+    function,
+    literal,
+    note_of,
+    noted,
+    path,
+    statement,
+    tree,
+)
 
 MODULE = set(dir(nn.Module()))
 ROOT = {*dir(shell.Model), "init", "_trunk", "predict", "losses", "after_step"}
@@ -36,7 +47,7 @@ class Unit:
 class Class:
     """What the writer knows of a class while it is written."""
 
-    text: Text
+    source: Source
     containers: set[str] = field(default_factory=set)
     lists: set[str] = field(default_factory=set)
     taken: set[str] = field(default_factory=set)
@@ -51,24 +62,19 @@ class Lowering:
         self.deferred = deferred_heads(model)
         self.turns = any(n.reused for g in model.graphs() for n in g.nodes.values())
         self.balanced = any(loss.kind == "sequence_balance" for loss in model.losses)
-        self.classes: list[Text] = []
+        self.classes: list[Source] = []
         self.units: dict[Unit, int] = {}
 
-    def unit(self, graph: Graph, copies: int = 0) -> str:
+    def unit(self, graph: Graph, copies: int = 0) -> Made:
         """What stands for the construction of a block's class, which is written on first use."""
         key = Unit(graph, copies)
         if key not in self.units:
             name = self.names[graph] + ("Each" if copies else "")
-            text = Text(name, graph.name, copies, graph.args, doc=document(graph))
-            Writer(self, Class(text, taken=reserved()), graph, copies).block()
+            source = Source(name, graph.name, copies, graph.args, doc=document(graph))
+            Writer(self, Class(source, taken=reserved()), graph, copies).block()
             self.units[key] = len(self.classes)
-            self.classes.append(text)
-        return f"<{self.units[key]}>"
-
-
-def document(graph: Graph) -> str:
-    """A docstring of one line: what the block is."""
-    return textwrap.shorten(first_sentence(graph.doc) or graph.name, 110, placeholder=" ...")
+            self.classes.append(source)
+        return made(self.units[key])
 
 
 class Writer:
@@ -93,25 +99,23 @@ class Writer:
             args = ["sent"]
         self.parent = None if self.copies else extended(self.graph)
         if self.parent:
-            self.out.text.parent = self.lowering.unit(self.parent.runs[0].graph)
+            self.out.source.parent = self.lowering.unit(self.parent.runs[0].graph)
         self.nodes(self.graph.nodes.values())
         self.finish([self.value(r) for r in self.graph.outputs.values()])
-        self.out.text.body.insert(0, f"def forward({', '.join(['self', *args])}):")
+        self.out.source.body = [function("def forward(self):", self.out.source.body, args)]
 
     def finish(self, values: list[str]) -> None:
         """Returns the outputs; a last line that only names the single output returns it itself."""
-        body = self.out.text.body
-        name, is_line, rest = body[-1][4:].partition(" = ") if body else ("", "", "")
-        if len(values) == 1 and is_line and name == values[0]:
-            code, mark, note = rest.partition("  # ")
-            body.pop()
-            values, note = [code.rstrip()], note if mark else ""
-        else:
-            note = ""
-        self.line(
-            f"return sent._replace(x={values[0]})" if self.copies else f"return {', '.join(values)}",
-            note=note,
-        )
+        body = self.out.source.body
+        trees = [tree(v) for v in values]
+        result = trees[0] if len(trees) == 1 else ast.Tuple(trees, ast.Load())
+        note = ""
+        match body[-1:]:
+            case [ast.Assign([ast.Name(name)], value) as last] if values == [name]:
+                body.pop()
+                result, note = value, note_of(last)
+        template = "return sent._replace(x=result)" if self.copies else "return result"
+        self.line(statement(template, result=result), note=note)
 
     def nodes(self, nodes: Iterable[Node]) -> None:
         """The lines of several nodes, in order."""
@@ -130,7 +134,7 @@ class Writer:
     def check_address(self, node: Node) -> None:
         """Modules have names of their own, which no address may take."""
         first, *rest = node.at.split(".")
-        known = MODULE | ROOT if self.out.text.base == "Model" else MODULE
+        known = MODULE | ROOT if self.out.source.base == "Model" else MODULE
         taken = {first} & known or MODULE.intersection(rest)
         if taken and (node.weights or node.runs):
             name = taken.pop()
@@ -144,28 +148,28 @@ class Writer:
         for ref in self.graph.cache:
             if ref.node == node.name and not node.op:
                 name = self.vars[ref]
-                self.line(f"{name} = {self.kept(name, name)}")
+                self.line(assign(name, self.kept(name, path(name))))
 
-    def kept(self, name: str, value: str) -> str:
+    def kept(self, name: str, value: ast.expr) -> ast.expr:
         """A value with what the decoding cache holds of it; each use of shared weights has its own."""
-        turn = ", ctx.turn" if self.lowering.turns else ""
-        return f'ctx.extend((self, "{name}"{turn}), {value})'
+        key = "(self, name, ctx.turn)" if self.lowering.turns else "(self, name)"
+        return expression("ctx.extend(key, value)", key=expression(key, name=name), value=value)
 
     def extend_parent(self, node: Node) -> None:
         """The block at `.` is the class that this one extends."""
-        inner = node.runs[0].graph
-        self.line(
-            f"{self.targets(node)} = super().forward({self.arguments(node, inner, {})})",
-            node,
-            self.shapes(node),
-        )
+        value = expression("super().forward(*args)", args=self.arguments(node, node.runs[0].graph, {}))
+        self.line(assign(self.targets(node), value), node, self.shapes(node))
 
-    # -- text --------------------------------------------------------------------------------
+    # -- lines -------------------------------------------------------------------------------
 
-    def line(self, code: str, node: Node | None = None, note: str = "") -> None:
+    def line(self, code: ast.stmt, node: Node | None = None, note: str = "") -> None:
         if node is not None and node.span:
             note = f"{note}  {place(node)}" if note else place(node)
-        self.out.text.body.append(f"    {code}" + (f"  # {note}" if note else ""))
+        self.out.source.body.append(noted(code, note))
+
+    def construct(self, address: str, value: ast.expr) -> None:
+        """A line of the constructor: what stands at an address below self."""
+        self.out.source.init.append(assign(f"self.{address}", value))
 
     def new(self, name: str) -> str:
         """A fresh local name."""
@@ -174,7 +178,7 @@ class Writer:
         return fresh
 
     def value(self, ref: Ref) -> str:
-        """The text of what a reference names."""
+        """The dotted name of what a reference names, or "[]"."""
         if ref in self.vars:
             return self.vars[ref]
         node = self.graph.nodes[ref.node]
@@ -182,25 +186,28 @@ class Writer:
             return self.value(node.inputs[ref.port])
         return f"{self.at(node)}.{ref.port}"
 
-    def read(self, ref: Ref, node: Node) -> str:
-        """The text of what a node reads."""
-        text = self.value(ref)
-        if text == "[]":
+    def read(self, ref: Ref, node: Node) -> ast.expr:
+        """What a node reads."""
+        name = self.value(ref)
+        if name == NOTHING:
             raise refusal(node, f"`{ref}` stacks what no copies made, so there is nothing to read")
-        return text
+        return path(name)
 
     def at(self, node: Node) -> str:
-        """The text of the module at a node's address."""
+        """The dotted name of the module at a node's address."""
         return f"self.{node.at}" if node.at else "self"
 
     def container(self, address: str) -> None:
         """Plain modules for the steps of an address that no block fills."""
         steps = address.split(".")[:-1]
         for i in range(len(steps)):
-            path = ".".join(steps[: i + 1])
-            if path not in self.out.containers:
-                self.out.containers.add(path)
-                self.out.text.init.append(f"self.{path} = nn.Module()")
+            self.plain(".".join(steps[: i + 1]))
+
+    def plain(self, address: str) -> None:
+        """A plain module at an address that has none yet."""
+        if address not in self.out.containers:
+            self.out.containers.add(address)
+            self.construct(address, expression("nn.Module()"))
 
     def shapes(self, node: Node) -> str:
         return ", ".join(str(t) for t in node.outputs.values())
@@ -215,18 +222,18 @@ class Writer:
             self.own(node, site, code)
         target = self.targets(node)
         if any(ref.node == node.name for ref in self.graph.cache):
-            code.value = self.kept(target, code.value)
-        self.line(f"{target} = {code.value}", node, self.shapes(node))
+            code.value = self.kept(target[0], code.value)
+        self.line(assign(target, code.value), node, self.shapes(node))
 
     def site(self, node: Node) -> Site:
         args = {p: self.read(r, node) for p, r in node.inputs.items()}
         self.check_side_by_side(node)
-        owned = {w: f"{self.at(node)}.{w}" for w in node.weights}
-        tied = {w: self.value(r) for w, r in node.tied.items()}
+        owned = {w: path(f"{self.at(node)}.{w}") for w in node.weights}
+        tied = {w: path(self.value(r)) for w, r in node.tied.items()}
         whole = bool(node.at) and not node.tied and bool(node.weights)
-        module = self.at(node) if whole else None
+        module = path(self.at(node)) if whole else None
         deferred = (self.graph, node.name) in self.lowering.deferred
-        sent = "sent" if self.copies else None
+        sent = path("sent") if self.copies else None
         turns, balanced = self.lowering.turns, self.lowering.balanced
         return Site(node, args, module, {**tied, **owned}, sent, self.copies, deferred, balanced, turns)
 
@@ -249,25 +256,24 @@ class Writer:
         if node.at:
             self.container(node.at)
         if code.module and site.module:
-            self.out.text.init.append(f"self.{node.at} = {code.module}")
+            self.construct(node.at, code.module)
             return
-        if node.at and node.at not in self.out.containers:
-            self.out.containers.add(node.at)
-            self.out.text.init.append(f"self.{node.at} = nn.Module()")
+        if node.at:
+            self.plain(node.at)
         for name, weight in node.weights.items():
-            shape = ", ".join(str(s) for s in ((self.copies,) if self.copies else ()) + weight.shape)
-            self.out.text.init.append(f"{self.at(node)}.{name} = nn.Parameter(torch.empty({shape}))")
+            shape = [literal(s) for s in ((self.copies,) if self.copies else ()) + weight.shape]
+            value = expression("nn.Parameter(torch.empty(*shape))", shape=shape)
+            self.out.source.init.append(assign(f"{self.at(node)}.{name}", value))
 
-    def targets(self, node: Node) -> str:
+    def targets(self, node: Node) -> list[str]:
+        """Fresh names of a node's outputs."""
         many = len(node.outputs) > 1
         names = []
         for port in node.outputs:
             name = self.new(f"{node.name}_{port}" if many else node.name)
             self.vars[Ref(node.name, port)] = name
             names.append(name)
-        if len(names) == 1 and node.callee == "split":
-            return names[0] + ","
-        return ", ".join(names)
+        return names
 
     # -- blocks ------------------------------------------------------------------------------
 
@@ -275,9 +281,10 @@ class Writer:
         inner = node.runs[0].graph
         self.check_not_ragged(node)
         self.container(node.at)
-        self.out.text.init.append(f"self.{node.at} = {self.lowering.unit(inner)}")
+        self.construct(node.at, self.lowering.unit(inner))
         args = self.arguments(node, inner, {})
-        self.line(f"{self.targets(node)} = self.{node.at}({args})", node, self.shapes(node))
+        value = expression("module(*args)", module=path(self.at(node)), args=args)
+        self.line(assign(self.targets(node), value), node, self.shapes(node))
 
     def check_not_ragged(self, node: Node) -> None:
         if self.copies:
@@ -285,9 +292,9 @@ class Writer:
         if any(r in self.ragged for r in node.inputs.values()):
             raise refusal(node, f"`{node.callee}` takes tokens sent to experts; call it with `each`")
 
-    def arguments(self, node: Node, inner: Graph, replaced: dict[str, str]) -> str:
+    def arguments(self, node: Node, inner: Graph, replaced: dict[str, ast.expr]) -> list[ast.expr]:
         values = [replaced.get(p) or self.read(node.sources[p], node) for p in inner.inputs]
-        return ", ".join([*values, "Turn(ctx, i)" if node.reused else "ctx"])
+        return [*values, expression("Turn(ctx, i)" if node.reused else "ctx")]
 
     def inline(self, node: Node) -> None:
         """A block at `.` has no module of its own: its lines stand here."""
@@ -304,8 +311,3 @@ def place(node: Node) -> str:
     """The spec's line of a node: mla.yaml:24."""
     assert node.span is not None
     return where(node.span)
-
-
-def where(span: Span) -> str:
-    """The file and the line of a place in a spec."""
-    return f"{harmless(span.source.name).rsplit('/', 1)[-1]}:{span.line}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import linecache
 import sys
 import types
@@ -16,6 +17,7 @@ from dsvgraph.errors import DsvError, listed
 from dsvgraph.graph import Graph, Model, join
 from dsvgraph_torch.emit import classes_of, emit
 from dsvgraph_torch.names import class_names
+from dsvgraph_torch.source import printed
 
 _serial = count(1)
 
@@ -50,7 +52,16 @@ def _fast(model: Model) -> dict[str, Any]:
     from dsvgraph_torch import kernels, plain, shell
 
     known = {**vars(plain), **vars(shell), **{n: v for n, v in vars(kernels).items() if not n.startswith("__")}}
-    return load_source(classes_of(model).replace("nn.Linear(", "Linear("), model.name, known).__dict__
+    classes = [_FastLinear().visit(definition) for definition in classes_of(model)]
+    return load_source(printed(classes), model.name, known).__dict__
+
+
+class _FastLinear(ast.NodeTransformer):
+    """``Linear`` in place of torch's own."""
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        torchs = ast.unparse(node) == "nn.Linear"
+        return ast.Name("Linear", ast.Load()) if torchs else self.generic_visit(node)
 
 
 def expert_load(module: nn.Module) -> dict[str, torch.Tensor]:

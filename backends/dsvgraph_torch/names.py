@@ -6,11 +6,14 @@ import ast
 import builtins
 import keyword
 import re
+import textwrap
 from functools import lru_cache
 from pathlib import Path
 
 from dsvgraph.build.scope import BlockValue
+from dsvgraph.errors import Span
 from dsvgraph.graph import Graph, Model
+from dsvgraph_torch.source import one_line
 
 RUNTIME = ("plain.py", "shell.py")
 OWN = ["self", "ctx", "torch", "nn", "F", "re", "math", "Linear", "NamedTuple", "checkpoint", "targets", "copy", "i"]
@@ -52,7 +55,9 @@ def _unique(base: str, taken: set[str]) -> str:
 
 
 def variable(name: str, taken: set[str]) -> str:
-    """A local name that hides nothing."""
+    """A local name that hides nothing; what no identifier can hold becomes ``_``."""
+    name = re.sub(r"\W", "_", name, flags=re.ASCII)
+    name = name if name.isidentifier() else f"_{name}"
     while name in taken or keyword.iskeyword(name):
         name += "_"
     return name
@@ -87,14 +92,18 @@ def reserved() -> set[str]:
     return {*OWN, *dir(builtins), *runtime_names()}
 
 
-def harmless(text: str) -> str:
-    """What a user wrote as words for a comment or a docstring: one line that cannot end either."""
-    words = "".join(c if c.isprintable() else " " for c in text)
-    return " ".join(words.replace('"', "'").replace("\\", "/").split())
-
-
 def first_sentence(doc: str) -> str:
     """The first sentence of a block's documentation, for a docstring."""
-    words = harmless(doc)
+    words = one_line(doc)
     end = next((m.end() - 1 for m in re.finditer(r"(?<!arXiv)[.] (?=[A-Z])", words)), len(words))
     return words[:end].rstrip(".") + "." if words else ""
+
+
+def document(graph: Graph) -> str:
+    """A docstring of one line: what the block is."""
+    return textwrap.shorten(first_sentence(graph.doc) or graph.name, 110, placeholder=" ...")
+
+
+def where(span: Span) -> str:
+    """The file and the line of a place in a spec."""
+    return f"{one_line(span.source.name).rsplit('/', 1)[-1]}:{span.line}"

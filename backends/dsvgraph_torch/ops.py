@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import math
+import ast
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 from dsvgraph.graph import Node
 from dsvgraph_torch.refusal import refusal
+from dsvgraph_torch.source import expression, literal
 
 
 @dataclass
 class Site:
-    """An op where it stands: Python texts of its inputs and of its own weights.
+    """An op where it stands: trees of its inputs and of its own weights.
 
-    ``module`` is the text of the submodule that owns the weights, or None where the op has none
+    ``module`` is the submodule that owns the weights, or None where the op has none
     or must be written as a function (tied weights, or weights on the class itself).
-    ``sent`` is the text of the tokens' order where copies run side by side.
+    ``sent`` is the tokens' order where copies run side by side.
     """
 
     node: Node
-    args: dict[str, str]
-    module: str | None
-    weights: dict[str, str] = field(default_factory=dict)
-    sent: str | None = None
+    args: dict[str, ast.expr]
+    module: ast.expr | None
+    weights: dict[str, ast.expr] = field(default_factory=dict)
+    sent: ast.expr | None = None
     copies: int = 0
     deferred: bool = False
     balanced: bool = False
@@ -35,16 +37,20 @@ class Site:
         return self.node.op
 
     @property
-    def x(self) -> str:
+    def x(self) -> ast.expr:
         return next(iter(self.args.values()))
+
+    @property
+    def inputs(self) -> list[ast.expr]:
+        return list(self.args.values())
 
 
 @dataclass
 class Code:
-    """``value`` is an expression; ``module`` constructs the submodule; several outputs unpack."""
+    """``value`` is what the line computes; ``module`` constructs the submodule; several outputs unpack."""
 
-    value: str
-    module: str | None = None
+    value: ast.expr
+    module: ast.expr | None = None
 
 
 Lowering = Callable[[Site], Code]
@@ -66,68 +72,81 @@ def lower(site: Site) -> Code:
     return LOWERINGS[site.node.callee](site)
 
 
-def options(**values: Any) -> str:
+def code(template: str, /, **values: Any) -> Code:
+    """The code of a template: see `source.expression`."""
+    return Code(expression(template, **values))
+
+
+def options(**values: Any) -> dict[str, Any]:
     """Keyword arguments that differ from None."""
-    return "".join(f", {k}={v!r}" for k, v in values.items() if v is not None)
+    return {k: v for k, v in values.items() if v is not None}
 
 
 @lowers("embedding")
 def embedding(s: Site) -> Code:
     if s.module is None:
-        return Code(f"F.embedding({s.x}, {s.weights['weight']})")
+        return code("F.embedding(x, weight)", x=s.x, weight=s.weights["weight"])
     num, dim = s.node.weights["weight"].shape
-    return Code(f"{s.module}({s.x})", f"nn.Embedding({num}, {dim})")
+    return _called(s, expression("nn.Embedding(num, dim)", num=num, dim=dim))
+
+
+def _called(s: Site, module: ast.expr, x: ast.expr | None = None) -> Code:
+    """A submodule called with the input, and with the tokens' order where copies run side by side."""
+    args = [x or s.x] + ([s.sent] if s.sent else [])
+    return Code(expression("module(*args)", module=s.module, args=args), module)
 
 
 @lowers("linear")
 def linear(s: Site) -> Code:
-    x = s.x if s.op.contract == 1 else f"{s.x}.flatten({-s.op.contract})"
-    code = _grouped_linear(s, x) if s.sent else _plain_linear(s, x)
+    x = s.x if s.op.contract == 1 else expression("x.flatten(first)", x=s.x, first=-s.op.contract)
+    found = _grouped_linear(s, x) if s.sent else _plain_linear(s, x)
     if len(s.op.out) > 1:
-        code.value += f".unflatten(-1, {tuple(s.op.out)})"
-    return code
+        found.value = expression("y.unflatten(-1, sizes)", y=found.value, sizes=tuple(s.op.out))
+    return found
 
 
-def _plain_linear(s: Site, x: str) -> Code:
-    if s.module is None or s.deferred:
-        weight = s.weights["weight"]
-        bias = f", {s.weights['bias']}" if "bias" in s.weights else ""
+def _plain_linear(s: Site, x: ast.expr) -> Code:
+    if s.module is not None and not s.deferred:
+        return _called(s, _linear_module(s), x)
+    weight, module = s.weights["weight"], _linear_module(s) if s.module else None
+    if s.deferred:
         stacked = s.node.outputs[s.node.first].rank > 3
-        made = "heads" if stacked else "head"
-        value = f"{made}({x}, {weight}, ctx)" if s.deferred else f"F.linear({x}, {weight}{bias})"
-        return Code(value, _linear_module(s) if s.module else None)
-    return Code(f"{s.module}({x})", _linear_module(s))
+        head = expression("heads" if stacked else "head")
+        return Code(expression("head(x, weight, ctx)", head=head, x=x, weight=weight), module)
+    args = [x, weight, *([s.weights["bias"]] if "bias" in s.weights else [])]
+    return Code(expression("F.linear(*args)", args=args), module)
 
 
-def _linear_module(s: Site) -> str:
+def _linear_module(s: Site) -> ast.expr:
     rows, width = s.node.weights["weight"].shape
-    return f"nn.Linear({width}, {rows}, bias={s.op.bias})"
+    return expression("nn.Linear(width, rows, bias=bias)", width=width, rows=rows, bias=s.op.bias)
 
 
-def _grouped_linear(s: Site, x: str) -> Code:
+def _grouped_linear(s: Site, x: ast.expr) -> Code:
     rows, width = s.node.weights["weight"].shape
-    bias = ", bias=True" if s.op.bias else ""
-    return Code(f"{s.module}({x}, {s.sent})", f"Linears({s.copies}, {width}, {rows}{bias})")
+    more = options(bias=s.op.bias or None)
+    made = expression("Linears(copies, width, rows, **more)", copies=s.copies, width=width, rows=rows, more=more)
+    return _called(s, made, x)
 
 
 @lowers("rms_norm")
 def rms_norm(s: Site) -> Code:
     if s.module is None:
-        weight = s.weights["weight"]
-        return Code(f"F.rms_norm({s.x}.to({weight}.dtype), {weight}.shape, {weight}, {s.op.eps!r})")
+        w = s.weights["weight"]
+        return code("F.rms_norm(x.to(w.dtype), w.shape, w, eps)", x=s.x, w=w, eps=s.op.eps)
     (width,) = s.node.weights["weight"].shape
     if s.sent:
-        return Code(f"{s.module}({s.x}, {s.sent})", f"Norms({s.copies}, {width}, {s.op.eps!r})")
-    return Code(f"{s.module}({s.x})", f"RMSNorm({width}, eps={s.op.eps!r})")
+        return _called(s, expression("Norms(copies, width, eps)", copies=s.copies, width=width, eps=s.op.eps))
+    return _called(s, expression("RMSNorm(width, eps=number)", width=width, number=s.op.eps))
 
 
 @lowers("layer_norm")
 def layer_norm(s: Site) -> Code:
     (width,) = s.node.ins["x"].shape[-1:]
     if s.module is None:
-        weights = f"{s.weights['weight']}, {s.weights['bias']}"
-        return Code(f"F.layer_norm({s.x}, ({width},), {weights}, {s.op.eps!r})")
-    return Code(f"{s.module}({s.x})", f"nn.LayerNorm({width}, eps={s.op.eps!r})")
+        more = dict(weight=s.weights["weight"], bias=s.weights["bias"], number=s.op.eps)
+        return code("F.layer_norm(x, (width,), weight, bias, number)", x=s.x, width=width, **more)
+    return _called(s, expression("nn.LayerNorm(width, eps=number)", width=width, number=s.op.eps))
 
 
 ROPE = {  # what each rope_scaling of a config.json needs, and what else it may say
@@ -162,22 +181,21 @@ def rope_scaling(s: Site) -> dict[str, Any] | None:
 
 @lowers("rope")
 def rope(s: Site) -> Code:
-    scaling = rope_scaling(s)
-    more = options(interleave=s.op.interleave or None, scaling=scaling)
-    return Code(f"rope({s.x}, ctx, theta={s.op.theta!r}{more})")
+    more = options(interleave=s.op.interleave or None, scaling=rope_scaling(s))
+    return code("rope(x, ctx, theta=base, **more)", x=s.x, base=s.op.theta, more=more)
 
 
 @lowers("attention")
 def attention(s: Site) -> Code:
     scale = s.op.scale if s.op.scale is not None else s.node.ins["q"].shape[-1] ** -0.5
-    more = options(causal=None if s.op.causal else False, window=s.op.window)
-    sinks = f", sinks={s.weights['sinks']}" if s.op.sinks else ""
-    return Code(f"attention({', '.join(s.args.values())}, ctx, scale={scale!r}{more}{sinks})")
+    sinks = s.weights["sinks"] if s.op.sinks else None
+    more = options(causal=None if s.op.causal else False, window=s.op.window, sinks=sinks)
+    return code("attention(*inputs, ctx, scale=factor, **more)", inputs=s.inputs, factor=scale, more=more)
 
 
 @lowers("shift")
 def shift(s: Site) -> Code:
-    return Code(f"shift({s.x}, by={s.op.by}{options(fill=s.op.fill or None)})")
+    return code("shift(x, by=steps, **more)", x=s.x, steps=s.op.by, more=options(fill=s.op.fill or None))
 
 
 @lowers("router")
@@ -185,6 +203,7 @@ def router(s: Site) -> Code:
     o = s.op
     experts, width = s.node.weights["weight"].shape
     more = options(
+        top_k=o.top_k,
         groups=o.groups if o.groups != 1 else None,
         top_groups=o.top_groups if o.groups != 1 else None,
         score=o.score,
@@ -198,103 +217,86 @@ def router(s: Site) -> Code:
     )
     if s.module is None:
         raise refusal(s.node, "a router owns its weights and has an address of its own")
-    return Code(f"{s.module}({s.x}, ctx)", f"Router({width}, {experts}, top_k={o.top_k}{more})")
+    made = expression("Router(width, experts, **more)", width=width, experts=experts, more=more)
+    return Code(expression("module(x, ctx)", module=s.module, x=s.x), made)
 
 
 @lowers("dispatch")
 def dispatch(s: Site) -> Code:
-    return Code(f"dispatch({s.args['x']}, {s.args['index']}, {s.op.experts})")
+    return code("dispatch(x, index, experts)", **s.args, experts=s.op.experts)
 
 
 @lowers("combine")
 def combine(s: Site) -> Code:
-    return Code(f"combine({s.args['x']}, {s.args['index']}, {s.args['score']})")
+    return code("combine(x, index, score)", **s.args)
+
+
+def _joined(template: str, s: Site) -> Code:
+    """All inputs, joined two by two."""
+    return Code(reduce(lambda a, b: expression(template, a=a, b=b), s.inputs))
 
 
 @lowers("add")
 def add(s: Site) -> Code:
-    return Code(" + ".join(s.args.values()))
+    return _joined("a + b", s)
 
 
 @lowers("mul")
 def mul(s: Site) -> Code:
-    return Code(" * ".join(s.args.values()))
+    return _joined("a * b", s)
 
 
 @lowers("times")
 def times(s: Site) -> Code:
-    return Code(f"{s.x} * {s.op.by!r}")
+    return code("x * factor", x=s.x, factor=s.op.by)
 
 
 @lowers("clamp")
 def clamp(s: Site) -> Code:
-    return Code(f"{s.x}.clamp({options(min=s.op.min, max=s.op.max)[2:]})")
+    return code("x.clamp(**ends)", x=s.x, ends=options(min=s.op.min, max=s.op.max))
 
 
-@lowers("silu")
-def silu(s: Site) -> Code:
-    return Code(f"F.silu({s.x})")
+def _unary(name: str, template: str) -> None:
+    """Registers an op whose line is ``template``."""
+    lowers(name)(lambda s: code(template, x=s.x))
 
 
-@lowers("gelu")
-def gelu(s: Site) -> Code:
-    return Code(f"F.gelu({s.x})")
-
-
-@lowers("relu")
-def relu(s: Site) -> Code:
-    return Code(f"F.relu({s.x})")
-
-
-@lowers("sigmoid")
-def sigmoid(s: Site) -> Code:
-    return Code(f"torch.sigmoid({s.x})")
-
-
-@lowers("tanh")
-def tanh(s: Site) -> Code:
-    return Code(f"torch.tanh({s.x})")
+_unary("silu", "F.silu(x)")
+_unary("gelu", "F.gelu(x)")
+_unary("relu", "F.relu(x)")
+_unary("sigmoid", "torch.sigmoid(x)")
+_unary("tanh", "torch.tanh(x)")
+_unary("detach", "x.detach()")
 
 
 @lowers("affine")
 def affine(s: Site) -> Code:
-    bias = f" + {s.weights['bias']}" if s.op.bias else ""
-    return Code(f"{s.weights['weight']} * {s.x}{bias}")
+    product = expression("weight * x", weight=s.weights["weight"], x=s.x)
+    return code("product + bias", product=product, bias=s.weights["bias"]) if s.op.bias else Code(product)
 
 
 @lowers("einsum")
 def einsum(s: Site) -> Code:
-    equation = s.op.equation.replace(" ", "")
-    return Code(f'torch.einsum("{equation}", {", ".join(s.args.values())})')
+    return code("torch.einsum(equation, *inputs)", equation=s.op.equation.replace(" ", ""), inputs=s.inputs)
 
 
 @lowers("dropout")
 def dropout(s: Site) -> Code:
-    return Code(f"F.dropout({s.x}, {s.op.p!r}, self.training)")
-
-
-@lowers("detach")
-def detach(s: Site) -> Code:
-    return Code(f"{s.x}.detach()")
+    return code("F.dropout(x, share, self.training)", x=s.x, share=s.op.p)
 
 
 @lowers("concat")
 def concat(s: Site) -> Code:
-    return Code(f"torch.cat([{', '.join(s.args.values())}], -1)")
+    return code("torch.cat(parts, -1)", parts=s.inputs)
 
 
 @lowers("split")
 def split(s: Site) -> Code:
-    return Code(f"{s.x}.split({tuple(s.op.into.values())}, -1)")
+    template = "x.split(sizes, -1)" if len(s.op.into) > 1 else "x.split(sizes, -1)[0]"
+    return code(template, x=s.x, sizes=tuple(s.op.into.values()))
 
 
 @lowers("expand")
 def expand(s: Site) -> Code:
-    rank = s.node.ins["x"].rank
-    sizes = ", ".join(["-1"] * (rank - 1) + [str(s.op.size), "-1"])
-    return Code(f"{s.x}.unsqueeze(-2).expand({sizes})")
-
-
-def finite(value: float) -> bool:
-    """Whether a number can stand in emitted source."""
-    return not (math.isnan(value) or math.isinf(value))
+    sizes = [literal(-1)] * (s.node.ins["x"].rank - 1) + [literal(s.op.size), literal(-1)]
+    return code("x.unsqueeze(-2).expand(*sizes)", x=s.x, sizes=sizes)

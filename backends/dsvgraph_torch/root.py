@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any
+import ast
 
 from dsvgraph import expr
 from dsvgraph.build.losses import seen
@@ -15,35 +14,26 @@ from dsvgraph.patterns import matches_all, ranged, regex
 from dsvgraph.types import Init
 from dsvgraph_torch.deferred import behind
 from dsvgraph_torch.instances import tails
-from dsvgraph_torch.lower import Class, Lowering, Writer, document, where
-from dsvgraph_torch.names import reserved, variable
-from dsvgraph_torch.sharing import Text
+from dsvgraph_torch.lower import Class, Lowering, Writer
+from dsvgraph_torch.names import document, reserved, variable, where
+from dsvgraph_torch.schedule import arithmetic
+from dsvgraph_torch.sharing import Source
+from dsvgraph_torch.source import assign, block, expression, function, literal, noted, path, statement, tree
 
 Rule = tuple[str, float, float]
 
 
-def write(lowering: Lowering) -> Text:
+def write(lowering: Lowering) -> Source:
     """The root class, after the classes that it uses."""
     model = lowering.model
-    text = Text(lowering.names[model], "", 0, {}, doc=document(model), base="Model")
-    methods = _methods(lowering, text) + _losses(model) + _after_step(model)
-    text.body = methods
-    text.constants = constants(model)
-    text.init += [f"self.{path}.tail = {tail}" for path, tail in _indexed(tails(model)).items()]
+    source = Source(lowering.names[model], "", 0, {}, doc=document(model), base="Model")
+    source.body = [*_methods(lowering, source), *_losses(model), *_after_step(model)]
+    source.constants = [assign("init", init_rules(model))]
+    source.init += [assign(f"self.{place}.tail", tail) for place, tail in tails(model).items()]
     if model.trained:
-        rules = repr(tuple((regex(p), t) for p, t in model.trained))
-        text.init.append(f"freeze(self, {rules})".replace("<", r"\x3c"))  # "<0>" would stand for a class
-    return text
-
-
-def _indexed(paths: dict[str, Any]) -> dict[str, Any]:
-    """Paths as Python reads them: model.layers[61].mlp."""
-    return {re.sub(r"\.(\d+)", r"[\1]", path): tail for path, tail in paths.items()}
-
-
-def constants(model: Model) -> list[str]:
-    """What the graph knows of names and beginnings, as class attributes."""
-    return [f"init = {init_rules(model)!r}"]
+        rules = tuple((regex(p), t) for p, t in model.trained)
+        source.init.append(statement("freeze(self, rules)", rules=rules))
+    return source
 
 
 def init_rules(model: Model) -> tuple[tuple[str, float, float], ...]:
@@ -51,9 +41,9 @@ def init_rules(model: Model) -> tuple[tuple[str, float, float], ...]:
     rules = []
     for visit in walk(model):
         for name, weight in visit.node.weights.items():
-            path = join(visit.path, name)
-            if not any(matches_all(p, path) for p, _ in model.init):
-                rules.append((path, *_init(weight.init)))
+            place = join(visit.path, name)
+            if not any(matches_all(p, place) for p, _ in model.init):
+                rules.append((place, *_init(weight.init)))
     rules = _grouped(rules) + [(regex(p), *_init(i)) for p, i in model.init]
     return tuple(dict.fromkeys(rules))
 
@@ -61,13 +51,13 @@ def init_rules(model: Model) -> tuple[tuple[str, float, float], ...]:
 def _grouped(rules: list[Rule]) -> list[Rule]:
     """Rules of folded paths as patterns; one for all paths of one end, where the end tells them apart."""
     ends: dict[str, set[tuple[float, float]]] = {}
-    for path, start, spread in rules:
-        ends.setdefault(_end(path), set()).add((start, spread))
+    for place, start, spread in rules:
+        ends.setdefault(_end(place), set()).add((start, spread))
     return [(rf"(.*\.)?{ranged(_end(p))}" if len(ends[_end(p)]) == 1 else ranged(p), a, b) for p, a, b in rules]
 
 
-def _end(path: str) -> str:
-    return ".".join(path.split(".")[-2:])
+def _end(place: str) -> str:
+    return ".".join(place.split(".")[-2:])
 
 
 def _init(init: Init) -> tuple[float, float]:
@@ -75,48 +65,51 @@ def _init(init: Init) -> tuple[float, float]:
     return {"zeros": (0.0, 0.0), "ones": (1.0, 0.0)}.get(init.kind, (0.0, init.value))
 
 
-def _methods(lowering: Lowering, text: Text) -> list[str]:
+def _methods(lowering: Lowering, source: Source) -> list[ast.stmt]:
     """_trunk: up to the first output; forward: everything; predict: the first output alone."""
     model = lowering.model
     first = next(iter(model.outputs))
     needed = model.needed([first])
-    out = Class(text, taken=reserved() | {"positions", "documents", "cache"})
+    out = Class(source, taken=reserved() | {"positions", "documents", "cache"})
     writer = Writer(lowering, out, model)
     args = _inputs(writer)
-    trunk = [n for n in model.nodes.values() if n.name in needed]
     heads = [n for n in model.nodes.values() if n.name not in needed]
+    trunk = [n for n in model.nodes.values() if n.name in needed]
     writer.nodes(trunk)
-    trunk_lines, text.body = text.body, []
+    trunk_lines, source.body = source.body, []
     writer.nodes(heads)
-    passed = _passed(model, writer, trunk, heads, first)
-    ins, values = ", ".join(args), ", ".join(passed)
-    lines = [f"def _trunk(self, {ins}, ctx):", *trunk_lines, f"    return {values}", ""]
-    lines += _forward_head(model, ins)
-    lines += [f"    {values} = self._trunk({ins}, ctx)", *text.body]
-    if model.losses:
-        lines += [
-            "    if targets is not None:",
-            f"        return self.losses({_loss_arguments(model, writer)})",
-        ]
-    lines += [f"    return {{{', '.join(_returned(model, writer))}}}", ""]
-    text.body = []
-    return lines + _predict(ins, first, passed, writer.value(model.outputs[first]))
+    values = _passed(model, writer, trunk, heads, first)
+    last = path(values[0]) if len(values) == 1 else ast.Tuple([path(v) for v in values], ast.Load())
+    lines = [function("def _trunk(self, ctx):", [*trunk_lines, statement("return last", last=last)], args)]
+    inputs = [path(a) for a in args]
+    handed = assign(values, expression("self._trunk(*inputs, ctx)", inputs=inputs))
+    lines.append(_forward(model, args, [handed, *source.body, *_results(model, writer)]))
+    source.body = []
+    return [*lines, _predict(first, args, len(values))]
 
 
-def _forward_head(model: Model, ins: str) -> list[str]:
+def _forward(model: Model, args: list[str], body: list[ast.stmt]) -> ast.stmt:
     types = {name: model.type(ref) for name, ref in model.outputs.items()}
     outs = ", ".join(f"{name} {type_}" for name, type_ in types.items() if 0 not in type_.shape)
     if not model.losses:
-        return [
-            f"def forward(self, {ins}, positions=None, documents=None):",
-            f'    """{outs}."""',
-            "    ctx = Context(positions, documents)",
-        ]
-    return [
-        f"def forward(self, {ins}, targets=None, positions=None, documents=None):",
-        f'    """{outs}; given targets (the token after each position) the losses."""',
-        "    ctx = Context(positions, documents, collect=targets is not None)",
-    ]
+        head, doc = "def forward(self, positions=None, documents=None):", f"{outs}."
+        ctx = statement("ctx = Context(positions, documents)")
+    else:
+        head = "def forward(self, targets=None, positions=None, documents=None):"
+        doc = f"{outs}; given targets (the token after each position) the losses."
+        ctx = statement("ctx = Context(positions, documents, collect=targets is not None)")
+    return function(head, [ctx, *body], args, doc)
+
+
+def _results(model: Model, writer: Writer) -> list[ast.stmt]:
+    """The end of forward: the losses, or the outputs."""
+    returned = statement("return found", found=_returned(model, writer))
+    if not model.losses:
+        return [returned]
+    scored = dict.fromkeys(loss.output for loss in model.losses if loss.output and loss.depths)
+    outputs = [tree(writer.value(model.outputs[o])) for o in scored]
+    losses = statement("return self.losses(*outputs, targets, ctx)", outputs=outputs)
+    return [block("if targets is not None:", [losses]), returned]
 
 
 def _passed(model: Model, writer: Writer, trunk: list[Node], heads: list[Node], first: str) -> list[str]:
@@ -128,13 +121,12 @@ def _passed(model: Model, writer: Writer, trunk: list[Node], heads: list[Node], 
     return [*[v for v in dict.fromkeys(values) if v != last], last]
 
 
-def _predict(ins: str, first: str, passed: list[str], last: str) -> list[str]:
-    pick = "" if len(passed) == 1 else "[-1]"
-    return [
-        f"def predict(self, {ins}, cache=None, positions=None, documents=None):",
-        f'    """{first} alone, without the heads that only train; a dict as cache decodes step by step."""',
-        f"    return self._trunk({ins}, Context(positions, documents, cache)){pick}",
-    ]
+def _predict(first: str, args: list[str], handed: int) -> ast.stmt:
+    value = expression("self._trunk(*args, Context(positions, documents, cache))", args=[path(a) for a in args])
+    result = value if handed == 1 else expression("value[-1]", value=value)
+    head = "def predict(self, cache=None, positions=None, documents=None):"
+    doc = f"{first} alone, without the heads that only train; a dict as cache decodes step by step."
+    return function(head, [statement("return result", result=result)], args, doc)
 
 
 def _inputs(writer: Writer) -> list[str]:
@@ -143,28 +135,24 @@ def _inputs(writer: Writer) -> list[str]:
     return list(writer.vars.values())
 
 
-def _returned(model: Model, writer: Writer) -> list[str]:
+def _returned(model: Model, writer: Writer) -> dict[str, ast.expr]:
     """The outputs by name; a stacked one without copies is left out."""
-    found = []
+    found = {}
     for name, ref in model.outputs.items():
         value, node = writer.value(ref), model.nodes.get(ref.node)
         listed = node and node.mode == "repeat" and node.roles.get(ref.port) != "carried"
         if 0 in model.type(ref).shape:
             continue
         consumed = any(ref in n.sources.values() for n in model.nodes.values())
-        found.append(f'"{name}": torch.stack({value})' if listed and not consumed else f'"{name}": {value}')
+        template = "torch.stack(value)" if listed and not consumed else "value"
+        found[name] = expression(template, value=path(value))
     return found
-
-
-def _loss_arguments(model: Model, writer: Writer) -> str:
-    refs = dict.fromkeys(loss.output for loss in model.losses if loss.output and loss.depths)
-    return ", ".join([*(f"{writer.value(model.outputs[o])}" for o in refs), "targets", "ctx"])
 
 
 # -- losses ----------------------------------------------------------------------------------------
 
 
-def _losses(model: Model) -> list[str]:
+def _losses(model: Model) -> list[ast.stmt]:
     if not model.losses:
         return []
     if len({loss.target for loss in model.losses if loss.target}) > 1:
@@ -173,16 +161,10 @@ def _losses(model: Model) -> list[str]:
     taken = reserved() | {"B", "T", "losses", "loss", "total", "depth", "valid"}
     names = {o: variable(o, taken) for o in outputs}
     body = [line for loss in model.losses for line in _loss(loss, names, model)]
-    sizes = ["    B, T = targets.shape"] if {"B", "T"} & _open_names(model) else []
-    return [
-        "",
-        f"def losses(self, {', '.join([*names.values(), 'targets', 'ctx'])}):",
-        '    """The weighted sum under "loss", and each by name."""',
-        *sizes,
-        "    losses, loss = {}, 0.0",
-        *body,
-        '    return {"loss": loss, **losses}',
-    ]
+    sizes = [statement("B, T = targets.shape")] if {"B", "T"} & _open_names(model) else []
+    begin, end = statement("losses, loss = {}, 0.0"), statement("return {'loss': loss, **losses}")
+    doc = 'The weighted sum under "loss", and each by name.'
+    return [function("def losses(self, targets, ctx):", [*sizes, begin, *body, end], names.values(), doc)]
 
 
 def _open_names(model: Model) -> set[str]:
@@ -190,22 +172,35 @@ def _open_names(model: Model) -> set[str]:
     return {name for tree in trees for name in tree.names()}
 
 
-def _loss(loss: Loss, names: dict[str, str], model: Model) -> list[str]:
-    place = f"  # {where(loss.span)}" if loss.span else ""
+def _loss(loss: Loss, names: dict[str, str], model: Model) -> list[ast.stmt]:
     if loss.kind == "sequence_balance":
-        chosen = _chosen(loss, model)
-        wanted = f"r in ctx.balance and re.fullmatch({chosen!r}, p)"
-        some = f"sum(ctx.balance[r] for p, r in self.named_modules() if {wanted})"
-        value = some if chosen else "sum(ctx.balance.values())"
-        return [f'    losses["{loss.name}"] = {value}{place}', _added(loss, f'"{loss.name}"', "    ")]
+        return [noted(_balance(loss, model), _place(loss)), _added(loss, literal(loss.name))]
     if loss.kind != "cross_entropy" or not loss.depths:
         return []
-    value, tail = names[loss.output or ""], _tail(loss, model)
+    value, tail = path(names[loss.output or ""]), _tail(loss, model)
     deferred = bool(behind(model, model, model.outputs[loss.output or ""]))
+    function_ = path("head_cross_entropy" if deferred else "cross_entropy")
     if loss.depths == (0,):
-        return _scored(loss, f'"{loss.name}"', value, tail, deferred, "    ", place)
-    head = f"    for depth, copy in enumerate({value}, 1):{place}"
-    return [head, *_scored(loss, f'f"{loss.name}.{{depth}}"', "copy", tail, deferred, "        ", "")]
+        first, *rest = _scored(loss, literal(loss.name), value, tail, function_)
+        return [noted(first, _place(loss)), *rest]
+    key = ast.JoinedStr([ast.Constant(f"{loss.name}."), ast.FormattedValue(path("depth"), -1)])
+    lines = _scored(loss, key, path("copy"), tail, function_)
+    return [block("for depth, copy in enumerate(value, 1):", lines, _place(loss), value=value)]
+
+
+def _place(loss: Loss) -> str:
+    return where(loss.span) if loss.span else ""
+
+
+def _balance(loss: Loss, model: Model) -> ast.stmt:
+    """The line that adds up what the routers of a loss line found."""
+    if chosen := _chosen(loss, model):
+        template = (
+            "losses[name] = sum(ctx.balance[r] for p, r in self.named_modules()"
+            " if r in ctx.balance and re.fullmatch(chosen, p))"
+        )
+        return statement(template, name=loss.name, chosen=chosen)
+    return statement("losses[name] = sum(ctx.balance.values())", name=loss.name)
 
 
 def _chosen(loss: Loss, model: Model) -> str:
@@ -213,22 +208,23 @@ def _chosen(loss: Loss, model: Model) -> str:
     return "" if all(matches_all(loss.routers or "", p) for p in model.routers) else regex(loss.routers or "")
 
 
-def _scored(loss: Loss, key: str, value: str, tail: str, deferred: bool, indent: str, place: str) -> list[str]:
+def _scored(loss: Loss, key: ast.expr, value: ast.expr, tail: list[ast.expr], function_: ast.expr) -> list[ast.stmt]:
     assert loss.shift is not None and loss.divide is not None
-    function = "head_cross_entropy" if deferred else "cross_entropy"
+    args = [value, path("targets"), arithmetic(loss.shift), *tail]
     return [
-        f"{indent}total, valid = {function}({value}, targets, {_python(loss.shift)}{tail}){place}",
-        f"{indent}losses[{key}] = total / {_python(loss.divide, inside=True)}",
-        _added(loss, key, indent),
+        statement("total, valid = function(*args)", function=function_, args=args),
+        statement("losses[key] = total / count", key=key, count=arithmetic(loss.divide)),
+        _added(loss, key),
     ]
 
 
-def _added(loss: Loss, key: str, indent: str) -> str:
-    weight = _python(loss.weight, inside=True)
-    return f"{indent}loss = loss + {weight} * losses[{key}]".replace("+ 1 * ", "+ ")
+def _added(loss: Loss, key: ast.expr) -> ast.stmt:
+    if loss.weight == Expr("number", (1,)):
+        return statement("loss = loss + losses[key]", key=key)
+    return statement("loss = loss + weight * losses[key]", key=key, weight=arithmetic(loss.weight))
 
 
-def _tail(loss: Loss, model: Model) -> str:
+def _tail(loss: Loss, model: Model) -> list[ast.expr]:
     """Fill positions that the shift does not leave out already."""
     ref = model.outputs[loss.output or ""]
     assert loss.shift is not None
@@ -238,39 +234,31 @@ def _tail(loss: Loss, model: Model) -> str:
         shift = expr.evaluate(loss.shift, lambda name, d=depth: {"depth": d}[name])  # type: ignore[misc]
         found.append(reach.tail if reach.tail > shift - 1 else 0)
     if not any(found):
-        return ""
-    return f", {found[0]}" if loss.depths == (0,) else f", {found!r}[depth - 1]"
+        return []
+    return [literal(found[0]) if loss.depths == (0,) else expression("tails[depth - 1]", tails=found)]
 
 
-def _python(tree: Expr, inside: bool = False) -> str:
-    """An expression as Python; ``inside`` a product it keeps its parentheses."""
-    text = expr.to_text(tree, lambda name: "self.tokens_seen" if name == "tokens" else name)
-    bare = text.startswith("(") and tree.op not in ("name", "number", "call")
-    return text[1:-1] if bare and not inside else text
-
-
-def _after_step(model: Model) -> list[str]:
+def _after_step(model: Model) -> list[ast.stmt]:
     """Once per optimizer step: biases move, counts begin anew."""
     updates = [loss for loss in model.losses if loss.kind == "bias_update"]
     if not any(v.node.callee == "router" for v in walk(model)):
         return []
-    lines = [
-        "",
-        "def after_step(self):",
-        '    """Once per optimizer step, after it: biases move, counts begin anew."""',
-    ]
-    for loss in updates:
-        chosen = _chosen(loss, model)
-        some = f" and re.fullmatch({chosen!r}, path)" if chosen else ""
-        lines += [
-            "    for path, router in self.named_modules():" if chosen else "    for router in self.modules():",
-            f"        if isinstance(router, Router){some}:",
-            f"            router.update_bias({_python(loss.weight)})",
-        ]
+    lines = [_update(loss, _chosen(loss, model)) for loss in updates]
     if not updates or any(_chosen(loss, model) for loss in updates):
-        lines += [
-            "    for router in self.modules():",
-            "        if isinstance(router, Router):",
-            "            router.tokens_per_expert.zero_()",
-        ]
-    return lines
+        lines.append(
+            statement(
+                "for router in self.modules():\n    if isinstance(router, Router):\n"
+                "        router.tokens_per_expert.zero_()"
+            )
+        )
+    doc = "Once per optimizer step, after it: biases move, counts begin anew."
+    return [function("def after_step(self):", lines, doc=doc)]
+
+
+def _update(loss: Loss, chosen: str) -> ast.stmt:
+    """The loop that moves the biases of the routers that a line names, or of all."""
+    speed = statement("router.update_bias(speed)", speed=arithmetic(loss.weight))
+    if not chosen:
+        return block("for router in self.modules():", [block("if isinstance(router, Router):", [speed])])
+    test = block("if isinstance(router, Router) and re.fullmatch(chosen, path):", [speed], chosen=chosen)
+    return block("for path, router in self.named_modules():", [test])

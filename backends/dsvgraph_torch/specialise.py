@@ -16,13 +16,11 @@ from dsvgraph_torch.fold import Fold, InlineCalls, Replace, ReplaceSelf, constan
 MISSING = object()
 
 
-def specialise(code: str, definitions: dict[str, ast.stmt]) -> tuple[str, list[ast.stmt]]:
-    """``code`` and the definitions that it needs, in their order, cut to how it uses them.
+def specialise(main: ast.Module, definitions: dict[str, ast.stmt]) -> list[ast.stmt]:
+    """The definitions that ``main`` needs, in their order, cut to how it uses them.
 
-    ``definitions`` are consumed: their trees are changed in place.
+    ``definitions`` and ``main`` are consumed: their trees are changed in place.
     """
-    main = ast.parse(code)
-    places = [(c, _passed(c)) for c in nodes(main) if isinstance(c, ast.Call)]
     changed = set(definitions)
     while changed:
         kept = _reachable(main, definitions)
@@ -34,7 +32,7 @@ def specialise(code: str, definitions: dict[str, ast.stmt]) -> tuple[str, list[a
             if name in changed | bound:
                 definitions[name] = ast.fix_missing_locations(Fold().visit(definitions[name]))
         changed = set(definitions) if _inline(definitions, kept, trees) else bound
-    return _patched(code, places), [definitions[n] for n in _reachable(main, definitions)]
+    return [definitions[n] for n in _reachable(main, definitions)]
 
 
 def _inline(definitions: dict[str, ast.stmt], kept: list[str], trees: list[ast.AST]) -> bool:
@@ -53,21 +51,6 @@ def _only_constant(definition: ast.stmt) -> ast.AST | None:
     body = [s for s in definition.body if not isinstance(s, ast.Expr)]
     single = body[0] if len(body) == 1 else None
     return single.value if isinstance(single, ast.Return) and constant(single.value) else None
-
-
-def _passed(call: ast.Call) -> int:
-    return len(call.args) + len(call.keywords)
-
-
-def _patched(code: str, places: list[tuple[ast.Call, int]]) -> str:
-    """``code`` with the calls rewritten that lost arguments; all else stays as it is written."""
-    lines = code.splitlines()
-    changed = [call for call, before in places if _passed(call) != before]
-    outer = [c for c in changed if not any(c is not o and c in nodes(o) for o in changed)]
-    for call in sorted(outer, key=lambda c: (c.lineno, c.col_offset), reverse=True):
-        line = lines[call.lineno - 1]
-        lines[call.lineno - 1] = line[: call.col_offset] + ast.unparse(call) + line[call.end_col_offset :]
-    return "\n".join(lines)
 
 
 def _reachable(main: ast.AST, definitions: dict[str, ast.stmt]) -> list[str]:

@@ -1,0 +1,37 @@
+"""Weights, shifts and divisors of losses as Python: every operator and function of the language has its own."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from dsvgraph.expr import Expr
+from dsvgraph_torch.source import expression, literal, path
+
+FUNCTIONS = {
+    "min": "min", "max": "max", "abs": "abs", "int": "int", "sqrt": "math.sqrt", "log": "math.log",
+    "exp": "math.exp", "cos": "math.cos", "floor": "math.floor", "ceil": "math.ceil",
+}  # fmt: skip
+OPERATORS = {
+    **{sign: f"a {sign} b" for sign in ("+", "-", "*", "/", "//", "%", "**", "<", "<=", ">", ">=", "==", "!=")},
+    "neg": "-a", "pos": "+a", "not": "not a", "if": "a if b else c", "and": "a and b", "or": "a or b",
+}  # fmt: skip
+TRUTHS = {"<", "<=", ">", ">=", "==", "!=", "not", "and", "or"}
+
+
+def arithmetic(tree: Expr) -> ast.expr:
+    """An expression of a loss line, its config values filled in, as it stands in the emitted file."""
+    if tree.op == "number":
+        return literal(tree.args[0])
+    if tree.op == "name":
+        return path("self.tokens_seen" if tree.args[0] == "tokens" else tree.args[0])
+    if tree.op == "call":
+        return expression("f(*args)", f=path(FUNCTIONS[tree.args[0]]), args=[arithmetic(a) for a in tree.args[1:]])
+    operands: list[Any] = [arithmetic(a) for a in tree.args]
+    if tree.op in ("and", "or"):  # truths, where Python gives an operand
+        operands = [o if _is_truth(a) else expression("bool(a)", a=o) for a, o in zip(tree.args, operands, strict=True)]
+    return expression(OPERATORS[tree.op], **dict(zip("abc", operands, strict=False)))
+
+
+def _is_truth(tree: Expr) -> bool:
+    return tree.op in TRUTHS or (tree.op == "number" and isinstance(tree.args[0], bool))
