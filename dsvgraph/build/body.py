@@ -14,7 +14,7 @@ from dsvgraph.build.line import Line
 from dsvgraph.build.ports import unknown
 from dsvgraph.build.scope import Scope, free_names
 from dsvgraph.codes import Code
-from dsvgraph.dims import names
+from dsvgraph.dims import Size, names
 from dsvgraph.errors import MAX_ERRORS, DsvError, Fault, Note, Span, nearest
 from dsvgraph.graph import Graph, Node, Ref, Run
 from dsvgraph.ops import OPS, Op
@@ -212,15 +212,20 @@ class Body:
             raise Fault(Code.POSITIONS, f"`{op.op}` looks along axis 1, which must be positions, found {first}")
         for size in op.mixed(ins):
             if names(size) & moving:
-                raise Fault(Code.POSITIONS, f"`{op.op}` would mix along {size}, which counts positions, not features")
+                words = f"which counts {self._counted(size)}, not features"
+                raise Fault(Code.POSITIONS, f"`{op.op}` would mix along {size}, {words}")
         for size in op.moved(ins):
             if names(size) & moving:
-                raise Fault(
-                    Code.POSITIONS, f"`{op.op}` would move {size}, which counts positions; that axis stays where it is"
-                )
+                words = f"which counts {self._counted(size)}: rows and positions stay side by side, in this order"
+                raise Fault(Code.POSITIONS, f"`{op.op}` would move {size}, {words}")
         for name, weight in weights.items():
             if any(names(s) & moving for s in weight.shape):
                 raise Fault(Code.TOO_LATE, f"the size of `{name}` would depend on the input: {weight.type}")
+
+    def _counted(self, size: Size) -> str:
+        """What an axis of a size that is known only when the model runs counts."""
+        length = self.builder.length
+        return "positions" if length is not None and names(size) & names(length) else "rows of the batch"
 
     def _order(self, op: Op, node: Node) -> str:
         """The order of the rows that come out; raises ValueError where rows of two orders meet."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import keyword
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +9,13 @@ from dsvgraph.build.ports import unknown
 from dsvgraph.build.scope import BlockValue, Scope, Word
 from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError, Span, nearest
+from dsvgraph.names import is_name, why_no_name
 from dsvgraph.ops import OPS
 from dsvgraph.ops.base import RESERVED
 from dsvgraph.spec import Part
 from dsvgraph.types import shown
 
-PATH = re.compile(r"(\.|[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*)\Z", re.ASCII)
+MAX_PATH = 200
 
 
 @dataclass(frozen=True)
@@ -109,14 +108,17 @@ def _near_callee(key: str, raw: dict[str, Any], part: Part, scope: Scope) -> str
 
 def _address(name: str, raw: dict[str, Any], part: Part) -> str:
     at = raw.get("at", name)
-    if not isinstance(at, str) or not PATH.match(at) or len(at) > 200:
-        raise DsvError(
-            f"`{at}` is no path", part.value("at"), code=Code.BAD_PATH, hint="write names joined by dots, or . alone"
-        )
+    if at == ".":
+        return ""
+    if not isinstance(at, str) or not at or len(at) > MAX_PATH:
+        words = f"at most {MAX_PATH} characters" if isinstance(at, str) and at else "names joined by dots, or . alone"
+        raise DsvError(f"`{shown(at)}` is no path: {words}", part.value("at"), code=Code.BAD_PATH)
     for segment in at.split("."):
-        if keyword.iskeyword(segment) or segment.startswith("__"):
-            raise DsvError(f"`{segment}` cannot stand in a path: it is Python's", part.value("at"), code=Code.BAD_PATH)
-    return "" if at == "." else at
+        if not is_name(segment):
+            words = f"`{at}` is no path, as `{segment}` is no name: {why_no_name(segment)}"
+            hint = "write names joined by dots, or . alone"
+            raise DsvError(words, part.value("at"), code=Code.BAD_PATH, hint=hint)
+    return at
 
 
 def _ports(raw: dict[str, Any], key: str, part: Part) -> tuple[str, ...]:

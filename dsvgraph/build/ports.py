@@ -11,8 +11,8 @@ from dsvgraph.build.scope import At, Library, Scope
 from dsvgraph.codes import Code
 from dsvgraph.dims import Size, symbol
 from dsvgraph.errors import DsvError, Fault, Span, listed, nearest
+from dsvgraph.names import NAME
 from dsvgraph.spec import Part
-from dsvgraph.spec.models import NAME
 from dsvgraph.types import Type, shown
 
 TEXT = re.compile(r"(int|float|bool)?\s*\[(.*)\]\Z")

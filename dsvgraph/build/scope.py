@@ -12,9 +12,9 @@ from dsvgraph import expr
 from dsvgraph.codes import Code
 from dsvgraph.dims import Size, symbol
 from dsvgraph.errors import DsvError, Fault, Note, Span, clipped, listed, nearest
+from dsvgraph.names import NAME
 from dsvgraph.ops import OPS
 from dsvgraph.spec import Entry, Part
-from dsvgraph.spec.models import NAME
 from dsvgraph.types import as_size, shown
 
 At = Callable[..., Span | None]  # from the steps to a value inside another to its place

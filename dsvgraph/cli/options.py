@@ -13,7 +13,7 @@ from dsvgraph import load as load_model
 from dsvgraph import loader
 from dsvgraph.errors import DsvError, clipped, printable
 from dsvgraph.graph import Model
-from dsvgraph.spec import NAME
+from dsvgraph.names import NAME
 
 
 class Attention(StrEnum):

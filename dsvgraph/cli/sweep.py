@@ -28,7 +28,7 @@ from dsvgraph.cli.options import (
     load,
 )
 from dsvgraph.errors import DsvError, printable
-from dsvgraph.spec import NAME
+from dsvgraph.names import NAME
 
 if TYPE_CHECKING:
     from dsvgraph.passes.sweep import Condition, Point

@@ -10,6 +10,7 @@ from typing import Any
 
 from dsvgraph.codes import Code
 from dsvgraph.errors import Fault
+from dsvgraph.names import described, why_no_name
 
 MAX_LENGTH = 1000  # characters of one expression
 MAX_TOKENS = 200
@@ -66,14 +67,26 @@ def _tokens(text: str) -> list[tuple[str, str]]:
     while at < len(text):
         match = TOKEN.match(text, at)
         if not match:
-            power = "; a power is written `**`" if text[at:].strip().startswith("^") else ""
-            raise Fault(Code.NO_ARITHMETIC, f"`{text[at:].strip()[:20]}` is not arithmetic{power}")
+            raise Fault(Code.NO_ARITHMETIC, _no_token(text, at))
         kind = match.lastgroup or "op"
         tokens.append((kind, match.group(kind)))
         at = match.end()
         if len(tokens) > MAX_TOKENS:
             raise Fault(Code.NUMBER_LIMIT, f"an expression has at most {MAX_TOKENS} words and signs")
     return tokens
+
+
+def _no_token(text: str, at: int) -> str:
+    """What is wrong at a place of ``text`` where no number, name or sign begins."""
+    rest = text[at:].lstrip()
+    if rest[0].isalnum() and not rest[0].isascii():
+        begins = re.search(r"\w*\Z", text[:at]) if not text[at].isspace() else None
+        word = (begins[0] if begins else "") + re.match(r"\w+", rest)[0]  # type: ignore[index]
+        return f"`{word[:40]}` is no name: {why_no_name(word)}"
+    if not rest[0].isascii():
+        return f"{described(rest[0])} is not arithmetic: its signs are ASCII"
+    power = "; a power is written `**`" if rest[0] == "^" else ""
+    return f"`{rest[:20]}` is not arithmetic{power}"
 
 
 class _Parser:

@@ -1,7 +1,7 @@
 """Files and their text as plain data with positions."""
 
 from dsvgraph.loader.compose import MAX_BYTES, MAX_VALUES, Doc, parse
-from dsvgraph.loader.files import bundled, find, read
+from dsvgraph.loader.files import bundled, find, homes, read
 from dsvgraph.loader.scan import MAX_DEPTH
 
-__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_VALUES", "Doc", "bundled", "find", "parse", "read"]
+__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_VALUES", "Doc", "bundled", "find", "homes", "parse", "read"]

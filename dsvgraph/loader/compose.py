@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import (
     AliasEvent,
@@ -20,7 +19,7 @@ from ruamel.yaml.events import (
 
 from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError, Source, Span, printable
-from dsvgraph.loader.scan import MAX_DEPTH, TOO_DEEP, Tokens
+from dsvgraph.loader.scan import MAX_DEPTH, TOO_DEEP, yaml
 
 MAX_BYTES = 150_000
 MAX_VALUES = 5_000  # after aliases are followed, as their depth
@@ -29,12 +28,12 @@ MAX_ROWS = 10_000
 Key = tuple[Any, ...]
 
 BREAK = re.compile(r"\r\n|\n|\r")  # as YAML 1.2 counts lines
+MARGIN = re.compile(r"\s*")
 HALF = re.compile("[\ud800-\udfff]")
 INT = re.compile(r"[-+]?[0-9][0-9_]*\Z")
 FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 HINTS = {  # by a part of the parser's words
     "'['": 'inside braces and lists, quote what holds a bracket: {ids: "int[B, T]"}',
-    r"'\t'": "indent with spaces, never with tabs",
     "mapping values are not allowed": "quote a value that holds a colon, and look at the indentation",
     "cannot start any token": "quote a value that begins with a sign",
     "but got '{' after $": "names of config values stand bare: hidden_size, and not ${hidden_size}",
@@ -47,6 +46,7 @@ HINTS = {  # by a part of the parser's words
     "parsing a flow sequence": "close the bracket, or look for a missing comma",
     "scanning a quoted scalar": "close the quotes",
 }
+TABS = "indent with spaces, never with tabs"
 BEGINNINGS = ("scanning a simple key", "scanning a quoted scalar")  # what is wrong is where this began
 CONSTANTS = {"true": True, "false": False, "null": None, "~": None, "": None}
 
@@ -102,9 +102,7 @@ def _composed(text: str, name: str) -> Doc:
     source = Source(name, tuple(BREAK.split(text)))
     doc = Doc(source, None)
     try:
-        yaml = YAML(typ="safe", pure=True)
-        yaml.Scanner = Tokens
-        _Composer(doc).run(yaml.parse(text))
+        _Composer(doc).run(yaml().parse(text))
     except MarkedYAMLError as error:
         raise _yaml_error(source, error) from None
     except (YAMLError, ValueError, AssertionError) as error:  # the last for `%YAML 1.0`
@@ -124,6 +122,8 @@ def _yaml_error(source: Source, error: MarkedYAMLError) -> DsvError:
     notes = [("opened here", first)] if first and last and first.line < last.line and "a flow" in words else []
     before = source.line(last.line)[: last.column - 1][-1:] if last else ""
     hint = next((hint for part, hint in HINTS.items() if part in f"{words} after {before}"), "")
+    if last and "\t" in MARGIN.match(source.line(last.line))[0]:  # type: ignore[index]
+        hint = TABS
     return DsvError(f"this is not YAML: {words}", span, code=Code.NOT_YAML, notes=notes, hint=hint)
 
 

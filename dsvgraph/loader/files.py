@@ -10,6 +10,8 @@ from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError, Span, clipped, nearest
 from dsvgraph.loader.compose import MAX_BYTES, Doc, parse
 
+PARTS = ("blocks", "templates", "variants")  # folders in a folder of specs
+
 
 def bundled() -> Path:
     """The folder of the specs that come with the package."""
@@ -17,12 +19,22 @@ def bundled() -> Path:
     return package / "specs" if (package / "specs").is_dir() else package.parent / "specs"
 
 
+def homes(folder: Path) -> list[Path]:
+    """The folders that files in ``folder`` read from: itself, and that of the specs that it is a part of.
+
+    A folder of specs has a folder `blocks`, as the bundled one: what lies in its `blocks`, `variants` or
+    `templates` names files as seen from it, and so means the same wherever the whole is copied.
+    """
+    whole = folder.resolve().parent
+    return [folder, whole] if folder.resolve().name in PARTS and (whole / "blocks").is_dir() else [folder]
+
+
 def find(name: str, near: Path | None = None, span: Span | None = None) -> Path:
-    """The file that ``name`` means: a path, one beside ``near``, or a bundled spec.
+    """The file that ``name`` means: a path, one of the folders that a file in ``near`` reads, or a bundled spec.
 
     Raises DsvError with the nearest bundled name where there is none.
     """
-    candidates = [Path(name)] if near is None else [near / name]
+    candidates = [Path(name)] if near is None else [home / name for home in homes(near)]
     library = bundled()
     if ".." not in Path(name).parts and not Path(name).is_absolute():
         candidates += [library / name, library / f"{name}.yaml"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Set
+from itertools import pairwise
 from typing import ClassVar
 
 from dsvgraph.codes import Code
-from dsvgraph.dims import Size, product
+from dsvgraph.dims import Size, names, product, symbol
 from dsvgraph.errors import Fault
 from dsvgraph.ops.base import Kind, PerPosition, Product, Types, Weightless, product_of
 from dsvgraph.ops.shapes import need_float
@@ -20,7 +22,8 @@ class Einsum(Weightless, PerPosition):
     """Products of inputs, summed over the labels that the output has not: [...], [...] -> [...].
 
     ``equation`` is torch's, a letter per axis, spaces allowed: "b t i d, b t i j -> b t j d".
-    Rows and positions are neither summed nor moved. FLOPs: 2 * product of the sizes of the labels
+    Rows and positions are neither summed nor parted: side by side and in order, they may have other
+    axes in front, so that "n b t d -> b t d" sums a stack of n values. FLOPs: 2 * product of the sizes of the labels
     where a label that two inputs share is summed; labels of one input alone are summed before, and
     products without a sum are pointwise.
     """
@@ -63,9 +66,20 @@ class Einsum(Weightless, PerPosition):
         return ins[port].rank > 1 and terms[int(port.removeprefix("x"))][0] == kept[0]
 
     def moved(self, ins: Types) -> list[Size]:
-        terms, kept = self._terms()
-        labels = [(i, label) for term in terms for i, label in enumerate(term)]
-        return [self._sizes(ins)[a] for i, a in labels if a in kept and kept.index(a) != i]
+        """Sizes of the axes that leave their place, unless they stay beside the axis of rows or positions next to them.
+
+        So axes in front of rows and positions, as of a stack of values, may come and go.
+        """
+        sizes, (terms, kept) = self._sizes(ins), self._terms()
+        named = {label: size for label, size in sizes.items() if size in map(symbol, names(size))}
+        twice = [size for label, size in named.items() if list(named.values()).count(size) > 1]
+        found = [
+            sizes[a]
+            for term in terms
+            for i, a in enumerate(term)
+            if a in kept and kept.index(a) != i and not _beside(a, term, kept, named.keys())
+        ]
+        return [*found, *twice]
 
     def mixed(self, ins: Types) -> list[Size]:
         kept = self._terms()[1]
@@ -99,3 +113,9 @@ class Einsum(Weightless, PerPosition):
                 if known != size:
                     raise Fault(Code.DIFFERENT, f"label `{label}` is {known} in `{first}` and {size} in `{port}`")
         return {label: size for label, (_, size) in found.items()}
+
+
+def _beside(label: str, term: str, kept: str, others: Set[str]) -> bool:
+    """Whether ``label``, one of ``others``, has one of them on the same side in an input and in the output."""
+    pairs = [pair for pair in pairwise(term) if label in pair and set(pair) <= others]
+    return any(pair in pairwise(kept) for pair in pairs)

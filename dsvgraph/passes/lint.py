@@ -60,7 +60,7 @@ def _input(model: Model, graph: Graph, name: str) -> Span | None:
 
 
 def _config(spec: Spec, config: Mapping[str, Any]) -> Iterator[Diagnostic]:
-    """Config values that no line, no argument of a block in use, and no other value speaks of."""
+    """Config values of the spec's own file that no line, no argument of a block in use, and no other speaks of."""
     parts = [spec.graph, *(spec.blocks[name] for name in used_blocks(spec, config))]
     used: set[str] = set().union(*(_said(part) for part in parts))
     for section in (spec.loss, spec.init):
@@ -71,7 +71,7 @@ def _config(spec: Spec, config: Mapping[str, Any]) -> Iterator[Diagnostic]:
         fresh = (more & spec.config.keys()) - used
         used |= more
     for name, entry in spec.config.items():
-        if name not in used and name not in TOLD:
+        if name not in used and name not in TOLD and not spec.inherits(entry.span):
             hint = nearest(name, used - spec.config.keys())
             yield _warning(Code.UNUSED_VALUE, f"nothing uses the config value `{name}`", entry.span, hint)
 
@@ -85,20 +85,20 @@ def _blocks(spec: Spec, config: Mapping[str, Any]) -> Iterator[Diagnostic]:
     """Blocks of a model's own file that it does not use; a library may hold more than one needs."""
     used = used_blocks(spec, config)
     for name, part in spec.blocks.items():
-        if name not in used and {"graph", "extends"} & part.doc.data.keys():
+        if name not in used and not spec.inherits(part.key()):
             yield _warning(Code.UNUSED_BLOCK, f"nothing calls the block `{name}`", part.key())
 
 
 def _patterns(model: Model) -> Iterator[Diagnostic]:
-    """Path patterns that fit no weight."""
+    """Path patterns of the spec's own file that fit no weight."""
     assert model.spec is not None
     sections = {"init": model.spec.init, "trained": model.spec.trained}
     paths = [owned.path for owned in weights(model)]
     empty = tuple(f"{visit.path}." for visit in walk(model) if visit.node.mode != "call" and visit.node.count == 0)
     for section, parts in sections.items():
         for pattern, part in parts.items():
-            if pattern.startswith(empty):
-                continue  # no copies now, as of a chain of depth 0
+            if pattern.startswith(empty) or model.spec.inherits(part.key()):
+                continue  # no copies now, as of a chain of depth 0; or another spec's
             if not any(matches(pattern, cell) for path in paths for cell, _ in cells(path, [pattern])):
                 yield _warning(
                     Code.UNUSED_PATTERN,

@@ -1,9 +1,9 @@
 """A spec as written: the language as Pydantic models, and the merge of the files that make one."""
 
-from dsvgraph.spec.models import FIGURE, NAME, BlockModel, Convention, PublishedModel, SpecModel
+from dsvgraph.spec.models import FIGURE, BlockModel, Convention, PublishedModel, SpecModel
 from dsvgraph.spec.read import Entry, Part, Spec, read, read_open, read_text, with_settings
 
 __all__ = [
-    "FIGURE", "NAME", "BlockModel", "Convention", "Entry", "Part", "PublishedModel", "Spec", "SpecModel",
+    "FIGURE", "BlockModel", "Convention", "Entry", "Part", "PublishedModel", "Spec", "SpecModel",
     "read", "read_open", "read_text", "with_settings",
 ]  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import keyword
 import re
 from typing import Annotated, Any, Literal, Self
 
@@ -10,16 +9,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from dsvgraph.codes import Code
 from dsvgraph.errors import Fault
+from dsvgraph.names import is_name, why_no_name
 
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z", re.ASCII)
 FIGURE = re.compile(r"\d{1,6}(\.\d{1,6})?[KMBT]$", re.ASCII)
 
 
 def _name(text: str) -> str:
-    if not NAME.match(text) or keyword.iskeyword(text) or text.startswith("__"):
-        raise Fault(
-            Code.NO_NAME, f"`{text}` is no name: letters, digits and _, at most 64, not a Python keyword, no leading __"
-        )
+    if not is_name(text):
+        raise Fault(Code.NO_NAME, f"`{text}` is no name: {why_no_name(text)}")
     return text
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from dsvgraph import loader
@@ -15,6 +15,7 @@ from dsvgraph.loader import Doc
 from dsvgraph.spec.models import SpecModel
 from dsvgraph.spec.validate import validate
 
+SETTING = "--set"  # as the source of a value that no file holds
 MAX_FILES = 200
 MAX_CHARACTERS = 250_000  # of all files of a spec
 MAX_VALUES = 6_000
@@ -22,11 +23,12 @@ MAX_VALUES = 6_000
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a spec and the document that it stands in."""
+    """A piece of a spec and the document that it stands in; ``bundled`` if that came with the package."""
 
     model: Any
     doc: Doc
     path: tuple[Any, ...]
+    bundled: bool = False
 
     def key(self, *path: Any) -> Span | None:
         return self.doc.key(*self.path, *path)
@@ -58,6 +60,11 @@ class Spec:
     trained: Mapping[str, Part]
     symbolic: frozenset[str] = frozenset()
     published: Part | None = None
+    span: Span | None = None  # the beginning of the file itself, apart from those that it extends and includes
+
+    def inherits(self, span: Span | None) -> bool:
+        """Whether what stands there comes from a file that this one extends or includes."""
+        return bool(span and self.span and span.source.name not in (self.span.source.name, SETTING))
 
 
 @dataclass
@@ -110,7 +117,7 @@ def _finish(merge: _Merge, stem: str, settings: Mapping[str, Any], symbolic: fro
         )
     spec = Spec(
         merge.name or stem, merge.doc, merge.config, merge.blocks, merge.graph,
-        merge.loss, merge.init, merge.trained, published=merge.published,
+        merge.loss, merge.init, merge.trained, published=merge.published, span=merge.span,
     )  # fmt: skip
     return with_settings(spec, settings, symbolic)
 
@@ -143,7 +150,7 @@ def _setting(name: str, value: Any) -> Span:
         )
     shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     text = f"{name}={shown.splitlines()[0] if shown else ''}"
-    return Span(Source("--set", (text,)), 1, len(name) + 2, max(1, len(text) - len(name) - 1))
+    return Span(Source(SETTING, (text,)), 1, len(name) + 2, max(1, len(text) - len(name) - 1))
 
 
 def _overridden(old: Entry | None, value: Any, span: Span | None) -> Entry:
@@ -167,7 +174,7 @@ class _Reader:
             raise DsvError(f"a spec reads at most {MAX_FILES} files", span, code=Code.TOO_MUCH)
         doc = loader.read(path, span, self.texts.get(real))
         self.counted(doc, span)
-        return self.merge(doc, path.parent, (*stack, real))
+        return self.merge(doc, path.parent, (*stack, real), real.is_relative_to(loader.bundled().resolve()))
 
     def circle(self, chain: tuple[Path, ...], span: Span | None) -> _Merge:
         """Raises DsvError; nothing is to be had from a circle that was told already, from another of its files."""
@@ -185,7 +192,7 @@ class _Reader:
             words = f"the files of a spec have at most {MAX_CHARACTERS:,} characters and {MAX_VALUES:,} values together"
             raise DsvError(words, span, code=Code.TOO_MUCH)
 
-    def merge(self, doc: Doc, folder: Path, stack: tuple[Path, ...]) -> _Merge:
+    def merge(self, doc: Doc, folder: Path, stack: tuple[Path, ...], bundled: bool = False) -> _Merge:
         model = validate(SpecModel, doc)
         merge, errors = _Merge(), list[DsvError]()
         if model.extends is not None:
@@ -200,7 +207,7 @@ class _Reader:
                 _take_blocks(merge, self.collect(_inside(name, folder, span), stack, span), name, span)
         if errors:
             raise DsvError.collect(errors)
-        _add(merge, model, doc)
+        _add(merge, model, doc, bundled)
         return merge
 
 
@@ -215,7 +222,7 @@ def _gathered(errors: list[DsvError]) -> Iterator[None]:
         errors.append(error)
 
 
-def _add(merge: _Merge, model: SpecModel, doc: Doc) -> None:
+def _add(merge: _Merge, model: SpecModel, doc: Doc, bundled: bool) -> None:
     """Puts a file's own parts over those it starts from."""
     merge.name, merge.doc = model.name or merge.name, model.doc or merge.doc
     merge.span = doc.value()
@@ -223,7 +230,7 @@ def _add(merge: _Merge, model: SpecModel, doc: Doc) -> None:
     for name, value in model.config.items():
         merge.config[name] = _overridden(merge.config.get(name), value, doc.value("config", name))
     for name, block in model.blocks.items():
-        merge.blocks[name] = Part(block, doc, ("blocks", name))
+        merge.blocks[name] = Part(block, doc, ("blocks", name), bundled)
     if model.graph is not None:
         merge.graph = Part(model.graph, doc, ("graph",))
     if "loss" in model.model_fields_set:
@@ -235,9 +242,9 @@ def _add(merge: _Merge, model: SpecModel, doc: Doc) -> None:
 
 
 def _inside(name: str, folder: Path, span: Span | None) -> Path:
-    """The file that an include means; it stays in the spec's folder or the bundled library."""
+    """The file that an include means; it stays in the folders that the including file reads, or the bundled one."""
     path = loader.find(name, folder, span)
-    homes = [folder.resolve(), loader.bundled().resolve()]
+    homes = [home.resolve() for home in (*loader.homes(folder), loader.bundled())]
     if Path(name).is_absolute() or not any(path.resolve().is_relative_to(home) for home in homes):
         raise DsvError(
             f"`{name}` lies outside the spec's folder", span, code=Code.OUTSIDE, hint="copy it beside the spec"
@@ -254,8 +261,16 @@ def _take_blocks(merge: _Merge, other: _Merge, name: str, span: Span | None) -> 
                 f"`{name}` has a section `{section}`, and `include` brings only blocks", span, code=Code.NOT_A_LIBRARY
             )
     for block, part in other.blocks.items():
-        old = merge.blocks.get(block)
-        if old and old.doc.source.name != part.doc.source.name:
+        old = merge.blocks.get(block, part)
+        if not _one(old, part):
             notes = [("first here", old.key()), ("again here", part.key())]
             raise DsvError(f"two files bring the block `{block}`", span, code=Code.TWO_BLOCKS, notes=notes)
-        merge.blocks[block] = part
+        merge.blocks[block] = part if old.bundled else old  # one's own goes before a bundled one
+
+
+def _one(old: Part, new: Part) -> bool:
+    """Whether two parts are one block: of one file, or of a bundled file and what stands for it beside the spec."""
+    files = [PurePath(part.doc.source.name) for part in (old, new)]
+    if old.bundled == new.bundled:
+        return files[0] == files[1]
+    return files[0].parts[-2:] == files[1].parts[-2:] or repr(old.model) == repr(new.model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -27,10 +28,24 @@ def validate(model: type[SpecModel], doc: Doc) -> SpecModel:
         where = doc.value() or Span(doc.source, 1, 1)
         raise DsvError("a spec is a mapping of `name`, `config`, `graph` and so on", where, code=Code.WRONG_KIND)
     try:
-        return model.model_validate(doc.data)
+        found = model.model_validate(doc.data)
     except ValidationError as error:
         errors = _roots(doc, model, error.errors())
         raise DsvError.collect(_schema_error(doc, e, model) for e in errors) from None
+    if nulls := list(_null_defaults(found, doc)):
+        raise DsvError.collect(nulls)
+    return found
+
+
+def _null_defaults(model: SpecModel, doc: Doc) -> Iterator[DsvError]:
+    """Arguments whose default is written as `null`, which YAML cannot tell from no default at all."""
+    for name, block in model.blocks.items():
+        for arg, default in block.args.items():
+            span = doc.value("blocks", name, "args", arg)
+            if default is None and span != doc.key("blocks", name, "args", arg):
+                words = f"`{arg}: null` is no default: an argument without a value is required"
+                hint = f'for a required argument write nothing, for a default of null write `{arg}: "null"`'
+                yield DsvError(words, span, code=Code.BAD_VALUE, path=f"blocks.{name}.args.{arg}", hint=hint)
 
 
 def _roots(doc: Doc, model: type[BaseModel], errors: list[Any]) -> list[Any]:

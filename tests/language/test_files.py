@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 import dsvgraph
 from dsvgraph import DsvError, loader
+from dsvgraph.passes.signature import signature
 
 BASE = """
 name: Base
@@ -151,6 +153,57 @@ def test_two_files_cannot_bring_one_block(files: Path) -> None:
     assert refused(files, "include: [library.yaml, other.yaml]\n" + USES) == (
         "two files bring the block `c`", "spec.yaml:1:25",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["blocks/mlp.yaml", "mine.yaml"])
+def test_a_copy_of_a_bundled_file_is_the_same_block(files: Path, name: str) -> None:
+    """A bundled file includes the bundled one; what stands for it beside the spec goes before."""
+    text = (loader.bundled() / "blocks/mlp.yaml").read_text()
+    (files / "blocks").mkdir()
+    (files / name).write_text(text)
+    model = BASE.replace("x: {a: e}", "x: {mlp: e, hidden_size: d, intermediate_size: 8}")
+    for order in (f"{name}, blocks/moe.yaml", f"blocks/moe.yaml, {name}"):
+        part = load(files, f"include: [{order}]\n" + model).spec.blocks["mlp"]
+        assert part.doc.source.name == name
+    (files / name).write_text(text.replace("up_proj", "up"))
+    if name == "mine.yaml":
+        assert refused(files, "include: [blocks/moe.yaml, mine.yaml]\n" + model)[0] == "two files bring the block `mlp`"
+    else:
+        part = load(files, "include: [blocks/moe.yaml, blocks/mlp.yaml]\n" + model).spec.blocks["mlp"]
+        assert "up" in part.model.body
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All bundled specs, in a folder elsewhere."""
+    return Path(shutil.copytree(loader.bundled(), tmp_path_factory.mktemp("elsewhere") / "mine"))
+
+
+HOME = loader.bundled()
+SPECS = [p.relative_to(HOME).as_posix() for p in sorted(HOME.rglob("*.yaml")) if p.parent.name != "blocks"]
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_folder_of_specs_works_wherever_it_lies(copied: Path, name: str) -> None:
+    """Every file of it is that of the copy, none the bundled one."""
+    found = dsvgraph.load(str(copied / name))
+    assert signature(found) == signature(dsvgraph.load(str(loader.bundled() / name)))
+    assert found.spec is not None
+    files = [part.doc.source.name for part in (found.spec.graph, *found.spec.blocks.values())]
+    assert len(files) > 1 and all(Path(file).resolve().is_relative_to(copied) for file in files)
+
+
+def test_a_folder_above_is_read_only_from_the_folders_of_its_parts(files: Path) -> None:
+    (files / "library.yaml").write_text(LIBRARY)
+    for folder in ("variants", "other"):
+        (files / folder).mkdir()
+        (files / folder / "spec.yaml").write_text("include: [library.yaml]\n" + USES)
+    with pytest.raises(DsvError, match=r"there is no spec `library\.yaml`"):
+        dsvgraph.load("variants/spec.yaml")
+    (files / "blocks").mkdir()
+    assert dsvgraph.load("variants/spec.yaml").nodes["x"].callee == "c"
+    with pytest.raises(DsvError, match=r"there is no spec `library\.yaml`"):
+        dsvgraph.load("other/spec.yaml")
 
 
 # -- nothing outside --------------------------------------------------------------------------

@@ -283,7 +283,7 @@ def test_no_op_mixes_positions(op: str, rank: int) -> None:
     text = f"graph:\n  in: {{x: {['', '', '[B, T]', '[B, T, 4]'][rank]}}}\n  body: {{y: {op}}}\n  out: y\n"
     with pytest.raises(dsvgraph.DsvError) as caught:
         dsvgraph.loads(text)
-    assert "counts positions" in str(caught.value) or "do not add up" in str(caught.value)
+    assert ", not features" in str(caught.value) or "do not add up" in str(caught.value)
 
 
 @pytest.mark.parametrize(

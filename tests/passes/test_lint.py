@@ -135,3 +135,18 @@ def test_an_output_is_told_where_no_weight_is_lost() -> None:
 def test_weights_that_are_frozen_need_no_loss() -> None:
     frozen = HEADS + "trained: {layer.side.weight: false}\n"
     assert not [words for words in lint(frozen) if "side" in words]
+
+
+def test_what_a_base_says_is_the_base_s() -> None:
+    """Config, blocks and patterns that `extends` brings are not told, what the spec itself says or sets is."""
+    graph = 'graph: {in: {i: "int[B, T]"}, body: {x: {embedding: i, num: 8, dim: 4}}, out: {y: x}}\nloss: {}\n'
+    base = "extends: deepseek_v3_tiny\n" + graph
+    assert not dsvgraph.passes.lint.lint(dsvgraph.loads(base))
+    own = "config: {hidden_size: 64}\nblocks: {b: {in: {x: [d]}, body: {y: {silu: x}}, out: y}}\ninit: {z.*: ones}\n"
+    told = [found.message for found in dsvgraph.passes.lint.lint(dsvgraph.loads(base + own, {"vocab_size": 7}))]
+    assert sorted(told) == [
+        "`z.*` in `init` fits no weight",
+        "nothing calls the block `b`",
+        "nothing uses the config value `hidden_size`",
+        "nothing uses the config value `vocab_size`",
+    ]

@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.events import (
     AliasEvent,
     Event,
@@ -16,6 +15,8 @@ from ruamel.yaml.events import (
     SequenceEndEvent,
 )
 from ruamel.yaml.tokens import AliasToken, AnchorToken, ScalarToken
+
+from dsvgraph.loader.scan import yaml
 
 Place = tuple[int, int]  # line and column, from 0
 
@@ -67,7 +68,7 @@ class Item:
 
 def tree(text: str) -> Tree | None:
     """The tree of a text that the loader has accepted, with Unix line ends; nothing where it is empty."""
-    events = [e for e in YAML(typ="safe", pure=True).parse(text) if type(e).__name__ not in AROUND]
+    events = [e for e in yaml().parse(text) if type(e).__name__ not in AROUND]
     if not events:
         return None
     reader = _Reader(events)
@@ -156,7 +157,7 @@ def _texts(text: str) -> tuple[set[int], set[int]]:
     """The places of each `#` that begins no comment, and the lines that are inside a text of several."""
     signs: set[int] = set()
     inside: set[int] = set()
-    for token in YAML(typ="safe", pure=True).scan(text):
+    for token in yaml().scan(text):
         if isinstance(token, (ScalarToken, AnchorToken, AliasToken)):
             start, end = token.start_mark.index, token.end_mark.index
             if getattr(token, "style", None) in ("|", ">"):  # blank lines at its end are those of the page
