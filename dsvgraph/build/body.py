@@ -8,13 +8,12 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dsvgraph.build import attributes, copies, reaches
+from dsvgraph.build import attributes, copies, positions, reaches
 from dsvgraph.build import line as lines
 from dsvgraph.build.line import Line
 from dsvgraph.build.ports import unknown
 from dsvgraph.build.scope import Scope, free_names
 from dsvgraph.codes import Code
-from dsvgraph.dims import Size, names
 from dsvgraph.errors import MAX_ERRORS, DsvError, Fault, Note, Span, nearest
 from dsvgraph.graph import Graph, Node, Ref, Run
 from dsvgraph.ops import OPS, Op
@@ -159,7 +158,7 @@ class Body:
             weights = op.weights(known)
             _check_tied(op, weights, tied)
             outputs = op.outputs(known)
-            self._check_positions(op, node.ins, weights)
+            positions.check(op, node.ins, weights, self.builder.positions, self.builder.length)
             order = self._order(op, node)
         except ValueError as error:
             raise self._mismatch(error, node, line) from None
@@ -204,28 +203,6 @@ class Body:
 
     def _origin(self, ref: Ref) -> Span | None:
         return self.graph.nodes[ref.node].span if ref.node in self.graph.nodes else self.part.key("in", ref.node)
-
-    def _check_positions(self, op: Op, ins: dict[str, Type], weights: dict[str, Weight]) -> None:
-        """Raises ValueError where the op would mix positions, or look along an axis that is none."""
-        moving, first = self.builder.positions, ins.get(op.ports[0])
-        if op.positions.along and first and (first.shape[1:2] != (self.builder.length,) or first.order):
-            raise Fault(Code.POSITIONS, f"`{op.op}` looks along axis 1, which must be positions, found {first}")
-        for size in op.mixed(ins):
-            if names(size) & moving:
-                words = f"which counts {self._counted(size)}, not features"
-                raise Fault(Code.POSITIONS, f"`{op.op}` would mix along {size}, {words}")
-        for size in op.moved(ins):
-            if names(size) & moving:
-                words = f"which counts {self._counted(size)}: rows and positions stay side by side, in this order"
-                raise Fault(Code.POSITIONS, f"`{op.op}` would move {size}, {words}")
-        for name, weight in weights.items():
-            if any(names(s) & moving for s in weight.shape):
-                raise Fault(Code.TOO_LATE, f"the size of `{name}` would depend on the input: {weight.type}")
-
-    def _counted(self, size: Size) -> str:
-        """What an axis of a size that is known only when the model runs counts."""
-        length = self.builder.length
-        return "positions" if length is not None and names(size) & names(length) else "rows of the batch"
 
     def _order(self, op: Op, node: Node) -> str:
         """The order of the rows that come out; raises ValueError where rows of two orders meet."""
