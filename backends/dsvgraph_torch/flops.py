@@ -294,7 +294,7 @@ def one_thread() -> Iterator[None]:
 def counted(module: nn.Module, inputs: dict[str, Tensor]) -> Counts:
     """FLOPs of a forward pass to every output and of the backward pass from them."""
     with SiteCounter(module) as counter, one_thread():
-        outputs = module(**inputs)
+        outputs = module(*inputs.values())
         parts = [y.float().sum() for y in outputs.values() if y.requires_grad]
         if parts:
             torch.stack(parts).sum().backward()
@@ -307,7 +307,7 @@ def counted_step(module: nn.Module, inputs: dict[str, Tensor], targets: Tensor) 
     module.eval()  # routers count no tokens
     try:
         with SiteCounter(module) as counter, one_thread():
-            loss = module(**inputs, targets=targets)["loss"]
+            loss = module(*inputs.values(), targets)["loss"]
             if isinstance(loss, Tensor) and loss.requires_grad:
                 loss.backward()
     finally:

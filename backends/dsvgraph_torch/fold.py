@@ -131,9 +131,18 @@ def _spread(element: ast.expr) -> list[ast.expr]:
     return [element]
 
 
+def _harmless(node: ast.AST) -> bool:
+    """Whether a condition can be left out: it compares names and constants, and calls nothing."""
+    known = (ast.Name, ast.Constant, ast.Compare, ast.Is, ast.IsNot, ast.expr_context)
+    return all(isinstance(n, known) for n in nodes(node))
+
+
 def _truth(node: Any) -> bool | None:
     if isinstance(node, ast.Dict) and constant(node):
         return bool(node.keys)
+    if isinstance(node, ast.BoolOp) and all(map(_harmless, node.values)):
+        last, deciding = _truth(node.values[-1]), isinstance(node.op, ast.Or)
+        return last if last is deciding else None
     return bool(node.value) if isinstance(node, ast.Constant) else None
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from dsvgraph_torch import plain
+from dsvgraph_torch import plain, scoring
 from dsvgraph_torch.products import (
     Linear as Linear,
 )
@@ -236,13 +236,12 @@ class GroupedLinear(torch.autograd.Function):
 # -- losses -----------------------------------------------------------------------------------------
 
 
-def head_cross_entropy(factors, targets_BT, ahead, tail=0):
-    """plain.head_cross_entropy, each chunk's gradient taken while its logits exist."""
+def head_cross_entropy(factors, targets_BT, ahead, ctx, tail=0):
+    """scoring.head_cross_entropy, each chunk's gradient taken while its logits exist."""
     x, weight = factors
-    n = max(0, targets_BT.shape[1] - max(ahead - 1, tail))
-    t_N = targets_BT[:, ahead - 1 : ahead - 1 + n].flatten()
-    loss = linear_cross_entropy(x[:, :n].flatten(0, 1), weight, t_N)
-    return loss, (t_N != -100).sum().clamp(min=1)
+    t_Bn = scoring.scored(targets_BT, ahead, tail, ctx)
+    loss = linear_cross_entropy(x[:, : t_Bn.shape[1]].flatten(0, 1), weight, t_Bn.flatten())
+    return loss, (t_Bn != -100).sum().clamp(min=1)
 
 
 def linear_cross_entropy(x_ND, weight_VD, targets_N, chunk=None):

@@ -49,9 +49,10 @@ def constructed(model: Model, device: str | torch.device, kernels: str) -> nn.Mo
 
 def _fast(model: Model) -> dict[str, Any]:
     """The model's classes on the fast kernels: the same lines, other functions behind their names."""
-    from dsvgraph_torch import kernels, plain, shell
+    from dsvgraph_torch import kernels, plain, scoring, shell
 
-    known = {**vars(plain), **vars(shell), **{n: v for n, v in vars(kernels).items() if not n.startswith("__")}}
+    fast = {n: v for n, v in vars(kernels).items() if not n.startswith("__")}
+    known = {**vars(plain), **vars(scoring), **vars(shell), **fast}
     classes = [_FastLinear().visit(definition) for definition in classes_of(model)]
     return load_source(printed(classes), model.name, known).__dict__
 

@@ -15,7 +15,7 @@ from dsvgraph.errors import Span
 from dsvgraph.graph import Graph, Model
 from dsvgraph_torch.source import one_line
 
-RUNTIME = ("plain.py", "shell.py")
+RUNTIME = ("plain.py", "scoring.py", "shell.py")
 OWN = ["self", "ctx", "torch", "nn", "F", "re", "math", "Linear", "NamedTuple", "checkpoint", "targets", "copy", "i"]
 
 

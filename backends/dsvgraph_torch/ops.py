@@ -195,7 +195,7 @@ def attention(s: Site) -> Code:
 
 @lowers("shift")
 def shift(s: Site) -> Code:
-    return code("shift(x, by=steps, **more)", x=s.x, steps=s.op.by, more=options(fill=s.op.fill or None))
+    return code("shift(x, steps, ctx, **more)", x=s.x, steps=s.op.by, more=options(fill=s.op.fill or None))
 
 
 @lowers("router")

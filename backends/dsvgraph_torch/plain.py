@@ -11,7 +11,6 @@ from typing import NamedTuple
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from torch.utils.checkpoint import checkpoint
 
 
 class Context:
@@ -21,6 +20,18 @@ class Context:
         self.positions, self.documents, self.cache, self.collect = positions, documents, cache, collect
         self.past = next((kept.shape[1] for kept in (cache or {}).values()), 0)
         self.balance, self.memo, self.turn = {}, {}, ()
+
+    def at(self, x):
+        """Positions of x, [T] or [B, T]: those given, else from 0 in the row, or in each of its documents."""
+        at_C = torch.arange(self.past + x.shape[1], device=x.device)
+        if self.documents is not None:
+            starts_BC = F.pad(self.documents.diff() != 0, (1, 0), value=True)
+            at_C = at_C - torch.where(starts_BC, at_C, 0).cummax(1).values
+        return at_C[..., self.past :] if self.positions is None else self.positions
+
+    def within(self, by):
+        """Whether the position ``by`` further on lies in the same document, [B, T]; rows are rings here."""
+        return torch.roll(self.documents, -by, 1) == self.documents
 
     def extend(self, key, value):
         """The value behind what the cache holds of earlier positions; the cache keeps both."""
@@ -88,9 +99,8 @@ def rotary(ctx, x, theta, scaling=None):
     """Cosines and sines of the positions, once per pass: [T, R / 2], or [B, T, R / 2]."""
     key = (x.shape[-1], theta, *(scaling or {}).values())
     if key not in ctx.memo:
-        counted = torch.arange(ctx.past, ctx.past + x.shape[1], device=x.device)
         f, gain = frequencies(x.shape[-1], theta, scaling)
-        angle = (counted if ctx.positions is None else ctx.positions)[..., None] * f.float().to(x.device)
+        angle = ctx.at(x)[..., None] * f.float().to(x.device)
         ctx.memo[key] = angle.cos() * gain, angle.sin() * gain
     return ctx.memo[key]
 
@@ -144,10 +154,12 @@ class RMSNorm(nn.RMSNorm):
         return F.rms_norm(x.to(self.weight.dtype), self.normalized_shape, self.weight, self.eps)
 
 
-def shift(x_BT, by, fill=0):
-    """y[i] = x[i + by] along dim 1; positions without a source are fill."""
+def shift(x_BT, by, ctx, fill=0):
+    """y[i] = x[i + by] along dim 1; positions without a source in their document are fill."""
     y = torch.roll(x_BT, -by, 1)
     (y[:, -by:] if by > 0 else y[:, :-by]).fill_(fill)
+    if ctx.documents is not None:
+        y = torch.where(ctx.within(by).unflatten(1, (-1, *[1] * (y.dim() - 2))), y, fill)
     return y
 
 
@@ -182,11 +194,15 @@ class Router(nn.Module):
         score_BTK = s_BTE.gather(-1, index_BTK)
         if self.normalize:
             score_BTK = score_BTK / (score_BTK.sum(-1, keepdim=True) + 1e-20)
-        T = max(0, x_BTD.shape[1] - (self.tail[ctx.turn] if self.turns and self.tail else self.tail))  # type: ignore[index]
+        tail = self.tail[ctx.turn] if self.turns and self.tail else self.tail  # type: ignore[index]
+        T = max(0, x_BTD.shape[1] - tail)
+        kept_BT1 = torch.ones_like(s_BTE[..., :1]) if ctx.documents is None else ctx.within(tail)[..., None].float()
         if ctx.collect and self.training:
-            self.tokens_per_expert += torch.bincount(index_BTK[:, :T].flatten(), minlength=s_BTE.shape[-1])
+            ones_S = kept_BT1[:, :T].expand_as(index_BTK[:, :T]).flatten()
+            self.tokens_per_expert += torch.bincount(index_BTK[:, :T].flatten(), ones_S, s_BTE.shape[-1])
         if self.balanced and ctx.collect:
-            ctx.balance[self] = ctx.balance.get(self, 0.0) + (sequence_balance(s_BTE[:, :T], self.top_k) if T else 0.0)
+            found = sequence_balance(s_BTE[:, :T], self.top_k, kept_BT1[:, :T]) if T else 0.0
+            ctx.balance[self] = ctx.balance.get(self, 0.0) + found
         return index_BTK, score_BTK * self.scaling
 
     def choose(self, c_BTE):
@@ -210,12 +226,13 @@ class Router(nn.Module):
         load.zero_()
 
 
-def sequence_balance(s_BTE, top_k):
-    """sum_i f_i P_i per sequence, mean over the batch: 1 if even (arXiv 2412.19437, 17-20)."""
-    top = s_BTE.topk(top_k, sorted=False).indices.flatten(1)
-    f_BE = torch.zeros_like(s_BTE[:, 0]).scatter_add_(1, top, torch.ones_like(top, dtype=s_BTE.dtype))
-    P_BE = (s_BTE / s_BTE.sum(-1, keepdim=True)).mean(1)
-    return (f_BE * P_BE).sum(-1).mean() * s_BTE.shape[-1] / top.shape[-1]
+def sequence_balance(s_BTE, top_k, kept_BT1):
+    """sum_i f_i P_i per row over the positions kept, mean over the batch: 1 if even (arXiv 2412.19437, 17-20)."""
+    top_BTK = s_BTE.topk(top_k, sorted=False).indices
+    f_BE = torch.zeros_like(s_BTE[:, 0]).scatter_add_(1, top_BTK.flatten(1), kept_BT1.expand(top_BTK.shape).flatten(1))
+    P_BE = (s_BTE / s_BTE.sum(-1, keepdim=True) * kept_BT1).sum(1)
+    squares_B = kept_BT1.sum((1, 2)).clamp(min=1) ** 2
+    return ((f_BE * P_BE).sum(-1) / squares_B).mean() * s_BTE.shape[-1] / top_k
 
 
 class Ragged(NamedTuple):
@@ -286,33 +303,3 @@ def per_row(weight_EF, sent, like):
     """Each row's own entry of a stacked weight: [S, F]."""
     rows = torch.arange(like.shape[0], device=like.device, dtype=sent.offsets.dtype)
     return weight_EF[torch.searchsorted(sent.offsets, rows, right=True)].to(like.dtype)
-
-
-def head(x, weight, ctx):
-    """Logits; or their two factors, where a loss will multiply them in chunks."""
-    return (x, weight) if ctx.collect else F.linear(x, weight)
-
-
-def heads(x, weight, ctx):
-    """The same of stacked states: a pair for each depth."""
-    return [(piece, weight) for piece in x] if ctx.collect else F.linear(x, weight)
-
-
-def cross_entropy(logits, targets_BT, ahead, tail=0):
-    """Sum over positions with a target (token i + ahead is targets[i + ahead - 1]), and their number."""
-    n = max(0, targets_BT.shape[1] - max(ahead - 1, tail))
-    t_N = targets_BT[:, ahead - 1 : ahead - 1 + n].flatten()
-    loss = F.cross_entropy(logits[:, :n].flatten(0, 1).float(), t_N, reduction="sum")
-    return loss, (t_N != -100).sum().clamp(min=1)
-
-
-def head_cross_entropy(factors, targets_BT, ahead, tail=0):
-    """The same of logits x weight^T, in chunks of rows: all logits never exist at once."""
-    x, weight = factors
-    n = max(0, targets_BT.shape[1] - max(ahead - 1, tail))
-    t_N = targets_BT[:, ahead - 1 : ahead - 1 + n].flatten()
-    size = max(1, 2**25 // len(weight))
-    part = lambda x, t: F.cross_entropy(F.linear(x, weight).float(), t, reduction="sum")  # noqa: E731
-    run = part if len(t_N) <= size else lambda x, t: checkpoint(part, x, t, use_reentrant=False)
-    loss = sum(map(run, x[:, :n].flatten(0, 1).split(size), t_N.split(size)))
-    return loss, (t_N != -100).sum().clamp(min=1)

@@ -70,7 +70,7 @@ def _methods(lowering: Lowering, source: Source) -> list[ast.stmt]:
     model = lowering.model
     first = next(iter(model.outputs))
     needed = model.needed([first])
-    out = Class(source, taken=reserved() | {"positions", "documents", "cache"})
+    out = Class(source, taken=reserved() | {"positions", "documents", "labels", "cache"})
     writer = Writer(lowering, out, model)
     args = _inputs(writer)
     heads = [n for n in model.nodes.values() if n.name not in needed]
@@ -95,10 +95,17 @@ def _forward(model: Model, args: list[str], body: list[ast.stmt]) -> ast.stmt:
         head, doc = "def forward(self, positions=None, documents=None):", f"{outs}."
         ctx = statement("ctx = Context(positions, documents)")
     else:
-        head = "def forward(self, targets=None, positions=None, documents=None):"
-        doc = f"{outs}; given targets (the token after each position) the losses."
+        head = "def forward(self, targets=None, positions=None, documents=None, labels=None):"
+        doc = f"{outs}; losses, given targets (the token after each position) or labels (the tokens)."
         ctx = statement("ctx = Context(positions, documents, collect=targets is not None)")
-    return function(head, [ctx, *body], args, doc)
+    return function(head, [*_given(model, args), ctx, *body], args, doc)
+
+
+def _given(model: Model, args: list[str]) -> list[ast.stmt]:
+    """The targets as the losses want them, where a line of the loss has some."""
+    target = next((loss.target for loss in model.losses if loss.target), None)
+    row = dict(zip(model.inputs, args, strict=True)).get(target or "")
+    return [statement("targets = next_tokens(row, targets, labels, documents)", row=path(row))] if row else []
 
 
 def _results(model: Model, writer: Writer) -> list[ast.stmt]:
@@ -210,7 +217,7 @@ def _chosen(loss: Loss, model: Model) -> str:
 
 def _scored(loss: Loss, key: ast.expr, value: ast.expr, tail: list[ast.expr], function_: ast.expr) -> list[ast.stmt]:
     assert loss.shift is not None and loss.divide is not None
-    args = [value, path("targets"), arithmetic(loss.shift), *tail]
+    args = [value, path("targets"), arithmetic(loss.shift), path("ctx"), *tail]
     return [
         statement("total, valid = function(*args)", function=function_, args=args),
         statement("losses[key] = total / count", key=key, count=arithmetic(loss.divide)),

@@ -166,7 +166,7 @@ def _step(model: Model, module: nn.Module, batch: int, seq: int) -> Step | None:
         return None
     forward, back, less = expected(model, batch, seq)
     inputs = _inputs(model, "meta", batch, seq)
-    counts = counted_step(module, inputs, inputs[target])
+    counts = counted_step(module, inputs, torch.zeros_like(inputs[target]))
     sums = [sum(n for p, n in counts.sites.items() if p.backward is b) for b in (False, True)]
     again = sum(counts.recomputed.values())
     return Step(Pair(forward, sums[0]), Pair(back, sums[1]), less, again)

@@ -160,8 +160,9 @@ def _wider(a: Size, b: Size) -> Size:
 class Shift(Weightless, Uncounted, AlongRow):
     """Moves a row ``by`` positions to the left: [B, T, ...] -> the same.
 
-    Position i holds what i + by held; the last ``by`` positions are ``fill``. This is how a
-    multi-token-prediction depth reads a future token (DeepSeek-V3, arXiv 2412.19437, 2.2).
+    Position i holds what i + by held; the last ``by`` positions, of every document where rows are
+    packed, are ``fill``. This is how a multi-token-prediction depth reads a future token
+    (DeepSeek-V3, arXiv 2412.19437, 2.2).
     """
 
     op: ClassVar[str] = "shift"

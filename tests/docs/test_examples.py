@@ -92,7 +92,7 @@ def test_the_message_of_the_readme_is_a_real_one():
 def test_the_python_of_the_readme(torch):
     (code,) = fences(README, "python")
     ids = torch.zeros(1, 8, dtype=torch.long)
-    names = {"input_ids": ids, "targets": ids}
+    names = {"input_ids": ids, "targets": ids.clone(), "row": ids}
     exec(compile(code, "README.md", "exec"), names)
     assert names["logits"].shape[:2] == ids.shape
 
@@ -112,7 +112,7 @@ def test_the_readme_compiles_trains_imports_and_exports(torch):
     tiny = dsvgraph.cost(load("deepseek_v3_tiny")).parameters.total
     assert f"{tiny:,}" in told
     compile(emitted := Path("model.py").read_text(encoding="utf-8"), "model.py", "exec")
-    assert len(emitted.splitlines()) < 400
+    assert len(emitted.splitlines()) < 450
     assert {"spec.yaml", "metrics.jsonl", "model.safetensors"} <= {path.name for path in Path("runs/mine").iterdir()}
     assert dsvgraph.cost(load("mine.yaml")).parameters.total == tiny
     model, found = transformers.AutoModelForCausalLM.from_pretrained("folder", output_loading_info=True)

@@ -74,7 +74,7 @@ def runs(names):
     for kernels in ("plain", "fast"):
         module = compile(graph, kernels=kernels)
         assert torch.equal(module(ids)[names["output"]], module.predict(ids))
-        losses = module(ids, ids)
+        losses = module(ids, labels=ids)
         assert list(losses) == ["loss", names["line"]]
         losses["loss"].backward()
         assert all(p.grad is not None for p in module.parameters())

@@ -56,7 +56,7 @@ def test_dropout_in_training_only():
 
 def test_detach_stops_gradients():
     module, _, ids = model("a: {detach: e}\n    y: {linear: a, out: V}")
-    module(ids, ids)["loss"].backward()
+    module(ids, labels=ids)["loss"].backward()
     assert module.e.weight.grad is None and module.y.weight.grad is not None
 
 
@@ -159,7 +159,7 @@ loss: {next: {cross_entropy: scores, target: words, shift: 1}}
     assert list(found) == ["scores", "again", "sum", "given"] and torch.equal(found["given"], side)
     close(found["sum"], module.e.weight[ids] + side)
     close(module.predict(words=ids, side=side), found["scores"])
-    assert module(ids, side, ids)["loss"].isfinite()
+    assert module(ids, side, labels=ids)["loss"].isfinite()
 
 
 def test_a_model_without_losses():

@@ -14,7 +14,7 @@ from helpers import small  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 
 import dsvgraph_torch  # noqa: E402
-from dsvgraph_torch import kernels, plain  # noqa: E402
+from dsvgraph_torch import kernels, plain, scoring  # noqa: E402
 from dsvgraph_torch.plain import Context  # noqa: E402
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
@@ -29,7 +29,7 @@ def seed():
 @pytest.fixture(params=["plain", "fast"])
 def R(request):
     """The names that a model's classes see."""
-    return SimpleNamespace(**{**vars(plain), **(vars(kernels) if request.param == "fast" else {})})
+    return SimpleNamespace(**{**vars(plain), **vars(scoring), **(vars(kernels) if request.param == "fast" else {})})
 
 
 def leaf(*shape, dtype=torch.float32):
@@ -389,11 +389,11 @@ def plain_balance(s_BTE, top_k):
 
 def test_sequence_balance(R):
     s = leaf(3, 7, 8)
-    ours = lambda s: R.sequence_balance(s.sigmoid(), 2)  # noqa: E731
+    ours = lambda s: R.sequence_balance(s.sigmoid(), 2, torch.ones(3, 7, 1))  # noqa: E731
     same_gradients(ours, lambda s: plain_balance(s.sigmoid(), 2), s)
     even = torch.tensor([[[1.0, 1, 0, 0], [0, 0, 1, 1]]])
-    assert R.sequence_balance(even, 2) == 1
-    assert R.sequence_balance(even[:, :1], 2) == 2  # half of the experts do it all
+    assert R.sequence_balance(even, 2, torch.ones(1, 2, 1)) == 1
+    assert R.sequence_balance(even[:, :1], 2, torch.ones(1, 1, 1)) == 2  # half of the experts do it all
 
 
 def test_router_hands_its_balance_to_the_context(R):
@@ -530,8 +530,8 @@ def test_losses(R, ahead, tail, vocab):
     want = lambda x, w: plain_loss(x, w, targets, ahead, tail)[0]  # noqa: E731
     valid = plain_loss(x, w, targets, ahead, tail)[1]
     for ours in (
-        lambda x, w: R.head_cross_entropy((x, w), targets, ahead, tail),
-        lambda x, w: R.cross_entropy(x @ w.t(), targets, ahead, tail),
+        lambda x, w: R.head_cross_entropy((x, w), targets, ahead, Context(), tail),
+        lambda x, w: R.cross_entropy(x @ w.t(), targets, ahead, Context(), tail),
     ):
         assert ours(x, w)[1] == valid
         same_gradients(lambda x, w, ours=ours: ours(x, w)[0], want, x, w)
@@ -540,7 +540,7 @@ def test_losses(R, ahead, tail, vocab):
 def test_a_loss_without_targets_is_zero(R):
     x, w = leaf(2, 6, 5), leaf(7, 5)
     for targets, ahead in (torch.full((2, 6), -100), 1), (torch.zeros(2, 6, dtype=torch.long), 9):
-        loss, valid = R.head_cross_entropy((x, w), targets, ahead)
+        loss, valid = R.head_cross_entropy((x, w), targets, ahead, Context())
         assert (loss, valid) == (0, 1)
         assert all((g == 0).all() for g in torch.autograd.grad(loss, (x, w)))
 
@@ -584,7 +584,7 @@ def test_linear_cross_entropy_without_gradients():
 def test_head_cross_entropy_under_autocast(R):
     x, w, t = leaf(2, 20, 16), leaf(30, 16), torch.randint(0, 30, (2, 20))
     with torch.autocast("cpu", torch.bfloat16):
-        got, _ = R.head_cross_entropy((x, w), t, 1)
+        got, _ = R.head_cross_entropy((x, w), t, 1, Context())
     want = F.cross_entropy((x @ w.t()).flatten(0, 1), t.flatten(), reduction="sum")
     assert got.dtype == torch.float32
     torch.testing.assert_close(got, want, rtol=0.01, atol=0.0)

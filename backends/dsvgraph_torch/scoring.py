@@ -1,0 +1,74 @@
+"""What the losses of emitted models are made of: targets, and cross-entropies, copied as far as they are used.
+
+Letters in names of tensors: B batch, T positions, n positions with a target, N rows of logits.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
+
+
+def head(x, weight, ctx):
+    """Logits; or their two factors, where a loss will multiply them in chunks."""
+    return (x, weight) if ctx.collect else F.linear(x, weight)
+
+
+def heads(x, weight, ctx):
+    """The same of stacked states: a pair for each depth."""
+    return [(piece, weight) for piece in x] if ctx.collect else F.linear(x, weight)
+
+
+def next_tokens(ids_BT, targets_BT, labels_BT, documents_BT):
+    """The token after each position, -100 where its document ends: targets, or labels (the tokens) moved by one."""
+    given = labels_BT if targets_BT is None else targets_BT
+    if given is None:
+        return None
+    found = f"{[*given.shape]} for ids {[*ids_BT.shape]}" if given.shape != ids_BT.shape else ""
+    found = "both" if targets_BT is not None and labels_BT is not None else found
+    if found or (given is targets_BT and same_row(ids_BT, targets_BT)):
+        words = "targets are the token after each position, row[:, 1:] for the ids row[:, :-1]"
+        raise ValueError(f"{words}, labels the tokens themselves; found {found or 'the ids as targets'}")
+    after_BT = F.pad(labels_BT[:, 1:], (0, 1), value=-100) if targets_BT is None else targets_BT
+    if documents_BT is not None:
+        after_BT = after_BT.where(F.pad(documents_BT.diff() == 0, (0, 1), value=True), -100)
+    return after_BT
+
+
+def same_row(ids_BT, targets_BT):
+    """Whether targets are the ids, in rows of different tokens; values are compared on a CPU alone."""
+    if ids_BT.device.type != "cpu" or torch.compiler.is_compiling():
+        return targets_BT is ids_BT
+    return torch.equal(ids_BT, targets_BT) and bool((ids_BT.diff() != 0).any())
+
+
+def scored(targets_BT, ahead, tail, ctx):
+    """Targets of the first positions, [B, n]: token i + ahead is targets[i + ahead - 1]; -100 past a document's end.
+
+    tail: how far on lies what the prediction at i has read.
+    """
+    n = max(0, targets_BT.shape[1] - max(ahead - 1, tail))
+    t_Bn = targets_BT[:, ahead - 1 : ahead - 1 + n]
+    return t_Bn if ctx.documents is None else t_Bn.where(ctx.within(max(ahead - 1, tail))[:, :n], -100)
+
+
+def wide(logits):
+    """Logits in float32 or more."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def cross_entropy(logits, targets_BT, ahead, ctx, tail=0):
+    """Sum over positions with a target, `ahead` tokens further on, and their number."""
+    t_Bn = scored(targets_BT, ahead, tail, ctx)
+    loss = F.cross_entropy(wide(logits[:, : t_Bn.shape[1]].flatten(0, 1)), t_Bn.flatten(), reduction="sum")
+    return loss, (t_Bn != -100).sum().clamp(min=1)
+
+
+def head_cross_entropy(factors, targets_BT, ahead, ctx, tail=0):
+    """The same of logits x weight^T, in chunks of rows: all logits never exist at once."""
+    x, weight = factors
+    t_Bn = scored(targets_BT, ahead, tail, ctx)
+    size = max(1, 2**25 // len(weight))
+    part = lambda x, t: F.cross_entropy(wide(F.linear(x, weight)), t, reduction="sum")  # noqa: E731
+    run = part if t_Bn.numel() <= size else lambda x, t: checkpoint(part, x, t, use_reentrant=False)
+    loss = sum(map(run, x[:, : t_Bn.shape[1]].flatten(0, 1).split(size), t_Bn.flatten().split(size)))
+    return loss, (t_Bn != -100).sum().clamp(min=1)
