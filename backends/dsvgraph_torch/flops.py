@@ -113,7 +113,7 @@ class SiteCounter(FlopCounterMode):
         self.lines = Lines(module)
         self.owner: dict[int, Site] = {}
         self.gains: set[int] = set()  # autograd nodes of products with gains
-        self.normalising = False
+        self.gain: int | None = None  # storage of the gain of the norm that runs, a weight or a computed value
         self.next = torch.autograd._get_sequence_nr()
         self.meta = any(p.is_meta for p in module.parameters())
         self.weights = {_storage(p) for p in module.parameters()}
@@ -181,8 +181,8 @@ class SiteCounter(FlopCounterMode):
         """Whether an elementwise product is that of a norm with its weight, or its backward."""
         if torch._C._current_graph_task_id() != -1:
             return node in self.gains
-        gains = self.weights | self.rows if self.normalising else self.rows
-        found = any(isinstance(a, Tensor) and _storage(a) in gains for a in args)
+        factor = args[1] if len(args) > 1 else None  # the gain comes last: y = x / rms(x) * weight
+        found = isinstance(factor, Tensor) and _storage(factor) in self.rows | {self.gain}
         self.gains |= {node} if found else set()
         return found
 
@@ -245,8 +245,11 @@ class Padding(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
-        self.counter.normalising = name == "rms_norm"
+        if name == "rms_norm":
+            weight = kwargs.get("weight") if kwargs and "weight" in kwargs else args[2] if len(args) > 2 else None
+            self.counter.gain = _storage(weight) if isinstance(weight, Tensor) else None
         out = func(*args, **(kwargs or {}))
+        self.counter.gain = None
         if name == "pad":
             self._padded(args[0], out)
         elif name == "scaled_dot_product_attention":
