@@ -142,6 +142,23 @@ class Graph:
                 found.setdefault(ref.node, []).append(Use(ref.port, node.name, port))
         return found
 
+    @cached_property
+    def lending(self) -> frozenset[str]:
+        """Names of the ops that lend weights and do not run: nothing that runs reads an output of theirs.
+
+        An op of which nothing at all is read does run (and is warned about), and so does a router, which
+        counts tokens.
+        """
+        found: set[str] = set()
+        given = {*self.outputs.values(), *self.cache}
+        for node in reversed(self.nodes.values()):
+            uses = self.uses.get(node.name, ())
+            values = any(use.port in node.outputs and use.reader not in found for use in uses)
+            lends = bool(uses) or any(ref.node == node.name for ref in given)
+            if lends and not values and given.isdisjoint(Ref(node.name, port) for port in node.outputs):
+                found |= {node.name} if node.op and node.callee != "router" else set()
+        return frozenset(found)
+
     def type(self, ref: Ref) -> Type:
         """The type of what ``ref`` names."""
         if ref.node in self.inputs:
@@ -162,6 +179,7 @@ class Graph:
         self.nodes[node.name] = node
         self.__dict__.pop("net", None)
         self.__dict__.pop("uses", None)
+        self.__dict__.pop("lending", None)
 
     def needed(self, outputs: Iterable[str]) -> set[str]:
         """Names of the nodes and inputs that the named outputs depend on."""

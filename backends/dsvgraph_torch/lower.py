@@ -215,18 +215,21 @@ class Writer:
     # -- ops ---------------------------------------------------------------------------------
 
     def op(self, node: Node) -> None:
-        """One op is one line, and a submodule where it owns weights."""
+        """One op is one line, and a submodule where it owns weights; one that only lends them has no line."""
         site = self.site(node)
         code = ops.lower(site)
         if node.weights:
             self.own(node, site, code)
+        if node.name in self.graph.lending:
+            return
         target = self.targets(node)
         if any(ref.node == node.name for ref in self.graph.cache):
             code.value = self.kept(target[0], code.value)
         self.line(assign(target, code.value), node, self.shapes(node))
 
     def site(self, node: Node) -> Site:
-        args = {p: self.read(r, node) for p, r in node.inputs.items()}
+        runs = node.name not in self.graph.lending
+        args = {p: self.read(r, node) if runs else p for p, r in node.inputs.items()}
         self.check_side_by_side(node)
         owned = {w: path(f"{self.at(node)}.{w}") for w in node.weights}
         tied = {w: path(self.value(r)) for w, r in node.tied.items()}

@@ -7,7 +7,7 @@ from typing import Any
 
 from dsvgraph.codes import Code
 from dsvgraph.errors import Diagnostic, Span, nearest
-from dsvgraph.graph import Graph, Model, walk
+from dsvgraph.graph import Graph, Model, Node, walk
 from dsvgraph.passes.paths import cells, weights
 from dsvgraph.passes.show import used_blocks, words
 from dsvgraph.passes.unlearned import unaligned, unlearned
@@ -47,10 +47,20 @@ def _graphs(model: Model) -> Iterator[Diagnostic]:
         for node in graph.nodes.values():
             if node.name not in used:
                 yield _warning(Code.UNUSED_NODE, f"nothing depends on `{node.name}`", node.span)
+            elif node.name in graph.lending and not _lends(graph, node):
+                hint = "what reads it does not run: it only lends its weights"
+                yield _warning(Code.UNUSED_NODE, f"nothing depends on `{node.name}`", node.span, hint)
         for name in graph.inputs:
             if name not in used and graph.outputs.keys() != {name}:
                 span = _input(model, graph, name)
                 yield _warning(Code.UNUSED_INPUT, f"nothing reads the input `{name}` of `{graph.name}`", span)
+
+
+def _lends(graph: Graph, node: Node) -> bool:
+    """Whether something reads a weight of a line."""
+    read = {use.port for use in graph.uses.get(node.name, ())}
+    read |= {ref.port for ref in graph.outputs.values() if ref.node == node.name}
+    return not read.isdisjoint(node.weights)
 
 
 def _input(model: Model, graph: Graph, name: str) -> Span | None:

@@ -42,8 +42,8 @@ class Dependence:
         return self.memo[key]
 
     def whole(self, graph: Graph) -> Needs:
-        """Everything in ``graph``, needed or not."""
-        ports = {name: frozenset(node.outputs) for name, node in graph.nodes.items()}
+        """Everything in ``graph``, needed or not; of lines that only lend weights no output."""
+        ports = {n: frozenset(node.weights if n in graph.lending else node.outputs) for n, node in graph.nodes.items()}
         runs = {name: tuple(frozenset(r.graph.outputs) for r in n.runs) for name, n in graph.nodes.items()}
         return Needs(frozenset(graph.inputs), ports, runs)
 

@@ -156,11 +156,14 @@ class Activations:
         """Runs one line of a graph."""
         if node.mode == "repeat":
             return self._repeat(tape, graph, node, values, frozen)
+        for name, weight in node.weights.items():
+            trained = weight.trained and join(node.at, name) not in frozen
+            values[Ref(node.name, name)] = _weight(weight.numel, trained)
+        if node.name in graph.lending:
+            return None
         ins = {p: values[ref] for p, ref in node.sources.items()}
         if node.op:
-            for name, weight in node.weights.items():
-                trained = weight.trained and join(node.at, name) not in frozen
-                ins[name] = values[Ref(node.name, name)] = _weight(weight.numel, trained)
+            ins |= {name: values[Ref(node.name, name)] for name in node.weights}
             kind, ahead = self.logits.heads.get((graph, node.name), ("", 1))
             tape.now.clear()
             tape.here = ((node.name, 0),)

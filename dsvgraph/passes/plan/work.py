@@ -146,7 +146,8 @@ class Worker:
             yield from self._inside(inside)
 
     def _line(self, place: _Place, node: Node, needs: Needs | None, behind: Mapping[str, Ports]) -> Work:
-        computes = needs is None or needs.computes(node)
+        every = self.meter.depends.whole(place.graph) if self.setting.heads else needs
+        computes = every is not None and every.computes(node)
         forward, moved = self._costs(place.graph, node, behind) if computes else (0, Moved())
         back = substitute(self.costs.get((*place.key, (node.name, 0)), 0), self.now)
         kept = self.kept.get((*place.key, (node.name, 0)), 0)
