@@ -11,6 +11,7 @@ from dsvgraph.dims import Size
 from dsvgraph.errors import Span
 from dsvgraph.expr import Expr
 from dsvgraph.ops import Op
+from dsvgraph.ops.base import Kind
 from dsvgraph.spec import Spec
 from dsvgraph.types import Init, Reach, Sight, Type, Weight
 
@@ -156,7 +157,7 @@ class Graph:
             values = any(use.port in node.outputs and use.reader not in found for use in uses)
             lends = bool(uses) or any(ref.node == node.name for ref in given)
             if lends and not values and given.isdisjoint(Ref(node.name, port) for port in node.outputs):
-                found |= {node.name} if node.op and node.callee != "router" else set()
+                found |= {node.name} if node.op and node.op.kind is not Kind.ROUTING else set()
         return frozenset(found)
 
     def type(self, ref: Ref) -> Type:
