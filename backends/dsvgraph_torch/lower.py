@@ -229,7 +229,7 @@ class Writer:
 
     def site(self, node: Node) -> Site:
         runs = node.name not in self.graph.lending
-        args = {p: self.read(r, node) if runs else p for p, r in node.inputs.items()}
+        args = {p: self.read(r, node) if runs else path(p) for p, r in node.inputs.items()}
         self.check_side_by_side(node)
         owned = {w: path(f"{self.at(node)}.{w}") for w in node.weights}
         tied = {w: path(self.value(r)) for w, r in node.tied.items()}

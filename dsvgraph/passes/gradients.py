@@ -60,9 +60,10 @@ def below(costs: Costs) -> Costs:
     return found
 
 
-def _frozen(model: Model) -> Ports:
+def frozen_paths(model: Model) -> Ports:
     """Paths of the weights that the spec's section `trained` freezes."""
-    return frozenset(p for p in _paths(model, "") if last_match(model.trained, p) is False)
+    paths = _paths(model, "") if model.trained else ()
+    return frozenset(path for path in paths if last_match(model.trained, path) is False)
 
 
 def _paths(graph: Graph, prefix: str) -> Iterator[str]:
@@ -85,7 +86,7 @@ class Backward:
 
     def of(self, model: Model, outputs: Ports | None = None) -> Costs:
         """What `backward` tells of a model."""
-        frozen = _frozen(model) if model.trained else NONE
+        frozen = frozen_paths(model)
         return self.costs(Copy(model, NONE, frozen), frozenset(model.outputs) if outputs is None else outputs)[0]
 
     # -- forward -----------------------------------------------------------------------------
@@ -120,7 +121,7 @@ class Backward:
         state, outs, found = read & carried, NONE, flow.copies.setdefault(node.name, [])
         for graph, numbers in _copies(node):
             while numbers:
-                one = Copy(graph, state | (read - carried), _inside(copy.frozen, node.segment(numbers[0])))
+                one = Copy(graph, state | (read - carried), inside(copy.frozen, node.segment(numbers[0])))
                 given = self.given(one)
                 alike = len(numbers) if given & carried == state and not copy.frozen else 1
                 found.append((one, alike))
@@ -207,8 +208,8 @@ def _copies(node: Node) -> list[tuple[Graph, Sequence[Size]]]:
     return [(graph, [number for number, _ in equal]) for graph, equal in copies]
 
 
-def _inside(frozen: Ports, segment: str) -> Ports:
+def inside(frozen: Ports, segment: str) -> Ports:
     """Paths below ``segment``, relative to it."""
-    if not segment:
+    if not segment or not frozen:
         return frozen
     return frozenset(p.removeprefix(f"{segment}.") for p in frozen if p.startswith(f"{segment}."))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Model, Ref
-from dsvgraph.ops.pointwise import Pointwise
+from dsvgraph.ops.base import Pointwise
 from dsvgraph.ops.weighted import Linear
 
 

@@ -5,15 +5,15 @@ A block is run once for each way that its inputs look; its copies are added up.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dsvgraph.dims import Size, total
 from dsvgraph.graph import Graph, Model, Node, Ref, join
 from dsvgraph.ops.tape import FLOAT, HALF, LONG, Key, Site, Storage, Tape, Value
+from dsvgraph.passes.gradients import frozen_paths, inside
 from dsvgraph.passes.needs import Ports
-from dsvgraph.passes.paths import last_match
 from dsvgraph.passes.plan.logits import Logits
 from dsvgraph.passes.tally import known_types, largest, number
 from dsvgraph.types import Type
@@ -86,7 +86,7 @@ class Activations:
     # -- the first page -----------------------------------------------------------------------
 
     def _model(self) -> None:
-        tape, frozen = self._tape(), self._frozen()
+        tape, frozen = self._tape(), frozen_paths(self.model)
         values = {Ref(p, p): _input(t.numel, t.dtype) for p, t in self.model.inputs.items()}
         for node in self.model.nodes.values():
             before = _noted(tape)
@@ -115,12 +115,6 @@ class Activations:
         made = [ref for ref in graph.outputs.values() if (graph, ref.node) not in self.logits.heads]
         given = total(graph.type(ref).numel for ref in made if graph.type(ref).dtype == "float")
         return found.busy + found.copied + given * FLOAT
-
-    def _frozen(self) -> Ports:
-        """Paths of the weights that the section `trained` freezes."""
-        if not self.model.trained:
-            return frozenset()
-        return frozenset(p for p in _paths(self.model, "") if last_match(self.model.trained, p) is False)
 
     # -- graphs ------------------------------------------------------------------------------
 
@@ -171,7 +165,7 @@ class Activations:
             self._note(tape, values)
         else:
             copies = node.count if node.mode == "each" else 1
-            inner = _inside(frozen, node.segment(node.start))
+            inner = inside(frozen, node.segment(node.start))
             found = self.summary(node.runs[0].graph, _forms(ins), inner, side or node.mode == "each")
             self._note(tape, values, found.busy * copies)
             tape.here = ((node.name, 0),)
@@ -188,7 +182,7 @@ class Activations:
         numbers = {graph: i for i, graph in enumerate(dict.fromkeys(run.graph for run in node.runs))}
         for i, (copy, inner) in enumerate(node.copy_graphs()):
             before = _noted(tape)
-            found = self.summary(inner, _forms(ins), _inside(frozen, node.segment(copy)), False)
+            found = self.summary(inner, _forms(ins), inside(frozen, node.segment(copy)), False)
             checkpoint = top and self.checkpoint
             if not top:  # nothing makes the first page anew
                 self._note(tape, values, found.busy)
@@ -306,17 +300,3 @@ def _moved(out: Out, ins: Mapping[str, Value], made: list[Storage], copies: Size
     v = out.value
     storage = ins[out.source].storage if isinstance(out.source, str) else made[out.source]
     return Value(storage, v.numel * copies, v.width, v.grad, v.strided)
-
-
-def _paths(graph: Graph, prefix: str) -> Iterator[str]:
-    for node in graph.nodes.values():
-        yield from (join(prefix, node.at, w) for w in node.weights)
-        for copy, inner in node.copy_graphs():
-            yield from _paths(inner, join(prefix, node.segment(copy)))
-
-
-def _inside(frozen: Ports, segment: str) -> Ports:
-    """Paths below ``segment``, relative to it."""
-    if not segment or not frozen:
-        return frozen
-    return frozenset(p.removeprefix(f"{segment}.") for p in frozen if p.startswith(f"{segment}."))
