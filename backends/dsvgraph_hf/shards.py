@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from dsvgraph.errors import DsvError, listed
+from dsvgraph.files import opened as regular
 from dsvgraph_hf.source import whole
 
 SINGLE = "model.safetensors"
@@ -51,7 +53,8 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         names = _files(self.path)
-        self.config = _json(self.path / "config.json") if (self.path / "config.json").is_file() else {}
+        config = self.path / "config.json"
+        self.config = _json(config) if os.path.lexists(config) else {}
         self.entries: dict[str, Entry] = {}
         for file, promised in names.items():
             self._add(self.path / file, promised)
@@ -99,11 +102,13 @@ class Folder:
 def opened(path: Path) -> Iterator[Any]:
     """A safetensors file; raises DsvError where it is missing or damaged."""
     try:
-        with safe_open(path, "pt") as file:
+        with regular(path), safe_open(path, "pt") as file:
             yield file
     except FileNotFoundError:
         raise DsvError(f"{path} does not exist") from None
-    except (SafetensorError, OSError) as error:
+    except OSError as error:
+        raise DsvError(f"{path} cannot be read: {error.strerror or error}") from error
+    except SafetensorError as error:
         why = str(error).removeprefix("Error while deserializing header: ")
         raise DsvError(f"{path} is damaged: {why}") from error
 
@@ -113,9 +118,9 @@ def _files(folder: Path) -> dict[str, set[str]]:
     if not folder.is_dir():
         words = "is a file: name the folder that it is in" if folder.exists() else "does not exist"
         raise DsvError(f"the folder of weights {folder} {words}")
-    if (folder / SINGLE).is_file():
+    if os.path.lexists(folder / SINGLE):
         return {SINGLE: set()}
-    if (folder / INDEX).is_file():
+    if os.path.lexists(folder / INDEX):
         return _indexed(folder)
     if any(folder.glob("*.safetensors")):
         raise DsvError(f"{folder} holds neither {SINGLE} nor {INDEX}: which of its files are the model is not said")
@@ -142,8 +147,11 @@ def _indexed(folder: Path) -> dict[str, set[str]]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"), parse_int=whole)
-    except (OSError, ValueError, RecursionError) as error:
+        with regular(path) as file:
+            found = json.loads(file.read().decode("utf-8"), parse_int=whole)
+    except OSError as error:
+        raise DsvError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
         raise DsvError(f"{path} is damaged: {error}") from error
     if not isinstance(found, dict):
         raise DsvError(f"{path} is damaged: it holds no JSON object")

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from dsvgraph import loader
 from dsvgraph.errors import Diagnostic, DsvError, Source, Span, clipped, nearest
+from dsvgraph.files import opened
 from dsvgraph.loader import MAX_BYTES, Doc
 
 NAME = "config.json"
@@ -104,10 +105,8 @@ def whole(word: str) -> int:
 def _text(file: Path) -> str:
     if not file.exists():
         raise DsvError(f"there is no file {file}")
-    if not file.is_file():
-        raise DsvError(f"{file} is not a regular file")
     try:
-        with file.open("rb") as stream:
+        with opened(file) as stream:
             raw = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise DsvError(f"{file} cannot be read: {error.strerror}") from None

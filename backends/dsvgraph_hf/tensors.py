@@ -22,7 +22,7 @@ from dsvgraph_hf.facts import spare
 from dsvgraph_hf.layout import Part, Shape, Stored
 from dsvgraph_hf.match import Match, is_mtp, match
 from dsvgraph_hf.progress import bar
-from dsvgraph_hf.shards import SINGLE, Folder
+from dsvgraph_hf.shards import Folder
 from dsvgraph_hf.writer import Planned, Writer, bytes_of
 
 Progress = Callable[[int, int], None]
@@ -88,7 +88,7 @@ def load(
 
 def check(model: Model, folder: str | Path, *, drop_mtp: bool = False) -> Match:
     """Raises DsvError where ``load`` would: only headers, and weights with two names, are read."""
-    return _matched(model, Folder(Path(folder)), _shapes(_meta(model)), drop_mtp)
+    return _matched(model, _opened(folder), _shapes(_meta(model)), drop_mtp)
 
 
 def fill(
@@ -103,7 +103,7 @@ def fill(
 
     Raises DsvError before the first weight is changed, but for a file that goes bad while it is read.
     """
-    source = Folder(Path(folder))
+    source = _opened(folder)
     state = module.state_dict()
     found = _matched(model, source, _shapes(module), drop_mtp)
     done, total = 0, sum(weight.nbytes for weight in state.values())
@@ -209,10 +209,13 @@ def _gathered(
 
 def _of_run(model: Model, module: nn.Module, run: Path) -> Iterator[tuple[str, Tensor]]:
     """The weights of a run folder; raises DsvError where they are missing or of another spec."""
-    if run.is_dir() and not (run / SINGLE).exists():
-        raise DsvError(f"{run} has no weights yet: there is no {SINGLE} in it")
-    source = Folder(run)
+    source = _opened(run)
     return _read(source, _matched(model, source, _shapes(module), drop_mtp=False))
+
+
+def _opened(folder: str | Path) -> Folder:
+    """The tensors of a folder, or of the newest checkpoint where it is that of a run; raises DsvError."""
+    return Folder(_backend().checkpoint(Path(folder)) or Path(folder))
 
 
 def _read(source: Folder, found: Match) -> Iterator[tuple[str, Tensor]]:

@@ -1,8 +1,4 @@
-"""Writing safetensors piece by piece: no more than one tensor is in memory, and files are there whole or not at all.
-
-The format (huggingface/safetensors): eight bytes, little-endian, with the length of the header; the
-header, JSON, filled with blanks to a multiple of eight; then the numbers, without gaps.
-"""
+"""Writing safetensors piece by piece: no more than one tensor is in memory, and files are there whole or not at all."""
 
 from __future__ import annotations
 
@@ -21,6 +17,7 @@ from torch import Tensor
 
 from dsvgraph.errors import DsvError
 from dsvgraph.files import told, write_atomic
+from dsvgraph.tensorfile import Entry, header
 from dsvgraph_hf.layout import Shape
 from dsvgraph_hf.shards import INDEX, SINGLE
 
@@ -107,18 +104,11 @@ class Writer:
             raise DsvError(f"no room in {self.folder}: {words}")
 
     def _begin(self, name: str, tensors: list[Planned]) -> None:
-        """A file with its header: the widest numbers first, so that each stands at a multiple of its size."""
-        header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-        start, places = 0, dict[str, tuple[int, Planned]]()
-        for tensor in sorted(tensors, key=lambda t: -t.dtype.itemsize):
-            end = start + tensor.bytes
-            offsets = [start, end]
-            header[tensor.name] = {"dtype": KINDS[tensor.dtype], "shape": [*tensor.shape], "data_offsets": offsets}
-            places[tensor.name], start = (start, tensor), end
-        text = json.dumps(header, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 8)
-        (self.temporary / name).write_bytes(len(text).to_bytes(8, "little") + text)
-        self.places |= {n: Place(name, 8 + len(text) + begin, t) for n, (begin, t) in places.items()}
+        """A file with its header, and the place of each of its tensors."""
+        entries = [Entry(t.name, KINDS[t.dtype], t.shape, t.dtype.itemsize) for t in tensors]
+        text, begins = header(entries, {"format": "pt"})
+        (self.temporary / name).write_bytes(text)
+        self.places |= {tensor.name: Place(name, begins[tensor.name], tensor) for tensor in tensors}
 
     def put(self, name: str, tensor: Tensor) -> int:
         """Writes one tensor to its place, as the kind of number that was planned; returns its bytes."""

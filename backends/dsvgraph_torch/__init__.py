@@ -17,6 +17,7 @@ from dsvgraph_torch.unfilled import empty, initial
 __all__ = [
     "after_step",
     "aliases",
+    "checkpoint",
     "compile",
     "emit",
     "empty",
@@ -50,6 +51,17 @@ def verify(model: Model, batch: int = 1, seq: int = 4096, tell: Callable[[str], 
     from dsvgraph_torch.verification import verify as run
 
     return run(model, batch, seq, tell or (lambda words: None))
+
+
+def checkpoint(folder: Path) -> Path | None:
+    """The folder with the newest weights of a run, proved to be whole; nothing where ``folder`` is no run's.
+
+    Raises DsvError where the run has none, or they or the run were changed.
+    """
+    from dsvgraph_torch.runs.folder import Run
+
+    run = Run(Path(folder))
+    return run.trained().path if run.there() else None
 
 
 def generate(run_dir: Path, *args: Any, **options: Any) -> Iterator[str]:

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import sysconfig
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from torch import Tensor
 
 from dsvgraph.errors import DsvError
+from dsvgraph.files import opened
 
 Spans = tuple[tuple[int, int], ...]
 
@@ -76,12 +77,16 @@ class Split:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text in two parts. ``digest`` tells whether two runs read the same bytes."""
+    """A text in two parts. ``digest`` tells whether two runs read the same bytes.
+
+    ``left_out`` names what of a folder is not in it, and why.
+    """
 
     source: str
     digest: str
     train: Split
     heldout: Split
+    left_out: tuple[str, ...] = ()
 
     def batch(self, batch: int, seq: int, seed: int, index: int) -> tuple[Tensor, Tensor]:
         """Training batch number ``index``: inputs [B, T] and the tokens that follow [B, T].
@@ -110,20 +115,21 @@ def seeded(seed: int, *names: object) -> torch.Generator:
     return torch.Generator().manual_seed(number >> 1)
 
 
-def load_corpus(path: Path | None, batch: int, seq: int) -> Corpus:
-    """Reads and splits a text file, a folder of them, or (None) the standard library.
+def load_corpus(path: Path | None, batch: int, seq: int, run: Path | None = None) -> Corpus:
+    """Reads and splits a text file, a folder of them (but for the folder ``run``), or (None) the standard library.
 
     Raises DsvError where there is no text, or less than one batch of it.
     """
     source = str(path or f"the standard library of Python {sysconfig.get_python_version()}")
+    left_out: list[str] = []
     try:
-        text = _read(path) if path else _library()
+        text = _read(path, run, left_out) if path else _library()
     except FileNotFoundError:
         raise DsvError(f"--data: {source} does not exist") from None
     except OSError as error:
         place = error.filename or source
         raise DsvError(f"--data: cannot read {place}: {error.strerror or error}") from None
-    return split(text, source, batch, seq)
+    return replace(split(text, source, batch, seq), left_out=tuple(left_out))
 
 
 def split(text: bytes | bytearray, source: str, batch: int, seq: int) -> Corpus:
@@ -161,17 +167,16 @@ def _library() -> bytearray:
     if not files:
         hint = "give a text file or a folder"
         raise DsvError(f"--data: this Python has no library sources under {root}", hint=hint)
-    return _join(_by_name(files, root))
+    return _join(_by_name(files, root), root, [])
 
 
-def _read(path: Path) -> bytes | bytearray:
+def _read(path: Path, run: Path | None, left_out: list[str]) -> bytes | bytearray:
     """The text of a file, or of every text file below a folder."""
-    mode = path.stat().st_mode
-    if stat.S_ISDIR(mode):
-        return _read_folder(path)
-    if not stat.S_ISREG(mode):
+    if path.is_dir():
+        return _read_folder(path, run, left_out)
+    if path.exists() and not path.is_file():
         raise DsvError(f"--data: {path} is neither a file nor a folder")
-    text = path.read_bytes()
+    text = _bytes(path)
     if not text:
         raise DsvError(f"--data: {path} is empty")
     if why := _not_text(text):
@@ -179,22 +184,44 @@ def _read(path: Path) -> bytes | bytearray:
     return text
 
 
-def _read_folder(root: Path) -> bytearray:
-    files = _visible_files(root)
-    text = _join(files)
+def _bytes(path: Path) -> bytes:
+    with opened(path) as file:
+        return file.read()
+
+
+def _read_folder(root: Path, run: Path | None, left_out: list[str]) -> bytearray:
+    """The text of a folder; what is no text is put to ``left_out``."""
+    files = _visible_files(root, run, left_out)
+    text = _join(files, root, left_out)
     if not text:
         found = f"{len(files)} files, none of them text" if files else "no files"
         raise DsvError(f"--data: no text under {root}: it holds {found} (hidden ones are not read)")
     return text
 
 
-def _visible_files(root: Path) -> list[Path]:
-    """Regular files below ``root``, hidden ones left out, in the order of their names."""
-    files = []
-    for folder, names, found in os.walk(root):
-        names[:] = sorted(n for n in names if not n.startswith(".") and n != "__pycache__")
-        files += [Path(folder, f) for f in found if not f.startswith(".")]
-    return _by_name([f for f in files if f.is_file()], root)
+def _visible_files(root: Path, run: Path | None, left_out: list[str]) -> list[Path]:
+    """Regular files below ``root`` in the order of their names, but for hidden ones and those of ``run``."""
+    files, hidden, own = list[Path](), 0, run and run.resolve()
+    for folder, names, found in os.walk(root, onerror=_raise):
+        paths = [Path(folder, name) for name in sorted((*names, *found))]
+        shown = [p for p in paths if not p.name.startswith(".") and p.name != "__pycache__"]
+        hidden += len(paths) - len(shown)
+        files += [p for p in shown if p.is_file()]
+        left_out += [f"{p.relative_to(root)}: {_kind(p)}" for p in shown if not p.is_file() and _kind(p)]
+        names[:] = [p.name for p in shown if p.name in names and not (own and p.resolve() == own)]
+    left_out += [f"{hidden} hidden"] if hidden else []
+    return _by_name(files, root)
+
+
+def _kind(path: Path) -> str:
+    """Why what is no file is not read, or nothing for a folder that is gone through."""
+    if path.is_symlink():
+        return "a link to a folder" if path.is_dir() else "a broken link"
+    return "" if path.is_dir() else "not a regular file"
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
 
 
 def _by_name(files: list[Path], root: Path) -> list[Path]:
@@ -202,12 +229,14 @@ def _by_name(files: list[Path], root: Path) -> list[Path]:
     return sorted(files, key=lambda f: f.relative_to(root).as_posix())
 
 
-def _join(files: list[Path]) -> bytearray:
-    """The text of those files that are text, one after the other."""
+def _join(files: list[Path], root: Path, left_out: list[str]) -> bytearray:
+    """The text of those files that are text, one after the other; the others are put to ``left_out``."""
     text = bytearray()
     for file in files:
-        content = file.read_bytes()
-        if not _not_text(content):
+        content = _bytes(file)
+        if why := _not_text(content):
+            left_out.append(f"{file.relative_to(root)}: {why}")
+        else:
             text += content
     return text
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from dsvgraph.errors import DsvError
+from dsvgraph.errors import DsvError, clipped
 
 MAY_CHANGE = {"steps", "data", "device", "eval_every", "save_every", "out", "resume"}
 """Options that a resumed run may set anew; the others would make it another run."""
@@ -31,7 +31,7 @@ class TrainOptions(BaseModel):
     warmup: int | None = Field(None, ge=0)
     accumulate: int = Field(1, ge=1)
     weight_decay: float = Field(0.1, ge=0, allow_inf_nan=False)
-    clip: float = Field(1.0, gt=0)
+    clip: float = Field(1.0, ge=0, allow_inf_nan=False)
     eval_every: int | None = Field(None, ge=1)
     save_every: int | None = Field(None, ge=1)
     resume: bool = False
@@ -53,10 +53,8 @@ class TrainOptions(BaseModel):
         try:
             return cls(**{name: value for name, value in values.items() if value is not None})
         except ValidationError as error:
-            first = error.errors()[0]
-            name = str(first["loc"][0]) if first["loc"] else "options"
-            got = "" if first["type"] == "extra_forbidden" else f", got {first['input']!r}"
-            raise DsvError(f"--{name.replace('_', '-')}: {_decapitalised(first['msg'])}{got}") from None
+            name, _, words = fault(error).partition(": ")
+            raise DsvError(f"--{name.replace('_', '-')}: {words}") from None
 
     @property
     def step_tokens(self) -> int:
@@ -72,12 +70,11 @@ class TrainOptions(BaseModel):
         """Whether what happens ``every`` so many steps (or ten times a run) happens after ``step``."""
         return step % (every or max(1, self.steps // 10)) == 0
 
-    def resumed(self, saved: dict[str, Any]) -> TrainOptions:
-        """The options of a run that goes on: as ``saved``, but for what was given now and may change.
+    def resumed(self, before: TrainOptions) -> TrainOptions:
+        """The options of a run that goes on: as ``before``, but for what was given now and may change.
 
         Raises DsvError where an option that was given now contradicts the run.
         """
-        before = TrainOptions.given(**saved)
         now = {name: getattr(self, name) for name in self.model_fields_set}
         for name, value in now.items():
             if name not in MAY_CHANGE and value != (old := getattr(before, name)):
@@ -99,5 +96,11 @@ class TrainOptions(BaseModel):
         return device
 
 
-def _decapitalised(text: str) -> str:
-    return text[:1].lower() + text[1:]
+def fault(error: ValidationError) -> str:
+    """The first mistake in words: where, what is expected, what was found."""
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    words = first["msg"][:1].lower() + first["msg"][1:]
+    if first["type"] in ("extra_forbidden", "missing", "json_invalid"):
+        return f"{place}: {words}" if place else words
+    return f"{place}: {words}, got {clipped(repr(first['input']), 60)}"

@@ -19,7 +19,10 @@ from .heads import Head, heads_of
 from .module import weights
 
 BYTES_PER_PARAMETER = 16
-"""A float32 weight, its gradient and AdamW's two moments; on disk the weight twice, and the moments."""
+"""A float32 weight, its gradient and AdamW's two moments."""
+
+DISK_PER_PARAMETER = 24
+"""A weight and its moments, twice: a checkpoint is removed when the next one is there."""
 
 
 def check(graph: Model, seq: int, device: torch.device) -> None:
@@ -61,10 +64,11 @@ def _check_memory(graph: Model, device: torch.device) -> None:
 
 
 def check_disk(graph: Model, folder: Path) -> None:
-    """Raises DsvError where ``folder`` has no room for the weights and the state of a run."""
-    needed, there = count(graph) * BYTES_PER_PARAMETER, shutil.disk_usage(folder).free
-    if needed > there:
-        words = f"a run of {graph.name} takes {needed / 1e6:,.1f} MB; {there / 1e6:,.1f} MB are free"
+    """Raises DsvError where ``folder`` has no room for the checkpoints of a run."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    needed, free = count(graph) * DISK_PER_PARAMETER, shutil.disk_usage(there).free
+    if needed > free:
+        words = f"a run of {graph.name} takes {needed / 1e6:,.1f} MB; {free / 1e6:,.1f} MB are free"
         raise DsvError(f"--out: no room in {folder}: {words}")
 
 

@@ -17,8 +17,7 @@ import dsvgraph
 from dsvgraph.errors import DsvError
 
 from .data import VOCABULARY, seeded
-from .options import TrainOptions
-from .run import Run
+from .runs.folder import Run
 
 
 def generate(
@@ -46,11 +45,9 @@ def load_model(run_dir: Path, device: str = "auto") -> tuple[Any, int]:
     from . import compile
 
     run = Run(run_dir)
-    options = TrainOptions.given(**run.read_about()["options"])
-    if not run.weights.exists():
-        raise DsvError(f"{run_dir} has no weights yet: its run was stopped before the first save")
+    options, begun = run.read_about().options, run.trained()
     model = compile(dsvgraph.load(str(run.spec)))
-    run.load(model)
+    begun.load_weights(model)
     target = options.model_copy(update={"device": device}).torch_device()
     return model.to(target).eval(), options.seq
 

@@ -62,17 +62,19 @@ def train_step(
     rate: float,
     clip: float,
     precision: Precision,
+    when: str = "",
 ) -> StepMetrics:
     """Accumulates the gradients of ``batches`` and takes one step, routers included.
 
-    Raises DsvError where a loss or the gradient is no number; nothing has been changed then.
+    ``clip`` is the largest norm of the gradient, 0 for none. Raises DsvError, which says ``when``, where
+    a loss or the gradient is no number; nothing has been changed then.
     """
     started = time.perf_counter()
     model.train()
     values = backward(model, batches, precision)
     trained = [p for group in optimizer.param_groups for p in group["params"]]
-    values["grad_norm"] = nn.utils.clip_grad_norm_(trained, clip)
-    numbers = finite(values)
+    values["grad_norm"] = nn.utils.clip_grad_norm_(trained, clip or math.inf)
+    numbers = finite(values, when)
     load = update(model, optimizer, rate)
     tokens = sum(inputs_BT.numel() for inputs_BT, _ in batches)
     return StepMetrics(
@@ -108,14 +110,14 @@ def backward(model: nn.Module, batches: list[Batch], precision: Precision) -> di
     return means
 
 
-def finite(values: dict[str, Tensor]) -> dict[str, float]:
+def finite(values: dict[str, Tensor], when: str) -> dict[str, float]:
     """The values as numbers, in one transfer. Raises DsvError where one is infinite or NaN."""
     stacked = torch.stack([value.detach().float() for value in values.values()])
     numbers = dict(zip(values, stacked.tolist(), strict=True))
     wrong = [f"{name} is {number}" for name, number in numbers.items() if not math.isfinite(number)]
     if wrong:
         hint = "a lower --lr may help"
-        raise DsvError(f"training diverged: {', '.join(wrong)}", hint=hint)
+        raise DsvError(f"training diverged{when and ' '}{when}: {', '.join(wrong)}", hint=hint)
     return numbers
 
 
@@ -126,10 +128,10 @@ def balance(load: dict[str, list[int]]) -> float | None:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, batches: Iterable[Batch], precision: Precision) -> dict[str, float]:
+def evaluate(model: nn.Module, batches: Iterable[Batch], precision: Precision, when: str = "") -> dict[str, float]:
     """Mean losses over ``batches``, by name, without a trace in the model.
 
-    Raises DsvError where one is infinite or NaN.
+    Raises DsvError, which says ``when``, where one is infinite or NaN.
     """
     model.eval()
     sums: dict[str, Tensor] = {}
@@ -139,4 +141,4 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], precision: Precision) -
         rows += size
         for name, value in precision.losses(model, batch).items():
             sums[name] = sums.get(name, 0) + value.float() * size
-    return finite({name: value / rows for name, value in sums.items()})
+    return finite({name: value / rows for name, value in sums.items()}, when)

@@ -12,6 +12,7 @@ from typer.core import TyperCommand
 
 from dsvgraph.cli import output
 from dsvgraph.errors import DsvError
+from dsvgraph.files import inputs_kept
 
 WRONG = 1  # the spec or the data
 INTERNAL = 70  # a mistake of ours
@@ -20,11 +21,11 @@ HUNG_UP = 141  # the reader of a pipe has gone, as after SIGPIPE
 
 
 class Command(TyperCommand):
-    """A command whose errors are told as the border tells them."""
+    """A command whose errors are told as the border tells them, and that never writes over what it reads."""
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command."""
-        with border("json" if ctx.params.get("as_json") else str(ctx.params.get("form", "text"))):
+        with border("json" if ctx.params.get("as_json") else str(ctx.params.get("form", "text"))), inputs_kept():
             return super().invoke(ctx)
 
 

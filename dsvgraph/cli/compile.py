@@ -13,7 +13,7 @@ from dsvgraph.backends import backend
 from dsvgraph.cli import output
 from dsvgraph.cli.border import INTERRUPTED
 from dsvgraph.cli.options import JsonOption, SetOption, SpecArgument, load
-from dsvgraph.files import write_atomic
+from dsvgraph.files import note_input, write_atomic
 from dsvgraph.graph import Model
 
 PANEL = "With --train"
@@ -94,6 +94,8 @@ def run(
         raise typer.BadParameter("goes with --weights", ctx=ctx, param_hint="--drop-mtp")
     model = load(spec, settings)
     torch = backend("torch", "compiling")
+    for path in filter(None, (weights, data)):
+        note_input(path)  # what --emit writes comes before they are read
     if emit:
         write_atomic(emit, torch.emit(model))
     if train:

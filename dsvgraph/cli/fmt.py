@@ -71,7 +71,7 @@ def _write(pages: dict[str, str]) -> None:
     from dsvgraph.files import write_atomic
 
     for name, text in pages.items():
-        write_atomic(Path(name), text)
+        write_atomic(Path(name), text, in_place=True)
 
 
 def _difference(name: str, before: str, after: str) -> str:

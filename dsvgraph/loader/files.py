@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 
 from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError, Span, clipped, nearest
+from dsvgraph.files import opened
 from dsvgraph.loader.compose import MAX_BYTES, Doc, parse
 
 PARTS = ("blocks", "templates", "variants")  # folders in a folder of specs
@@ -70,9 +70,7 @@ def _shown(path: Path) -> str:
 def text_of(path: Path, span: Span | None = None) -> str:
     """The text of a regular file; raises DsvError where it is none, too large, or not UTF-8."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise DsvError(f"`{path}` is not a regular file", span, code=Code.NOT_A_FILE)
-        with path.open("rb") as file:
+        with opened(path) as file:
             raw = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise DsvError(f"`{path}` cannot be read: {error.strerror}", span, code=Code.NOT_A_FILE) from None

@@ -19,7 +19,7 @@ pytest.importorskip("transformers")
 
 from folders import furthest_logits, pretrained, randomised, small  # noqa: E402
 
-from dsvgraph_torch.tensors import save_tensors  # noqa: E402
+from dsvgraph_torch.runs.tensors import save_tensors  # noqa: E402
 
 SIZES = (
     "hidden_size=16 num_hidden_layers=2 num_attention_heads=2 q_lora_rank=8 kv_lora_rank=8 qk_nope_head_dim=8 "

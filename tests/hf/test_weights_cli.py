@@ -88,7 +88,7 @@ def test_training_begins_with_them(spec, hub, tmp_path, monkeypatch):
     answer = dsv("compile", spec, "--weights", folder, "--train", *options, "--out", tmp_path / "run")
     assert answer.exit_code == 0, answer.stderr
     (tmp_path / "weights").mkdir()
-    shutil.copy(tmp_path / "run" / "model.safetensors", tmp_path / "weights")
+    shutil.copy(tmp_path / "run" / "checkpoint-1" / "model.safetensors", tmp_path / "weights")
     after = begun(tmp_path / "weights")
     assert same(after, {name: found[name] for name in after})
     about = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -107,7 +107,7 @@ def test_a_run_may_begin_where_another_ended(hub, tmp_path, monkeypatch):
     resumed = run(tmp_path, steps=3, resume=True)
     assert resumed.step == 3
     (tmp_path / "copy").mkdir()
-    shutil.copy(tmp_path / "run" / "model.safetensors", tmp_path / "copy")
+    shutil.copy(tmp_path / "run" / "checkpoint-3" / "model.safetensors", tmp_path / "copy")
     assert same(begun(tmp_path / "copy"), begun(folder))
 
 

@@ -30,7 +30,7 @@ from folders import (  # noqa: E402
 )
 from safetensors.torch import load_file  # noqa: E402
 
-from dsvgraph_torch.tensors import save_tensors  # noqa: E402
+from dsvgraph_torch.runs.tensors import save_tensors  # noqa: E402
 
 
 def a_run(folder, model, seed=0):
@@ -239,7 +239,8 @@ def test_other_refusals(tmp_path):
     )
     (tmp_path / "run").mkdir()
     assert refused(small(), tmp_path / "out", run=tmp_path / "run") == (
-        f"error: {tmp_path / 'run'} has no weights yet: there is no model.safetensors in it"
+        f"error: {tmp_path / 'run'} holds no weights: there is no model.safetensors and no "
+        "model.safetensors.index.json in it"
     )
     assert refused(small(), tmp_path / "out", run=tmp_path / "gone") == (
         f"error: the folder of weights {tmp_path / 'gone'} does not exist"

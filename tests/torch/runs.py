@@ -61,6 +61,12 @@ def refused(folder: Path, graph: dsvgraph.Model | None = None, **options: Any) -
     return str(caught.value)
 
 
+def checkpoint(folder: Path) -> Path:
+    """The one checkpoint that a run has left in ``folder``."""
+    (found,) = folder.glob("checkpoint-*")
+    return found
+
+
 def records(folder: Path) -> list[dict[str, Any]]:
     """The metrics of a run, less the speed, which is never the same."""
     lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()

@@ -12,14 +12,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from runs import TEXT, plain, quiet, records, refused, run, small
+from runs import TEXT, checkpoint, plain, quiet, records, refused, run, small
 
 import dsvgraph
 from dsvgraph.errors import DsvError
 from dsvgraph_torch import preflight, training
 from dsvgraph_torch.options import TrainOptions
-from dsvgraph_torch.run import default_folder
-from dsvgraph_torch.tensors import load_tensors, save_tensors
+from dsvgraph_torch.runs.folder import default_folder
+from dsvgraph_torch.runs.tensors import load_tensors, save_tensors
 
 quick = pytest.fixture(autouse=True)(plain)
 
@@ -141,10 +141,10 @@ def resumable(tmp_path_factory):
 
 
 def same_run(one, two):
-    """Weights, moments and metrics are those of one and the same run, to the bit."""
-    a, b = (load_tensors(folder / "run" / "state.safetensors")[0] for folder in (one, two))
-    assert a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
-    assert records(one) == records(two)
+    """Weights, moments and metrics are those of one and the same run, to the byte."""
+    a, b = (checkpoint(folder / "run") for folder in (one, two))
+    assert {p.name: p.read_bytes() for p in a.iterdir()} == {p.name: p.read_bytes() for p in b.iterdir()}
+    assert a.name == b.name and records(one) == records(two)
 
 
 def test_sigterm_stops_a_run_as_ctrl_c_does(tmp_path, monkeypatch):
@@ -165,8 +165,10 @@ def test_a_second_ctrl_c_ends_at_once_and_a_run_never_saved_starts_again(tmp_pat
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         signal_at(patch, 1, signal.SIGINT, signal.SIGINT)
         run(tmp_path)
-    assert not (tmp_path / "run" / "state.safetensors").exists()
-    run(tmp_path, resume=True)
+    assert not list((tmp_path / "run").glob("checkpoint-*"))
+    console = quiet()
+    run(tmp_path, resume=True, console=console)
+    assert "no checkpoint: the run was stopped before the first, and begins again" in console.file.getvalue()
     same_run(tmp_path, tmp_path / "whole")
 
 
@@ -220,23 +222,6 @@ def test_a_resumed_run_needs_its_spec_and_its_text(resumable):
     assert "--steps: the run has taken 4 steps, more than 3" in refused(resumable, resume=True, steps=3)
 
 
-@pytest.mark.parametrize("name", ["run.json", "state.safetensors", "metrics.jsonl"])
-def test_a_damaged_file_is_named(tmp_path, name):
-    run(tmp_path, steps=1)
-    (tmp_path / "run" / name).write_text("{\n")
-    assert f"{tmp_path / 'run' / name}" in refused(tmp_path, resume=True, steps=2)
-
-
-def test_weights_of_another_spec_are_refused(tmp_path):
-    run(tmp_path, steps=1)
-    state = tmp_path / "run" / "state.safetensors"
-    tensors, _ = load_tensors(state)
-    del tensors["model.lm_head.weight"]
-    save_tensors(state, tensors, 1)
-    message = refused(tmp_path, resume=True, steps=2)
-    assert "are not those of its spec" in message and "lm_head.weight" in message
-
-
 # -- failures on the way -----------------------------------------------------------------------------
 
 
@@ -244,8 +229,8 @@ def test_losses_that_are_no_numbers_end_a_run_and_spare_what_was_saved(tmp_path,
     original = training.learning_rate
     monkeypatch.setattr(training, "learning_rate", lambda step, o: 1e38 if step == 3 else original(step, o))
     message = refused(tmp_path)
-    assert "training diverged: " in message and "nan" in message and "--lr" in message
-    tensors, step = load_tensors(tmp_path / "run" / "state.safetensors")
+    assert "training diverged at step 4: " in message and "nan" in message and "--lr" in message
+    tensors, step = load_tensors(checkpoint(tmp_path / "run") / "optimizer.safetensors")
     assert step == 2 and all(tensor.isfinite().all() for tensor in tensors.values())
 
 
@@ -260,7 +245,7 @@ def test_tensors_that_do_not_fit_leave_the_old_ones(tmp_path):
 
 def test_files_of_a_run_may_be_read_by_those_who_read_the_others(tmp_path):
     run(tmp_path, steps=1)
-    assert len({p.stat().st_mode for p in (tmp_path / "run").iterdir()}) == 1
+    assert len({p.stat().st_mode for p in (tmp_path / "run").rglob("*") if p.is_file()}) == 1
 
 
 def test_options_that_were_not_given_are_not_set():
@@ -272,4 +257,4 @@ def test_a_disk_without_room_is_told_before_the_first_step(tmp_path, monkeypatch
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda folder: SimpleNamespace(free=100_000))
     message = refused(tmp_path)
     assert f"--out: no room in {tmp_path / 'run'}: a run of DeepSeek-V3-tiny takes " in message
-    assert "0.1 MB are free" in message and not any((tmp_path / "run").iterdir())
+    assert "0.1 MB are free" in message and not (tmp_path / "run").exists()

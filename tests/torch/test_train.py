@@ -18,15 +18,16 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from runs import checkpoint
 from safetensors.torch import load_file
 
 import dsvgraph
 import dsvgraph_torch
 from dsvgraph import DsvError
 from dsvgraph_torch import training
-from dsvgraph_torch.files import append_line
 from dsvgraph_torch.optim import learning_rate, optimizer_for
 from dsvgraph_torch.options import TrainOptions
+from dsvgraph_torch.runs.files import append_line
 from dsvgraph_torch.sampling import text_of
 from dsvgraph_torch.step import Precision, train_step
 
@@ -41,10 +42,10 @@ FILES = {
     "diagram.svg",
     "metrics.jsonl",
     "losses.png",
-    "model.safetensors",
     "run.json",
-    "state.safetensors",
+    ".lock",
 }
+CHECKPOINT = {"model.safetensors", "optimizer.safetensors", "checkpoint.json"}
 SPEED = 0.001
 
 
@@ -96,10 +97,8 @@ def untimed(folder: Path) -> list[dict[str, Any]]:
 
 def assert_same_run(a: Path, b: Path) -> None:
     assert untimed(a) == untimed(b)
-    for name in ("model.safetensors", "state.safetensors"):
-        one, two = load_file(a / name), load_file(b / name)
-        assert one.keys() == two.keys()
-        assert [key for key in one if not torch.equal(one[key], two[key])] == []
+    for name in ("model.safetensors", "optimizer.safetensors", "checkpoint.json"):
+        assert (checkpoint(a) / name).read_bytes() == (checkpoint(b) / name).read_bytes()
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, step: int, act: Any) -> None:
@@ -122,13 +121,14 @@ def test_losses_fall(base: Path) -> None:
 
 
 def test_the_run_folder(base: Path, model: dsvgraph.Model) -> None:
-    assert {path.name for path in base.iterdir()} == FILES
+    assert {path.name for path in base.iterdir()} == FILES | {"checkpoint-6"}
+    assert {path.name for path in (base / "checkpoint-6").iterdir()} == CHECKPOINT
     again = dsvgraph.load(str(base / "spec.yaml"))
     assert dsvgraph.show(again) == dsvgraph.show(model)
     assert dsvgraph_torch.weights(again) == dsvgraph_torch.weights(model)
     assert ET.parse(base / "diagram.svg").getroot().tag.endswith("svg")
     assert (base / "losses.png").read_bytes().startswith(b"\x89PNG")
-    weights = load_file(base / "model.safetensors")
+    weights = load_file(base / "checkpoint-6/model.safetensors")
     module = dsvgraph_torch.compile(again)
     assert weights.keys() == module.state_dict().keys()
     module.load_state_dict(weights, strict=True)
@@ -186,7 +186,7 @@ def test_an_interrupted_run_goes_on(
         result, told = run(model, data, out)
     assert (result.step, result.interrupted) == (4, True)
     assert "--resume" in told and str(out) in told
-    assert {path.name for path in out.iterdir()} == FILES
+    assert {path.name for path in out.iterdir()} == FILES | {"checkpoint-4"}
     assert len(metrics(out)) == 4
     assert signal.getsignal(signal.SIGINT) is handler
     result = dsvgraph_torch.train(model, dict(out=out, resume=True), Console(file=io.StringIO()))
@@ -246,7 +246,7 @@ def test_a_folder_in_use(model: dsvgraph.Model, data: Path, tmp_path: Path) -> N
     assert (tmp_path / "precious").read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["spec.yaml", "state.safetensors", "model.safetensors"])
+@pytest.mark.parametrize("name", ["spec.yaml", "optimizer.safetensors", "model.safetensors"])
 def test_a_full_disk(
     model: dsvgraph.Model, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -262,7 +262,7 @@ def test_a_full_disk(
         run(model, data, tmp_path / "run", steps=1)
     assert name in str(caught.value)
     left = {path.name for path in (tmp_path / "run").iterdir()}
-    assert left <= FILES - {name}
+    assert left <= FILES - {name}  # and no checkpoint
 
 
 def test_a_line_that_does_not_fit_leaves_nothing(tmp_path: Path) -> None:
@@ -279,14 +279,18 @@ def test_a_line_that_does_not_fit_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_divergence(model: dsvgraph.Model, data: Path, tmp_path: Path) -> None:
-    with pytest.raises(DsvError, match="diverged"):
+    with pytest.raises(DsvError, match="diverged after step 1, on held-out text: "):
         run(model, data, tmp_path / "run", lr=1e38)
     left = {path.name for path in (tmp_path / "run").iterdir()}
     assert left == {
         "spec.yaml",
         "diagram.svg",
         "run.json",
+        "metrics.jsonl",
+        ".lock",
     }  # no NaN is written down, no broken weights are kept
+    (record,) = metrics(tmp_path / "run")
+    assert record["step"] == 1 and math.isfinite(record["loss"]) and "heldout" not in record
 
 
 def test_bfloat16(base: Path, model: dsvgraph.Model, data: Path, tmp_path: Path) -> None:
@@ -294,7 +298,7 @@ def test_bfloat16(base: Path, model: dsvgraph.Model, data: Path, tmp_path: Path)
     for low, full in zip(metrics(tmp_path / "run"), metrics(base), strict=True):
         assert low["loss"] == pytest.approx(full["loss"], rel=0.05)
     assert metrics(tmp_path / "run")[0]["loss"] != metrics(base)[0]["loss"]
-    assert {w.dtype for w in load_file(tmp_path / "run/model.safetensors").values()} == {torch.float32}
+    assert {w.dtype for w in load_file(tmp_path / "run/checkpoint-6/model.safetensors").values()} == {torch.float32}
 
 
 def test_accumulation_is_a_larger_batch(model: dsvgraph.Model) -> None:
@@ -314,7 +318,7 @@ def test_accumulation_is_a_larger_batch(model: dsvgraph.Model) -> None:
 
 def test_biases_move_once_a_step(model: dsvgraph.Model, data: Path, tmp_path: Path) -> None:
     run(model, data, tmp_path / "run", steps=1, accumulate=3)
-    weights = load_file(tmp_path / "run/model.safetensors")
+    weights = load_file(tmp_path / "run/checkpoint-1/model.safetensors")
     biases = {name: w for name, w in weights.items() if name.endswith("e_score_correction_bias")}
     load = metrics(tmp_path / "run")[0]["load"]
     assert len(biases) == 3
@@ -380,11 +384,15 @@ def test_what_cannot_be_sampled(base: Path, tmp_path: Path) -> None:
         dsvgraph_torch.generate(tmp_path)
     folder = tmp_path / "run"
     shutil.copytree(base, folder)
-    (folder / "model.safetensors").write_bytes(b"nonsense")
+    weights = folder / "checkpoint-6/model.safetensors"
+    weights.write_bytes(b"nonsense")
     with pytest.raises(DsvError, match=r"model\.safetensors is damaged"):
         dsvgraph_torch.generate(folder)
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(DsvError, match="no weights yet"):
+    weights.unlink()
+    with pytest.raises(DsvError, match=r"checkpoint-6 is not whole: there is no model\.safetensors in it"):
+        dsvgraph_torch.generate(folder)
+    shutil.rmtree(weights.parent)
+    with pytest.raises(DsvError, match=r"holds no checkpoint, and run\.json says that there was one"):
         dsvgraph_torch.generate(folder)
     for options in (dict(tokens=0), dict(temperature=-1.0), dict(top_k=0)):
         with pytest.raises(DsvError, match="must be"):

@@ -9,6 +9,7 @@ from typing import Any
 
 from dsvgraph import loader
 from dsvgraph.errors import DsvError
+from dsvgraph.loader.files import text_of
 
 TABLE = Path(__file__).with_name("devices.yaml")
 FORM = "{name: ..., flops: {bfloat16: 1e15}, bandwidth: 3e12, memory: 80e9, source: ...}"
@@ -55,7 +56,7 @@ def devices() -> dict[str, Device]:
 
 
 def _read(path: Path) -> dict[str, Device]:
-    data = loader.parse(path.read_text(encoding="utf-8"), str(path)).data
+    data = loader.parse(text_of(path), str(path)).data
     if not isinstance(data, Mapping):
         raise DsvError(f"{path}: devices by name are expected, such as mine: {FORM}")
     return {str(name): _device(path, str(name), entry) for name, entry in data.items()}

@@ -1,0 +1,53 @@
+"""Files of a run: regular ones, written whole or not at all, and logs that grow by whole lines."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from dsvgraph import files
+from dsvgraph.errors import DsvError
+from dsvgraph.files import open_regular, opened, told
+
+
+def read(path: Path) -> bytes:
+    """All of a regular file. Raises DsvError where it is none or cannot be read."""
+    try:
+        with opened(path) as file:
+            return file.read()
+    except OSError as error:
+        raise DsvError(f"cannot read {path}: {error.strerror}") from error
+
+
+def check_regular(path: Path) -> None:
+    """Raises DsvError where ``path`` is there and is no regular file: a pipe would be waited for."""
+    if os.path.lexists(path) and not path.is_file():
+        raise DsvError(f"{path} is not a regular file")
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """dsvgraph.files.write_whole for a file of the run, which may be one that was read.
+
+    Raises DsvError on a full disk and the like, and where ``path`` is no regular file.
+    """
+    check_regular(path)
+    files.write_whole(path, write, in_place=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes ``text`` whole."""
+    write_whole(path, lambda temporary: temporary.write_bytes(text.encode("utf-8", "backslashreplace")))
+
+
+def append_line(path: Path, line: str) -> None:
+    """Appends one line whole: what a failed write has left of it is cut off again."""
+    with told(path), os.fdopen(open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab", buffering=0) as file:
+        size, data = file.seek(0, os.SEEK_END), line.encode() + b"\n"
+        try:
+            if file.write(data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except BaseException:
+            os.ftruncate(file.fileno(), size)
+            raise

@@ -1,0 +1,183 @@
+"""The run folder: what a training run leaves, and what it needs to go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dsvgraph.errors import DsvError
+from dsvgraph.files import to_disk, told
+from dsvgraph_torch.data import Corpus
+from dsvgraph_torch.options import TrainOptions
+
+from . import checkpoint, lock, schema
+from .checkpoint import Checkpoint
+from .files import append_line, check_regular, read, write_text, write_whole
+from .schema import About, Record, Result
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder. Every file in it is written whole, or by whole lines."""
+
+    path: Path
+
+    @property
+    def spec(self) -> Path:
+        """The spec with everything resolved."""
+        return self.path / "spec.yaml"
+
+    @property
+    def diagram(self) -> Path:
+        return self.path / "diagram.svg"
+
+    @property
+    def plot(self) -> Path:
+        return self.path / "losses.png"
+
+    @property
+    def about(self) -> Path:
+        """Options, versions, data and result."""
+        return self.path / "run.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per step."""
+        return self.path / "metrics.jsonl"
+
+    # -- beginning and taking up ----------------------------------------------------------------
+
+    @contextmanager
+    def created(self) -> Iterator[None]:
+        """Makes the folder and holds it. Raises DsvError where it exists with something in it."""
+        self._check_empty()
+        with told(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        with lock.locked(self.path):
+            self._check_empty()  # nobody else was faster
+            yield
+
+    def _check_empty(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise DsvError(f"--out: {self.path} is a file, not a folder")
+        with told(self.path):
+            found = set(os.listdir(self.path)) if self.path.is_dir() else set()
+        if found - {lock.NAME}:
+            go_on = "go on with its run by --resume" if self.about.exists() else "empty it"
+            hint = f"name another folder, or {go_on}"
+            raise DsvError(f"--out: {self.path} exists and is not empty", hint=hint)
+
+    @contextmanager
+    def taken_up(self) -> Iterator[None]:
+        """Holds the folder of a run that goes on. Raises DsvError where it is none, or another holds it."""
+        self.read_about()
+        with lock.locked(self.path):
+            for path in (self.spec, self.diagram, self.plot, self.about, self.metrics):
+                check_regular(path)
+            yield
+
+    def write_about(self, options: TrainOptions, corpus: Corpus, saved: bool, result: Result | None) -> None:
+        """Writes run.json."""
+        about = {
+            "options": options.model_dump(mode="json", exclude={"out", "resume"}),
+            "data": {"source": corpus.source, "sha256": corpus.digest},
+            "versions": versions(),
+            "identity": schema.identity(options, corpus.digest, self.read_spec()),
+            "saved": saved,
+        }
+        if result:
+            about["result"] = result.model_dump()
+        write_text(self.about, json.dumps(about, indent=2) + "\n")
+
+    def there(self) -> bool:
+        """Whether this is the folder of a run."""
+        return os.path.lexists(self.about)
+
+    def read_about(self) -> About:
+        """What run.json says. Raises DsvError where this is no run folder, or what the run is was changed."""
+        if not self.there():
+            raise DsvError(f"{self.path} holds no run: there is no {self.about.name} in it")
+        about = schema.read_model(About, self.about)
+        if schema.identity(about.options, about.data.sha256, self.read_spec()) != about.identity:
+            words = f"{self.about} or {self.spec.name} was changed since the run was started"
+            raise DsvError(words, hint="undo the change, or start a new run: --weights CHECKPOINT begins where it was")
+        return about
+
+    def read_spec(self) -> str:
+        """The text of the run's spec. Raises DsvError where it is gone."""
+        try:
+            return read(self.spec).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DsvError(f"{self.spec} is not UTF-8 text (byte {error.start})") from error
+
+    # -- steps ----------------------------------------------------------------------------------
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Appends one line to the metrics."""
+        append_line(self.metrics, json.dumps(record, allow_nan=False))
+
+    def records(self, losses: Iterable[str]) -> list[Record]:
+        """The metrics so far, with a number for each of ``losses``. Raises DsvError where a line is damaged."""
+        return list(schema.records(self.metrics, set(losses)))
+
+    def rewind(self, step: int) -> None:
+        """Forgets the metrics of the steps after ``step``, which are about to be taken again."""
+        if self.metrics.exists():
+            lines = read(self.metrics).split(b"\n")[:step]
+            write_text(self.metrics, b"".join(line + b"\n" for line in lines).decode())
+
+    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, identity: str) -> None:
+        """Saves all that is needed to go on after ``step``."""
+        if self.metrics.exists():
+            with told(self.metrics):
+                to_disk(self.metrics)
+        checkpoint.save(self.path, model, optimizer, step, identity)
+
+    def checkpoint(self, about: About) -> Checkpoint | None:
+        """The newest checkpoint; nothing where the run was stopped before the first.
+
+        Raises DsvError where it is not whole, or is gone.
+        """
+        found = checkpoint.latest(self.path, about.identity)
+        if found is None and about.saved:
+            raise DsvError(f"{self.path} holds no checkpoint, and {self.about.name} says that there was one")
+        return found
+
+    def trained(self) -> Checkpoint:
+        """The newest checkpoint. Raises DsvError where there is none."""
+        if found := self.checkpoint(self.read_about()):
+            return found
+        raise DsvError(f"{self.path} has no weights yet: its run was stopped before the first checkpoint")
+
+    def draw(self, render: Callable[[Path], object]) -> str:
+        """Writes the diagram; why it could not be drawn, or nothing."""
+        try:
+            write_whole(self.diagram, render)
+        except DsvError as error:
+            return f"no diagram: {error.diagnostics[0].message}"
+        return ""
+
+
+def default_folder(name: str) -> Path:
+    """``runs/<name>``, with a name that suits a folder."""
+    return Path("runs") / (re.sub(r"[^\w.-]+", "-", name.lower()).strip("-.") or "model")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a run's numbers depend on."""
+    found = {"python": platform.python_version(), "torch": torch.__version__}
+    try:
+        return {"dsvgraph": version("dsvgraph"), **found}
+    except PackageNotFoundError:
+        return found

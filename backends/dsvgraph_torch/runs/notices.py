@@ -1,0 +1,64 @@
+"""What a user should know of a run before it begins: a line each, and no reason to refuse it."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from dsvgraph.errors import listed
+from dsvgraph_torch.data import Corpus
+from dsvgraph_torch.optim import learning_rate
+from dsvgraph_torch.options import TrainOptions
+
+NATIVE = {"x86_64": {"avx512_bf16", "amx_bf16", "avx_ne_convert"}, "aarch64": {"bf16", "svebf16"}}
+"""Flags of a processor that multiplies bfloat16 numbers, by machine."""
+
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def of_start(options: TrainOptions, corpus: Corpus) -> Iterator[str]:
+    """Lines about data, numbers and the learning rate."""
+    if corpus.left_out:
+        yield f"--data: left out of {corpus.source}: {listed(corpus.left_out, 5)}"
+    if options.dtype == "bfloat16" and (slow := emulated(options.torch_device())):
+        yield f"--dtype bfloat16: {slow} emulates it, which is much slower than float32"
+    if options.warmup_steps > options.steps:
+        words = f"{options.warmup_steps} steps are more than the {options.steps} of the run"
+        last = learning_rate(options.steps, options)
+        yield f"--warmup: {words}: the learning rate ends at {last:.4g} and never reaches {options.lr:g}"
+
+
+def of_resume(before: TrainOptions, now: TrainOptions, step: int, last: float | None) -> Iterator[str]:
+    """Where a run goes on, and whether the learning rate, ``last`` at ``step``, leaves its schedule."""
+    if last is None:
+        yield "no checkpoint: the run was stopped before the first, and begins again"
+        return
+    yield f"going on after step {step}"
+    rate = learning_rate(step + 1, now)
+    if not math.isclose(rate, learning_rate(step + 1, before), rel_tol=0.01):
+        words = f"the learning rate goes from {last:.4g} at step {step} to {rate:.4g} at step {step + 1}"
+        yield f"--steps: {words}, since its schedule is over {now.steps} steps and was over {before.steps}"
+
+
+def emulated(device: torch.device) -> str:
+    """What computes bfloat16 by other numbers, in words; nothing where it is native or not known."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        return "" if torch.cuda.is_bf16_supported(including_emulation=False) else name
+    flags = _flags() if device.type == "cpu" else None
+    native = NATIVE.get(platform.machine())
+    return "this processor" if flags is not None and native and not flags & native else ""
+
+
+def _flags() -> set[str] | None:
+    """The features of the processor as Linux tells them; None elsewhere."""
+    try:
+        text = CPUINFO.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    line = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), None)
+    return None if line is None else set(line.partition(":")[2].split())

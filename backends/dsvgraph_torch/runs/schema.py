@@ -1,0 +1,107 @@
+"""What the JSON files of a run may hold. They are input like any other: checked, and told in words."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dsvgraph.errors import DsvError, listed
+from dsvgraph_torch.options import MAY_CHANGE, TrainOptions, fault
+
+from .files import read
+
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Numbers = dict[str, Number]
+Read = TypeVar("Read", bound=BaseModel)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Data(_Strict):
+    """Where the text of a run came from, and the digest of its bytes."""
+
+    source: str
+    sha256: Digest
+
+
+class Result(_Strict):
+    """What a finished run came to."""
+
+    step: int
+    heldout: Numbers
+    accuracy: Numbers
+    sample: str
+
+
+class About(_Strict):
+    """run.json: the options, the data and the versions of a run, and its result.
+
+    ``identity`` is the digest of what makes the run what it is; ``saved`` says that there is a checkpoint.
+    """
+
+    options: TrainOptions
+    data: Data
+    versions: dict[str, str]
+    identity: Digest
+    saved: bool = False
+    result: Result | None = None
+
+
+class CheckpointAbout(_Strict):
+    """checkpoint.json: the step, the identity of the run, and the digests of the files beside it."""
+
+    step: Annotated[int, Field(ge=1)]
+    run: Digest
+    sha256: dict[Annotated[str, Field(pattern=r"^(model|optimizer)\.safetensors$")], Digest] = Field(min_length=2)
+
+
+class Record(BaseModel):
+    """One line of metrics.jsonl, as far as it is read again."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    step: int
+    tokens: int
+    lr: Number
+    losses: Numbers
+    heldout: Numbers = {}
+
+
+def identity(options: TrainOptions, sha256: str, spec: str) -> str:
+    """The digest of a run: of its data, its spec, and the options that a resumed run may not change."""
+    fixed = options.model_dump(mode="json", exclude=MAY_CHANGE)
+    return hashlib.sha256(json.dumps([fixed, sha256, spec], sort_keys=True).encode()).hexdigest()
+
+
+def read_model(kind: type[Read], path: Path) -> Read:
+    """The JSON file ``path`` as a ``kind``. Raises DsvError where it is missing or is none."""
+    try:
+        return kind.model_validate_json(read(path), strict=True)
+    except ValidationError as error:
+        raise DsvError(f"{path} is damaged: {fault(error)}") from None
+
+
+def records(path: Path, losses: set[str]) -> Iterator[Record]:
+    """The metrics of a run: steps 1, 2, ... with the named losses, less an unfinished last line.
+
+    Raises DsvError where a line is damaged.
+    """
+    lines = read(path).split(b"\n")[:-1] if path.exists() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = Record.model_validate_json(line)
+        except ValidationError as error:
+            raise DsvError(f"{path}:{number} is damaged: {fault(error)}") from None
+        if record.step != number:
+            raise DsvError(f"{path}:{number} is damaged: it tells of step {record.step}")
+        if lost := losses - record.losses.keys():
+            raise DsvError(f"{path}:{number} is damaged: it has no loss {listed(sorted(lost))}")
+        yield record

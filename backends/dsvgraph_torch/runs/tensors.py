@@ -1,0 +1,106 @@
+"""Weights and the optimizer's moments in safetensors files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from dsvgraph.errors import DsvError, listed
+from dsvgraph.files import opened, write_whole
+from dsvgraph.tensorfile import Entry, header
+
+KINDS = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
+    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8",
+    torch.bool: "BOOL",
+}  # fmt: skip
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""What AdamW keeps of each weight, beside the number of its steps."""
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], step: int) -> None:
+    """Writes ``tensors`` whole, with the step they belong to; equal tensors give equal bytes.
+
+    Raises DsvError on a full disk.
+    """
+    write_whole(path, lambda temporary: _write(temporary, tensors, step), in_place=True)
+
+
+def _write(path: Path, tensors: dict[str, Tensor], step: int) -> None:
+    entries = [Entry(name, KINDS[t.dtype], tuple(t.shape), t.dtype.itemsize) for name, t in sorted(tensors.items())]
+    text, places = header(entries, {"format": "pt", "step": str(step)})
+    with path.open("wb") as file:
+        file.write(text)
+        for name in places:
+            numbers = tensors[name].detach().to("cpu").contiguous().reshape(-1).view(torch.uint8)
+            file.write(memoryview(numbers.numpy()))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], int]:
+    """The tensors of a file, on the CPU, and their step (0 where it is not said).
+
+    Raises DsvError where the file is missing, damaged, or no regular file.
+    """
+    try:
+        with opened(path), safe_open(path, "pt") as file:
+            step = int((file.metadata() or {}).get("step", 0))
+            return {name: file.get_tensor(name) for name in file.keys()}, step  # noqa: SIM118
+    except FileNotFoundError:
+        raise DsvError(f"{path} does not exist") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DsvError(f"{path} is damaged: {error}") from error
+
+
+def load_weights(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
+    """Loads a whole state_dict. Raises DsvError where names or shapes differ."""
+    try:
+        model.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        words = " ".join(str(error).split())[:400]
+        raise DsvError(f"the weights in {source} are not those of its spec: {words}") from error
+
+
+def moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What the optimizer keeps of every weight that it trains, as `WEIGHT.exp_avg` and so on.
+
+    A weight that never had a gradient has none yet: then it is what AdamW would begin with, so that
+    what is lacking in a file is always a fault.
+    """
+    found: dict[str, Tensor] = {}
+    for name, weight in _trained(model, optimizer):
+        state = optimizer.state.get(weight) or _fresh(weight)
+        found |= {f"{name}.{key}": state[key] for key in ("step", *MOMENTS)}
+    return found
+
+
+def load_moments(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], source: Path) -> None:
+    """Takes up what ``moments`` gave. Raises DsvError where a name, a shape or a kind of number differs."""
+    wanted = moments(model, optimizer)
+    for words, names in (("lack", wanted.keys() - tensors.keys()), ("have unknown", tensors.keys() - wanted.keys())):
+        if names:
+            raise DsvError(f"the optimizer's moments in {source} {words} {listed(sorted(names), 3)}")
+    for name, tensor in tensors.items():
+        if (tensor.shape, tensor.dtype) != (wanted[name].shape, wanted[name].dtype):
+            found, want = (f"{t.dtype} {[*t.shape]}" for t in (tensor, wanted[name]))
+            raise DsvError(f"`{name}` in {source} is {found}, and the optimizer's is {want}")
+    state = {
+        number: {key: tensors[f"{name}.{key}"] for key in ("step", *MOMENTS)}
+        for number, (name, _) in enumerate(_trained(model, optimizer))
+    }
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _trained(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
+    """Name and weight in the order that the optimizer numbers them."""
+    names = {weight: name for name, weight in model.named_parameters()}
+    yield from ((names[weight], weight) for group in optimizer.param_groups for weight in group["params"])
+
+
+def _fresh(weight: Tensor) -> dict[str, Any]:
+    """What AdamW keeps of a weight before its first step."""
+    return {"step": torch.zeros(()), **{key: torch.zeros_like(weight) for key in MOMENTS}}
