@@ -17,7 +17,7 @@ from dsvgraph.errors import DsvError, listed
 from dsvgraph.graph import Graph, Model, join
 from dsvgraph_torch.emit import classes_of, emit
 from dsvgraph_torch.names import class_names
-from dsvgraph_torch.source import printed
+from dsvgraph_torch.source import one_line, printed
 
 _serial = count(1)
 
@@ -95,7 +95,7 @@ def report(model: Model) -> dict[str, Any]:
 def load_source(source: str, name: str, known: dict[str, Any] | None = None) -> types.ModuleType:
     """Runs emitted source as a module of its own, with ``known`` names; tracebacks show its lines."""
     number = next(_serial)
-    title, filename = f"dsvgraph_emitted_{number}", f"<{name}, compiled by dsvgraph ({number})>"
+    title, filename = f"dsvgraph_emitted_{number}", f"<{one_line(name)}, compiled by dsvgraph ({number})>"
     module = types.ModuleType(title)
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
     module.__dict__.update({n: v for n, v in (known or {}).items() if not n.startswith("__")})
