@@ -211,7 +211,7 @@ class Graph:
 class Loss:
     """One line of the loss: what it scores, against what, with which weight.
 
-    ``weight``, ``shift`` and ``divide`` are expressions over config names (already filled in),
+    ``weight``, ``shift``, ``divide`` and ``stride`` are expressions over config names (already filled in),
     ``depth`` (1, 2, ... of a stacked output), ``tokens`` (seen so far), ``valid`` (targets
     counted), B and T. ``depths`` holds 0 for an output that is not stacked.
     """
@@ -226,6 +226,7 @@ class Loss:
     depths: tuple[int, ...]
     routers: str | None = None
     span: Span | None = None
+    stride: Expr | None = None
 
 
 @dataclass(eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 from dsvgraph import expr
-from dsvgraph.build.losses import seen
+from dsvgraph.build.predictions import seen
 from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError
 from dsvgraph.expr import Expr

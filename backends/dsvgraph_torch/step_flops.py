@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dsvgraph import expr
-from dsvgraph.build.losses import seen
+from dsvgraph.build.predictions import seen
 from dsvgraph.dims import evaluate, total
 from dsvgraph.graph import Graph, Loss, Model, Ref
 from dsvgraph.passes.gradients import NONE, Backward, Copy, backward

@@ -19,9 +19,10 @@ OPEN = {  # names that a formula may read beside those of the config
     "weight": ("depth", "tokens"),
     "speed": ("tokens",),
     "shift": ("depth",),
+    "stride": (),
     "divide": ("depth", "valid", "B", "T"),
 }
-DEFAULT = {"weight": 1, "speed": 1, "shift": 1, "divide": "valid"}
+DEFAULT = {"weight": 1, "speed": 1, "shift": 1, "stride": 1, "divide": "valid"}
 
 
 def number(tree: Expr, **values: float) -> Any:
@@ -79,7 +80,9 @@ def _check_name(name: str, key: str, scope: Scope, span: Span | None) -> None:
             words, span, code=Code.LOSS_NUMBER, notes=scope.origins(name), hint="give the config value another name"
         )
     if name in everywhere and name not in OPEN[key] and name not in scope.values:
-        words = f"`{key}` cannot depend on `{name}`, only on {', '.join(OPEN[key])} and the config"
+        words = (
+            f"`{key}` cannot depend on `{name}`, only on {', '.join(OPEN[key])}{' and ' if OPEN[key] else ''}the config"
+        )
         raise DsvError(words, span, code=Code.LOSS_NUMBER)
     if name not in OPEN[key] and name not in scope.values:
         known = [*OPEN[key], *scope.values]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dsvgraph.build import formulas
 from dsvgraph.build.formulas import Formula, number
 from dsvgraph.build.ports import unknown
+from dsvgraph.build.predictions import predictions, seen, stride
 from dsvgraph.build.reaches import slices
 from dsvgraph.build.scope import Scope
 from dsvgraph.codes import Code
@@ -16,12 +17,12 @@ from dsvgraph.errors import DsvError, Span, nearest
 from dsvgraph.graph import Loss, Model, Node, Ref, walk
 from dsvgraph.patterns import matches_some
 from dsvgraph.spec import Part
-from dsvgraph.types import Reach, shown
+from dsvgraph.types import shown
 
 __all__ = ["KINDS", "build", "number"]
 
 KINDS = {
-    "cross_entropy": ("target", "shift", "weight", "divide"),
+    "cross_entropy": ("target", "shift", "stride", "weight", "divide"),
     "sequence_balance": ("weight",),
     "bias_update": ("speed",),
 }
@@ -42,7 +43,20 @@ def build(
             found += [loss] if loss else []
         except DsvError as error:
             errors += [] if _follows(error, part, model, errors) else [error]
+    if not errors:
+        errors += _wrong_strides(model, found, lines)
     return tuple(found)
+
+
+def _wrong_strides(model: Model, losses: list[Loss], lines: Mapping[str, Part]) -> Iterator[DsvError]:
+    """What a line says of its stride and is not so."""
+    for heads in predictions(model, losses).values():
+        for head in heads:
+            found, said = stride(head, heads), head.loss.stride and number(head.loss.stride)
+            if isinstance(said, int) and said != found:
+                words = f"the stride is {said}, and {head}, {found:g} after what is predicted or seen before it"
+                yield DsvError(words, lines[head.loss.name].value("stride"), code=Code.LOSS_NUMBER)
+                break
 
 
 def _follows(error: DsvError, part: Part, model: Model, errors: list[DsvError]) -> bool:
@@ -56,7 +70,7 @@ def _follows(error: DsvError, part: Part, model: Model, errors: list[DsvError]) 
 def _line(name: str, part: Part, model: Model, scope: Scope, whole: bool) -> Loss | None:
     raw: dict[str, Any] = part.model
     kind = _kind(name, raw, part)
-    formula = {key: formulas.read(key, part, scope) for key in ("weight", "speed", "shift", "divide")}
+    formula = {key: formulas.read(key, part, scope) for key in formulas.OPEN}
     if kind == "cross_entropy":
         return _cross_entropy(name, part, model, formula, whole)
     pattern = raw[kind]
@@ -99,10 +113,19 @@ def _cross_entropy(name: str, part: Part, model: Model, formula: dict[str, Formu
     ref = _output(output, model, part)
     depths = _depths(model, ref, ids, part)
     trees = formula["weight"].tree, formula["shift"].tree, formula["divide"].tree
-    loss = Loss(name, "cross_entropy", output, ids, *trees, depths, None, part.key())
+    steps = formula["stride"].tree if "stride" in part.model else None
+    loss = Loss(name, "cross_entropy", output, ids, *trees, depths, None, part.key(), steps)
+    _check_stride(formula["stride"], part)
     for depth in depths:
         _check_depth(loss, depth, model, ref, part, formula)
     return loss
+
+
+def _check_stride(formula: Formula, part: Part) -> None:
+    found = formula.check({})
+    if not isinstance(found, (int, Poly)) or (isinstance(found, int) and found < 1):
+        words = f"`stride` is a whole number of at least 1, found {found}"
+        raise DsvError(words, part.value("stride"), code=Code.LOSS_NUMBER)
 
 
 def _declared(model: Model) -> list[str]:
@@ -168,12 +191,6 @@ def _check_depth(loss: Loss, depth: int, model: Model, ref: Ref, part: Part, for
     if shift <= horizon:
         notes = _looks_ahead(model, loss)
         raise DsvError(_leak(loss, depth, shift, horizon), part.key(), code=Code.LABEL_LEAK, notes=notes)
-
-
-def seen(model: Model, ref: Ref, depth: int) -> Reach:
-    """What an output has seen, or, where it is stacked, what its piece of ``depth`` has."""
-    pieces = slices(model, ref)
-    return pieces[depth - 1] if 0 < depth <= len(pieces) else model.reach_of(ref)
 
 
 def _leak(loss: Loss, depth: int, shift: int, horizon: float) -> str:

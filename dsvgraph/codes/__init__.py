@@ -115,4 +115,5 @@ class Code(StrEnum):
     UNTRAINED = "W0201"
     ZERO_WEIGHT = "W0202"
     DEEP = "W0203"
+    GAP = "W0204"
     ALIGNMENT = "W0301"

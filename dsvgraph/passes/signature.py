@@ -97,7 +97,7 @@ def loss(found: Loss) -> str:
 
 def loss_parts(found: Loss) -> dict[str, str]:
     """The parts of a loss as text: what is scored against what, shift, divisor, weight, depths."""
-    trees = {"shift": found.shift, "divide": found.divide, "weight": found.weight}
+    trees = {"shift": found.shift, "stride": found.stride, "divide": found.divide, "weight": found.weight}
     parts = {found.kind: found.output or found.routers or "", "target": found.target or ""}
     parts |= {key: expression(tree) for key, tree in trees.items() if tree is not None}
     if found.depths != (0,):

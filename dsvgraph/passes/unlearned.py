@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from dsvgraph.build.losses import number
+from dsvgraph.build.predictions import Gap, Prediction, at, gaps, predictions, stride
 from dsvgraph.codes import Code
 from dsvgraph.errors import Diagnostic, Note, Span
 from dsvgraph.expr import Expr
@@ -18,9 +19,10 @@ WIDTH = 8  # tensor cores take 16-bit matrices whose sizes are its multiples (Nv
 
 
 def unlearned(model: Model) -> Iterator[Diagnostic]:
-    """Outputs and weights that no loss reaches, losses that weigh nothing, depths longer than a row."""
+    """What no loss reaches or predicts, losses that weigh nothing, depths longer than a row."""
     if any(loss.output for loss in model.losses):
         yield from _unread(model)
+    yield from _gaps(model)
     for loss in model.losses:
         yield from _weightless(loss)
         yield from _deep(loss, model.config.get(LENGTH))
@@ -37,8 +39,8 @@ def unaligned(model: Model) -> Iterator[Diagnostic]:
                     yield _warning(Code.ALIGNMENT, f"{words}, as tensor cores want", node.span)
 
 
-def _warning(code: Code, message: str, span: Span | None, notes: Iterable[Note] = ()) -> Diagnostic:
-    return Diagnostic(message, span, notes=tuple(notes), severity="warning", code=code)
+def _warning(code: Code, message: str, span: Span | None, notes: Iterable[Note] = (), hint: str = "") -> Diagnostic:
+    return Diagnostic(message, span, notes=tuple(notes), severity="warning", code=code, hint=hint)
 
 
 # -- outputs ------------------------------------------------------------------------------------
@@ -106,6 +108,25 @@ def _at(tree: Expr, depth: int) -> Any:
     """A formula's value at one depth; None where it depends on what training will know."""
     known = {"depth": depth} if depth else {}
     return number(tree, **known) if tree.names() <= known.keys() else None
+
+
+def _gaps(model: Model) -> Iterator[Diagnostic]:
+    """Tokens that nobody predicts and a loss speaks of one behind them, once a line; a line may say that it is so."""
+    told = set()
+    for heads in predictions(model, model.losses).values():
+        for gap in gaps(heads):
+            loss = gap.prediction.loss
+            if loss.stride is None and loss.name not in told:
+                told.add(loss.name)
+                yield _warning(Code.GAP, str(gap), loss.span, hint=_remedy(gap, heads))
+
+
+def _remedy(gap: Gap, heads: list[Prediction]) -> str:
+    """What to write: a target nearer, or, where all depths have one stride, that it is meant."""
+    loss, missing = gap.prediction.loss, gap.last - gap.first + 1
+    strides = {stride(head, heads) for head in heads if head.loss is loss}
+    meant = f"; where it is meant, say it: `stride: {strides.pop():g}`" if len(strides) == 1 else ""
+    return f"a `shift` that is {missing} less predicts {at(gap.prediction.ahead - missing)} there{meant}"
 
 
 def _deep(loss: Loss, length: object) -> Iterator[Diagnostic]:

@@ -393,7 +393,7 @@ def test_completion(line, offered, not_offered, editor):
         ("1 / wider", "1 / |", ["wider", "depth", "tokens"]),
         ("\nconfig:", "\npublished: {|}\nconfig:", ["parameters", "active", "source"]),
         ("\nconfig:", "\npublished: {active_counts: |}\nconfig:", ["all", "without_embedding"]),
-        ("shift: 1,", "|", ["weight", "divide"]),
+        ("shift: 1,", "|", ["stride", "weight", "divide"]),
         ("  out: {logits: head}", "  |", ["doc", "cache", "out"]),
     ],
 )

@@ -23,6 +23,7 @@ NUMBER: Json = {"$ref": "#/$defs/number"}
 LOSS_KEYS: dict[str, Json] = {
     "target": {"type": "string", "description": "The input whose tokens are predicted."},
     "shift": {"$ref": "#/$defs/number", "description": "How far ahead the target lies; may read `depth`."},
+    "stride": {"$ref": "#/$defs/number", "description": "How far targets lie apart, where tokens are left out."},
     "weight": {"$ref": "#/$defs/number", "description": "The factor; may read `depth` and `tokens`."},
     "divide": {"$ref": "#/$defs/number", "description": "What the sum is divided by: `valid`, `B * T`, ..."},
     "speed": {"$ref": "#/$defs/number", "description": "How much a bias moves at each step."},
