@@ -8,6 +8,7 @@ torch = pytest.importorskip("torch")
 
 import torch.nn.functional as F  # noqa: E402
 from bodies import V, close, loaded, logits, model  # noqa: E402
+from helpers import tokens  # noqa: E402
 from verifying import differences, verified  # noqa: E402
 
 import dsvgraph  # noqa: E402
@@ -117,4 +118,4 @@ def test_a_router_runs_for_its_balance_though_only_its_weight_is_read() -> None:
     loss = "next: {cross_entropy: logits, target: ids, shift: 1}\n  even: {sequence_balance: '**'}"
     assert "router" in cost(loaded(body, loss=loss)).flops.by_op
     module, _, ids = model(body, loss=loss)
-    assert module.train()(ids, ids)["even"] > 0
+    assert module.train()(ids, tokens(2, 5, V, seed=1))["even"] > 0
