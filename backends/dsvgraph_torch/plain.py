@@ -67,21 +67,18 @@ def yarn(f, dim, theta, scaling):
         dim * math.log(length / (2 * math.pi * n)) / (2 * math.log(theta))
         for n in (scaling.get("beta_fast", 32), scaling.get("beta_slow", 1))
     )
-    low, high = (
-        max(math.floor(low) if scaling.get("truncate", True) else low, 0),
-        min(math.ceil(high) if scaling.get("truncate", True) else high, dim - 1),
-    )
-    ramp = ((torch.arange(dim // 2) - low) / max(high - low, 0.001)).clamp(0, 1)
+    if scaling.get("truncate", True):
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, dim - 1)
+    ramp = ((torch.arange(dim // 2) - low) / (high - low or 0.001)).clamp(0, 1)
     return f / scaling["factor"] * ramp + f * (1 - ramp)
 
 
 def yarn_gain(scaling):
-    """YaRN's temperature as far as it sits in cos and sin: 1 where both mscales are equal."""
+    """YaRN's temperature as far as it sits in cos and sin: 1 where both mscales are equal, and not 0."""
     if scaling.get("attention_factor") is not None:
         return scaling["attention_factor"]
-    if scaling.get("mscale") is not None and scaling.get("mscale") == scaling.get("mscale_all_dim"):
-        return 1.0
-    grow = 0.1 * math.log(scaling["factor"])
+    grow = 0.1 * math.log(max(scaling["factor"], 1))
     if scaling.get("mscale") and scaling.get("mscale_all_dim"):
         return (grow * scaling["mscale"] + 1) / (grow * scaling["mscale_all_dim"] + 1)
     return grow + 1
@@ -97,7 +94,7 @@ def llama3(f, scaling):
 
 def rotary(ctx, x, theta, scaling=None):
     """Cosines and sines of the positions, once per pass: [T, R / 2], or [B, T, R / 2]."""
-    key = (x.shape[-1], theta, *(scaling or {}).values())
+    key = (x.shape[-1], theta, *(scaling or {}).items())
     if key not in ctx.memo:
         f, gain = frequencies(x.shape[-1], theta, scaling)
         angle = ctx.at(x)[..., None] * f.float().to(x.device)
