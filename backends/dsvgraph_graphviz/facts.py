@@ -9,6 +9,7 @@ from dsvgraph.build import build
 from dsvgraph.dims import Size, names, ratio
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Model, Node
+from dsvgraph.ops.base import Kind
 from dsvgraph.passes.cost import Cost, cost
 from dsvgraph.passes.formulas import whole_numbers
 from dsvgraph.passes.tally import Meter, number
@@ -83,6 +84,10 @@ class Facts:
         except (DsvError, StopIteration, KeyError):
             return None
 
+    def mixer(self, graph: Graph) -> str:
+        """What the first op of ``graph`` is called that mixes positions."""
+        return _label(graph, Kind.ATTENTION)
+
     def find(self, graph: Graph, op: str) -> tuple[Graph, Node] | None:
         """The first node with this op in ``graph`` or below, and the graph that it stands in."""
         for node in graph.nodes.values():
@@ -90,6 +95,14 @@ class Facts:
                 return graph, node
         inner = (self.find(run.graph, op) for n in graph.nodes.values() for run in n.runs)
         return next((found for found in inner if found), None)
+
+
+def _label(graph: Graph, kind: Kind) -> str:
+    """The first op of a kind in ``graph`` or below, by its label; nothing where there is none."""
+    for node in graph.nodes.values():
+        if node.op and node.op.kind is kind:
+            return node.op.label()
+    return next(filter(None, (_label(run.graph, kind) for n in graph.nodes.values() for run in n.runs)), "")
 
 
 def _sizes(model: Model) -> dict[str, int]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from dsvgraph.dims import Poly, Size
 from dsvgraph.graph import Graph, Node, join
+from dsvgraph.ops.base import Kind
 from dsvgraph_graphviz import cards
 from dsvgraph_graphviz.attention import attention_words, heads_of, inside_attention, scale_of, softmax
 from dsvgraph_graphviz.facts import Facts, parts, width
@@ -207,7 +208,7 @@ class Labels:
     def about(self, graph: Graph) -> list[str]:
         """A block in words, for the heading of its own picture."""
         role = self.facts.roles.of_graph(graph)
-        if role == Role.EXPERTS and "attention" not in self.facts.roles.ops(graph):
+        if role == Role.EXPERTS and Kind.ATTENTION not in self.facts.roles.kinds(graph):
             return [*self.expert_words(graph), self._expert_parts(graph)[2].replace("  ·  ", ", ")]
         direct = next((n for n in graph.nodes.values() if n.callee == "attention" and n.op), None)
         return inside_attention(graph, direct) if direct else self._block_words(graph)

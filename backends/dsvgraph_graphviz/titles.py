@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dsvgraph.graph import Graph, Node
+from dsvgraph.ops.base import Kind
 from dsvgraph_graphviz.facts import Facts, ranks, width
 from dsvgraph_graphviz.roles import Role, strands
 from dsvgraph_graphviz.words import cut, first_words, number, op_title
@@ -20,10 +21,11 @@ def block_title(graph: Graph, facts: Facts) -> str:
     role = facts.roles.of_graph(graph)
     if facts.roles.is_layer_body(graph):
         return LAYERS[role]
-    if role == Role.EXPERTS and "attention" not in facts.roles.ops(graph):
+    if role == Role.EXPERTS and Kind.ATTENTION not in facts.roles.kinds(graph):
         return "Mixture of experts"
     if role == Role.ATTENTION:
-        return ATTENTIONS[_attention(graph, facts)]
+        found = _attention(graph, facts)
+        return ATTENTIONS.get(found, f"{found[:1].upper()}{found[1:]}")
     if role == Role.DENSE:
         gate = _gate(facts.roles.ops(graph))
         return f"{gate} feed-forward network" if gate else "Feed-forward network"
@@ -32,7 +34,8 @@ def block_title(graph: Graph, facts: Facts) -> str:
 
 def _attention(graph: Graph, facts: Facts) -> str:
     found = facts.find(graph, "attention")
-    assert found is not None
+    if found is None:  # another op that mixes positions
+        return facts.mixer(graph)
     body, node = found
     heads, groups = node.ins["q"].shape[2], node.ins["k"].shape[2]
     if ranks(body, strands(body)[1]):

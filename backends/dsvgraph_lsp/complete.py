@@ -17,7 +17,7 @@ from dsvgraph.passes.schema.lines import KEYS
 from dsvgraph.spec import BlockModel, Convention, PublishedModel, SpecModel
 from dsvgraph_lsp.desk import place_of
 from dsvgraph_lsp.hover import attribute_words, call_words
-from dsvgraph_lsp.scene import TIED, Scene, mapping
+from dsvgraph_lsp.scene import Scene, mapping
 
 LOSS_NAMES = ("depth", "tokens", "valid")
 MAX_PATTERNS = 200
@@ -90,8 +90,7 @@ def _blocks(scene: Scene, is_key: bool = False) -> Iterator[Offer]:
 def _attributes(scene: Scene) -> Iterator[Offer]:
     callee = scene.callee
     if callee in OPS:
-        tied = TIED if OPS[callee].weights is not OPS["add"].weights else ()
-        names = dict.fromkeys([*OPS[callee].model_fields, *tied])
+        names = dict.fromkeys([*OPS[callee].model_fields, *OPS[callee].wired_weights])
     else:
         names = dict.fromkeys(scene.blocks[callee].model.args if callee in scene.blocks else ())
     for name in names:

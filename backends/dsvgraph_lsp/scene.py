@@ -17,8 +17,6 @@ from dsvgraph_lsp.alone import alone
 from dsvgraph_lsp.desk import Desk, place_of
 from dsvgraph_lsp.place import Place
 
-TIED = ("weight", "bias")
-
 
 class Scene:
     """One place of one open file, with the last spec and graph that came of it."""
@@ -127,7 +125,7 @@ class Scene:
         if rest[0] in ("slice", "share"):
             return "input"
         cls = OPS.get(self.callee)
-        if cls and rest[0] in TIED and rest[0] not in cls.model_fields:
+        if cls and rest[0] in cls.wired_weights:
             return "reference"
         return "" if rest[0] == "at" else "value"
 

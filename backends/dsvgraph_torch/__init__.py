@@ -12,24 +12,34 @@ from dsvgraph.graph import Model
 from dsvgraph_torch.emit import emit
 from dsvgraph_torch.instances import aliases
 from dsvgraph_torch.module import after_step, compile, expert_load, prove, report, weights
+from dsvgraph_torch.ops import Code, Site, code, lowers
+from dsvgraph_torch.packages import load, runtime_file
 from dsvgraph_torch.unfilled import empty, initial
 
 __all__ = [
+    "Code",
+    "Site",
     "after_step",
     "aliases",
     "checkpoint",
+    "code",
     "compile",
     "emit",
     "empty",
     "expert_load",
     "generate",
     "initial",
+    "lowers",
     "prove",
     "report",
+    "runtime_file",
     "train",
     "verify",
     "weights",
 ]
+
+
+load()
 
 
 def train(model: Model, options: Mapping[str, Any], console: Console | None = None) -> Any:

@@ -17,6 +17,7 @@ from dsvgraph.errors import DsvError, listed
 from dsvgraph.graph import Graph, Model, join
 from dsvgraph_torch.emit import classes_of, emit
 from dsvgraph_torch.names import class_names
+from dsvgraph_torch.packages import extensions
 from dsvgraph_torch.source import one_line, printed
 
 _serial = count(1)
@@ -51,8 +52,10 @@ def _fast(model: Model) -> dict[str, Any]:
     """The model's classes on the fast kernels: the same lines, other functions behind their names."""
     from dsvgraph_torch import kernels, plain, scoring, shell
 
-    fast = {n: v for n, v in vars(kernels).items() if not n.startswith("__")}
-    known = {**vars(plain), **vars(scoring), **vars(shell), **fast}
+    known = {**vars(plain), **vars(scoring), **vars(shell)}
+    for file in extensions():
+        exec(builtins_compile(file.read_text(encoding="utf-8"), str(file), "exec"), known)
+    known |= {n: v for n, v in vars(kernels).items() if not n.startswith("__")}
     classes = [_FastLinear().visit(definition) for definition in classes_of(model)]
     return load_source(printed(classes), model.name, known).__dict__
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from dsvgraph.build.scope import BlockValue
 from dsvgraph.errors import Span
 from dsvgraph.graph import Graph, Model
+from dsvgraph_torch.packages import RUNTIME
 from dsvgraph_torch.source import one_line
 
-RUNTIME = ("plain.py", "scoring.py", "shell.py")
 OWN = ["self", "ctx", "torch", "nn", "F", "re", "math", "Linear", "NamedTuple", "checkpoint", "targets", "copy", "i"]
 
 
@@ -64,13 +64,22 @@ def variable(name: str, taken: set[str]) -> str:
 
 
 def runtime() -> dict[str, ast.stmt]:
-    """The top-level definitions of the runtime files by name, in order; the trees are the caller's own."""
-    return {name: s for text in _texts() for s in ast.parse(text).body if (name := _defined(s))}
+    """Return the top-level definitions of the runtime files by name, in order; the trees are the caller's own.
+
+    Raise ValueError if two files define one name.
+    """
+    found: dict[str, ast.stmt] = {}
+    for text in _texts(tuple(RUNTIME)):
+        own = {name: s for s in ast.parse(text).body if (name := _defined(s))}
+        if twice := found.keys() & own.keys():
+            raise ValueError(f"`{min(twice)}` is defined by two files of helper functions")
+        found |= own
+    return found
 
 
-@lru_cache(maxsize=1)
-def _texts() -> list[str]:
-    return [(Path(__file__).parent / file).read_text(encoding="utf-8") for file in RUNTIME]
+@lru_cache(maxsize=2)
+def _texts(files: tuple[Path, ...]) -> list[str]:
+    return [file.read_text(encoding="utf-8") for file in files]
 
 
 def _defined(statement: ast.stmt) -> str:
@@ -81,10 +90,14 @@ def _defined(statement: ast.stmt) -> str:
     return ""
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
+def _names(files: tuple[Path, ...]) -> tuple[str, ...]:
+    return tuple(runtime())
+
+
 def runtime_names() -> tuple[str, ...]:
     """Names that the runtime defines."""
-    return tuple(runtime())
+    return _names(tuple(RUNTIME))
 
 
 def reserved() -> set[str]:

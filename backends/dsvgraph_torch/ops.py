@@ -9,6 +9,7 @@ from functools import reduce
 from typing import Any
 
 from dsvgraph.graph import Node
+from dsvgraph_torch.packages import failed
 from dsvgraph_torch.refusal import refusal
 from dsvgraph_torch.source import expression, literal
 
@@ -58,9 +59,11 @@ LOWERINGS: dict[str, Lowering] = {}
 
 
 def lowers(name: str) -> Callable[[Lowering], Lowering]:
-    """Registers the lowering of op ``name``."""
+    """Register the decorated function as the lowering of op ``name``. Raise ValueError if it has one already."""
 
     def register(function: Lowering) -> Lowering:
+        if name in LOWERINGS:
+            raise ValueError(f"op `{name}` has a lowering already")
         LOWERINGS[name] = function
         return function
 
@@ -68,8 +71,12 @@ def lowers(name: str) -> Callable[[Lowering], Lowering]:
 
 
 def lower(site: Site) -> Code:
-    """The code of one op; raises DsvError where it cannot run here."""
-    return LOWERINGS[site.node.callee](site)
+    """Return the code of one op. Raise DsvError if it cannot run here, or if it has no lowering."""
+    found = LOWERINGS.get(site.node.callee)
+    if found is None:
+        words = f"the torch backend has no lowering of `{site.node.callee}`"
+        raise refusal(site.node, words, failed() or "its package declares one in the group `dsvgraph_torch.lowerings`")
+    return found(site)
 
 
 def code(template: str, /, **values: Any) -> Code:

@@ -88,9 +88,8 @@ def _callee(key: str, raw: dict[str, Any], part: Part, scope: Scope) -> BlockVal
         words = f"`{key}` holds `{shown(held)}`, which is no op or block"
         span = source.span if source else part.key(key)
         raise DsvError(words, span, code=Code.NO_BLOCK, notes=notes, hint=nearest(str(held), scope.library.names()))
-    raise DsvError(
-        f"there is no op or block `{key}`", part.key(key), code=Code.NO_CALLEE, hint=_near_callee(key, raw, part, scope)
-    )
+    hint, notes = _near_callee(key, raw, part, scope), [(words, None) for words in OPS.failures()]
+    raise DsvError(f"there is no op or block `{key}`", part.key(key), code=Code.NO_CALLEE, notes=notes, hint=hint)
 
 
 def _near_callee(key: str, raw: dict[str, Any], part: Part, scope: Scope) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -26,10 +27,13 @@ Name = Annotated[
 
 def run(name: Name = None, as_json: JsonOption = False, markdown: MarkdownOption = False) -> None:
     """List the primitive ops; with NAME, all of one: ports, weights, attributes, formula, FLOPs."""
+    from dsvgraph.ops import OPS
     from dsvgraph.passes.reference import blocks, ops
 
     pages = ops()
     if name is None and not as_json and not markdown:
+        for words in OPS.failures():
+            print(f"warning: {words}", file=sys.stderr)
         rows = [(page.name, page.summary) for page in pages.values()]
         output.write(output.table(["op", "what it does"], rows, wraps=["what it does"]))
     else:

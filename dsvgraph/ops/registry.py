@@ -63,6 +63,10 @@ class Registry(dict[str, type[Op]]):
             except Exception as error:  # noqa: BLE001 - it is somebody else's code: a spec that calls its ops tells
                 self.failed[point.name] = f"{type(error).__name__}: {error}"
 
+    def failures(self) -> list[str]:
+        """Return a sentence for each package whose ops could not be loaded."""
+        return [f"the ops of the package `{name}` could not be loaded: {why}" for name, why in self.failed.items()]
+
 
 def check(cls: type[Op]) -> None:
     """Raise Incomplete, which names what is missing or wrong, unless ``cls`` declares all that passes ask for."""

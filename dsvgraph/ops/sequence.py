@@ -46,8 +46,12 @@ class Rope(Weightless, Uncounted, AlongRow):
         return {"y": x}
 
     def keep(self, tape: Tape, site: Site) -> Value:
-        if site.x.width == HALF and site.grad:  # cosines and sines in 16 bits; in 32 all layers share them
-            tape.keep_new(site.out.shape[1] * site.out.shape[-1], site.x.width)
+        """Cosines and sines: in 32 bits all layers share them, in 16 each has its own copy."""
+        tables = site.out.shape[1] * site.out.shape[-1]
+        if site.grad and site.x.width == HALF:
+            tape.keep_new(tables, HALF)
+        elif site.grad:
+            tape.keep_shared(("rope", site.out.shape[-1], self.theta, repr(self.scaling)), tables, FLOAT)
         return tape.fresh(site.out.numel, site.x.width, site.grad)
 
     def shift(self) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 
 from dsvgraph.dims import Size
@@ -61,6 +61,8 @@ class Tape:
     own: set[Storage] = field(default_factory=set)  # inputs of the graph, which its caller holds
     lent: dict[Storage, None] = field(default_factory=dict)  # what heads keep for the losses
     busy: Size = 0  # the most bytes at any time
+    shared: dict[Hashable, tuple[Storage, Key]] = field(default_factory=dict)  # what all layers read, by what it is
+    root: bool = False  # whether the tape is the whole model's, which keeps what is shared
 
     def fresh(self, numel: Size, width: int, grad: bool = True) -> Value:
         """A new value."""
@@ -84,6 +86,13 @@ class Tape:
     def keep_new(self, numel: Size, width: int) -> None:
         """Notes a value that nothing else holds."""
         self.saved[Storage(numel, width)] = self.here
+
+    def keep_shared(self, what: Hashable, numel: Size, width: int) -> None:
+        """Notes a value that the whole model makes once, however many ops keep it: ``what`` tells it from others."""
+        if what not in self.shared:
+            self.shared[what] = Storage(numel, width), self.here
+            if self.root:
+                self.saved[self.shared[what][0]] = self.here
 
     def cast(self, value: Value, width: int) -> Value:
         """The value in numbers of ``width`` bytes: itself, or a copy."""

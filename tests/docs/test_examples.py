@@ -33,6 +33,7 @@ ELSEWHERE = {  # who runs the examples of the other pages
     "errors.md": "language/test_codes.py",
     "diagrams.md": "test_render_formats.py",
     "editors.md": "editor/test_docs.py",
+    "ops.md": "ops/test_package.py",
 }
 NUMBER = re.compile(r"\d[\d,.]*")
 

@@ -5,7 +5,7 @@ A block is run once for each way that its inputs look; its copies are added up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -49,6 +49,7 @@ class Summary:
     busy: Size = 0  # the most bytes at any time of the forward: what is kept, and what its lines still hold
     lent: Size = 0  # bytes that heads keep for the losses, outside of a checkpoint
     lends: frozenset[int] = frozenset()  # outputs that they keep, by their place in `new`
+    shared: dict[Hashable, tuple[Storage, Key]] = field(default_factory=dict)  # what the whole model makes once
 
     @property
     def whole(self) -> Size:
@@ -87,6 +88,7 @@ class Activations:
 
     def _model(self) -> None:
         tape, frozen = self._tape(), frozen_paths(self.model)
+        tape.root = True
         values = {Ref(p, p): _input(t.numel, t.dtype) for p, t in self.model.inputs.items()}
         for node in self.model.nodes.values():
             before = _noted(tape)
@@ -246,6 +248,7 @@ def _summed(tape: Tape, own: Mapping[str, Storage], outputs: Mapping[str, Value]
     found.parts = _by_op({s: key for s, key in tape.saved.items() if s not in port_of and s not in index})
     found.lent = total(s.bytes for s in tape.lent if s not in port_of and s not in index)
     found.lends = frozenset(i for storage, i in index.items() if storage in tape.lent)
+    found.shared = tape.shared
     return found
 
 
@@ -262,6 +265,9 @@ def _applied(
         tape.keep_new(found.lent, 1)
     else:
         _kept(tape, found, ins, copies)
+    for what, (storage, key) in found.shared.items():
+        tape.here = block + key
+        tape.keep_shared(what, storage.numel, storage.width)
     tape.made[found.largest * copies] = None
     tape.copied.update((ins[p].storage, None) for p in found.cast)
     if found.copied and own and not checkpoint:

@@ -83,7 +83,7 @@ def _op(cls: type[Op], page: OpPage) -> Json:
     found = cls.model_json_schema()
     told = {a.name: ", ".join(filter(None, (a.kind, a.limits))) for a in page.attributes}
     attributes = {n: _attribute(v, told[n]) for n, v in found.get("properties", {}).items()}
-    owned = {} if cls.weights is Op.weights else dict.fromkeys(("weight", "bias"), _tied())
+    owned = dict.fromkeys(cls.wired_weights, _tied())
     known: Json = {key: {"$ref": f"#/$defs/line/properties/{key}"} for key in KEYS}
     text = op_words(page)
     return {

@@ -1,0 +1,85 @@
+"""An op of another package: installed beside dsvgraph, it passes what the ops of dsvgraph pass."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from dsvgraph.ops.registry import DECLARATIONS
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples/gated_delta"
+SPEC = EXAMPLE / "specs/gated_delta.yaml"
+
+pytest.importorskip("hatchling", reason="the example is built as a wheel, by hatchling of the extra `dev`")
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of processes that have the example's wheel on their path."""
+    place = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(place)]
+    subprocess.run(command, cwd=EXAMPLE, check=True, capture_output=True)
+    (wheel,) = place.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(place)
+    return {**os.environ, "PYTHONPATH": str(place), "NO_COLOR": "1", "COLUMNS": "100"}
+
+
+def run(env: dict[str, str], *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", *args], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+
+
+def test_the_op_passes_the_same_matrix(installed: dict[str, str]) -> None:
+    done = run(
+        installed, "pytest", "-q", "-p", "no:cacheprovider", "tests/ops/test_matrix.py", "-k", "gated_delta or every"
+    )
+    assert done.returncode == 0 and "10 passed" in done.stdout, done.stdout
+
+
+def test_the_op_is_transformers(installed: dict[str, str]) -> None:
+    """Outputs and gradients against the reference of Qwen3-Next in transformers, states handed on included."""
+    pytest.importorskip("transformers")
+    done = run(installed, "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLE / "tests"))
+    assert done.returncode == 0 and "passed" in done.stdout, done.stdout
+
+
+def test_the_command_line_knows_the_op(installed: dict[str, str], tmp_path: Path) -> None:
+    assert "gated delta rule" in run(installed, "dsvgraph", "ops", "gated_delta").stdout.lower()
+    assert run(installed, "dsvgraph", "check", "--strict", str(SPEC)).returncode == 0
+    drawn = run(installed, "dsvgraph", "render", str(SPEC), "-o", str(tmp_path / "a.svg"), "--depth", "3")
+    assert drawn.returncode == 0 and "gated delta rule" in (tmp_path / "a.svg").read_text(encoding="utf-8")
+    out = tmp_path / "run"
+    tiny = ("--train", "--steps", "2", "--seq", "16", "--batch", "2", "--out", str(out))
+    trained = run(installed, "dsvgraph", "compile", str(SPEC), *tiny)
+    assert trained.returncode == 0, trained.stderr
+    greedy = ("--prompt", "def ", "--tokens", "4", "--temperature", "0")
+    sampled = run(installed, "dsvgraph", "generate", str(out), *greedy)
+    assert sampled.returncode == 0 and sampled.stdout
+
+
+def test_the_page_shows_what_the_example_is() -> None:
+    """Its fences are the example's own text; its commands are those that the tests above run."""
+    page = (ROOT / "docs/ops.md").read_text(encoding="utf-8")
+    fences = dict(re.findall(r"^```(\w+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
+    lowering = (EXAMPLE / "dsvgraph_gated_delta/lowering.py").read_text(encoding="utf-8")
+    assert fences["python"].split("\n\n", 1)[1] in lowering.split("\n\n", 1)[1] + "\n"
+    project, shown = ((EXAMPLE / "pyproject.toml").read_text(encoding="utf-8"), fences["toml"])
+    wanted, told = (tomllib.loads(text)["project"]["entry-points"] for text in (project, shown))
+    assert wanted == told
+    commands = [line.removeprefix("$ ").split()[:2] for line in fences["console"].splitlines()]
+    assert commands == [["pip", "install"], ["dsvgraph", "ops"], ["dsvgraph", "compile"]]
+    assert set(re.findall(r"^\| `([a-z_]+)", page, re.MULTILINE)) <= {*DECLARATIONS, "op", "ports"}
+    assert all(f"`{name}" in page for name in DECLARATIONS)
+
+
+def test_without_the_package_the_op_is_told_as_missing() -> None:
+    done = run({**os.environ, "NO_COLOR": "1"}, "dsvgraph", "check", str(SPEC))
+    assert done.returncode == 1 and "there is no op or block `gated_delta`" in done.stderr
