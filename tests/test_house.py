@@ -19,7 +19,7 @@ PACKAGES = {"dsvgraph": ROOT / "dsvgraph"} | {p.name: p for p in (ROOT / "backen
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 LAYERS = """
-codes errors dims files names patterns tensorfile
+codes errors dims files names patterns tensorfile wanted
 expr
 types
 ops

@@ -8,9 +8,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dsvgraph.errors import DsvError, nearest
+from dsvgraph.wanted import wanted
 from dsvgraph_hf import rope, source
 from dsvgraph_hf.rope import Rope
 from dsvgraph_hf.source import Config, shown
+from dsvgraph_hf.unread import FIXED, FOREIGN, IGNORED, Values, among
 
 Count = Annotated[int, Field(ge=1)]
 Layers = Annotated[int, Field(ge=1, le=10_000)]  # the most copies that a line may have
@@ -23,39 +25,7 @@ QUANTISED = {  # stored so, the same model once it is read
     "mxfp4": "experts are stored in mxfp4",
 }
 
-IGNORED = (
-    "_attn_implementation", "_commit_hash", "_name_or_path", "architectures", "attn_implementation",
-    "auto_map", "bad_words_ids", "begin_suppress_tokens", "bos_token_id", "classifier_dropout",
-    "decoder_start_token_id", "diversity_penalty", "do_sample", "dtype", "early_stopping",
-    "encoder_no_repeat_ngram_size", "eos_token_id", "ep_size", "experts_implementation",
-    "exponential_decay_length_penalty", "finetuning_task", "forced_bos_token_id", "forced_eos_token_id",
-    "head_dtype", "id2label", "initial_context_length", "keys_to_ignore_at_inference", "label2id",
-    "length_penalty", "max_length", "min_length", "model_type", "name_or_path", "no_repeat_ngram_size",
-    "num_beam_groups", "num_beams", "num_labels", "num_return_sequences", "output_attentions",
-    "output_hidden_states", "output_router_logits", "output_scores", "pad_token_id", "prefix", "problem_type",
-    "remove_invalid_values", "repetition_penalty", "return_dict", "return_dict_in_generate",
-    "router_aux_loss_coef", "sep_token_id", "seq_aux", "aux_loss_alpha", "suppress_tokens",
-    "task_specific_params", "temperature", "tokenizer_class", "top_k", "top_p", "torch_dtype", "torchscript",
-    "transformers_version", "typical_p", "unsloth_version", "unsloth_fixed", "use_bfloat16", "use_cache",
-)  # fmt: skip
-"""Attributes that say how a model is run, stored, trained or called, not what it computes."""
-
-FIXED: dict[str, tuple[Any, ...]] = {
-    "add_cross_attention": (False,),
-    "chunk_size_feed_forward": (0,),
-    "cross_attention_hidden_size": (None,),
-    "is_decoder": (False, True),
-    "is_encoder_decoder": (False,),
-    "partial_rotary_factor": (1, 1.0, None),
-    "per_layer_config": (None,),
-    "pretraining_tp": (1, None),
-    "pruned_heads": ({}, None),
-    "tf_legacy_loss": (False,),
-    "tie_encoder_decoder": (False,),
-    "tie_last_hidden_states": (True, None),
-}
-"""Attributes that change the model where they hold something else, which no spec has a word for."""
-
+SLIDING, FULL = "sliding_attention", "full_attention"
 ROPE = ("rope_parameters", "rope_scaling", "rope_theta")
 
 
@@ -63,7 +33,7 @@ class HubConfig(BaseModel):
     """The fields of one family; defaults are those of transformers' class of that family.
 
     A field that has none of them must be in the file. ``aliases`` are other spellings, ``fixed``
-    is like FIXED for the family alone, ``unused`` is like IGNORED; ``theta`` and
+    is like FIXED for the family alone, ``unused`` like IGNORED, ``foreign`` like FOREIGN; ``theta`` and
     ``stretched`` are the family's rope where a file says nothing of it. ``given`` names the fields
     that the file has.
     """
@@ -73,8 +43,9 @@ class HubConfig(BaseModel):
     )  # a family is built when it is read, its bases never
 
     aliases: ClassVar[dict[str, str]] = {}
-    fixed: ClassVar[dict[str, tuple[Any, ...]]] = {}
+    fixed: ClassVar[dict[str, Values]] = {}
     unused: ClassVar[frozenset[str]] = frozenset()
+    foreign: ClassVar[dict[str, Values]] = {}
     theta: ClassVar[float] = 10000.0
     stretched: ClassVar[dict[str, Any]] = {}
 
@@ -89,6 +60,7 @@ class HubConfig(BaseModel):
     hidden_act: Act = "silu"
     tie_word_embeddings: bool = False
     attention_dropout: Share | None = 0.0
+    layer_types: list[str] | None = None
     quantization_config: dict[str, Any] | None = None
     rope: Rope
 
@@ -107,6 +79,7 @@ class HubConfig(BaseModel):
         """The fields of a config; raises DsvError with every mistake at its place."""
         data = cls._spelt(config)
         _check_fixed(config, data, {**FIXED, **cls.fixed})
+        cls._check_foreign(config)
         _check_quantised(config, data)
         positions = data.get("max_position_embeddings", cls.model_fields["max_position_embeddings"].default)
         fields = {k: v for k, v in data.items() if k in cls.model_fields}
@@ -120,9 +93,21 @@ class HubConfig(BaseModel):
             raise config.fault(_written(config, field, cls.aliases), words)
         return made
 
+    @property
+    def windows(self) -> list[bool]:
+        """For each layer whether it has a window, where the family itself says so."""
+        return [False] * self.num_hidden_layers
+
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """Fields that contradict others, with what is wrong in words."""
         yield from ()
+
+    def alike(self) -> Iterator[tuple[str, str]]:
+        """What is wrong with `layer_types` in a family that takes no notice of it: it says what is so, or nothing."""
+        kinds = [SLIDING if window else FULL for window in self.windows]
+        if self.layer_types is not None and self.layer_types != kinds:
+            words = f"{self.num_hidden_layers} times {kinds[0]}" if len(set(kinds)) == 1 else ", ".join(kinds)
+            yield "layer_types", f"`layer_types` is not read by this family, whose layers are {words}"
 
     @classmethod
     def _spelt(cls, config: Config) -> dict[str, Any]:
@@ -137,17 +122,29 @@ class HubConfig(BaseModel):
         return found
 
     @classmethod
+    def _own(cls) -> set[str]:
+        """The attributes that the family reads."""
+        return {*(name for name in cls.model_fields if name != "rope"), *cls.aliases, *cls.fixed, *FIXED, *ROPE}
+
+    @classmethod
+    def _check_foreign(cls, config: Config) -> None:
+        for name, allowed in {**FOREIGN, **cls.foreign}.items():
+            if name in config.data and name not in cls._own() and not among(config.data[name], allowed):
+                words = f"`{name}: {shown(config.data[name])}` is of another family: no class of this one reads it"
+                raise config.fault(name, words, f"known is {' or '.join(map(shown, allowed))}")
+
+    @classmethod
     def _check_known(cls, config: Config, data: dict[str, Any]) -> None:
-        fields = [name for name in cls.model_fields if name != "rope"]
-        known = {*fields, *cls.aliases, *cls.fixed, *FIXED, *IGNORED, *cls.unused, *ROPE}
+        own = cls._own()
+        known = {*own, *IGNORED, *FOREIGN, *cls.foreign, *cls.unused}
         for key in config.data:
             if key not in known:
-                source.unknown(config, key, sorted(known))
+                source.unknown(config, key, sorted(own - config.data.keys()))
 
 
-def _check_fixed(config: Config, data: dict[str, Any], fixed: dict[str, tuple[Any, ...]]) -> None:
+def _check_fixed(config: Config, data: dict[str, Any], fixed: dict[str, Values]) -> None:
     for name, allowed in fixed.items():
-        if name in data and not any(data[name] == v and type(data[name]) is type(v) for v in allowed):
+        if name in data and not among(data[name], allowed):
             words = f"`{name}: {shown(data[name])}` would change the model, and a spec has no word for it"
             raise config.fault(name, words, f"known is {' or '.join(map(shown, allowed))}")
 
@@ -176,30 +173,11 @@ def _wrong(config: Config, error: Any, aliases: dict[str, str]) -> DsvError:
     if error["type"] == "missing":
         hint = nearest(name, config.data)
         return DsvError(f"`{name}` is missing", config.doc.key(), hint=hint)
-    wanted = WANTED.get(error["type"]) or _limit(error)
-    words = f"`{_written(config, name, aliases)}` is {wanted}, found `{shown(value, error['type'] in WANTED)}`"
-    return config.fault(_written(config, name, aliases), words)
-
-
-WANTED = {  # Pydantic's kinds of error, in plain words
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "string_type": "a text",
-    "string_unicode": "a text",
-    "list_type": "a list",
-    "dict_type": "a mapping",
-}
-
-
-def _limit(error: Any) -> str:
-    context = error.get("ctx", {})
-    if error["type"] == "literal_error":
-        return str(context["expected"]).replace("'", "`")
-    limits = {"ge": "a number of at least", "gt": "a number above", "le": "a number of at most", "lt": "a number below"}
-    found = [f"{words} {context[key]}" for key, words in limits.items() if key in context]
-    return found[0] if found else str(error["msg"])
+    steps = "".join(f"[{step}]" for step in error["loc"][1:] if isinstance(step, int))
+    written = _written(config, name, aliases)
+    quoted = not (error.get("ctx") or error["type"] == "literal_error")
+    words = f"`{written}{steps}` is {wanted(error)}, found `{shown(value, quoted)}`"
+    return config.fault(written, words)
 
 
 def _written(config: Config, name: str, aliases: dict[str, str]) -> str:

@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from dsvgraph.errors import listed, nearest
+from dsvgraph.errors import listed
 from dsvgraph_hf import source, text
 from dsvgraph_hf.fields import HubConfig
 from dsvgraph_hf.source import Config, shown
@@ -21,6 +21,16 @@ FAMILIES = {  # model_type: what transformers calls the whole model
     "qwen3_moe": "Qwen3MoeForCausalLM",
 }
 
+SAME = {"kimi_k2": "deepseek_v3"}
+"""A model_type of another name -> the family whose class `architectures` then names: nothing but the name differs.
+
+Kimi K2's model card: DeepSeek-V3's class and weights, called otherwise so that servers tell the two apart.
+"""
+OTHERWISE = (
+    "write the model in YAML with the checkpoint's names and load its weights with `dsvgraph compile SPEC "
+    '--weights DIR`: docs/huggingface.md, "Other families"'
+)
+
 
 def spec_of(path: Path | str) -> str:
     """The text of the spec that a config.json (a file, or that of a model folder) means.
@@ -34,7 +44,9 @@ def spec_text(config: Config, canonical: bool = True) -> str:
     """The text of the spec that ``config`` means, for people if ``canonical``; raises DsvError as `spec_of` does."""
     kind = family(config)
     fields: HubConfig = module(kind).Config.read(config)
-    origin = f"model_type: {kind}. These blocks compute what transformers' {FAMILIES[kind]} does."
+    name = config.data.get("model_type", kind)
+    also = "" if name == kind else f", another name of {kind}"
+    origin = f"model_type: {name}{also}. These blocks compute what transformers' {FAMILIES[kind]} does."
     return text.write(module(kind).draft(fields), config.name, origin, canonical)
 
 
@@ -44,20 +56,30 @@ def module(kind: str) -> Any:
 
 
 def family(config: Config) -> str:
-    """The model_type of a config; raises DsvError where it is missing or unknown."""
+    """The family of a config; raises DsvError where its model_type is missing, or of a family that is not read."""
     kind, names = config.data.get("model_type"), config.data.get("architectures")
     if names is not None and not (isinstance(names, list) and all(isinstance(n, str) for n in names)):
         raise config.fault("architectures", f"`architectures` is a list of names, found `{shown(names)}`")
     if kind is None:
         kind = _by_architecture(config, names)
+    if isinstance(kind, str) and kind in SAME:
+        kind = _same(config, kind, names)
     if not isinstance(kind, str) or kind not in FAMILIES:
-        words = f"`model_type: {shown(kind)}` is unknown; known are {listed(FAMILIES)}"
-        raise config.fault("model_type", words, nearest(shown(kind), FAMILIES))
+        words = f"`model_type: {shown(kind)}` is none of the families that are read: {listed(FAMILIES)}"
+        raise config.fault("model_type", words, OTHERWISE)
     for name in names or ():
         if name != FAMILIES[kind]:
             words = f"`architectures` names {shown(name)}, and `model_type: {kind}` is {FAMILIES[kind]}"
-            raise config.fault("architectures", words)
+            raise config.fault("architectures", words, OTHERWISE)
     return kind
+
+
+def _same(config: Config, kind: str, names: list[str] | None) -> str:
+    """The family of which ``kind`` is another name, if the file's architecture is that family's."""
+    if names != [FAMILIES[SAME[kind]]]:
+        words = f"`model_type: {kind}` is read where `architectures` is [{FAMILIES[SAME[kind]]}]"
+        raise config.fault("architectures" if names else "model_type", words, OTHERWISE)
+    return SAME[kind]
 
 
 def _by_architecture(config: Config, names: list[str] | None) -> str:
@@ -66,5 +88,5 @@ def _by_architecture(config: Config, names: list[str] | None) -> str:
     for kind, name in FAMILIES.items():
         if name == names[0]:
             return kind
-    words = f"`architectures: [{shown(names[0])}]` is unknown; known are {listed(FAMILIES.values())}"
-    raise config.fault("architectures", words, nearest(names[0], FAMILIES.values()))
+    words = f"`architectures: [{shown(names[0])}]` is none of the classes that are read: {listed(FAMILIES.values())}"
+    raise config.fault("architectures", words, OTHERWISE)

@@ -52,13 +52,15 @@ def match(
     found = Match(*_sourced(wanted, aliases, known), scales)
     unexpected = known - found.stored.keys() - found.copies.keys()
     missing = found.stored.keys() - known
-    found.left_out = sorted(n for n in unexpected if IGNORED.fullmatch(n) or (drop_mtp and is_mtp(n, layers)))
+    ours, theirs = (modules(names, layers) for names in (wanted, known))
+    spare = theirs.keys() - ours.keys() if drop_mtp else set()  # whole modules: no part of one that the spec has
+    found.left_out = sorted(n for n in unexpected if IGNORED.fullmatch(n) or number_of(n) in spare)
     unexpected -= set(found.left_out)
     shaped = dict(_other_shapes(folder, found, known))
     if missing or unexpected or shaped:
         faults = {"missing": folded(sorted(missing), known)} if missing else {}
         faults |= {"unexpected": folded(sorted(unexpected), found.stored)} if unexpected else {}
-        hint = "" if shaped else _hint(folder, missing, unexpected, layers)
+        hint = "" if shaped else _hint(folder, missing, unexpected, ours, theirs)
         raise _told(f"the weights in {folder.path} are not those of {name}", faults, shaped, hint)
     _check_copies(folder, found.copies)
     return found
@@ -73,10 +75,24 @@ def _is_packed(folder: Folder, names: Iterable[str]) -> bool:
     return True
 
 
+def number_of(name: str) -> int | None:
+    """The number of the layer that a weight belongs to."""
+    found = LAYER.match(name)
+    return int(found[1]) if found else None
+
+
 def is_mtp(name: str, layers: int) -> bool:
     """Whether a weight belongs to an MTP module: a layer numbered after those of the main model."""
-    number = LAYER.match(name)
-    return number is not None and int(number[1]) >= layers
+    return (number_of(name) or 0) >= layers
+
+
+def modules(names: Iterable[str], layers: int) -> dict[int, set[str]]:
+    """The weights of each MTP module, by its number."""
+    found: dict[int, set[str]] = {}
+    for name in names:
+        if (number := number_of(name)) is not None and number >= layers:
+            found.setdefault(number, set()).add(name)
+    return found
 
 
 def _sourced(
@@ -126,15 +142,17 @@ def _lines(kind: str, found: dict[str, int]) -> list[tuple[str, None]]:
     return [(line, None) for line in [*lines[:MOST], *rest]]
 
 
-def _hint(folder: Folder, missing: set[str], unexpected: set[str], layers: int) -> str:
-    """What is most likely to be done about it."""
-    modules = len({found[1] for name in unexpected if is_mtp(name, layers) and (found := LAYER.match(name))})
-    if modules and not missing:
+def _hint(
+    folder: Folder, missing: set[str], unexpected: set[str], ours: dict[int, set[str]], theirs: dict[int, set[str]]
+) -> str:
+    """What is most likely to be done about it; ``ours`` and ``theirs`` are the MTP modules of spec and folder."""
+    more, fewer = theirs.keys() - ours.keys(), ours.keys() - theirs.keys()
+    if more and not missing and unexpected <= {name for number in more for name in theirs[number]}:
         return (
-            f"the folder holds {modules} more MTP module{'s' if modules > 1 else ''} than the spec: "
+            f"the folder holds {len(more)} more MTP module{'s' if len(more) > 1 else ''} than the spec: "
             "set num_nextn_predict_layers to load, --drop-mtp (drop_mtp=True) to leave out"
         )
-    if missing and not unexpected and all(is_mtp(name, layers) for name in missing):
+    if fewer and not unexpected and missing <= {name for number in fewer for name in ours[number]}:
         return "the folder holds fewer MTP modules than the spec: set num_nextn_predict_layers"
     if missing == {"lm_head.weight"} and folder.config.get("tie_word_embeddings"):
         return "the folder's config.json says tie_word_embeddings: wire the embedding's weight to the spec's lm_head"

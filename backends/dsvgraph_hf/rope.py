@@ -123,7 +123,7 @@ def _kind(config: Config, place: str, given: dict[str, Any]) -> tuple[str, str]:
     key = "rope_type" if new is not None else "type"
     if not isinstance(kind, str) or kind not in KINDS:
         words = f"`{place}.{key}` is one of {listed(KINDS)}, found `{shown(kind)}`"
-        raise config.fault(place, words, nearest(shown(kind), KINDS), key)
+        raise config.fault(place, words, "", key)
     return kind, key
 
 

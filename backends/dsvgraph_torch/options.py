@@ -9,6 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from dsvgraph.errors import DsvError, clipped
+from dsvgraph.wanted import wanted
 
 MAY_CHANGE = {"steps", "data", "device", "eval_every", "save_every", "out", "resume"}
 """Options that a resumed run may set anew; the others would make it another run."""
@@ -99,8 +100,10 @@ class TrainOptions(BaseModel):
 def fault(error: ValidationError) -> str:
     """The first mistake in words: where, what is expected, what was found."""
     first = error.errors()[0]
-    place = ".".join(map(str, first["loc"]))
-    words = first["msg"][:1].lower() + first["msg"][1:]
-    if first["type"] in ("extra_forbidden", "missing", "json_invalid"):
-        return f"{place}: {words}" if place else words
-    return f"{place}: {words}, got {clipped(repr(first['input']), 60)}"
+    place, kind = ".".join(map(str, first["loc"])), first["type"]
+    if kind == "missing":
+        return f"{place}: is missing"
+    if kind == "extra_forbidden":
+        return f"{place}: is no known name"
+    words = "this is not JSON" if kind == "json_invalid" else f"{wanted(first)} is expected"
+    return f"{place}: {words}, got {clipped(repr(first['input']), 60)}" if place else words

@@ -16,17 +16,10 @@ from dsvgraph.errors import DsvError, Fault, nearest
 from dsvgraph.graph import Ref
 from dsvgraph.ops import OPS, Op
 from dsvgraph.types import as_size, shown
+from dsvgraph.wanted import wanted
 
 if TYPE_CHECKING:
     from dsvgraph.build.body import Body
-
-WANTED = {  # Pydantic's kinds of error, in plain words
-    "bool_type": "true or false",
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "string_type": "a text",
-    "dict_type": "a mapping {name: value, ...}",
-}
 
 
 def read(body: Body, line: Line, scope: Scope) -> tuple[Op, dict[str, Ref]]:
@@ -81,20 +74,18 @@ def _fault(error: Any, values: dict[str, Any], line: Line, scope: Scope) -> DsvE
     raw = line.attributes.get(key)
     for step in steps:
         raw = raw[step] if isinstance(raw, (list, dict)) else raw
-    words = error["msg"]
-    if error["type"] in WANTED:
-        words = f"expected {WANTED[error['type']]}, found `{shown(value)}`"
-    elif error["type"] != "value_error":
-        words = f"{words[:1].lower()}{words[1:]}, found `{shown(value)}`"
-    fault = error["ctx"]["error"] if error["type"] == "value_error" else Fault(Code.BAD_VALUE, words)
+    if error["type"] == "value_error":
+        fault = error["ctx"]["error"]
+    else:
+        fault = Fault(Code.BAD_VALUE, f"expected {wanted(error)}, found `{shown(value)}`")
     blamed = value if "bool" not in error["type"] else None
     return scope.fault(raw, blamed, line.where(key, *steps), fault, f"`{key}` of `{line.callee}`")
 
 
 def _choice(error: Any, value: Any, line: Line, scope: Scope) -> DsvError:
-    key, wanted = error["loc"][0], error["ctx"]["expected"].replace("'", "")
-    fault = Fault(Code.BAD_VALUE, f"expected {wanted}, found `{shown(value)}`")
-    hint = nearest(str(value), wanted.replace(" or ", ", ").split(", "))
+    key, choices = error["loc"][0], error["ctx"]["expected"].replace("'", "")
+    fault = Fault(Code.BAD_VALUE, f"expected {choices}, found `{shown(value)}`")
+    hint = nearest(str(value), choices.replace(" or ", ", ").split(", "))
     return scope.fault(line.attributes.get(key), None, line.where(key), fault, f"`{key}` of `{line.callee}`", hint)
 
 

@@ -11,7 +11,9 @@ from dsvgraph.ops import Op
 from dsvgraph.types import Type, Weight
 
 
-def check(op: Op, ins: Mapping[str, Type], weights: Mapping[str, Weight], running: Set[str], length: Size) -> None:
+def check(
+    op: Op, ins: Mapping[str, Type], weights: Mapping[str, Weight], running: Set[str], length: Size | None
+) -> None:
     """Raise ValueError if ``op`` would mix positions, or look along an axis that is none.
 
     ``running`` names the sizes that are known only when the model runs, ``length`` is that of a row.
@@ -32,6 +34,6 @@ def check(op: Op, ins: Mapping[str, Type], weights: Mapping[str, Weight], runnin
             raise Fault(Code.TOO_LATE, f"the size of `{name}` would depend on the input: {weight.type}")
 
 
-def _counted(size: Size, length: Size) -> str:
+def _counted(size: Size, length: Size | None) -> str:
     """Return what an axis of a size that is known only when the model runs counts."""
     return "positions" if names(size) & names(length) else "rows of the batch"

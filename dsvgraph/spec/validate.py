@@ -12,14 +12,7 @@ from dsvgraph.errors import DsvError, Span, nearest
 from dsvgraph.loader import Doc
 from dsvgraph.spec.models import BlockModel, PublishedModel, SpecModel
 from dsvgraph.types import shown
-
-KINDS = {  # Pydantic's kinds of error, in plain words
-    "dict_type": "a mapping {name: value, ...}",
-    "model_type": "a mapping {name: value, ...}",
-    "list_type": "a list [...]",
-    "string_type": "a text",
-    "bool_type": "true or false",
-}
+from dsvgraph.wanted import wanted
 
 
 def validate(model: type[SpecModel], doc: Doc) -> SpecModel:
@@ -92,12 +85,12 @@ def _expected(error: Any, path: tuple[Any, ...]) -> str:
     found = shown(error["input"])
     if "too_" in error["type"]:
         return f"`{path[-1]}` is empty" if "short" in error["type"] else f"`{path[-1]}` is too long"
-    wanted = KINDS.get(error["type"], error.get("ctx", {}).get("expected") or error["msg"])
+    words = error["ctx"]["expected"] if error["type"] == "literal_error" else wanted(error)
     if path[0] in ("graph", "blocks"):
-        wanted = {"in": "a type such as [B, T, hidden_size]", "out": "an output, or outputs by name"}.get(
-            next((p for p in path if p in ("in", "out")), ""), wanted
+        words = {"in": "a type such as [B, T, hidden_size]", "out": "an output, or outputs by name"}.get(
+            next((p for p in path if p in ("in", "out")), ""), words
         )
-    return f"expected {wanted}, found `{found[:60]}`"
+    return f"expected {words}, found `{found[:60]}`"
 
 
 def _clean(doc: Doc, loc: tuple[Any, ...]) -> tuple[Any, ...]:

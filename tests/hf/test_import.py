@@ -19,7 +19,7 @@ from dsvgraph.passes.layout import layout
 from dsvgraph.passes.lint import lint
 from dsvgraph.passes.signature import signature
 from dsvgraph_hf import source, spec_of
-from dsvgraph_hf.importer import FAMILIES
+from dsvgraph_hf.importer import FAMILIES, module
 
 YARN = {"factor": 4.0, "original_max_position_embeddings": 16, "beta_fast": 32, "beta_slow": 1}
 
@@ -133,8 +133,12 @@ def test_patterns_of_layers_are_one_line():
 # -- what is refused ----------------------------------------------------------------------------
 
 REFUSED = {
-    "model_type": ("llama", dict(model_type="bert"), "`model_type: bert` is unknown"),
-    "model_type near": ("llama", dict(model_type="lama"), "did you mean `llama`?"),
+    "model_type": ("llama", dict(model_type="bert"), "`model_type: bert` is none of the families that are read"),
+    "another model_type's class": (
+        "deepseek_v3", dict(model_type="kimi_k2", architectures=["KimiK25ForConditionalGeneration"]),
+        "`model_type: kimi_k2` is read where `architectures` is [DeepseekV3ForCausalLM]",
+    ),
+    "another model_type's class missing": ("deepseek_v3", dict(model_type="kimi_k2"), "is read where `architectures`"),
     "architectures": ("llama", dict(architectures=["MistralForCausalLM"]), "names MistralForCausalLM"),
     "architectures kind": ("llama", dict(architectures="x"), "`architectures` is a list of names"),
     "hidden_size": ("llama", dict(hidden_size=...), "`hidden_size` is missing"),
@@ -183,7 +187,6 @@ REFUSED = {
     "two thetas": ("llama", dict(rope_theta=1e4, rope_parameters={"rope_theta": 1e5}), "`rope_theta` is 10000.0"),
     "two kinds": ("llama", dict(rope_scaling={"type": "linear", "rope_type": "yarn", "factor": 2}), "rope_type `yarn`"),
     "rope kind": ("llama", dict(rope_scaling={"type": "dynamic", "factor": 2}), "found `dynamic`"),
-    "rope kind near": ("llama", dict(rope_scaling={"type": "yarm", "factor": 2}), "did you mean `yarn`?"),
     "rope key": ("llama", dict(rope_scaling={"type": "yarn", **YARN, "beta": 1}), "`rope_scaling.beta` has no meaning"),
     "rope factor": ("llama", dict(rope_scaling={"type": "yarn"}), "`rope_scaling.factor` is missing"),
     "rope number": ("llama", dict(rope_scaling={"type": "linear", "factor": "2"}), "`rope_scaling.factor` is a number"),
@@ -212,10 +215,28 @@ REFUSED = {
     "many digits": ("llama", dict(vocab_size=10**50), "`vocab_size`: a number has at most 40 digits"),
     "more digits": ("llama", dict(rope_theta=10**4200), "`rope_theta`: a number has at most 40 digits"),
     "in a list": ("qwen3_moe", dict(mlp_only_layers=[10**50]), "a number has at most 40 digits"),
-    "a long name": ("llama", dict(model_type="x" * 10**5), f"`model_type: {'x' * 57}...` is unknown"),
+    "a long name": ("llama", dict(model_type="x" * 10**5), f"`model_type: {'x' * 57}...` is none of the families"),
     "unknown": ("llama", dict(mystery=1), "`mystery` is no attribute that is known"),
     "misspelt": ("llama", dict(rms_norm_epsilon=1e-5), "did you mean `rms_norm_eps`?"),
-    "another family's": ("llama", dict(sliding_window=128), "`sliding_window` is no attribute that is known"),
+    "another family's": ("llama", dict(sliding_window=128), "`sliding_window: 128` is of another family: no class of"),
+    "another family's norms": ("llama", dict(use_qk_norm=True), "`use_qk_norm: true` is of another family"),
+    "norms left out": ("qwen3", dict(use_qk_norm=False), "`use_qk_norm: false` is of another family"),
+    "another family's chain": ("llama", dict(num_nextn_predict_layers=1), "`num_nextn_predict_layers: 1` is of"),
+    "windows off": (
+        "mixtral", dict(use_sliding_window=False, sliding_window=8), "`use_sliding_window` is false, and every layer"
+    ),
+    "windows off of some": ("gpt_oss", dict(use_sliding_window=False), "`use_sliding_window` is false, and layers"),
+    "layer_types of a family without": (
+        "llama", dict(layer_types=["sliding_attention"] * 3),
+        "`layer_types` is not read by this family, whose layers are 3 times full_attention",
+    ),
+    "layer_types against the window": (
+        "mixtral", dict(layer_types=["full_attention"] * 3, sliding_window=8), "whose layers are 3 times sliding_att",
+    ),
+    "layer_types against no window": (
+        "qwen3_moe", dict(layer_types=["sliding_attention"] * 3), "whose layers are 3 times full_attention",
+    ),
+    "item of a list": ("qwen3", dict(layer_types=[1, 2, 3]), "`layer_types[2]` is a text, found `3`"),
 }  # fmt: skip
 
 
@@ -239,6 +260,26 @@ def test_a_wrong_config_is_told(name, tmp_path):
         assert first.span.source.name.endswith("config.json")
 
 
+VALUES = [None, True, 0, 1, -1, 2.5, 1e30, "", "x", [], [None], [1, "x"], [[]], {}, {"a": 1}, {"a": None}, "x" * 300]
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_every_field_of_every_kind_is_told_in_plain_words(kind):
+    fields = module(kind).Config.model_fields
+    raw = re.compile(
+        r"[Ii]nput should|[Vv]alue error|not permitted|pydantic|instance of|valid (\w+ )?(string|integer|number)"
+    )
+    found = []
+    for name in fields:
+        for value in VALUES if name != "rope" else ():
+            try:
+                text_of(plain(kind, **{name: value}))
+            except DsvError as error:
+                found.append(str(error))
+    assert len(found) > 5 * len(fields)
+    assert not [text for text in found if raw.search(text)]
+
+
 TEXTS = {
     "not JSON": ("{'a': 1}", "this is not JSON: Expecting property name"),
     "YAML": ("model_type: llama", "this is not JSON"),
@@ -249,6 +290,37 @@ TEXTS = {
     "empty": ("{}", "`model_type` is missing"),
     "nested": ("[" * 100_000, "nest too deep"),
 }
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "mistral", "lama", "llama4", "deepseek", "deepseek_v4", "gpt2"])
+@pytest.mark.parametrize("key", ["model_type", "architectures"])
+def test_no_family_is_guessed_by_spelling(kind, key):
+    """A name that looks alike is another model: what is told is how to do without a family."""
+    with pytest.raises(DsvError) as told:
+        text_of(plain("llama", **{key: kind} if key == "model_type" else {"model_type": None, key: [kind]}))
+    (found,) = told.value.diagnostics
+    assert "did you mean" not in found.hint
+    assert "--weights" in found.hint and "docs/huggingface.md" in found.hint
+
+
+def test_another_name_of_a_family_gives_its_graph():
+    """Kimi K2's published attributes, small; its model card: DeepSeek-V3's class, called otherwise."""
+    yarn = dict(
+        type="yarn", factor=32.0, beta_fast=1.0, beta_slow=1.0, mscale=1.0, mscale_all_dim=1.0,
+        original_max_position_embeddings=4096,
+    )  # fmt: skip
+    kimi = dict(
+        architectures=["DeepseekV3ForCausalLM"], attention_bias=False, attention_dropout=0.0, aux_loss_alpha=0.001,
+        auto_map={"AutoConfig": "configuration_deepseek.DeepseekV3Config"}, bos_token_id=163584, eos_token_id=163585,
+        first_k_dense_replace=1, hidden_act="silu", initializer_range=0.02, max_position_embeddings=131072,
+        moe_layer_freq=1, n_group=1, n_shared_experts=1, norm_topk_prob=True, num_nextn_predict_layers=0,
+        pretraining_tp=1, rms_norm_eps=1e-06, rope_scaling=yarn, rope_theta=50000.0, routed_scaling_factor=2.827,
+        scoring_func="sigmoid", seq_aux=True, tie_word_embeddings=False, topk_group=1, topk_method="noaux_tc",
+        torch_dtype="bfloat16", transformers_version="4.48.3", use_cache=True,
+    )  # fmt: skip
+    one, other = (text_of(plain("deepseek_v3", **kimi, model_type=name)) for name in ("kimi_k2", "deepseek_v3"))
+    assert one.startswith("# model_type: kimi_k2, another name of deepseek_v3. ")
+    assert without_comments(one) == without_comments(other)
 
 
 @pytest.mark.parametrize("name", TEXTS)

@@ -364,6 +364,29 @@ def test_mtp_modules_that_the_folder_has_not(released):
     assert words.endswith("help: the folder holds fewer MTP modules than the spec: set num_nextn_predict_layers")
 
 
+def test_one_missing_tensor_of_a_module_is_told_as_that(released):
+    folder, found, _ = released
+    name = "model.layers.4.enorm.weight"
+    del found[name]
+    write(folder, found, num_hidden_layers=LAYERS)
+    words = refused(small(num_nextn_predict_layers=2), folder)
+    assert words.splitlines()[1:] == [f"  = note: missing: {name}"]
+    both = refused(
+        small(num_nextn_predict_layers=3), folder
+    )  # a whole module beside it is no longer all there is to it
+    assert f"missing: {name}" in both and "missing: model.layers.5.**" in both and "help" not in both
+
+
+def test_one_more_tensor_of_a_module_is_told_as_that(released):
+    """It is no module that the spec has not, so --drop-mtp does not leave it out."""
+    folder, found, _ = released
+    found["model.layers.4.extra"] = torch.zeros(1)
+    write(folder, found, num_hidden_layers=LAYERS)
+    for drop_mtp in (False, True):
+        words = refused(small(num_nextn_predict_layers=2), folder, drop_mtp=drop_mtp)
+        assert words.splitlines()[1:] == ["  = note: unexpected: model.layers.4.extra"]
+
+
 def test_a_tied_head_is_explained(tmp_path):
     model = small("llama3_8b")
     theirs_of(model, "llama3_8b", tie_word_embeddings=True).save_pretrained(tmp_path)

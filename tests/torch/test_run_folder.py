@@ -55,14 +55,14 @@ def signal_at(monkeypatch, number, *signals):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (dict(steps=0), "--steps: input should be greater than or equal to 1, got 0"),
+        (dict(steps=0), "--steps: a number of at least 1 is expected, got 0"),
         (dict(seq=1), "--seq: "),
         (dict(lr=-1.0), "--lr: "),
         (dict(save_every=0), "--save-every: "),
-        (dict(dtype="float8"), "--dtype: input should be 'float32' or 'bfloat16', got 'float8'"),
+        (dict(dtype="float8"), "--dtype: `float32` or `bfloat16` is expected, got 'float8'"),
         (dict(device="warp"), "--device: warp cannot be used"),
         (dict(device="meta"), "--device: meta cannot be used"),
-        (dict(momentum=0.9), "--momentum: extra inputs are not permitted"),
+        (dict(momentum=0.9), "--momentum: is no known name"),
         (dict(batch=1000), "--data: "),
         (dict(seq=2), "--seq: mtp.2 predicts token i + 3; a row of 2 tokens has none"),
     ],

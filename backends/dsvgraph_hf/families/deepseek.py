@@ -9,6 +9,7 @@ from dsvgraph_hf import text
 from dsvgraph_hf.facts import Facts
 from dsvgraph_hf.fields import Count, HubConfig, Positive
 from dsvgraph_hf.text import Row
+from dsvgraph_hf.unread import NULL, Values
 
 LATENT_EPS = 1e-6  # of the norms on latents, whatever rms_norm_eps says: the modeling code leaves it out
 
@@ -17,6 +18,8 @@ class Latent(HubConfig):
     """The fields of both families. ``head_dim`` and ``qk_head_dim`` follow from others."""
 
     scores: ClassVar[str] = ""
+    foreign: ClassVar[dict[str, Values]] = {"rope_interleaved": NULL}
+    unused: ClassVar[frozenset[str]] = frozenset({"max_window_layers"})
 
     attention_bias: bool = False
     kv_lora_rank: Count = 512
@@ -49,6 +52,7 @@ class Latent(HubConfig):
         return [i for i in range(self.num_hidden_layers) if i >= dense and i % step == 0]
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
+        yield from self.alike()
         derived = {
             "num_key_value_heads": ("num_attention_heads", self.num_attention_heads),
             "head_dim": ("qk_rope_head_dim", self.qk_rope_head_dim),

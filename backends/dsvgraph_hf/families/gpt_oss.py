@@ -9,6 +9,7 @@ from dsvgraph_hf import text
 from dsvgraph_hf.facts import Facts
 from dsvgraph_hf.fields import Count, Positive
 from dsvgraph_hf.text import Draft, Row
+from dsvgraph_hf.unread import Values
 
 from .llama import GroupedQueries
 from .sliding import FULL, SLIDING, layered_windows, windows_conflict
@@ -20,6 +21,7 @@ class Config(GroupedQueries):
     """The fields of GptOssConfig."""
 
     aliases: ClassVar[dict[str, str]] = {"num_experts": "num_local_experts", "experts_per_token": "num_experts_per_tok"}
+    foreign: ClassVar[dict[str, Values]] = dict.fromkeys(("mlp_bias", "qkv_bias", "use_bias", "use_qkv_bias"), (True,))
     theta: ClassVar[float] = 150000.0
     stretched: ClassVar[dict[str, Any]] = {
         "rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
@@ -33,7 +35,7 @@ class Config(GroupedQueries):
     attention_bias: bool = True
     hidden_act: Literal["silu"] = "silu"
     sliding_window: Count | None = 128
-    layer_types: list[str] | None = None
+    use_sliding_window: bool | None = None
     num_local_experts: Count = 128
     num_experts_per_tok: Count = 4
     swiglu_alpha: Positive = 1.702
@@ -47,6 +49,8 @@ class Config(GroupedQueries):
     def conflicts(self) -> Iterator[tuple[str, str]]:
         yield from super().conflicts()
         yield from windows_conflict(self.kinds, self.num_hidden_layers, self.sliding_window)
+        if self.use_sliding_window is False and SLIDING in self.kinds:
+            yield "use_sliding_window", "`use_sliding_window` is false, and layers have sliding_attention"
         if self.num_experts_per_tok > self.num_local_experts:
             words = f"{self.num_experts_per_tok} and {self.num_local_experts}"
             yield "num_experts_per_tok", f"`num_experts_per_tok` is at most `num_local_experts`: {words}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from dsvgraph_hf import text
 from dsvgraph_hf.facts import Facts
 from dsvgraph_hf.fields import Count, HubConfig
 from dsvgraph_hf.text import Draft, Row
+from dsvgraph_hf.unread import Values
 
 
 class GroupedQueries(HubConfig):
@@ -58,7 +59,14 @@ class GroupedQueries(HubConfig):
 class Config(GroupedQueries):
     """The fields of LlamaConfig."""
 
+    fixed: ClassVar[dict[str, Values]] = {"is_llama_config": (True,)}
+    unused: ClassVar[frozenset[str]] = frozenset({"max_window_layers"})
+
     mlp_bias: bool = False
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        yield from super().conflicts()
+        yield from self.alike()
 
 
 def draft(c: Config) -> Draft:

@@ -10,6 +10,7 @@ from dsvgraph_hf.facts import Facts
 from dsvgraph_hf.fields import Count, Positive
 from dsvgraph_hf.text import Draft
 
+from .llama import GroupedQueries
 from .sliding import Sliding
 
 
@@ -18,17 +19,25 @@ class Config(Sliding):
 
     aliases: ClassVar[dict[str, str]] = {"num_experts": "num_local_experts"}
     fixed: ClassVar[dict[str, tuple[Any, ...]]] = {"attention_bias": (False,), "router_jitter_noise": (0.0, 0)}
+    unused: ClassVar[frozenset[str]] = frozenset({"max_window_layers"})
     theta: ClassVar[float] = 1e6
 
     max_position_embeddings: Count = 131072
     rms_norm_eps: Positive = 1e-5
     num_key_value_heads: Count | None = 8
-    layer_types: None = None
+    use_sliding_window: bool | None = None
     num_experts_per_tok: Count = 2
     num_local_experts: Count = 8
 
+    @property
+    def windows(self) -> list[bool]:
+        return [self.sliding_window is not None] * self.num_hidden_layers
+
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        yield from super().conflicts()
+        yield from GroupedQueries.conflicts(self)
+        yield from self.alike()
+        if self.use_sliding_window is False and self.sliding_window is not None:
+            yield "use_sliding_window", "`use_sliding_window` is false, and every layer has the `sliding_window`"
         if self.num_experts_per_tok > self.num_local_experts:
             words = f"{self.num_experts_per_tok} and {self.num_local_experts}"
             yield "num_experts_per_tok", f"`num_experts_per_tok` is at most `num_local_experts`: {words}"

@@ -11,6 +11,7 @@ from dsvgraph_hf import text
 from dsvgraph_hf.facts import Facts
 from dsvgraph_hf.fields import Count
 from dsvgraph_hf.text import Draft
+from dsvgraph_hf.unread import NORMED, Values
 
 from .sliding import FULL, SLIDING, Sliding, layered_windows
 
@@ -18,6 +19,7 @@ from .sliding import FULL, SLIDING, Sliding, layered_windows
 class Config(Sliding):
     """The fields of Qwen3Config."""
 
+    foreign: ClassVar[dict[str, Values]] = NORMED
     block: ClassVar[str] = "gqa_qk_norm"
 
     max_position_embeddings: Count = 32768

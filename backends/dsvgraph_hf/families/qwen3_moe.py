@@ -11,7 +11,9 @@ from dsvgraph_hf import text
 from dsvgraph_hf.facts import Facts
 from dsvgraph_hf.fields import Count
 from dsvgraph_hf.text import Draft, Row
+from dsvgraph_hf.unread import NORMED, Values
 
+from .llama import GroupedQueries
 from .sliding import Sliding
 
 
@@ -20,13 +22,13 @@ class Config(Sliding):
 
     aliases: ClassVar[dict[str, str]] = {"num_local_experts": "num_experts"}
     unused: ClassVar[frozenset[str]] = frozenset({"max_window_layers"})
+    foreign: ClassVar[dict[str, Values]] = NORMED
     block: ClassVar[str] = "gqa_qk_norm"
 
     max_position_embeddings: Count = 32768
     num_key_value_heads: Count = 4
     use_sliding_window: bool = False
     sliding_window: Count | None = 4096
-    layer_types: None = None
     decoder_sparse_step: Count = 1
     mlp_only_layers: list[int] | None = None
     moe_intermediate_size: Count = 768
@@ -45,7 +47,8 @@ class Config(Sliding):
         return [i for i in range(self.num_hidden_layers) if i in only or (i + 1) % step]
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        yield from super().conflicts()
+        yield from GroupedQueries.conflicts(self)
+        yield from self.alike()
         if self.num_experts_per_tok > self.num_experts:
             words = f"{self.num_experts_per_tok} and {self.num_experts}"
             yield "num_experts_per_tok", f"`num_experts_per_tok` is at most `num_experts`: {words}"

@@ -7,13 +7,11 @@ from typing import Any, ClassVar
 
 from dsvgraph_hf import text
 from dsvgraph_hf.facts import Facts
-from dsvgraph_hf.fields import Count
+from dsvgraph_hf.fields import FULL, SLIDING, Count
 from dsvgraph_hf.source import shown
 from dsvgraph_hf.text import Row
 
 from .llama import GroupedQueries
-
-SLIDING, FULL = "sliding_attention", "full_attention"
 
 
 def windows_conflict(kinds: list[str], layers: int, window: int | None) -> Iterator[tuple[str, str]]:
@@ -35,11 +33,9 @@ class Sliding(GroupedQueries):
     block: ClassVar[str] = "gqa"
 
     sliding_window: Count | None = None
-    layer_types: list[str] | None = None
 
     @property
     def windows(self) -> list[bool]:
-        """For each layer whether it has a window."""
         if self.layer_types is not None:
             return [kind == SLIDING for kind in self.layer_types]
         return [self.sliding_window is not None] * self.num_hidden_layers
