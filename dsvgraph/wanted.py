@@ -36,6 +36,8 @@ def wanted(error: Mapping[str, Any], number: str = "a number") -> str:
     if kind == "literal_error":
         return str(context["expected"]).replace("'", "`")
     bound = next((f"{words} {_short(context[key])}" for key, words in LIMITS.items() if key in context), "")
+    if "pattern" in context:
+        return f"a text of the form `{context['pattern']}`"
     if "too_" in kind:
         items = "characters" if kind.startswith("string") else "items"
         return f"{'a text' if items == 'characters' else 'a list'} of {bound} {items}"

@@ -73,6 +73,7 @@ def test_every_kind_of_error_has_words() -> None:
         assert wanted({"type": f"{word}_type"}) == KINDS[word]
     assert wanted({"type": "greater_than", "ctx": {"gt": 0.0}}) == "a number above 0"
     assert wanted({"type": "string_too_long", "ctx": {"max_length": 100}}) == "a text of at most 100 characters"
+    assert wanted({"type": "string_pattern_mismatch", "ctx": {"pattern": "a+"}}) == "a text of the form `a+`"
     assert wanted({"type": "too_short", "ctx": {"min_length": 1}}) == "a list of at least 1 items"
     assert {"ge", "gt", "le", "lt", "min_length", "max_length"} == set(LIMITS)
 
@@ -81,7 +82,7 @@ def test_models_are_made_of_types_that_have_words() -> None:
     """The schema of every model: another kind of type needs words first."""
     known = {
         "any", "bool", "default", "dict", "float", "function-after", "function-before", "int", "list", "literal",
-        "model", "model-field", "model-fields", "no-info", "nullable", "str", "tuple", "union",
+        "definition-ref", "definitions", "model", "model-field", "model-fields", "no-info", "nullable", "str", "tuple", "union",
     }  # fmt: skip
     models: list[type[BaseModel]] = [SpecModel, BlockModel, PublishedModel, *OPS.values()]
     assert {kind for model in models for kind in kinds(model.__pydantic_core_schema__)} <= known
