@@ -82,7 +82,8 @@ def test_models_are_made_of_types_that_have_words() -> None:
     """The schema of every model: another kind of type needs words first."""
     known = {
         "any", "bool", "default", "dict", "float", "function-after", "function-before", "int", "list", "literal",
-        "definition-ref", "definitions", "no-info", "model", "model-field", "model-fields", "nullable", "str", "tuple", "union",
+        "definition-ref", "definitions", "no-info", "model",
+        "model-field", "model-fields", "nullable", "str", "tuple", "union",
     }  # fmt: skip
     models: list[type[BaseModel]] = [SpecModel, BlockModel, PublishedModel, *OPS.values()]
     assert {kind for model in models for kind in kinds(model.__pydantic_core_schema__)} <= known
