@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from torch import nn
-
-from dsvgraph import codes
+from dsvgraph.build.modules import claims
 from dsvgraph.graph import Graph, Model, Node, Ref
-from dsvgraph.ops import OPS
-from dsvgraph_torch import loops, ops, shell
+from dsvgraph_torch import loops, ops
 from dsvgraph_torch.deferred import deferred_heads
 from dsvgraph_torch.names import class_names, document, reserved, variable, where
 from dsvgraph_torch.ops import Code, Site
 from dsvgraph_torch.parents import extended
-from dsvgraph_torch.refusal import refusal
-from dsvgraph_torch.sharing import Made, Source, made
+from dsvgraph_torch.sharing import Made, Source, made, suffix
 from dsvgraph_torch.source import (
-    NOTHING,
     assign,
     expression,
     function,
@@ -31,16 +27,14 @@ from dsvgraph_torch.source import (
     tree,
 )
 
-MODULE = set(dir(nn.Module()))
-ROOT = {*dir(shell.Model), "init", "_trunk", "predict", "losses", "after_step"}
-
 
 @dataclass(frozen=True)
 class Unit:
-    """One class to write: a graph, alone or as ``copies`` side by side."""
+    """One class to write: a graph, alone or as ``copies`` side by side, ``whole`` or as a part of such copies."""
 
     graph: Graph
     copies: int = 0
+    whole: bool = True
 
 
 @dataclass
@@ -50,6 +44,7 @@ class Class:
     source: Source
     containers: set[str] = field(default_factory=set)
     lists: set[str] = field(default_factory=set)
+    shared: set[str] = field(default_factory=set)  # addresses at or below which several lines have weights
     taken: set[str] = field(default_factory=set)
 
 
@@ -65,16 +60,30 @@ class Lowering:
         self.classes: list[Source] = []
         self.units: dict[Unit, int] = {}
 
-    def unit(self, graph: Graph, copies: int = 0) -> Made:
+    def unit(self, graph: Graph, copies: int = 0, whole: bool = True) -> Made:
         """What stands for the construction of a block's class, which is written on first use."""
-        key = Unit(graph, copies)
+        key = Unit(graph, copies, whole)
         if key not in self.units:
-            name = self.names[graph] + ("Each" if copies else "")
-            source = Source(name, graph.name, copies, graph.args, doc=document(graph))
+            base, name = "" if whole else "nn.Module", self.name(graph, copies, whole)
+            source = Source(name, graph.name, copies, graph.args, doc=document(graph), base=base)
             Writer(self, Class(source, taken=reserved()), graph, copies).block()
             self.units[key] = len(self.classes)
             self.classes.append(source)
         return made(self.units[key])
+
+    def name(self, graph: Graph, copies: int, whole: bool) -> str:
+        """The name of a class; that of copies side by side tells them from a single one, and from other blocks."""
+        if not copies:
+            return self.names[graph]
+        taken = {*self.names.values(), *(source.name for source in self.classes)}
+        return variable(self.names[graph] + suffix(copies, whole), taken)
+
+
+def shared(graph: Graph) -> set[str]:
+    """Addresses in the class of ``graph`` where, or below which, another line has weights too."""
+    found = Counter(claim.at for claim in claims(graph))
+    steps = {".".join(at.split(".")[:i]) for at in found for i in range(1, at.count(".") + 1)}
+    return {at for at, count in found.items() if count > 1 or at in steps}
 
 
 class Writer:
@@ -83,7 +92,6 @@ class Writer:
     def __init__(self, lowering: Lowering, out: Class, graph: Graph, copies: int = 0) -> None:
         self.lowering, self.out, self.graph, self.copies = lowering, out, graph, copies
         self.vars: dict[Ref, str] = {}
-        self.ragged: set[Ref] = set()
         self.prefix = ""
         self.parent: Node | None = None
 
@@ -93,10 +101,8 @@ class Writer:
         """A whole class: its inputs are arguments, its outputs are returned."""
         for name in self.graph.inputs:
             self.vars[Ref(name, name)] = self.new(name)
-        args = [*self.vars.values(), "ctx"]
-        if self.copies:
-            self.vars[Ref(*[next(iter(self.graph.inputs))] * 2)] = "sent.x"
-            args = ["sent"]
+        args = [*self.vars.values(), self.context]
+        self.out.shared = shared(self.graph)
         self.parent = None if self.copies else extended(self.graph)
         if self.parent:
             self.out.source.parent = self.lowering.unit(self.parent.runs[0].graph)
@@ -114,13 +120,11 @@ class Writer:
             case [ast.Assign([ast.Name(name)], value) as last] if values == [name]:
                 body.pop()
                 result, note = value, note_of(last)
-        template = "return sent._replace(x=result)" if self.copies else "return result"
-        self.line(statement(template, result=result), note=note)
+        self.line(statement("return result", result=result), note=note)
 
     def nodes(self, nodes: Iterable[Node]) -> None:
         """The lines of several nodes, in order."""
         for node in nodes:
-            self.check_address(node)
             if node.op:
                 self.op(node)
             elif node.mode == "call":
@@ -130,18 +134,6 @@ class Writer:
             else:
                 loops.repeat(self, node)
             self.keep(node)
-
-    def check_address(self, node: Node) -> None:
-        """Modules have names of their own, which no address may take."""
-        first, *rest = node.at.split(".")
-        known = MODULE | ROOT if self.out.source.base == "Model" else MODULE
-        taken = {first} & known or MODULE.intersection(rest)
-        if taken and (node.weights or node.runs):
-            name = taken.pop()
-            hint = f"give it another address, such as `at: {name}_`"
-            raise refusal(
-                node, f"`{name}` is a name that torch's modules have themselves", hint, code=codes.Code.TORCH_NAME
-            )
 
     def keep(self, node: Node) -> None:
         """Values that decoding keeps are joined with those of earlier tokens."""
@@ -167,6 +159,15 @@ class Writer:
             note = f"{note}  {place(node)}" if note else place(node)
         self.out.source.body.append(noted(code, note))
 
+    @property
+    def context(self) -> str:
+        """The name of what ops ask for: the order of the tokens where copies run side by side."""
+        return "sent" if self.copies else "ctx"
+
+    def unit(self, graph: Graph) -> Made:
+        """What stands for a block inside of this class: side by side where this one is."""
+        return self.lowering.unit(graph, self.copies, whole=not self.copies)
+
     def construct(self, address: str, value: ast.expr) -> None:
         """A line of the constructor: what stands at an address below self."""
         self.out.source.init.append(assign(f"self.{address}", value))
@@ -185,13 +186,6 @@ class Writer:
         if ref.port in node.inputs:
             return self.value(node.inputs[ref.port])
         return f"{self.at(node)}.{ref.port}"
-
-    def read(self, ref: Ref, node: Node) -> ast.expr:
-        """What a node reads."""
-        name = self.value(ref)
-        if name == NOTHING:
-            raise refusal(node, f"`{ref}` stacks what no copies made, so there is nothing to read")
-        return path(name)
 
     def at(self, node: Node) -> str:
         """The dotted name of the module at a node's address."""
@@ -229,30 +223,15 @@ class Writer:
 
     def site(self, node: Node) -> Site:
         runs = node.name not in self.graph.lending
-        args = {p: self.read(r, node) if runs else path(p) for p, r in node.inputs.items()}
-        self.check_side_by_side(node)
+        args = {p: path(self.value(r) if runs else p) for p, r in node.inputs.items()}
         owned = {w: path(f"{self.at(node)}.{w}") for w in node.weights}
         tied = {w: path(self.value(r)) for w, r in node.tied.items()}
-        whole = bool(node.at) and not node.tied and bool(node.weights)
+        whole = bool(node.at) and not node.tied and bool(node.weights) and node.at not in self.out.shared
         module = path(self.at(node)) if whole else None
         deferred = (self.graph, node.name) in self.lowering.deferred
         sent = path("sent") if self.copies else None
         turns, balanced = self.lowering.turns, self.lowering.balanced
         return Site(node, args, module, {**tied, **owned}, sent, self.copies, deferred, balanced, turns)
-
-    def check_side_by_side(self, node: Node) -> None:
-        if self.copies and node.op and not node.op.side_by_side:
-            hint = f"there {', '.join(sorted(name for name, cls in OPS.items() if cls.side_by_side))} can"
-            words = f"`{node.callee}` cannot run inside experts, which see tokens, not rows"
-            raise refusal(node, words, hint)
-        if self.copies and node.weights and not node.at:
-            hint = "put the line into a block of its own and call that with `each`"
-            raise refusal(node, f"as an expert, `{node.callee}` has no name for its weights", hint)
-        ragged = any(r in self.ragged for r in node.inputs.values())
-        if ragged and node.callee != "combine":
-            raise refusal(node, f"`{node.callee}` takes tokens sent to experts; only `each` and `combine` do")
-        if node.callee == "dispatch":
-            self.ragged.add(Ref(node.name, node.first))
 
     def own(self, node: Node, site: Site, code: Code) -> None:
         """The submodule, or the bare weights, that a node owns."""
@@ -282,22 +261,15 @@ class Writer:
 
     def call(self, node: Node) -> None:
         inner = node.runs[0].graph
-        self.check_not_ragged(node)
         self.container(node.at)
-        self.construct(node.at, self.lowering.unit(inner))
+        self.construct(node.at, self.unit(inner))
         args = self.arguments(node, inner, {})
         value = expression("module(*args)", module=path(self.at(node)), args=args)
         self.line(assign(self.targets(node), value), node, self.shapes(node))
 
-    def check_not_ragged(self, node: Node) -> None:
-        if self.copies:
-            raise refusal(node, "a block inside experts needs `at: .`")
-        if any(r in self.ragged for r in node.inputs.values()):
-            raise refusal(node, f"`{node.callee}` takes tokens sent to experts; call it with `each`")
-
     def arguments(self, node: Node, inner: Graph, replaced: dict[str, ast.expr]) -> list[ast.expr]:
-        values = [replaced.get(p) or self.read(node.sources[p], node) for p in inner.inputs]
-        return [*values, expression("Turn(ctx, i)" if node.reused else "ctx")]
+        values = [replaced.get(p) or path(self.value(node.sources[p])) for p in inner.inputs]
+        return [*values, expression("Turn(ctx, i)" if node.reused and not self.copies else self.context)]
 
     def inline(self, node: Node) -> None:
         """A block at `.` has no module of its own: its lines stand here."""

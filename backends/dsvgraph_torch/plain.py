@@ -104,9 +104,8 @@ def rotary(ctx, x, theta, scaling=None):
 
 def rope(x, ctx, theta, interleave=False, scaling=None):
     """Turns pairs of the last axis, neighbours or halves, by their position (arXiv 2104.09864)."""
-    cos, sin = (t.to(x.dtype) for t in rotary(ctx, x, theta, scaling))
-    if x.dim() == 4:
-        cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)
+    spread = (..., *[None] * (x.dim() - 3), slice(None))  # heads, and what else stands between
+    cos, sin = (t.to(x.dtype)[spread] for t in rotary(ctx, x, theta, scaling))
     a, b = x.unflatten(-1, (-1, 2)).unbind(-1) if interleave else x.chunk(2, -1)
     turned = a * cos - b * sin, b * cos + a * sin
     return torch.stack(turned, -1).flatten(-2) if interleave else torch.cat(turned, -1)
@@ -265,14 +264,15 @@ class Linears(nn.Module):
             self.bias = nn.Parameter(torch.empty(copies, outputs))
 
     def forward(self, x_SD, sent):
-        lower = torch.is_autocast_enabled(x_SD.device.type)  # autocast does not know this product
-        dtype = torch.get_autocast_dtype(x_SD.device.type) if lower else x_SD.dtype
-        y_SF = grouped(x_SD.to(dtype), self.weight.to(dtype), sent.offsets)
+        y_SF = grouped(x_SD, self.weight, sent.offsets)
         return y_SF + per_row(self.bias, sent, y_SF) if self.biased else y_SF
 
 
 def grouped(x_SD, weight_EFD, offsets_E):
     """Each expert's rows times its weight: torch's grouped product, or a loop for what that does not take."""
+    kind = x_SD.device.type  # autocast does not know this product
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_SD.dtype
+    x_SD, weight_EFD = x_SD.to(dtype), weight_EFD.to(dtype)
     odd = x_SD.dtype == torch.float64 or any(n * x_SD.element_size() % 16 for n in weight_EFD.shape[1:])
     if odd or (torch.compiler.is_compiling() and x_SD.dtype != torch.bfloat16):
         ends = offsets_E.tolist()
@@ -297,6 +297,7 @@ class Norms(nn.Module):
 
 
 def per_row(weight_EF, sent, like):
-    """Each row's own entry of a stacked weight: [S, F]."""
+    """Each row's own entry of a stacked weight, with axes of size 1 so that it meets the last axes of ``like``."""
     rows = torch.arange(like.shape[0], device=like.device, dtype=sent.offsets.dtype)
-    return weight_EF[torch.searchsorted(sent.offsets, rows, right=True)].to(like.dtype)
+    own_SF = weight_EF[torch.searchsorted(sent.offsets, rows, right=True)].to(like.dtype)
+    return own_SF.view(len(own_SF), *[1] * (like.dim() - own_SF.dim()), *own_SF.shape[1:])

@@ -6,15 +6,13 @@ import ast
 
 from dsvgraph import expr
 from dsvgraph.build.predictions import seen
-from dsvgraph.codes import Code
-from dsvgraph.errors import DsvError
 from dsvgraph.expr import Expr
 from dsvgraph.graph import Loss, Model, Node, Ref, join, walk
 from dsvgraph.patterns import matches_all, ranged, regex
 from dsvgraph.types import Init
 from dsvgraph_torch.deferred import behind
 from dsvgraph_torch.instances import tails
-from dsvgraph_torch.lower import Class, Lowering, Writer
+from dsvgraph_torch.lower import Class, Lowering, Writer, shared
 from dsvgraph_torch.names import document, reserved, variable, where
 from dsvgraph_torch.schedule import arithmetic
 from dsvgraph_torch.sharing import Source
@@ -70,7 +68,7 @@ def _methods(lowering: Lowering, source: Source) -> list[ast.stmt]:
     model = lowering.model
     first = next(iter(model.outputs))
     needed = model.needed([first])
-    out = Class(source, taken=reserved() | {"positions", "documents", "labels", "cache"})
+    out = Class(source, taken=reserved() | {"positions", "documents", "labels", "cache"}, shared=shared(model))
     writer = Writer(lowering, out, model)
     args = _inputs(writer)
     heads = [n for n in model.nodes.values() if n.name not in needed]
@@ -162,8 +160,6 @@ def _returned(model: Model, writer: Writer) -> dict[str, ast.expr]:
 def _losses(model: Model) -> list[ast.stmt]:
     if not model.losses:
         return []
-    if len({loss.target for loss in model.losses if loss.target}) > 1:
-        raise DsvError("the losses of one model predict one input", model.losses[0].span, code=Code.NOT_LOWERED)
     outputs = list(dict.fromkeys(loss.output for loss in model.losses if loss.output and loss.depths))
     taken = reserved() | {"B", "T", "losses", "loss", "total", "depth", "valid"}
     names = {o: variable(o, taken) for o in outputs}

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dsvgraph.build import attributes, copies, positions, reaches
+from dsvgraph.build import attributes, copies, modules, positions, reaches
 from dsvgraph.build import line as lines
 from dsvgraph.build.line import Line
 from dsvgraph.build.ports import unknown
@@ -49,6 +49,8 @@ class Body:
             self._guard(name, partial(self._line, name, raw))
         self._outputs()
         self._cache()
+        if not self.errors:
+            self._guard("at", partial(modules.check_claims, self.graph, not self.builder.stack))
         if self.errors:
             raise DsvError.collect(self.errors)
         return self.graph
@@ -80,6 +82,7 @@ class Body:
                 node = self._op(line) if lines.is_op(line.callee) else self._call(line)
         finally:
             self.builder.trail.pop()
+        modules.check_reads(self.graph, node, len(self.builder.stack), self.builder.path())
         self.builder.opened(node, self.graph, part.key())
         self.graph.link(node)
 
@@ -157,6 +160,7 @@ class Body:
         try:
             weights = op.weights(known)
             _check_tied(op, weights, tied)
+            modules.check_alone(op, node, weights)
             outputs = op.outputs(known)
             positions.check(op, node.ins, weights, self.builder.positions, self.builder.length)
             order = self._order(op, node)
