@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from dsvgraph.graph import Graph, Node
 from dsvgraph.ops.base import Kind
 from dsvgraph_graphviz.facts import Facts, ranks, width
@@ -45,7 +47,7 @@ def _attention(graph: Graph, facts: Facts) -> str:
     return "MQA" if groups == 1 else "GQA"
 
 
-def _gate(ops: frozenset[str]) -> str:
+def _gate(ops: Collection[str]) -> str:
     """What gates a feed-forward network; nothing where it has no product."""
     gates = [name for op, name in GATED.items() if op in ops]
     if "mul" not in ops:

@@ -90,7 +90,7 @@ def check(cls: type[Op]) -> None:
 def _check_names(cls: type[Op]) -> None:
     """Raise Incomplete if a port or an attribute has a name that means something else on a line."""
     ports, attributes = set(cls.ports), set(cls.model_fields)
-    if wrong := sorted(name for name in ports if not (isinstance(name, str) and NAME.match(name))):
+    if wrong := sorted(str(name) for name in ports if not NAME.match(str(name))):
         raise Incomplete(f"op `{cls.op}`: `{wrong[0]}` is no name of a port")
     if taken := sorted(attributes & {*RESERVED, cls.op}):
         raise Incomplete(f"op `{cls.op}`: the attribute `{taken[0]}` is a key of every line")

@@ -265,8 +265,8 @@ def _applied(
         tape.keep_new(found.lent, 1)
     else:
         _kept(tape, found, ins, copies)
-    for what, (storage, key) in found.shared.items():
-        tape.here = block + key
+    for what, (storage, below) in found.shared.items():
+        tape.here = block + below
         tape.keep_shared(what, storage.numel, storage.width)
     tape.made[found.largest * copies] = None
     tape.copied.update((ins[p].storage, None) for p in found.cast)
