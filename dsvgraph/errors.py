@@ -79,14 +79,11 @@ class Fix:
 
 
 class Fault(ValueError):
-    """What is wrong with a value, for somebody who knows where it stands; ``wanted`` and ``found`` are sizes.
+    """What is wrong with a value, for somebody who knows where it stands; ``wanted`` and ``found`` are sizes."""
 
-    ``step`` is the key of the guilty item, where the value is a mapping.
-    """
-
-    def __init__(self, code: Code, words: str, wanted: object = "", found: object = "", step: str = "") -> None:
+    def __init__(self, code: Code, words: str, wanted: object = "", found: object = "") -> None:
         super().__init__(words)
-        self.code, self.wanted, self.found, self.step = code, str(wanted), str(found), step
+        self.code, self.wanted, self.found = code, str(wanted), str(found)
 
 
 @dataclass(frozen=True)

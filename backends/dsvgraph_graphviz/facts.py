@@ -11,6 +11,7 @@ from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Model, Node
 from dsvgraph.ops.base import Kind
 from dsvgraph.passes.cost import Cost, cost
+from dsvgraph.passes.decoding import Keeper
 from dsvgraph.passes.formulas import whole_numbers
 from dsvgraph.passes.tally import Meter, number
 from dsvgraph.spec import with_settings
@@ -36,6 +37,7 @@ class Facts:
         rows = next((t for t in model.inputs.values() if t.rank > 1), None)
         self._values = _sizes(model)
         known = {**_numbers(model), **self._values}
+        self._keeper = Keeper(model, known)
         self._meter = Meter(rows.shape[0] * rows.shape[1] if rows else 1, known)
 
     def parameters(self, graph: Graph, node: Node | None = None) -> Size:
@@ -60,7 +62,9 @@ class Facts:
 
     def cache(self, graph: Graph, node: Node) -> float:
         """Values that decoding keeps per token of one node with all its copies."""
-        return self.count(ratio(self._tally(graph, node).cache, self._meter.tokens))
+        graph, node = self._union.nodes.get(id(node), (graph, node))
+        found = self._keeper.decoder.of(self._union.real.get(graph, graph))
+        return self.count(ratio(self._keeper.of_line(found, node.name).growing, self._meter.tokens))
 
     def count(self, size: Size) -> float:
         """A size as a number; 0 where some name in it has none."""

@@ -8,11 +8,11 @@ from functools import lru_cache
 
 from dsvgraph.graph import Model
 from dsvgraph_torch import root
-from dsvgraph_torch.lower import Lowering
 from dsvgraph_torch.names import camel, first_sentence, reserved, runtime
 from dsvgraph_torch.sharing import definition, rename, share
 from dsvgraph_torch.source import one_line, printed
 from dsvgraph_torch.specialise import names, specialise
+from dsvgraph_torch.units import Lowering
 
 IMPORTS = {
     "math": "import math",

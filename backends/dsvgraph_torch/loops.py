@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from dsvgraph.graph import Model, Node, Ref
+from dsvgraph.codes import Code
+from dsvgraph.errors import DsvError
+from dsvgraph.graph import Graph, Model, Node, Ref
 from dsvgraph_torch.sharing import Made, made
 from dsvgraph_torch.source import NOTHING, assign, block, expression, path, statement, tree
 
@@ -19,28 +21,25 @@ def each(writer: Writer, node: Node) -> None:
     """Copies side by side: grouped products over sent tokens, or a loop over a first axis."""
     if not node.runs:
         return _none(writer, node)
-    sent = next((ref for port, ref in node.inputs.items() if node.ins[port].order), None)
-    if sent:
-        _side_by_side(writer, node, path(writer.value(sent)))
+    inner = node.runs[0].graph
+    wired = [node.inputs[p] for p in inner.inputs if p in node.inputs]
+    if any(r in writer.ragged for r in wired):
+        _side_by_side(writer, node, inner, wired)
     else:
         _stacked(writer, node)
 
 
-def _side_by_side(writer: Writer, node: Node, sent: ast.expr) -> None:
+def _side_by_side(writer: Writer, node: Node, inner: Graph, wired: list[Ref]) -> None:
     """Copies that tokens were sent to: stacked weights, grouped products."""
+    if len(wired) != 1 or node.tied or len(node.runs) != 1 or len(inner.outputs) != 1:
+        raise DsvError("experts have one input, one output and equal copies", node.span, code=Code.NOT_LOWERED)
+    copies, (found,) = int(node.count), writer.lowering.inside(writer.found, node)  # type: ignore[arg-type]
     writer.container(node.at)
-    writer.construct(node.at, _experts(writer, node))
-    value = expression("sent._replace(x=module(sent.x, sent))", sent=sent, module=path(writer.at(node)))
+    writer.construct(node.at, writer.lowering.unit(found, copies))
+    sent = path(writer.value(wired[0], _all_rows(writer, node)))
+    value = expression("module(x)", module=path(writer.at(node)), x=sent)
+    writer.ragged.add(Ref(node.name, node.first))
     writer.line(assign(writer.targets(node), value), node, writer.shapes(node))
-
-
-def _experts(writer: Writer, node: Node) -> ast.expr:
-    """The construction of all copies: of one class, or of a class for each run of equal ones."""
-    runs = [(run.graph, int(run.count)) for run in node.runs]  # type: ignore[arg-type]
-    if len(runs) == 1:
-        return writer.lowering.unit(*runs[0])
-    parts = [expression("(count, part)", count=n, part=writer.lowering.unit(g, n, whole=False)) for g, n in runs]
-    return expression("Runs(*parts)", parts=parts)
 
 
 def _extend(writer: Writer, node: Node) -> ast.expr:
@@ -51,7 +50,8 @@ def _extend(writer: Writer, node: Node) -> ast.expr:
     if node.at not in writer.out.lists:
         writer.out.lists.add(node.at)
         writer.construct(node.at, expression("nn.ModuleList()"))
-    runs = [(writer.unit(run.graph).number, int(run.count)) for run in node.stored]  # type: ignore[arg-type]
+    found = writer.lowering.inside(writer.found, node)
+    runs = [(writer.lowering.unit(f).number, int(r.count)) for f, r in zip(found, node.stored, strict=False)]  # type: ignore[arg-type]
     for numbers, count in _patterns(runs):
         writer.out.source.init.append(_added(whole, [made(n) for n in numbers], count))
     if node.reused:
@@ -102,7 +102,9 @@ def repeat(writer: Writer, node: Node) -> None:
     consumed = {r for n in writer.graph.nodes.values() for r in n.sources.values()}
     returned = set(writer.graph.outputs.values()) if not isinstance(writer.graph, Model) else set()
     for port, name in outs.items():
-        if Ref(node.name, port) in consumed | returned and port not in carried:
+        ref = Ref(node.name, port)
+        cut = writer.forms.cut(ref, writer.lowering.decoder.length) is not None
+        if (cut or ref in consumed | returned) and port not in carried:
             writer.line(stacked(name), note=str(node.outputs[port]))
 
 
@@ -110,13 +112,20 @@ def _none(writer: Writer, node: Node) -> None:
     """No copies: what is carried passes by, what is stacked has nothing in it."""
     for port in node.outputs:
         carried = node.roles.get(port) == "carried"
-        writer.vars[Ref(node.name, port)] = writer.value(node.inputs[port]) if carried else NOTHING
+        rows = _all_rows(writer, node)
+        value = writer.value(node.inputs[port], rows) if carried else NOTHING
+        writer.forms.bind(Ref(node.name, port), value, rows)
+
+
+def _all_rows(writer: Writer, node: Node) -> bool:
+    """Whether a line runs over the rows of earlier positions too."""
+    return node.name in writer.found.between
 
 
 def _loop(writer: Writer, node: Node, part: ast.expr, carried: list[str]) -> dict[str, str]:
     """The loop over copies; returns the variables of the collected outputs."""
-    names = {p: writer.new(f"{node.name}_{p}" if len(node.outputs) > 1 else node.name) for p in node.outputs}
-    first = [tree(writer.value(node.inputs[p]) if p in carried else NOTHING) for p in names]
+    names, rows = {p: writer.target(node, p) for p in node.outputs}, _all_rows(writer, node)
+    first = [tree(writer.value(node.inputs[p], rows) if p in carried else NOTHING) for p in names]
     value = first[0] if len(first) == 1 else ast.Tuple(first, ast.Load())
     writer.line(assign(list(names.values()), value), node, writer.shapes(node))
     sliced = [p for p, r in node.roles.items() if r == "sliced"]
@@ -126,8 +135,6 @@ def _loop(writer: Writer, node: Node, part: ast.expr, carried: list[str]) -> dic
         writer.line(block("for i in range(count):", body, count=node.count))
     else:
         writer.line(block("for i, copy in enumerate(part):" if sliced else "for copy in part:", body, part=part))
-    for port, name in names.items():
-        writer.vars[Ref(node.name, port)] = name
     return {p: n for p, n in names.items() if p not in carried}
 
 
@@ -137,7 +144,8 @@ def _step(
     """One turn of the loop."""
     inner = node.runs[0].graph
     replaced = {p: path(names[p]) for p in carried}
-    replaced.update({p: expression("parts[i]", parts=path(writer.value(node.sources[p]))) for p in sliced})
+    stacks = {p: path(writer.value(node.sources[p], _all_rows(writer, node))) for p in sliced}
+    replaced.update({p: expression("parts[i]", parts=parts) for p, parts in stacks.items()})
     results = {p: names[p] if p in carried else writer.new(f"{node.name}_{p}_i") for p in names}
     args = writer.arguments(node, inner, replaced)
     lines = [assign(list(results.values()), expression("copy_(*args)", copy_=copy, args=args))]

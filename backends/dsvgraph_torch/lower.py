@@ -1,21 +1,27 @@
-"""Lowering: every distinct block of a graph becomes one class of straight-line torch code."""
+"""The lines of a class: a graph as straight-line torch code."""
 
 from __future__ import annotations
 
 import ast
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from dsvgraph.build.modules import claims
-from dsvgraph.graph import Graph, Model, Node, Ref
-from dsvgraph_torch import loops, ops
-from dsvgraph_torch.deferred import deferred_heads
-from dsvgraph_torch.names import class_names, document, reserved, variable, where
+from torch import nn
+
+from dsvgraph import codes
+from dsvgraph.build.decoding import Decoding
+from dsvgraph.graph import Graph, Node, Ref
+from dsvgraph.ops import OPS
+from dsvgraph_torch import forms, loops, ops, shell
+from dsvgraph_torch.forms import Forms
+from dsvgraph_torch.names import variable, where
 from dsvgraph_torch.ops import Code, Site
 from dsvgraph_torch.parents import extended
-from dsvgraph_torch.sharing import Made, Source, made, suffix
+from dsvgraph_torch.refusal import refusal
+from dsvgraph_torch.sharing import Source
 from dsvgraph_torch.source import (
+    NOTHING,
     assign,
     expression,
     function,
@@ -27,71 +33,31 @@ from dsvgraph_torch.source import (
     tree,
 )
 
+if TYPE_CHECKING:
+    from dsvgraph_torch.units import Lowering
 
-@dataclass(frozen=True)
-class Unit:
-    """One class to write: a graph, alone or as ``copies`` side by side, ``whole`` or as a part of such copies."""
-
-    graph: Graph
-    copies: int = 0
-    whole: bool = True
+MODULE = set(dir(nn.Module()))
+ROOT = {*dir(shell.Model), "init", "_trunk", "predict", "losses", "after_step"}
 
 
 @dataclass
 class Class:
-    """What the writer knows of a class while it is written."""
+    """What the writer knows of a class while it is written; ``kept`` are the names of what decoding keeps."""
 
     source: Source
+    kept: set[str] = field(default_factory=set)
     containers: set[str] = field(default_factory=set)
     lists: set[str] = field(default_factory=set)
-    shared: set[str] = field(default_factory=set)  # addresses at or below which several lines have weights
     taken: set[str] = field(default_factory=set)
-
-
-class Lowering:
-    """Writes the classes of a model, callees first."""
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        self.names = class_names(model)
-        self.deferred = deferred_heads(model)
-        self.turns = any(n.reused for g in model.graphs() for n in g.nodes.values())
-        self.balanced = any(loss.kind == "sequence_balance" for loss in model.losses)
-        self.classes: list[Source] = []
-        self.units: dict[Unit, int] = {}
-
-    def unit(self, graph: Graph, copies: int = 0, whole: bool = True) -> Made:
-        """What stands for the construction of a block's class, which is written on first use."""
-        key = Unit(graph, copies, whole)
-        if key not in self.units:
-            base, name = "" if whole else "nn.Module", self.name(graph, copies, whole)
-            source = Source(name, graph.name, copies, graph.args, doc=document(graph), base=base)
-            Writer(self, Class(source, taken=reserved()), graph, copies).block()
-            self.units[key] = len(self.classes)
-            self.classes.append(source)
-        return made(self.units[key])
-
-    def name(self, graph: Graph, copies: int, whole: bool) -> str:
-        """The name of a class; that of copies side by side tells them from a single one, and from other blocks."""
-        if not copies:
-            return self.names[graph]
-        taken = {*self.names.values(), *(source.name for source in self.classes)}
-        return variable(self.names[graph] + suffix(copies, whole), taken)
-
-
-def shared(graph: Graph) -> set[str]:
-    """Addresses in the class of ``graph`` where, or below which, another line has weights too."""
-    found = Counter(claim.at for claim in claims(graph))
-    steps = {".".join(at.split(".")[:i]) for at in found for i in range(1, at.count(".") + 1)}
-    return {at for at, count in found.items() if count > 1 or at in steps}
 
 
 class Writer:
     """Writes one graph into one class; blocks without an address are written in line."""
 
-    def __init__(self, lowering: Lowering, out: Class, graph: Graph, copies: int = 0) -> None:
-        self.lowering, self.out, self.graph, self.copies = lowering, out, graph, copies
-        self.vars: dict[Ref, str] = {}
+    def __init__(self, lowering: Lowering, out: Class, found: Decoding, copies: int = 0) -> None:
+        self.lowering, self.out, self.graph, self.copies = lowering, out, found.graph, copies
+        self.found, self.forms = found, Forms(found)
+        self.ragged: set[Ref] = set()
         self.prefix = ""
         self.parent: Node | None = None
 
@@ -99,15 +65,17 @@ class Writer:
 
     def block(self) -> None:
         """A whole class: its inputs are arguments, its outputs are returned."""
-        for name in self.graph.inputs:
-            self.vars[Ref(name, name)] = self.new(name)
-        args = [*self.vars.values(), self.context]
-        self.out.shared = shared(self.graph)
+        args = [*forms.inputs(self), "ctx"]
+        if self.copies:
+            self.forms.bind(Ref(*[next(iter(self.graph.inputs))] * 2), "sent.x", False)
+            args = ["sent"]
         self.parent = None if self.copies else extended(self.graph)
         if self.parent:
-            self.out.source.parent = self.lowering.unit(self.parent.runs[0].graph)
+            (inner,) = self.lowering.inside(self.found, self.parent)
+            self.out.source.parent = self.lowering.unit(inner)
+            self.out.kept |= self.lowering.kept[inner]
         self.nodes(self.graph.nodes.values())
-        self.finish([self.value(r) for r in self.graph.outputs.values()])
+        self.finish([self.value(r, name in self.found.asked) for name, r in self.graph.outputs.items()])
         self.out.source.body = [function("def forward(self):", self.out.source.body, args)]
 
     def finish(self, values: list[str]) -> None:
@@ -120,32 +88,36 @@ class Writer:
             case [ast.Assign([ast.Name(name)], value) as last] if values == [name]:
                 body.pop()
                 result, note = value, note_of(last)
-        self.line(statement("return result", result=result), note=note)
+        template = "return sent._replace(x=result)" if self.copies else "return result"
+        self.line(statement(template, result=result), note=note)
 
     def nodes(self, nodes: Iterable[Node]) -> None:
         """The lines of several nodes, in order."""
         for node in nodes:
+            self.check_address(node)
             if node.op:
                 self.op(node)
             elif node.mode == "call":
-                self.call(node) if node.at else self.extend_parent(node) if node is self.parent else self.inline(node)
+                (self.extend_parent if node is self.parent else self.call if node.at else self.inline)(node)
             elif node.mode == "each":
                 loops.each(self, node)
             else:
                 loops.repeat(self, node)
-            self.keep(node)
+            alias = not node.op and not (node.at and node.runs)  # a block in line, or no copies
+            for port in node.outputs:
+                forms.settle(self, Ref(node.name, port), port if len(node.outputs) > 1 else "", alias)
 
-    def keep(self, node: Node) -> None:
-        """Values that decoding keeps are joined with those of earlier tokens."""
-        for ref in self.graph.cache:
-            if ref.node == node.name and not node.op:
-                name = self.vars[ref]
-                self.line(assign(name, self.kept(name, path(name))))
-
-    def kept(self, name: str, value: ast.expr) -> ast.expr:
-        """A value with what the decoding cache holds of it; each use of shared weights has its own."""
-        key = "(self, name, ctx.turn)" if self.lowering.turns else "(self, name)"
-        return expression("ctx.extend(key, value)", key=expression(key, name=name), value=value)
+    def check_address(self, node: Node) -> None:
+        """Modules have names of their own, which no address may take."""
+        first, *rest = node.at.split(".")
+        known = MODULE | ROOT if self.out.source.base == "Model" else MODULE
+        taken = {first} & known or MODULE.intersection(rest)
+        if taken and (node.weights or node.runs):
+            name = taken.pop()
+            hint = f"give it another address, such as `at: {name}_`"
+            raise refusal(
+                node, f"`{name}` is a name that torch's modules have themselves", hint, code=codes.Code.TORCH_NAME
+            )
 
     def extend_parent(self, node: Node) -> None:
         """The block at `.` is the class that this one extends."""
@@ -159,15 +131,6 @@ class Writer:
             note = f"{note}  {place(node)}" if note else place(node)
         self.out.source.body.append(noted(code, note))
 
-    @property
-    def context(self) -> str:
-        """The name of what ops ask for: the order of the tokens where copies run side by side."""
-        return "sent" if self.copies else "ctx"
-
-    def unit(self, graph: Graph) -> Made:
-        """What stands for a block inside of this class: side by side where this one is."""
-        return self.lowering.unit(graph, self.copies, whole=not self.copies)
-
     def construct(self, address: str, value: ast.expr) -> None:
         """A line of the constructor: what stands at an address below self."""
         self.out.source.init.append(assign(f"self.{address}", value))
@@ -178,14 +141,22 @@ class Writer:
         self.out.taken.add(fresh)
         return fresh
 
-    def value(self, ref: Ref) -> str:
-        """The dotted name of what a reference names, or "[]"."""
-        if ref in self.vars:
-            return self.vars[ref]
+    def value(self, ref: Ref, rows: bool = False) -> str:
+        """The dotted name of what a reference names, or "[]"; with the ``rows`` of earlier positions or without."""
+        if name := self.forms.text(ref, rows):
+            return name
         node = self.graph.nodes[ref.node]
         if ref.port in node.inputs:
-            return self.value(node.inputs[ref.port])
+            return self.value(node.inputs[ref.port], rows)
         return f"{self.at(node)}.{ref.port}"
+
+    def read(self, node: Node, port: str) -> ast.expr:
+        """What a node reads."""
+        ref = node.sources[port]
+        name = self.value(ref, self.found.reads_rows(node, port))
+        if name == NOTHING:
+            raise refusal(node, f"`{ref}` stacks what no copies made, so there is nothing to read")
+        return path(name)
 
     def at(self, node: Node) -> str:
         """The dotted name of the module at a node's address."""
@@ -216,22 +187,39 @@ class Writer:
             self.own(node, site, code)
         if node.name in self.graph.lending:
             return
-        target = self.targets(node)
-        if any(ref.node == node.name for ref in self.graph.cache):
-            code.value = self.kept(target[0], code.value)
+        target, ref = self.targets(node), Ref(node.name, node.first)
+        if len(target) == 1 and self.forms.kept_alone(ref) and ref not in self.forms.past:
+            code.value = forms.extended(self, ref, target[0], code.value)
+            self.forms.bind(ref, target[0], True)
         self.line(assign(target, code.value), node, self.shapes(node))
 
     def site(self, node: Node) -> Site:
         runs = node.name not in self.graph.lending
-        args = {p: path(self.value(r) if runs else p) for p, r in node.inputs.items()}
+        args = {p: self.read(node, p) if runs else path(p) for p in node.inputs}
+        self.check_side_by_side(node)
         owned = {w: path(f"{self.at(node)}.{w}") for w in node.weights}
         tied = {w: path(self.value(r)) for w, r in node.tied.items()}
-        whole = bool(node.at) and not node.tied and bool(node.weights) and node.at not in self.out.shared
+        whole = bool(node.at) and not node.tied and bool(node.weights)
         module = path(self.at(node)) if whole else None
         deferred = (self.graph, node.name) in self.lowering.deferred
         sent = path("sent") if self.copies else None
         turns, balanced = self.lowering.turns, self.lowering.balanced
-        return Site(node, args, module, {**tied, **owned}, sent, self.copies, deferred, balanced, turns)
+        states = forms.states(self, node)
+        return Site(node, args, module, {**tied, **owned}, sent, self.copies, deferred, balanced, turns, states)
+
+    def check_side_by_side(self, node: Node) -> None:
+        if self.copies and node.op and not node.op.side_by_side:
+            hint = f"there {', '.join(sorted(name for name, cls in OPS.items() if cls.side_by_side))} can"
+            words = f"`{node.callee}` cannot run inside experts, which see tokens, not rows"
+            raise refusal(node, words, hint)
+        if self.copies and node.weights and not node.at:
+            hint = "put the line into a block of its own and call that with `each`"
+            raise refusal(node, f"as an expert, `{node.callee}` has no name for its weights", hint)
+        ragged = any(r in self.ragged for r in node.inputs.values())
+        if ragged and node.callee != "combine":
+            raise refusal(node, f"`{node.callee}` takes tokens sent to experts; only `each` and `combine` do")
+        if node.callee == "dispatch":
+            self.ragged.add(Ref(node.name, node.first))
 
     def own(self, node: Node, site: Site, code: Code) -> None:
         """The submodule, or the bare weights, that a node owns."""
@@ -249,37 +237,50 @@ class Writer:
 
     def targets(self, node: Node) -> list[str]:
         """Fresh names of a node's outputs."""
-        many = len(node.outputs) > 1
-        names = []
-        for port in node.outputs:
-            name = self.new(f"{node.name}_{port}" if many else node.name)
-            self.vars[Ref(node.name, port)] = name
-            names.append(name)
-        return names
+        return [self.target(node, port) for port in node.outputs]
+
+    def target(self, node: Node, port: str) -> str:
+        """A fresh name of an output."""
+        ref, rows = Ref(node.name, port), self.found.returns_rows(node, port)
+        base = f"{node.name}_{port}" if len(node.outputs) > 1 else node.name
+        name = self.new(self.forms.named(ref, base, rows))
+        self.forms.bind(ref, name, rows)
+        return name
 
     # -- blocks ------------------------------------------------------------------------------
 
     def call(self, node: Node) -> None:
         inner = node.runs[0].graph
+        self.check_not_ragged(node)
         self.container(node.at)
-        self.construct(node.at, self.unit(inner))
+        self.construct(node.at, self.lowering.unit(*self.lowering.inside(self.found, node)))
         args = self.arguments(node, inner, {})
         value = expression("module(*args)", module=path(self.at(node)), args=args)
         self.line(assign(self.targets(node), value), node, self.shapes(node))
 
+    def check_not_ragged(self, node: Node) -> None:
+        if self.copies:
+            raise refusal(node, "a block inside experts needs `at: .`")
+        if any(r in self.ragged for r in node.inputs.values()):
+            raise refusal(node, f"`{node.callee}` takes tokens sent to experts; call it with `each`")
+
     def arguments(self, node: Node, inner: Graph, replaced: dict[str, ast.expr]) -> list[ast.expr]:
-        values = [replaced.get(p) or path(self.value(node.sources[p])) for p in inner.inputs]
-        return [*values, expression("Turn(ctx, i)" if node.reused and not self.copies else self.context)]
+        values = [replaced.get(p) or self.read(node, p) for p in inner.inputs]
+        return [*values, expression("Turn(ctx, i)" if node.reused else "ctx")]
 
     def inline(self, node: Node) -> None:
         """A block at `.` has no module of its own: its lines stand here."""
-        inner = node.runs[0].graph
-        writer = Writer(self.lowering, self.out, inner, self.copies)
+        (found,) = self.lowering.inside(self.found, node)
+        writer = Writer(self.lowering, self.out, found, self.copies)
         writer.prefix = f"{self.prefix}{node.name}_"
-        writer.vars = {Ref(p, p): self.value(node.sources[p]) for p in inner.inputs}
-        writer.nodes(inner.nodes.values())
-        for port, ref in inner.outputs.items():
-            self.vars[Ref(node.name, port)] = writer.value(ref)
+        for port in found.graph.inputs:
+            name = self.value(node.sources[port], self.found.reads_rows(node, port))
+            writer.forms.bind(Ref(port, port), name, port in found.given)
+            forms.settle(writer, Ref(port, port), alias=True)
+        writer.nodes(found.graph.nodes.values())
+        for port, ref in found.graph.outputs.items():
+            rows = self.found.returns_rows(node, port)
+            self.forms.bind(Ref(node.name, port), writer.value(ref, port in found.asked), rows)
 
 
 def place(node: Node) -> str:

@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 GROUP = "dsvgraph_torch.lowerings"
-OWN = tuple(Path(__file__).with_name(name) for name in ("plain.py", "scoring.py", "shell.py"))
+OWN = tuple(Path(__file__).with_name(name) for name in ("context.py", "plain.py", "scoring.py", "shell.py"))
 RUNTIME = [*OWN]
 """Files whose functions and classes are copied into emitted models as far as they are used."""
 _failed: dict[str, str] = {}

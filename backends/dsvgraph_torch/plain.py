@@ -12,39 +12,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-
-class Context:
-    """What ops ask for and nobody wires: one per forward pass. ``collect``: losses are wanted."""
-
-    def __init__(self, positions=None, documents=None, cache=None, collect=False):
-        self.positions, self.documents, self.cache, self.collect = positions, documents, cache, collect
-        self.past = next((kept.shape[1] for kept in (cache or {}).values()), 0)
-        self.balance, self.memo, self.turn = {}, {}, ()
-
-    def at(self, x):
-        """Positions of x, [T] or [B, T]: those given, else from 0 in the row, or in each of its documents."""
-        at_C = torch.arange(self.past + x.shape[1], device=x.device)
-        if self.documents is not None:
-            starts_BC = F.pad(self.documents.diff() != 0, (1, 0), value=True)
-            at_C = at_C - torch.where(starts_BC, at_C, 0).cummax(1).values
-        return at_C[..., self.past :] if self.positions is None else self.positions
-
-    def within(self, by):
-        """Whether the position ``by`` further on lies in the same document, [B, T]; rows are rings here."""
-        return torch.roll(self.documents, -by, 1) == self.documents
-
-    def extend(self, key, value):
-        """The value behind what the cache holds of earlier positions; the cache keeps both."""
-        if self.cache is not None:
-            self.cache[key] = value = torch.cat([self.cache[key], value], 1) if key in self.cache else value
-        return value
-
-
-class Turn(Context):
-    """The context of the i-th use of one set of weights: entries of its own in the cache, tails of its own."""
-
-    def __init__(self, ctx, i):
-        self.__dict__ = {**ctx.__dict__, "turn": (*ctx.turn, i)}
+from dsvgraph_torch.context import Context as Context
+from dsvgraph_torch.context import Turn as Turn
 
 
 def frequencies(dim, theta, scaling=None):
@@ -94,7 +63,7 @@ def llama3(f, scaling):
 
 def rotary(ctx, x, theta, scaling=None):
     """Cosines and sines of the positions, once per pass: [T, R / 2], or [B, T, R / 2]."""
-    key = (x.shape[-1], theta, *(scaling or {}).items())
+    key = (x.shape[1], x.shape[-1], theta, *(scaling or {}).items())
     if key not in ctx.memo:
         f, gain = frequencies(x.shape[-1], theta, scaling)
         angle = ctx.at(x)[..., None] * f.float().to(x.device)
@@ -104,8 +73,9 @@ def rotary(ctx, x, theta, scaling=None):
 
 def rope(x, ctx, theta, interleave=False, scaling=None):
     """Turns pairs of the last axis, neighbours or halves, by their position (arXiv 2104.09864)."""
-    spread = (..., *[None] * (x.dim() - 3), slice(None))  # heads, and what else stands between
-    cos, sin = (t.to(x.dtype)[spread] for t in rotary(ctx, x, theta, scaling))
+    cos, sin = (t.to(x.dtype) for t in rotary(ctx, x, theta, scaling))
+    if x.dim() == 4:
+        cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)
     a, b = x.unflatten(-1, (-1, 2)).unbind(-1) if interleave else x.chunk(2, -1)
     turned = a * cos - b * sin, b * cos + a * sin
     return torch.stack(turned, -1).flatten(-2) if interleave else torch.cat(turned, -1)
@@ -123,7 +93,8 @@ def attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal=True, window=None, sink
     if mask is not None and window is not None:
         mask = mask.triu(C - T - window + 1)
     if mask is not None and ctx.documents is not None:
-        mask = mask & (ctx.documents[:, None, C - T :, None] == ctx.documents[:, None, None])
+        documents = ctx.documents[:, None, ctx.documents.shape[1] - C :]
+        mask = mask & (documents[..., C - T :, None] == documents[..., None, :])
     if sinks is not None:
         q_BTHQ, k_BCGQ, v_BCGV, mask = with_sinks(q_BTHQ, k_BCGQ, v_BCGV, mask, sinks / scale)
     wide = max(q_BTHQ.shape[-1], V)  # fused kernels want equal widths; zeros change nothing
@@ -155,8 +126,13 @@ def shift(x_BT, by, ctx, fill=0):
     y = torch.roll(x_BT, -by, 1)
     (y[:, -by:] if by > 0 else y[:, :-by]).fill_(fill)
     if ctx.documents is not None:
-        y = torch.where(ctx.within(by).unflatten(1, (-1, *[1] * (y.dim() - 2))), y, fill)
+        y = torch.where(ctx.within(by, y).unflatten(1, (-1, *[1] * (y.dim() - 2))), y, fill)
     return y
+
+
+def precise(x):
+    """In float32 or more."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class Router(nn.Module):
@@ -182,9 +158,9 @@ class Router(nn.Module):
 
     def forward(self, x_BTD, ctx):
         with torch.autocast(x_BTD.device.type, enabled=False):  # near ties decide: never in bfloat16
-            logits = F.linear(x_BTD.float(), self.weight.float())
+            logits = F.linear(precise(x_BTD), precise(self.weight))
             if self.biased:
-                logits = logits + self.bias.float()
+                logits = logits + precise(self.bias)
         s_BTE = logits.sigmoid() if self.score == "sigmoid" else logits.softmax(-1)
         index_BTK = self.choose(s_BTE.detach())
         score_BTK = s_BTE.gather(-1, index_BTK)
@@ -192,7 +168,11 @@ class Router(nn.Module):
             score_BTK = score_BTK / (score_BTK.sum(-1, keepdim=True) + 1e-20)
         tail = self.tail[ctx.turn] if self.turns and self.tail else self.tail  # type: ignore[index]
         T = max(0, x_BTD.shape[1] - tail)
-        kept_BT1 = torch.ones_like(s_BTE[..., :1]) if ctx.documents is None else ctx.within(tail)[..., None].float()
+        kept_BT1 = (
+            torch.ones_like(s_BTE[..., :1])
+            if ctx.documents is None
+            else ctx.within(tail, s_BTE)[..., None].to(s_BTE.dtype)
+        )
         if ctx.collect and self.training:
             ones_S = kept_BT1[:, :T].expand_as(index_BTK[:, :T]).flatten()
             self.tokens_per_expert += torch.bincount(index_BTK[:, :T].flatten(), ones_S, s_BTE.shape[-1])
@@ -264,15 +244,14 @@ class Linears(nn.Module):
             self.bias = nn.Parameter(torch.empty(copies, outputs))
 
     def forward(self, x_SD, sent):
-        y_SF = grouped(x_SD, self.weight, sent.offsets)
+        lower = torch.is_autocast_enabled(x_SD.device.type)  # autocast does not know this product
+        dtype = torch.get_autocast_dtype(x_SD.device.type) if lower else x_SD.dtype
+        y_SF = grouped(x_SD.to(dtype), self.weight.to(dtype), sent.offsets)
         return y_SF + per_row(self.bias, sent, y_SF) if self.biased else y_SF
 
 
 def grouped(x_SD, weight_EFD, offsets_E):
     """Each expert's rows times its weight: torch's grouped product, or a loop for what that does not take."""
-    kind = x_SD.device.type  # autocast does not know this product
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_SD.dtype
-    x_SD, weight_EFD = x_SD.to(dtype), weight_EFD.to(dtype)
     odd = x_SD.dtype == torch.float64 or any(n * x_SD.element_size() % 16 for n in weight_EFD.shape[1:])
     if odd or (torch.compiler.is_compiling() and x_SD.dtype != torch.bfloat16):
         ends = offsets_E.tolist()
@@ -293,11 +272,10 @@ class Norms(nn.Module):
         self.weight = nn.Parameter(torch.empty(copies, width))
 
     def forward(self, x_SD, sent):
-        return F.rms_norm(x_SD.float(), x_SD.shape[-1:], eps=self.eps) * per_row(self.weight, sent, x_SD)
+        return F.rms_norm(precise(x_SD), x_SD.shape[-1:], eps=self.eps) * per_row(self.weight, sent, x_SD)
 
 
 def per_row(weight_EF, sent, like):
-    """Each row's own entry of a stacked weight, with axes of size 1 so that it meets the last axes of ``like``."""
+    """Each row's own entry of a stacked weight: [S, F]."""
     rows = torch.arange(like.shape[0], device=like.device, dtype=sent.offsets.dtype)
-    own_SF = weight_EF[torch.searchsorted(sent.offsets, rows, right=True)].to(like.dtype)
-    return own_SF.view(len(own_SF), *[1] * (like.dim() - own_SF.dim()), *own_SF.shape[1:])
+    return weight_EF[torch.searchsorted(sent.offsets, rows, right=True)].to(like.dtype)

@@ -6,17 +6,21 @@ import ast
 
 from dsvgraph import expr
 from dsvgraph.build.predictions import seen
+from dsvgraph.codes import Code
+from dsvgraph.errors import DsvError
 from dsvgraph.expr import Expr
-from dsvgraph.graph import Loss, Model, Node, Ref, join, walk
+from dsvgraph.graph import Loss, Model, Node, join, walk
 from dsvgraph.patterns import matches_all, ranged, regex
 from dsvgraph.types import Init
 from dsvgraph_torch.deferred import behind
+from dsvgraph_torch.forms import inputs, numbered
 from dsvgraph_torch.instances import tails
-from dsvgraph_torch.lower import Class, Lowering, Writer, shared
+from dsvgraph_torch.lower import Class, Writer, place
 from dsvgraph_torch.names import document, reserved, variable, where
 from dsvgraph_torch.schedule import arithmetic
 from dsvgraph_torch.sharing import Source
 from dsvgraph_torch.source import assign, block, expression, function, literal, noted, path, statement, tree
+from dsvgraph_torch.units import Lowering
 
 Rule = tuple[str, float, float]
 
@@ -27,11 +31,19 @@ def write(lowering: Lowering) -> Source:
     source = Source(lowering.names[model], "", 0, {}, doc=document(model), base="Model")
     source.body = [*_methods(lowering, source), *_losses(model), *_after_step(model)]
     source.constants = [assign("init", init_rules(model))]
+    if lowering.ahead:
+        source.constants.append(assign("looks_ahead", _told(lowering.ahead)))
     source.init += [assign(f"self.{place}.tail", tail) for place, tail in tails(model).items()]
     if model.trained:
         rules = tuple((regex(p), t) for p, t in model.trained)
         source.init.append(statement("freeze(self, rules)", rules=rules))
     return source
+
+
+def _told(ahead: Node) -> str:
+    """Why a model cannot be decoded step by step."""
+    words = "looks ahead, so the model cannot be decoded step by step, only by whole rows"
+    return f"`{ahead.name}` ({place(ahead)}) {words}"
 
 
 def init_rules(model: Model) -> tuple[tuple[str, float, float], ...]:
@@ -49,8 +61,8 @@ def init_rules(model: Model) -> tuple[tuple[str, float, float], ...]:
 def _grouped(rules: list[Rule]) -> list[Rule]:
     """Rules of folded paths as patterns; one for all paths of one end, where the end tells them apart."""
     ends: dict[str, set[tuple[float, float]]] = {}
-    for place, start, spread in rules:
-        ends.setdefault(_end(place), set()).add((start, spread))
+    for owner, start, spread in rules:
+        ends.setdefault(_end(owner), set()).add((start, spread))
     return [(rf"(.*\.)?{ranged(_end(p))}" if len(ends[_end(p)]) == 1 else ranged(p), a, b) for p, a, b in rules]
 
 
@@ -68,9 +80,9 @@ def _methods(lowering: Lowering, source: Source) -> list[ast.stmt]:
     model = lowering.model
     first = next(iter(model.outputs))
     needed = model.needed([first])
-    out = Class(source, taken=reserved() | {"positions", "documents", "labels", "cache"}, shared=shared(model))
-    writer = Writer(lowering, out, model)
-    args = _inputs(writer)
+    out = Class(source, taken=reserved() | {"positions", "documents", "labels", "cache"})
+    writer = Writer(lowering, out, lowering.root())
+    args = inputs(writer)
     heads = [n for n in model.nodes.values() if n.name not in needed]
     trunk = [n for n in model.nodes.values() if n.name in needed]
     writer.nodes(trunk)
@@ -79,11 +91,10 @@ def _methods(lowering: Lowering, source: Source) -> list[ast.stmt]:
     values = _passed(model, writer, trunk, heads, first)
     last = path(values[0]) if len(values) == 1 else ast.Tuple([path(v) for v in values], ast.Load())
     lines = [function("def _trunk(self, ctx):", [*trunk_lines, statement("return last", last=last)], args)]
-    inputs = [path(a) for a in args]
-    handed = assign(values, expression("self._trunk(*inputs, ctx)", inputs=inputs))
+    handed = assign(values, expression("self._trunk(*args, ctx)", args=[path(a) for a in args]))
     lines.append(_forward(model, args, [handed, *source.body, *_results(model, writer)]))
     source.body = []
-    return [*lines, _predict(first, args, len(values))]
+    return [*lines, _predict(lowering, first, args, len(values))]
 
 
 def _forward(model: Model, args: list[str], body: list[ast.stmt]) -> ast.stmt:
@@ -121,23 +132,24 @@ def _passed(model: Model, writer: Writer, trunk: list[Node], heads: list[Node], 
     """What the trunk hands on: values that heads or outputs read, the first output last."""
     read = [r for n in heads for r in n.sources.values()] + list(model.outputs.values())
     made = {n.name for n in trunk}
-    values = [writer.vars[r] for r in read if r.node in made and r in writer.vars]
+    values = [name for r in read if r.node in made and (name := writer.forms.text(r, False))]
     last = writer.value(model.outputs[first])
     return [*[v for v in dict.fromkeys(values) if v != last], last]
 
 
-def _predict(first: str, args: list[str], handed: int) -> ast.stmt:
-    value = expression("self._trunk(*args, Context(positions, documents, cache))", args=[path(a) for a in args])
+def _predict(lowering: Lowering, first: str, args: list[str], handed: int) -> ast.stmt:
+    doc, refused = f"{first} alone, without the heads that only train;", list[ast.stmt]()
+    row = next((a for a, t in zip(args, lowering.model.inputs.values(), strict=True) if t.rank > 1), args[0])
+    more = {"numbered": True} if numbered(lowering.root()) else {}
+    context = expression("Context(positions, documents, cache, row, **more)", row=path(row), more=more)
+    if lowering.ahead:
+        context = expression("Context(positions, documents)")
+        refused = [block("if cache is not None:", [statement("raise ValueError(self.looks_ahead)")])]
+    value = expression("self._trunk(*args, context)", args=[path(a) for a in args], context=context)
     result = value if handed == 1 else expression("value[-1]", value=value)
     head = "def predict(self, cache=None, positions=None, documents=None):"
-    doc = f"{first} alone, without the heads that only train; a dict as cache decodes step by step."
-    return function(head, [statement("return result", result=result)], args, doc)
-
-
-def _inputs(writer: Writer) -> list[str]:
-    for name in writer.graph.inputs:
-        writer.vars[Ref(name, name)] = writer.new(name)
-    return list(writer.vars.values())
+    doc += " no cache, since it looks ahead." if lowering.ahead else " a dict as cache decodes step by step."
+    return function(head, [*refused, statement("return result", result=result)], args, doc)
 
 
 def _returned(model: Model, writer: Writer) -> dict[str, ast.expr]:
@@ -160,6 +172,8 @@ def _returned(model: Model, writer: Writer) -> dict[str, ast.expr]:
 def _losses(model: Model) -> list[ast.stmt]:
     if not model.losses:
         return []
+    if len({loss.target for loss in model.losses if loss.target}) > 1:
+        raise DsvError("the losses of one model predict one input", model.losses[0].span, code=Code.NOT_LOWERED)
     outputs = list(dict.fromkeys(loss.output for loss in model.losses if loss.output and loss.depths))
     taken = reserved() | {"B", "T", "losses", "loss", "total", "depth", "valid"}
     names = {o: variable(o, taken) for o in outputs}

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
+from dsvgraph_torch.plain import precise
+
 
 def head(x, weight, ctx):
     """Logits; or their two factors, where a loss will multiply them in chunks."""
@@ -48,18 +50,13 @@ def scored(targets_BT, ahead, tail, ctx):
     """
     n = max(0, targets_BT.shape[1] - max(ahead - 1, tail))
     t_Bn = targets_BT[:, ahead - 1 : ahead - 1 + n]
-    return t_Bn if ctx.documents is None else t_Bn.where(ctx.within(max(ahead - 1, tail))[:, :n], -100)
-
-
-def wide(logits):
-    """Logits in float32 or more."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return t_Bn if ctx.documents is None else t_Bn.where(ctx.within(max(ahead - 1, tail), targets_BT)[:, :n], -100)
 
 
 def cross_entropy(logits, targets_BT, ahead, ctx, tail=0):
     """Sum over positions with a target, `ahead` tokens further on, and their number."""
     t_Bn = scored(targets_BT, ahead, tail, ctx)
-    loss = F.cross_entropy(wide(logits[:, : t_Bn.shape[1]].flatten(0, 1)), t_Bn.flatten(), reduction="sum")
+    loss = F.cross_entropy(precise(logits[:, : t_Bn.shape[1]].flatten(0, 1)), t_Bn.flatten(), reduction="sum")
     return loss, (t_Bn != -100).sum().clamp(min=1)
 
 
@@ -68,7 +65,7 @@ def head_cross_entropy(factors, targets_BT, ahead, ctx, tail=0):
     x, weight = factors
     t_Bn = scored(targets_BT, ahead, tail, ctx)
     size = max(1, 2**25 // len(weight))
-    part = lambda x, t: F.cross_entropy(wide(F.linear(x, weight)), t, reduction="sum")  # noqa: E731
+    part = lambda x, t: F.cross_entropy(precise(F.linear(x, weight)), t, reduction="sum")  # noqa: E731
     run = part if t_Bn.numel() <= size else lambda x, t: checkpoint(part, x, t, use_reentrant=False)
     loss = sum(map(run, x[:, : t_Bn.shape[1]].flatten(0, 1).split(size), t_Bn.flatten().split(size)))
     return loss, (t_Bn != -100).sum().clamp(min=1)

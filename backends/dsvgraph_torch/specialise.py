@@ -21,6 +21,7 @@ def specialise(main: ast.Module, definitions: dict[str, ast.stmt]) -> list[ast.s
 
     ``definitions`` and ``main`` are consumed: their trees are changed in place.
     """
+    _drop_methods(main, definitions)
     changed = set(definitions)
     while changed:
         kept = _reachable(main, definitions)
@@ -33,6 +34,16 @@ def specialise(main: ast.Module, definitions: dict[str, ast.stmt]) -> list[ast.s
                 definitions[name] = ast.fix_missing_locations(Fold().visit(definitions[name]))
         changed = set(definitions) if _inline(definitions, kept, trees) else bound
     return [definitions[n] for n in _reachable(main, definitions)]
+
+
+def _drop_methods(main: ast.Module, definitions: dict[str, ast.stmt]) -> None:
+    """Leave out the methods of plain classes whose names nobody speaks of."""
+    trees = [main, *(definitions[n] for n in _reachable(main, definitions))]
+    spoken = {n.attr for tree in trees for n in nodes(tree) if isinstance(n, ast.Attribute)}
+    for definition in trees:
+        if isinstance(definition, ast.ClassDef) and not definition.bases:
+            methods = {s for s in definition.body if isinstance(s, ast.FunctionDef) and not s.name.startswith("__")}
+            definition.body = [s for s in definition.body if s not in methods or s.name in spoken]  # type: ignore[attr-defined]
 
 
 def _inline(definitions: dict[str, ast.stmt], kept: list[str], trees: list[ast.AST]) -> bool:

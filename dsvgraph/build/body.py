@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dsvgraph.build import attributes, copies, modules, positions, reaches
+from dsvgraph.build import attributes, caches, copies, positions, reaches
 from dsvgraph.build import line as lines
 from dsvgraph.build.line import Line
 from dsvgraph.build.ports import unknown
@@ -46,16 +46,14 @@ class Body:
     def run(self) -> Graph:
         """The finished graph; raises DsvError with every independent mistake."""
         for name, raw in self.part.model.body.items():
-            self._guard(name, partial(self._line, name, raw))
+            self.guard(name, partial(self._line, name, raw))
         self._outputs()
-        self._cache()
-        if not self.errors:
-            self._guard("at", partial(modules.check_claims, self.graph, not self.builder.stack))
+        caches.build(self)
         if self.errors:
             raise DsvError.collect(self.errors)
         return self.graph
 
-    def _guard(self, name: str, action: Callable[[], None]) -> None:
+    def guard(self, name: str, action: Callable[[], None]) -> None:
         try:
             action()
         except Poisoned:
@@ -82,7 +80,6 @@ class Body:
                 node = self._op(line) if lines.is_op(line.callee) else self._call(line)
         finally:
             self.builder.trail.pop()
-        modules.check_reads(self.graph, node, len(self.builder.stack), self.builder.path())
         self.builder.opened(node, self.graph, part.key())
         self.graph.link(node)
 
@@ -160,7 +157,6 @@ class Body:
         try:
             weights = op.weights(known)
             _check_tied(op, weights, tied)
-            modules.check_alone(op, node, weights)
             outputs = op.outputs(known)
             positions.check(op, node.ins, weights, self.builder.positions, self.builder.length)
             order = self._order(op, node)
@@ -253,7 +249,7 @@ class Body:
         }
         return {**line.presets, **found}
 
-    # -- outputs and cache ------------------------------------------------------------------
+    # -- outputs ------------------------------------------------------------------
 
     def _outputs(self) -> None:
         out = self.part.model.out
@@ -264,7 +260,7 @@ class Body:
             )
         for name, text in named.items():
             span = self.part.value("out", name) if isinstance(out, dict) else self.part.value("out")
-            self._guard("out", partial(self._output, name, text, span))
+            self.guard("out", partial(self._output, name, text, span))
 
     def _output(self, name: str, text: str, span: Span | None) -> None:
         ref = self.ref(text, span)
@@ -273,22 +269,6 @@ class Body:
             raise DsvError(words, span, code=Code.ROW_ORDER, hint="bring them back with `combine`")
         self.graph.outputs[name] = ref
         self.graph.reach[name] = self.graph.reach_of(ref)
-
-    def _cache(self) -> None:
-        for i, text in enumerate(self.part.model.cache):
-            span = self.part.value("cache", i)
-            self._guard("cache", partial(self._cached, text, span))
-
-    def _cached(self, text: str, span: Span | None) -> None:
-        ref = self.ref(text, span)
-        type_ = self.graph.type(ref)
-        if type_.shape[1:2] != (self.builder.length,):
-            raise DsvError(
-                f"`{ref}` is {type_}: decoding caches values per position, [B, T, ...]", span, code=Code.CACHE
-            )
-        if ref in self.graph.cache:
-            raise DsvError(f"`{ref}` is cached twice", span, code=Code.CACHE)
-        self.graph.cache = (*self.graph.cache, ref)
 
 
 def _check_tied(op: Op, weights: dict[str, Weight], tied: dict[str, Type]) -> None:

@@ -66,6 +66,7 @@ class Code(StrEnum):
     ROOT_AXES = "E0412"
     ROW_ORDER = "E0413"
     CACHE = "E0414"
+    CACHE_CUT = "E0415"
 
     # arithmetic
     NO_ARITHMETIC = "E0501"
@@ -95,7 +96,6 @@ class Code(StrEnum):
     SAME_PATH = "E0801"
     TORCH_NAME = "E0802"
     NOT_LOWERED = "E0803"
-    SHARED_ADDRESS = "E0804"
 
     # files and limits
     NO_FILE = "E0901"
@@ -113,6 +113,7 @@ class Code(StrEnum):
     UNUSED_BLOCK = "W0104"
     UNUSED_PATTERN = "W0105"
     UNUSED_OUTPUT = "W0106"
+    UNUSED_CACHE = "W0107"
     UNTRAINED = "W0201"
     ZERO_WEIGHT = "W0202"
     DEEP = "W0203"

@@ -11,9 +11,13 @@ from dsvgraph.types import Type
 
 @dataclass(frozen=True)
 class Rows:
-    """Earlier positions of an input: all of them, or the ``last`` ones."""
+    """Earlier positions of an input: all of them are kept, or the ``last`` ones.
+
+    ``read`` tells how many of the rows, the new one among them, a position looks at, where that is not all.
+    """
 
     last: Size | None = None
+    read: Size | None = None
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ from typing import Any, Literal
 from dsvgraph.build import build
 from dsvgraph.dims import Size, names, ratio, substitute, total
 from dsvgraph.graph import Model
+from dsvgraph.passes.decoding import Keeper
 from dsvgraph.passes.formulas import counting, generic, whole_numbers
 from dsvgraph.passes.gradients import Costs, Unequal, backward
 from dsvgraph.passes.head import head_weights
 from dsvgraph.passes.paths import cells, last_match, weights
 from dsvgraph.passes.rows import Row, rows
-from dsvgraph.passes.tally import Attention, Meter, input_sizes, number, one_of, tokens
+from dsvgraph.passes.tally import Attention, Meter, batch, input_sizes, number, one_of, tokens
 from dsvgraph.spec import with_settings
 
 Recompute = Literal["none", "full"]
@@ -64,11 +65,16 @@ class Flops:
 
 @dataclass(frozen=True)
 class KVCache:
-    """What decoding keeps per token for the first output, and if all heads are kept."""
+    """What decoding keeps for the first output, and if all heads are kept: per token, and per row whatever its length.
+
+    Per row are the last positions of a shift, and states that ops carry.
+    """
 
     elements_per_token: float
     bytes_per_token: float
     elements_per_token_all_outputs: float
+    elements_per_row: float
+    elements_per_row_all_outputs: float
 
 
 @dataclass(frozen=True)
@@ -124,11 +130,13 @@ class _Counts:
     ) -> None:
         self.model, self.values, self.attention, self.recompute = model, values, attention, recompute
         self.frozen = frozen  # by the spec's section `trained`, whose paths have numbers and no formula
-        self.tokens = tokens(model)
+        self.tokens, self.rows = tokens(model), batch(model)
         self.meter = Meter(self.tokens, values, attention)
         self.all = self.meter.of(model)
         self.kept = self.meter.of(model, frozenset([next(iter(model.outputs))]))
         self.head = head_weights(model)
+        keeper = Keeper(model, values)
+        self.cache, self.cache_of_all = keeper.of_model(), keeper.of_model(heads=True)
         self.found: dict[str, dict[str, Any]] = {}
         self.backward: Costs | None = None  # where copies of an open number differ
         with suppress(Unequal):
@@ -170,11 +178,18 @@ class _Counts:
                 ),
             },
             "flops": self._flops(every.forward, kept.forward, values),
-            "kv_cache": {
-                "elements_per_token": ratio(kept.cache, self.tokens),
-                "bytes_per_token": ratio(kept.cache, self.tokens) * BYTES,
-                "elements_per_token_all_outputs": ratio(every.cache, self.tokens),
-            },
+            "kv_cache": self._cache(values),
+        }
+
+    def _cache(self, values: Mapping[str, int]) -> dict[str, Size]:
+        growing, fixed = (substitute(size, values) for size in self.cache)
+        growing_all, fixed_all = (substitute(size, values) for size in self.cache_of_all)
+        return {
+            "elements_per_token": ratio(growing, self.tokens),
+            "bytes_per_token": ratio(growing, self.tokens) * BYTES,
+            "elements_per_token_all_outputs": ratio(growing_all, self.tokens),
+            "elements_per_row": ratio(fixed, self.rows),
+            "elements_per_row_all_outputs": ratio(fixed_all, self.rows),
         }
 
     def _flops(self, forward: Size, inference: Size, values: Mapping[str, int]) -> dict[str, Size]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from dsvgraph.build.decoding import Decoder, unneeded, written
 from dsvgraph.codes import Code
 from dsvgraph.errors import Diagnostic, Span, nearest
 from dsvgraph.graph import Graph, Model, Node, walk
@@ -22,7 +23,7 @@ def lint(model: Model, alignment: bool = False) -> list[Diagnostic]:
 
     With ``alignment`` also the sizes that tensor cores do not like.
     """
-    found = [*_graphs(model), *unlearned(model), *(unaligned(model) if alignment else ())]
+    found = [*_graphs(model), *_caches(model), *unlearned(model), *(unaligned(model) if alignment else ())]
     if model.spec is not None:
         found += [*_config(model.spec, model.config), *_blocks(model.spec, model.config), *_patterns(model)]
     unique = list({(d.message, d.span): d for d in found}.values())
@@ -61,6 +62,17 @@ def _lends(graph: Graph, node: Node) -> bool:
     read = {use.port for use in graph.uses.get(node.name, ())}
     read |= {ref.port for ref in graph.outputs.values() if ref.node == node.name}
     return not read.isdisjoint(node.weights)
+
+
+def _caches(model: Model) -> Iterator[Diagnostic]:
+    """Values that a list `cache` names and no op below needs at earlier positions."""
+    decoder = Decoder.of_model(model)
+    for graph in model.graphs():
+        part = model.spec and (model.spec.graph if graph is model else model.spec.blocks.get(graph.name))
+        for i, ref in unneeded(decoder.of(graph)) if graph.cache else ():
+            span = part.value("cache", i) if part else graph.span
+            words = f"decoding needs no earlier positions of `{written(graph, ref)}`, so it keeps none"
+            yield _warning(Code.UNUSED_CACHE, words, span)
 
 
 def _input(model: Model, graph: Graph, name: str) -> Span | None:

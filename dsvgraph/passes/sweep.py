@@ -20,6 +20,7 @@ from dsvgraph.errors import DsvError
 from dsvgraph.expr import Expr, evaluate, parse
 from dsvgraph.graph import Model
 from dsvgraph.passes.cost import BYTES
+from dsvgraph.passes.decoding import Keeper
 from dsvgraph.passes.gradients import Backward
 from dsvgraph.passes.head import head_weights
 from dsvgraph.passes.tally import Attention, Meter, input_sizes, number, tokens
@@ -143,7 +144,7 @@ def _quantities(model: Model, meters: _Meters, wanted: Container[str]) -> dict[s
         "active_without_embedding_and_head": lambda: outside - head_weights(model),
         "inference_flops": lambda: ratio(kept.forward, meter.tokens),
         "train_flops": lambda: ratio(every.forward + total(backward.of(model).values()), meter.tokens),
-        "cache": lambda: ratio(kept.cache, meter.tokens) * BYTES,
+        "cache": lambda: ratio(Keeper(model, meter.values).of_model().growing, meter.tokens) * BYTES,
     }
     found = {name: number(size(), meter.values) for name, size in sizes.items() if name in wanted}
     asked = [name for name in MEMORY if name in wanted]

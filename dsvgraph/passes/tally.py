@@ -23,21 +23,19 @@ one sees; all, as torch counts them, whatever a mask hides."""
 
 @dataclass(frozen=True)
 class Tally:
-    """Sums over a graph: weights in elements, forward FLOPs by op, cached elements for [B, T]."""
+    """Sums over a graph: weights in elements, forward FLOPs by op."""
 
     parameters: Size = 0
     untrained: Size = 0  # by the op: a selection bias has no gradient
     active: Size = 0  # weights times the share of tokens that meet them; tables whole
     embedding: Size = 0  # the part of `active` that is only looked up
     routers: Size = 0  # the part of `active` that chooses experts
-    cache: Size = 0
     flops: Flops = field(default_factory=dict)
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
             self.parameters + other.parameters, self.untrained + other.untrained, self.active + other.active,
-            self.embedding + other.embedding, self.routers + other.routers, self.cache + other.cache,
-            added(self.flops, other.flops),
+            self.embedding + other.embedding, self.routers + other.routers, added(self.flops, other.flops),
         )  # fmt: skip
 
     def times(self, copies: Size, stored: Size | None = None) -> Tally:
@@ -45,7 +43,7 @@ class Tally:
         own = copies if stored is None else stored
         if copies == 1 and own == 1:
             return self
-        sums = {f: getattr(self, f) * (copies if f == "cache" else own) for f in NUMBERS}
+        sums = {f: getattr(self, f) * own for f in NUMBERS}
         return Tally(**sums, flops={op: value * copies for op, value in self.flops.items()})
 
     def filled(self, values: Mapping[str, int]) -> Tally:
@@ -97,6 +95,11 @@ def tokens(model: Model) -> Size:
     return row.shape[0] * row.shape[1]
 
 
+def batch(model: Model) -> Size:
+    """The number of rows of a batch; raises DsvError where no input has rows of positions."""
+    return _row(model).shape[0]
+
+
 def input_sizes(model: Model, batch: int, seq: int) -> dict[str, int]:
     """Numbers for the sizes of the inputs, where they are names: axis 0 counts rows, axis 1 positions.
 
@@ -145,14 +148,11 @@ class Meter:
 
     def _sum(self, graph: Graph, outputs: Ports | None) -> Tally:
         needs = self.needs(graph, outputs)
-        total = Tally(cache=self._cached(graph, needs))
+        total = Tally()
         for name, node in graph.nodes.items():
             if name in needs.ports:
                 total = total + self.node(graph, node, needs, outputs is None)
         return total
-
-    def _cached(self, graph: Graph, needs: Needs) -> Size:
-        return total(graph.type(ref).numel for ref in graph.cache if ref.node in needs.ports)
 
     def node(self, graph: Graph, node: Node, needs: Needs, whole: bool) -> Tally:
         """The sums of one node with all its copies."""
@@ -176,7 +176,7 @@ class Meter:
         flops = self.seen(node.op, node.ins).flops(known_types(graph, node), node.outputs, self.attention)
         share = self.share(node)
         active = total(w.numel if w.kind is WeightKind.TABLE else w.numel * share for w in node.weights.values())
-        return Tally(owned, untrained, active, table, chooses, 0, {node.op.op: flops} if flops else {})
+        return Tally(owned, untrained, active, table, chooses, {node.op.op: flops} if flops else {})
 
     def seen(self, op: Op, ins: Mapping[str, Type]) -> Op:
         """The op without a window that is wider than the row."""

@@ -215,11 +215,11 @@ def test_decoding_step_by_step_is_the_whole(R):
     whole = R.attention(R.rope(q, Context(), 100.0), R.rope(k, Context(), 100.0), v, Context(), 0.3)
     cache, parts = {}, []
     for a, b in ((0, 3), (3, 5), (5, 6)):  # a prompt, two drafted tokens, one token
-        ctx = Context(cache=cache)
+        ctx = Context(cache=cache, row=q[:, a:b])
         keys, values = ctx.extend("k", R.rope(k[:, a:b], ctx, 100.0)), ctx.extend("v", v[:, a:b])
         parts.append(R.attention(R.rope(q[:, a:b], ctx, 100.0), keys, values, ctx, 0.3))
     torch.testing.assert_close(torch.cat(parts, 1), whole, **CLOSE)
-    assert set(cache) == {"k", "v"}
+    assert set(cache) == {"k", "v", "past"} and cache["past"].shape == (2, 6, 0)
     assert cache["k"].shape == (2, 6, 2, 8)
 
 
