@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import dsvgraph
-from dsvgraph.errors import DsvError, listed
+from dsvgraph.errors import DsvError, Note, listed
 from dsvgraph.graph import Model
 from dsvgraph_hf import source
 from dsvgraph_hf.facts import Facts, Missing, main_output
@@ -91,7 +91,7 @@ def _refusal(model: Model, numbered: Numbered, guesses: list[_Guess], reasons: d
     from dsvgraph_hf.differences import differences
 
     if not guesses:
-        notes = [f"{FAMILIES[kind]}: {reason}" for kind, reason in reasons.items()]
+        notes: list[Note] = [(f"{FAMILIES[kind]}: {reason}", None) for kind, reason in reasons.items()]
         return DsvError("no class of transformers that is known here computes this graph", notes=_notes(notes))
     found = [(guess, differences(guess.model, model, guess.numbered, numbered)) for guess in guesses]
     guess, told = min(found, key=lambda pair: (_main(pair[0].numbered) != _main(numbered), len(pair[1])))
@@ -104,6 +104,6 @@ def _refusal(model: Model, numbered: Numbered, guesses: list[_Guess], reasons: d
     return DsvError(words, notes=_notes(told), hint=f"{setting}`--drop-mtp` leaves it out")
 
 
-def _notes(found: list[str]) -> list[tuple[str, None]]:
-    more = [f"and {len(found) - SHOWN} differences more"] if len(found) > SHOWN else []
-    return [(text, None) for text in [*found[:SHOWN], *more]]
+def _notes(found: list[Note]) -> list[Note]:
+    more: list[Note] = [(f"and {len(found) - SHOWN} differences more", None)] if len(found) > SHOWN else []
+    return [*found[:SHOWN], *more]

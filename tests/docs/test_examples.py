@@ -143,6 +143,32 @@ def test_the_python_of_hugging_face(torch, monkeypatch):
     assert kind.from_pretrained("OUT").dtype == torch.bfloat16
 
 
+def test_the_family_that_is_written_by_hand(torch, folder):
+    """The spec counts what is published, loads what transformers writes, and gives its logits."""
+    transformers = pytest.importorskip("transformers")
+    import dsvgraph_hf
+
+    (text,) = fences(HUGGING, "yaml")
+    Path("qwen2.yaml").write_text(text, encoding="utf-8")
+    (total,) = re.findall(r"\((\d+(?:,\d+)+) for\nQwen2-0.5B\)", HUGGING)
+    assert dsvgraph.cost(load("qwen2.yaml")).parameters.total == int(total.replace(",", ""))
+    sizes = dict(
+        vocab_size=61, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        intermediate_size=40,
+    )  # fmt: skip
+    config = transformers.Qwen2Config(
+        **sizes, rope_theta=1e6, rms_norm_eps=1e-6, tie_word_embeddings=True, bos_token_id=None, eos_token_id=None
+    )
+    theirs = transformers.Qwen2ForCausalLM(config).eval()
+    with torch.no_grad():
+        for weight in theirs.parameters():
+            weight.normal_(0, 0.3)
+    theirs.save_pretrained("DIR")
+    ours, ids = dsvgraph_hf.load(load("qwen2.yaml", sizes), "DIR"), torch.arange(12)[None]
+    with torch.no_grad():
+        assert (ours.predict(ids) - theirs(ids).logits).abs().max() < 1e-4
+
+
 def test_the_refusal_of_an_export(folder):
     (told,) = fences(HUGGING, "console")
     assert pages.console(told) == told
@@ -169,7 +195,7 @@ def test_the_device_of_the_page_on_cost(folder):
 
 def test_no_example_is_run_by_nobody():
     """Of a page that is new, or of another kind than those that the tests above take."""
-    here = {"cost.md": {"yaml", "console"}, "html.md": {"console"}, "huggingface.md": {"console", "python"}}
+    here = {"cost.md": {"yaml", "console"}, "html.md": {"console"}, "huggingface.md": {"console", "python", "yaml"}}
     for page in sorted(pages.DOCS.glob("*.md")):
         kinds = set(re.findall(r"^```(.*)\n(?:(?!```).*\n)*```$", page.read_text(encoding="utf-8"), re.MULTILINE))
         assert page.name in ELSEWHERE or kinds == here.get(page.name, set()), page.name

@@ -10,7 +10,7 @@ from configs import PUBLISHED, SMALL, ZOO, hub, plain, saved, text_of
 
 import dsvgraph
 from dsvgraph.errors import DsvError
-from dsvgraph.loader import parse
+from dsvgraph.loader import bundled, parse
 from dsvgraph_hf import config_of, export
 
 transformers = pytest.importorskip("transformers")
@@ -152,6 +152,18 @@ def test_the_nearest_class_is_named():
     assert "the nearest is Qwen3MoeForCausalLM" in told
     assert "model.layers.[1-27].mlp.shared_experts.** is added" in told
     assert "model.layers.[0-27].self_attn.q_norm.weight is missing" in told
+
+
+def test_the_line_that_differs_is_shown():
+    """Qwen2 has biases on three of the four matrices of attention: a Llama has them on all or on none."""
+    text = text_of(plain("llama", attention_bias=True)).replace("include: [blocks/gqa.yaml, ", "include: [")
+    block = (bundled() / "blocks/gqa.yaml").read_text().partition("  gqa_qk_norm:")[0].partition("blocks:\n")[2]
+    own = "blocks:\n" + block.replace("out: hidden_size, bias: attention_bias", "out: hidden_size")
+    told = refused(dsvgraph.loads(own + text)).splitlines()
+    assert told[0].endswith("no class of transformers computes this graph; the nearest is LlamaForCausalLM")
+    assert "o_proj: {linear: attn, contract: 2, out: hidden_size}" in told[3]
+    assert told[4].endswith("------ model.layers.[0-2].self_attn.o_proj.bias is missing")
+    assert len(told) == 5
 
 
 def test_a_graph_that_is_nothing_like_them_is_refused():
