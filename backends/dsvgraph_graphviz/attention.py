@@ -9,7 +9,7 @@ from dsvgraph.dims import Poly
 from dsvgraph.graph import Graph, Node
 from dsvgraph_graphviz.facts import ranks
 from dsvgraph_graphviz.fuse import features, turned, value_name
-from dsvgraph_graphviz.roles import strands
+from dsvgraph_graphviz.layers import strands
 from dsvgraph_graphviz.words import number
 
 

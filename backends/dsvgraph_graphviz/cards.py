@@ -15,10 +15,16 @@ LETTER = 5.4  # width of a letter of a quiet line
 CHIP, GAP, DOTS = 26, 4, 16  # widths in the row of experts
 
 
-def pill(title: str, hue: Hue, width: int = PILL, bold: bool = False, mono: Sequence[str] = ()) -> str:
-    """A card of one word, with its weights under it."""
-    inner = cell(words(title, hue.title, theme.BODY, bold), width=width)
-    return label(box([inner, *_mono(mono, hue)], hue, cellpadding=5))
+def pill(
+    title: str, hue: Hue, width: int = PILL, bold: bool = False, said: Sequence[str] = (), mono: Sequence[str] = ()
+) -> str:
+    """A card of one word, with a quiet line or its weights under it."""
+    inner = [cell(words(title, hue.title, theme.BODY, bold), width=width), *_quiet(said, hue)]
+    return label(box([*inner, *_mono(mono, hue)], hue, cellpadding=5))
+
+
+def _quiet(lines: Sequence[str], hue: Hue, **span: object) -> list[str]:
+    return [cell(words(line, hue.text, theme.QUIET), **span) for line in lines]
 
 
 def _mono(lines: Sequence[str], hue: Hue, **span: object) -> list[str]:
@@ -38,7 +44,7 @@ def card(
     span = {"colspan": 2, "align": "left"} if badge else {}
     notes = [note.replace("<td", '<td colspan="2"', 1) for note in notes] if badge else notes
     rows = [*notes, _head(title, [*lines, *map(plain, notes)], hue, badge, width)]
-    rows += [cell(words(line, hue.text, theme.QUIET), **span) for line in lines]
+    rows += _quiet(lines, hue, **span)
     rows += _mono(mono, hue, **span)
     if direction == "LR" and (above or below):
         middle = [cell(table(rows, border=0, cellspacing=2, cellpadding=0))]
@@ -101,12 +107,13 @@ def end(name: str, around: str, readers: int = 0, direction: str = "BT") -> str:
     return label(box(row if direction == "LR" else ["".join(row)], hue, cellpadding=6))
 
 
-def shared(title: str, hue: Hue, note: str = "shared", width: int = NARROW) -> str:
+def shared(title: str, hue: Hue, note: str = "shared", width: int = NARROW, said: Sequence[str] = ()) -> str:
     """A card whose weight is another's: dashed, and it says so."""
     pale = theme.SHARED_FILL
     rows = [
         cell(words(title, hue.title, theme.BODY), width=width),
         cell(words(note, hue.text, theme.QUIET, italic=True)),
+        *_quiet(said, hue),
     ]
     return label(box(rows, hue, style="rounded,dashed", bgcolor=pale))
 
@@ -135,7 +142,7 @@ def experts(title: str, lines: Sequence[str], router: str, shown: Sequence[tuple
     if router:
         inner = words(router, hue.title, theme.QUIET)
         rows.append(cell(inner, border=1, style="rounded", color=hue.cell_border, bgcolor=hue.cell, cellpadding=5))
-    rows += [cell(words(line, hue.text, theme.QUIET)) for line in lines]
+    rows += _quiet(lines, hue)
     return label(box(rows, hue, cellpadding=2, cellspacing=3))
 
 

@@ -141,7 +141,8 @@ class Drawing:
         return cluster.on_the_right or (self.direction == "LR" and cluster.id in self.rails.entered)
 
     def _card(self, frame: graphviz.Digraph, card: Card) -> None:
-        more = {**CIRCLE, **MARKED.get(card.mark, {})} if card.shape == "circle" else {}
+        filled = {"fillcolor": card.fill} if card.fill else {}
+        more = {**CIRCLE, **filled, **MARKED.get(card.mark, {})} if card.shape == "circle" else {}
         group = {"group": self.group[card.id]} if card.id in self.group else {}
         tip = in_attribute(card.tip or card.id)
         frame.node(card.id, label=card.label, id=card.id, tooltip=tip, **{"class": card.role.value}, **group, **more)

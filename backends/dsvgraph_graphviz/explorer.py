@@ -65,7 +65,7 @@ class _Walk:
     def _block(self, node: Node, wired: Mapping[str, Source], path: str, space: str) -> dict[str, Source]:
         """Every kind of copies in a row: what is carried goes from one to the next."""
         state, found, start = dict(wired), dict[str, Source](), node.start
-        for run in node.runs:
+        for run in node.stored:
             once = node.mode == "call"
             span = "" if once else span_text(start, run.count)
             inner = "/".join(part for part in (space, node.name + (f" {span}" if span else "")) if part)

@@ -35,6 +35,12 @@ class Fused:
     above: list[Cell] = field(default_factory=list)
 
     @property
+    def lines(self) -> tuple[Node, ...]:
+        """All nodes that the card is the box of, its own first."""
+        others = (self.split, self.concat, *(cell.norm for cell in self.below))
+        return (self.node, *(node for node in others if node is not None and node is not self.node))
+
+    @property
     def last(self) -> Node:
         """The node whose outputs leave the card."""
         return self.split or self.node

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from dsvgraph.dims import Size
-from dsvgraph.graph import Graph, join, span_text
+from dsvgraph.graph import join, span_text
 from dsvgraph.passes.cost import Cost
 from dsvgraph.passes.diff import diff
 from dsvgraph_graphviz import theme
@@ -127,7 +127,7 @@ def _sizes(made: Plan) -> list[str]:
     """Layers, width and vocabulary, as far as the model has them."""
     found = []
     if layers := _layers(made):
-        found.append(f"{number(layers)} layers")
+        found.append(f"{number(layers)} layer{'' if layers == 1 else 's'}")
     for node in made.model.nodes.values():
         if node.callee == "embedding" and "weight" in node.weights:
             num, dim = node.weights["weight"].shape
@@ -136,22 +136,11 @@ def _sizes(made: Plan) -> list[str]:
 
 
 def _layers(made: Plan) -> Size:
-    """Copies of layers in the main column."""
-    outside = chains(made.model)
-    total: Size = 0
-    for node in made.model.nodes.values():
-        if node not in outside:
-            total = (
-                total + _layers_in(node.runs[0].graph, made) * node.count
-                if node.runs and not made.facts.roles.is_layer(node)
-                else total
-            )
-            total = total + (node.count if made.facts.roles.is_layer(node) else 0)
-    return total
-
-
-def _layers_in(graph: Graph, made: Plan) -> Size:
-    return sum((n.count for n in graph.nodes.values() if made.facts.roles.is_layer(n)), start=0)
+    """Layers of the main column, those of all copies."""
+    roles, outside = made.facts.roles, chains(made.model)
+    if roles.is_layer_body(made.model):
+        return roles.layers(made.model)
+    return roles.layers_of(node for node in made.model.nodes.values() if node not in outside)
 
 
 def _work(cost: Cost) -> list[str]:

@@ -16,9 +16,9 @@ from dsvgraph_graphviz.facts import Facts, parts, width
 from dsvgraph_graphviz.fuse import Cell, Fused
 from dsvgraph_graphviz.marking import frame, marked, notes
 from dsvgraph_graphviz.roles import Role
-from dsvgraph_graphviz.shares import Shares
+from dsvgraph_graphviz.shares import LEAST, SMALL, Shares
 from dsvgraph_graphviz.theme import HUES, PAPER, Hue
-from dsvgraph_graphviz.titles import LAYERS, block_title, part_title
+from dsvgraph_graphviz.titles import LAYERS, block_title, contents
 from dsvgraph_graphviz.union import Mark
 from dsvgraph_graphviz.view import View
 from dsvgraph_graphviz.words import cut, number, op_title, product, short, times
@@ -46,13 +46,17 @@ class Labels:
         """Shares of the cost that the picture is coloured by."""
         return Shares(self.facts, self.view.heat) if self.view.heat else None
 
-    def hue(self, graph: Graph, node: Node, role: Role) -> Hue:
+    def hue(self, graph: Graph, nodes: Sequence[Node], role: Role) -> Hue:
         """The colours of a card: of its role, or of its share of a cost."""
-        return self.heat.hue(graph, node) if self.heat else HUES[role]
+        return self.heat.hue(graph, nodes) if self.heat else HUES[role]
 
-    def _share(self, graph: Graph, node: Node, named: bool) -> list[str]:
+    def _share(self, graph: Graph, nodes: Sequence[Node], named: bool, least: float = LEAST) -> list[str]:
         shares = self.heat or (None if named else self.work)
-        return shares.said(graph, node) if shares else []
+        return shares.said(graph, nodes, least) if shares else []
+
+    def share(self, graph: Graph, nodes: Sequence[Node]) -> list[str]:
+        """The share of the cost that the picture is coloured by, in words."""
+        return self.heat.said(graph, nodes) if self.heat else []
 
     def weights(self, card: Fused) -> list[str]:
         """Names and shapes of a card's weights, as they stand in the checkpoint below the frame's path."""
@@ -66,18 +70,18 @@ class Labels:
         return marked(self._small(graph, card, role, named), marks, self.facts)
 
     def _is_card(self, card: Fused, role: Role) -> bool:
-        layer = self.facts.roles.is_layer(card.node)
+        layer = self.facts.roles.is_layered(card.node)
         return not (card.node.tied or self._is_pill(card) or (card.node.runs and role == Role.EXPERTS and not layer))
 
     def _small(self, graph: Graph, card: Fused, role: Role, named: bool) -> str:
         """The label of what has no cells: a shared weight, a pill, experts."""
         node = card.node
+        hue, said = self.hue(graph, card.lines, role), self._share(graph, card.lines, named, SMALL)
         if node.tied:
             title = op_title(node) if role == Role.NORM else self.title(graph, node, role, named)
-            return cards.shared(title, self.hue(graph, node, role))
+            return cards.shared(title, hue, said=said)
         if self._is_pill(card):
-            hue = self.hue(graph, node, role)
-            return cards.pill(op_title(node), hue, bold=role == Role.POSITION, mono=self.weights(card))
+            return cards.pill(op_title(node), hue, bold=role == Role.POSITION, said=said, mono=self.weights(card))
         return self._experts(graph, node)
 
     def _is_pill(self, card: Fused) -> bool:
@@ -87,21 +91,21 @@ class Labels:
 
     def attention(self, graph: Graph, node: Node, marks: list[Mark]) -> tuple[str, str]:
         """The labels of an open attention: of its scores, and of what they weigh."""
-        hue = self.hue(graph, node, Role.ATTENTION)
+        hue = self.hue(graph, (node,), Role.ATTENTION)
         way = self.view.direction
         cells = {port: Cell(port, port) for port in ("q", "k", "v", "weights")}
         scores = cards.card(
             softmax(node), [scale_of(node)], hue, below=[cells["q"], cells["k"]], direction=way,
             notes=notes(marks, self.facts), frame=frame(marks),
         )  # fmt: skip
-        lines = [*heads_of(node), *self._share(graph, node, named=True)]
+        lines = [*heads_of(node), *self._share(graph, (node,), named=True)]
         return scores, cards.card("weights · v", lines, hue, below=[cells["weights"], cells["v"]], direction=way)
 
     def _card(self, graph: Graph, card: Fused, role: Role, named: bool, marks: list[Mark]) -> str:
         node = card.node
         layer = self.facts.roles.is_layer(node)
         badge = times(node) if node.runs and (node.mode != "call" or layer) else ""
-        hue = self.hue(graph, node, role)
+        hue = self.hue(graph, card.lines, role)
         hue = replace(hue, fill=PAPER) if node.callee == "concat" and not self.heat else hue
         title = self.title(graph, node, role, named)
         return cards.card(
@@ -132,30 +136,28 @@ class Labels:
         node = card.node
         if node.op:
             found = (cut(node.name) if words in title else words for words in _op_words(node, card, named))
-            said = _spread([*found, *self._count(graph, node)])
-        elif self.facts.roles.is_layer(node):
+            said = _spread([*found, *self._count(graph, card)])
+        elif self.facts.roles.is_layered(node):
             said = [*self._contents(node), self._each(node)]
         else:
             name = [cut(node.name)] if named else []
-            said = _spread([*name, *self._block_words(node.runs[0].graph), *self._count(graph, node)])
-        return [*said, *self._share(graph, node, named)]
+            said = _spread([*name, *self._block_words(node.runs[0].graph), *self._count(graph, card)])
+        return [*said, *self._share(graph, card.lines, named)]
 
-    def _count(self, graph: Graph, node: Node) -> list[str]:
-        count = self.facts.parameters(graph, node)
+    def _count(self, graph: Graph, card: Fused) -> list[str]:
+        count: Size = 0
+        for node in card.lines:
+            count = count + self.facts.parameters(graph, node)
         return [short(count)] if count != 0 else []
 
     def _contents(self, node: Node) -> list[str]:
         """The blocks that layers are made of: MLA + SwiGLU 18,432; a line for each kind, with its number."""
         found: dict[str, Size] = {}
         for run in node.runs:
-            words = self._layer_words(run.graph)
+            words = contents(run.graph, self.facts)
             found[words] = found.get(words, 0) + run.count
         lines = [cut(w if len(found) == 1 else f"{number(n)} × {w}", LINE) for w, n in found.items()]
         return lines if len(lines) <= KINDS else [*lines[: KINDS - 1], f"{len(lines) - KINDS + 1} other kinds"]
-
-    def _layer_words(self, graph: Graph) -> str:
-        found = parts(graph, self.facts)
-        return " + ".join(part_title(node.runs[0].graph, role, self.facts) for node, role in found)
 
     def _each(self, node: Node) -> str:
         sizes = [self.facts.parameters(run.graph) for run in node.runs]
@@ -182,7 +184,7 @@ class Labels:
         inner = node.runs[0].graph
         many, share, router = self._expert_parts(inner)
         text = [*self.expert_words(inner), *self._sizes(inner)]
-        hue, part = self.hue(graph, node, Role.EXPERTS), self._share(graph, node, named=False)
+        hue, part = self.hue(graph, (node,), Role.EXPERTS), self._share(graph, (node,), named=False)
         cells = _expert_cells(many.count if many else 0, share)
         return cards.experts(block_title(inner, self.facts), [" · ".join(text), *part], router, cells, hue)
 

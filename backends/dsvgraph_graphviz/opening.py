@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -12,9 +12,10 @@ from dsvgraph_graphviz import cards, marking
 from dsvgraph_graphviz.facts import Facts
 from dsvgraph_graphviz.fuse import Cell, Fused, fused, out_port
 from dsvgraph_graphviz.labels import Labels
+from dsvgraph_graphviz.layers import outward, strands
 from dsvgraph_graphviz.markup import as_id
-from dsvgraph_graphviz.roles import Role, strands
-from dsvgraph_graphviz.scene import Card, Cluster, End, Scene
+from dsvgraph_graphviz.roles import Role
+from dsvgraph_graphviz.scene import Body, Card, Cluster, End, Scene
 from dsvgraph_graphviz.shapes import Shapes
 from dsvgraph_graphviz.union import Mark, Union
 from dsvgraph_graphviz.view import View
@@ -29,7 +30,8 @@ Ends = dict[Ref, End]
 class Place:
     """Where a body is drawn: its column and frame, the prefix of its ids and paths.
 
-    ``role`` is the body's own; in a ``named`` body cards carry the names of its lines.
+    ``role`` is the body's own; in a ``named`` body cards carry the names of its lines. ``line`` is what it is
+    the inside of, as `scene.Body` has it.
     """
 
     column: int
@@ -38,6 +40,10 @@ class Place:
     path: str
     role: Role = Role.PLAIN
     named: bool = False
+    line: Node | None = None
+    within: str = ""
+    runs: tuple[int, ...] = (0,)
+    copy: int | None = None
 
 
 class Filled(Protocol):
@@ -60,6 +66,7 @@ class Opener:
 
     def body(self, graph: Graph, ins: dict[str, End], place: Place, skip: Collection[str] = ()) -> Ends:
         """Draws the nodes of ``graph``; the ends of all its values and weights."""
+        self.scene.bodies.append(Body(graph, place.id, place.cluster, place.line, place.within, place.runs, place.copy))
         ends: Ends = {Ref(name, name): end for name, end in ins.items()}
         places = self._strands(graph, place)
         for card in fused(graph):
@@ -73,12 +80,13 @@ class Opener:
         framed = place.named and min(len(queries), len(keys)) > 1
         found = {}
         for names, title, role in ((queries, "Query", Role.ATTENTION), (keys, "Key and value", Role.KEYS)):
-            id_ = f"{place.id}{title.split()[0].lower()}" if framed else place.cluster
+            word = title.split()[0].lower()
+            word = f"{word}-strand" if word in graph.nodes and graph.nodes[word].runs else word
+            id_ = f"{place.id}{word}" if framed else place.cluster
             if framed:
                 self.scene.clusters[id_] = Cluster(id_, title, role, place.cluster, strand=True)
-            around = role if framed or role == Role.KEYS else place.role
-            found.update(dict.fromkeys(names, replace(place, cluster=id_, role=around)))
-        return found
+            found.update(dict.fromkeys(names, replace(place, cluster=id_, role=role)))
+        return {**dict.fromkeys(outward(graph), replace(place, role=Role.ATTENTION)), **found}
 
     def card(self, graph: Graph, card: Fused, ends: Ends, place: Place) -> None:
         """Draws one node, and what is fused with it."""
@@ -109,7 +117,7 @@ class Opener:
 
     def _marks(self, card: Fused) -> list[Mark]:
         """What differs at the nodes that a card shows."""
-        return marking.of(self.union, (card.node, card.split, card.concat, *(c.norm for c in card.below)))
+        return marking.of(self.union, card.lines)
 
     def _put(self, graph: Graph, card: Fused, ends: Ends, place: Place, label: str, form: str = "card") -> None:
         """One card, the wires into it, and the ends that leave it."""
@@ -118,7 +126,13 @@ class Opener:
         id_ = place.id + node.name
         marks = self._marks(card)
         mark = next((kind for mark in marks for kind in mark.kinds), "")
-        self.scene.add(Card(id_, label, place.column, place.cluster, role, id(node), tip(node, place), form, mark))
+        said, fill = tip(node, place, card.lines[1:]), ""
+        if form == "circle":  # it has no room for words
+            said = "\n".join([said, *self.labels.share(graph, card.lines)])
+            fill = self.labels.hue(graph, card.lines, Role.PLAIN).fill if self.labels.heat else ""
+        self.scene.add(
+            Card(id_, label, place.column, place.cluster, role, id(node), said, form, mark, fill, place.id, card.lines)
+        )
         here = [c.port for c in card.below if self._comes_from_here(c, ends, place)]
         cells = here if len(here) > 1 else []  # a single wire from below stays in the middle
         for port, ref in known(card.inputs, ends):
@@ -150,8 +164,10 @@ class Opener:
         role = self.facts.roles.of(node, place.role)
         marks = marking.of(self.union, [node])
         first, second = self.labels.attention(graph, node, marks)
-        for id_, label in ((scores, first), (values, second)):
-            self.scene.add(Card(id_, label, place.column, place.cluster, role, id_, tip(node, place)))
+        for id_, label, lines in ((scores, first, ()), (values, second, (node,))):
+            self.scene.add(
+                Card(id_, label, place.column, place.cluster, role, id_, tip(node, place), body=place.id, lines=lines)
+            )
         for port, ref in known(node.inputs, ends):
             end = End(values if port == "v" else scores, port)
             self.scene.wire(ends[ref], end, self.shapes.of(graph, ref), str(ref))
@@ -162,7 +178,10 @@ class Opener:
         """A row of tokens further on; the row that it comes from is not wired to it across columns."""
         source, id_ = ends[node.inputs["x"]], place.id + node.name
         label = cards.tokens(tokens(ahead))
-        self.scene.add(Card(id_, label, place.column, place.cluster, Role.TOKENS, "tokens", tip(node, place)))
+        said = tip(node, place)
+        self.scene.add(
+            Card(id_, label, place.column, place.cluster, Role.TOKENS, "tokens", said, body=place.id, lines=(node,))
+        )
         if self.scene.cards[source.card].column == place.column:
             self.scene.wire(source, End(id_), f"{ahead} ahead")
         ends[Ref(node.name, node.first)] = End(id_, "", ahead)
@@ -172,9 +191,10 @@ class Opener:
     def _open(self, graph: Graph, node: Node, ends: Ends, place: Place) -> None:
         state = {port: ends[ref] for port, ref in known(node.inputs, ends)}
         for i, run in enumerate(kinds(node)):
-            outs = self._frame(
-                graph, replace(node, runs=(run,), count=run.count), state, place, f"-{i + 1}" if i else ""
-            )
+            alike = (i,) if len(node.runs) <= MANY_RUNS else _alike(node, run.graph)
+            inner = replace(place, line=node, within=place.id, runs=alike, copy=None)
+            one = replace(node, runs=(run,), count=run.count)
+            outs = self._frame(graph, one, state, inner, f"-{i + 1}" if i else "")
             state |= {port: end for port, end in outs.items() if node.roles.get(port) == "carried"}
             ends.update({Ref(node.name, port): end for port, end in outs.items()})
 
@@ -186,7 +206,7 @@ class Opener:
         badge = "" if once else times(node)
         self.scene.clusters[id_] = Cluster(id_, title, role, place.cluster, badge, tip(node, place))
         path = join(place.path, node.at, "" if once else "*")
-        inner = Place(place.column, id_, f"{id_}/", path, role, named=True)
+        inner = replace(place, cluster=id_, id=f"{id_}/", path=path, role=role, named=True)
         block = node.runs[0].graph
         ends = self.body(block, {port: self._entry(block, port, end, inner) for port, end in state.items()}, inner)
         return {name: ends[ref] for name, ref in block.outputs.items()}
@@ -245,7 +265,13 @@ def kinds(node: Node) -> tuple[Run, ...]:
     return tuple(Run(graph, count) for graph, count in found.items())
 
 
-def tip(node: Node, place: Place) -> str:
-    """The path of a node, what it is, and the line of the spec that says so."""
+def _alike(node: Node, graph: Graph) -> tuple[int, ...]:
+    """The numbers of the runs that have the body ``graph``."""
+    return tuple(i for i, run in enumerate(node.runs) if run.graph is graph)
+
+
+def tip(node: Node, place: Place, others: Sequence[Node] = ()) -> str:
+    """The path of a node, what it is, the line of the spec that says so, and which ``others`` are in its box."""
     path = join(place.path, node.at, "" if node.mode == "call" else "*")
-    return "\n".join(part for part in (path or node.name, node.callee, spot(node.span)) if part)
+    more = f"with {', '.join(other.name for other in others)}" if others else ""
+    return "\n".join(part for part in (path or node.name, node.callee, spot(node.span), more) if part)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dsvgraph.dims import Poly
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Model, Node, Ref, join
 from dsvgraph.types import Type
 from dsvgraph_graphviz import cards, marking
 from dsvgraph_graphviz.columns import chains
+from dsvgraph_graphviz.depths import KINDS, draw_columns
 from dsvgraph_graphviz.facts import Facts
 from dsvgraph_graphviz.find import Found, find
 from dsvgraph_graphviz.fuse import single
+from dsvgraph_graphviz.layers import attentions
 from dsvgraph_graphviz.markup import as_id
-from dsvgraph_graphviz.opening import Ends, Opener, Place, has_body, known, tip
+from dsvgraph_graphviz.opening import Ends, Opener, Place, has_body
 from dsvgraph_graphviz.panels import alike, destination, distinct, most_repeated, origin
 from dsvgraph_graphviz.roles import Role
 from dsvgraph_graphviz.scene import EACH, Card, Cluster, End, Scene
@@ -22,14 +23,12 @@ from dsvgraph_graphviz.shapes import Shapes
 from dsvgraph_graphviz.titles import lowered
 from dsvgraph_graphviz.union import Union
 from dsvgraph_graphviz.view import FULL, View
-from dsvgraph_graphviz.words import cut, number, readable, spot, times, tokens
-
-COLUMNS = 4  # copies that get a column each; more are drawn once, with their number
+from dsvgraph_graphviz.words import cut, number, spot, tokens
 
 
 @dataclass
 class Plan:
-    """A scene with what the losses need: where values end, and where each copy's do."""
+    """A scene with what the losses need: where values end, and where those of each depth do."""
 
     model: Model
     facts: Facts
@@ -39,7 +38,7 @@ class Plan:
     union: Union | None = None
     scene: Scene = field(default_factory=Scene)
     ends: Ends = field(default_factory=dict)
-    stacked: dict[Ref, list[End]] = field(default_factory=dict)
+    stacked: dict[Ref, list[tuple[End, tuple[int, ...]]]] = field(default_factory=dict)
     focus: Found | None = None
 
 
@@ -98,14 +97,20 @@ def _inside(column: int) -> str:
 
 def _whole(made: Plan, opener: Opener) -> dict[Graph, str]:
     """The model in columns; the bodies that are then on show."""
-    model, deep = made.model, chains(made.model) if made.view.depth > 0 else []
+    model, deep = made.model, _deep(made)
     made.scene.clusters["main"] = Cluster("main", "Main model" if deep else "Model", Role.PLAIN)
     place = Place(0, "main", "main/", "")
     ins = {name: _input(model, made.scene, name) for name in model.inputs}
     made.ends = opener.body(model, ins, place, skip={node.name for node in deep})
     for node in deep:
-        _columns(made, opener, node, place)
+        draw_columns(made, opener, node, place)
     return {model: "", **{run.graph: join(node.at, "*") for node in deep for run in node.runs}}
+
+
+def _deep(made: Plan) -> list[Node]:
+    """The chains that are drawn in columns."""
+    found = chains(made.model) if made.view.depth > 0 else []
+    return [node for node in found if len({run.graph for run in node.runs}) <= KINDS]
 
 
 def _input(model: Model, scene: Scene, name: str) -> End:
@@ -115,48 +120,6 @@ def _input(model: Model, scene: Scene, name: str) -> End:
     label = cards.tokens(tokens(0)) if is_row else cards.text(cut(name))
     scene.add(Card(f"main/{name}", label, 0, "main", Role.TOKENS, "tokens", name, "card" if is_row else "text"))
     return End(f"main/{name}", "", 0 if is_row else None)
-
-
-# -- columns ------------------------------------------------------------------------------------
-
-
-def _columns(made: Plan, opener: Opener, node: Node, place: Place) -> None:
-    """One column per copy; what is carried goes from column to column."""
-    state = {port: made.ends[ref] for port, ref in known(node.inputs, made.ends)}
-    folded = isinstance(node.count, Poly) or node.count > COLUMNS
-    copies = [(node.start, node.runs[0].graph)] if folded else list(node.copy_graphs())
-    for i, (copy, graph) in enumerate(copies):
-        column = max(made.scene.columns()) + 1
-        id_ = f"{node.name}-{i + 1}"
-        title = f"{readable(node.name)} depth {i + 1}"
-        badge = times(node) if folded else ""
-        title = f"{readable(node.name)} depths{_depths(node)}" if folded else title
-        path = join(node.at, str(copy)) if not folded else join(node.at, "*")
-        note = path if made.view.weights else "one set of weights" if node.reused and not folded else ""
-        badge = _column_mark(made, node, i) or badge
-        made.scene.clusters[id_] = Cluster(id_, title, Role.MTP, "", badge, tip(node, place), note=note)
-        inner = Place(column, id_, f"{id_}/", path, Role.MTP)
-        ends = opener.body(graph, state, inner)
-        outs = {name: ends[ref] for name, ref in graph.outputs.items()}
-        state |= {port: end for port, end in outs.items() if node.roles.get(port) == "carried"}
-        for port, end in outs.items():
-            made.ends[Ref(node.name, port)] = end
-            made.stacked.setdefault(Ref(node.name, port), []).append(end)
-
-
-def _depths(node: Node) -> str:
-    return "" if isinstance(node.count, Poly) else f" 1 … {number(node.count)}"
-
-
-def _column_mark(made: Plan, node: Node, index: int) -> str:
-    """Whether only one of two models has this copy, or the second has another block in its place."""
-    for mark in marking.of(made.union, [node]):
-        if mark.copies:
-            before, after = (int(n) for n in mark.copies)  # type: ignore[arg-type]
-            return "" if index < min(before, after) else "+ added" if index < after else "− removed"
-        whole = [kind for kind in mark.kinds if kind in ("added", "removed", "replaced")]
-        return f"{marking.SIGNS[whole[0]][0]} {whole[0]}" if whole else ""
-    return ""
 
 
 # -- blocks alone and beside the model -----------------------------------------------------------
@@ -216,7 +179,7 @@ def _panel(made: Plan, opener: Opener, found: Found, column: int) -> None:
     scene.clusters[id_] = Cluster(
         id_, title, role, tip="\n".join([found.path, node.callee, spot(node.span)]), aside=True, note=note
     )
-    place = Place(column, id_, f"{id_}/", found.path, role, named=not layer)
+    place = Place(column, id_, f"{id_}/", found.path, role, named=not layer or bool(attentions(graph)))
     ins = {
         port: _word(scene, place, f"in-{port}", port, origin(made.facts, found.graph, node, port))
         for port in graph.inputs

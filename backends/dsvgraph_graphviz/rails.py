@@ -178,7 +178,8 @@ class Rails:
         if not start:
             start = self.point(wire.src.card, frame, group, style["color"])
             self._level(start, wire.src.card, {**style, "dir": "none"})  # the other way graphviz 2.4 draws it twice
-            name = f"{wire.name}{subscript(self.scene.cards[wire.src.card].column)}" if wire.name else ""
+            depth = self.scene.clusters[self._top(self.scene.cards[wire.src.card])].depth
+            name = f"{wire.name}{subscript(depth)}" if wire.name else ""
         end = self.point(wire.dst.card, frame, group, style["color"])
         self.steps[wire.src, frame] = start, group, ""
         self._between(wire, start, end, {**style, "dir": "none", "weight": "4", "label": name})

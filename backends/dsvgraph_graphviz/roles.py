@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
+from dsvgraph.dims import Size, total
 from dsvgraph.graph import Graph, Model, Node, Ref
 from dsvgraph.ops.base import Kind
+from dsvgraph_graphviz.layers import attentions, networks, strands
 
 
 class Role(StrEnum):
@@ -40,6 +42,7 @@ class Roles:
 
     def __init__(self, model: Model) -> None:
         self._ops: dict[Graph, dict[str, Kind]] = {}
+        self._layer: dict[Graph, bool] = {}
         self._heads = {id(node) for node in _ends(model)}
 
     def ops(self, graph: Graph) -> dict[str, Kind]:
@@ -66,10 +69,42 @@ class Roles:
         return any(self.is_layer_body(run.graph) for run in node.runs)
 
     def is_layer_body(self, graph: Graph) -> bool:
-        """Whether ``graph`` is the body of a layer."""
-        parts = [self.inside(n) for n in graph.nodes.values() if n.runs]
-        mixed = any(Kind.ATTENTION in part for part in parts)
-        return mixed and any(Kind.LINEAR in part and Kind.ATTENTION not in part for part in parts)
+        """Whether ``graph`` is the body of a layer, or of several layers that it has line by line."""
+        if graph not in self._layer:
+            self._layer[graph] = not self.holds_layers(graph) and self._is_layer_body(graph)
+        return self._layer[graph]
+
+    def _is_layer_body(self, graph: Graph) -> bool:
+        blocks = {n.name: self.inside(n) for n in graph.nodes.values() if n.runs}
+        beside = {name: part for name, part in blocks.items() if Kind.LINEAR in part and Kind.ATTENTION not in part}
+        if any(Kind.ATTENTION in part for part in blocks.values()):
+            return bool(beside or networks(graph))
+        inline = set().union(*strands(graph))
+        feeds = (self.of_kinds(part, False) for name, part in beside.items() if name not in inline)
+        return bool(attentions(graph)) and (
+            bool(networks(graph)) or any(r in (Role.DENSE, Role.EXPERTS) for r in feeds)
+        )
+
+    def holds_layers(self, graph: Graph) -> bool:
+        """Whether ``graph`` has lines that are layers, or hold layers."""
+        return any(self.is_layered(node) for node in graph.nodes.values() if node.runs)
+
+    def is_layered(self, node: Node) -> bool:
+        """Whether ``node`` is a layer or holds layers."""
+        return any(self.is_layer_body(run.graph) or self.holds_layers(run.graph) for run in node.runs)
+
+    def layers(self, graph: Graph) -> Size:
+        """How many layers ``graph`` has, those of all copies: an attention and a feed-forward network make one."""
+        if not self.is_layer_body(graph):
+            return self.layers_of(graph.nodes.values())
+        roles = [(self.of(n), n.count if n.mode == "repeat" else 1) for n in graph.nodes.values() if n.runs]
+        some = [total(count for role, count in roles if role == Role.ATTENTION) + len(attentions(graph))]
+        some += [total(count for role, count in roles if role in (Role.DENSE, Role.EXPERTS)) + len(networks(graph))]
+        return max(1, min(some)) if all(isinstance(count, int) for count in some) else some[0]  # type: ignore[type-var]
+
+    def layers_of(self, nodes: Iterable[Node]) -> Size:
+        """How many layers ``nodes`` have."""
+        return total(self.layers(run.graph) * run.count for node in nodes for run in node.runs if node.mode != "each")
 
     def of(self, node: Node, around: Role = Role.PLAIN) -> Role:
         """The role of ``node`` in a body whose own role is ``around``."""
@@ -77,11 +112,11 @@ class Roles:
             return Role.HEAD
         if node.op:
             return BY_KIND.get(node.op.kind, around)
-        return self.of_kinds(self.inside(node), self.is_layer(node), around)
+        return self.of_kinds(self.inside(node), self.is_layered(node), around)
 
     def of_graph(self, graph: Graph) -> Role:
         """The role of a whole block."""
-        return self.of_kinds(self.kinds(graph), self.is_layer_body(graph))
+        return self.of_kinds(self.kinds(graph), self.is_layer_body(graph) or self.holds_layers(graph))
 
     @staticmethod
     def of_kinds(kinds: frozenset[Kind], layer: bool, around: Role = Role.PLAIN) -> Role:
@@ -94,28 +129,6 @@ class Roles:
             return Role.DENSE
         plain = Role.PLAIN if around == Role.EXPERTS else around  # without a router it holds no experts
         return BY_KIND.get(next(iter(kinds)), plain) if len(kinds) == 1 else plain
-
-
-def strands(graph: Graph) -> tuple[set[str], set[str]]:
-    """The nodes that only queries of attentions in ``graph`` are made of, and those that only keys and values are."""
-    queries: set[str] = set()
-    keys: set[str] = set()
-    for node in graph.nodes.values():
-        if node.callee == "attention" and node.op:
-            reached = {port: _above(graph, ref) for port, ref in node.inputs.items()}
-            queries |= reached["q"] - reached["k"] - reached["v"]
-            keys |= (reached["k"] | reached["v"]) - reached["q"]
-    return queries, keys
-
-
-def _above(graph: Graph, ref: Ref) -> set[str]:
-    names, seen = [ref.node], set()
-    while names:
-        name = names.pop()
-        if name in graph.nodes and name not in seen:
-            seen.add(name)
-            names += graph.net.predecessors(name)
-    return seen
 
 
 def _ends(model: Model) -> Iterator[Node]:

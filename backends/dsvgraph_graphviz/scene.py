@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from dsvgraph.graph import Graph, Node
 from dsvgraph_graphviz.markup import literal
 from dsvgraph_graphviz.roles import Role
 
@@ -38,6 +39,26 @@ class Card:
     tip: str = ""
     shape: str = "card"  # card, circle, text
     mark: str = ""  # what differs, of a circle
+    fill: str = ""  # of a circle, by its share of a cost
+    body: str = ""  # whose lines these are: see Body
+    lines: tuple[Node, ...] = ()  # what it is the box of: its own line, then those that are drawn in it
+
+
+@dataclass(frozen=True)
+class Body:
+    """A body that is drawn line by line; ``id`` begins the ids of its cards.
+
+    It is the inside of ``line``, which stands in the body ``within``: of those of its copies that are the
+    ``runs`` of these numbers, or of one of them, the ``copy`` of this number.
+    """
+
+    graph: Graph
+    id: str
+    cluster: str
+    line: Node | None = None
+    within: str = ""
+    runs: tuple[int, ...] = (0,)
+    copy: int | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +93,7 @@ class Cluster:
     strand: bool = False
     aside: bool = False
     note: str = ""  # in small under the name
+    depth: int = 0  # of a column: the number of its copy in the chain, from 1
 
     @property
     def name(self) -> str:
@@ -91,6 +113,7 @@ class Scene:
     cards: dict[str, Card] = field(default_factory=dict)
     wires: list[Wire] = field(default_factory=list)
     clusters: dict[str, Cluster] = field(default_factory=dict)
+    bodies: list[Body] = field(default_factory=list)
 
     def add(self, card: Card) -> Card:
         """Puts ``card`` in the scene."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from dsvgraph.dims import Poly, Size, symbol
 from dsvgraph.expr import Expr, evaluate
-from dsvgraph.graph import Loss, Model, walk
+from dsvgraph.graph import Loss, Model, Ref, walk
 from dsvgraph.patterns import matches
 from dsvgraph_graphviz import cards
 from dsvgraph_graphviz.plan import Plan
@@ -47,31 +47,43 @@ def score(made: Plan) -> list[Term]:
 
 
 def _cards(made: Plan, loss: Loss) -> list[Term]:
-    ref = made.model.outputs[loss.output or ""]
-    whole = [made.ends[ref]] if ref in made.ends else []
-    ends = made.stacked.get(ref) or whole
-    times = f"× {number(len(loss.depths))}" if len(ends) < len(loss.depths) else ""
-    return [_card(made, loss, depth, end, times) for depth, end in zip(loss.depths, ends, strict=False)]
+    """The cards of one loss: one for every column that it scores."""
+    found = []
+    for end, depths in _ends(made, made.model.outputs[loss.output or ""]):
+        if scored := [depth for depth in loss.depths if not depths or depth in depths]:
+            found.append(_card(made, loss, scored, end))
+    return found
 
 
-def _card(made: Plan, loss: Loss, depth: int, end: End, times: str) -> Term:
-    """The card of one loss at one depth."""
-    place = made.scene.cards[end.card]
-    name = _name(made.model, loss, depth)
+def _ends(made: Plan, ref: Ref) -> list[tuple[End, tuple[int, ...]]]:
+    """Where a value ends, in each column that makes a part of it, with the depths of this part; none are all."""
+    return made.stacked.get(ref) or ([(made.ends[ref], ())] if ref in made.ends else [])
+
+
+def _card(made: Plan, loss: Loss, depths: list[int], end: End) -> Term:
+    """The card of one loss at depths that are drawn together."""
+    place, first, last = made.scene.cards[end.card], depths[0], depths[-1]
+    names = [_name(made.model, loss, depth) for depth in dict.fromkeys((first, last))]
+    ahead = [_predicted(loss, depth) for depth in dict.fromkeys((first, last))]
+    times = f"× {number(len(depths))}" if len(depths) > 1 else ""
+    label = cards.loss(" … ".join(names), f"predicts {' to '.join(ahead)}", HUES[Role.LOSS], times)
+    id_ = term_card(loss, first)
+    tip = f"{loss.name}\n{spot(loss.span)}"
+    made.scene.add(Card(id_, label, place.column, _column(made, place), Role.LOSS, "loss", tip))
+    shape = made.shapes.of(made.model, made.model.outputs[loss.output or ""]) if not first else ""
+    made.scene.wire(end, End(id_), shape)
+    weights = list(dict.fromkeys(weight(loss.weight, depth) for depth in depths))
+    own = weights[0] if len(weights) == 1 else f"{weights[0]} … {weights[-1]}"
+    plain = own.split(" → ")[0] if len(weights) == 1 else f"( {own} )"
+    name = " + … + ".join(names)
+    return Term(id_, name, own, f"λ{_over(loss)}" if chain_weight(made.model, loss) else plain)
+
+
+def _predicted(loss: Loss, depth: int) -> str:
+    """The first and the last token of those that a loss predicts in the picture."""
     ahead = value(loss.shift, depth, 0) if loss.shift else 1
     names = tokens(int(ahead)) if isinstance(ahead, int) else ["?"]
-    label = cards.loss(name, f"predicts {names[0]} … {names[-1]}", HUES[Role.LOSS], times)
-    id_ = term_card(loss, depth)
-    made.scene.add(
-        Card(id_, label, place.column, _column(made, place), Role.LOSS, "loss", f"{loss.name}\n{spot(loss.span)}")
-    )
-    made.scene.wire(
-        end, End(id_), made.shapes.of(made.model, made.model.outputs[loss.output or ""]) if not depth else ""
-    )
-    last = loss.depths[-1]
-    name = f"{name} + … + {_name(made.model, loss, last)}" if times and last != depth else name
-    own = weight(loss.weight, depth)
-    return Term(id_, name, own, f"λ{_over(loss)}" if chain_weight(made.model, loss) else own.split(" → ")[0])
+    return f"{names[0]} … {names[-1]}"
 
 
 def term_card(loss: Loss, depth: int) -> str:
@@ -107,31 +119,23 @@ def _column(made: Plan, card: Card) -> str:
 
 
 def _outputs(made: Plan) -> None:
-    """Outputs that nothing scores end in their name."""
+    """Outputs that nothing scores end in their name, in each column that makes a part of them."""
     scored = {loss.output for loss in made.model.losses}
     for name, ref in made.model.outputs.items():
-        if name not in scored and ref in made.ends:
-            end = made.ends[ref]
-            place = made.scene.cards[end.card]
-            id_ = f"out/{name}"
-            made.scene.add(
-                Card(
-                    id_,
-                    cards.text(cut(name)),
-                    place.column,
-                    _column(made, place),
-                    Role.PLAIN,
-                    "exit",
-                    shape="text",
-                )
-            )
+        for end, depths in _ends(made, ref) if name not in scored else ():
+            place, part = made.scene.cards[end.card], "-".join(map(str, depths[:1]))
+            id_ = f"out/{name}" + (f"-{part}" if part else "")
+            label = cards.text(cut(name) + (subscript(depths[0]) if len(depths) == 1 else ""))
+            made.scene.add(Card(id_, label, place.column, _column(made, place), Role.PLAIN, "exit", shape="text"))
             made.scene.wire(end, End(id_), made.shapes.of(made.model, ref))
 
 
 def _name(model: Model, loss: Loss, depth: int) -> str:
-    """L₀, L₁, ... by depth, where this is unambiguous; else the line's name."""
-    alike = [other for other in model.losses if other.kind == "cross_entropy" and depth in other.depths]
-    return f"L{subscript(depth)}" if len(alike) == 1 else cut(loss.name) + (subscript(depth) if depth else "")
+    """L₀, L₁, ... by depth if no other loss has one of these depths, else the line's name with the depth."""
+    others = (one for one in model.losses if one is not loss and one.kind == "cross_entropy")
+    if not any(set(one.depths) & set(loss.depths) for one in others):
+        return f"L{subscript(depth)}"
+    return cut(loss.name) + (subscript(depth) if depth else "")
 
 
 # -- weights and the sum ------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Model, Node, Ref, join, span_text
 from dsvgraph_graphviz import cards, sum_label
 from dsvgraph_graphviz.facts import Facts
-from dsvgraph_graphviz.fuse import fused
 from dsvgraph_graphviz.heading import lines, title
+from dsvgraph_graphviz.layers import attentions
 from dsvgraph_graphviz.opening import Opener, Place, has_body, kinds
 from dsvgraph_graphviz.plan import Plan, plan
 from dsvgraph_graphviz.roles import Role
@@ -32,7 +32,8 @@ def folded(model: Model, view: View | None = None) -> dict[str, Any]:
     """The model for the page: ``pictures[0]`` is the model, the others are the blocks that cards open.
 
     A card has the facts of its line (`told.told`), its ``path`` (of a block's cards below the block's own) and
-    ``opens``: for each kind of copies the number of its picture, the address of the copies and their number.
+    ``opens``: for each kind of copies the number of its picture, the address of the copies and their number. A card
+    that is ``aside`` tells of a line whose box is another card; ``parts`` are the lines that share a box.
     ``view`` says which shapes, weights and colours the cards have; what is open is the reader's affair.
     """
     view = replace(view or View(), depth=1, focus="", expand=())
@@ -55,7 +56,6 @@ class _Pictures:
         self.facts, self.model, self.view = facts, facts.model, view
         self.order: list[Graph] = []
         self.lent: dict[Graph, set[str]] = {}  # inputs of blocks that are somebody's weights
-        self.fused: dict[Graph, list[Any]] = {}  # which lines share a card
         self.owners = {id(n): (g, n) for g in (*facts.model.graphs(), facts.model) for n in g.nodes.values()}
 
     # -- the model ----------------------------------------------------------------------------
@@ -73,9 +73,10 @@ class _Pictures:
         return {id_: {**told_loss(*terms[id_]), **path} for id_ in scene.cards if id_ in terms}
 
     def _shown(self, scene: Scene) -> dict[str, tuple[Graph, Node]]:
-        """The lines that the cards of a scene stand for; a card that has no line's mark is named like it."""
-        found = {c.id: self.owners[c.key] for c in scene.cards.values() if c.key in self.owners}
-        bodies = {id_.partition("/")[0]: graph for id_, (graph, _) in found.items()}
+        """The lines that the cards of a scene stand for; a card that is the box of none tells of the line it is named
+        like: the scores of an attention, a value that decoding keeps."""
+        found = {c.id: self.owners[id(c.lines[0])] for c in scene.cards.values() if c.lines}
+        bodies = {body.id.rstrip("/"): body.graph for body in scene.bodies}
         for card in scene.cards.values():
             place, _, name = card.id.partition("/")
             graph, name = bodies.get(place), name.partition("/")[0]
@@ -91,7 +92,7 @@ class _Pictures:
         layer, role = self.facts.roles.is_layer_body(graph), self.facts.roles.of_graph(graph)
         frame = Cluster("main", block_title(graph, self.facts), role, badge=BADGE)
         made.scene.clusters["main"] = frame
-        place = Place(0, "main", "main/", "", role, named=not layer)
+        place = Place(0, "main", "main/", "", role, named=not layer or bool(attentions(graph)))
         ins = {port: self._enters(made.scene, graph, port, place) for port in graph.inputs}
         ends = Opener(made).body(graph, ins, place)
         for name, ref in graph.outputs.items():
@@ -124,19 +125,15 @@ class _Pictures:
             **told(self.facts, graph, node),
             "path": path,
             "role": card.role.value,
-            **self._parts(graph, node, path),
+            **({} if card.lines else {"aside": True}),
+            **self._parts(card, graph, path),
         }
         return {**found, "opens": self._opens(graph, node)} if node.runs and has_body(node) else found
 
-    def _parts(self, graph: Graph, node: Node, path: str) -> dict[str, Any]:
+    def _parts(self, card: Card, graph: Graph, path: str) -> dict[str, Any]:
         """The lines that are drawn inside the card of another: norms in its cells, a concat, a split."""
-        if graph not in self.fused:
-            self.fused[graph] = fused(graph)
-        card = next((card for card in self.fused[graph] if card.node is node), None)
-        around = path.removesuffix(node.at).removesuffix(".")
-        others = [*(c.norm for c in card.below), card.concat, card.split] if card else []
-        lines = [other for other in others if other is not None and other is not node]
-        parts = [{**told(self.facts, graph, line), "path": join(around, line.at)} for line in lines]
+        around = path.removesuffix(card.lines[0].at).removesuffix(".") if card.lines else ""
+        parts = [{**told(self.facts, graph, line), "path": join(around, line.at)} for line in card.lines[1:]]
         return {"parts": parts} if parts else {}
 
     def _opens(self, graph: Graph, node: Node) -> list[dict[str, Any]]:
