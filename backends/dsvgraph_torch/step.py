@@ -104,6 +104,8 @@ def backward(model: nn.Module, batches: list[Batch], precision: Precision) -> di
     means: dict[str, Tensor] = {}
     for batch in batches:
         losses = precision.losses(model, batch)
+        if not losses["loss"].requires_grad:
+            raise DsvError("there is nothing to train: no loss depends on a parameter that is trained")
         (losses["loss"] / len(batches)).backward()
         for name, value in losses.items():
             means[name] = means.get(name, 0) + value.detach().float() / len(batches)

@@ -28,9 +28,20 @@ class Dtype(StrEnum):
     bfloat16 = "bfloat16"
 
 
-def _training(option: str, words: str, metavar: str = "N", least: float | None = None) -> Any:
-    """An option that goes with --train."""
-    return typer.Option(option, help=words, metavar=metavar, min=least, rich_help_panel=PANEL)
+def _training(option: str, words: str, metavar: str = "N", least: float | None = None, **more: Any) -> Any:
+    """An option that goes with --train, with the bounds that the torch backend has for it."""
+    return typer.Option(option, help=words, metavar=metavar, min=least, rich_help_panel=PANEL, **more)
+
+
+def _rate(text: str) -> float:
+    """Reads a number above zero."""
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < float("inf"):
+        raise typer.BadParameter(f"`{text}` is no number above 0")
+    return rate
 
 
 Emit = Annotated[Path | None, typer.Option("--emit", metavar="FILE", help="Write it as one Python file.")]
@@ -46,14 +57,14 @@ Data = Annotated[
     Path | None, _training("--data", "A text file or a folder. [the standard library of this Python]", "PATH")
 ]
 Out = Annotated[Path | None, _training("--out", "The run's folder, a new one. [runs/NAME]", "DIR")]
-Seed = Annotated[int | None, _training("--seed", "What chance depends on. [0]", least=0)]
+Seed = Annotated[int | None, _training("--seed", "What chance depends on. [0]", least=0, max=2**63 - 1)]
 Device = Annotated[str | None, _training("--device", "cpu, cuda, ... [the best there is]", "NAME")]
 Type = Annotated[Dtype | None, _training("--dtype", "float32 or bfloat16 (autocast). [float32]", "TYPE")]
-Lr = Annotated[float | None, _training("--lr", "The learning rate after warm-up. [0.002]", "X", least=0)]
+Lr = Annotated[Any, _training("--lr", "The learning rate after warm-up, above 0. [0.002]", "X", parser=_rate)]
 Warmup = Annotated[int | None, _training("--warmup", "Steps of warm-up. [a twentieth of all]", least=0)]
 Accumulate = Annotated[int | None, _training("--accumulate", "Batches of one step. [1]", least=1)]
 Decay = Annotated[float | None, _training("--weight-decay", "Of matrices. [0.1]", "X", least=0)]
-Clip = Annotated[float | None, _training("--clip", "The largest norm of a gradient. [1]", "X", least=0)]
+Clip = Annotated[float | None, _training("--clip", "The largest norm of a gradient, 0 for any. [1]", "X", least=0)]
 Eval = Annotated[int | None, _training("--eval-every", "Steps between evaluations. [a tenth]", least=1)]
 Save = Annotated[int | None, _training("--save-every", "Steps between saves. [a tenth]", least=1)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.", rich_help_panel=PANEL)]

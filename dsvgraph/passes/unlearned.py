@@ -49,10 +49,10 @@ def _warning(code: Code, message: str, span: Span | None, notes: Iterable[Note] 
 def _unread(model: Model) -> Iterator[Diagnostic]:
     """Outputs that no loss reads, or rather the lines with weights that only these need."""
     read = frozenset(loss.output for loss in model.losses if loss.output)
-    scored = _computed(model, read)
+    scored = computed(model, read)
     for name in (name for name in model.outputs if name not in read):
         span = model.spec.graph.key("out", name) if model.spec else model.span
-        lost = (_computed(model, frozenset([name])) - scored) & _learning(model)
+        lost = (computed(model, frozenset([name])) - scored) & learning(model)
         if not lost:
             yield _warning(Code.UNUSED_OUTPUT, f"no loss reads the output `{name}`", span)
         for node in lost:
@@ -60,7 +60,7 @@ def _unread(model: Model) -> Iterator[Diagnostic]:
             yield _warning(Code.UNTRAINED, words, node.span, notes)
 
 
-def _learning(model: Model) -> set[Node]:
+def learning(model: Model) -> set[Node]:
     """The nodes with a weight that is trained, somewhere."""
     patterns = [pattern for pattern, _ in model.trained]
     found: set[Node] = set()
@@ -71,7 +71,7 @@ def _learning(model: Model) -> set[Node]:
     return found
 
 
-def _computed(model: Model, outputs: Ports) -> set[Node]:
+def computed(model: Model, outputs: Ports) -> set[Node]:
     """The ops, and those whose weights they borrow, that ``outputs`` depend on, in every distinct graph."""
     found: set[Node] = set()
     dependence, seen = Dependence(), set[tuple[Graph, Ports]]()

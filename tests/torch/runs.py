@@ -23,6 +23,15 @@ SIZES = dict(
     topk_group=1,
 )  # fmt: skip
 TEXT = b"".join(b"%d bottles of beer on the wall, %d bottles of beer.\n" % (i, i) for i in range(99, 0, -1))
+SEVEN_LINES = """
+graph:
+  in: {ids: "int[B, T]"}
+  body:
+    embed: {embedding: ids, num: 256, dim: 4}
+    head:  {linear: embed, out: 256}
+  out: {logits: head}
+loss: {next_token: {cross_entropy: logits, target: ids, shift: 1}}
+"""
 QUICK = dict(steps=4, batch=4, seq=16, save_every=2, eval_every=2, device="cpu")
 
 
@@ -46,6 +55,11 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "SAMPLE_TOKENS", 8)
 
 
+def quicken() -> None:
+    """As ``plain``, for good."""
+    plain(pytest.MonkeyPatch())
+
+
 def run(folder: Path, graph: dsvgraph.Model | None = None, console: Console | None = None, **options: Any) -> RunResult:
     """A short run into ``folder / "run"`` on the bottles."""
     text = folder / "text"
@@ -67,7 +81,17 @@ def checkpoint(folder: Path) -> Path:
     return found
 
 
+def newest(folder: Path) -> Path:
+    """The last of the checkpoints in ``folder``: one that was killed may leave the one before it."""
+    return max(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))
+
+
 def records(folder: Path) -> list[dict[str, Any]]:
+    """The metrics of the run in ``folder / "run"``."""
+    return untimed(folder / "run")
+
+
+def untimed(run: Path) -> list[dict[str, Any]]:
     """The metrics of a run, less the speed, which is never the same."""
-    lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
+    lines = (run / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if k != "tokens_per_second"} for line in lines]

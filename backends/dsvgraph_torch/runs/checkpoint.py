@@ -16,9 +16,8 @@ from torch import nn
 from dsvgraph.errors import DsvError
 from dsvgraph.files import opened, write_folder
 
-from .files import write_text
 from .schema import CheckpointAbout, read_model
-from .tensors import load_moments, load_tensors, load_weights, moments, save_tensors
+from .tensors import load_moments, load_tensors, load_weights, moments, write_tensors
 
 NAME = re.compile(r"checkpoint-(\d{1,18})")
 LEFT = re.compile(r"\.checkpoint-\d+\..+\.tmp")
@@ -62,11 +61,11 @@ def save(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: in
     """
 
     def write(folder: Path) -> None:
-        save_tensors(folder / WEIGHTS, model.state_dict(), step)
-        save_tensors(folder / OPTIMIZER, moments(model, optimizer), step)
+        write_tensors(folder / WEIGHTS, model.state_dict(), step)
+        write_tensors(folder / OPTIMIZER, moments(model, optimizer), step)
         digests = {name: _digest(folder / name) for name in (WEIGHTS, OPTIMIZER)}
         about = CheckpointAbout(step=step, run=identity, sha256=digests)
-        write_text(folder / ABOUT, about.model_dump_json(indent=2) + "\n")
+        (folder / ABOUT).write_text(about.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     for name in os.listdir(run):
         if LEFT.fullmatch(name):

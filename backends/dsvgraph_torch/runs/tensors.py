@@ -28,10 +28,11 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], step: int) -> None:
 
     Raises DsvError on a full disk.
     """
-    write_whole(path, lambda temporary: _write(temporary, tensors, step), in_place=True)
+    write_whole(path, lambda temporary: write_tensors(temporary, tensors, step), in_place=True)
 
 
-def _write(path: Path, tensors: dict[str, Tensor], step: int) -> None:
+def write_tensors(path: Path, tensors: dict[str, Tensor], step: int) -> None:
+    """As ``save_tensors``, into a file that nobody reads yet. Raises OSError."""
     entries = [Entry(name, KINDS[t.dtype], tuple(t.shape), t.dtype.itemsize) for name, t in sorted(tensors.items())]
     text, places = header(entries, {"format": "pt", "step": str(step)})
     with path.open("wb") as file:
