@@ -68,8 +68,8 @@ def _check_ids(graph: Graph, model: Model) -> None:
             continue
         table = node.weights["weight"].type if "weight" in node.weights else graph.type(node.tied["weight"])
         size = table.shape[0]
-        for token, span in fills.items() if isinstance(size, int) else ():
-            if not 0 <= token < int(size):
+        for token, span in fills.items():
+            if isinstance(size, int) and not 0 <= token < size:
                 what = "text is read as bytes, which are 256" if span is None else f"`fill` puts in token {token}"
                 notes = [("this fills in", span)] if span else []
                 hint = "--set vocab_size=256" if model.config.get("vocab_size") == size and span is None else ""

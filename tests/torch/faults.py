@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -34,6 +35,17 @@ def at_call(number: int, act: Callable[[], object]) -> Iterator[None]:
         for owner, name in CALLS:
             patch.setattr(owner, name, watched(getattr(owner, name)))
         yield
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """A real failure to write, as on a full disk: no file may grow beyond ``size`` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def trained(value: float) -> tuple[nn.Module, torch.optim.Optimizer]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from faults import at_call, trained
+from faults import at_call, largest_file, trained
 from processes import environment
 from runs import SEVEN_LINES, checkpoint, plain, quiet, records, refused, run, untimed
 from safetensors import safe_open
@@ -65,6 +65,15 @@ def test_a_disk_that_fills_at_any_call_leaves_the_checkpoint_before(tmp_path):
         else:
             break
     assert told > 12 and checkpoints.latest(tmp_path, IDENTITY).step == 2
+
+
+@pytest.mark.parametrize("size", [0, 64, 400])
+def test_a_file_that_does_not_fit_leaves_the_checkpoint_before(size, tmp_path):
+    checkpoints.save(tmp_path, *trained(1.0), 1, IDENTITY)
+    before = files(tmp_path)
+    with largest_file(size), pytest.raises(DsvError, match=f"cannot write {tmp_path / 'checkpoint-2'}: File too large"):
+        checkpoints.save(tmp_path, *trained(2.0), 2, IDENTITY)
+    assert files(tmp_path) == before and os.listdir(tmp_path) == ["checkpoint-1"]
 
 
 def test_a_run_whose_disk_fills_ends_with_an_error_and_goes_on(graph, tmp_path, monkeypatch):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import resource
 import shlex
 import signal
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from faults import largest_file
 from runs import TEXT, checkpoint, plain, quiet, records, refused, run, small
 
 import dsvgraph
@@ -22,17 +21,6 @@ from dsvgraph_torch.runs.folder import default_folder
 from dsvgraph_torch.runs.tensors import load_tensors, save_tensors
 
 quick = pytest.fixture(autouse=True)(plain)
-
-
-@contextmanager
-def largest_file(size):
-    """A real failure to write, as on a full disk: no file may grow beyond ``size`` bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def signal_at(monkeypatch, number, *signals):

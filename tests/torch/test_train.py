@@ -246,23 +246,25 @@ def test_a_folder_in_use(model: dsvgraph.Model, data: Path, tmp_path: Path) -> N
     assert (tmp_path / "precious").read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["spec.yaml", "optimizer.safetensors", "model.safetensors"])
+@pytest.mark.parametrize("name", ["spec.yaml", "run.json", "checkpoint-1", "losses.png"])
 def test_a_full_disk(
     model: dsvgraph.Model, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    replace = os.replace
+    replace, rename = os.replace, os.rename
 
     def full(source: Any, target: Any) -> None:
         if Path(target).name == name:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        replace(source, target)
+        (rename if Path(source).is_dir() else replace)(source, target)
 
     monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr(os, "rename", full)
     with pytest.raises(DsvError, match="No space left") as caught:
         run(model, data, tmp_path / "run", steps=1)
     assert name in str(caught.value)
     left = {path.name for path in (tmp_path / "run").iterdir()}
-    assert left <= FILES - {name}  # and no checkpoint
+    assert left <= FILES | {"checkpoint-1"} - {name}
+    assert (tmp_path / "run/checkpoint-1").exists() == (name == "losses.png")
 
 
 def test_a_line_that_does_not_fit_leaves_nothing(tmp_path: Path) -> None:
