@@ -73,9 +73,8 @@ def rotary(ctx, x, theta, scaling=None):
 
 def rope(x, ctx, theta, interleave=False, scaling=None):
     """Turns pairs of the last axis, neighbours or halves, by their position (arXiv 2104.09864)."""
-    cos, sin = (t.to(x.dtype) for t in rotary(ctx, x, theta, scaling))
-    if x.dim() == 4:
-        cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)
+    spread = (..., *[None] * (x.dim() - 3), slice(None))  # heads, and what else stands between
+    cos, sin = (t.to(x.dtype)[spread] for t in rotary(ctx, x, theta, scaling))
     a, b = x.unflatten(-1, (-1, 2)).unbind(-1) if interleave else x.chunk(2, -1)
     turned = a * cos - b * sin, b * cos + a * sin
     return torch.stack(turned, -1).flatten(-2) if interleave else torch.cat(turned, -1)
@@ -276,6 +275,7 @@ class Norms(nn.Module):
 
 
 def per_row(weight_EF, sent, like):
-    """Each row's own entry of a stacked weight: [S, F]."""
+    """Each row's own entry of a stacked weight, with axes of size 1 so that it meets the last axes of ``like``."""
     rows = torch.arange(like.shape[0], device=like.device, dtype=sent.offsets.dtype)
-    return weight_EF[torch.searchsorted(sent.offsets, rows, right=True)].to(like.dtype)
+    own_SF = weight_EF[torch.searchsorted(sent.offsets, rows, right=True)].to(like.dtype)
+    return own_SF.view(len(own_SF), *[1] * (like.dim() - own_SF.dim()), *own_SF.shape[1:])

@@ -17,7 +17,7 @@ from dsvgraph_torch.forms import inputs, numbered
 from dsvgraph_torch.instances import tails
 from dsvgraph_torch.lower import Class, Writer, place
 from dsvgraph_torch.names import document, reserved, variable, where
-from dsvgraph_torch.schedule import arithmetic
+from dsvgraph_torch.schedule import arithmetic, formula
 from dsvgraph_torch.sharing import Source
 from dsvgraph_torch.source import assign, block, expression, function, literal, noted, path, statement, tree
 from dsvgraph_torch.units import Lowering
@@ -230,7 +230,7 @@ def _scored(loss: Loss, key: ast.expr, value: ast.expr, tail: list[ast.expr], fu
     args = [value, path("targets"), arithmetic(loss.shift), path("ctx"), *tail]
     return [
         statement("total, valid = function(*args)", function=function_, args=args),
-        statement("losses[key] = total / count", key=key, count=arithmetic(loss.divide)),
+        statement("losses[key] = total / count", key=key, count=formula(loss, "divide")),
         _added(loss, key),
     ]
 
@@ -238,7 +238,7 @@ def _scored(loss: Loss, key: ast.expr, value: ast.expr, tail: list[ast.expr], fu
 def _added(loss: Loss, key: ast.expr) -> ast.stmt:
     if loss.weight == Expr("number", (1,)):
         return statement("loss = loss + losses[key]", key=key)
-    return statement("loss = loss + weight * losses[key]", key=key, weight=arithmetic(loss.weight))
+    return statement("loss = loss + weight * losses[key]", key=key, weight=formula(loss, "weight"))
 
 
 def _tail(loss: Loss, model: Model) -> list[ast.expr]:
@@ -274,7 +274,7 @@ def _after_step(model: Model) -> list[ast.stmt]:
 
 def _update(loss: Loss, chosen: str) -> ast.stmt:
     """The loop that moves the biases of the routers that a line names, or of all."""
-    speed = statement("router.update_bias(speed)", speed=arithmetic(loss.weight))
+    speed = statement("router.update_bias(speed)", speed=formula(loss, "speed"))
     if not chosen:
         return block("for router in self.modules():", [block("if isinstance(router, Router):", [speed])])
     test = block("if isinstance(router, Router) and re.fullmatch(chosen, path):", [speed], chosen=chosen)

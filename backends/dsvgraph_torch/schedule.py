@@ -5,7 +5,10 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+from dsvgraph.build.schedules import has_value
 from dsvgraph.expr import Expr
+from dsvgraph.graph import Loss
+from dsvgraph_torch.names import where
 from dsvgraph_torch.source import expression, literal, path
 
 FUNCTIONS = {
@@ -17,6 +20,18 @@ OPERATORS = {
     "neg": "-a", "pos": "+a", "not": "not a", "if": "a if b else c", "and": "a and b", "or": "a or b",
 }  # fmt: skip
 TRUTHS = {"<", "<=", ">", ">=", "==", "!=", "not", "and", "or"}
+
+
+def formula(loss: Loss, key: str) -> ast.expr:
+    """The ``weight``, ``speed`` or ``divide`` of a loss line; one that may have no value is watched while it runs."""
+    tree = loss.divide if key == "divide" else loss.weight
+    assert tree is not None
+    value = arithmetic(tree)
+    if has_value(key, tree, loss.depths):
+        return value
+    words = f"`{key}` of `{loss.name}`{f' ({where(loss.span)})' if loss.span else ''}"
+    more = {"positive": True} if key == "divide" else {}
+    return expression("real(lambda: value, words, self.tokens_seen, **more)", value=value, words=words, more=more)
 
 
 def arithmetic(tree: Expr) -> ast.expr:

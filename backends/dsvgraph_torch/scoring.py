@@ -69,3 +69,17 @@ def head_cross_entropy(factors, targets_BT, ahead, ctx, tail=0):
     run = part if t_Bn.numel() <= size else lambda x, t: checkpoint(part, x, t, use_reentrant=False)
     loss = sum(map(run, x[:, : t_Bn.shape[1]].flatten(0, 1).split(size), t_Bn.flatten().split(size)))
     return loss, (t_Bn != -100).sum().clamp(min=1)
+
+
+def real(formula, words, tokens, positive=False):
+    """The value of a formula of the spec; raises ArithmeticError, which names it, where that is no finite number.
+
+    A number is at most 1e30 in magnitude, as in the spec.
+    """
+    try:
+        value = formula()
+        if (value > 0 if positive else value >= -1e30) and value <= 1e30:
+            return value
+    except (ArithmeticError, TypeError, ValueError) as error:
+        value = error
+    raise ArithmeticError(words + " has no value at " + str(tokens) + " tokens: " + str(value))

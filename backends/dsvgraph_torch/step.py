@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -50,9 +51,20 @@ class Precision:
         """Losses of a batch, by name, each a scalar."""
         inputs_BT, targets_BT = (ids.to(self.device, non_blocking=True) for ids in batch)
         reduced = self.dtype != torch.float32
-        with torch.autocast(self.device.type, self.dtype, enabled=reduced):
+        with formulas_told(), torch.autocast(self.device.type, self.dtype, enabled=reduced):
             found: dict[str, Tensor] = model(inputs_BT, targets_BT)
         return found
+
+
+@contextmanager
+def formulas_told() -> Iterator[None]:
+    """Raises DsvError where a formula of the losses has no value, which the model tells as an ArithmeticError."""
+    try:
+        yield
+    except ArithmeticError as error:
+        if type(error) is not ArithmeticError:
+            raise
+        raise DsvError(str(error), hint="a schedule needs a value for every number of tokens") from None
 
 
 def train_step(
@@ -95,7 +107,8 @@ def update(model: nn.Module, optimizer: torch.optim.Optimizer, rate: float) -> d
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     load = {path: [int(n) for n in load_E.tolist()] for path, load_E in expert_load(model).items()}
-    after_step(model)
+    with formulas_told():
+        after_step(model)
     return load
 
 

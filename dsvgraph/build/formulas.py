@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dsvgraph import expr
+from dsvgraph.build.schedules import has_value, samples
 from dsvgraph.build.scope import Scope, Word
 from dsvgraph.codes import Code
 from dsvgraph.dims import Poly, symbol
@@ -22,6 +23,7 @@ OPEN = {  # names that a formula may read beside those of the config
     "stride": (),
     "divide": ("depth", "valid", "B", "T"),
 }
+EVERYWHERE = "a schedule has a value for every number of tokens up to 10**15: bound it with min, max or if"
 DEFAULT = {"weight": 1, "speed": 1, "shift": 1, "stride": 1, "divide": "valid"}
 
 
@@ -42,19 +44,33 @@ class Formula:
 
     def check(self, values: Mapping[str, float]) -> Any:
         """The value with ``values`` for the open names; raises DsvError where it is no number."""
-        where = f" (at depth {values['depth']})" if values.get("depth") else ""
+        where = self._where(values)
         if "depth" in self.raw.names() - values.keys():
             words = "`depth` counts the pieces of a stacked output, and this one is not stacked"
             raise DsvError(words, self.span, code=Code.LOSS_NUMBER)
         try:
             found = expr.evaluate(self.raw, lambda name: values[name] if name in values else self.scope.number(name))
         except ValueError as error:
-            raise DsvError.of(error, self.span, Code.LOSS_NUMBER, f"`{self.key}`: ", after=where) from None
+            hint = EVERYWHERE if values.get("tokens") else ""
+            raise DsvError.of(error, self.span, Code.LOSS_NUMBER, f"`{self.key}`: ", after=where, hint=hint) from None
         if isinstance(found, bool) or not isinstance(found, (int, float, Poly)):
             raise DsvError(f"`{self.key}` is a number, found `{shown(found)}`{where}", self.span, code=Code.LOSS_NUMBER)
         if self.key == "divide" and not isinstance(found, Poly) and found <= 0:
             raise DsvError(f"`divide` must be above zero, found {found}{where}", self.span, code=Code.LOSS_NUMBER)
         return found
+
+    def check_schedule(self, at: Mapping[str, float]) -> None:
+        """Raises DsvError where the formula is found to have no value at some number of tokens."""
+        self.check({**at, "tokens": 0})
+        if not has_value(self.key, self.tree, (int(at.get("depth", 1)),)):
+            for tokens in samples(self.tree, at):
+                self.check({**at, "tokens": tokens})
+
+    def _where(self, values: Mapping[str, float]) -> str:
+        """For a message: which depth and which number of tokens is spoken of."""
+        depth = [f"depth {values['depth']}"] if values.get("depth") else []
+        tokens = [f"{values['tokens']:,} tokens"] if "tokens" in self.raw.names() & values.keys() else []
+        return f" (at {', '.join(depth + tokens)})" if depth or tokens else ""
 
 
 def read(key: str, part: Part, scope: Scope) -> Formula:

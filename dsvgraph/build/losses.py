@@ -75,7 +75,7 @@ def _line(name: str, part: Part, model: Model, scope: Scope, whole: bool) -> Los
         return _cross_entropy(name, part, model, formula, whole)
     pattern = raw[kind]
     weight = formula["speed" if kind == "bias_update" else "weight"]
-    weight.check({"tokens": 0})
+    weight.check_schedule({})
     if whole:
         _check_routers(pattern, model, part, kind)
     return Loss(name, kind, None, None, weight.tree, None, None, (0,), pattern, part.key())
@@ -178,7 +178,10 @@ def _depths(model: Model, ref: Ref, ids: str, part: Part) -> tuple[int, ...]:
 def _check_depth(loss: Loss, depth: int, model: Model, ref: Ref, part: Part, formula: dict[str, Formula]) -> None:
     """Raises DsvError where the prediction of ``depth`` has seen its target (a label leak)."""
     at = {"depth": depth} if depth else {}
-    formula["weight"].check({**at, "tokens": 0})
+    if depth in (loss.depths[0], loss.depths[-1]):
+        formula["weight"].check_schedule(at)
+    else:
+        formula["weight"].check({**at, "tokens": 0})
     formula["divide"].check({**at, "B": 2, "T": 4096, "valid": 4096})
     shift = formula["shift"].check(at)
     if isinstance(shift, Poly) or shift != shift:

@@ -80,6 +80,11 @@ def _apply(op: str, operands: list[Any]) -> Any:
         result = OPERATIONS[op](*operands)
     except ZeroDivisionError:
         raise Fault(Code.NO_RESULT, "division by zero") from None
+    except ValueError as error:
+        if isinstance(error, Fault) or op not in FUNCTIONS:
+            raise
+        shown = ", ".join(map(str, operands))
+        raise Fault(Code.NO_RESULT, f"`{op}` of {shown} is no real number") from None
     except (OverflowError, TypeError) as error:
         raise Fault(Code.NO_RESULT, f"`{op}` cannot be computed here ({error})") from None
     if isinstance(result, Poly):
