@@ -10,9 +10,9 @@ import ast
 
 IMPORTS = {"math", "re", "typing", "torch", "torch.nn", "torch.nn.functional", "torch.utils.checkpoint"}
 BUILTINS = {
-    "ArithmeticError", "ValueError", "TypeError", "abs", "any", "bool", "dict", "enumerate", "float", "getattr",
-    "hasattr",
-    "int", "isinstance", "len", "list", "map", "max", "min", "next", "range", "reversed", "set", "sorted", "str", "sum",
+    "ArithmeticError", "ValueError", "TypeError", "abs", "all", "any", "bool", "dict", "enumerate", "float", "getattr",
+    "hasattr", "int", "isinstance", "len", "list", "map", "max", "min", "next", "range", "reversed", "set", "slice",
+    "sorted", "str", "sum",
     "super", "tuple", "zip",
 }  # fmt: skip
 DUNDER = {"__init__", "__dict__"}

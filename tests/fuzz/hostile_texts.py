@@ -159,15 +159,17 @@ FLAT = {"body", "config", "loss", "init", "trained"}  # sections whose entries t
 
 
 def dumped(data: Any, depth: int = 1) -> str:
-    """``data`` as YAML, each node and each text outside of nodes on a line of its own."""
+    """``data`` as YAML, each node and each text outside of nodes on a line of its own; None is no value."""
     if not isinstance(data, dict):
         return json.dumps(data)
-    lines = [f"{json.dumps(k)}: {_entries(v, depth) if k in FLAT else dumped(v, depth + 1)}" for k, v in data.items()]
+    lines = [_line(key, value, depth) for key, value in data.items()]
     return "{\n" + "".join(f"{' ' * depth}{line},\n" for line in lines) + " " * (depth - 1) + "}"
 
 
-def _entries(data: Any, depth: int) -> str:
-    if not isinstance(data, dict):
-        return json.dumps(data)
-    pad = " " * (depth + 1)
-    return "{\n" + "".join(f"{pad}{json.dumps(k)}: {json.dumps(v)},\n" for k, v in data.items()) + " " * depth + "}"
+def _line(key: str, value: Any, depth: int) -> str:
+    if value is None:
+        return json.dumps(key)
+    if key in FLAT and isinstance(value, dict):
+        pad = "\n" + " " * (depth + 1)
+        return f"{json.dumps(key)}: {{{''.join(f'{pad}{json.dumps(k)}: {json.dumps(v)},' for k, v in value.items())}}}"
+    return f"{json.dumps(key)}: {dumped(value, depth + 1)}"
