@@ -71,7 +71,7 @@ class Einsum(Weightless, PerPosition):
         So axes in front of rows and positions, as of a stack of values, may come and go.
         """
         sizes, (terms, kept) = self._sizes(ins), self._terms()
-        named = {label: size for label, size in sizes.items() if size in map(symbol, names(size))}
+        named = {label: size for label, size in sizes.items() if size in [symbol(name) for name in names(size)]}
         twice = [size for label, size in named.items() if list(named.values()).count(size) > 1]
         found = [
             sizes[a]

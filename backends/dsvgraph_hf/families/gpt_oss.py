@@ -7,12 +7,12 @@ from typing import Any, ClassVar, Literal
 
 from dsvgraph_hf import text
 from dsvgraph_hf.facts import Facts
-from dsvgraph_hf.fields import Count, Positive
+from dsvgraph_hf.fields import FULL, SLIDING, Count, Positive
 from dsvgraph_hf.text import Draft, Row
 from dsvgraph_hf.unread import Values
 
 from .llama import GroupedQueries
-from .sliding import FULL, SLIDING, layered_windows, windows_conflict
+from .sliding import layered_windows, windows_conflict
 
 ROUTER = Row('"**.router.bias"', "{normal: initializer_range}")
 

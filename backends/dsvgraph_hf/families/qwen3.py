@@ -9,11 +9,11 @@ from pydantic import Field
 
 from dsvgraph_hf import text
 from dsvgraph_hf.facts import Facts
-from dsvgraph_hf.fields import Count
+from dsvgraph_hf.fields import FULL, SLIDING, Count
 from dsvgraph_hf.text import Draft
 from dsvgraph_hf.unread import NORMED, Values
 
-from .sliding import FULL, SLIDING, Sliding, layered_windows
+from .sliding import Sliding, layered_windows
 
 
 class Config(Sliding):
