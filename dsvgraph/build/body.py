@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dsvgraph.build.builder import Builder
 
 MAX_AXES = 8
+MAX_INPUTS = 1000  # of one line
 
 
 class Poisoned(Exception):
@@ -125,6 +126,9 @@ class Body:
         lines.check_inputs(line, ports, variadic)
         if variadic and raw is not None and raw != []:
             items = raw if isinstance(raw, list) else [raw]
+            if len(items) > MAX_INPUTS:
+                words = f"a line has at most {MAX_INPUTS:,} inputs, found {len(items):,}"
+                raise DsvError(words, line.where(line.key), code=Code.TOO_MUCH)
             return {f"x{i}": self.ref(r, line.where(line.key, i)) for i, r in enumerate(items)}
         given = raw if isinstance(raw, dict) else {ports[0]: raw or None}
         missing = [p for p in ports if p not in given or given[p] is None]

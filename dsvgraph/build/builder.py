@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -26,6 +26,7 @@ Wired = Callable[[str, ValueError], list[Note]]
 MAX_CALLS = 32  # blocks inside blocks
 MAX_LINES = 4_000  # of distinct blocks, together
 MAX_NODES = 20_000  # of the whole, equal copies of a line counted once
+MAX_COPIES = 200_000  # of the whole, those inside of copies counted for each
 
 
 class Builder:
@@ -98,6 +99,11 @@ class Builder:
         nodes[graph] = nodes.get(graph, 0) + 1 + inner
         if nodes[graph] > MAX_NODES:
             words = f"the blocks open into more than {MAX_NODES:,} nodes, equal copies counted once"
+            raise Fatal(words, span, code=Code.TOO_MUCH, path=self.path())
+        copies = self.shelf.copies
+        copies[graph] = copies.get(graph, 0) + _copies(node, copies)
+        if copies[graph] > MAX_COPIES:
+            words = f"the copies inside of copies are more than {MAX_COPIES:,} together"
             raise Fatal(words, span, code=Code.TOO_MUCH, path=self.path())
 
     def value(self, raw: Any, span: Span | None, scope: Scope, at: At | None = None) -> Any:
@@ -212,6 +218,13 @@ def _called(error: DsvError, line: Line) -> DsvError:
     note = (f"in `{line.callee}`, called from here", line.span)
     error.diagnostics = tuple(replace(d, notes=(*d.notes, note)) for d in error.diagnostics)
     return error
+
+
+def _copies(node: Node, inside: Mapping[Graph, int]) -> int:
+    """How many copies a line makes, those inside of them too; a number that is open counts as one."""
+    own = 0 if node.mode == "call" else 1
+    counts = [(run.graph, run.count if isinstance(run.count, int) else 1) for run in node.runs]
+    return sum(count * (own + inside.get(graph, 0)) for graph, count in counts)
 
 
 def check_blocks(spec: Spec) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from dsvgraph.graph import Model
 from dsvgraph.spec import Part, Spec
 from dsvgraph.types import Init, shown
 
+MAX_PATTERNS = 500  # of one section
 INITS = {"normal": 1, "zeros": 0, "ones": 0}
 
 
@@ -54,11 +55,18 @@ class _Building:
         config = self.builder.config
         model.config = {name: config.done[name] for name in config.config if name in config.done}
         model.losses = losses.build(model, self.spec.loss, self.scope, self.errors, whole)
-        model.init = tuple((p, self.guard(partial(init, v, self.scope))) for p, v in self.spec.init.items())
-        model.trained = tuple((p, bool(v.model)) for p, v in self.spec.trained.items())
+        model.init = self.by_path("init", self.spec.init, partial(init, scope=self.scope))
+        model.trained = self.by_path("trained", self.spec.trained, lambda part: bool(part.model))
         self.stop()
         check_paths(model)
         return model
+
+    def by_path(self, section: str, parts: Mapping[str, Part], value: Callable[[Part], Any]) -> tuple[Any, ...]:
+        """The patterns of a section with what they say."""
+        if len(parts) > MAX_PATTERNS:
+            words = f"`{section}` has at most {MAX_PATTERNS} patterns, found {len(parts):,}"
+            raise DsvError(words, list(parts.values())[MAX_PATTERNS].key(), code=Code.TOO_MUCH)
+        return tuple((pattern, self.guard(partial(value, part))) for pattern, part in parts.items())
 
     def guard(self, action: Callable[[], Any]) -> Any:
         """What ``action`` gives, or nothing where it finds a mistake."""

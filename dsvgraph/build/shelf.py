@@ -21,6 +21,7 @@ class Shelf:
         self.kept: dict[Any, dict[frozenset[str], dict[Any, Graph]]] = {}
         self.takes: dict[Graph, frozenset[str]] = {}  # config names that lines inside took
         self.nodes: dict[Graph, int] = {}  # of every graph, as `walk` visits them
+        self.copies: dict[Graph, int] = {}  # of every graph, those inside of copies counted for each
         self.lines: dict[Graph, int] = {}  # of its own body
 
     def find(self, key: Any, config: Mapping[str, Any]) -> Graph | None:

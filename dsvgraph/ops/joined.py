@@ -93,8 +93,9 @@ class Einsum(Weightless, PerPosition):
         inputs, _, kept = text.partition("->")
         terms = inputs.split(",")
         for term in (*terms, kept):
-            if twice := [label for label in term if term.count(label) > 1]:
-                raise Fault(Code.EQUATION, f"`{term}` has the label `{twice[0]}` twice")
+            if len(term) > len(set(term)):
+                twice = next(label for i, label in enumerate(term) if label in term[i + 1 :])
+                raise Fault(Code.EQUATION, f"`{term}` has the label `{twice}` twice")
         if unknown := set(kept) - set(inputs):
             raise Fault(Code.EQUATION, f"the output has the label `{min(unknown)}`, which no input has")
         return terms, kept

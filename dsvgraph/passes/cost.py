@@ -18,7 +18,7 @@ from dsvgraph.passes.decoding import Keeper
 from dsvgraph.passes.formulas import counting, generic, whole_numbers
 from dsvgraph.passes.gradients import Costs, Unequal, backward
 from dsvgraph.passes.head import head_weights
-from dsvgraph.passes.paths import cells, last_match, weights
+from dsvgraph.passes.paths import decided, weights
 from dsvgraph.passes.rows import Row, rows
 from dsvgraph.passes.tally import Attention, Meter, batch, input_sizes, number, one_of, tokens
 from dsvgraph.spec import with_settings
@@ -210,11 +210,10 @@ def _parameters(model: Model, counts: _Counts) -> Parameters:
 
 def _untrained(model: Model) -> int:
     """Weights without a gradient, by themselves or by the spec's section `trained`."""
-    patterns = [p for p, _ in model.trained]
     count = 0
     for path, weight, _ in weights(model):
-        for cell, copies in cells(path, patterns):
-            frozen = last_match(model.trained, cell) is False or not weight.trained
+        for trained, copies in decided(path, model.trained):
+            frozen = trained is False or not weight.trained
             count += int(weight.numel) * copies if frozen else 0  # type: ignore[arg-type]
     return count
 

@@ -15,8 +15,8 @@ from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Model, Node, Ref, join
 from dsvgraph.ops.tape import Key
 from dsvgraph.passes.needs import Ports
-from dsvgraph.passes.paths import last_match
 from dsvgraph.passes.tally import Meter, known_types
+from dsvgraph.patterns import Patterns
 
 Costs = Mapping[Key, Size]
 SAMPLE = 3  # copies that stand for a number of them that is open: the first, the last, one between
@@ -62,15 +62,28 @@ def below(costs: Costs) -> Costs:
 
 def frozen_paths(model: Model) -> Ports:
     """Paths of the weights that the spec's section `trained` freezes."""
-    paths = _paths(model, "") if model.trained else ()
-    return frozenset(path for path in paths if last_match(model.trained, path) is False)
+    if not model.trained:
+        return NONE
+    frozen = frozenset(i for i, (_, trained) in enumerate(model.trained) if not trained)
+    patterns = Patterns([pattern for pattern, _ in model.trained])
+    return frozenset(_frozen(model, "", patterns, patterns.begin(), frozen))
 
 
-def _paths(graph: Graph, prefix: str) -> Iterator[str]:
+def _frozen(graph: Graph, prefix: str, patterns: Patterns, state: int, frozen: frozenset[int]) -> Iterator[str]:
+    """Paths below ``prefix``, behind which the patterns are in ``state``, whose last pattern is one of ``frozen``."""
     for node in graph.nodes.values():
-        yield from (join(prefix, node.at, w) for w in node.weights)
+        for weight in node.weights:
+            text = _below(prefix, join(node.at, weight))
+            if patterns.last(patterns.after(state, text)) in frozen:
+                yield prefix + text
         for number, copy in node.copy_graphs():
-            yield from _paths(copy, join(prefix, node.segment(number)))
+            text = _below(prefix, node.segment(number))
+            yield from _frozen(copy, prefix + text, patterns, patterns.after(state, text), frozen)
+
+
+def _below(prefix: str, path: str) -> str:
+    """What a path below ``prefix`` adds to it."""
+    return f".{path}" if prefix and path else path
 
 
 class Backward:

@@ -7,12 +7,12 @@ from typing import Any
 
 from dsvgraph.build.decoding import Decoder, unneeded, written
 from dsvgraph.codes import Code
-from dsvgraph.errors import Diagnostic, Span, nearest
+from dsvgraph.errors import MAX_ERRORS, Diagnostic, Span, nearest
 from dsvgraph.graph import Graph, Model, Node, walk
-from dsvgraph.passes.paths import cells, weights
+from dsvgraph.passes.paths import weights
 from dsvgraph.passes.show import used_blocks, words
 from dsvgraph.passes.unlearned import unaligned, unlearned
-from dsvgraph.patterns import matches
+from dsvgraph.patterns import fitting
 from dsvgraph.spec import Part, Spec
 
 TOLD = ("max_position_embeddings",)  # how long rows may be: no size depends on it, other libraries ask for it
@@ -117,14 +117,13 @@ def _patterns(model: Model) -> Iterator[Diagnostic]:
     sections = {"init": model.spec.init, "trained": model.spec.trained}
     paths = [owned.path for owned in weights(model)]
     empty = tuple(f"{visit.path}." for visit in walk(model) if visit.node.mode != "call" and visit.node.count == 0)
+    told = 0
     for section, parts in sections.items():
-        for pattern, part in parts.items():
-            if pattern.startswith(empty) or model.spec.inherits(part.key()):
-                continue  # no copies now, as of a chain of depth 0; or another spec's
-            if not any(matches(pattern, cell) for path in paths for cell, _ in cells(path, [pattern])):
-                yield _warning(
-                    Code.UNUSED_PATTERN,
-                    f"`{pattern}` in `{section}` fits no weight",
-                    part.key(),
-                    nearest(pattern, paths),
-                )
+        fit = {number for path in paths for found, _ in fitting(parts, path) for number in found}
+        for number, (pattern, part) in enumerate(parts.items()):
+            if number in fit or pattern.startswith(empty):
+                continue  # no copies now, as of a chain of depth 0
+            words = f"`{pattern}` in `{section}` fits no weight"
+            told += 1
+            hint = nearest(pattern, paths) if told <= MAX_ERRORS else ""  # to look for one takes a while
+            yield _warning(Code.UNUSED_PATTERN, words, part.key(), hint)

@@ -1,18 +1,17 @@
-"""Weights by path: copies stay folded, and are cut only where a pattern names a number."""
+"""Weights by path: copies stay folded."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from itertools import product
-from math import prod
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Node, join, span_text, walk
-from dsvgraph.patterns import matches
+from dsvgraph.patterns import fitting
 from dsvgraph.types import Weight
 
+T = TypeVar("T")
 SPAN = re.compile(r"\[(\d+)(?:-(\d+))?\]")
 
 
@@ -31,25 +30,14 @@ def weights(graph: Graph) -> Iterator[Owned]:
             yield Owned(join(visit.path, name), weight, visit.copies)
 
 
-def cells(path: str, patterns: Iterable[str]) -> Iterator[tuple[str, int]]:
-    """The paths that a folded path stands for, as few as ``patterns`` can tell apart, with counts.
+def decided(path: str, sections: Sequence[tuple[str, T]]) -> Iterator[tuple[T | None, int]]:
+    """What the last pattern that fits says, for every kind of path that a folded path stands for, with counts.
 
-    >>> list(cells("layers.[3-60].gate", ["layers.7.*"]))
-    [('layers.7.gate', 1), ('layers.3.gate', 57)]
+    >>> list(decided("layers.[3-60].gate", [("**", True), ("layers.7.*", False)]))
+    [(True, 57), (False, 1)]
     """
-    named = {int(n) for pattern in patterns for n in re.findall(r"\d+", pattern)}
-    axes = [_axis(int(m[1]), int(m[2] or m[1]), named) for m in SPAN.finditer(path)]
-    text = SPAN.sub("{}", path)
-    for cell in product(*axes):
-        yield text.format(*(number for number, _ in cell)), prod(count for _, count in cell)
-
-
-def _axis(first: int, last: int, named: set[int]) -> list[tuple[int, int]]:
-    """Numbers from ``first`` to ``last``: each named one alone, one other for the rest."""
-    alone = sorted(n for n in named if first <= n <= last)
-    others = (n for n in range(first, last + 1) if n not in named)
-    rest = last - first + 1 - len(alone)
-    return [(n, 1) for n in alone] + ([(next(others), rest)] if rest else [])
+    for found, count in fitting([pattern for pattern, _ in sections], path):
+        yield sections[found[-1]][1] if found else None, count
 
 
 def run_paths(node: Node, path: str) -> dict[Graph, tuple[str, Size]]:
@@ -71,12 +59,3 @@ def run_paths(node: Node, path: str) -> dict[Graph, tuple[str, Size]]:
 def listed(spans: list[str]) -> str:
     """Numbers of copies in brackets; many are cut short."""
     return f"[{','.join(spans if len(spans) <= 6 else [*spans[:3], '...', spans[-1]])}]"
-
-
-def last_match(sections: Iterable[tuple[str, object]], path: str) -> object:
-    """The value of the last pattern that fits ``path``, or None."""
-    found = None
-    for pattern, value in sections:
-        if matches(pattern, path):
-            found = value
-    return found

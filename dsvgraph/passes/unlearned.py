@@ -12,7 +12,7 @@ from dsvgraph.errors import Diagnostic, Note, Span
 from dsvgraph.expr import Expr
 from dsvgraph.graph import Graph, Loss, Model, Node, join, walk
 from dsvgraph.passes.needs import Dependence, Ports
-from dsvgraph.passes.paths import cells, last_match
+from dsvgraph.passes.paths import decided
 
 LENGTH = "max_position_embeddings"  # the config value that says how long rows may be
 WIDTH = 8  # tensor cores take 16-bit matrices whose sizes are its multiples (Nvidia, matrix multiplication guide)
@@ -62,12 +62,11 @@ def _unread(model: Model) -> Iterator[Diagnostic]:
 
 def learning(model: Model) -> set[Node]:
     """The nodes with a weight that is trained, somewhere."""
-    patterns = [pattern for pattern, _ in model.trained]
     found: set[Node] = set()
     for visit in walk(model):
         paths = [join(visit.path, name) for name, weight in visit.node.weights.items() if weight.trained]
-        every = (cell for path in paths for cell, _ in cells(path, patterns))
-        found |= {visit.node} if any(last_match(model.trained, cell) is not False for cell in every) else set()
+        every = (trained for path in paths for trained, _ in decided(path, model.trained))
+        found |= {visit.node} if any(trained is not False for trained in every) else set()
     return found
 
 

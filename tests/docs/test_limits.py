@@ -9,7 +9,7 @@ import pages
 import pytest
 
 from dsvgraph import DsvError, errors, loads
-from dsvgraph.build import body, builder, copies, losses, scope
+from dsvgraph.build import body, builder, copies, losses, model, scope
 from dsvgraph.expr import syntax, values
 from dsvgraph.loader import compose
 from dsvgraph.spec.read import MAX_CHARACTERS, MAX_FILES, MAX_VALUES
@@ -62,11 +62,17 @@ CASES: dict[str, tuple[list[int | float], Callable[[int], str] | None]] = {
     ),
     "axes of a value": ([body.MAX_AXES], lambda n: spec(f"{{linear: x, out: [{', '.join('2' * (n - 2))}]}}")),
     "copies of one line": ([copies.MAX_COPIES], lambda n: spec(f"{{linear: x, out: 4, repeat: {n}}}")),
+    "copies, those inside of copies counted for each": ([builder.MAX_COPIES], None),
+    "inputs of one line": ([body.MAX_INPUTS], lambda n: spec(f"{{add: [{', '.join(['x'] * n)}]}}")),
     "blocks inside blocks": ([builder.MAX_CALLS], None),
     "lines of distinct blocks, together": ([builder.MAX_LINES], None),
     "nodes, equal copies of a line counted once": ([builder.MAX_NODES], None),
     "depths of one loss": ([losses.MAX_DEPTHS], None),
     "`by` of a shift": ([1024], lambda n: spec(f"{{shift: x, by: {n}}}")),
+    "patterns of one section": (
+        [model.MAX_PATTERNS],
+        lambda n: spec("{linear: x, out: 9}", rest="init: {" + ", ".join(f"'{i}': ones" for i in range(n)) + "}"),
+    ),
     "errors told at once": ([errors.MAX_ERRORS], None),
 }
 

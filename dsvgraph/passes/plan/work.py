@@ -18,7 +18,7 @@ from dsvgraph.ops.base import Kind
 from dsvgraph.ops.tape import HALF, Key
 from dsvgraph.passes.gradients import Costs
 from dsvgraph.passes.needs import Needs, Ports
-from dsvgraph.passes.paths import cells, last_match, run_paths
+from dsvgraph.passes.paths import decided, run_paths
 from dsvgraph.passes.plan.logits import heads_behind
 from dsvgraph.passes.plan.moved import Moved
 from dsvgraph.passes.tally import Attention, Meter, input_axes, input_sizes, known_types, number, tokens
@@ -184,9 +184,8 @@ class Worker:
 
     def _frozen(self, place: _Place, node: Node, name: str) -> int:
         """How many copies of a weight the section `trained` freezes."""
-        rules = self.model.trained
-        found = (c for path in place.exact for c in cells(join(path, node.at, name), [p for p, _ in rules]))
-        return sum(n for cell, n in found if last_match(rules, cell) is False)
+        found = (c for path in place.exact for c in decided(join(path, node.at, name), self.model.trained))
+        return sum(count for trained, count in found if trained is False)
 
     def _role(self, place: _Place, node: Node) -> str:
         if place.role == "extra heads":
