@@ -138,7 +138,7 @@ def fitting(patterns: Iterable[str], path: str) -> list[tuple[list[int], int]]:
     """Which ``patterns`` fit the paths that a folded path stands for, by their numbers, and how many paths.
 
     >>> fitting(["**.gate", "layers.7.*", "layers.1*.*"], "layers.[3-60].gate")
-    [([0], 47), ([0, 2], 10), ([0, 1], 1)]
+    [([0], 47), ([0, 1], 1), ([0, 2], 10)]
     """
     return _patterns(tuple(patterns)).of(path)
 

@@ -121,8 +121,8 @@ def _patterns(model: Model) -> Iterator[Diagnostic]:
     for section, parts in sections.items():
         fit = {number for path in paths for found, _ in fitting(parts, path) for number in found}
         for number, (pattern, part) in enumerate(parts.items()):
-            if number in fit or pattern.startswith(empty):
-                continue  # no copies now, as of a chain of depth 0
+            if number in fit or pattern.startswith(empty) or model.spec.inherits(part.key()):
+                continue  # no copies now, as of a chain of depth 0; or another spec's
             words = f"`{pattern}` in `{section}` fits no weight"
             told += 1
             hint = nearest(pattern, paths) if told <= MAX_ERRORS else ""  # to look for one takes a while

@@ -50,7 +50,7 @@ CASES: dict[str, tuple[list[int | float], Callable[[int], str] | None]] = {
     "nesting of values, aliases followed": ([compose.MAX_DEPTH], None),
     "a key": ([200], None),
     "a name": ([64], lambda n: spec(name="y" * n)),
-    "a path (`at`)": ([200], lambda n: spec(f"{{linear: x, out: 9, at: {'p' * n}}}")),
+    "a path (`at`)": ([200], lambda n: spec(f"{{linear: x, out: 9, at: {(('p' * 63 + '.') * 4)[:n]}}}")),
     "a number as written": ([40], None),
     "an expression": ([syntax.MAX_LENGTH, syntax.MAX_TOKENS, syntax.MAX_DEPTH], None),
     "an exponent": ([values.MAX_POWER], lambda n: spec(config=f"a: 1 ** {n}")),
