@@ -22,6 +22,7 @@ from dsvgraph.cli.options import (
     SetOption,
     SpecArgument,
     load,
+    outputs_apart,
 )
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def run(
     With --phase (or any option of a run) what one step takes: FLOPs, bytes moved, memory, time on a device.
     """
     asked = (phase, context, dtype, drafting or None, device, mfu, tokens_per_second, tokens, by)
+    outputs_apart(csv, as_json=as_json)
     model = load(spec, settings)
     if verify:
         if any(value is not None for value in asked) or csv:

@@ -21,6 +21,7 @@ from dsvgraph.cli.options import (
     SpecArgument,
     bundled_names,
     load,
+    outputs_apart,
 )
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def run(
         raise typer.BadParameter("goes with one spec, not two", param_hint="--mtp")
     if not others and mtp is None and not settings:
         raise typer.BadParameter("give a second spec, or --mtp 0,1,2, or --set", param_hint="OTHER")
+    outputs_apart(csv, plot, as_json)
     counting = (batch, seq, attention.value)
     to = To(as_json, csv, plot)
     if mtp is not None:

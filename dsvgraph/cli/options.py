@@ -84,6 +84,14 @@ RecomputeOption = Annotated[
 ]
 
 
+def outputs_apart(csv: Path | None, plot: Path | None = None, as_json: bool = False) -> None:
+    """Raises a usage error where two outputs of a command would go to one file or to one stream."""
+    if csv and plot and csv.resolve() == plot.resolve():
+        raise typer.BadParameter(f"`{plot}` is the file of --csv", param_hint="--plot")
+    if str(csv) == "-" and as_json:
+        raise typer.BadParameter("`-` is standard output, where --json goes", param_hint="--csv")
+
+
 def load(spec: str, settings: Iterable[Setting] | None = None) -> Model:
     """The checked model of a command's SPEC and --set; raises DsvError."""
     return load_model(spec, dict(settings or ()))

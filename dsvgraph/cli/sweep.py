@@ -26,6 +26,7 @@ from dsvgraph.cli.options import (
     SetOption,
     SpecArgument,
     load,
+    outputs_apart,
 )
 from dsvgraph.errors import DsvError, printable
 from dsvgraph.names import NAME
@@ -110,6 +111,7 @@ def run(
     """
     from dsvgraph.passes.sweep import Condition, front, sweep
 
+    outputs_apart(csv, plot, as_json)
     model = load(spec, settings)
     assert model.spec is not None
     grid = _grid(over)

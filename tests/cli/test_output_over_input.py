@@ -66,6 +66,21 @@ def test_what_reads_nothing_or_refuses_every_file(command, inputs, dsv):
     assert answer.code == 0 and Path("other.yaml").is_file()
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("sweep base.yaml --over d=8,16 --csv a.svg --plot ./a.svg", "--plot"),
+        ("diff base.yaml --set d=16 --csv a.svg --plot a.svg", "--plot"),
+        ("sweep base.yaml --over d=8,16 --csv - --json", "--csv"),
+        ("diff base.yaml --set d=16 --csv - --json", "--csv"),
+        ("cost base.yaml --csv - --json", "--csv"),
+    ],
+)
+def test_two_outputs_are_never_one_file(command, words, inputs, dsv):
+    answer = dsv(*command.split())
+    assert answer.code == 2 and words in answer.err and not answer.out and not Path("a.svg").exists()
+
+
 def test_fmt_is_meant_to_change_its_file(inputs, dsv):
     Path("base.yaml").write_text("config:   {d: 8}\n" + Path("base.yaml").read_text().replace("config:", "doc: x #", 1))
     assert dsv("fmt", "base.yaml").code == 0
