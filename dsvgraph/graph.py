@@ -255,6 +255,11 @@ class Model(Graph):
         return [visit.path for visit in walk(self) if visit.node.callee == "router"]
 
     @property
+    def lengths(self) -> list[Size]:
+        """The numbers of positions of its rows: one, unless inputs have rows of their own."""
+        return list(dict.fromkeys(type_.shape[1] for type_ in self.inputs.values() if type_.rank > 1))
+
+    @property
     def depths(self) -> int:
         """The largest depth that a loss speaks of."""
         return max((d for loss in self.losses for d in loss.depths), default=0)

@@ -96,7 +96,7 @@ class Sight:
     tail: float = 0
 
     def moved(self, by: float) -> Sight:
-        return Sight(self.horizon + by, self.tail + (max(by, 0) if by < math.inf else 0))
+        return Sight(self.horizon + by, self.tail + max(by, 0)) if by < math.inf else Sight(by)
 
 
 class Reach:
@@ -120,7 +120,7 @@ class Reach:
         return Reach(seen)
 
     def moved(self, by: float) -> Reach:
-        """The reach after a shift; ``inf`` looks at the whole row.
+        """The reach after a shift; ``inf`` looks at the whole row, of which no position is more fill than another.
 
         A shift to the right takes nothing off the tail: fill may stand where it need not be counted.
         """

@@ -47,7 +47,7 @@ def _built(key: _Key, name: str) -> Graph:
     ins = {port: _type(raw) for port, raw in spec.blocks[name].model.inputs.items()}
     first = next(iter(ins.values()))
     builder.positions = frozenset(str(size) for size in first.shape[:2])
-    builder.length = first.shape[1] if first.rank > 1 else None
+    builder.lengths = first.shape[1:2]
     line = Line(name, name, name, None, {}, {}, "", Part(None, spec.graph.doc, ()))
     return builder.call(line, {}, ins, builder.config)
 

@@ -22,6 +22,8 @@ from dsvgraph_torch.sharing import Source
 from dsvgraph_torch.source import assign, block, expression, function, literal, noted, path, statement, tree
 from dsvgraph_torch.units import Lowering
 
+CONTEXT = ("positions", "documents")
+"""What a caller may say of positions, where they are those of all rows."""
 Rule = tuple[str, float, float]
 
 
@@ -94,27 +96,31 @@ def _methods(lowering: Lowering, source: Source) -> list[ast.stmt]:
     handed = assign(values, expression("self._trunk(*args, ctx)", args=[path(a) for a in args]))
     lines.append(_forward(model, args, [handed, *source.body, *_results(model, writer)]))
     source.body = []
-    return [*lines, _predict(lowering, first, args, len(values))]
+    return [*lines, _predict(lowering, args, len(values))]
 
 
 def _forward(model: Model, args: list[str], body: list[ast.stmt]) -> ast.stmt:
     types = {name: model.type(ref) for name, ref in model.outputs.items()}
     outs = ", ".join(f"{name} {type_}" for name, type_ in types.items() if 0 not in type_.shape)
+    known = CONTEXT if len(model.lengths) < 2 else ()
+    names = "".join(f", {name}=None" for name in known)
     if not model.losses:
-        head, doc = "def forward(self, positions=None, documents=None):", f"{outs}."
-        ctx = statement("ctx = Context(positions, documents)")
+        head, doc = f"def forward(self{names}):", f"{outs}."
+        ctx = statement("ctx = Context(*known)", known=[*map(path, known)])
     else:
-        head = "def forward(self, targets=None, positions=None, documents=None, labels=None):"
+        head = f"def forward(self, targets=None{names}, labels=None):"
         doc = f"{outs}; losses, given targets (the token after each position) or labels (the tokens)."
-        ctx = statement("ctx = Context(positions, documents, collect=targets is not None)")
-    return function(head, [*_given(model, args), ctx, *body], args, doc)
+        ctx = statement("ctx = Context(*known, collect=targets is not None)", known=[*map(path, known)])
+    return function(head, [*_given(model, args, known), ctx, *body], args, doc)
 
 
-def _given(model: Model, args: list[str]) -> list[ast.stmt]:
+def _given(model: Model, args: list[str], known: tuple[str, ...]) -> list[ast.stmt]:
     """The targets as the losses want them, where a line of the loss has some."""
     target = next((loss.target for loss in model.losses if loss.target), None)
     row = dict(zip(model.inputs, args, strict=True)).get(target or "")
-    return [statement("targets = next_tokens(row, targets, labels, documents)", row=path(row))] if row else []
+    documents = path("documents") if "documents" in known else literal(None)
+    given = "targets = next_tokens(row, targets, labels, documents_)"
+    return [statement(given, row=path(row), documents_=documents)] if row else []
 
 
 def _results(model: Model, writer: Writer) -> list[ast.stmt]:
@@ -137,18 +143,23 @@ def _passed(model: Model, writer: Writer, trunk: list[Node], heads: list[Node], 
     return [*[v for v in dict.fromkeys(values) if v != last], last]
 
 
-def _predict(lowering: Lowering, first: str, args: list[str], handed: int) -> ast.stmt:
-    doc, refused = f"{first} alone, without the heads that only train;", list[ast.stmt]()
-    row = next((a for a, t in zip(args, lowering.model.inputs.values(), strict=True) if t.rank > 1), args[0])
+def _predict(lowering: Lowering, args: list[str], handed: int) -> ast.stmt:
+    model, refused = lowering.model, list[ast.stmt]()
+    doc = f"{next(iter(model.outputs))} alone, without the heads that only train"
+    row = next((a for a, t in zip(args, model.inputs.values(), strict=True) if t.rank > 1), args[0])
     more = {"numbered": True} if numbered(lowering.root()) else {}
     context = expression("Context(positions, documents, cache, row, **more)", row=path(row), more=more)
-    if lowering.ahead:
+    head = "def predict(self, cache=None, positions=None, documents=None):"
+    if len(model.lengths) > 1:
+        head, context, doc = "def predict(self):", expression("Context()"), f"{doc}."
+    elif lowering.ahead:
         context = expression("Context(positions, documents)")
         refused = [block("if cache is not None:", [statement("raise ValueError(self.looks_ahead)")])]
+        doc = f"{doc}; no cache, since it looks ahead."
+    else:
+        doc = f"{doc}; a dict as cache decodes step by step."
     value = expression("self._trunk(*args, context)", args=[path(a) for a in args], context=context)
     result = value if handed == 1 else expression("value[-1]", value=value)
-    head = "def predict(self, cache=None, positions=None, documents=None):"
-    doc += " no cache, since it looks ahead." if lowering.ahead else " a dict as cache decodes step by step."
     return function(head, [*refused, statement("return result", result=result)], args, doc)
 
 

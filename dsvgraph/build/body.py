@@ -162,7 +162,7 @@ class Body:
             weights = op.weights(known)
             _check_tied(op, weights, tied)
             outputs = op.outputs(known)
-            positions.check(op, node.ins, weights, self.builder.positions, self.builder.length)
+            positions.check(op, node.ins, weights, self.builder.positions, self.builder.lengths)
             order = self._order(op, node)
         except ValueError as error:
             raise self._mismatch(error, node, line) from None

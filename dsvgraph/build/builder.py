@@ -40,7 +40,7 @@ class Builder:
         self.trail: list[str] = []
         self.stack: list[str] = []
         self.positions: frozenset[str] = frozenset()  # sizes that are known only when the model runs
-        self.length: Size | None = None
+        self.lengths: tuple[Size, ...] = ()  # of rows
         self.lines = 0
         self.seen: set[Graph] = set()  # graphs whose lines are counted
         self.used: set[str] = set()  # config names that arguments took, inside of the block that is built
@@ -55,7 +55,7 @@ class Builder:
         """The graph of ``key``, made once."""
         if key not in self.memo:
             self.memo[key] = None
-            place = (key, self.positions, self.length)
+            place = (key, self.positions, self.lengths)
             self.memo[key] = self._found(place) or self._made(place, make)
         found = self.memo[key]
         if found is None:

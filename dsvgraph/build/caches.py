@@ -24,7 +24,7 @@ def build(body: Body) -> None:
 def _listed(body: Body, text: str, span: Span | None) -> None:
     ref = body.ref(text, span)
     type_ = body.graph.type(ref)
-    if type_.shape[1:2] != (body.builder.length,):
+    if not set(type_.shape[1:2]) & set(body.builder.lengths):
         words = f"`{ref}` is {type_}: decoding caches values per position, [B, T, ...]"
         raise DsvError(words, span, code=Code.CACHE)
     if ref in body.graph.cache:
@@ -35,7 +35,7 @@ def _listed(body: Body, text: str, span: Span | None) -> None:
 def _check_sufficient(body: Body) -> None:
     """Raises DsvError where an op needs earlier positions of what cannot be made of the listed values."""
     try:
-        Decoder(body.builder.positions, body.builder.length).of(body.graph)
+        Decoder(body.builder.positions, next(iter(body.builder.lengths), None)).of(body.graph)
     except Missing as missing:
         listed, ref = ", ".join(body.part.model.cache), written(missing.graph, missing.ref)
         words = f"`{missing.node.name}` needs `{ref}` at earlier positions, which cannot be made of `{listed}`"

@@ -90,7 +90,7 @@ class _Building:
         inputs = root_inputs(part, self.scope)
         running = [size for type_ in inputs.values() for size in type_.shape[:2]]
         self.builder.positions = frozenset[str]().union(*(names(size) for size in running))
-        self.builder.length = next((t.shape[1] for t in inputs.values() if t.rank > 1), None)
+        self.builder.lengths = tuple(dict.fromkeys(t.shape[1] for t in inputs.values() if t.rank > 1))
         return Model(self.spec.name, self.spec.doc, {}, inputs, spec=self.spec, span=part.key())
 
 

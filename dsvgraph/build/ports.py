@@ -74,8 +74,8 @@ def _running(raw: Any, axis: int, axes: list[str], scope: Scope, span: Span | No
     if not is_free(raw, scope.values):
         words = f"axis {axis} counts {counts}, a name without a value such as {'BT'[axis]}, found `{shown(raw)}`"
         raise DsvError(words, span, code=Code.ROOT_AXES, notes=scope.origins(raw), hint=ROOT)
-    if axis < len(axes) and axes[axis] != raw:
-        words = f"axis {axis} counts {counts}, `{axes[axis]}` in the inputs before, found `{raw}`"
+    if axis == 0 and axes and axes[0] != raw:  # positions may be others, of a row of its own
+        words = f"axis {axis} counts {counts}, `{axes[0]}` in the inputs before, found `{raw}`"
         raise DsvError(words, span, code=Code.ROOT_AXES, hint=ROOT)
     return str(raw)
 

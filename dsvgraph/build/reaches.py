@@ -9,13 +9,13 @@ from dsvgraph.types import Reach, Sight
 
 
 def of_op(graph: Graph, node: Node) -> None:
-    """Sets what the outputs of an op have seen: inputs joined, moved by the op's shift.
+    """Sets what the outputs of an op have seen: inputs joined, each moved as far as the op looks ahead there.
 
     A weight that is wired from what the model reads would show all of it to every position.
     """
-    by = node.op.shift() if node.op else 0
+    by = {p: node.op.looks(p) if node.op else 0 for p in node.inputs}
     tied = [graph.reach_of(r).moved(math.inf) for r in node.tied.values()]
-    seen = Reach.join([*(graph.reach_of(r).moved(by) for r in node.inputs.values()), *tied])
+    seen = Reach.join([*(graph.reach_of(r).moved(by[p]) for p, r in node.inputs.items()), *tied])
     node.reach = dict.fromkeys(node.outputs, seen)
     pieces = {p: found for p, r in node.inputs.items() if (found := slices(graph, r)) and _apart(node, p)}
     if len({len(found) for found in pieces.values()}) == 1:

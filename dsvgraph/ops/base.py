@@ -131,6 +131,10 @@ class Op(BaseModel):
         """Return how many positions ahead of its inputs the op looks: ``inf`` for the whole row."""
         raise NotImplementedError
 
+    def looks(self, port: str) -> float:
+        """Return how many positions ahead of its own the op looks at one input."""
+        return self.shift()
+
     def remembers(self, ins: Types, outs: Types) -> Memory:
         """Return what the op needs of earlier positions while decoding: inputs by port, and states that it carries."""
         raise NotImplementedError

@@ -64,7 +64,8 @@ class Rope(Weightless, Uncounted, AlongRow):
 class Attention(AlongRow):
     """Scaled dot-product attention: q [B, T, H, Q], k [B, T, G, Q], v [B, T, G, V] -> [B, T, H, V].
 
-    Vaswani et al., arXiv 1706.03762; G divides H (grouped queries, arXiv 2305.13245).
+    Vaswani et al., arXiv 1706.03762; G divides H (grouped queries, arXiv 2305.13245). Keys and values
+    may be of another row, [B, S, ...], where ``causal`` is false (an encoder's).
     ``window`` W lets a position see the last W, itself included; ``sinks`` adds a learned logit
     per head, [H], to the softmax's denominator, so that a head may look at nothing (gpt-oss;
     arXiv 2309.17453). FLOPs: 2 B H P (Q + V) for P pairs of a query and a key that it sees: T T / 2 if causal,
@@ -92,11 +93,19 @@ class Attention(AlongRow):
     def outputs(self, ins: Types) -> dict[str, Type]:
         self._check_ranks(ins)
         q, k, v = ins["q"], ins["k"], ins["v"]
-        same(q.shape[:2], k.shape[:2], "q and k differ in batch or positions")
+        self._check_rows(q, k)
         same(k.shape[:3], v.shape[:3], "k and v differ in batch, positions or heads")
         same(q.shape[3], k.shape[3], "q and k differ in the size of a head")
         self._check_groups(q.shape[2], k.shape[2])
         return {"y": Type((*q.shape[:3], v.shape[3]))}
+
+    def _check_rows(self, q: Type, k: Type) -> None:
+        """Raise ValueError unless every query has keys: of its own row, or of another one as a whole."""
+        if self.causal or self.window:
+            words = "q and k differ in batch or positions, so no key is before a query: "
+            words += "attention over another row is `causal: false`, without a window"
+            same(q.shape[:2], k.shape[:2], words)
+        same(q.shape[:1], k.shape[:1], "q and k differ in batch")
 
     def _check_ranks(self, ins: Types) -> None:
         for port in self.ports:
@@ -116,7 +125,8 @@ class Attention(AlongRow):
     def products(self, ins: Types, outs: Types, attention: str = "causal") -> list[Product]:
         """Queries by keys, and what the softmax makes of them by values."""
         batch, length, heads, size = ins["q"].shape
-        twice = self._twice_pairs(length, attention)
+        keys = ins["k"].shape[1]
+        twice = self._twice_pairs(length, attention) if keys == length else 2 * length * keys
         scores, mixed = batch * heads * twice * size, batch * heads * twice * ins["v"].shape[3]
         return [product_of(scores, "q", "k"), product_of(mixed, "q k sinks", "v")]
 
@@ -137,10 +147,10 @@ class Attention(AlongRow):
         extra = 8 if self.sinks else 0
         if site.grad:
             for port in self.ports:
-                tape.keep_new(batch * length * site.types[port].shape[2] * (wide + extra), tape.low)
+                tape.keep_new(batch * site.types[port].shape[1] * site.types[port].shape[2] * (wide + extra), tape.low)
             tape.keep_new(batch * length * heads, FLOAT)
             if self.sinks or self.window:  # a mask that is written out
-                tape.keep_new(length * length, tape.low)
+                tape.keep_new(length * site.types["k"].shape[1], tape.low)
         whole = tape.fresh(batch * length * heads * (wide + extra), tape.low, site.grad)
         if site.grad:
             tape.keep(whole)
@@ -148,6 +158,10 @@ class Attention(AlongRow):
 
     def shift(self) -> float:
         return 0 if self.causal else math.inf
+
+    def looks(self, port: str) -> float:
+        """A query is of its own position; keys and values are of all that it sees."""
+        return 0 if port == "q" else self.shift()
 
     def remembers(self, ins: Types, outs: Types) -> Memory:
         """All keys and values, of which a window reads some: what a draft added can still be taken back."""

@@ -81,8 +81,10 @@ def added(a: Flops, b: Flops) -> Flops:
 
 
 def _row(model: Model) -> Type:
-    """The type of the first input that has rows of positions."""
-    row = next((type_ for type_ in model.inputs.values() if type_.rank > 1), None)
+    """The type of the input that has the rows of the first output, else of the first that has rows of positions."""
+    rows = [type_ for type_ in model.inputs.values() if type_.rank > 1]
+    first = next((model.type(ref).shape[:2] for ref in model.outputs.values()), None)
+    row = next((type_ for type_ in rows if type_.shape[:2] == first), next(iter(rows), None))
     if row is None:
         words = "no input has rows and positions, [B, T], so nothing can be counted"
         raise DsvError(words, model.span, code=Code.ROOT_AXES)
@@ -101,14 +103,16 @@ def batch(model: Model) -> Size:
 
 
 def input_sizes(model: Model, batch: int, seq: int) -> dict[str, int]:
-    """Numbers for the sizes of the inputs, where they are names: axis 0 counts rows, axis 1 positions.
+    """Numbers for the sizes of the inputs, where they are names: axis 0 counts rows, axis 1 positions, of all alike.
 
     Raises DsvError where no input has rows of positions, and where a number is no whole one above zero.
     """
     for what, n in (("batch", batch), ("seq", seq)):
         if n % 1 or n < 1:
             raise DsvError(f"`{what}` is a whole number of at least 1, found `{n}`")
-    return {name: n for size, n in zip(_row(model).shape, (batch, seq), strict=False) for name in names(size)}
+    shapes = [_row(model).shape, *(type_.shape for type_ in model.inputs.values())]
+    pairs = (pair for shape in shapes for pair in zip(shape[:2], (batch, seq), strict=False))
+    return {name: n for size, n in pairs for name in names(size)}
 
 
 def one_of(words: Any, what: str, value: object) -> None:

@@ -16,10 +16,12 @@ FILL = ("fill", 0)
 Value = Any  # positions, each the set of (input, position) that it has seen; or a list of such, stacked
 
 
-def trace(graph: Graph, inputs: dict[str, Value] | None = None) -> dict[Ref, Value]:
+def trace(
+    graph: Graph, inputs: dict[str, Value] | None = None, lengths: dict[str, int] | None = None
+) -> dict[Ref, Value]:
     """What every port of ``graph`` has seen, position by position."""
     if inputs is None:
-        inputs = {n: tuple({(n, i)} for i in range(LENGTH)) for n in graph.inputs}
+        inputs = {n: tuple({(n, i)} for i in range((lengths or {}).get(n, LENGTH))) for n in graph.inputs}
     found = {Ref(n, n): value for n, value in inputs.items()}
     for node in graph.nodes.values():
         found |= {Ref(node.name, w): tuple(set() for _ in range(LENGTH)) for w in node.weights}
@@ -35,13 +37,14 @@ def op(node: Node, values: list[Value]) -> dict[str, Value]:
     if any(isinstance(value, list) for value in values):  # stacked: piece by piece
         pieces = [op(node, list(piece)) for piece in zip(*values)]
         return {port: [piece[port] for piece in pieces] for port in node.outputs}
-    own = [set().union(*(value[i] for value in values)) for i in range(LENGTH)]
+    own = [set().union(*seen) for seen in zip(*values)]
     if node.callee == "shift":
-        by = node.op.by
-        own = [own[i + by] if 0 <= i + by < LENGTH else {FILL} if by > 0 else set() for i in range(LENGTH)]
+        by, length = node.op.by, len(own)
+        own = [own[i + by] if 0 <= i + by < length else {FILL} if by > 0 else set() for i in range(length)]
     if node.callee == "attention":
-        reads = range(1, LENGTH + 1) if node.op.causal else [LENGTH] * LENGTH
-        own = [set().union(*own[:end]) for end in reads]
+        queries, *read = values
+        keys = [set().union(*seen) for seen in zip(*read)]
+        own = [seen.union(*(keys[: i + 1] if node.op.causal else keys)) for i, seen in enumerate(queries)]
     found = [tuple(own)] * node.op.experts if node.callee == "dispatch" else tuple(own)
     return dict.fromkeys(node.outputs, found)
 
@@ -73,4 +76,4 @@ def tail(value: Value) -> int:
     """From which position on, counted from the end, a value is made of fill."""
     if isinstance(value, list):
         return max((tail(piece) for piece in value), default=0)
-    return max((LENGTH - i for i, seen in enumerate(value) if FILL in seen), default=0)
+    return max((len(value) - i for i, seen in enumerate(value) if FILL in seen), default=0)

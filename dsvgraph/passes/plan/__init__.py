@@ -200,6 +200,9 @@ def _check(model: Model, o: Options) -> None:
         raise DsvError("a training step is planned in float32 or bfloat16, as the compiled module trains")
     if o.attention == "absorbed" and o.phase != "decode":
         raise DsvError("absorbed attention is a way of decoding", hint="use it with --phase decode")
+    if o.phase == "decode" and len(model.lengths) > 1:
+        rows = " and ".join(map(str, model.lengths))
+        raise DsvError(f"`{model.name}` has rows of {rows} positions: what decoding keeps of them is not known")
     if o.context is not None and o.phase != "decode":
         raise DsvError("a context is what decoding has in its cache", hint="--seq tells how long the rows are")
     if o.recompute == "full" and o.phase != "train":

@@ -158,7 +158,7 @@ def _graph(name: str, part: Part) -> Graph | None:
     derived = [n for n, default in part.model.args.items() if _is_size(default, part)]
     spec = _library(tuple(sorted({*needed, *derived})))
     builder = Builder(spec)
-    builder.positions, builder.length = frozenset("BT"), symbol("T")
+    builder.positions, builder.lengths = frozenset("BT"), (symbol("T"),)
     ins = {port: _type(raw) for port, raw in part.model.inputs.items()}
     line = Line(name, name, name, None, {}, {}, "", spec.graph)
     try:
