@@ -137,6 +137,17 @@ def test_fast_kernels(op: str) -> None:
 
 
 @EVERY
+def test_generate(op: str) -> None:
+    """Decoding token by token with a cache gives the logits of the whole row."""
+    model = model_of(op)
+    module = dsvgraph_torch.compile(model).double().eval()
+    x, cache = ids(model), {}
+    with torch.no_grad():
+        steps = [module.predict(x[:, i : i + 1], cache=cache) for i in range(T)]
+        torch.testing.assert_close(torch.cat(steps, 1), module.predict(x), rtol=0, atol=1e-10)
+
+
+@EVERY
 def test_fmt(op: str) -> None:
     """The canonical style keeps the graph, and is its own canonical style."""
     written = layout(text_of(op))

@@ -9,4 +9,4 @@ runtime_file(Path(__file__).with_name("runtime.py"))
 
 @lowers("gated_delta")
 def gated_delta(s: Site) -> Code:
-    return code("gated_delta(*inputs, A_log, dt_bias)[0]", inputs=s.inputs, **s.weights)
+    return code("gated_delta(*inputs, A_log, dt_bias, ctx, key)", inputs=s.inputs, key=s.states["state"], **s.weights)

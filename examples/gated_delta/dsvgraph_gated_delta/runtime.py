@@ -7,8 +7,16 @@ import torch
 import torch.nn.functional as F
 
 
-def gated_delta(q_BTHK, k_BTHK, v_BTHV, a_BTH, b_BTH, A_log_H, dt_bias_H, S_BHKV=None):
-    """The outputs [B, T, H, V] and the state behind the last position (arXiv 2412.06464)."""
+def gated_delta(q_BTHK, k_BTHK, v_BTHV, a_BTH, b_BTH, A_log_H, dt_bias_H, ctx, key):
+    """The gated delta rule, [B, T, H, V] (arXiv 2412.06464); while decoding the state lies under ``key``."""
+    S_BHKV = ctx.state(key)
+    y_BTHV, S_BHKV = delta_steps(q_BTHK, k_BTHK, v_BTHV, a_BTH, b_BTH, A_log_H, dt_bias_H, S_BHKV)
+    ctx.keep(key, S_BHKV)
+    return y_BTHV
+
+
+def delta_steps(q_BTHK, k_BTHK, v_BTHV, a_BTH, b_BTH, A_log_H, dt_bias_H, S_BHKV=None):
+    """The outputs [B, T, H, V] and the state behind the last position, [B, H, K, V]."""
     kind = torch.promote_types(q_BTHK.dtype, torch.float32)  # a state sums up over the row: never in 16 bits
     with torch.autocast(q_BTHK.device.type, enabled=False):
         q, k, v, a, b = (x.to(kind) for x in (q_BTHK, k_BTHK, v_BTHV, a_BTH, b_BTH))

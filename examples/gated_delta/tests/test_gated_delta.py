@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from dsvgraph_gated_delta.runtime import gated_delta
+from dsvgraph_gated_delta.runtime import delta_steps
 from transformers.models.qwen3_next.modeling_qwen3_next import torch_recurrent_gated_delta_rule
 
 B, T, H, K, V = 2, 7, 3, 4, 5
@@ -23,7 +23,7 @@ def reference(q, k, v, a, b, A_log, dt_bias):
 
 def test_outputs_and_gradients_are_those_of_transformers() -> None:
     ours, theirs = inputs(), inputs()
-    y, expected = gated_delta(*ours)[0], reference(*theirs)
+    y, expected = delta_steps(*ours)[0], reference(*theirs)
     torch.testing.assert_close(y, expected)
     y.square().sum().backward()
     expected.square().sum().backward()
@@ -33,8 +33,8 @@ def test_outputs_and_gradients_are_those_of_transformers() -> None:
 
 def test_a_row_in_two_parts_is_the_row() -> None:
     q, k, v, a, b, *weights = (x.detach().double() for x in inputs())
-    whole, last = gated_delta(q, k, v, a, b, *weights)
-    first, state = gated_delta(*(x[:, :3] for x in (q, k, v, a, b)), *weights)
-    second, end = gated_delta(*(x[:, 3:] for x in (q, k, v, a, b)), *weights, state)
+    whole, last = delta_steps(q, k, v, a, b, *weights)
+    first, state = delta_steps(*(x[:, :3] for x in (q, k, v, a, b)), *weights)
+    second, end = delta_steps(*(x[:, 3:] for x in (q, k, v, a, b)), *weights, state)
     torch.testing.assert_close(torch.cat([first, second], 1), whole)
     torch.testing.assert_close(end, last)
