@@ -79,11 +79,14 @@ class Fix:
 
 
 class Fault(ValueError):
-    """What is wrong with a value, for somebody who knows where it stands; ``wanted`` and ``found`` are sizes."""
+    """What is wrong with a value, for somebody who knows where it stands; ``wanted`` and ``found`` are sizes.
 
-    def __init__(self, code: Code, words: str, wanted: object = "", found: object = "") -> None:
+    ``step`` is the key of the guilty item, where the value is a mapping.
+    """
+
+    def __init__(self, code: Code, words: str, wanted: object = "", found: object = "", step: str = "") -> None:
         super().__init__(words)
-        self.code, self.wanted, self.found = code, str(wanted), str(found)
+        self.code, self.wanted, self.found, self.step = code, str(wanted), str(found), step
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,9 @@ def rope(x, ctx, theta, interleave=False, scaling=None):
     pairs = x.to(wide_dtype(x)).unflatten(-1, (-1, 2))
     if pairs.storage_offset() % 2 or any(step % 2 for step in pairs.stride()[:-1]):
         pairs = pairs.clone(memory_format=torch.contiguous_format)  # a view as complex numbers starts at even places
-    turned = torch.view_as_complex(pairs) * (turn.unsqueeze(-2) if x.dim() == 4 else turn)
+    for _ in range(x.dim() - 3):
+        turn = turn.unsqueeze(-2)
+    turned = torch.view_as_complex(pairs) * turn
     return torch.view_as_real(turned).flatten(-2).to(x.dtype)
 
 
@@ -206,10 +208,13 @@ class Linears(plain.Linears):
     """plain.Linears, whose product on a CPU is oneDNN's, expert by expert."""
 
     def forward(self, x_SD, sent):
-        if not eager_cpu(x_SD):
-            return super().forward(x_SD, sent)
-        y_SF = grouped_linear(x_SD, self.weight, sent.offsets)
+        y_SF = grouped(x_SD, self.weight, sent.offsets)
         return y_SF + plain.per_row(self.bias, sent, y_SF) if self.biased else y_SF
+
+
+def grouped(x_SD, weight_EFD, offsets_E):
+    """plain.grouped, expert by expert on a CPU."""
+    return (grouped_linear if eager_cpu(x_SD) else plain.grouped)(x_SD, weight_EFD, offsets_E)
 
 
 def grouped_linear(x_SD, weight_EFD, offsets_E):

@@ -5,9 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from dsvgraph.codes import Code
-from dsvgraph.errors import DsvError
-from dsvgraph.graph import Graph, Model, Node, Ref
+from dsvgraph.graph import Model, Node, Ref
 from dsvgraph_torch.sharing import Made, made
 from dsvgraph_torch.source import NOTHING, assign, block, expression, path, statement, tree
 
@@ -21,25 +19,29 @@ def each(writer: Writer, node: Node) -> None:
     """Copies side by side: grouped products over sent tokens, or a loop over a first axis."""
     if not node.runs:
         return _none(writer, node)
-    inner = node.runs[0].graph
-    wired = [node.inputs[p] for p in inner.inputs if p in node.inputs]
-    if any(r in writer.ragged for r in wired):
-        _side_by_side(writer, node, inner, wired)
+    sent = next((ref for port, ref in node.inputs.items() if node.ins[port].order), None)
+    if sent:
+        _side_by_side(writer, node, path(writer.value(sent, _all_rows(writer, node))))
     else:
         _stacked(writer, node)
 
 
-def _side_by_side(writer: Writer, node: Node, inner: Graph, wired: list[Ref]) -> None:
+def _side_by_side(writer: Writer, node: Node, sent: ast.expr) -> None:
     """Copies that tokens were sent to: stacked weights, grouped products."""
-    if len(wired) != 1 or node.tied or len(node.runs) != 1 or len(inner.outputs) != 1:
-        raise DsvError("experts have one input, one output and equal copies", node.span, code=Code.NOT_LOWERED)
-    copies, (found,) = int(node.count), writer.lowering.inside(writer.found, node)  # type: ignore[arg-type]
     writer.container(node.at)
-    writer.construct(node.at, writer.lowering.unit(found, copies))
-    sent = path(writer.value(wired[0], _all_rows(writer, node)))
-    value = expression("module(x)", module=path(writer.at(node)), x=sent)
-    writer.ragged.add(Ref(node.name, node.first))
+    writer.construct(node.at, _experts(writer, node))
+    value = expression("sent._replace(x=module(sent.x, sent))", sent=sent, module=path(writer.at(node)))
     writer.line(assign(writer.targets(node), value), node, writer.shapes(node))
+
+
+def _experts(writer: Writer, node: Node) -> ast.expr:
+    """The construction of all copies: of one class, or of a class for each run of equal ones."""
+    found = writer.lowering.inside(writer.found, node)
+    runs = [(f, int(run.count)) for f, run in zip(found, node.runs, strict=True)]  # type: ignore[arg-type]
+    if len(runs) == 1:
+        return writer.lowering.unit(*runs[0])
+    parts = [expression("(count, part)", count=n, part=writer.lowering.unit(f, n, whole=False)) for f, n in runs]
+    return expression("Runs(*parts)", parts=parts)
 
 
 def _extend(writer: Writer, node: Node) -> ast.expr:
@@ -51,7 +53,7 @@ def _extend(writer: Writer, node: Node) -> ast.expr:
         writer.out.lists.add(node.at)
         writer.construct(node.at, expression("nn.ModuleList()"))
     found = writer.lowering.inside(writer.found, node)
-    runs = [(writer.lowering.unit(f).number, int(r.count)) for f, r in zip(found, node.stored, strict=False)]  # type: ignore[arg-type]
+    runs = [(writer.unit(f).number, int(r.count)) for f, r in zip(found, node.stored, strict=False)]  # type: ignore[arg-type]
     for numbers, count in _patterns(runs):
         writer.out.source.init.append(_added(whole, [made(n) for n in numbers], count))
     if node.reused:

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from torch import nn
-
-from dsvgraph import codes
 from dsvgraph.build.decoding import Decoding
+from dsvgraph.build.modules import claims
 from dsvgraph.graph import Graph, Node, Ref
-from dsvgraph.ops import OPS
-from dsvgraph_torch import forms, loops, ops, shell
+from dsvgraph_torch import forms, loops, ops
 from dsvgraph_torch.forms import Forms
 from dsvgraph_torch.names import variable, where
 from dsvgraph_torch.ops import Code, Site
 from dsvgraph_torch.parents import extended
-from dsvgraph_torch.refusal import refusal
-from dsvgraph_torch.sharing import Source
+from dsvgraph_torch.sharing import Made, Source
 from dsvgraph_torch.source import (
-    NOTHING,
     assign,
     expression,
     function,
@@ -36,9 +32,6 @@ from dsvgraph_torch.source import (
 if TYPE_CHECKING:
     from dsvgraph_torch.units import Lowering
 
-MODULE = set(dir(nn.Module()))
-ROOT = {*dir(shell.Model), "init", "_trunk", "predict", "losses", "after_step"}
-
 
 @dataclass
 class Class:
@@ -48,7 +41,15 @@ class Class:
     kept: set[str] = field(default_factory=set)
     containers: set[str] = field(default_factory=set)
     lists: set[str] = field(default_factory=set)
+    shared: set[str] = field(default_factory=set)  # addresses at or below which several lines have weights
     taken: set[str] = field(default_factory=set)
+
+
+def shared(graph: Graph) -> set[str]:
+    """Addresses in the class of ``graph`` where, or below which, another line has weights too."""
+    found = Counter(claim.at for claim in claims(graph))
+    steps = {".".join(at.split(".")[:i]) for at in found for i in range(1, at.count(".") + 1)}
+    return {at for at, count in found.items() if count > 1 or at in steps}
 
 
 class Writer:
@@ -57,7 +58,6 @@ class Writer:
     def __init__(self, lowering: Lowering, out: Class, found: Decoding, copies: int = 0) -> None:
         self.lowering, self.out, self.graph, self.copies = lowering, out, found.graph, copies
         self.found, self.forms = found, Forms(found)
-        self.ragged: set[Ref] = set()
         self.prefix = ""
         self.parent: Node | None = None
 
@@ -65,10 +65,8 @@ class Writer:
 
     def block(self) -> None:
         """A whole class: its inputs are arguments, its outputs are returned."""
-        args = [*forms.inputs(self), "ctx"]
-        if self.copies:
-            self.forms.bind(Ref(*[next(iter(self.graph.inputs))] * 2), "sent.x", False)
-            args = ["sent"]
+        args = [*forms.inputs(self), self.context]
+        self.out.shared = shared(self.graph)
         self.parent = None if self.copies else extended(self.graph)
         if self.parent:
             (inner,) = self.lowering.inside(self.found, self.parent)
@@ -88,13 +86,11 @@ class Writer:
             case [ast.Assign([ast.Name(name)], value) as last] if values == [name]:
                 body.pop()
                 result, note = value, note_of(last)
-        template = "return sent._replace(x=result)" if self.copies else "return result"
-        self.line(statement(template, result=result), note=note)
+        self.line(statement("return result", result=result), note=note)
 
     def nodes(self, nodes: Iterable[Node]) -> None:
         """The lines of several nodes, in order."""
         for node in nodes:
-            self.check_address(node)
             if node.op:
                 self.op(node)
             elif node.mode == "call":
@@ -107,18 +103,6 @@ class Writer:
             for port in node.outputs:
                 forms.settle(self, Ref(node.name, port), port if len(node.outputs) > 1 else "", alias)
 
-    def check_address(self, node: Node) -> None:
-        """Modules have names of their own, which no address may take."""
-        first, *rest = node.at.split(".")
-        known = MODULE | ROOT if self.out.source.base == "Model" else MODULE
-        taken = {first} & known or MODULE.intersection(rest)
-        if taken and (node.weights or node.runs):
-            name = taken.pop()
-            hint = f"give it another address, such as `at: {name}_`"
-            raise refusal(
-                node, f"`{name}` is a name that torch's modules have themselves", hint, code=codes.Code.TORCH_NAME
-            )
-
     def extend_parent(self, node: Node) -> None:
         """The block at `.` is the class that this one extends."""
         value = expression("super().forward(*args)", args=self.arguments(node, node.runs[0].graph, {}))
@@ -130,6 +114,15 @@ class Writer:
         if node is not None and node.span:
             note = f"{note}  {place(node)}" if note else place(node)
         self.out.source.body.append(noted(code, note))
+
+    @property
+    def context(self) -> str:
+        """The name of what ops ask for: the order of the tokens where copies run side by side."""
+        return "sent" if self.copies else "ctx"
+
+    def unit(self, found: Decoding) -> Made:
+        """What stands for a block inside of this class: side by side where this one is."""
+        return self.lowering.unit(found, self.copies, whole=not self.copies)
 
     def construct(self, address: str, value: ast.expr) -> None:
         """A line of the constructor: what stands at an address below self."""
@@ -152,11 +145,7 @@ class Writer:
 
     def read(self, node: Node, port: str) -> ast.expr:
         """What a node reads."""
-        ref = node.sources[port]
-        name = self.value(ref, self.found.reads_rows(node, port))
-        if name == NOTHING:
-            raise refusal(node, f"`{ref}` stacks what no copies made, so there is nothing to read")
-        return path(name)
+        return path(self.value(node.sources[port], self.found.reads_rows(node, port)))
 
     def at(self, node: Node) -> str:
         """The dotted name of the module at a node's address."""
@@ -196,30 +185,15 @@ class Writer:
     def site(self, node: Node) -> Site:
         runs = node.name not in self.graph.lending
         args = {p: self.read(node, p) if runs else path(p) for p in node.inputs}
-        self.check_side_by_side(node)
         owned = {w: path(f"{self.at(node)}.{w}") for w in node.weights}
         tied = {w: path(self.value(r)) for w, r in node.tied.items()}
-        whole = bool(node.at) and not node.tied and bool(node.weights)
+        whole = bool(node.at) and not node.tied and bool(node.weights) and node.at not in self.out.shared
         module = path(self.at(node)) if whole else None
         deferred = (self.graph, node.name) in self.lowering.deferred
         sent = path("sent") if self.copies else None
         turns, balanced = self.lowering.turns, self.lowering.balanced
         states = forms.states(self, node)
         return Site(node, args, module, {**tied, **owned}, sent, self.copies, deferred, balanced, turns, states)
-
-    def check_side_by_side(self, node: Node) -> None:
-        if self.copies and node.op and not node.op.side_by_side:
-            hint = f"there {', '.join(sorted(name for name, cls in OPS.items() if cls.side_by_side))} can"
-            words = f"`{node.callee}` cannot run inside experts, which see tokens, not rows"
-            raise refusal(node, words, hint)
-        if self.copies and node.weights and not node.at:
-            hint = "put the line into a block of its own and call that with `each`"
-            raise refusal(node, f"as an expert, `{node.callee}` has no name for its weights", hint)
-        ragged = any(r in self.ragged for r in node.inputs.values())
-        if ragged and node.callee != "combine":
-            raise refusal(node, f"`{node.callee}` takes tokens sent to experts; only `each` and `combine` do")
-        if node.callee == "dispatch":
-            self.ragged.add(Ref(node.name, node.first))
 
     def own(self, node: Node, site: Site, code: Code) -> None:
         """The submodule, or the bare weights, that a node owns."""
@@ -251,22 +225,15 @@ class Writer:
 
     def call(self, node: Node) -> None:
         inner = node.runs[0].graph
-        self.check_not_ragged(node)
         self.container(node.at)
-        self.construct(node.at, self.lowering.unit(*self.lowering.inside(self.found, node)))
+        self.construct(node.at, self.unit(*self.lowering.inside(self.found, node)))
         args = self.arguments(node, inner, {})
         value = expression("module(*args)", module=path(self.at(node)), args=args)
         self.line(assign(self.targets(node), value), node, self.shapes(node))
 
-    def check_not_ragged(self, node: Node) -> None:
-        if self.copies:
-            raise refusal(node, "a block inside experts needs `at: .`")
-        if any(r in self.ragged for r in node.inputs.values()):
-            raise refusal(node, f"`{node.callee}` takes tokens sent to experts; call it with `each`")
-
     def arguments(self, node: Node, inner: Graph, replaced: dict[str, ast.expr]) -> list[ast.expr]:
         values = [replaced.get(p) or self.read(node, p) for p in inner.inputs]
-        return [*values, expression("Turn(ctx, i)" if node.reused else "ctx")]
+        return [*values, expression("Turn(ctx, i)" if node.reused and not self.copies else self.context)]
 
     def inline(self, node: Node) -> None:
         """A block at `.` has no module of its own: its lines stand here."""

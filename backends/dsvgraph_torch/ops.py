@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import reduce
@@ -56,6 +57,7 @@ class Code:
     module: ast.expr | None = None
 
 
+FEW = 20  # inputs of a sum that is written with signs
 Lowering = Callable[[Site], Code]
 LOWERINGS: dict[str, Lowering] = {}
 
@@ -108,7 +110,7 @@ def _called(s: Site, module: ast.expr, x: ast.expr | None = None) -> Code:
 @lowers("linear")
 def linear(s: Site) -> Code:
     x = s.x if s.op.contract == 1 else expression("x.flatten(first)", x=s.x, first=-s.op.contract)
-    found = _grouped_linear(s, x) if s.sent else _plain_linear(s, x)
+    found = _grouped_linear(s, x, s.sent) if s.sent else _plain_linear(s, x)
     if len(s.op.out) > 1:
         found.value = expression("y.unflatten(-1, sizes)", y=found.value, sizes=tuple(s.op.out))
     return found
@@ -131,15 +133,44 @@ def _linear_module(s: Site) -> ast.expr:
     return expression("nn.Linear(width, rows, bias=bias)", width=width, rows=rows, bias=s.op.bias)
 
 
-def _grouped_linear(s: Site, x: ast.expr) -> Code:
+def _grouped_linear(s: Site, x: ast.expr, sent: ast.expr) -> Code:
+    """A product for the rows of each expert; axes between the rows and those that are contracted are rows as well."""
+    between = s.node.ins["x"].shape[1 : s.node.ins["x"].rank - s.op.contract]
+    if between:
+        x = expression("x.flatten(0, last)", x=x, last=len(between))
+        times = expression("sent.offsets * times", sent=sent, times=math.prod(between))
+        sent = expression("sent._replace(offsets=times)", sent=sent, times=times)
+    found = _linears(s, x, sent) if s.module else _grouped(s, x, sent)
+    if between:
+        found.value = expression("y.unflatten(0, sizes)", y=found.value, sizes=(-1, *between))
+    return found
+
+
+def _linears(s: Site, x: ast.expr, sent: ast.expr) -> Code:
     rows, width = s.node.weights["weight"].shape
     more = options(bias=s.op.bias or None)
     made = expression("Linears(copies, width, rows, **more)", copies=s.copies, width=width, rows=rows, more=more)
-    return _called(s, made, x)
+    return Code(expression("module(x, sent)", module=s.module, x=x, sent=sent), made)
+
+
+def _grouped(s: Site, x: ast.expr, sent: ast.expr) -> Code:
+    """With weights that are tied, or the class's own."""
+    value = expression("grouped(x, weight, sent.offsets)", x=x, weight=s.weights["weight"], sent=sent)
+    return code("y + own", y=value, own=_own(s, "bias", x, sent)) if s.op.bias else Code(value)
+
+
+def _own(s: Site, weight: str, x: ast.expr | None = None, sent: ast.expr | None = None) -> ast.expr:
+    """A weight; where copies run side by side, each row's own entry of it."""
+    if not s.sent:
+        return s.weights[weight]
+    return expression("per_row(weight, sent, x)", weight=s.weights[weight], sent=sent or s.sent, x=x or s.x)
 
 
 @lowers("rms_norm")
 def rms_norm(s: Site) -> Code:
+    if s.module is None and s.sent:
+        normed = expression("F.rms_norm(x.float(), x.shape[-1:], eps=number)", x=s.x, number=s.op.eps)
+        return code("normed * own", normed=normed, own=_own(s, "weight"))
     if s.module is None:
         w = s.weights["weight"]
         return code("F.rms_norm(x.to(w.dtype), w.shape, w, eps)", x=s.x, w=w, eps=s.op.eps)
@@ -152,45 +183,18 @@ def rms_norm(s: Site) -> Code:
 @lowers("layer_norm")
 def layer_norm(s: Site) -> Code:
     (width,) = s.node.ins["x"].shape[-1:]
+    if s.sent:
+        normed = expression("F.layer_norm(x, (width,), eps=number)", x=s.x, width=width, number=s.op.eps)
+        return code("normed * weight + bias", normed=normed, weight=_own(s, "weight"), bias=_own(s, "bias"))
     if s.module is None:
         more = dict(weight=s.weights["weight"], bias=s.weights["bias"], number=s.op.eps)
         return code("F.layer_norm(x, (width,), weight, bias, number)", x=s.x, width=width, **more)
     return _called(s, expression("nn.LayerNorm(width, eps=number)", width=width, number=s.op.eps))
 
 
-ROPE = {  # what each rope_scaling of a config.json needs, and what else it may say
-    "linear": (["factor"], []),
-    "llama3": (["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"], []),
-    "yarn": (
-        ["factor", "original_max_position_embeddings"],
-        ["beta_fast", "beta_slow", "mscale", "mscale_all_dim", "attention_factor", "truncate"],
-    ),
-}
-
-
-def rope_scaling(s: Site) -> dict[str, Any] | None:
-    """The scaling with nothing in it but its type and numbers; raises DsvError where there is no such."""
-    given = {k: v for k, v in (s.op.scaling or {}).items() if v is not None}
-    kind = given.pop("rope_type", given.pop("type", None))
-    if kind == "default" or not (kind or given):
-        return None
-    needed, others = ROPE.get(kind, ([], []))
-    missing, unknown = [k for k in needed if k not in given], [k for k in given if k not in needed + others]
-    if kind not in ROPE:
-        words = f"`type` of rope scaling is {', '.join(ROPE)} or default, found `{kind or 'nothing'}`"
-        raise refusal(s.node, words)
-    if missing or unknown:
-        words = f"needs `{missing[0]}`" if missing else f"has no `{unknown[0]}`"
-        raise refusal(s.node, f"rope scaling `{kind}` {words}", f"it has {', '.join(needed + others)}")
-    wrong = [k for k, v in given.items() if not isinstance(v, (int, float)) or (k in needed and v <= 0)]
-    if wrong:
-        raise refusal(s.node, f"`{wrong[0]}` of rope scaling is `{given[wrong[0]]}`, a number is expected")
-    return {"type": str(kind), **given}
-
-
 @lowers("rope")
 def rope(s: Site) -> Code:
-    more = options(interleave=s.op.interleave or None, scaling=rope_scaling(s))
+    more = options(interleave=s.op.interleave or None, scaling=s.op.scaled)
     return code("rope(x, ctx, theta=base, **more)", x=s.x, base=s.op.theta, more=more)
 
 
@@ -227,8 +231,6 @@ def router(s: Site) -> Code:
         balanced=s.balanced,
         turns=s.turns or None,
     )
-    if s.module is None:
-        raise refusal(s.node, "a router owns its weights and has an address of its own")
     made = expression("Router(width, experts, **more)", width=width, experts=experts, more=more)
     return Code(expression("module(x, ctx)", module=s.module, x=s.x), made)
 
@@ -243,19 +245,21 @@ def combine(s: Site) -> Code:
     return code("combine(x, index, score)", **s.args)
 
 
-def _joined(template: str, s: Site) -> Code:
-    """All inputs, joined two by two."""
+def _joined(template: str, s: Site, many: str) -> Code:
+    """All inputs, joined two by two; ``many`` as one call, since what nests has its limits in Python."""
+    if len(s.inputs) > FEW:
+        return code(many, parts=s.inputs)
     return Code(reduce(lambda a, b: expression(template, a=a, b=b), s.inputs))
 
 
 @lowers("add")
 def add(s: Site) -> Code:
-    return _joined("a + b", s)
+    return _joined("a + b", s, "sum(parts)")
 
 
 @lowers("mul")
 def mul(s: Site) -> Code:
-    return _joined("a * b", s)
+    return _joined("a * b", s, "math.prod(parts)")
 
 
 @lowers("times")
@@ -283,8 +287,8 @@ _unary("detach", "x.detach()")
 
 @lowers("affine")
 def affine(s: Site) -> Code:
-    product = expression("weight * x", weight=s.weights["weight"], x=s.x)
-    return code("product + bias", product=product, bias=s.weights["bias"]) if s.op.bias else Code(product)
+    product = expression("weight * x", weight=_own(s, "weight"), x=s.x)
+    return code("product + bias", product=product, bias=_own(s, "bias")) if s.op.bias else Code(product)
 
 
 @lowers("einsum")

@@ -243,14 +243,15 @@ class Linears(nn.Module):
             self.bias = nn.Parameter(torch.empty(copies, outputs))
 
     def forward(self, x_SD, sent):
-        lower = torch.is_autocast_enabled(x_SD.device.type)  # autocast does not know this product
-        dtype = torch.get_autocast_dtype(x_SD.device.type) if lower else x_SD.dtype
-        y_SF = grouped(x_SD.to(dtype), self.weight.to(dtype), sent.offsets)
+        y_SF = grouped(x_SD, self.weight, sent.offsets)
         return y_SF + per_row(self.bias, sent, y_SF) if self.biased else y_SF
 
 
 def grouped(x_SD, weight_EFD, offsets_E):
     """Each expert's rows times its weight: torch's grouped product, or a loop for what that does not take."""
+    kind = x_SD.device.type  # autocast does not know this product
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_SD.dtype
+    x_SD, weight_EFD = x_SD.to(dtype), weight_EFD.to(dtype)
     odd = x_SD.dtype == torch.float64 or any(n * x_SD.element_size() % 16 for n in weight_EFD.shape[1:])
     if odd or (torch.compiler.is_compiling() and x_SD.dtype != torch.bfloat16):
         ends = offsets_E.tolist()

@@ -6,8 +6,6 @@ import ast
 
 from dsvgraph import expr
 from dsvgraph.build.predictions import seen
-from dsvgraph.codes import Code
-from dsvgraph.errors import DsvError
 from dsvgraph.expr import Expr
 from dsvgraph.graph import Loss, Model, Node, join, walk
 from dsvgraph.patterns import matches_all, ranged, regex
@@ -15,7 +13,7 @@ from dsvgraph.types import Init
 from dsvgraph_torch.deferred import behind
 from dsvgraph_torch.forms import inputs, numbered
 from dsvgraph_torch.instances import tails
-from dsvgraph_torch.lower import Class, Writer, place
+from dsvgraph_torch.lower import Class, Writer, place, shared
 from dsvgraph_torch.names import document, reserved, variable, where
 from dsvgraph_torch.schedule import arithmetic, formula
 from dsvgraph_torch.sharing import Source
@@ -82,7 +80,8 @@ def _methods(lowering: Lowering, source: Source) -> list[ast.stmt]:
     model = lowering.model
     first = next(iter(model.outputs))
     needed = model.needed([first])
-    out = Class(source, taken=reserved() | {"positions", "documents", "labels", "cache"})
+    taken = reserved() | {"positions", "documents", "labels", "cache"}
+    out = Class(source, taken=taken, shared=shared(model))
     writer = Writer(lowering, out, lowering.root())
     args = inputs(writer)
     heads = [n for n in model.nodes.values() if n.name not in needed]
@@ -183,8 +182,6 @@ def _returned(model: Model, writer: Writer) -> dict[str, ast.expr]:
 def _losses(model: Model) -> list[ast.stmt]:
     if not model.losses:
         return []
-    if len({loss.target for loss in model.losses if loss.target}) > 1:
-        raise DsvError("the losses of one model predict one input", model.losses[0].span, code=Code.NOT_LOWERED)
     outputs = list(dict.fromkeys(loss.output for loss in model.losses if loss.output and loss.depths))
     taken = reserved() | {"B", "T", "losses", "loss", "total", "depth", "valid"}
     names = {o: variable(o, taken) for o in outputs}

@@ -13,6 +13,11 @@ from dsvgraph_torch.source import alike, assign, cloned, identifier, note_of, no
 TOKEN = re.compile(r"\w+(?:\.\w+)*|\W")  # of comments
 
 
+def suffix(copies: int, whole: bool) -> str:
+    """What tells the class of copies side by side, or of a part of them, from that of a single one."""
+    return ("Each" if whole else "Part") if copies else ""
+
+
 class Made(ast.expr):
     """Stands for the construction of the class ``number`` of those that are written."""
 
@@ -55,7 +60,8 @@ def share(classes: Sequence[Source], taken: set[str]) -> None:
     groups: dict[Any, list[Source]] = {}
     for source in classes:
         parent = source.parent and ast.dump(source.parent)
-        key = source.block, source.copies, parent, tuple(map(ast.dump, source.body)), len(source.init)
+        body = tuple(map(ast.dump, source.body))
+        key = source.block, source.copies, source.base, parent, body, len(source.init)
         groups.setdefault(key, []).append(source)
     for group in groups.values():
         if len(group) > 1 and group[0].block:
@@ -165,8 +171,9 @@ def rename(classes: Sequence[Source], camel: Callable[[str], str], known: set[st
     written = [s for s in classes if s.shared in (None, s) and s.block]
     taken = known | {s.name for s in classes if s not in written}
     for source in written:
-        plain = camel(source.block) + ("Each" if source.copies else "")
-        same = [s for s in written if (s.block, s.copies > 0) == (source.block, source.copies > 0)]
+        plain = camel(source.block) + suffix(source.copies, not source.base)
+        which = source.block, source.copies > 0, source.base
+        same = [s for s in written if (s.block, s.copies > 0, s.base) == which]
         if len(same) == 1 and plain not in taken | {s.name for s in written}:
             source.name = plain
 

@@ -29,6 +29,51 @@ class Each(nn.Module):
         super()._load_from_state_dict(state, prefix, metadata, strict, missing, unexpected, errors)
 
 
+class Runs(nn.Module):
+    """Copies side by side that differ: each run of equal ones, (how many, module), on the rows sent to it."""
+
+    def __init__(self, *runs):
+        super().__init__()
+        self.counts = [count for count, _ in runs]
+        self.runs = nn.ModuleList(run for _, run in runs)
+
+    def parts(self):
+        """Each run: the numbers of its first copy and of the one behind its last, and its module."""
+        ends = [sum(self.counts[: i + 1]) for i in range(len(self.counts))]
+        return zip([0, *ends[:-1]], ends, self.runs, strict=True)
+
+    def forward(self, x, sent):
+        ends, found = [0, *sent.offsets.tolist()], []
+        for first, last, run in self.parts():
+            start, end = ends[first], ends[last]
+            found.append(run(x[start:end], sent._replace(offsets=sent.offsets[first:last] - start)))
+        return torch.cat(found)
+
+    def state_dict(self, *args, destination=None, prefix="", keep_vars=False):
+        found = {} if destination is None else destination
+        for first, _, run in self.parts():
+            for name, stack in run.state_dict(keep_vars=keep_vars).items():
+                found.update({f"{prefix}{i}.{name}": row for i, row in enumerate(stack, first)})
+        return found
+
+    def _load_from_state_dict(self, state, prefix, metadata, strict, missing, unexpected, errors):
+        for part, (first, _, run) in enumerate(self.parts()):
+            for name, stacked in run.named_parameters():
+                rows = [self._row(state, f"{prefix}{i}.{name}", row, missing, errors)
+                        for i, row in enumerate(stacked.data, first)]  # fmt: skip
+                state[f"{prefix}runs.{part}.{name}"] = torch.stack(rows)
+        super()._load_from_state_dict(state, prefix, metadata, strict, missing, unexpected, errors)
+
+    def _row(self, state, key, own, missing, errors):
+        """What a state_dict holds for one copy's weight, or what there is already, with a word on why."""
+        row = state.pop(key, None)
+        if row is None:
+            missing.append(key)
+        elif row.shape != own.shape:
+            errors.append(f"size mismatch for {key}: {[*row.shape]} for {[*own.shape]}")
+        return own if row is None or row.shape != own.shape else row
+
+
 class Model(nn.Module):
     """Base of the models; the trainer sets tokens_seen, which drives schedules."""
 

@@ -10,16 +10,17 @@ from dsvgraph.passes.decoding import decoding, looks_ahead
 from dsvgraph_torch.deferred import deferred_heads
 from dsvgraph_torch.lower import Class, Writer
 from dsvgraph_torch.names import class_names, document, reserved
-from dsvgraph_torch.sharing import Made, Source, made
+from dsvgraph_torch.sharing import Made, Source, made, suffix
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One class to write: a graph, alone or as ``copies`` side by side."""
+    """One class to write: a graph, alone or as ``copies`` side by side, ``whole`` or as a part of such copies."""
 
     graph: Graph
     copies: int
     decoding: Decoding
+    whole: bool = True
 
 
 class Lowering:
@@ -49,11 +50,12 @@ class Lowering:
             return tuple(self.blank.setdefault(run.graph, Decoding(run.graph)) for run in node.runs)
         return found.inner.get(node.name) or tuple(self.decoder.of(run.graph) for run in node.runs)
 
-    def unit(self, found: Decoding, copies: int = 0) -> Made:
+    def unit(self, found: Decoding, copies: int = 0, whole: bool = True) -> Made:
         """What stands for the construction of a block's class, which is written on first use."""
-        graph, key = found.graph, Unit(found.graph, copies, found)
+        graph, key = found.graph, Unit(found.graph, copies, found, whole)
         if key not in self.units:
-            source = Source(self.name(graph, copies), graph.name, copies, graph.args, doc=document(graph))
+            base, name = "" if whole else "nn.Module", self.name(graph, copies, whole)
+            source = Source(name, graph.name, copies, graph.args, doc=document(graph), base=base)
             out = Class(source, taken=reserved())
             Writer(self, out, found, copies).block()
             self.kept[found] = out.kept
@@ -61,10 +63,13 @@ class Lowering:
             self.classes.append(source)
         return made(self.units[key])
 
-    def name(self, graph: Graph, copies: int) -> str:
-        """The name of a class; one graph has several if some are given earlier rows that others keep."""
-        name, number = self.names[graph] + ("Each" if copies else ""), 2
-        while name in self.given:
-            name, number = f"{self.names[graph]}{number}", number + 1
+    def name(self, graph: Graph, copies: int, whole: bool) -> str:
+        """The name of a class: that of copies side by side tells them from a single one, and a number tells
+        classes of one graph apart of which some are given earlier rows that others keep.
+        """
+        base = self.names[graph] + (suffix(copies, whole) if copies else "")
+        name, number = base, 2
+        while name in self.given or (copies and name in self.names.values()):
+            name, number = f"{base}{number}", number + 1
         self.given.add(name)
         return name

@@ -70,14 +70,13 @@ def _fault(error: Any, values: dict[str, Any], line: Line, scope: Scope) -> DsvE
         )
     if error["type"] == "literal_error":
         return _choice(error, values[key], line, scope)
-    steps, value = _guilty(values[key])
+    told = error["ctx"]["error"] if error["type"] == "value_error" else None
+    step = getattr(told, "step", "")
+    steps, value = ([step], None) if step else _guilty(values[key])
     raw = line.attributes.get(key)
     for step in steps:
         raw = raw[step] if isinstance(raw, (list, dict)) else raw
-    if error["type"] == "value_error":
-        fault = error["ctx"]["error"]
-    else:
-        fault = Fault(Code.BAD_VALUE, f"expected {wanted(error)}, found `{shown(value)}`")
+    fault = told or Fault(Code.BAD_VALUE, f"expected {wanted(error)}, found `{shown(value)}`")
     blamed = value if "bool" not in error["type"] else None
     return scope.fault(raw, blamed, line.where(key, *steps), fault, f"`{key}` of `{line.callee}`")
 

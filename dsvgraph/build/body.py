@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dsvgraph.build import attributes, caches, copies, positions, reaches
+from dsvgraph.build import attributes, caches, copies, modules, positions, reaches
 from dsvgraph.build import line as lines
 from dsvgraph.build.line import Line
 from dsvgraph.build.ports import unknown
@@ -50,6 +50,8 @@ class Body:
             self.guard(name, partial(self._line, name, raw))
         self._outputs()
         caches.build(self)
+        if not self.errors:
+            self.guard("at", partial(modules.check_claims, self.graph, not self.builder.stack))
         if self.errors:
             raise DsvError.collect(self.errors)
         return self.graph
@@ -81,6 +83,7 @@ class Body:
                 node = self._op(line) if lines.is_op(line.callee) else self._call(line)
         finally:
             self.builder.trail.pop()
+        modules.check_reads(self.graph, node, len(self.builder.stack), self.builder.path())
         self.builder.opened(node, self.graph, part.key())
         self.graph.link(node)
 
@@ -161,6 +164,7 @@ class Body:
         try:
             weights = op.weights(known)
             _check_tied(op, weights, tied)
+            modules.check_alone(op, node, weights)
             outputs = op.outputs(known)
             positions.check(op, node.ins, weights, self.builder.positions, self.builder.lengths)
             order = self._order(op, node)

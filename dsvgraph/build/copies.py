@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from dsvgraph.build import attributes, reaches
+from dsvgraph.build import attributes, modules, reaches
 from dsvgraph.build.line import Line, is_op
 from dsvgraph.build.ports import unknown
 from dsvgraph.build.scope import Scope, free_names, freeze
@@ -137,6 +137,13 @@ def _check_order(node: Node, roles: dict[str, str], body: Body) -> None:
     """Rows sorted by expert stay with their expert: cut by `each`, or carried whole."""
     allowed = "sliced" if node.mode == "each" else "carried"
     path = body.builder.path()
+    sent = [port for port, type_ in node.ins.items() if type_.order]
+    if node.mode == "each" and sent and (len(node.sources) > 1 or len(node.outputs) > 1):
+        words = "experts have one input and one output"
+        raise DsvError(words, node.span, code=Code.NOT_LOWERED, path=path)
+    if sent and any(roles[port] == "sliced" and not type_.order for port, type_ in _wired(node, body).items()):
+        words = "copies inside experts cannot slice a weight, which each expert has for itself"
+        raise DsvError(words, node.span, code=Code.NOT_LOWERED, path=path)
     for port, type_ in node.ins.items():
         if type_.order and roles[port] not in (allowed, "shared" if node.mode == "repeat" else allowed):
             raise DsvError(
@@ -147,6 +154,10 @@ def _check_order(node: Node, roles: dict[str, str], body: Body) -> None:
             raise DsvError(
                 f"`{port}` is sorted by expert, so it cannot be stacked", node.span, code=Code.ROW_ORDER, path=path
             )
+
+
+def _wired(node: Node, body: Body) -> dict[str, Type]:
+    return {port: body.graph.type(ref) for port, ref in node.sources.items()}
 
 
 def _indexed(scope: Scope, index: Size) -> Scope:
@@ -230,6 +241,7 @@ class _Copies:
         node.tied = {p: Ref(p, p) for p in tied}
         self.body.finish_op(node, {p: ins[p] for p in tied}, self.line)
         reaches.of_op(graph, node)
+        modules.check_reads(graph, node, -1, self.body.builder.path())
         graph.link(node)
         names = [next(iter(ins)), *list(node.outputs)[1:]]
         graph.outputs = {name: Ref(node.name, o) for name, o in zip(names, node.outputs, strict=True)}

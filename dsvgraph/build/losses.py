@@ -36,11 +36,12 @@ def build(
 
     Where the graph is not ``whole``, only what does not depend on it is looked at.
     """
-    found = []
+    found: list[Loss] = []
     for name, part in lines.items():
         try:
             loss = _line(name, part, model, scope, whole)
             found += [loss] if loss else []
+            _check_target(found, part)
         except DsvError as error:
             errors += [] if _follows(error, part, model, errors) else [error]
     if not errors:
@@ -79,6 +80,14 @@ def _line(name: str, part: Part, model: Model, scope: Scope, whole: bool) -> Los
     if whole:
         _check_routers(pattern, model, part, kind)
     return Loss(name, kind, None, None, weight.tree, None, None, (0,), pattern, part.key())
+
+
+def _check_target(found: list[Loss], part: Part) -> None:
+    """Raise DsvError if the last loss predicts another input than those before it."""
+    targets = list(dict.fromkeys(loss.target for loss in found if loss.target))
+    if len(targets) > 1:
+        words = f"the losses of one model predict one input: `{targets[0]}`, and here `{targets[1]}`"
+        raise DsvError(words, part.value("target"), code=Code.NOT_LOWERED)
 
 
 def _kind(name: str, raw: dict[str, Any], part: Part) -> str:

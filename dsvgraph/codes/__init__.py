@@ -96,6 +96,7 @@ class Code(StrEnum):
     SAME_PATH = "E0801"
     TORCH_NAME = "E0802"
     NOT_LOWERED = "E0803"
+    SHARED_ADDRESS = "E0804"
 
     # files and limits
     NO_FILE = "E0901"

@@ -33,7 +33,7 @@ class Einsum(Weightless, PerPosition):
     title: ClassVar[str] = "einsum"
     formula: ClassVar[str] = "y[kept] = sum over the others of x0[...] * x1[...] * ..."
     variadic: ClassVar[bool] = True
-    side_by_side: ClassVar[bool] = False
+    side_by_side: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True
     equation: str
 

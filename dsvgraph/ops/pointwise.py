@@ -237,7 +237,7 @@ class Expand(_View):
     kind: ClassVar[Kind] = Kind.VIEW
     title: ClassVar[str] = "expand"
     formula: ClassVar[str] = "y[..., j, :] = x"
-    side_by_side: ClassVar[bool] = False
+    side_by_side: ClassVar[bool] = True
     size: SizeAttr
 
     def outputs(self, ins: Types) -> dict[str, Type]:

@@ -141,6 +141,7 @@ class Dispatch(Weightless, Uncounted, Routing):
 
     def outputs(self, ins: Types) -> dict[str, Type]:
         x, index = ins["x"], ins["index"]
+        need_float(x, "x")
         need_rank(x, 3, "x")
         need_int(index, "index")
         same(x.shape[:-1], index.shape[:-1], "x and index differ in positions")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from dsvgraph.codes import Code
 from dsvgraph.dims import Poly, Size
@@ -15,14 +15,69 @@ from dsvgraph.ops.base import AlongRow, Kind, Product, SizeAttr, Types, Uncounte
 from dsvgraph.ops.memory import Memory, Rows, nothing
 from dsvgraph.ops.shapes import need_float, need_rank, rows, same
 from dsvgraph.ops.tape import FLOAT, HALF, Site, Tape, Value
-from dsvgraph.types import NORMAL, Type, Weight, WeightKind
+from dsvgraph.types import NORMAL, Type, Weight, WeightKind, shown
+
+SCALINGS: dict[str, tuple[list[str], list[str]]] = {  # what each kind of scaling needs, and what else it may say
+    "linear": (["factor"], []),
+    "llama3": (["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"], []),
+    "yarn": (
+        ["factor", "original_max_position_embeddings"],
+        ["beta_fast", "beta_slow", "mscale", "mscale_all_dim", "attention_factor", "truncate"],
+    ),
+}
+
+
+def _scaling(value: Any) -> Any:
+    """Return the ``rope_scaling`` of a config.json as it is. Raise ValueError unless it is one that is known."""
+    if not isinstance(value, dict):
+        return value  # the type of the attribute says what is wrong
+    given = {k: v for k, v in value.items() if v is not None}
+    kinds = [given.pop(k) for k in ("rope_type", "type") if k in given]
+    if kinds[1:] and kinds[0] != kinds[1]:
+        words = f"`rope_type` is `{shown(kinds[0])}` and `type` is `{shown(kinds[1])}`"
+        raise Fault(Code.BAD_VALUE, words, step="type")
+    if kinds[:1] == ["default"] or not (kinds or given):
+        return value
+    kind, said = kinds[0] if kinds else None, next((k for k in ("rope_type", "type") if k in value), "")
+    if not isinstance(kind, str) or kind not in SCALINGS:
+        words = f"`type` of rope scaling is {', '.join(SCALINGS)} or default, found `{shown(kind)}`"
+        raise Fault(Code.BAD_VALUE, words, step=said)
+    needed, others = SCALINGS[kind]
+    if lost := [k for k in needed if k not in given]:
+        raise Fault(Code.MISSING_ATTRIBUTE, f"rope scaling `{kind}` needs `{lost[0]}`", step=said)
+    for name, number in given.items():
+        if name not in needed + others:
+            words = f"rope scaling `{kind}` has no `{name}`; it has {', '.join(needed + others)}"
+            raise Fault(Code.NO_ATTRIBUTE, words, step=name)
+        _check_scale(name, number)
+    if kind == "llama3" and given["low_freq_factor"] == given["high_freq_factor"]:
+        words = "`low_freq_factor` and `high_freq_factor` of rope scaling `llama3` differ"
+        raise Fault(Code.BAD_VALUE, words, step="high_freq_factor")
+    return value
+
+
+def _check_scale(name: str, value: Any) -> None:
+    """Raise ValueError unless ``value`` can be the number ``name`` of a scaling."""
+    if name == "truncate":
+        if not isinstance(value, bool):
+            words = f"`truncate` of rope scaling is true or false, found `{shown(value)}`"
+            raise Fault(Code.BAD_VALUE, words, step=name)
+        return
+    unknown = isinstance(value, float) and math.isnan(value)  # a config name that is symbolic
+    if isinstance(value, Poly):
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise Fault(Code.BAD_VALUE, f"`{name}` of rope scaling is a number, found `{shown(value)}`", step=name)
+    if not unknown and value <= 0 and not name.startswith("mscale"):
+        raise Fault(Code.BAD_VALUE, f"`{name}` of rope scaling is above zero, found {value}", step=name)
 
 
 class Rope(Weightless, Uncounted, AlongRow):
     """Rotary position embedding of the last axis: [B, T, ..., R] -> the same.
 
     Su et al., arXiv 2104.09864. ``interleave`` rotates adjacent pairs (DeepSeek's layout),
-    otherwise halves (Llama's). ``scaling`` is Hugging Face's ``rope_scaling``.
+    otherwise halves (Llama's). ``scaling`` is Hugging Face's ``rope_scaling``: `linear`, `llama3` or
+    `yarn` with their numbers.
     """
 
     op: ClassVar[str] = "rope"
@@ -34,12 +89,21 @@ class Rope(Weightless, Uncounted, AlongRow):
     remembers = nothing
     theta: float = Field(default=10000.0, gt=0)
     interleave: bool = False
-    scaling: dict[str, Any] | None = None
+    scaling: Annotated[dict[str, Any] | None, BeforeValidator(_scaling)] = None
+
+    @property
+    def scaled(self) -> dict[str, Any] | None:
+        """The scaling as its type and its numbers alone; None where there is nothing to scale."""
+        given = {k: v for k, v in (self.scaling or {}).items() if v is not None}
+        kinds = [given.pop(k) for k in ("rope_type", "type") if k in given]
+        return {"type": kinds[0], **given} if kinds and kinds[0] != "default" else None
 
     def outputs(self, ins: Types) -> dict[str, Type]:
         x = ins["x"]
         need_float(x, "x")
         need_rank(x, 3, "x")
+        if self.theta == 1 and (self.scaled or {}).get("type") == "yarn":
+            raise Fault(Code.BAD_VALUE, "`yarn` divides by the logarithm of `theta`, so `theta` is not 1")
         if isinstance(x.shape[-1], int) and x.shape[-1] % 2:
             words = f"rope turns pairs, so the last axis must be even, found {x}"
             raise Fault(Code.INDIVISIBLE, words, "an even number", x.shape[-1])

@@ -137,7 +137,7 @@ class Affine(Uncounted, PerPosition):
     title: ClassVar[str] = "affine"
     formula: ClassVar[str] = "y = weight * x + bias"
     wired_weights: ClassVar[tuple[str, ...]] = ("weight",)
-    side_by_side: ClassVar[bool] = False
+    side_by_side: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True
     axes: int = Field(default=1, ge=1, le=8)
     scalar: bool = False
@@ -219,7 +219,7 @@ class LayerNorm(RMSNorm):
     title: ClassVar[str] = "LayerNorm"
     formula: ClassVar[str] = "y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias"
     wired_weights: ClassVar[tuple[str, ...]] = ("weight", "bias")
-    side_by_side: ClassVar[bool] = False
+    side_by_side: ClassVar[bool] = True
     eps: float = Field(default=1e-5, gt=0)
 
     def weights(self, ins: Types) -> dict[str, Weight]:

@@ -26,6 +26,7 @@ VALUES: list[Any] = [
 ]  # fmt: skip
 SIGNS = list("[]{}:,#|>'\"%@`~.\t\r\x00\x85\u2028\u202e\ufeffé\U0001f600")
 SIGNS += ["&a ", "*a", "!t ", "? ", "- ", "<<: ", "---\n", "1e9", "**", "\x1b[2J"]
+EMPTY = re.compile(": null(?=[,}])")
 WORD, NUMBER = re.compile(r"[A-Za-z_]\w*"), re.compile(r"\b\d+(\.\d+)?\b")
 
 
@@ -83,20 +84,24 @@ def _of_data(text: str, change: Callable[[Any, random.Random], None], chance: ra
     except DsvError:
         return text
     change(root, chance)
-    return _dump(root[0]) if root else ""
+    return as_yaml(root[0]) if root else ""
 
 
-def _dump(data: Any) -> str:
-    """``data`` as YAML, the first two levels on lines of their own."""
+def as_yaml(data: Any) -> str:
+    """``data`` as YAML, the first two levels on lines of their own; what is None in a mapping is nothing."""
     if not isinstance(data, dict):
-        return json.dumps(data) + "\n"
+        return _flow(data) + "\n"
     return "".join(f"{json.dumps(k)}: {_section(v)}\n" for k, v in data.items())
 
 
 def _section(value: Any) -> str:
     if not isinstance(value, dict) or not value:
-        return json.dumps(value)
-    return "".join(f"\n  {json.dumps(k)}: {json.dumps(v)}" for k, v in value.items())
+        return _flow(value)
+    return "".join(f"\n  {json.dumps(k)}: {_flow(v)}" for k, v in value.items())
+
+
+def _flow(value: Any) -> str:
+    return EMPTY.sub(": ", json.dumps(value))
 
 
 Spot = tuple[Any, Any]

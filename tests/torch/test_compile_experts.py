@@ -130,37 +130,29 @@ SENT = """
     z: {one: t, each: 4}
     c: {combine: {x: z, index: r.index, score: r.score}}
     y: {linear: c, out: V}"""
-INNER = """
-  one:
-    in: {x: "[..., d]"}
-    body: {l: {linear: x, out: d}}
-    out: l
-"""
-NARROW = """
-  one:
-    args: {w}
-    in: {x: "[..., d]"}
-    body: {l: {linear: x, out: w}, m: {linear: l, out: d}}
-    out: m
-"""
 ROPE = """
     h: {linear: e, out: [2, 4]}
     q: {rope: h, scaling: SCALING}
     y: {linear: q, contract: 2, out: V}"""
 REFUSED = {
-    "cannot run inside experts": (SENT, INNER.replace("linear: x, out: d", "layer_norm: x")),
-    "has no name for its weights": (SENT.replace("one: t,", "linear: t, out: d,"), ""),
-    "equal copies": (SENT.replace("one: t,", "one: t, w: index + 1,"), NARROW),
-    "takes tokens sent to experts": (SENT.replace("z: {one: t, each: 4}", "z: {silu: t}"), ""),
-    "`type` of rope scaling": (ROPE.replace("SCALING", "{type: dynamic, factor: 2}"), ""),
-    "needs `original_max_position": (ROPE.replace("SCALING", "{type: yarn, factor: 2}"), ""),
-    "has no `mscale`": (ROPE.replace("SCALING", "{type: linear, factor: 2, mscale: 1}"), ""),
+    "`type` of rope scaling": "{type: dynamic, factor: 2}",
+    "or default, found `nonsense`": "{type: nonsense}",
+    "or default, found `.1.`": "{type: [1]}",
+    "or default, found `null`": "{factor: 3}",
+    "needs `original_max_position": "{type: yarn, factor: 2}",
+    "has no `mscale`": "{type: linear, factor: 2, mscale: 1}",
+    "`factor` of rope scaling is above zero": "{type: linear, factor: 0}",
+    "`factor` of rope scaling is a number": "{type: linear, factor: true}",
+    "`truncate` of rope scaling": "{type: yarn, factor: 2, original_max_position_embeddings: 9, truncate: 1}",
+    "`theta` is not 1": "{type: yarn, factor: 2, original_max_position_embeddings: 9}, theta: 1",
+    "factor` of rope scaling `llama3` differ": "{type: llama3, factor: 2, low_freq_factor: 1, high_freq_factor: 1,"
+    " original_max_position_embeddings: 9}",
+    "`rope_type` is `yarn` and `type` is `llama3`": "{type: llama3, rope_type: yarn}",
 }
 
 
 @pytest.mark.parametrize("words", REFUSED)
-def test_what_cannot_run_is_refused_at_its_line(words):
-    body, blocks = REFUSED[words]
+def test_a_rope_scaling_that_is_none_is_refused_by_check(words):
     with pytest.raises(dsvgraph.DsvError, match=words) as caught:
-        compile(loaded(body, blocks))
+        loaded(ROPE.replace("SCALING", REFUSED[words]))
     assert all(d.span is not None for d in caught.value.diagnostics)

@@ -10,9 +10,11 @@ import dsvgraph
 
 torch = pytest.importorskip("torch")
 
+from bodies import LAYER, loaded, model  # noqa: E402
 from helpers import tokens  # noqa: E402
 
-from dsvgraph_torch import compile, emit  # noqa: E402
+from dsvgraph.build.modules import MODULE, ROOT  # noqa: E402
+from dsvgraph_torch import compile, emit, shell  # noqa: E402
 from dsvgraph_torch.module import load_source  # noqa: E402
 
 PYTHON = ["self", "super", "print", "range", "len", "sum", "type_", "object", "list", "int", "match", "property", "_"]
@@ -96,19 +98,59 @@ def test_names_of_python_torch_and_the_runtime_hide_nothing(first):
 def test_names_that_modules_have_themselves_are_refused_at_their_line(name):
     text = SPEC.format(**{**SLOTS, "inner": name})
     with pytest.raises(dsvgraph.DsvError, match=f"`{name}` is a name that torch's modules have") as caught:
-        compile(dsvgraph.loads(text))
+        dsvgraph.loads(text)
     (diagnostic,) = caught.value.diagnostics
     assert text.splitlines()[diagnostic.span.line - 1].strip().startswith(f"{name}:")
     inside = "graph: {in: {x: '[B, T, 4]'}, body: {y: {linear: x, out: 4, at: a.%s.b}}, out: y}"
     with pytest.raises(dsvgraph.DsvError, match="modules have"):
-        compile(dsvgraph.loads(inside % name))
+        dsvgraph.loads(inside % name)
 
 
 @pytest.mark.parametrize("name", ROOTS_OWN)
 def test_names_of_the_models_own_methods_are_refused_at_the_root_only(name):
     with pytest.raises(dsvgraph.DsvError, match=f"`{name}` is a name that"):
-        compile(dsvgraph.loads(SPEC.format(**{**SLOTS, "root": name})))
+        dsvgraph.loads(SPEC.format(**{**SLOTS, "root": name}))
     assert runs({**SLOTS, "node": name})
+
+
+def test_the_names_that_check_refuses_are_those_that_modules_have():
+    """And a few that modules of other versions of torch have."""
+    own = {n for n in dir(torch.nn.Module()) if not n.startswith("__")}
+    experts = {n for cls in (shell.Each, shell.Runs) for n in vars(cls) if not n.startswith("__")}
+    assert own | (experts - {"parts", "forward"}) <= MODULE
+    assert {n for n in vars(shell.Model) if not n.startswith("__")} <= ROOT
+
+
+SHARED = {
+    "a weight beside its own": "a: {linear: e, out: d, at: p}\n    y: {linear: a, out: V, at: p.q}",
+    "below first": "a: {linear: e, out: d, at: p.q}\n    y: {linear: a, out: V, at: p}",
+    "norms and tables": "a: {rms_norm: e, at: e.n}\n    b: {layer_norm: a, at: e.n.m}\n    y: {linear: b, out: V}",
+    "names of torch's own layers": "a: {linear: e, out: d, at: p}\n    y: {linear: a, out: V, at: p.in_features}",
+    "two ops": "a: {affine: e, at: p, bias: false}\n    b: {attention: {q: h, k: h, v: h}, sinks: true, at: p}\n"
+    "    y: {linear: b, contract: 2, out: V}",
+}
+
+
+@pytest.mark.parametrize("body", SHARED.values(), ids=SHARED)
+def test_lines_may_share_an_address(body):
+    """`model` holds what runs against the emitted file, and weights against the graph's paths."""
+    heads = "h: {linear: e, out: [2, 4]}\n    "
+    model(heads + body if "attention" in body else body)
+
+
+CLASHES = {
+    "address of a module of another line": "a: {layer: e, at: p}\n    y: {linear: a, out: V, at: p}",
+    "below the address of a module": "a: {layer: e, at: p}\n    y: {linear: a, out: V, at: p.q}",
+    "lies below the address of": "a: {linear: e, out: V, at: p.q}\n    y: {layer: e, at: p}\n    z: {add: [y, y]}",
+    "address of copies of another": "a: {layer: e, at: p, repeat: 2}\n    y: {linear: a, out: V, at: p}",
+    "below the address of copies": "a: {layer: e, at: p, repeat: 2}\n    y: {linear: a, out: V, at: p.norm}",
+}
+
+
+@pytest.mark.parametrize("words", CLASHES)
+def test_what_cannot_stand_at_one_address_is_refused_by_check(words):
+    with pytest.raises(dsvgraph.DsvError, match=words):
+        loaded(CLASHES[words], LAYER)
 
 
 # -- texts --------------------------------------------------------------------------------------------

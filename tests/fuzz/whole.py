@@ -1,0 +1,93 @@
+"""What must hold for every spec that checks: it compiles, trains a step, is written as a file that runs, is drawn."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from judge import Broken, bounded
+
+import dsvgraph
+from dsvgraph.graph import Model
+from dsvgraph.passes.cost import cost
+from dsvgraph_graphviz import dot_source
+from dsvgraph_torch import after_step, compile, emit, prove
+from dsvgraph_torch.module import load_source
+
+ROWS, LENGTH = 2, 5
+
+
+def lived(model: Model) -> None:
+    """Everything that is made of a small model, each within the bounds; raises Broken where something does not hold."""
+    with bounded("compile"):
+        module = compile(model, seed=1)
+    if prove(module, model) != cost(model).parameters.total:
+        raise Broken("the module holds another number of parameters than are counted")
+    given = inputs(model)
+    with bounded("emit"):
+        source = emit(model)
+    alone = load_source(source, "alone")
+    twin: Any = getattr(alone, type(module).__name__)()
+    twin.load_state_dict(module.state_dict())
+    with bounded("predict"), torch.no_grad():
+        whole, first = module.eval().predict(*given), next(iter(model.outputs))
+        same(twin.eval().predict(*given), whole, "the emitted file")
+        same(module(*given)[first], whole, "forward")
+    fast = compile(model, kernels="fast")
+    fast.load_state_dict(module.state_dict())
+    with torch.no_grad():
+        same(fast.eval().predict(*given), whole, "the fast module")
+    with bounded("a step"):
+        stepped(module, model, given)
+    with bounded("dot"):
+        dot_source(model)
+
+
+def inputs(model: Model) -> list[torch.Tensor]:
+    """A value for every input."""
+    generator = torch.Generator().manual_seed(0)
+    return [_input(type_, generator) for type_ in model.inputs.values()]
+
+
+def _input(type_: Any, generator: torch.Generator) -> torch.Tensor:
+    shape = (ROWS, LENGTH, *type_.shape[2:])[: type_.rank]
+    return (
+        torch.randn(shape, generator=generator)
+        if type_.dtype == "float"
+        else torch.randint(2, shape, generator=generator)
+    )
+
+
+def same(got: torch.Tensor, want: torch.Tensor, what: str) -> None:
+    if got.shape != want.shape or not torch.allclose(got, want, rtol=1e-4, atol=1e-5, equal_nan=True):
+        raise Broken(f"{what} gives something else")
+
+
+def stepped(module: torch.nn.Module, model: Model, given: list[torch.Tensor]) -> None:
+    """One training step: the loss is finite, and so are the gradients."""
+    if not any(loss.kind == "cross_entropy" for loss in model.losses):
+        return
+    ids = given[list(model.inputs).index(next(loss.target for loss in model.losses if loss.target))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = module.train()(*given, targets=ids.roll(-1, 1))
+    loss = torch.as_tensor(found["loss"])
+    if not loss.isfinite():
+        raise Broken(f"the loss is {loss.item()}")
+    if loss.requires_grad:
+        loss.backward()
+    after_step(module)
+    grads = [p.grad for p in module.parameters() if p.grad is not None]
+    if not all(g.isfinite().all() for g in grads):
+        raise Broken("a gradient is not finite")
+
+
+def judged(text: str) -> str:
+    """``model`` or ``error``; raises Broken, or whatever should not have been raised."""
+    try:
+        model = dsvgraph.loads(text)
+    except dsvgraph.DsvError:
+        return "error"
+    lived(model)
+    return "model"
