@@ -116,8 +116,7 @@ def test_names_of_the_models_own_methods_are_refused_at_the_root_only(name):
 def test_the_names_that_check_refuses_are_those_that_modules_have():
     """And a few that modules of other versions of torch have."""
     own = {n for n in dir(torch.nn.Module()) if not n.startswith("__")}
-    experts = {n for cls in (shell.Each, shell.Runs) for n in vars(cls) if not n.startswith("__")}
-    assert own | (experts - {"parts", "forward"}) <= MODULE
+    assert own | {n for n in vars(shell.Each) if not n.startswith("__")} <= MODULE
     assert {n for n in vars(shell.Model) if not n.startswith("__")} <= ROOT
 
 

@@ -12,6 +12,7 @@ from helpers import randomised  # noqa: E402
 
 import dsvgraph  # noqa: E402
 from dsvgraph_torch import compile  # noqa: E402
+from dsvgraph_torch.plain import Context  # noqa: E402
 
 MATRIX = "{linear: x, out: w}, m: {linear: l, out: d, bias: true}}, out: m}"
 BODIES = {
@@ -49,7 +50,7 @@ def held(line, blocks, of=lambda i: None):
     """A model of routed experts gives what its experts give one by one, ``of(i)`` the line of one."""
     module, w, ids = model(ROUTED % line.format(x="t"), blocks)
     e, want = w["e.weight"][ids], torch.zeros(2, 5, D)
-    index, score = module.r(e, type("Quiet", (), {"collect": False})())
+    index, score = module.r(e, Context())
     for i in range(4):
         alone = randomised(compile(loaded(ALONE % (of(i) or line).format(x="e"), blocks, "logits: y, inner: x")))
         own = {k: v for k, v in alone.state_dict().items() if not k.startswith("x.")}
