@@ -253,7 +253,7 @@ class Padding(TorchFunctionMode):
         if name == "pad":
             self._padded(args[0], out)
         elif name == "scaled_dot_product_attention":
-            self._attended(*args[:3])
+            self._attended(out, *args[:3])
         return out
 
     def _padded(self, x: Tensor, out: Tensor) -> None:
@@ -266,8 +266,8 @@ class Padding(TorchFunctionMode):
         padded, true = self.true.get(_storage(x), (x.shape, x.shape))
         return true if padded == x.shape else x.shape
 
-    def _attended(self, q: Tensor, k: Tensor, v: Tensor) -> None:
-        """Counts apart what the products have too much, forward, and backward by who needs gradients."""
+    def _attended(self, out: Tensor, q: Tensor, k: Tensor, v: Tensor) -> None:
+        """Counts apart what the products have too much, forward, and backward, if that comes, by who needs gradients."""
         (keys, values), pairs = (self._shape(x.transpose(1, 2)) for x in (k, v)), 2 * q.numel() // q.shape[-1]
         wide = pairs * k.shape[-2] * k.shape[-1] - pairs * keys[1] * keys[-1]
         deep = pairs * v.shape[-2] * v.shape[-1] - pairs * values[1] * values[-1]
@@ -275,7 +275,8 @@ class Padding(TorchFunctionMode):
         phase = self.counter.phase()[0]
         self._apart(phase, wide + deep)
         grads = wide * (q.requires_grad + k.requires_grad) + deep * (scored + v.requires_grad)
-        self._apart(phase._replace(backward=True), grads)
+        if out.requires_grad and grads:
+            out.register_hook(lambda _: self._apart(phase._replace(backward=True), grads))
 
     def _apart(self, phase: Phase, flops: int) -> None:
         if flops:
