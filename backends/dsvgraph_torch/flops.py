@@ -267,7 +267,7 @@ class Padding(TorchFunctionMode):
         return true if padded == x.shape else x.shape
 
     def _attended(self, out: Tensor, q: Tensor, k: Tensor, v: Tensor) -> None:
-        """Counts apart what the products have too much, forward, and backward, if that comes, by who needs gradients."""
+        """Counts apart what the products have too much, in the backward if it comes, by who needs gradients."""
         (keys, values), pairs = (self._shape(x.transpose(1, 2)) for x in (k, v)), 2 * q.numel() // q.shape[-1]
         wide = pairs * k.shape[-2] * k.shape[-1] - pairs * keys[1] * keys[-1]
         deep = pairs * v.shape[-2] * v.shape[-1] - pairs * values[1] * values[-1]
