@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import linecache
+import re
 import sys
 import types
 from itertools import count
@@ -12,9 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from dsvgraph.codes import Code
 from dsvgraph.dims import Size
 from dsvgraph.errors import DsvError, listed
 from dsvgraph.graph import Graph, Model, join
+from dsvgraph.patterns import regex
 from dsvgraph_torch.emit import classes_of, emit
 from dsvgraph_torch.names import class_names
 from dsvgraph_torch.packages import extensions
@@ -130,13 +133,14 @@ def weights(graph: Graph, prefix: str = "") -> dict[str, tuple[Size, ...]]:
 
 
 def prove(module: nn.Module, model: Model) -> int:
-    """Checks that the module holds the graph's weights, by path and by shape; returns their number.
+    """Checks that the module holds the graph's weights, by path, shape and whether they train; returns their number.
 
     Raises DsvError where it does not.
     """
     want = weights(model)
     have = {path: tuple(tensor.shape) for path, tensor in module.state_dict().items()}
     if want == have:
+        _prove_training(module, model)
         return sum(torch.Size(shape).numel() for shape in have.values())
     missing, extra = want.keys() - have.keys(), have.keys() - want.keys()
     other = [f"{p}: {want[p]} counted, {have[p]} built" for p in want.keys() & have.keys() if want[p] != have[p]]
@@ -149,3 +153,15 @@ def prove(module: nn.Module, model: Model) -> int:
         ],
         hint="this is a mistake of the compiler, please report it with the spec",
     )
+
+
+def _prove_training(module: nn.Module, model: Model) -> None:
+    """Raises DsvError where the section `trained` tells experts apart: the weights of all are one parameter."""
+    rules = [(re.compile(regex(pattern)), pattern, on) for pattern, on in model.trained]
+    for path, weight in module.state_dict(keep_vars=True).items() if rules else ():
+        stack = weight if weight._base is None else weight._base
+        said = [(pattern, on) for rule, pattern, on in rules if rule.fullmatch(path)]
+        if isinstance(stack, nn.Parameter) and stack.requires_grad != (said[-1][1] if said else True):
+            at = model.spec.trained[(said or [(rules[-1][1], True)])[-1][0]].key() if model.spec else None
+            words = f"`{path}` trains and others of its stack do not: `each` runs all copies as one parameter"
+            raise DsvError(words, at, code=Code.NOT_LOWERED, hint="freeze all of them, or none")

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 from verifying import differences, flows, verified  # noqa: E402
 
 import dsvgraph  # noqa: E402
-from dsvgraph_torch import verify  # noqa: E402
+from dsvgraph_torch import compile, verify  # noqa: E402
 
 FROZEN = {
     "nothing": "{}",
@@ -85,6 +85,21 @@ def test_experts_of_odd_widths_run_with_real_numbers_alone() -> None:
     assert [run.device for run in found.runs] == ["cpu"]
     assert found.equal, differences(found)
     assert "meta" in found.skipped
+
+
+@pytest.mark.parametrize(
+    "rules", ['"experts.0.**": false', '"experts.**": false, "experts.3.up.weight": true', '"**.2.norm.weight": false']
+)
+def test_experts_train_together(rules: str) -> None:
+    """The weights of experts are one parameter, which is trained or not; what is counted is what trains."""
+    text = EXPERTS.replace("WIDTH", "8")
+    with pytest.raises(dsvgraph.DsvError, match="trains and others of its stack do not") as told:
+        compile(dsvgraph.loads(f"{text}trained: {{{rules}}}"))
+    assert told.value.diagnostics[0].span
+    frozen = dsvgraph.loads(f'{text}trained: {{"experts.*.up.**": false}}')
+    module = compile(frozen)
+    trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    assert trained == dsvgraph.cost(frozen).parameters.trained
 
 
 PATTERNS = ["**", "model.embed_tokens.weight", "model.layers.0.**", "**.mlp.**", "**norm.weight", "**.experts.**"]
