@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dsvgraph.errors import DsvError, nearest
+from dsvgraph.errors import DsvError
 from dsvgraph.wanted import wanted
 from dsvgraph_hf import rope, source
 from dsvgraph_hf.rope import Rope
@@ -171,8 +171,7 @@ def _wrong(config: Config, error: Any, aliases: dict[str, str]) -> DsvError:
     """One of Pydantic's errors in plain words."""
     name, value = str(error["loc"][0]), error["input"]
     if error["type"] == "missing":
-        hint = nearest(name, config.data)
-        return DsvError(f"`{name}` is missing", config.doc.key(), hint=hint)
+        return DsvError(f"`{name}` is missing", config.doc.key())  # what may be meant for it was refused before
     steps = "".join(f"[{step}]" for step in error["loc"][1:] if isinstance(step, int))
     written = _written(config, name, aliases)
     quoted = not (error.get("ctx") or error["type"] == "literal_error")

@@ -134,7 +134,7 @@ def _check(config: Config, place: str, kind: str, given: dict[str, Any]) -> None
             raise config.fault(place, f"`{place}.{key}` is missing: `{kind}` needs it")
     for key, value in given.items():
         if key not in needed + others:
-            hint = nearest(key, needed + others)
+            hint = nearest(key, [other for other in needed + others if other not in given])
             raise config.fault(place, f"`{place}.{key}` has no meaning for `{kind}`", hint, key)
         _check_value(config, place, key, value)
     if given.get("low_freq_factor", 0) >= given.get("high_freq_factor", 1):

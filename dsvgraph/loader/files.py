@@ -53,7 +53,14 @@ def find(name: str, near: Path | None = None, span: Span | None = None) -> Path:
         f"there is no spec `{name}`",
         span,
         code=Code.NO_FILE,
-        hint=nearest(name, known) or f"bundled: {', '.join(known)}",
+        hint=_meant(name, known) or f"bundled: {', '.join(known)}",
+    )
+
+
+def _meant(name: str, known: list[str]) -> str:
+    """The bundled name that ``name`` resembles and has the digits of: another version or size is another model."""
+    return nearest(
+        name, [other for other in known if set(filter(str.isdigit, other)) == set(filter(str.isdigit, name))]
     )
 
 

@@ -303,6 +303,13 @@ def test_no_family_is_guessed_by_spelling(kind, key):
     assert "--weights" in found.hint and "docs/huggingface.md" in found.hint
 
 
+def test_a_missing_field_is_no_other_that_is_there():
+    with pytest.raises(DsvError) as told:
+        text_of({k: v for k, v in plain("deepseek_v2").items() if k != "num_experts_per_tok"} | {"num_experts": 8})
+    (found,) = told.value.diagnostics
+    assert (found.message, found.hint) == ("`num_experts_per_tok` is missing", "")
+
+
 def test_another_name_of_a_family_gives_its_graph():
     """Kimi K2's published attributes, small; its model card: DeepSeek-V3's class, called otherwise."""
     yarn = dict(
