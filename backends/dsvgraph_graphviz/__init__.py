@@ -24,7 +24,7 @@ from dsvgraph_graphviz.heading import heading, lines, title
 from dsvgraph_graphviz.markup import cell, label, table, words
 from dsvgraph_graphviz.mermaid import mermaid
 from dsvgraph_graphviz.palettes import recoloured
-from dsvgraph_graphviz.plan import Plan, plan
+from dsvgraph_graphviz.plan import Plan, check_size, plan
 from dsvgraph_graphviz.scoring import Term, auxiliary, chain_weight, formula, score
 from dsvgraph_graphviz.view import View
 
@@ -46,6 +46,7 @@ def _made(made: Plan, ending: str) -> bytes:
     if ending == "json":
         return explorer(made.model, made.facts).encode()
     if ending in ("mmd", "mermaid"):
+        check_size(made)
         terms = [] if made.focus else score(made)
         said = ", ".join([formula(terms), *chain_weight(made.model)]) if terms else ""
         return mermaid(made.scene, made.view.direction, title(made), terms, said).encode()
@@ -81,6 +82,7 @@ def _source(made: Plan) -> str:
 
 
 def _draw(made: Plan) -> graphviz.Digraph:
+    check_size(made)
     terms = [] if made.focus else score(made)
     return draw(made, heading(made), terms, sum_label(made.model, terms))
 

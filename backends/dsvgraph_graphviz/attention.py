@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from dsvgraph.dims import Poly
 from dsvgraph.graph import Graph, Node
 from dsvgraph_graphviz.facts import ranks
-from dsvgraph_graphviz.fuse import features, turned, value_name
+from dsvgraph_graphviz.fuse import turned, value_name
 from dsvgraph_graphviz.layers import strands
 from dsvgraph_graphviz.words import number
 
@@ -22,10 +23,9 @@ def heads_of(node: Node) -> list[str]:
     return [*found, "a sink each"] if op.sinks else found
 
 
-def attention_words(graph: Graph, node: Node) -> list[str]:
+def attention_words(graph: Graph, node: Node, kept: Sequence[str]) -> list[str]:
     """The quiet line of a block: heads, ranks, what decoding caches."""
     found = [*heads_of(node), *_ranks_of(graph)]
-    kept = [features(graph.type(ref).shape) for ref in graph.cache]
     return [*found, f"caches {' + '.join(kept)}"] if kept else found
 
 

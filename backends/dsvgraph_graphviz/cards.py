@@ -86,10 +86,10 @@ def _cell(one: Cell, hue: Hue, width: int = CELL) -> str:
     )  # fmt: skip
 
 
-def cached(title: str) -> str:
-    """A value that decoding keeps: a marked border, and it says so."""
+def cached(title: str, rows: str = "") -> str:
+    """A value that decoding keeps: a marked border, and it says so, with which ``rows`` if not all."""
     hue = theme.CACHED
-    note = words("CACHED", hue.text, theme.SMALL, bold=True)
+    note = words(f"CACHED{rows}", hue.text, theme.SMALL, bold=True)
     return label(box([cell(words(title, hue.title, theme.TITLE, bold=True), width=92), cell(note)], hue, border=2))
 
 

@@ -13,9 +13,11 @@ from dsvgraph.ops.base import Kind
 from dsvgraph.passes.cost import Cost, cost
 from dsvgraph.passes.decoding import Keeper
 from dsvgraph.passes.formulas import whole_numbers
+from dsvgraph.passes.needs import Needs
 from dsvgraph.passes.tally import Meter, number
 from dsvgraph.spec import with_settings
 from dsvgraph.types import Type
+from dsvgraph_graphviz.keeping import Keeping
 from dsvgraph_graphviz.roles import Role, Roles
 from dsvgraph_graphviz.union import Union
 
@@ -34,10 +36,11 @@ class Facts:
         self.model = model
         self.roles = Roles(model)
         self._kept: dict[Graph, float] = {}
+        self._needs: dict[Graph, Needs] = {}
         rows = next((t for t in model.inputs.values() if t.rank > 1), None)
         self._values = _sizes(model)
         known = {**_numbers(model), **self._values}
-        self._keeper = Keeper(model, known)
+        self.keeping = Keeping(model, Keeper(model, known), self._union)
         self._meter = Meter(rows.shape[0] * rows.shape[1] if rows else 1, known)
 
     def parameters(self, graph: Graph, node: Node | None = None) -> Size:
@@ -53,7 +56,9 @@ class Facts:
         if node is None:
             return self._meter.of(self._union.real.get(graph, graph))
         graph, node = self._union.nodes.get(id(node), (graph, node))
-        return self._meter.node(graph, node, self._meter.depends.whole(graph), True)
+        if graph not in self._needs:
+            self._needs[graph] = self._meter.depends.whole(graph)
+        return self._meter.node(graph, node, self._needs[graph], True)
 
     def work(self, graph: Graph, node: Node | None = None) -> float | None:
         """Forward FLOPs per token of ``graph``, or of one node of it with all its copies; None without numbers."""
@@ -63,8 +68,7 @@ class Facts:
     def cache(self, graph: Graph, node: Node) -> float:
         """Values that decoding keeps per token of one node with all its copies."""
         graph, node = self._union.nodes.get(id(node), (graph, node))
-        found = self._keeper.decoder.of(self._union.real.get(graph, graph))
-        return self.count(ratio(self._keeper.of_line(found, node.name).growing, self._meter.tokens))
+        return self.count(ratio(self.keeping.count(graph, node.name), self._meter.tokens))
 
     def count(self, size: Size) -> float:
         """A size as a number; 0 where some name in it has none."""
@@ -138,20 +142,24 @@ def ranks(graph: Graph, among: Collection[str] | None = None) -> list[Size]:
     found = []
     for node in graph.nodes.values():
         if node.callee == "linear" and (among is None or node.name in among):
-            parts = _into_linears(graph, node.name, node.outputs[node.first])
+            parts = _into_linears(graph, node.name)
             found += [t.shape[-1] for t in parts]
     return found
 
 
-def _into_linears(graph: Graph, name: str, type_: Type) -> list[Type]:
+def _into_linears(graph: Graph, name: str) -> list[Type]:
     """The values behind ``name``, past norms and splits, that a product takes in."""
-    found: dict[str, Type] = {}
-    for _, reader, edge in graph.net.out_edges(name, data=True):
-        node = graph.nodes[reader]
-        if node.callee == "linear" and edge["dst"] in node.inputs:
-            found[f"{name}.{edge['src']}"] = edge["type"]
-        elif node.callee in ("rms_norm", "layer_norm", "split"):
-            found |= {f"{reader}.{i}": t for i, t in enumerate(_into_linears(graph, reader, edge["type"]))}
+    found: dict[tuple[str, str], Type] = {}
+    left, seen = [name], {name}
+    while left:
+        name = left.pop()
+        for _, reader, edge in graph.net.out_edges(name, data=True):
+            node = graph.nodes[reader]
+            if node.callee == "linear" and edge["dst"] in node.inputs:
+                found[name, edge["src"]] = edge["type"]
+            elif node.callee in ("rms_norm", "layer_norm", "split") and reader not in seen:
+                seen.add(reader)
+                left.append(reader)
     return list(found.values())
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Node, Ref
 from dsvgraph_graphviz.markup import as_id
-from dsvgraph_graphviz.words import cut, number, op_title
+from dsvgraph_graphviz.words import cut, features, number, op_title
 
+WIDE, DRAWN = 24, 12  # values that enter or leave a card; of more the first ones are drawn
 NORMS = ("rms_norm", "layer_norm")
 
 
@@ -41,6 +42,22 @@ class Fused:
         return (self.node, *(node for node in others if node is not None and node is not self.node))
 
     @property
+    def wide(self) -> bool:
+        """Whether so many values enter that the card shows the first ones and their number."""
+        return len(set((self.concat or self.node).inputs.values())) > WIDE
+
+    @property
+    def drawn(self) -> dict[str, Ref]:
+        """The inputs that are drawn, by port: each value once, and the first ones of many."""
+        first = {ref: port for port, ref in reversed(self.inputs.items())}
+        ports = [port for port, ref in self.inputs.items() if self.below or first[ref] == port]
+        return {port: self.inputs[port] for port in (ports[:DRAWN] if self.wide else ports)}
+
+    def times(self, ref: Ref) -> int:
+        """How often a value enters by the line that is drawn for it."""
+        return 1 if self.below else sum(other == ref for other in self.inputs.values())
+
+    @property
     def last(self) -> Node:
         """The node whose outputs leave the card."""
         return self.split or self.node
@@ -49,11 +66,14 @@ class Fused:
     def joined(self) -> str:
         """The values of a concat in its order: [a; b]."""
         names = {c.port: c.name for c in self.below}
-        return f"[{'; '.join(names[p] for p in self.concat.inputs)}]" if self.concat else ""
+        shown = [names[p] for p in self.concat.inputs if p in names] if self.concat else []
+        return f"[{'; '.join([*shown, *['…'] * self.wide])}]" if self.concat else ""
 
     @property
     def inputs(self) -> dict[str, Ref]:
         """What is wired into the card, by port."""
+        if self.wide:
+            return (self.concat or self.node).inputs
         return {c.port: c.ref for c in self.below if c.ref} or self.node.inputs
 
 
@@ -62,9 +82,9 @@ def out_port(output: str) -> str:
     return f"{as_id(output)}-out"
 
 
-def fused(graph: Graph) -> list[Fused]:
-    """The cards of a body in its order, each with what it takes in."""
-    kept = {ref.node for ref in (*graph.outputs.values(), *graph.cache)}
+def fused(graph: Graph, cached: Iterable[Ref] = ()) -> list[Fused]:
+    """The cards of a body in its order, each with what it takes in; ``cached`` values stay apart."""
+    kept = {ref.node for ref in (*graph.outputs.values(), *cached)}
     inner: set[str] = set()
     across, steps = positions(graph), Steps(graph)
     cards = []
@@ -116,21 +136,30 @@ def _untangle(graph: Graph, card: Fused, across: dict[str, float], steps: Steps)
     Of values that part and meet again, the longer way goes on the left: a line's words stand on its right.
     """
     if card.last.op and (len(card.last.outputs) > 1 or card.split):
-        card.above = sorted(_leaving(graph, card.last), key=lambda c: _place(graph, card.last, c.port, across, steps))
+        places = _places(graph, card.last, across, steps)
+        card.above = sorted(_leaving(graph, card.last), key=lambda c: places.get(c.port, (0, 0)))
     if card.concat:
         sources = {c.port: c.ref.node for c in card.below if c.ref}
         card.below.sort(key=lambda c: (across.get(sources[c.port], 0), -steps.before.get(sources[c.port], 0)))
 
 
 def _leaving(graph: Graph, node: Node) -> list[Cell]:
-    return [Cell(out_port(output), f"{cut(output)} {features(type_.shape)}") for output, type_ in node.outputs.items()]
+    found = [Cell(out_port(output), f"{cut(output)} {features(type_.shape)}") for output, type_ in node.outputs.items()]
+    return found if len(found) <= WIDE else [*found[:DRAWN], Cell("more", f"{number(len(found) - DRAWN)} more")]
 
 
-def _place(graph: Graph, node: Node, port: str, across: dict[str, float], steps: Steps) -> tuple[float, int]:
-    """How far to the right the readers of one output want it, and how long its way is."""
-    edges = [(r, e["dst"]) for _, r, e in graph.net.out_edges(node.name, data=True) if out_port(e["src"]) == port]
-    wanted = _mean([_wanted(graph, reader, entry, across) for reader, entry in edges])
-    return wanted, -max((steps.after[reader] for reader, _ in edges), default=0)
+def _places(graph: Graph, node: Node, across: dict[str, float], steps: Steps) -> dict[str, tuple[float, int]]:
+    """How far to the right the readers of each output want it, and how long its way is."""
+    edges: dict[str, list[tuple[str, str]]] = {}
+    for _, reader, edge in graph.net.out_edges(node.name, data=True):
+        edges.setdefault(out_port(edge["src"]), []).append((reader, edge["dst"]))
+    return {
+        port: (
+            _mean([_wanted(graph, reader, entry, across) for reader, entry in found]),
+            -max(steps.after[reader] for reader, _ in found),
+        )
+        for port, found in edges.items()
+    }
 
 
 def _card(graph: Graph, node: Node, kept: set[str], inner: set[str]) -> Fused:
@@ -139,7 +168,10 @@ def _card(graph: Graph, node: Node, kept: set[str], inner: set[str]) -> Fused:
     card.concat = _concat(graph, card.node, kept)
     if card.concat:
         inner.add(card.concat.name)
-        card.below = [_joined(graph, card.concat, p, r, kept, inner) for p, r in card.concat.inputs.items()]
+        ports = list(card.concat.inputs.items())
+        kept = kept | {ref.node for _, ref in ports} if card.wide else kept
+        ports = ports[:DRAWN] if card.wide else ports
+        card.below = [_joined(graph, card.concat, p, r, kept, inner) for p, r in ports]
     elif card.node.op and not card.node.op.variadic and len(card.node.inputs) > 1:
         card.below = [Cell(port, port, card.node.inputs[port]) for port in entries(graph, card.node)]
     return card
@@ -202,14 +234,9 @@ def value_name(graph: Graph, ref: Ref) -> str:
 def turned(graph: Graph, ref: Ref) -> bool:
     """Whether a value is what RoPE made, perhaps spread over heads."""
     node = graph.nodes.get(ref.node)
-    if node is not None and node.callee == "expand":
-        return turned(graph, node.inputs["x"])
+    while node is not None and node.callee == "expand":
+        node = graph.nodes.get(node.inputs["x"].node)
     return node is not None and node.callee == "rope"
-
-
-def features(shape: tuple[Size, ...]) -> str:
-    """What a value holds at each position: 128 × 64."""
-    return " × ".join(number(s) for s in shape[2:] or shape[-1:])
 
 
 def _only_for(graph: Graph, ref: Ref, reader: Node, kept: set[str]) -> Node | None:

@@ -10,9 +10,8 @@ from dsvgraph.passes.cost import Cost
 from dsvgraph.passes.diff import diff
 from dsvgraph_graphviz import theme
 from dsvgraph_graphviz.columns import chains
-from dsvgraph_graphviz.facts import BATCH, LENGTH
+from dsvgraph_graphviz.facts import BATCH, LENGTH, Facts
 from dsvgraph_graphviz.find import Found
-from dsvgraph_graphviz.fuse import features
 from dsvgraph_graphviz.labels import Labels
 from dsvgraph_graphviz.marking import totals as both_totals
 from dsvgraph_graphviz.markup import cell, label, table, words
@@ -21,7 +20,7 @@ from dsvgraph_graphviz.plan import Plan
 from dsvgraph_graphviz.scoring import chain_weight
 from dsvgraph_graphviz.shares import Shares
 from dsvgraph_graphviz.titles import block_title
-from dsvgraph_graphviz.words import cut, flops, number, op_title, readable, short
+from dsvgraph_graphviz.words import cut, features, flops, number, op_title, readable, short
 
 NAME = 60  # characters
 
@@ -49,7 +48,7 @@ def lines(made: Plan) -> tuple[str, str]:
         both, kinds = both_totals(diff(made.first, made.view.diff, BATCH, LENGTH))
         return both, " · ".join([kinds, *chain_weight(made.model)])
     if made.focus:
-        return " · ".join(_own(made, made.focus)), _kept(made.focus)
+        return " · ".join(_own(made, made.focus)), _kept(made.focus, made.facts)
     cost = made.facts.cost()
     totals = [*(_totals(cost) if cost else []), *_sizes(made), *(_work(cost) if cost else [])]
     return " · ".join(totals), " · ".join([*(_added(made, cost) if cost else []), *chain_weight(made.model)])
@@ -92,12 +91,13 @@ def _own(made: Plan, found: Found) -> list[str]:
     return said + ([f"{flops(work)} / token forward at T {number(LENGTH)}"] if work else [])
 
 
-def _kept(found: Found) -> str:
+def _kept(found: Found, facts: Facts) -> str:
     """What decoding keeps of a block, against attention with a key and a value for each head."""
     graph = found.body if has_body(found.node) else None
-    if graph is None or not graph.cache:
+    values = facts.keeping.values(graph) if graph else {}
+    shapes = [graph.type(ref).shape for ref, rows in values.items() if rows.last is None] if graph else []
+    if graph is None or not shapes:
         return ""
-    shapes = [graph.type(ref).shape for ref in graph.cache]
     total = sum((prod(s[2:]) for s in shapes), start=0)
     parts = " + ".join(features(s) for s in shapes)
     text = f"KV cache: {parts}{f' = {number(total)}' if len(shapes) > 1 or '×' in parts else ''} values per token"

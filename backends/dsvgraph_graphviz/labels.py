@@ -21,7 +21,7 @@ from dsvgraph_graphviz.theme import HUES, PAPER, Hue
 from dsvgraph_graphviz.titles import LAYERS, block_title, contents
 from dsvgraph_graphviz.union import Mark
 from dsvgraph_graphviz.view import View
-from dsvgraph_graphviz.words import cut, number, op_title, product, short, times
+from dsvgraph_graphviz.words import cut, features, number, op_title, product, short, times
 
 PILLS = {Role.NORM, Role.POSITION}
 ROLE_TITLES = {Role.EMBEDDING: "Embedding", Role.HEAD: "Output head"}
@@ -87,7 +87,7 @@ class Labels:
     def _is_pill(self, card: Fused) -> bool:
         node = card.node
         heavy = node.weights and node.callee not in ("rms_norm", "layer_norm")
-        return bool(node.op) and not (heavy or card.below or card.above or node.callee == "attention")
+        return bool(node.op) and not (heavy or card.below or card.above or card.wide or node.callee == "attention")
 
     def attention(self, graph: Graph, node: Node, marks: list[Mark]) -> tuple[str, str]:
         """The labels of an open attention: of its scores, and of what they weigh."""
@@ -136,13 +136,16 @@ class Labels:
         node = card.node
         if node.op:
             found = (cut(node.name) if words in title else words for words in _op_words(node, card, named))
-            said = _spread([*found, *self._count(graph, card)])
+            states = [features(state.type.shape) for state in self.facts.keeping.states(graph, node.name)]
+            held = [f"caches a state of {' + '.join(states)}"] if states else []
+            said = _spread([*found, *held, *self._count(graph, card)])
         elif self.facts.roles.is_layered(node):
             said = [*self._contents(node), self._each(node)]
         else:
             name = [cut(node.name)] if named else []
             said = _spread([*name, *self._block_words(node.runs[0].graph), *self._count(graph, card)])
-        return [*said, *self._share(graph, card.lines, named)]
+        many = [f"{number(len(card.inputs))} inputs: {len(card.drawn)} are drawn"] if card.wide else []
+        return [*many, *said, *self._share(graph, card.lines, named)]
 
     def _count(self, graph: Graph, card: Fused) -> list[str]:
         count: Size = 0
@@ -170,7 +173,7 @@ class Labels:
 
     def _block_words(self, graph: Graph) -> list[str]:
         if found := self.facts.find(graph, "attention"):
-            return attention_words(*found)
+            return attention_words(*found, self.facts.keeping.said(graph))
         inner = width(graph)
         outs = [graph.type(ref).shape for ref in graph.outputs.values()]
         ins = [t.shape for t in graph.inputs.values()]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Node, Ref, Run, join
+from dsvgraph.ops.memory import Rows
 from dsvgraph_graphviz import cards, marking
 from dsvgraph_graphviz.facts import Facts
 from dsvgraph_graphviz.fuse import Cell, Fused, fused, out_port
@@ -19,7 +20,7 @@ from dsvgraph_graphviz.scene import Body, Card, Cluster, End, Scene
 from dsvgraph_graphviz.shapes import Shapes
 from dsvgraph_graphviz.union import Mark, Union
 from dsvgraph_graphviz.view import View
-from dsvgraph_graphviz.words import cut, spot, times, tokens
+from dsvgraph_graphviz.words import cut, number, spot, times, tokens
 
 CIRCLES = {"add": "+", "mul": "×"}
 MANY_RUNS = 3  # kinds of copies drawn in a row; more are folded by kind
@@ -68,10 +69,15 @@ class Opener:
         """Draws the nodes of ``graph``; the ends of all its values and weights."""
         self.scene.bodies.append(Body(graph, place.id, place.cluster, place.line, place.within, place.runs, place.copy))
         ends: Ends = {Ref(name, name): end for name, end in ins.items()}
-        places = self._strands(graph, place)
-        for card in fused(graph):
+        places, kept = self._strands(graph, place), self.facts.keeping.values(graph)
+        for name in graph.inputs:
+            self._cached(graph, Ref(name, name), kept, ends, place)
+        for card in fused(graph, kept):
             if card.node.name not in skip:
-                self.card(graph, card, ends, places.get(card.node.name, place))
+                around = places.get(card.node.name, place)
+                self.card(graph, card, ends, around)
+                for ref in [Ref(card.last.name, output) for output in card.last.outputs]:
+                    self._cached(graph, ref, kept, ends, around)
         return ends
 
     def _strands(self, graph: Graph, place: Place) -> dict[str, Place]:
@@ -95,7 +101,7 @@ class Opener:
             ends.update({Ref(node.name, p): ends[node.inputs[p]] for p in node.outputs if p in node.inputs})
         elif ahead := _moved_tokens(node, ends):
             self._tokens(node, ends, place, ahead)
-        elif node.callee in CIRCLES and node.op and len(node.inputs) > 1:
+        elif node.callee in CIRCLES and node.op and len(node.inputs) > 1 and not card.wide:
             self._put(graph, card, ends, place, CIRCLES[node.callee], "circle")
         elif node in self.expanded and has_body(node):
             self._open(graph, node, ends, place)
@@ -135,27 +141,31 @@ class Opener:
         )
         here = [c.port for c in card.below if self._comes_from_here(c, ends, place)]
         cells = here if len(here) > 1 else []  # a single wire from below stays in the middle
-        for port, ref in known(card.inputs, ends):
+        for port, ref in known(card.drawn, ends):
             end = End(id_, port if port in cells else "")
             fresh = mark if mark == "removed" else "added" if any(port in m.fresh for m in marks) else ""
-            self.scene.wire(ends[ref], end, self.shapes.of(graph, ref), str(ref), fresh)
+            shape, times = self.shapes.of(graph, ref), card.times(ref)
+            shape = f"{shape} × {number(times)}".strip() if times > 1 else shape
+            self.scene.wire(ends[ref], end, shape, str(ref), fresh)
         for _, ref in known(node.tied, ends):
             self.scene.wire(ends[ref], End(id_), name=str(ref))
         for _, ref in known({p: r for m in marks for p, r in m.gone.items()}, ends):
             self.scene.wire(ends[ref], End(id_), "", f"was {ref}", "gone")
         ends.update(_leaving(card, id_))
-        self._cached(graph, card, ends, place)
 
-    def _cached(self, graph: Graph, card: Fused, ends: Ends, place: Place) -> None:
-        """A card of its own for every value that decoding keeps."""
-        for ref in graph.cache:
-            if ref.node == card.last.name and ref in ends:
-                id_ = f"{place.id}{ref.node}/{as_id(ref.port)}-kept"
-                label = cards.cached(cut(ref.port if card.above else ref.node))
-                role = self.facts.roles.of(card.node, place.role)
-                self.scene.add(Card(id_, label, place.column, place.cluster, role, id(ref), tip(card.last, place)))
-                self.scene.wire(ends[ref], End(id_), self.shapes.of(graph, ref), str(ref))
-                ends[ref] = End(id_)
+    def _cached(self, graph: Graph, ref: Ref, kept: Mapping[Ref, Rows], ends: Ends, place: Place) -> None:
+        """A card of its own for a value that decoding keeps."""
+        if ref not in kept or ref not in ends:
+            return
+        node, id_ = graph.nodes.get(ref.node), f"{place.id}{ref.node}/{as_id(ref.port)}-kept"
+        last = "" if (rows := kept[ref]).last is None else f", the last {number(rows.last)}"
+        several = node is not None and len(node.outputs) > 1
+        label = cards.cached(cut(ref.port if several else ref.node), last)
+        said = tip(node, place) if node else ref.node
+        role = self.facts.roles.of(node, place.role) if node else place.role
+        self.scene.add(Card(id_, label, place.column, place.cluster, role, "kept", said))
+        self.scene.wire(ends[ref], End(id_), self.shapes.of(graph, ref), str(ref))
+        ends[ref] = End(id_, "", ends[ref].ahead)
 
     def _attention(self, graph: Graph, card: Fused, ends: Ends, place: Place) -> None:
         """Two cards: the scores of queries and keys, and what they weigh."""

@@ -25,6 +25,8 @@ from dsvgraph_graphviz.union import Union
 from dsvgraph_graphviz.view import FULL, View
 from dsvgraph_graphviz.words import cut, number, spot, tokens
 
+MOST = 2_000  # boxes of a picture
+
 
 @dataclass
 class Plan:
@@ -66,6 +68,14 @@ def plan(model: Model, view: View) -> Plan:
         _panel(made, opener, panel, -1 - i)
     _tell_apart(made.scene, found, beside)
     return made
+
+
+def check_size(made: Plan) -> None:
+    """Raise DsvError if the picture has more boxes than anybody reads, and than graphviz lays out soon."""
+    if (count := len(made.scene.cards)) > MOST:
+        span = made.focus.node.span if made.focus else made.model.span
+        hint = "draw less: --depth 1, or --focus PATH; or Model Explorer's format, -o FILE.json"
+        raise DsvError(f"the picture would have {count:,} boxes; at most {MOST:,} are drawn", span, hint=hint)
 
 
 def _with_body(found: Found, path: str) -> Found:

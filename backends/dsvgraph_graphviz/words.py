@@ -83,6 +83,11 @@ def product(sizes: tuple[Size, ...]) -> str:
     return " × ".join(number(s) for s in sizes)
 
 
+def features(shape: tuple[Size, ...]) -> str:
+    """What a value holds at each position: 128 × 64."""
+    return " × ".join(number(s) for s in shape[2:] or shape[-1:])
+
+
 def spot(span: Span | None) -> str:
     """The line of a spec, without the folder it is in: a picture travels."""
     return f"{PurePath(span.source.name).name}:{span.line}" if span else ""
