@@ -96,6 +96,18 @@ def test_other_formats_are_written(wide, tmp_path):
     assert len(nodes) == len(model.nodes) + 2
 
 
+def test_values_that_part_and_meet_again_and_again_are_followed_once():
+    """22 times beside the longest path of a column: 2 ** 22 ways."""
+    meet = "\n".join(
+        f"    a{i}: {{silu: d{i}}}\n    b{i}: {{gelu: d{i}}}\n    d{i + 1}: {{mul: [a{i}, b{i}]}}" for i in range(22)
+    )
+    body = (
+        row(80, "{{silu: {}}}")
+        + f"\n    d0: {{gelu: e}}\n{meet}\n    w: {{linear: d22, out: 8}}\n    y: {{add: [l79, w]}}"
+    )
+    assert '"main/w"' in graphviz_backend.dot_source(made(body))
+
+
 def test_spread_values_in_a_row_are_read_to_their_beginning():
     """RoPE behind hundreds of `expand` in a row (of one head each) colours its cell in a concat."""
     lines = "    r: {rope: e}\n" + row(4, "{{expand: {}, size: 1}}").replace(": e,", ": r,")

@@ -83,7 +83,8 @@ class _Coverage:
         frames = [holder for holder in holders if isinstance(holder, Body)]
         if not any(frame.copy is not None for frame in frames):
             return [(*closed, *(frame for frame in frames if run in frame.runs))]
-        first = sum(int(other.count) for other in node.runs[:run])  # type: ignore[arg-type]
+        before: list[int] = [int(other.count) for other in node.runs[:run]]  # type: ignore[arg-type]
+        first = sum(before)
         count = int(node.count if node.reused else node.runs[run].count)  # type: ignore[arg-type]
         return [
             (*closed, *(frame for frame in frames if frame.copy == number)) for number in range(first, first + count)

@@ -53,6 +53,9 @@ class Rails:
     turned: bool = False  # data flows to the right: rows stand upright and begin below
 
     def __post_init__(self) -> None:
+        self.into: dict[str, list[Wire]] = {}
+        for wire in self.scene.wires:
+            self.into.setdefault(wire.dst.card, []).append(wire)
         self.row = {name: i for i, names in enumerate(self.rows) for name in names}
         self.lifted = dict(self._lifted())
         self.right: dict[str, str] = {}  # the corner on the right of a card
@@ -131,9 +134,15 @@ class Rails:
 
     def _is_handed(self, card: str) -> bool:
         """Whether a card takes in what another column hands on, itself or by cards beside the spine."""
-        into = [wire for wire in self.scene.wires if wire.dst.card == card]
-        below = (w.src.card for w in into if w.kind == "flow" and w.src.card not in self.group)
-        return any(w.kind == "handed" for w in into) or any(self._is_handed(name) for name in below)
+        left, seen = [card], {card}
+        while left:
+            into = self.into.get(left.pop(), ())
+            if any(wire.kind == "handed" for wire in into):
+                return True
+            below = {w.src.card for w in into if w.kind == "flow" and w.src.card not in self.group} - seen
+            seen |= below
+            left += below
+        return False
 
     def _frame(self, wire: Wire) -> str:
         return self.scene.cards[wire.dst.card].cluster
