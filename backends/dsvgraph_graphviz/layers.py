@@ -93,6 +93,6 @@ def repeated(words: list[str]) -> Iterator[str]:
         count, rest = divmod(len(words), length)
         if not rest and words == words[:length] * count:
             part = " + ".join(words[:length])
-            yield f"{count} × ({part})" if length > 1 else f"{count} × {part}"
+            yield f"{count} × ({part})" if " + " in part else f"{count} × {part}"
             return
     yield from words
