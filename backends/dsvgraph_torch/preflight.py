@@ -12,12 +12,13 @@ from pathlib import Path
 import torch
 
 from dsvgraph.errors import DsvError
-from dsvgraph.graph import Graph, Model, Node
+from dsvgraph.graph import Model
 from dsvgraph.passes.unlearned import computed, learning
 
 from .data import VOCABULARY
 from .heads import Head, heads_of
 from .module import weights
+from .runs.tokens import check_embeddings
 
 BYTES_PER_PARAMETER = 16
 """A float32 weight, its gradient and AdamW's two moments."""
@@ -37,8 +38,7 @@ def check(graph: Model, seq: int, device: torch.device) -> None:
         raise DsvError(f"{graph.name} has the inputs {names}; one is trained on: rows of tokens")
     for head in heads:
         _check_head(head, graph, seq)
-    for inner in graph.graphs():
-        _check_ids(inner, graph)
+    check_embeddings(graph, VOCABULARY)
     _check_trained(graph)
     _check_memory(graph, device)
 
@@ -53,34 +53,6 @@ def _check_head(head: Head, graph: Model, seq: int) -> None:
     if head.shift > seq:
         words = f"--seq: {head.name} predicts token i + {head.shift}; a row of {seq} tokens has none"
         raise DsvError(words, head.loss.span)
-
-
-def _check_ids(graph: Graph, model: Model) -> None:
-    """Every embedding has a row for every byte, and for what shifts fill in."""
-    fills = {0: None, VOCABULARY - 1: None} | {
-        node.op.fill: node.span  # type: ignore[union-attr]
-        for inner in model.graphs()
-        for node in inner.nodes.values()
-        if node.callee == "shift" and node.outputs[node.first].dtype == "int"
-    }
-    for node in graph.nodes.values():
-        if node.callee != "embedding" or _routed(graph, node):
-            continue
-        table = node.weights["weight"].type if "weight" in node.weights else graph.type(node.tied["weight"])
-        size = table.shape[0]
-        for token, span in fills.items():
-            if isinstance(size, int) and not 0 <= token < size:
-                what = "text is read as bytes, which are 256" if span is None else f"`fill` puts in token {token}"
-                notes = [("this fills in", span)] if span else []
-                hint = "--set vocab_size=256" if model.config.get("vocab_size") == size and span is None else ""
-                words = f"the embedding `{node.name}` has {size} rows, but {what}"
-                raise DsvError(words, node.span, notes=notes, hint=hint)
-
-
-def _routed(graph: Graph, node: Node) -> bool:
-    """Whether an embedding looks up what a router chose, and no tokens."""
-    source = graph.nodes.get(node.inputs["x"].node)
-    return source is not None and source.callee == "router"
 
 
 def _check_trained(graph: Model) -> None:

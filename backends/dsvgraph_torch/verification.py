@@ -22,6 +22,7 @@ from dsvgraph.passes.cost import Cost, cost
 from dsvgraph.passes.tally import input_sizes
 from dsvgraph_torch.flops import Counts, Site, counted, counted_step
 from dsvgraph_torch.module import compile
+from dsvgraph_torch.runs.tokens import check_embeddings
 from dsvgraph_torch.sites import Unit, units
 from dsvgraph_torch.step_flops import expected
 from dsvgraph_torch.twin import twin
@@ -135,8 +136,9 @@ def verify(model: Model, batch: int = 1, seq: int = 4096, tell: Any = lambda wor
 
     ``batch`` rows of ``seq`` tokens go through the run on the meta device.
 
-    Raises DsvError where the model cannot be compiled.
+    Raises DsvError where the model cannot be compiled, or an embedding has no row for what a shift fills in.
     """
+    check_embeddings(model, 1)
     if cost(model, formulas=False).parameters.total <= REAL:
         tell("running it with real numbers")
         module = compile(model)

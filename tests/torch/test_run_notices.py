@@ -13,9 +13,12 @@ import torch
 from runs import SEVEN_LINES, TEXT, plain, quiet, records, refused, run
 
 import dsvgraph
+import dsvgraph_torch
+from dsvgraph.errors import DsvError
 from dsvgraph_torch import training
 from dsvgraph_torch.options import TrainOptions
 from dsvgraph_torch.runs import notices
+from dsvgraph_torch.runs.tokens import check_embeddings
 
 quick = pytest.fixture(autouse=True)(plain)
 GRAPH = dsvgraph.loads(SEVEN_LINES)
@@ -161,6 +164,41 @@ UNTRAINABLE = {
         + 'trained: {"**": false, "b.weight": true}\n', "no loss reaches a parameter that is trained", 9,
     ),
 }  # fmt: skip
+
+
+INNER = """
+blocks:
+  deep:
+    in: {ids: "int[B, T]", h: [B, T, 4]}
+    body: {s: {shift: ids, fill: FILL}, e: {embedding: s, num: 256, dim: 4}, y: {add: [h, e]}}
+    out: {ids: s, h: y}
+graph:
+  in: {ids: "int[B, T]"}
+  body:
+    first: {shift: ids, fill: FIRST}
+    small: {embedding: ids, num: 256, dim: 4}
+    large: {embedding: first, num: 999, dim: 4}
+    d: {deep: {ids: ids, h: small}, repeat: 2}
+    y: {add: [d.h, large]}
+    head: {linear: y, out: 256}
+  out: {logits: head}
+loss: {next_token: {cross_entropy: logits, target: ids, shift: 4}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "fill", "place"), [(998, 255, ""), (999, 0, ":12:"), (0, 256, ":5:"), (-1, 0, ":12:")]
+)
+def test_ids_are_followed_to_the_embedding_that_reads_them(first, fill, place):
+    """What fills in for one table need not be in another; a block's copies read what those before have shifted."""
+    model = dsvgraph.loads(INNER.replace("FIRST", str(first)).replace("FILL", str(fill)))
+    if not place:
+        check_embeddings(model, 256)
+        return
+    with pytest.raises(DsvError, match=re.escape(place)):
+        check_embeddings(model, 256)
+    with pytest.raises(DsvError, match=re.escape(place)):
+        dsvgraph_torch.verify(model, 1, 8)
 
 
 @pytest.mark.parametrize("case", UNTRAINABLE)

@@ -1,0 +1,76 @@
+"""Which token ids reach which embedding: those of the data, and those that shifts fill in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from dsvgraph.errors import DsvError, Span
+from dsvgraph.graph import Graph, Model, Node, Ref
+
+Ids = Mapping[int, Span | None]
+"""The smallest and the largest token ids of the data, and those that shifts fill in, with their places."""
+
+
+def check_embeddings(model: Model, vocabulary: int) -> None:
+    """Raises DsvError at an embedding that has no row for one of ``vocabulary`` ids, or for what a shift fills in."""
+    _Tokens(model).outputs(model, {name: {0: None, vocabulary - 1: None} for name in model.inputs})
+
+
+class _Tokens:
+    """Follows ids through the graphs, each graph once for the same ids."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.known: dict[tuple[Graph, object], dict[str, Ids]] = {}
+
+    def outputs(self, graph: Graph, given: Mapping[str, Ids]) -> dict[str, Ids]:
+        """The ids that each output of ``graph`` may hold, where they come from its inputs."""
+        key = graph, frozenset((port, frozenset(ids)) for port, ids in given.items())
+        if key not in self.known:
+            found: dict[Ref, Ids] = {Ref(name, name): ids for name, ids in given.items()}
+            for node in graph.nodes.values():
+                ins = {port: found[ref] for port, ref in node.inputs.items() if ref in found}
+                if ins:
+                    found |= {Ref(node.name, port): ids for port, ids in self.of(graph, node, ins).items()}
+            self.known[key] = {name: found[ref] for name, ref in graph.outputs.items() if ref in found}
+        return self.known[key]
+
+    def of(self, graph: Graph, node: Node, ins: dict[str, Ids]) -> dict[str, Ids]:
+        """The ids of a line's outputs."""
+        if node.op is None:
+            return self.copies(node, ins)
+        if node.callee == "embedding":
+            self.check(graph, node, ins["x"])
+        fill = {node.op.fill: node.span} if node.callee == "shift" else {}  # type: ignore[attr-defined]
+        ids = {**_all(ins.values()), **fill}
+        return {port: ids for port, type_ in node.outputs.items() if type_.dtype == "int"}
+
+    def copies(self, node: Node, ins: dict[str, Ids]) -> dict[str, Ids]:
+        """A block, whose copies take from each other what is carried."""
+        outs: dict[str, Ids] = {}
+        for run in (*node.runs, *node.runs):  # the second time with what the last copy gives the first of equal ones
+            for port, ids in self.outputs(run.graph, ins).items():
+                outs[port] = _all([outs.get(port, {}), ids])
+                if node.roles.get(port) == "carried":
+                    ins = {**ins, port: _all([ins.get(port, {}), ids])}
+        return outs
+
+    def check(self, graph: Graph, node: Node, ids: Ids) -> None:
+        table = node.weights["weight"].type if "weight" in node.weights else graph.type(node.tied["weight"])
+        rows = table.shape[0]
+        for token, span in ids.items():
+            if isinstance(rows, int) and not 0 <= token < rows:
+                why = (
+                    f"text is read as bytes, which are {token + 1}" if span is None else f"`fill` puts in token {token}"
+                )
+                asked = self.model.config.get("vocab_size") == rows and span is None
+                raise DsvError(
+                    f"the embedding `{node.name}` has {rows} rows, but {why}",
+                    node.span,
+                    notes=[("this fills in", span)] if span else [],
+                    hint=f"--set vocab_size={token + 1}" if asked else "",
+                )
+
+
+def _all(parts: Iterable[Ids]) -> Ids:
+    return {token: span for ids in parts for token, span in ids.items()}
