@@ -6,7 +6,8 @@ Shape legend: T tokens, V vocabulary; a row of one sequence is written [1, T].
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,24 @@ def generate(
     seed: int = 0,
     cached: bool = True,
     device: str = "auto",
+    note: Callable[[str], None] | None = None,
 ) -> Iterator[str]:
     """Continues ``prompt`` with the model of a run folder, piece by piece as it is made.
 
+    ``note`` takes what a user should know, and by default prints it to standard error.
     Raises DsvError where ``run_dir`` is no finished run, before the first piece.
     """
     check_sampling(tokens, temperature, top_k)
     model, context = load_model(Path(run_dir), device)
+    if cached and (why := getattr(model, "looks_ahead", "")):
+        (note or _told)(f"note: {why}; every token takes a whole row")
+        cached = False
     choose = Chooser(temperature, top_k, seed)
     return text_of(sample(model, prompt.encode(errors="replace"), tokens, context, choose, cached))
+
+
+def _told(words: str) -> None:
+    print(words, file=sys.stderr)
 
 
 def load_model(run_dir: Path, device: str = "auto") -> tuple[Any, int]:

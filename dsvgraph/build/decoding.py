@@ -50,6 +50,11 @@ class Decoding:
     states: dict[tuple[str, str], State] = field(default_factory=dict)
     inner: dict[str, tuple[Decoding, ...]] = field(default_factory=dict)
 
+    @property
+    def keeping(self) -> set[str]:
+        """Names of the lines and inputs of which something is kept here."""
+        return {ref.node for ref in self.kept} | {name for name, _ in self.states}
+
     def reads_rows(self, node: Node, port: str) -> bool:
         """Whether a line reads what is wired to ``port`` with the rows of earlier positions."""
         if node.name in self.between:

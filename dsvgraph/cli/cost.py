@@ -38,7 +38,7 @@ TOTALS = {
         "active_all_outputs", "routers", "trained", "untrained",
     ),
     "flops": ("forward", "backward", "train", "inference_forward", "forward_per_token", "train_per_token"),
-    "kv_cache": ("elements_per_token", "bytes_per_token"),
+    "kv_cache": ("elements_per_token", "bytes_per_token", "elements_per_row"),
 }  # fmt: skip
 SHEET = ("name", "value", "unit")
 WIDE = 96  # room for parameters to the unit
@@ -176,6 +176,8 @@ def _totals(found: Cost) -> Iterator[tuple[str, str, str]]:
         units = "KMBT" if section == "parameters" else "KMGTPEZY"
         for name in names:
             value = getattr(getattr(found, section), name)
+            if name == "elements_per_row" and not value:
+                continue  # most models keep nothing but what grows
             yield output.title(section, name), f"{value:,.0f}", output.short(value, units)
 
 

@@ -17,6 +17,7 @@ UNITS = (
     ("tokens_per_second", "token/s"), ("tokens_per_step", "token"), ("device_hours", "hour"), ("seconds", "s"),
     ("peak_flops", "FLOP/s"), ("bandwidth", "byte/s"), ("intensity", "FLOP/byte"),
     ("bytes_per_token", "byte/token"), ("elements_per_token", "number/token"),
+    ("elements_per_row", "number/row"),
     ("_per_token", "FLOP/token"), ("bytes", "byte"),
     ("parameters", "weight"), ("active", "weight"), ("flops", "FLOP"), ("backward", "FLOP"),
     ("batch", "row"), ("seq", "token"), ("context", "token"), ("tokens", "token"),

@@ -47,7 +47,7 @@ class Keeper:
         """What one graph keeps, with all below."""
         if found not in self.memo:
             kept = Kept()
-            for name in dict.fromkeys([*(ref.node for ref in found.kept), *found.inner, *(n for n, _ in found.states)]):
+            for name in sorted(found.keeping | found.inner.keys()):
                 kept = kept.plus(self.of_line(found, name))
             self.memo[found] = kept
         return self.memo[found]

@@ -57,7 +57,8 @@ def _counts(model: Model) -> Iterator[tuple[str, str]]:
     if counts.inference != counts.total:
         yield "at inference", f"{counts.inference:,}"
     yield "active", f"{counts.active:,} per token ({counts.active_without_embedding:,} without the embedding)"
-    yield "cache", f"{found.kv_cache.elements_per_token:,} numbers per token"
+    fixed = f", {found.kv_cache.elements_per_row:,} per row" if found.kv_cache.elements_per_row else ""
+    yield "cache", f"{found.kv_cache.elements_per_token:,} numbers per token{fixed}"
 
 
 def _published(model: Model) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ from dsvgraph.dims import Size, divide
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph.passes.cost import Cost, Recompute, cost
+from dsvgraph.passes.decoding import looks_ahead
 from dsvgraph.passes.gradients import backward
 from dsvgraph.passes.plan.devices import Device, device, devices
 from dsvgraph.passes.plan.drafting import Draft, drafted, expected_tokens
@@ -153,8 +154,10 @@ class _Planner:
             return training(self.model, o.batch, o.seq, owned.trained, o.dtype, owned=owned.total, runs=runs)
         weights = owned.total if self.heads else owned.inference
         cache = counts.kv_cache
-        elements = cache.elements_per_token_all_outputs if self.heads else cache.elements_per_token
-        return inference(weights, elements, o.dtype, held, worker.positions, worker.values)
+        per_token, per_row = cache.elements_per_token, cache.elements_per_row
+        if self.heads:
+            per_token, per_row = cache.elements_per_token_all_outputs, cache.elements_per_row_all_outputs
+        return inference(weights, per_token, per_row, o.dtype, held, worker.rows, worker.context, worker.values)
 
     def roofline(
         self, work: Iterable[Work], flops: Traffic, sums: Sums, memory: TrainingMemory | InferenceMemory
@@ -196,6 +199,9 @@ class _Planner:
 def _check(model: Model, o: Options) -> None:
     """Raises DsvError where an option does not fit."""
     _check_values(o)
+    if o.phase == "decode" and (ahead := looks_ahead(model)):
+        words = f"`{ahead.name}` looks ahead, so `{model.name}` cannot be decoded step by step"
+        raise DsvError(words, ahead.span, hint="--phase prefill is a whole row")
     if o.phase == "train" and o.dtype == "float8":
         raise DsvError("a training step is planned in float32 or bfloat16, as the compiled module trains")
     if o.attention == "absorbed" and o.phase != "decode":

@@ -119,18 +119,20 @@ def training(model: Model, batch: int, seq: int, trained: int, dtype: Dtype = "b
     )
 
 
-def inference(weights: int, elements: float, dtype: Dtype, held: Size, positions: Size, values: Mapping[str, int]) -> (
-    InferenceMemory
-):  # fmt: skip
-    """Memory of inference with ``weights`` weights and ``elements`` cached numbers per token.
+def inference(
+    weights: int, per_token: float, per_row: float, dtype: Dtype, held: Size, rows: Size, context: Size,
+    values: Mapping[str, int],
+) -> InferenceMemory:  # fmt: skip
+    """Memory of inference with ``weights`` weights and so many cached numbers per token, and per row of any length.
 
-    ``held``: bytes of the cache that windows leave, of ``positions`` in all. A cache of a model in 8 bits stays in 16.
+    ``held``: bytes of the cache that windows leave, of ``rows`` of ``context`` tokens. A cache of a model in 8 bits
+    stays in 16.
     """
     width, wide = WIDTH[dtype], max(WIDTH[dtype], HALF)
-    cache, own = round(elements * wide), weights * width
-    kept, whole = int(number(held, values)), cache * positions
+    cache, own = round(per_token * wide), weights * width
+    kept, whole = int(number(held, values)), (cache * context + round(per_row * wide)) * rows
     return InferenceMemory(
-        own, cache, kept, int(number(whole, values)), own + kept, f"{width}*{weights}", f"{wide}*{elements}",
+        own, cache, kept, int(number(whole, values)), own + kept, f"{width}*{weights}", f"{wide}*{per_token}",
         str(held), str(whole), str(own + held),
     )  # fmt: skip
 

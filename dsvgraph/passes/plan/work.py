@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
+from dsvgraph.build.decoding import Decoder, Decoding
 from dsvgraph.dims import Size, evaluate, substitute, symbol, total
 from dsvgraph.graph import Graph, Model, Node, Ref, join, span_text
 from dsvgraph.ops.base import Kind
+from dsvgraph.ops.memory import Rows
 from dsvgraph.ops.tape import HALF, Key
+from dsvgraph.passes.decoding import decoding, looks_ahead
 from dsvgraph.passes.gradients import Costs
 from dsvgraph.passes.needs import Needs, Ports
 from dsvgraph.passes.paths import decided, run_paths
@@ -27,6 +30,7 @@ from dsvgraph.types import WeightKind
 Phase = Literal["train", "prefill", "decode"]
 Way = Literal["causal", "full", "absorbed"]
 ROLES = ("embedding", "attention", "dense", "experts", "router", "norms", "head", "extra heads")
+Refs = frozenset[Ref]
 LINKS = {"linear", "split", "concat", "expand"}  # what absorbing can move from keys to queries
 
 
@@ -83,6 +87,8 @@ class _Place(NamedTuple):
     role: str
     key: Key
     exact: tuple[str, ...]  # the path without lists of copies: as many as runs, and none where nothing is frozen
+    found: Decoding  # what it keeps while decoding
+    long: bool = False  # whether all of it runs over the context
 
 
 class Worker:
@@ -102,32 +108,40 @@ class Worker:
         attention: Attention = "causal" if setting.attention == "causal" and not decoding else "full"
         self.meter = Meter(tokens(model), self.values, attention)
         self.tokens = substitute(self.meter.tokens, self.now)
+        self.decoder = Decoder.of_model(model)
         self.heads = {key for ref in model.outputs.values() for key in heads_behind(model, ref)}
 
     @property
-    def positions(self) -> Size:
-        """Tokens in the cache, of all rows."""
-        return substitute(self.meter.tokens, self.one) * self.context
+    def rows(self) -> Size:
+        """Rows of the batch."""
+        return substitute(self.meter.tokens, self.one)
 
     def work(self) -> Iterator[Work]:
         """Every op that computes, owns or moves something."""
         first = frozenset([next(iter(self.model.outputs))])
-        yield from self._inside(_Place(self.model, "", 1, 1, first, "dense", (), ("",) if self.model.trained else ()))
+        exact = ("",) if self.model.trained else ()
+        yield from self._inside(_Place(self.model, "", 1, 1, first, "dense", (), exact, self._found()))
+
+    def _found(self) -> Decoding:
+        """What the whole keeps while decoding: nothing if its first output looks ahead."""
+        if not self.setting.heads and looks_ahead(self.model):
+            return Decoding(self.model)
+        return decoding(self.model, self.decoder, self.setting.heads)
 
     def _inside(self, place: _Place) -> Iterator[Work]:
         needs = self.meter.depends.of(place.graph, place.outputs or ())
         role = "attention" if _attends(place.graph) and place.role != "extra heads" else place.role
         place = place._replace(role=role)
-        behind, cached = self._behind_cache(place.graph), {ref.node for ref in place.graph.cache}
-        for node in place.graph.nodes.values():
+        behind, graph = self._behind_cache(place.found), place.graph
+        yield from (self._caches(place, name) for name in graph.inputs if name in place.found.keeping)
+        for node in graph.nodes.values():
             kept = node.name in needs.ports
-            if not kept and not self.setting.heads:
-                continue
-            if node.op:
+            if node.op and (kept or self.setting.heads):
                 yield self._line(place, node, needs if kept else None, behind)
-            if node.name in cached:
-                yield self._caches(place, node)
-            yield from self._runs(place, node, needs)
+            if node.name in place.found.keeping:
+                yield self._caches(place, node.name)
+            if kept or self.setting.heads or node.name in place.found.inner:
+                yield from self._runs(place, node, needs)
 
     def _runs(self, place: _Place, node: Node, needs: Needs) -> Iterator[Work]:
         wanted = needs.runs.get(node.name, (None,) * len(node.runs))
@@ -135,20 +149,25 @@ class Worker:
         for run, outputs in zip(node.runs, wanted, strict=True):
             united[run.graph] = united.get(run.graph, frozenset()) | (outputs or frozenset())
         for i, (graph, (path, count)) in enumerate(run_paths(node, join(place.path, node.at)).items()):
-            outputs = united[graph]
+            outputs, found = united[graph], self._found_inside(place, node, graph)
             role = "experts" if node.mode == "each" else place.role if place.role != "attention" else "dense"
             inside = _Place(
                 graph, path, place.copies * count, place.stored * (1 if node.reused else count), outputs,
                 role if outputs else "extra heads", (*place.key, (node.name, i)), _exact(place, node, graph),
+                found, place.long or node.name in place.found.between,
             )  # fmt: skip
             if inside.key in self.kept:
                 yield self._checkpoint(inside)
             yield from self._inside(inside)
 
-    def _line(self, place: _Place, node: Node, needs: Needs | None, behind: Mapping[str, Ports]) -> Work:
+    def _found_inside(self, place: _Place, node: Node, graph: Graph) -> Decoding:
+        inner = place.found.inner.get(node.name, ())
+        return next((one for one in inner if one.graph is graph), None) or Decoding(graph)
+
+    def _line(self, place: _Place, node: Node, needs: Needs | None, behind: Mapping[str, Refs]) -> Work:
         every = self.meter.depends.whole(place.graph) if self.setting.heads else needs
         computes = every is not None and every.computes(node)
-        forward, moved = self._costs(place.graph, node, behind) if computes else (0, Moved())
+        forward, moved = self._costs(place, node, behind) if computes else (0, Moved())
         back = substitute(self.costs.get((*place.key, (node.name, 0)), 0), self.now)
         kept = self.kept.get((*place.key, (node.name, 0)), 0)
         sizes = Sizes(forward * place.copies, back, moved.times(place.copies), 0, kept)
@@ -161,10 +180,11 @@ class Worker:
             number(sizes.forward, self.values), number(back, self.values), read, sizes,
         )  # fmt: skip
 
-    def _caches(self, place: _Place, node: Node) -> Work:
-        """What a line gives the cache, beside its own work: that is attention's."""
-        sizes = Sizes(0, 0, Moved(), self._cached(place.graph, node) * self._kept(place.graph) * place.copies)
-        path = join(place.path, node.at)
+    def _caches(self, place: _Place, name: str) -> Work:
+        """What a line or an input gives the cache, beside the line's own work: that is attention's."""
+        node = place.graph.nodes.get(name)
+        sizes = Sizes(0, 0, Moved(), self._cached(place.found, name) * place.copies)
+        path = join(place.path, node.at if node else "")
         return Work(path, place.graph.name, place.role, "cache", 0, 0, 0, 0, 0, sizes)
 
     def _checkpoint(self, place: _Place) -> Work:
@@ -201,12 +221,12 @@ class Worker:
 
     # -- one op ------------------------------------------------------------------------------
 
-    def _costs(self, graph: Graph, node: Node, behind: Mapping[str, Ports]) -> tuple[Size, Moved]:
+    def _costs(self, place: _Place, node: Node, behind: Mapping[str, Refs]) -> tuple[Size, Moved]:
         """FLOPs and bytes of one copy."""
-        decoding = self.setting.phase == "decode"
+        graph, decoding = place.graph, self.setting.phase == "decode"
         if decoding and node.callee == "attention":
             return self._step(graph, node, behind)
-        long = decoding and node.name in behind and not self._absorbs(graph, behind)
+        long = decoding and (place.long or (node.name in behind and not self._absorbs(graph, behind)))
         when = self.then if long else self.now
         assert node.op is not None
         op = self.meter.seen(node.op, node.ins)
@@ -228,56 +248,52 @@ class Worker:
 
     # -- decoding ----------------------------------------------------------------------------
 
-    def _cached(self, graph: Graph, node: Node) -> Size:
-        """Numbers that a line gives the cache, of one token of each row."""
-        return substitute(total(graph.type(r).numel for r in graph.cache if r.node == node.name), self.one)
+    def _cached(self, found: Decoding, name: str) -> Size:
+        """Numbers in the cache of a line or an input, of the whole context and every row."""
+        kept = [self._rows(rows) * found.graph.type(ref).numel for ref, rows in found.kept.items() if ref.node == name]
+        return substitute(total([*kept, *(s.type.numel for (n, _), s in found.states.items() if n == name)]), self.one)
 
-    def _kept(self, graph: Graph) -> Size:
-        """Tokens of a row in the cache: no more than the widest window, where all attention has one."""
-        found = [getattr(n.op, "window", None) for n in graph.nodes.values() if n.callee == "attention"]
-        windows = [int(number(window, self.values)) for window in found if window is not None]
-        return self._seen(max(windows) if windows and len(windows) == len(found) else None)
+    def _rows(self, rows: Rows) -> Size:
+        """Positions of a row in the cache: no more than are looked at."""
+        return self._seen(rows.read if rows.last is None else rows.last)
 
     def _seen(self, window: Size | None) -> Size:
         if window is None or number(window, self.values) >= self.setting.context:
             return self.context
         return window
 
-    def _behind_cache(self, graph: Graph) -> dict[str, Ports]:
-        """The lines between what is cached and attention, with the cached values that they read."""
-        found: dict[str, Ports] = {}
-        cached = set(graph.cache)
-        for node in graph.nodes.values():
-            read = frozenset(str(ref) for ref in node.sources.values() if ref in cached)
-            read = read.union(*(found.get(ref.node, frozenset()) for ref in node.sources.values()))
-            if read and node.callee != "attention" and Ref(node.name, node.first) not in cached:
-                found[node.name] = read
-        return found
+    def _behind_cache(self, found: Decoding) -> dict[str, Refs]:
+        """The lines that run over the context, with the cached values that each is made of."""
+        behind: dict[str, Refs] = {}
+        for node in found.graph.nodes.values():
+            if node.name in found.between:
+                behind[node.name] = frozenset[Ref]().union(*(_made_of(ref, behind) for ref in node.sources.values()))
+                behind[node.name] &= found.rows.keys()
+        return behind
 
-    def _absorbs(self, graph: Graph, behind: Mapping[str, Ports]) -> bool:
+    def _absorbs(self, graph: Graph, behind: Mapping[str, Refs]) -> bool:
         """Whether the products behind the cache can be moved to the queries and the result."""
         return self.setting.attention == "absorbed" and all(graph.nodes[n].callee in LINKS for n in behind)
 
-    def _step(self, graph: Graph, node: Node, behind: Mapping[str, Ports]) -> tuple[Size, Moved]:
+    def _step(self, graph: Graph, node: Node, behind: Mapping[str, Refs]) -> tuple[Size, Moved]:
         """Attention of the new queries over the cached positions."""
         q, k, v = (node.ins[p] for p in ("q", "k", "v"))
         keys = self._seen(getattr(node.op, "window", None))
         widths: tuple[Size, ...] = k.shape[-1], v.shape[-1]
         cached = k.numel + v.numel
-        if graph.cache and self._absorbs(graph, behind):
-            widths = tuple(self._width(graph, node.sources[p], behind) for p in ("k", "v"))
-            cached = total(graph.type(ref).numel for ref in graph.cache)
+        if self._absorbs(graph, behind):
+            made = [_made_of(node.sources[p], behind) for p in ("k", "v")]
+            widths = tuple(total(graph.type(ref).shape[-1] for ref in refs) for refs in made)
+            cached = total(graph.type(ref).numel for ref in made[0] | made[1])
         queries = substitute(q.shape[0] * q.shape[2], self.one) * self.setting.queries
         width = self.setting.width
         moved = queries * total(widths) * width + substitute(cached, self.one) * keys * max(width, HALF)
         return 2 * queries * keys * total(widths), Moved(moved)
 
-    def _width(self, graph: Graph, ref: Ref, behind: Mapping[str, Ports]) -> Size:
-        """Numbers of one cached position that keys (or values) are made of, as one head reads them."""
-        if ref in graph.cache:
-            return graph.type(ref).shape[-1]
-        read = [graph.type(c).shape[-1] for c in graph.cache if str(c) in behind.get(ref.node, ())]
-        return total(read) if read else graph.type(ref).shape[-1]
+
+def _made_of(ref: Ref, behind: Mapping[str, Refs]) -> Refs:
+    """The cached values that a value is made of: itself, if no line is between."""
+    return behind.get(ref.node, frozenset([ref]))
 
 
 def _exact(place: _Place, node: Node, graph: Graph) -> tuple[str, ...]:
