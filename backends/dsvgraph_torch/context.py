@@ -24,10 +24,8 @@ class Context:
         """Positions of x, [T] or [B, T]: those given, else from 0 in the row, or in each of its documents."""
         at_C = torch.arange(x.shape[1] if self.cache is None else self.past + self.length, device=x.device)
         if self.documents is not None:
-            starts_BC = F.pad(self.documents.diff() != 0, (1, 0), value=True)
-            at_C = at_C - torch.where(starts_BC, at_C, 0).cummax(1).values
-        at_C = at_C if self.positions is None else self.positions
-        return at_C[..., at_C.shape[-1] - x.shape[1] :]
+            at_C = at_C - torch.where(F.pad(self.documents.diff() != 0, (1, 0), value=True), at_C, 0).cummax(1).values
+        return (at_C if self.positions is None else self.positions)[..., -x.shape[1] :]
 
     def within(self, by, x):
         """Whether the position ``by`` beyond those of x lies in the same document, [B, T]; rows are rings here."""

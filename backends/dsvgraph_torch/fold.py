@@ -124,10 +124,12 @@ class Fold(ast.NodeTransformer):
 
 
 def _spread(element: ast.expr) -> list[ast.expr]:
-    """The values of `*{...}.values()`; any other element of a tuple is itself."""
+    """The values of `*{...}.values()`, and none of constant items, by which nothing can differ; else the element."""
     match element:
         case ast.Starred(ast.Call(ast.Attribute(ast.Dict(_, values), "values"), [], [])):
             return values
+        case ast.Starred(ast.Call(ast.Attribute(ast.Dict() as items, "items"), [], [])) if constant(items):
+            return []
     return [element]
 
 

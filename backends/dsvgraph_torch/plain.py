@@ -36,9 +36,10 @@ def yarn(f, dim, theta, scaling):
         dim * math.log(length / (2 * math.pi * n)) / (2 * math.log(theta))
         for n in (scaling.get("beta_fast", 32), scaling.get("beta_slow", 1))
     )
-    if scaling.get("truncate", True):
-        low, high = math.floor(low), math.ceil(high)
-    low, high = max(low, 0), min(high, dim - 1)
+    low, high = (
+        max(math.floor(low) if scaling.get("truncate", True) else low, 0),
+        min(math.ceil(high) if scaling.get("truncate", True) else high, dim - 1),
+    )
     ramp = ((torch.arange(dim // 2) - low) / (high - low or 0.001)).clamp(0, 1)
     return f / scaling["factor"] * ramp + f * (1 - ramp)
 
@@ -92,14 +93,14 @@ def attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal=True, window=None, sink
     if mask is not None and window is not None:
         mask = mask.triu(C - T - window + 1)
     if mask is not None and ctx.documents is not None:
-        documents = ctx.documents[:, None, ctx.documents.shape[1] - C :]
-        mask = mask & (documents[..., C - T :, None] == documents[..., None, :])
+        mask = mask & (ctx.documents[:, None, -T:, None] == ctx.documents[:, None, None, -C:])
     if sinks is not None:
         q_BTHQ, k_BCGQ, v_BCGV, mask = with_sinks(q_BTHQ, k_BCGQ, v_BCGV, mask, sinks / scale)
     wide = max(q_BTHQ.shape[-1], V)  # fused kernels want equal widths; zeros change nothing
     q, k, v = (F.pad(x, (0, wide - x.shape[-1])).transpose(1, 2) for x in (q_BTHQ, k_BCGQ, v_BCGV))
-    options = dict(is_causal=causal and plain and T > 1, enable_gqa=q.shape[1] != k.shape[1])
-    y = F.scaled_dot_product_attention(q, k, v, mask, scale=scale, **options)
+    y = F.scaled_dot_product_attention(
+        q, k, v, mask, is_causal=causal and plain and T > 1, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+    )
     return y.transpose(1, 2)[..., :V]
 
 
@@ -176,8 +177,9 @@ class Router(nn.Module):
             ones_S = kept_BT1[:, :T].expand_as(index_BTK[:, :T]).flatten()
             self.tokens_per_expert += torch.bincount(index_BTK[:, :T].flatten(), ones_S, s_BTE.shape[-1])
         if self.balanced and ctx.collect:
-            found = sequence_balance(s_BTE[:, :T], self.top_k, kept_BT1[:, :T]) if T else 0.0
-            ctx.balance[self] = ctx.balance.get(self, 0.0) + found
+            ctx.balance[self] = ctx.balance.get(self, 0.0) + (
+                sequence_balance(s_BTE[:, :T], self.top_k, kept_BT1[:, :T]) if T else 0.0
+            )
         return index_BTK, score_BTK * self.scaling
 
     def choose(self, c_BTE):

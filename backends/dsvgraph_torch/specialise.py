@@ -7,13 +7,16 @@ constant is replaced by it, conditions on constants are folded, and what is then
 from __future__ import annotations
 
 import ast
+import math
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from dsvgraph_torch.fold import Fold, InlineCalls, Replace, ReplaceSelf, constant, nodes
 
 MISSING = object()
+ARITHMETIC = {"math": math, "max": max, "min": min}  # what a function of constants may call
 
 
 def specialise(main: ast.Module, definitions: dict[str, ast.stmt]) -> list[ast.stmt]:
@@ -57,11 +60,18 @@ def _inline(definitions: dict[str, ast.stmt], kept: list[str], trees: list[ast.A
 
 
 def _only_constant(definition: ast.stmt) -> ast.AST | None:
+    """The number that a function without parameters gives, if it is made of constants alone."""
     if not isinstance(definition, ast.FunctionDef) or definition.args.args:
         return None
-    body = [s for s in definition.body if not isinstance(s, ast.Expr)]
-    single = body[0] if len(body) == 1 else None
-    return single.value if isinstance(single, ast.Return) and constant(single.value) else None
+    stored = {n.id for n in nodes(definition) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    open_ = any(isinstance(n, ast.Subscript) for n in nodes(definition))  # of options that nobody gave
+    if open_ or not names(definition) - stored <= ARITHMETIC.keys():
+        return None
+    exec(compile(ast.Module([definition], []), definition.name, "exec"), known := dict(ARITHMETIC))
+    with suppress(ArithmeticError, ValueError, AttributeError, TypeError):  # an emitted file fails at the same numbers
+        value = known[definition.name]()
+        return ast.Constant(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+    return None
 
 
 def _reachable(main: ast.AST, definitions: dict[str, ast.stmt]) -> list[str]:

@@ -59,3 +59,16 @@ def test_files_are_written_as_fmt_writes_them(page, folder):
             Path("page.yaml").write_text(fence.text, encoding="utf-8")
             pages.run("$ dsvgraph fmt page.yaml")
             assert fence.text == Path("page.yaml").read_text(encoding="utf-8"), fence.id
+
+
+@pytest.mark.parametrize("page", EXECUTED)
+def test_every_right_example_decodes_as_its_whole_row(page, folder):
+    decodes = pytest.importorskip("decodes", reason="needs torch")
+    found = []
+    for fence in pages.fences(page):
+        if fence.kind == "yaml" and fence.word != "wrong":
+            pages.keep(fence)
+            if not pages.is_library(fence.text):
+                model = dsvgraph.load(fence.word or "model.yaml")
+                found.append(decodes.check(model, [[1] * 5, [3, 2]]))
+    assert len(found) > 3 and any(found)
