@@ -47,6 +47,8 @@ class Context:
 
     def state(self, key):
         """What an op carried here from the positions before, if there are any."""
+        if self.cache is not None and self.past and key not in self.cache:
+            raise ValueError("the cache was filled otherwise: by another model, or by a step that failed")
         return None if self.cache is None else self.cache.get(key)
 
     def keep(self, key, state):

@@ -46,7 +46,7 @@ def _drop_methods(main: ast.Module, definitions: dict[str, ast.stmt]) -> None:
     for definition in trees:
         if isinstance(definition, ast.ClassDef) and not definition.bases:
             methods = {s for s in definition.body if isinstance(s, ast.FunctionDef) and not s.name.startswith("__")}
-            definition.body = [s for s in definition.body if s not in methods or s.name in spoken]  # type: ignore[attr-defined]
+            definition.body = [s for s in definition.body if s not in methods or s.name in spoken]
 
 
 def _inline(definitions: dict[str, ast.stmt], kept: list[str], trees: list[ast.AST]) -> bool:
@@ -67,7 +67,7 @@ def _only_constant(definition: ast.stmt) -> ast.AST | None:
     open_ = any(isinstance(n, ast.Subscript) for n in nodes(definition))  # of options that nobody gave
     if open_ or not names(definition) - stored <= ARITHMETIC.keys():
         return None
-    exec(compile(ast.Module([definition], []), definition.name, "exec"), known := dict(ARITHMETIC))
+    exec(compile(ast.Module([definition], []), definition.name, "exec"), known := dict[str, Any](ARITHMETIC))
     with suppress(ArithmeticError, ValueError, AttributeError, TypeError):  # an emitted file fails at the same numbers
         value = known[definition.name]()
         return ast.Constant(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
