@@ -1,4 +1,4 @@
-"""Lines with thousands of inputs or parts, and bodies of hundreds of lines: drawn with a count, or refused in words."""
+"""Lines with hundreds of inputs or parts, and bodies of hundreds of lines: drawn with a count, or refused in words."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def row(count, line):
 
 
 FAN = "\n".join(f"    l{i}: {{linear: e, out: 8}}" for i in range(100))
-PARTS = ", ".join(f"p{i}: 1" for i in range(1_500))
+PARTS = ", ".join(f"p{i}: 1" for i in range(900))
 MODELS = {
-    "one value 4,000 times": (lambda: made(f"    y: {{add: [{', '.join(['e'] * 4_000)}]}}"), "B,T,8 × 4,000"),
+    "one value 1,000 times": (lambda: made(f"    y: {{add: [{', '.join(["e"] * 1_000)}]}}"), "B,T,8 × 1,000"),
     "sum": (lambda: made(f"{FAN}\n    y: {{add: [{names(100, 'l')}]}}"), "100 inputs: 12 are drawn"),
     "product": (lambda: made(f"{FAN}\n    y: {{mul: [{names(100, 'l')}]}}"), "100 inputs: 12 are drawn"),
     "concat": (lambda: made(f"{FAN}\n    y: {{concat: [{names(100, 'l')}]}}"), "100 inputs: 12 are drawn"),
@@ -56,8 +56,8 @@ MODELS = {
         "100 inputs: 12 are drawn",
     ),
     "split": (
-        lambda: made(f"    s: {{split: e, into: {{{PARTS}}}}}\n    y: {{concat: [{names(1_500, 's.p')}]}}", 1_500),
-        "1,488 more",
+        lambda: made(f"    s: {{split: e, into: {{{PARTS}}}}}\n    y: {{concat: [{names(900, 's.p')}]}}", 900),
+        "888 more",
     ),
     "views in a row": (lambda: made(row(400, "{{silu: {}}}") + "\n    y: {rms_norm: l399}"), "SiLU"),
     "norms in a row": (
