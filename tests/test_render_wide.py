@@ -47,7 +47,7 @@ def row(count, line):
 FAN = "\n".join(f"    l{i}: {{linear: e, out: 8}}" for i in range(100))
 PARTS = ", ".join(f"p{i}: 1" for i in range(900))
 MODELS = {
-    "one value 1,000 times": (lambda: made(f"    y: {{add: [{', '.join(["e"] * 1_000)}]}}"), "B,T,8 × 1,000"),
+    "one value 1,000 times": (lambda: made(f"    y: {{add: [{', '.join(['e'] * 1_000)}]}}"), "B,T,8 × 1,000"),
     "sum": (lambda: made(f"{FAN}\n    y: {{add: [{names(100, 'l')}]}}"), "100 inputs: 12 are drawn"),
     "product": (lambda: made(f"{FAN}\n    y: {{mul: [{names(100, 'l')}]}}"), "100 inputs: 12 are drawn"),
     "concat": (lambda: made(f"{FAN}\n    y: {{concat: [{names(100, 'l')}]}}"), "100 inputs: 12 are drawn"),
