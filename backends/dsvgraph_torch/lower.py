@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from dsvgraph.build.body import MAX_WEIGHT
 from dsvgraph.build.decoding import Decoding
 from dsvgraph.build.modules import claims
 from dsvgraph.graph import Graph, Node, Ref
@@ -16,6 +17,7 @@ from dsvgraph_torch.forms import Forms
 from dsvgraph_torch.names import variable, where
 from dsvgraph_torch.ops import Code, Site
 from dsvgraph_torch.parents import extended
+from dsvgraph_torch.refusal import refusal
 from dsvgraph_torch.sharing import Made, Source
 from dsvgraph_torch.source import (
     assign,
@@ -197,6 +199,8 @@ class Writer:
 
     def own(self, node: Node, site: Site, code: Code) -> None:
         """The submodule, or the bare weights, that a node owns."""
+        if any(self.copies * weight.numel > MAX_WEIGHT for weight in node.weights.values()):
+            raise refusal(node, f"the weights of {self.copies:,} copies, stacked, have more than 2**58 numbers")
         if node.at:
             self.container(node.at)
         if code.module and site.module:

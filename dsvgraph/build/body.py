@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MAX_AXES = 8
 MAX_INPUTS = 1000  # of one line
+MAX_WEIGHT = 2**58  # numbers of one weight, whose bytes torch must be able to count
 
 
 class Poisoned(Exception):
@@ -163,6 +164,7 @@ class Body:
         assert op is not None
         try:
             weights = op.weights(known)
+            _check_countable(weights)
             _check_tied(op, weights, tied)
             modules.check_alone(op, node, weights)
             outputs = op.outputs(known)
@@ -277,6 +279,13 @@ class Body:
             raise DsvError(words, span, code=Code.ROW_ORDER, hint="bring them back with `combine`")
         self.graph.outputs[name] = ref
         self.graph.reach[name] = self.graph.reach_of(ref)
+
+
+def _check_countable(weights: Mapping[str, Weight]) -> None:
+    """Raises ValueError where a weight has more numbers than an allocator can count."""
+    for name, weight in weights.items():
+        if isinstance(weight.numel, int) and weight.numel > MAX_WEIGHT:
+            raise Fault(Code.BAD_SIZE, f"a weight has at most 2**58 numbers, `{name}` is {weight.type}")
 
 
 def _check_tied(op: Op, weights: dict[str, Weight], tied: dict[str, Type]) -> None:

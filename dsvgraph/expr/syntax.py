@@ -198,10 +198,14 @@ def _number(text: str) -> int | float:
     if text.isdigit():
         if len(text) > 40:
             raise Fault(Code.NUMBER_LIMIT, f"a number has at most 40 digits, this one has {len(text)}")
-        return int(text)
-    if float(text) > MAX_MAGNITUDE:
+        value: int | float = int(text)
+    else:
+        value = float(text)
+    if value > MAX_MAGNITUDE and value != float(MAX_MAGNITUDE):
         raise Fault(Code.NUMBER_LIMIT, f"a number is at most 1e30 in magnitude, found {text}")
-    return float(text)
+    if value == 0 and re.search(r"[1-9]", re.split("[eE]", text)[0]):
+        raise Fault(Code.NUMBER_LIMIT, f"`{text}` is too small to be told from 0")
+    return value
 
 
 PYTHON = {"neg": "-", "pos": "+", "not": "not "}

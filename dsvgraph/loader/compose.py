@@ -19,6 +19,7 @@ from ruamel.yaml.events import (
 
 from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError, Source, Span, printable
+from dsvgraph.loader.numbers import bounded
 from dsvgraph.loader.scan import MAX_DEPTH, TOO_DEEP, yaml
 
 MAX_BYTES = 150_000
@@ -311,9 +312,5 @@ def _resolve(text: str, span: Span) -> Any:
     if INT.match(text):
         if len(text) > 40:
             raise DsvError("a number has at most 40 digits", span, code=Code.NUMBER_LIMIT)
-        return int(text)
-    if FLOAT.match(text) and len(text) <= 60:
-        if abs(float(text)) > 1e30:
-            raise DsvError("a number is at most 1e30 in magnitude", span, code=Code.NUMBER_LIMIT)
-        return float(text)
-    return text
+        return bounded(int(text), text, span)
+    return bounded(float(text), text, span) if FLOAT.match(text) and len(text) <= 60 else text

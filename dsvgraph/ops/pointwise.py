@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field
 from dsvgraph.codes import Code
 from dsvgraph.dims import Size, total
 from dsvgraph.errors import Fault
+from dsvgraph.names import is_name, why_no_name
 from dsvgraph.ops.base import Kind, PerPosition, Pointwise, Saved, SizeAttr, Types, Uncounted, Weightless
 from dsvgraph.ops.shapes import broadcast, need_float, need_rank, same
 from dsvgraph.ops.tape import BYTE, Site, Tape, Value
@@ -211,6 +212,9 @@ class Concat(_LastAxis):
 def _parts(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or not value:
         raise Fault(Code.BAD_VALUE, "`into` names the parts and their sizes: {a: 64, b: 128}")
+    for name in map(str, value):
+        if not is_name(name):
+            raise Fault(Code.NO_NAME, f"`{name}` is no name of a part: {why_no_name(name)}")
     return {str(name): as_size(size) for name, size in value.items()}
 
 

@@ -56,6 +56,7 @@ CASES: dict[str, tuple[list[int | float], Callable[[int], str] | None]] = {
     "an exponent": ([values.MAX_POWER], lambda n: spec(config=f"a: 1 ** {n}")),
     "any number on the way": ([1e30], None),
     "a size": ([2, 50, 12], None),
+    "numbers of one weight": ([2, 58], None),
     "config values in terms of each other": (
         [scope.MAX_CHAIN],
         lambda n: spec(config="c0: 1, " + ", ".join(f"c{i}: c{i - 1} + 1" for i in reversed(range(1, n + 1)))),
@@ -108,9 +109,24 @@ def test_a_limit_may_be_met_and_not_passed(what: str, most: int, make: Callable[
         (spec(config="a: 10 ** 30"), spec(config="a: 10 ** 31")),
         (spec("{linear: x, out: 2 ** 50}"), spec("{linear: x, out: 2 ** 50 + 1}")),
         (spec("{linear: x, out: 1}"), spec("{linear: x, out: 0}")),
+        (spec("{expand: x, size: 4}", config="a: 10 ** 30"), spec("{expand: x, size: 4}", config="a: 1" + "0" * 31)),
+        (spec("{linear: x, out: [2 ** 28, 2 ** 28]}"), spec("{linear: x, out: [2 ** 28, 2 ** 29]}")),
+        (spec(config="a: 1e-300"), spec(config="a: 1e-400")),
         (spec("{linear: x, out: 4, repeat: 0}"), spec("{linear: x, out: 4, repeat: -1}")),
     ],
-    ids=["digits", "key", "words and signs", "levels", "magnitude", "size", "least size", "least copies"],
+    ids=[
+        "digits",
+        "key",
+        "words and signs",
+        "levels",
+        "magnitude",
+        "size",
+        "least size",
+        "whole magnitude",
+        "weight",
+        "least magnitude",
+        "least copies",
+    ],
 )
 def test_limits_of_values(right: str, wrong: str) -> None:
     loads(right)

@@ -95,6 +95,30 @@ def test_texts_are_constants_of_the_emitted_file(text, free):
     assert cls().initialise()(tokens(1, 3, 13))["logits"].shape == (1, 3, 13)
 
 
+def nameless(data):
+    """A copy without documentation: the name then stands in docstrings too."""
+    return {k: nameless(v) if isinstance(v, dict) else v for k, v in data.items() if k != "doc"}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_a_name_in_place_of_documentation_is_a_constant(text, tmp_path):
+    """Before, `dsvgraph compile` of a spec without `doc` ran what stood in its name."""
+    plain = structure(emit(loaded(nameless(SPEC))))
+    source = emit(loaded({**nameless(SPEC), "name": text[:100]}))
+    judge_source(source)
+    assert structure(source) == plain
+    load_source(source, text)
+    assert not hasattr(sys, "injected")
+
+
+@pytest.mark.parametrize("part", ["a-b", "1", "class", "__init__", "a b", "größe", f"x={RUN}"])
+def test_a_part_of_a_split_has_a_name(part):
+    text = "graph:\n  in: {x: '[B, T, 4]'}\n  body:\n    s: {split: x, into: {%s: 2, c: 2}}\n    y: {silu: s}\n  out: y"
+    with pytest.raises(dsvgraph.DsvError, match="is no name of a part") as caught:
+        dsvgraph.loads(text % repr(part))
+    assert caught.value.diagnostics[0].span.line == 4
+
+
 @pytest.mark.parametrize("name", SMALL, ids=lambda name: Path(name).stem)
 def test_emitted_files_hold_nothing_but_a_model(name):
     judge_source(emit(small(name)))
@@ -141,3 +165,22 @@ def test_values_are_literals_and_lists_take_the_place_of_arguments():
         expression("x", x=object())
     with pytest.raises(TypeError, match="assigned"):
         statement("x = 1", x="a")
+
+
+SOURCE = "backends/dsvgraph_torch/source.py"
+TEMPLATES = {"expression", "statement", "function", "block", "code"}
+
+
+def test_templates_are_constants():
+    """No template is put together from other texts, in the backend and in the example of a package of ops."""
+    root = Path(__file__).parents[2]
+    found = 0
+    for file in {*root.glob("backends/dsvgraph_torch/**/*.py"), *root.glob("examples/**/*.py")} - {root / SOURCE}:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        for call in ast.walk(tree):
+            match call:
+                case ast.Call(ast.Name(name), [template, *_]) if name in TEMPLATES:
+                    built = [n for n in ast.walk(template) if isinstance(n, (ast.JoinedStr, ast.BinOp))]
+                    assert not built, (file, call.lineno)
+                    found += 1
+    assert found > 60
