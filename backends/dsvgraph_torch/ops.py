@@ -208,10 +208,8 @@ def attention(s: Site) -> Code:
 
 @lowers("shift")
 def shift(s: Site) -> Code:
-    moved = "shift(x, steps, ctx, **more)"
-    return code(
-        f"ctx.new({moved})" if s.op.by < 0 else moved, x=s.x, steps=s.op.by, more=options(fill=s.op.fill or None)
-    )
+    moved = expression("shift(x, steps, ctx, **more)", x=s.x, steps=s.op.by, more=options(fill=s.op.fill or None))
+    return code("ctx.new(moved)", moved=moved) if s.op.by < 0 else Code(moved)
 
 
 @lowers("router")
