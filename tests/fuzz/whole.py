@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 import torch
+from emitted import judge_source
 from judge import Broken, bounded
 
 import dsvgraph
@@ -27,6 +28,7 @@ def lived(model: Model) -> None:
     given = inputs(model)
     with bounded("emit"):
         source = emit(model)
+    judge_source(source)
     alone = load_source(source, "alone")
     twin: Any = getattr(alone, type(module).__name__)()
     twin.load_state_dict(module.state_dict())
