@@ -166,20 +166,18 @@ class Router(nn.Module):
         score_BTK = s_BTE.gather(-1, index_BTK)
         if self.normalize:
             score_BTK = score_BTK / (score_BTK.sum(-1, keepdim=True) + 1e-20)
-        tail = self.tail[ctx.turn] if self.turns and self.tail else self.tail  # type: ignore[index]
-        T = max(0, x_BTD.shape[1] - tail)
+        T = max(0, x_BTD.shape[1] - (self.tail[ctx.turn] if self.turns and self.tail else self.tail))  # type: ignore[index]
         kept_BT1 = (
-            torch.ones_like(s_BTE[..., :1])
+            torch.ones_like(s_BTE[:, :T, :1])
             if ctx.documents is None
-            else ctx.within(tail, s_BTE)[..., None].to(s_BTE.dtype)
+            else ctx.within(x_BTD.shape[1] - T, x_BTD)[:, :T, None].to(s_BTE.dtype)
         )
         if ctx.collect and self.training:
-            ones_S = kept_BT1[:, :T].expand_as(index_BTK[:, :T]).flatten()
-            self.tokens_per_expert += torch.bincount(index_BTK[:, :T].flatten(), ones_S, s_BTE.shape[-1])
-        if self.balanced and ctx.collect:
-            ctx.balance[self] = ctx.balance.get(self, 0.0) + (
-                sequence_balance(s_BTE[:, :T], self.top_k, kept_BT1[:, :T]) if T else 0.0
+            self.tokens_per_expert += torch.bincount(
+                index_BTK[:, :T].flatten(), kept_BT1.expand_as(index_BTK[:, :T]).flatten(), s_BTE.shape[-1]
             )
+        if self.balanced and ctx.collect:
+            ctx.balance[self] = ctx.balance.get(self, 0.0) + sequence_balance(s_BTE[:, :T], self.top_k, kept_BT1)
         return index_BTK, score_BTK * self.scaling
 
     def choose(self, c_BTE):
@@ -206,7 +204,9 @@ class Router(nn.Module):
 def sequence_balance(s_BTE, top_k, kept_BT1):
     """sum_i f_i P_i per row over the positions kept, mean over the batch: 1 if even (arXiv 2412.19437, 17-20)."""
     top_BTK = s_BTE.topk(top_k, sorted=False).indices
-    f_BE = torch.zeros_like(s_BTE[:, 0]).scatter_add_(1, top_BTK.flatten(1), kept_BT1.expand(top_BTK.shape).flatten(1))
+    f_BE = s_BTE.new_zeros(len(s_BTE), s_BTE.shape[-1]).scatter_add_(
+        1, top_BTK.flatten(1), kept_BT1.expand(top_BTK.shape).flatten(1)
+    )
     P_BE = (s_BTE / s_BTE.sum(-1, keepdim=True) * kept_BT1).sum(1)
     squares_B = kept_BT1.sum((1, 2)).clamp(min=1) ** 2
     return ((f_BE * P_BE).sum(-1) / squares_B).mean() * s_BTE.shape[-1] / top_k

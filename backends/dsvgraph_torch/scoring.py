@@ -27,20 +27,15 @@ def next_tokens(ids_BT, targets_BT, labels_BT, documents_BT):
         return None
     found = f"{[*given.shape]} for ids {[*ids_BT.shape]}" if given.shape != ids_BT.shape else ""
     found = "both" if targets_BT is not None and labels_BT is not None else found
-    if found or (given is targets_BT and same_row(ids_BT, targets_BT)):
-        words = "targets are the token after each position, row[:, 1:] for the ids row[:, :-1]"
-        raise ValueError(f"{words}, labels the tokens themselves; found {found or 'the ids as targets'}")
+    values = ids_BT.device.type == "cpu" and not torch.compiler.is_compiling()  # comparing them elsewhere has to wait
+    same = torch.equal(ids_BT, given) and bool((ids_BT.diff() != 0).any()) if values else given is ids_BT
+    if found or (same and labels_BT is None):
+        raise ValueError(
+            "targets are the token after each position, row[:, 1:] for row[:, :-1], labels the tokens; "
+            f"found {found or 'the ids'}"
+        )
     after_BT = F.pad(labels_BT[:, 1:], (0, 1), value=-100) if targets_BT is None else targets_BT
-    if documents_BT is not None:
-        after_BT = after_BT.where(F.pad(documents_BT.diff() == 0, (0, 1), value=True), -100)
-    return after_BT
-
-
-def same_row(ids_BT, targets_BT):
-    """Whether targets are the ids, in rows of different tokens; values are compared on a CPU alone."""
-    if ids_BT.device.type != "cpu" or torch.compiler.is_compiling():
-        return targets_BT is ids_BT
-    return torch.equal(ids_BT, targets_BT) and bool((ids_BT.diff() != 0).any())
+    return after_BT if documents_BT is None else after_BT.masked_fill(F.pad(documents_BT.diff() != 0, (0, 1)), -100)
 
 
 def scored(targets_BT, ahead, tail, ctx):
@@ -48,9 +43,12 @@ def scored(targets_BT, ahead, tail, ctx):
 
     tail: how far on lies what the prediction at i has read.
     """
-    n = max(0, targets_BT.shape[1] - max(ahead - 1, tail))
-    t_Bn = targets_BT[:, ahead - 1 : ahead - 1 + n]
-    return t_Bn if ctx.documents is None else t_Bn.where(ctx.within(max(ahead - 1, tail), targets_BT)[:, :n], -100)
+    t_Bn = targets_BT[:, ahead - 1 : max(0, targets_BT.shape[1] - max(0, tail - ahead + 1))]
+    return (
+        t_Bn
+        if ctx.documents is None
+        else t_Bn.where(ctx.within(max(ahead - 1, tail), targets_BT)[:, : t_Bn.shape[1]], -100)
+    )
 
 
 def cross_entropy(logits, targets_BT, ahead, ctx, tail=0):

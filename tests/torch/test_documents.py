@@ -180,8 +180,8 @@ def test_labels_are_the_tokens_themselves():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (lambda row: {"targets": row}, "found the ids as targets"),
-        (lambda row: {"targets": row.clone()}, "found the ids as targets"),
+        (lambda row: {"targets": row}, "found the ids"),
+        (lambda row: {"targets": row.clone()}, "found the ids"),
         (lambda row: {"targets": row[:, 1:]}, r"found \[2, 8\] for ids \[2, 9\]"),
         (lambda row: {"targets": row.T}, r"found \[9, 2\] for ids \[2, 9\]"),
         (lambda row: {"labels": row[:, 1:]}, r"found \[2, 8\] for ids \[2, 9\]"),
