@@ -86,4 +86,9 @@ def _paths(node: Node, inner: Graph, paths: tuple[Path, ...]) -> tuple[Path, ...
         return there
     numbers = frozenset(int(n) for n, graph in node.copy_graphs() if graph is inner)  # type: ignore[arg-type]
     copies = tuple((*path, numbers) for path in there)
-    return (*copies, *there) if node.mode == "each" else copies  # experts side by side are one module
+    if node.mode == "repeat":
+        return copies
+    if len(node.runs) == 1:
+        return (*copies, *there)  # experts side by side are one module
+    runs = frozenset(i for i, run in enumerate(node.runs) if run.graph is inner)
+    return (*copies, *((*path, "runs", runs) for path in there))  # one for each run of equal ones

@@ -20,6 +20,7 @@ from dsvgraph.graph import Model, walk
 from dsvgraph.ops.tape import Key
 from dsvgraph.passes.cost import Cost, cost
 from dsvgraph.passes.tally import input_sizes
+from dsvgraph_torch.even import evenly, length
 from dsvgraph_torch.flops import Counts, Site, counted, counted_step
 from dsvgraph_torch.module import compile
 from dsvgraph_torch.runs.tokens import check_embeddings
@@ -142,13 +143,13 @@ def verify(model: Model, batch: int = 1, seq: int = 4096, tell: Any = lambda wor
     if cost(model, formulas=False).parameters.total <= REAL:
         tell("running it with real numbers")
         module = compile(model)
-        real = _run(model, module, *SHORT)
+        real = _run(model, module, SHORT[0], length(model, SHORT[1]))
         module.zero_grad()
         module.to("meta")
     else:
         tell("running a scaled-down twin with real numbers")
         small, changed = twin(model)
-        real = _run(small, compile(small), *SHORT, changed)
+        real = _run(small, compile(small), SHORT[0], length(small, SHORT[1]), changed)
         module = compile(model, "meta")
     tell("running it on the meta device")
     try:
@@ -177,7 +178,8 @@ def _step(model: Model, module: nn.Module, batch: int, seq: int) -> Step | None:
 def _run(model: Model, module: nn.Module, batch: int, seq: int, changed: Mapping[str, int] | None = None) -> Run:
     ours = cost(model, batch, seq, attention="square", formulas=False)
     device = next(module.parameters()).device.type
-    counts = counted(module, _inputs(model, device, batch, seq))
+    with evenly(model, module):
+        counts = counted(module, _inputs(model, device, batch, seq))
     found = Comparison(model, ours, counts)
     return Run(
         device, batch, seq, changed or {}, found.total(), tuple(found.blocks()), tuple(found.lines()),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import NamedTuple
 
 from dsvgraph.dims import Size
@@ -179,14 +179,15 @@ class Backward:
 
     def _block(self, node: Node, flow: Flow, ports: Ports, found: dict[Key, Size]) -> Ports:
         carried = frozenset(p for p, role in node.roles.items() if role == "carried")
-        state, passed, steps = ports & carried, NONE, dict[tuple[Copy, Ports], int]()
+        state, passed, steps = ports & carried, NONE, dict[tuple[Copy, Ports], Size]()
+        each = [run.count for run in node.runs] if node.mode == "each" else []  # as many as there are copies to look at
         for one, left in reversed(flow.copies[node.name]):
             while left:
                 wanted = (state | (ports - carried)) & self.given(one)
                 got = self.costs(one, wanted)[1]
                 alike = left if got & carried == state else 1
                 state, passed, left = got & carried, passed | (got - carried), left - alike
-                steps[one, wanted] = steps.get((one, wanted), 0) + alike
+                steps[one, wanted] = steps.get((one, wanted), 0) + (each.pop() if each else alike)
         place = {graph: i for i, graph in enumerate(dict.fromkeys(run.graph for run in node.runs))}
         for which, count in self._counted(node, steps):
             index = place[which[0].graph]
@@ -195,14 +196,10 @@ class Backward:
                 found[whole] = found.get(whole, 0) + size * count
         return state | passed
 
-    def _counted(self, node: Node, steps: dict[tuple[Copy, Ports], int]) -> Iterator[tuple[tuple[Copy, Ports], Size]]:
+    def _counted(self, node: Node, steps: dict[tuple[Copy, Ports], Size]) -> Iterator[tuple[tuple[Copy, Ports], Size]]:
         """Each different step with how often it is taken; one for all where their number is open."""
-        if all(isinstance(run.count, int) for run in node.runs):
-            side = dict[Graph, Size]()
-            for run in node.runs:
-                side[run.graph] = side.get(run.graph, 0) + run.count
-            for which, count in steps.items():
-                yield which, side[which[0].graph] if node.mode == "each" else count
+        if node.mode == "each" or all(isinstance(run.count, int) for run in node.runs):
+            yield from steps.items()
             return
         first, *others = steps
         if len(node.runs) > 1 or any(self.costs(*which)[0] != self.costs(*first)[0] for which in others):
@@ -211,10 +208,10 @@ class Backward:
 
 
 def _copies(node: Node) -> list[tuple[Graph, Sequence[Size]]]:
-    """The copies to look at, by runs of one graph, with their numbers: all of a chain, one of those side by side."""
+    """The copies to look at, by runs of one graph, with their numbers: all of a chain, of `each` one a run."""
     if node.mode == "each":
-        last = {run.graph: node.start + run.count - 1 for run in node.runs}
-        return [(graph, [number]) for graph, number in last.items()]
+        starts = accumulate((run.count for run in node.runs[:-1]), initial=node.start)
+        return [(run.graph, [start]) for run, start in zip(node.runs, starts, strict=True)]
     if not all(isinstance(run.count, int) for run in node.runs):
         return [(node.runs[0].graph, range(SAMPLE))]
     copies = groupby(node.copy_graphs(), key=lambda copy: copy[1])

@@ -102,6 +102,18 @@ def test_experts_train_together(rules: str) -> None:
     assert trained == dsvgraph.cost(frozen).parameters.trained
 
 
+@pytest.mark.parametrize(
+    "rules", ["{}", '{"experts.2.**": false}', '{"experts.0.up.**": false, "experts.1.**": false}']
+)
+def test_experts_that_differ(rules: str) -> None:
+    """They are compared with tokens sent evenly, as the cost counts; runs of equal ones train or do not."""
+    text = EXPERTS.replace("expert: sent", "expert: sent, width: [4, 12, 4, 8]").replace("WIDTH", "width")
+    text = text.replace("    in: {x: [N, d]}", "    args: {d: , width: 8}\n    in: {x: [N, d]}")
+    found = verify(dsvgraph.loads(f"{text}trained: {rules}"), 2, 10)
+    assert found.equal, differences(found)
+    assert found.runs[0].total.forward.ours > 0 and "meta" in found.skipped
+
+
 PATTERNS = ["**", "model.embed_tokens.weight", "model.layers.0.**", "**.mlp.**", "**norm.weight", "**.experts.**"]
 PATTERNS += ["lm_head.weight", "model.layers.1.self_attn.**", "**.gate.weight"]
 
