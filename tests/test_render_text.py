@@ -47,7 +47,7 @@ loss: {{next: {{cross_entropy: logits, target: ids, shift: 1}}}}
 HARMLESS = "plain"
 HOSTILE = {
     "control characters": "a\x01b\x1b[31mc\x7f\x85d",
-    "markup": "</text></title><script>alert(1)</script><img src=x onerror=1>",
+    "markup": "</text></title><script>a(1)</script><img src=x onerror=1>",
     "html-like": "<b>all of it</b>",
     "entities": "&lt;&amp;&#65;&bogus;",
     "quotes": '"\'`a"; label="b',
