@@ -72,7 +72,8 @@ def _fault(error: Any, values: dict[str, Any], line: Line, scope: Scope) -> DsvE
         return _choice(error, values[key], line, scope)
     told = error["ctx"]["error"] if error["type"] == "value_error" else None
     step = getattr(told, "step", "")
-    steps, value = ([step], None) if step else _guilty(values[key])
+    found: tuple[list[Any], Any] = ([step], None) if step else _guilty(values[key])
+    steps, value = found
     raw = line.attributes.get(key)
     for step in steps:
         raw = raw[step] if isinstance(raw, (list, dict)) else raw
