@@ -48,10 +48,10 @@ class Hang(BaseException):
     """It has run for too long; no `except Exception` stops it."""
 
 
-def judged(mutant: Mutant, passes: bool = True) -> str:
+def judged(mutant: Mutant, passes: bool = True, more: Callable[[Model], object] | None = None) -> str:
     """``model`` or ``error``; raises Broken, or whatever dsvgraph should not have raised.
 
-    Without ``passes`` a model is checked and linted, and nothing else is made of it.
+    Without ``passes`` a model is checked and linted, and nothing else is made of it but what ``more`` does.
     """
     texts = {mutant.file.resolve(): mutant.text}
     with bounded("layout"), suppress(DsvError):
@@ -61,6 +61,8 @@ def judged(mutant: Mutant, passes: bool = True) -> str:
         if passes or name == "lint":
             with bounded(name):
                 _quietly(action, model)
+    if model and more:
+        more(model)
     return "model" if model else "error"
 
 
@@ -114,7 +116,7 @@ def inside(span: Span | None) -> None:
 
 
 @contextmanager
-def bounded(what: str) -> Iterator[None]:
+def bounded(what: str, seconds: float = SECONDS) -> Iterator[None]:
     """Raises Broken where the block takes too long or too much; a hang is cut off."""
     start, before = time.process_time(), peak()
     with _alarm():
@@ -122,7 +124,7 @@ def bounded(what: str) -> Iterator[None]:
             yield
         except Hang:
             raise Broken(f"{what} hangs") from None
-    if too_long(took := time.process_time() - start, SECONDS):
+    if too_long(took := time.process_time() - start, seconds):
         raise Broken(f"{what} took {took:.1f} s")
     if (grown := peak() - before) > MEMORY:
         raise Broken(f"{what} took {grown / 2**20:.0f} MB")

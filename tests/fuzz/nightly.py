@@ -1,4 +1,7 @@
-"""Mutants by the thousand: `python tests/fuzz/nightly.py --runs 20000` says what was found, and its seed."""
+"""Mutants by the thousand, and random specs: `nightly.py --runs 20000` says what was found, and its seed.
+
+What still checks is emitted and, where it is small, trained a step.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "backends"), str(ROOT / "tests"), str(Path(__file__).parent)]
 
 import judge  # noqa: E402
+import whole  # noqa: E402
 from mutants import Mutant, mutant  # noqa: E402
+from specs import spec  # noqa: E402
 
 HEADROOM = 2 * judge.MEMORY  # address space is more than memory: what is shared, what is reserved
 
@@ -38,12 +43,28 @@ def main() -> int:
     counts = ", ".join(f"{n:,} {name}s" for name, n in sorted(verdicts.items()))
     most = f"slowest {slowest[0]:.2f} s with all passes (seed {slowest[1]}), peak {judge.peak() / 2**20:.0f} MB"
     print(f"{options.runs:,} mutants in {took:.0f} s: {counts}; {most}")
-    return 1 if broken else 0
+    found = _specs(options.specs)
+    return 1 if broken or found else 0
+
+
+def _specs(runs: int) -> int:
+    """Judges random specs; returns how many broke something."""
+    verdicts: Counter[str] = Counter()
+    for seed in range(runs):
+        try:
+            verdict = whole.judged(spec(seed))
+        except Exception as error:  # noqa: BLE001 - to find them is what this is for
+            verdict = "broken"
+            print(f"spec {seed}: {type(error).__name__}: {str(error)[:200]}", flush=True)
+        verdicts[verdict] += 1
+    print(f"{runs:,} random specs: " + ", ".join(f"{n:,} {name}s" for name, n in sorted(verdicts.items())))
+    return verdicts["broken"]
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=20_000, metavar="N")
+    parser.add_argument("--specs", type=int, default=500, metavar="N")
     parser.add_argument("--first", type=int, default=0, metavar="SEED")
     return parser.parse_args()
 
@@ -56,7 +77,7 @@ def _limited() -> None:
 
 def _verdict(made: Mutant) -> str:
     try:
-        return judge.judged(made)
+        return judge.judged(made, more=whole.emitted)
     except Exception as error:  # noqa: BLE001 - to find them is what this is for
         return f"{type(error).__name__}: {str(error)[:200]}"
 

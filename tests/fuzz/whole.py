@@ -10,40 +10,69 @@ from emitted import judge_source
 from judge import Broken, bounded
 
 import dsvgraph
-from dsvgraph.graph import Model
+from dsvgraph.graph import Model, walk
 from dsvgraph.passes.cost import cost
+from dsvgraph.passes.decoding import looks_ahead
 from dsvgraph_graphviz import dot_source
-from dsvgraph_torch import after_step, compile, emit, prove
+from dsvgraph_torch import after_step, compile, emit, prove, report
 from dsvgraph_torch.module import load_source
 
 ROWS, LENGTH = 2, 5
+SECONDS = 2.0  # of computing, for each thing that is made
+SMALL = 3_000_000  # parameters of a model that is trained a step here; others are built on the meta device
+MANY = 50_000  # copies of lines beyond which a model is emitted and not built
+
+
+def emitted(model: Model) -> None:
+    """`compile --emit` of any model that checks, and a training step of a small one; raises Broken."""
+    with bounded("emit", SECONDS):
+        judge_source(emit(model))
+    if copies(model) > MANY:
+        return
+    with bounded("compile", SECONDS):
+        report(model)
+    if cost(model).parameters.total <= SMALL and len(model.inputs) == 1:
+        lived(model)
+
+
+def copies(model: Model) -> int:
+    """How many copies of lines there are, those inside of copies too."""
+    return sum(int(visit.copies) for visit in walk(model) if isinstance(visit.copies, int))
 
 
 def lived(model: Model) -> None:
     """Everything that is made of a small model, each within the bounds; raises Broken where something does not hold."""
-    with bounded("compile"):
+    with bounded("compile", SECONDS):
         module = compile(model, seed=1)
     if prove(module, model) != cost(model).parameters.total:
         raise Broken("the module holds another number of parameters than are counted")
     given = inputs(model)
-    with bounded("emit"):
+    with bounded("emit", SECONDS):
         source = emit(model)
     judge_source(source)
     alone = load_source(source, "alone")
     twin: Any = getattr(alone, type(module).__name__)()
     twin.load_state_dict(module.state_dict())
-    with bounded("predict"), torch.no_grad():
+    with bounded("predict", SECONDS), torch.no_grad():
         whole, first = module.eval().predict(*given), next(iter(model.outputs))
         same(twin.eval().predict(*given), whole, "the emitted file")
         same(module(*given)[first], whole, "forward")
+        if not looks_ahead(model) and len(given) == 1:
+            same(decoded(module, given[0]), whole, "decoding")
     fast = compile(model, kernels="fast")
     fast.load_state_dict(module.state_dict())
     with torch.no_grad():
         same(fast.eval().predict(*given), whole, "the fast module")
-    with bounded("a step"):
+    with bounded("a step", SECONDS):
         stepped(module, model, given)
-    with bounded("dot"):
+    with bounded("dot", SECONDS):
         dot_source(model)
+
+
+def decoded(module: torch.nn.Module, row: torch.Tensor) -> torch.Tensor:
+    """The first output, position by position from a cache."""
+    cache: dict[Any, torch.Tensor] = {}
+    return torch.cat([module.predict(row[:, i : i + 1], cache=cache) for i in range(row.shape[1])], 1)
 
 
 def inputs(model: Model) -> list[torch.Tensor]:
