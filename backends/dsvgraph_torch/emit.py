@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import textwrap
 from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 from dsvgraph.graph import Model
 from dsvgraph_torch import root
@@ -28,9 +29,14 @@ heads, Q and V widths of a head, R rotated width, E experts, K experts a token, 
 and expert, F width of an expert. Behind the lines: shapes and the line of the spec."""
 
 
+_WRITTEN: WeakKeyDictionary[Model, str] = WeakKeyDictionary()
+
+
 def emit(model: Model) -> str:
-    """The model as the text of one Python file that needs torch and nothing else."""
-    return "\n\n".join([_head(model), *_whole(Classes(classes_of(model)))]) + "\n"
+    """The model as the text of one Python file that needs torch and nothing else; it is written once."""
+    if model not in _WRITTEN:
+        _WRITTEN[model] = "\n\n".join([_head(model), *_whole(Classes(classes_of(model)))]) + "\n"
+    return _WRITTEN[model]
 
 
 class Classes:

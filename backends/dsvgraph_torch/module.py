@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from dsvgraph.codes import Code
 from dsvgraph.dims import Size
@@ -45,10 +46,19 @@ def constructed(model: Model, device: str | torch.device, kernels: str) -> nn.Mo
     if kernels not in ("plain", "fast"):
         raise ValueError(f"kernels are plain or fast, not {kernels!r}")
     namespace = _fast(model) if kernels == "fast" else load_source(emit(model), model.name).__dict__
-    with torch.device(device):
+    with torch.device(device), Uninitialised():
         module: nn.Module = namespace[class_names(model)[model]]()
     prove(module, model)
     return module
+
+
+class Uninitialised(TorchFunctionMode):
+    """Leaves out how torch's modules begin by themselves: `initialise` follows, or nothing is allocated."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(function, "__module__", "") == "torch.nn.init":
+            return args[0] if args else (kwargs or {})["tensor"]
+        return function(*args, **(kwargs or {}))
 
 
 def _fast(model: Model) -> dict[str, Any]:

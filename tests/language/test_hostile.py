@@ -15,6 +15,7 @@ import dsvgraph
 from dsvgraph import DsvError, loader
 from dsvgraph.build import builder
 from dsvgraph.passes.layout import layout
+from dsvgraph.passes.lint import lint
 
 pytestmark = pytest.mark.usefixtures("timed")
 
@@ -205,3 +206,51 @@ def test_a_loss_of_what_is_no_name_beside_another_mistake() -> None:
 @pytest.mark.parametrize("text", ["a\n  \n,", "x # c", "|+\n a\n\n"])
 def test_a_bare_word_is_left_as_it_is(text: str) -> None:
     assert layout(text) == text
+
+
+NESTED = """
+blocks:
+  b0: {in: {x: "[B, T, 4]"}, body: {l: {linear: x, out: 4}}, out: {x: l}}
+BLOCKS
+graph:
+  in: {ids: "int[B, T]"}
+  body: {e: {embedding: ids, num: 9, dim: 4}, y: {b6: e, repeat: COUNT}}
+  out: {logits: y}
+loss: {next: {cross_entropy: logits, target: ids, shift: 1}}
+init: {"**": ones, "**.0.**.1.**.2.**": zeros, MORE}
+trained: {MORE}
+"""
+
+
+def nested(count: int) -> str:
+    """Copies of copies of copies, seven deep, with patterns that name the numbers of many of them."""
+    blocks = "\n".join(
+        f'  b{i}: {{in: {{x: "[B, T, 4]"}}, body: {{c: {{b{i - 1}: x, repeat: {count}}}}}, out: {{x: c}}}}'
+        for i in range(1, 7)
+    )
+    more = ", ".join(f'"**.{i}.**.c.**": VALUE' for i in range(60))
+    text = NESTED.replace("BLOCKS", blocks).replace("COUNT", str(count))
+    init, _, trained = text.partition("\ntrained:")
+    return (
+        init.replace("MORE", more.replace("VALUE", "ones"))
+        + "\ntrained:"
+        + trained.replace("MORE", more.replace("VALUE", "false"))
+    )
+
+
+def test_copies_of_copies_are_not_walked() -> None:
+    words = refused(lambda: dsvgraph.loads(nested(10_000)))
+    assert "the copies inside of copies are more than 200,000 together" in words
+    start = time.process_time()
+    lint(dsvgraph.loads(nested(4)))
+    assert not too_long(time.process_time() - start)
+
+
+def test_an_equation_of_many_letters() -> None:
+    letters = "abcdefghijklmnopqrstuvwxyz" * 4_000
+    line = f"y: {{einsum: [e], equation: {letters}->a}}"
+    assert "has the label `a` twice" in refused(lambda: model(line))
+
+
+def test_a_line_of_many_inputs() -> None:
+    assert "at most 1,000 inputs, found 4,000" in refused(lambda: model(f"y: {{add: [{', '.join(['x'] * 4_000)}]}}"))

@@ -201,3 +201,12 @@ graph:
 def line(graph, name):
     span = graph.nodes[name].span
     return span.source.line(span.line).strip()
+
+
+@pytest.mark.parametrize("op", ["add", "mul"])
+def test_sums_and_products_of_many_inputs(op):
+    """Python's own nesting has an end: 21 and 1,000 inputs are one call."""
+    many = 1000 if op == "add" else 21
+    module, w, ids = model(f"m: {{{op}: [{', '.join(['e'] * many)}]}}\n    y: {{linear: m, out: V}}")
+    e = w["e.weight"][ids]
+    close(logits(module, ids), (many * e if op == "add" else e**many) @ w["y.weight"].T)
