@@ -150,8 +150,11 @@ def test_what_a_model_of_two_rows_refuses():
     for name in ("documents", "positions", "cache"):
         with pytest.raises(TypeError, match=name):
             module.predict(src, ids, **{name: None})
-    with pytest.raises(dsvgraph.DsvError, match="rows of S and T positions: what decoding keeps of them is not known"):
+    with pytest.raises(dsvgraph.DsvError, match="`a` looks ahead, so `seq2seq` cannot be decoded step by step"):
         plan(dsvgraph.loads(SPEC), Options(phase="decode"))
+    apart = model(["n: {silu: z}", "y: {look: {x: x, y: x}}"], "y")
+    with pytest.raises(dsvgraph.DsvError, match="rows of T and S positions: what decoding keeps of them is not known"):
+        plan(apart, Options(phase="decode"))
 
 
 def test_torch_counts_what_the_cost_says():
