@@ -199,7 +199,8 @@ class Writer:
 
     def own(self, node: Node, site: Site, code: Code) -> None:
         """The submodule, or the bare weights, that a node owns."""
-        if any(self.copies * weight.numel > MAX_WEIGHT for weight in node.weights.values()):
+        stacked = [self.copies * weight.numel for weight in node.weights.values()]
+        if any(isinstance(size, int) and size > MAX_WEIGHT for size in stacked):
             raise refusal(node, f"the weights of {self.copies:,} copies, stacked, have more than 2**58 numbers")
         if node.at:
             self.container(node.at)

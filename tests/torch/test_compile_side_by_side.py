@@ -125,3 +125,25 @@ def test_what_is_no_expert_is_refused_by_check(words):
     with pytest.raises(dsvgraph.DsvError, match=words) as caught:
         loaded(body, f'{BLOCKS}  expert: {{in: {{x: "[..., d]"}}, body: {BODIES["nothing"]}\n  {block}')
     assert all(d.span is not None for d in caught.value.diagnostics)
+
+
+def test_stacked_weights_that_no_allocator_counts_are_refused():
+    """Before, torch's own words: Storage size calculation overflowed."""
+    text = """
+blocks:
+  b:
+    in: {x: "[..., 4]"}
+    body: {a: {linear: x, out: [2 ** 28, 2 ** 20]}, y: {linear: a, contract: 2, out: 4}}
+    out: y
+graph:
+  in: {x: "[B, T, 4]"}
+  body:
+    r: {router: x, experts: 4096, top_k: 1}
+    s: {dispatch: {x: x, index: r.index}, experts: 4096}
+    e: {b: s, each: 4096}
+    y: {combine: {x: e, index: r.index, score: r.score}}
+  out: y
+"""
+    graph = dsvgraph.loads(text)
+    with pytest.raises(dsvgraph.DsvError, match=r"weights of 4,096 copies, stacked, have more than 2\*\*58 numbers"):
+        compile(graph, device="meta")
