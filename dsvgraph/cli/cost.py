@@ -203,7 +203,8 @@ def _blocks(found: Cost, wide: bool) -> Iterator[tuple[object, ...]]:
 
 
 def _notes(found: Cost) -> Iterator[RenderableType]:
-    """What the stars mean, and the formulas of the smaller blocks."""
+    """What the shares are of, what the stars mean, and the formulas of the smaller blocks."""
+    yield "FLOPs are of the forward; share is that of them"
     if not all(row.inference for row in found.blocks):
         first = "the first output does not depend on it, so inference drops it"
         yield f"* {first}"

@@ -213,7 +213,7 @@ def _grouped(found: Plan, by: str, on: Device | None) -> Iterator[RenderableType
     yield ""
     yield output.table([by, *heads], rows, wraps=[by])
     held = "weights, gradients, states and activations" if found.phase == "train" else "weights and cache"
-    yield f"\nforward and backward are FLOPs; memory is that of {held}"
+    yield f"\nforward and backward are FLOPs, share is that of both; memory is that of {held}"
     if by != "path":
         for title in ("forward", "bytes", "activations"):
             formulas = [(part.name, getattr(part, f"{title}_formula")) for part in parts]
