@@ -16,6 +16,9 @@ torch = pytest.importorskip("torch")
 import decodes  # noqa: E402
 from drawn import Drawing  # noqa: E402
 
+import dsvgraph_torch  # noqa: E402
+from dsvgraph_torch import sampling  # noqa: E402
+
 T = 7
 
 # -- random graphs --------------------------------------------------------------------------------
@@ -243,3 +246,19 @@ def test_rows_are_put_in_another_order_and_cut_back():
         cache = {key: kept[order, :4] for key, kept in cache.items()}
         found, whole = module.predict(ids[order, 4:], cache), module.predict(ids)[order]
     torch.testing.assert_close(found, whole[:, 4:], rtol=1e-10, atol=1e-10)
+
+
+def test_generate_says_that_every_token_takes_a_whole_row(monkeypatch, capsys):
+    text = """
+graph:
+  in: {ids: "int[B, T]"}
+  body: {e: {embedding: ids, num: 256, dim: 8}, ahead: {shift: e, by: 1}, y: {linear: ahead, out: 256}}
+  out: {logits: y}
+"""
+    module = dsvgraph_torch.compile(dsvgraph.loads(text)).eval()
+    monkeypatch.setattr(sampling, "load_model", lambda *_: (module, 8))
+    found = "".join(dsvgraph_torch.generate("run", "ab", 5, temperature=0))
+    whole = sampling.sample(module, b"ab", 5, 8, sampling.Chooser(0, None, 0), cached=False)
+    assert found == "".join(sampling.text_of(whole))
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "`ahead` (<spec>:4) looks ahead" in told and "whole row" in told
