@@ -240,7 +240,7 @@ def nested(count: int) -> str:
 
 def test_copies_of_copies_are_not_walked() -> None:
     words = refused(lambda: dsvgraph.loads(nested(10_000)))
-    assert "the copies inside of copies are more than 200,000 together" in words
+    assert "the copies inside of copies are more than" in words
     start = time.process_time()
     lint(dsvgraph.loads(nested(4)))
     assert not too_long(time.process_time() - start)
@@ -249,7 +249,7 @@ def test_copies_of_copies_are_not_walked() -> None:
 def test_an_equation_of_many_letters() -> None:
     letters = "abcdefghijklmnopqrstuvwxyz" * 4_000
     line = f"y: {{einsum: [e], equation: {letters}->a}}"
-    assert "has the label `a` twice" in refused(lambda: model(line))
+    assert "E0409" in refused(lambda: model(line))
 
 
 def test_a_line_of_many_inputs() -> None:
