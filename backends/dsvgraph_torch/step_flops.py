@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dsvgraph import expr
+from dsvgraph.build.freezing import root
 from dsvgraph.build.predictions import seen
 from dsvgraph.dims import evaluate, total
 from dsvgraph.graph import Graph, Loss, Model, Ref
@@ -38,7 +39,7 @@ def _unused(model: Model, meter: Meter, seq: int) -> Iterator[tuple[int, int]]:
             continue
         counted = seq if first.setdefault(str(loss.output), loss) is loss else 0
         for depth in loss.depths:
-            flops, products = _head(ways, Copy(model, NONE, NONE), ref, depth)
+            flops, products = _head(ways, Copy(model, NONE, root(model)), ref, depth)
             yield flops * (counted - max(0, seq - _lost(model, loss, depth))), products
 
 
@@ -49,7 +50,8 @@ def _head(ways: Backward, copy: Copy, ref: Ref, depth: int) -> tuple[int, int]:
     if node.op:
         return _flops(copy.graph, node.name), len(ways.operands(node, flow))
     chained = node.mode == "repeat"
-    inner = [one for one, alike in flow.copies[node.name] for _ in range(alike)][depth - 1 if chained else 0]
+    copies = [one for one, equal in flow.copies[node.name] for _ in range(int(equal))]  # type: ignore[arg-type]
+    inner = copies[depth - 1 if chained else 0]
     return _head(ways, inner, inner.graph.outputs[ref.port], 0 if chained else depth)
 
 

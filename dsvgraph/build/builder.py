@@ -26,7 +26,7 @@ Wired = Callable[[str, ValueError], list[Note]]
 MAX_CALLS = 32  # blocks inside blocks
 MAX_LINES = 4_000  # of distinct blocks, together
 MAX_NODES = 20_000  # of the whole, equal copies of a line counted once
-MAX_COPIES = 300_000  # of the whole, those inside of copies counted for each
+MAX_COPIES = 2_000_000  # of the whole, those inside of copies counted for each
 
 
 class Builder:

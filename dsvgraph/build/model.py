@@ -9,6 +9,7 @@ from typing import Any
 from dsvgraph.build import losses
 from dsvgraph.build.body import Body
 from dsvgraph.build.builder import Builder
+from dsvgraph.build.freezing import check_stacks
 from dsvgraph.build.paths import check_paths
 from dsvgraph.build.ports import root_inputs
 from dsvgraph.build.scope import Scope
@@ -59,6 +60,7 @@ class _Building:
         model.trained = self.by_path("trained", self.spec.trained, lambda part: bool(part.model))
         self.stop()
         check_paths(model)
+        check_stacks(model)
         return model
 
     def by_path(self, section: str, parts: Mapping[str, Part], value: Callable[[Part], Any]) -> tuple[Any, ...]:

@@ -6,17 +6,16 @@ ops that pass gradients on. A product y = a b costs as much again for each of a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import accumulate, groupby
 from typing import NamedTuple
 
+from dsvgraph.build.freezing import Place, alike, root
 from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Model, Node, Ref, join
 from dsvgraph.ops.tape import Key
 from dsvgraph.passes.needs import Ports
 from dsvgraph.passes.tally import Meter, known_types
-from dsvgraph.patterns import Patterns
 
 Costs = Mapping[Key, Size]
 SAMPLE = 3  # copies that stand for a number of them that is open: the first, the last, one between
@@ -28,11 +27,11 @@ class Unequal(Exception):
 
 
 class Copy(NamedTuple):
-    """One copy of a block: which of its inputs need gradients, and its frozen weights by relative path."""
+    """One copy of a block: which of its inputs need gradients, and where it stands, which says what is frozen."""
 
     graph: Graph
     ins: Ports
-    frozen: Ports
+    place: Place
 
 
 @dataclass
@@ -40,7 +39,7 @@ class Flow:
     """The values of one graph that need gradients, as refs, and each block's copies in order, alike ones once."""
 
     needed: set[Ref] = field(default_factory=set)
-    copies: dict[str, list[tuple[Copy, int]]] = field(default_factory=dict)
+    copies: dict[str, list[tuple[Copy, Size]]] = field(default_factory=dict)
 
 
 def backward(model: Model, meter: Meter, outputs: Ports | None = None) -> Costs:
@@ -60,32 +59,6 @@ def below(costs: Costs) -> Costs:
     return found
 
 
-def frozen_paths(model: Model) -> Ports:
-    """Paths of the weights that the spec's section `trained` freezes."""
-    if not model.trained:
-        return NONE
-    frozen = frozenset(i for i, (_, trained) in enumerate(model.trained) if not trained)
-    patterns = Patterns([pattern for pattern, _ in model.trained])
-    return frozenset(_frozen(model, "", patterns, patterns.begin(), frozen))
-
-
-def _frozen(graph: Graph, prefix: str, patterns: Patterns, state: int, frozen: frozenset[int]) -> Iterator[str]:
-    """Paths below ``prefix``, behind which the patterns are in ``state``, whose last pattern is one of ``frozen``."""
-    for node in graph.nodes.values():
-        for weight in node.weights:
-            text = _below(prefix, join(node.at, weight))
-            if patterns.last(patterns.after(state, text)) in frozen:
-                yield prefix + text
-        for number, copy in node.copy_graphs():
-            text = _below(prefix, node.segment(number))
-            yield from _frozen(copy, prefix + text, patterns, patterns.after(state, text), frozen)
-
-
-def _below(prefix: str, path: str) -> str:
-    """What a path below ``prefix`` adds to it."""
-    return f".{path}" if prefix and path else path
-
-
 class Backward:
     """Both ways through a graph: forward for what needs gradients, backward for what gets them.
 
@@ -99,8 +72,8 @@ class Backward:
 
     def of(self, model: Model, outputs: Ports | None = None) -> Costs:
         """What `backward` tells of a model."""
-        frozen = frozen_paths(model)
-        return self.costs(Copy(model, NONE, frozen), frozenset(model.outputs) if outputs is None else outputs)[0]
+        whole = Copy(model, NONE, root(model))
+        return self.costs(whole, frozenset(model.outputs) if outputs is None else outputs)[0]
 
     # -- forward -----------------------------------------------------------------------------
 
@@ -116,7 +89,7 @@ class Backward:
 
     def _trained(self, node: Node, copy: Copy) -> Iterator[str]:
         for name, weight in node.weights.items():
-            if weight.trained and join(node.at, name) not in copy.frozen:
+            if weight.trained and not copy.place.freezes(join(node.at, name)):
                 yield name
 
     def _op_outputs(self, node: Node, flow: Flow) -> Ports:
@@ -132,13 +105,14 @@ class Backward:
         read = self.operands(node, flow)
         carried = frozenset(p for p, role in node.roles.items() if role == "carried")
         state, outs, found = read & carried, NONE, flow.copies.setdefault(node.name, [])
-        for graph, numbers in _copies(node):
-            while numbers:
-                one = Copy(graph, state | (read - carried), inside(copy.frozen, node.segment(numbers[0])))
+        for part in alike(node, copy.place):
+            left = part.count if isinstance(part.count, int) or node.mode == "each" else SAMPLE
+            while left:
+                one = Copy(part.graph, state | (read - carried), part.place)
                 given = self.given(one)
-                alike = len(numbers) if given & carried == state and not copy.frozen else 1
-                found.append((one, alike))
-                state, outs, numbers = given & carried, outs | (given - carried), numbers[alike:]
+                equal = left if given & carried == state else 1  # nothing is carried among copies side by side
+                found.append((one, equal))
+                state, outs, left = given & carried, outs | (given - carried), left - equal
         return state | outs
 
     def given(self, copy: Copy) -> Ports:
@@ -180,14 +154,13 @@ class Backward:
     def _block(self, node: Node, flow: Flow, ports: Ports, found: dict[Key, Size]) -> Ports:
         carried = frozenset(p for p, role in node.roles.items() if role == "carried")
         state, passed, steps = ports & carried, NONE, dict[tuple[Copy, Ports], Size]()
-        each = [run.count for run in node.runs] if node.mode == "each" else []  # as many as there are copies to look at
         for one, left in reversed(flow.copies[node.name]):
             while left:
                 wanted = (state | (ports - carried)) & self.given(one)
                 got = self.costs(one, wanted)[1]
-                alike = left if got & carried == state else 1
-                state, passed, left = got & carried, passed | (got - carried), left - alike
-                steps[one, wanted] = steps.get((one, wanted), 0) + (each.pop() if each else alike)
+                equal = left if got & carried == state else 1
+                state, passed, left = got & carried, passed | (got - carried), left - equal
+                steps[one, wanted] = steps.get((one, wanted), 0) + equal
         place = {graph: i for i, graph in enumerate(dict.fromkeys(run.graph for run in node.runs))}
         for which, count in self._counted(node, steps):
             index = place[which[0].graph]
@@ -205,21 +178,3 @@ class Backward:
         if len(node.runs) > 1 or any(self.costs(*which)[0] != self.costs(*first)[0] for which in others):
             raise Unequal
         yield first, node.count
-
-
-def _copies(node: Node) -> list[tuple[Graph, Sequence[Size]]]:
-    """The copies to look at, by runs of one graph, with their numbers: all of a chain, of `each` one a run."""
-    if node.mode == "each":
-        starts = accumulate((run.count for run in node.runs[:-1]), initial=node.start)
-        return [(run.graph, [start]) for run, start in zip(node.runs, starts, strict=True)]
-    if not all(isinstance(run.count, int) for run in node.runs):
-        return [(node.runs[0].graph, range(SAMPLE))]
-    copies = groupby(node.copy_graphs(), key=lambda copy: copy[1])
-    return [(graph, [number for number, _ in equal]) for graph, equal in copies]
-
-
-def inside(frozen: Ports, segment: str) -> Ports:
-    """Paths below ``segment``, relative to it."""
-    if not segment or not frozen:
-        return frozen
-    return frozenset(p.removeprefix(f"{segment}.") for p in frozen if p.startswith(f"{segment}."))

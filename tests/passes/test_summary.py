@@ -8,7 +8,7 @@ import pytest
 
 import dsvgraph
 from dsvgraph.passes.cost import cost
-from dsvgraph.passes.paths import cells
+from dsvgraph.passes.paths import decided
 from dsvgraph.passes.summary import summary
 
 SPECS = ["deepseek_v3", "deepseek_v3_tiny", "tutorial_mtp", "tests/specs/patterns.yaml"]
@@ -42,8 +42,9 @@ def test_tutorial_weights_decay() -> None:
     assert [lines[f"mtp {k}"].rpartition(" ")[2] for k in (1, 2, 3)] == ["0.3", "0.24", "0.192"]
 
 
-def test_cells_cut_ranges_where_a_pattern_names_a_number() -> None:
-    assert list(cells("a.[3-60].b", ["a.7.*"])) == [("a.7.b", 1), ("a.3.b", 57)]
-    assert list(cells("a.[3-60].b", ["**"])) == [("a.3.b", 58)]
-    assert list(cells("a.[3].b.[0-1]", ["a.3.b.0", "1"])) == [("a.3.b.0", 1), ("a.3.b.1", 1)]
-    assert dict(cells("a.[3-4].b.[3-5]", ["4"])) == {"a.4.b.4": 1, "a.4.b.3": 2, "a.3.b.4": 1, "a.3.b.3": 2}
+def test_copies_are_told_apart_where_a_pattern_names_a_number() -> None:
+    assert dict(decided("a.[3-60].b", [("a.7.*", "x")])) == {"x": 1, None: 57}
+    assert dict(decided("a.[3-60].b", [("**", "x")])) == {"x": 58}
+    twice = list(decided("a.[3-4].b.[3-5]", [("a.4.**", "x"), ("**.b.4", "y")]))
+    assert {said: sum(n for s, n in twice if s == said) for said, _ in twice} == {None: 2, "x": 2, "y": 2}
+    assert dict(decided("a.[8-12].b", [("a.1*.b", "x")])) == {None: 2, "x": 3}

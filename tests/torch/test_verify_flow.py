@@ -93,7 +93,7 @@ def test_experts_of_odd_widths_run_with_real_numbers_alone() -> None:
 def test_experts_train_together(rules: str) -> None:
     """The weights of experts are one parameter, which is trained or not; what is counted is what trains."""
     text = EXPERTS.replace("WIDTH", "8")
-    with pytest.raises(dsvgraph.DsvError, match="trains and others of its stack do not") as told:
+    with pytest.raises(dsvgraph.DsvError, match="trains in some experts and not in others") as told:
         compile(dsvgraph.loads(f"{text}trained: {{{rules}}}"))
     assert told.value.diagnostics[0].span
     frozen = dsvgraph.loads(f'{text}trained: {{"experts.*.up.**": false}}')

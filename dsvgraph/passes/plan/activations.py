@@ -9,10 +9,10 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from dsvgraph.build.freezing import Place, alike, root
 from dsvgraph.dims import Size, total
 from dsvgraph.graph import Graph, Model, Node, Ref, join
 from dsvgraph.ops.tape import FLOAT, HALF, LONG, Key, Site, Storage, Tape, Value
-from dsvgraph.passes.gradients import frozen_paths, inside
 from dsvgraph.passes.needs import Ports
 from dsvgraph.passes.plan.logits import Logits
 from dsvgraph.passes.tally import known_types, largest, number
@@ -78,7 +78,7 @@ class Activations:
         self.low, self.fused = low, fused
         self.batch = int(number(next(t for t in model.inputs.values() if t.rank > 1).shape[0], values))
         self.balanced = any(loss.kind == "sequence_balance" for loss in model.losses)
-        self.memo: dict[tuple[Graph, tuple[tuple[str, Form], ...], Ports, bool], Summary] = {}
+        self.memo: dict[tuple[Graph, tuple[tuple[str, Form], ...], Place, bool], Summary] = {}
         self.logits = Logits(model, values)
         self.pieces: list[Piece] = []
         self.kept: dict[Key, Size] = {}  # bytes from the forward to the backward, by op; a checkpoint's by block
@@ -87,15 +87,15 @@ class Activations:
     # -- the first page -----------------------------------------------------------------------
 
     def _model(self) -> None:
-        tape, frozen = self._tape(), frozen_paths(self.model)
+        tape, place = self._tape(), root(self.model)
         tape.root = True
         values = {Ref(p, p): _input(t.numel, t.dtype) for p, t in self.model.inputs.items()}
         for node in self.model.nodes.values():
             before = _noted(tape)
             if node.mode == "repeat":
-                self._repeat(tape, self.model, node, values, frozen, top=True)
+                self._repeat(tape, self.model, node, values, place, top=True)
             else:
-                self._line(tape, self.model, node, values, frozen, False)
+                self._line(tape, self.model, node, values, place, False)
                 self._piece(tape, before, node, None if node.op else node.runs[0].graph, node.at)
         self.kept = _by_op(tape.saved)
 
@@ -120,14 +120,14 @@ class Activations:
 
     # -- graphs ------------------------------------------------------------------------------
 
-    def summary(self, graph: Graph, forms: Mapping[str, Form], frozen: Ports, side: bool) -> Summary:
+    def summary(self, graph: Graph, forms: Mapping[str, Form], place: Place, side: bool) -> Summary:
         """What one copy keeps whose inputs look like ``forms``."""
-        key = (graph, tuple(forms.items()), frozen, side)
+        key = (graph, tuple(forms.items()), place, side)
         if key not in self.memo:
-            self.memo[key] = self._summary(graph, forms, frozen, side)
+            self.memo[key] = self._summary(graph, forms, place, side)
         return self.memo[key]
 
-    def _summary(self, graph: Graph, forms: Mapping[str, Form], frozen: Ports, side: bool) -> Summary:
+    def _summary(self, graph: Graph, forms: Mapping[str, Form], place: Place, side: bool) -> Summary:
         tape = self._tape()
         own = {p: Storage(t.numel, forms[p].width, forms[p].weight) for p, t in graph.inputs.items()}
         values = {
@@ -136,7 +136,7 @@ class Activations:
         }
         tape.own.update(own.values())
         for node in graph.nodes.values():
-            self._line(tape, graph, node, values, frozen, side)
+            self._line(tape, graph, node, values, place, side)
         found = _summed(tape, own, {p: values[ref] for p, ref in graph.outputs.items()})
         found.largest, found.busy = largest(tape.made, self.values), tape.busy
         return found
@@ -148,12 +148,12 @@ class Activations:
         tape.busy = largest((tape.busy, there + inside), self.values)
         tape.now.clear()
 
-    def _line(self, tape: Tape, graph: Graph, node: Node, values: dict[Ref, Value], frozen: Ports, side: bool) -> None:
+    def _line(self, tape: Tape, graph: Graph, node: Node, values: dict[Ref, Value], place: Place, side: bool) -> None:
         """Runs one line of a graph."""
         if node.mode == "repeat":
-            return self._repeat(tape, graph, node, values, frozen)
+            return self._repeat(tape, graph, node, values, place)
         for name, weight in node.weights.items():
-            trained = weight.trained and join(node.at, name) not in frozen
+            trained = weight.trained and not place.freezes(join(node.at, name))
             values[Ref(node.name, name)] = _weight(weight.numel, trained)
         if node.name in graph.lending:
             return None
@@ -166,17 +166,29 @@ class Activations:
             outs = _run(tape, node, Site(ins, _types(graph, node), node.outputs, side, kind, ahead))
             self._note(tape, values)
         else:
-            copies = node.count if node.mode == "each" else 1
-            inner = inside(frozen, node.segment(node.start))
-            found = self.summary(node.runs[0].graph, _forms(ins), inner, side or node.mode == "each")
-            self._note(tape, values, found.busy * copies)
-            tape.here = ((node.name, 0),)
-            outs = _applied(tape, found, ins, copies)
+            outs = self._blocks(tape, node, ins, values, place, side)
         values.update((Ref(node.name, p), value) for p, value in outs.items())
         return None
 
+    def _blocks(
+        self, tape: Tape, node: Node, ins: dict[str, Value], values: Mapping[Ref, Value], place: Place, side: bool
+    ) -> dict[str, Value]:
+        """Runs a block, or copies side by side; the outputs of copies that differ are put together."""
+        parts, outs, grad = alike(node, place), dict[str, Value](), False
+        numbers = {graph: i for i, graph in enumerate(dict.fromkeys(part.graph for part in parts))}
+        for part in parts:
+            found = self.summary(part.graph, _forms(ins), part.place, side or node.mode == "each")
+            self._note(tape, values, found.busy * part.count)
+            tape.here = ((node.name, numbers[part.graph]),)
+            outs = _applied(tape, found, ins, part.count)
+            grad = grad or any(value.grad for value in outs.values())
+        if len(parts) > 1:
+            whole = {port: (type_.numel, outs[port].width) for port, type_ in node.outputs.items()}
+            outs = {port: tape.fresh(numel, width, grad) for port, (numel, width) in whole.items()}
+        return outs
+
     def _repeat(
-        self, tape: Tape, graph: Graph, node: Node, values: dict[Ref, Value], frozen: Ports, top: bool = False
+        self, tape: Tape, graph: Graph, node: Node, values: dict[Ref, Value], place: Place, top: bool = False
     ) -> None:
         """Runs the copies of a line one after another."""
         ins = {p: values[ref] for p, ref in node.sources.items()}
@@ -184,7 +196,7 @@ class Activations:
         numbers = {graph: i for i, graph in enumerate(dict.fromkeys(run.graph for run in node.runs))}
         for i, (copy, inner) in enumerate(node.copy_graphs()):
             before = _noted(tape)
-            found = self.summary(inner, _forms(ins), inside(frozen, node.segment(copy)), False)
+            found = self.summary(inner, _forms(ins), place.inside(node.segment(copy)), False)
             checkpoint = top and self.checkpoint
             if not top:  # nothing makes the first page anew
                 self._note(tape, values, found.busy)
