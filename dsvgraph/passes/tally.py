@@ -183,9 +183,9 @@ class Meter:
         return Tally(owned, untrained, active, table, chooses, {node.op.op: flops} if flops else {})
 
     def seen(self, op: Op, ins: Mapping[str, Type]) -> Op:
-        """The op without a window that is wider than the row."""
-        window = getattr(op, "window", None) if op.op == "attention" else None
-        wide = window is not None and number(ins["q"].shape[1] - window, self.values) < 0
+        """The op without a window that is wider than the row: an attribute of this name, of whichever op."""
+        window = dict(op).get("window")
+        wide = window is not None and number(ins[op.ports[0]].shape[1] - window, self.values) < 0
         return op.model_copy(update={"window": None}) if wide else op
 
     def share(self, node: Node) -> Size:

@@ -13,6 +13,7 @@ from dsvgraph.ops import OPS
 from dsvgraph.passes.cost import cost
 from dsvgraph.passes.layout import layout
 from dsvgraph.passes.lint import lint
+from dsvgraph.passes.plan import Options, plan
 from dsvgraph.passes.plan.memory import training
 from dsvgraph.passes.reference import ops as pages
 from dsvgraph.passes.schema.lines import callees
@@ -21,6 +22,7 @@ torch = pytest.importorskip("torch")
 
 import dsvgraph_torch  # noqa: E402
 from dsvgraph_graphviz import dot_source  # noqa: E402
+from dsvgraph_torch.flops import SiteCounter  # noqa: E402
 
 EVERY = pytest.mark.parametrize("op", present())
 B, T = 2, 12
@@ -67,6 +69,27 @@ def test_plan(op: str) -> None:
     memory = training(model, B, T, counts.trained, "float32", fused=False, owned=counts.total)
     planned = memory.activations + memory.weight_copies + memory.logits
     assert planned == pytest.approx(kept_by_autograd(model), abs=8 * (B * T + B) + 64)
+
+
+@EVERY
+def test_plan_of_inference(op: str) -> None:
+    """A prefill and a decoding step take the FLOPs that torch counts while the module predicts."""
+    model = model_of(op)
+    module, row, cache = dsvgraph_torch.compile(model).eval(), ids(model), dict[object, Any]()
+    prefill = plan(model, Options(phase="prefill", batch=B, seq=T, attention="full"))
+    step = plan(model, Options(phase="decode", batch=B, context=T, attention="full"))
+    assert counted(module, row, None) == prefill.flops.forward
+    with torch.no_grad():
+        module.predict(row[:, :-1], cache)
+    assert counted(module, row[:, -1:], cache) == step.flops.forward
+    assert 2 * sum(kept.numel() for kept in cache.values()) == step.memory.cache_without_windows
+
+
+def counted(module: Any, row: Any, cache: Any) -> int:
+    """FLOPs of a prediction, without the zeros that kernels want."""
+    with torch.no_grad(), SiteCounter(module) as counter:
+        module.predict(row, cache)
+    return sum(counter.counts.sites.values())
 
 
 def kept_by_autograd(model: dsvgraph.Model) -> int:

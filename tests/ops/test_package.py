@@ -41,7 +41,7 @@ def test_the_op_passes_the_same_matrix(installed: dict[str, str]) -> None:
     done = run(
         installed, "pytest", "-q", "-p", "no:cacheprovider", "tests/ops/test_matrix.py", "-k", "gated_delta or every"
     )
-    assert done.returncode == 0 and "11 passed" in done.stdout, done.stdout
+    assert done.returncode == 0 and "12 passed" in done.stdout, done.stdout
 
 
 def test_the_op_is_transformers(installed: dict[str, str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 import dsvgraph
 from dsvgraph.errors import DsvError
 from dsvgraph.ops import OPS
-from dsvgraph.ops.base import Kind, Op, Pointwise, Positions, Saved
+from dsvgraph.ops.base import Kind, Op, Pointwise, Positions, Saved, product_of
 from dsvgraph.ops.registry import DECLARATIONS, Incomplete, Registry
 from dsvgraph.types import Type
 
@@ -160,3 +160,25 @@ def test_a_weight_that_an_op_owns_cannot_be_wired() -> None:
     )
     with pytest.raises(DsvError, match="`router` owns its weight `weight`: it cannot be wired"):
         dsvgraph.loads(text)
+
+
+def test_an_op_over_earlier_rows_is_not_planned_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an op of another package computes over the cached rows is unknown: no number in its place."""
+    from dsvgraph.ops.memory import Rows
+    from dsvgraph.passes.plan import Options, plan
+
+    members = {
+        "op": "linear_attention", "title": "linear attention", "__doc__": "Looks back: [B, T, D] -> the same.",
+        "remembers": lambda self, ins, outs: {"x": Rows()}, "formula": "y = x",
+        "products": lambda self, ins, outs, attention="causal": [product_of(ins["x"].numel, "x", "x")],
+    }  # fmt: skip
+    monkeypatch.setitem(OPS, "linear_attention", without("", **members))
+    text = (
+        "graph: {in: {i: 'int[B, T]'}, body: {e: {embedding: i, num: 4, dim: 4}, "
+        "y: {linear_attention: e}, h: {linear: y, out: 4}}, out: {logits: h}}"
+    )
+    model = dsvgraph.loads(text)
+    assert plan(model, Options(phase="prefill", batch=1, seq=8)).flops.forward > 0
+    with pytest.raises(DsvError, match="`linear_attention` computes over earlier positions") as caught:
+        plan(model, Options(phase="decode", batch=1, context=8))
+    assert caught.value.diagnostics[0].span

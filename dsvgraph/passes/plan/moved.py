@@ -6,7 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from dsvgraph.dims import Size
+from dsvgraph.codes import Code
+from dsvgraph.dims import Size, total
+from dsvgraph.errors import DsvError
+from dsvgraph.graph import Node
+from dsvgraph.ops.memory import Memory, Rows, State
+from dsvgraph.ops.tape import FLOAT
 from dsvgraph.passes.tally import number
 
 
@@ -38,6 +43,17 @@ class Moved:
         """As a formula in Python's arithmetic."""
         parts = [f"{_factor(s)}*(1 - ({1 - share})**{_factor(tokens)})" for share, s in sorted(self.met.items()) if s]
         return " + ".join([*([str(self.always)] if self.always or not parts else []), *parts])
+
+
+def of_states(node: Node, memory: Memory) -> Size:
+    """Return the bytes of the states that an op reads and writes in a decoding step, in float32.
+
+    Raise DsvError if the op reads earlier rows: what is computed over them is known of `attention` alone.
+    """
+    if any(isinstance(kept, Rows) for kept in memory.values()):
+        words = f"what `{node.callee}` computes over earlier positions while decoding is not known"
+        raise DsvError(words, node.span, code=Code.CACHE, hint="plan its training or a prefill")
+    return 2 * FLOAT * total(kept.type.numel for kept in memory.values() if isinstance(kept, State))
 
 
 def _factor(size: Size) -> str:

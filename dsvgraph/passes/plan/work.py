@@ -23,7 +23,7 @@ from dsvgraph.passes.gradients import Costs
 from dsvgraph.passes.needs import Needs, Ports
 from dsvgraph.passes.paths import decided, run_paths
 from dsvgraph.passes.plan.logits import heads_behind
-from dsvgraph.passes.plan.moved import Moved
+from dsvgraph.passes.plan.moved import Moved, of_states
 from dsvgraph.passes.tally import Attention, Meter, input_axes, input_sizes, known_types, number, tokens
 from dsvgraph.types import WeightKind
 
@@ -229,11 +229,14 @@ class Worker:
         long = decoding and (place.long or (node.name in behind and not self._absorbs(graph, behind)))
         when = self.then if long else self.now
         assert node.op is not None
-        op = self.meter.seen(node.op, node.ins)
-        flops = substitute(op.flops(known_types(graph, node), node.outputs, self.meter.attention), when)
+        op, known = self.meter.seen(node.op, node.ins), known_types(graph, node)
+        flops = substitute(op.flops(known, node.outputs, self.meter.attention), when)
         if not flops and node.op.kind is not Kind.LOOKUP:
             return 0, Moved()
-        return flops, self._moved(graph, node, when)
+        moved = self._moved(graph, node, when)
+        if decoding:
+            moved = moved + Moved(substitute(of_states(node, op.remembers(known, node.outputs)), self.one))
+        return flops, moved
 
     def _moved(self, graph: Graph, node: Node, when: Mapping[str, Size]) -> Moved:
         width = self.setting.width
