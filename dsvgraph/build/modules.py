@@ -98,8 +98,9 @@ def _check_names(claim: Claim, root: bool) -> None:
 
 
 def _clash(claim: Claim, other: Claim) -> DsvError:
-    what = "copies" if other.kind == "list" or claim.kind == "list" else "a module"
-    where = f"`{claim.at}` is the address" if claim.at == other.at else f"`{claim.at}` lies below the address"
+    same = claim.at == other.at
+    what = "copies" if other.kind == "list" or (same and claim.kind == "list") else "a module"
+    where = f"`{claim.at}` is the address" if same else f"`{claim.at}` lies below the address"
     notes = [(f"`{other.at}` is this line's", other.node.span)]
     words = f"{where} of {what} of another line"
     return DsvError(words, claim.node.span, code=Code.SHARED_ADDRESS, notes=notes, hint="give one of them another `at`")

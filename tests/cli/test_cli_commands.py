@@ -62,7 +62,7 @@ def test_the_last_of_equal_settings_holds(dsv):
 
 def test_set_reads_yaml(dsv):
     """Lists and mappings, and `no` is a word."""
-    scaling = "rope_scaling={type: yarn, factor: 8, mscale_all_dim: 1.0}"
+    scaling = "rope_scaling={type: yarn, factor: 8, original_max_position_embeddings: 4096, mscale_all_dim: 1.0}"
     assert "factor: 8" in dsv("show", "deepseek_v3", "--set", scaling).out
     assert "`hidden_act` holds `no`" in dsv("check", "deepseek_v3", "--set", "hidden_act=no").err
 

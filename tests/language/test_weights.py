@@ -79,7 +79,7 @@ def test_copies_cannot_have_one_name_by_way_of_two_blocks() -> None:
     trunk: {args: {d}, in: {x: [..., d]}, body: {y: {layer: x, repeat: 3, at: layers}}, out: y}
     """
     body = "a: {layer: e, repeat: 2, at: m.layers}\ny: {trunk: a, at: m}"
-    assert message(body, blocks=blocks) == "`m.layers.[0-2].w.weight` would be the name of two weights, of this line"
+    assert message(body, blocks=blocks) == "`m.layers` lies below the address of a module of another line"
     apart = body.replace("m.layers", "n.layers")
     assert "n.layers.[0-1].w.weight" in weights(model(apart, blocks=blocks))
 
