@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dsvgraph.build.body import MAX_WEIGHT
 from dsvgraph.build.decoding import Decoding
 from dsvgraph.build.modules import claims
 from dsvgraph.graph import Graph, Node, Ref
@@ -17,7 +16,6 @@ from dsvgraph_torch.forms import Forms
 from dsvgraph_torch.names import variable, where
 from dsvgraph_torch.ops import Code, Site
 from dsvgraph_torch.parents import extended
-from dsvgraph_torch.refusal import refusal
 from dsvgraph_torch.sharing import Made, Source
 from dsvgraph_torch.source import (
     assign,
@@ -199,9 +197,6 @@ class Writer:
 
     def own(self, node: Node, site: Site, code: Code) -> None:
         """The submodule, or the bare weights, that a node owns."""
-        stacked = [self.copies * weight.numel for weight in node.weights.values()]
-        if any(isinstance(size, int) and size > MAX_WEIGHT for size in stacked):
-            raise refusal(node, f"the weights of {self.copies:,} copies, stacked, have more than 2**58 numbers")
         if node.at:
             self.container(node.at)
         if code.module and site.module:

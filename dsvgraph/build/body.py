@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAX_AXES = 8
 MAX_INPUTS = 1000  # of one line
-MAX_WEIGHT = 2**58  # numbers of one weight, whose bytes torch must be able to count
+MAX_WEIGHT = 2**44  # numbers of one weight: stacked over all copies of a line, torch can still count its bytes
 
 
 class Poisoned(Exception):
@@ -285,7 +285,7 @@ def _check_countable(weights: Mapping[str, Weight]) -> None:
     """Raises ValueError where a weight has more numbers than an allocator can count."""
     for name, weight in weights.items():
         if isinstance(weight.numel, int) and weight.numel > MAX_WEIGHT:
-            raise Fault(Code.BAD_SIZE, f"a weight has at most 2**58 numbers, `{name}` is {weight.type}")
+            raise Fault(Code.BAD_SIZE, f"a weight has at most 2**44 numbers, `{name}` is {weight.type}")
 
 
 def _check_tied(op: Op, weights: dict[str, Weight], tied: dict[str, Type]) -> None:

@@ -17,6 +17,7 @@ from dsvgraph.ops.shapes import need_float, need_rank, rows, same
 from dsvgraph.ops.tape import FLOAT, HALF, Site, Tape, Value
 from dsvgraph.types import NORMAL, Type, Weight, WeightKind, shown
 
+LARGEST = 1e24  # radians a position: a row of 2**40 positions stays below the largest float32
 SCALINGS: dict[str, tuple[list[str], list[str]]] = {  # what each kind of scaling needs, and what else it may say
     "linear": (["factor"], []),
     "llama3": (["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"], []),
@@ -50,10 +51,16 @@ def _scaling(value: Any) -> Any:
             words = f"rope scaling `{kind}` has no `{name}`; it has {', '.join(needed + others)}"
             raise Fault(Code.NO_ATTRIBUTE, words, step=name)
         _check_scale(name, number)
-    if kind == "llama3" and given["low_freq_factor"] == given["high_freq_factor"]:
-        words = "`low_freq_factor` and `high_freq_factor` of rope scaling `llama3` differ"
+    if kind == "llama3" and not _below(given["low_freq_factor"], given["high_freq_factor"]):
+        words = "`low_freq_factor` of rope scaling `llama3` is below `high_freq_factor`"
         raise Fault(Code.BAD_VALUE, words, step="high_freq_factor")
     return value
+
+
+def _below(low: Any, high: Any) -> bool:
+    """Whether one number is below another, as far as both are known."""
+    known = not any(isinstance(n, Poly) or math.isnan(n) for n in (low, high))
+    return low < high if known else low is not high
 
 
 def _check_scale(name: str, value: Any) -> None:
@@ -102,6 +109,7 @@ class Rope(Weightless, Uncounted, AlongRow):
         x = ins["x"]
         need_float(x, "x")
         need_rank(x, 3, "x")
+        self._check_range()
         if self.theta == 1 and (self.scaled or {}).get("type") == "yarn":
             raise Fault(Code.BAD_VALUE, "`yarn` divides by the logarithm of `theta`, so `theta` is not 1")
         if isinstance(x.shape[-1], int) and x.shape[-1] % 2:
@@ -109,13 +117,21 @@ class Rope(Weightless, Uncounted, AlongRow):
             raise Fault(Code.INDIVISIBLE, words, "an even number", x.shape[-1])
         return {"y": x}
 
+    def _check_range(self) -> None:
+        """Raise ValueError if an angle of a long row would be no number in float32."""
+        factor = (self.scaled or {}).get("factor", 1)
+        known = 1 if isinstance(factor, Poly) or math.isnan(factor) else factor
+        if not math.isnan(self.theta) and max(1.0, 1 / self.theta) / min(1, known) > LARGEST:
+            raise Fault(Code.BAD_VALUE, f"the angles of `rope` overflow: `theta` {self.theta:g}, factor {known:g}")
+
     def keep(self, tape: Tape, site: Site) -> Value:
         """Cosines and sines: in 32 bits all layers share them, in 16 each has its own copy."""
         tables = site.out.shape[1] * site.out.shape[-1]
         if site.grad and site.x.width == HALF:
             tape.keep_new(tables, HALF)
         elif site.grad:
-            tape.keep_shared(("rope", site.out.shape[-1], self.theta, repr(self.scaling)), tables, FLOAT)
+            what = ("rope", site.out.shape[1], site.out.shape[-1], self.theta, repr(self.scaling))
+            tape.keep_shared(what, tables, FLOAT)
         return tape.fresh(site.out.numel, site.x.width, site.grad)
 
     def shift(self) -> float:

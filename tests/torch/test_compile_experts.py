@@ -145,7 +145,7 @@ REFUSED = {
     "`factor` of rope scaling is a number": "{type: linear, factor: true}",
     "`truncate` of rope scaling": "{type: yarn, factor: 2, original_max_position_embeddings: 9, truncate: 1}",
     "`theta` is not 1": "{type: yarn, factor: 2, original_max_position_embeddings: 9}, theta: 1",
-    "factor` of rope scaling `llama3` differ": "{type: llama3, factor: 2, low_freq_factor: 1, high_freq_factor: 1,"
+    "factor` of rope scaling `llama3` is below": "{type: llama3, factor: 2, low_freq_factor: 1, high_freq_factor: 1,"
     " original_max_position_embeddings: 9}",
     "`rope_type` is `yarn` and `type` is `llama3`": "{type: llama3, rope_type: yarn}",
 }
