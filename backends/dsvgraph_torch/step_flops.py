@@ -11,6 +11,7 @@ from dsvgraph.dims import evaluate, total
 from dsvgraph.graph import Graph, Loss, Model, Ref
 from dsvgraph.passes.gradients import NONE, Backward, Copy, backward
 from dsvgraph.passes.tally import Meter, input_sizes, number, tokens
+from dsvgraph.patterns import matches_all
 from dsvgraph_torch.deferred import behind
 
 
@@ -22,10 +23,15 @@ def expected(model: Model, batch: int, seq: int) -> tuple[int, int, int]:
     meter = Meter(tokens(model), input_sizes(model, batch, seq), "square")
     forward = int(number(meter.of(model).forward, meter.values))
     scored = frozenset(loss.output for loss in model.losses if loss.output)
-    back = int(number(total(backward(model, meter, scored).values()), meter.values))
+    balanced = any(loss.kind == "sequence_balance" and _all_routers(loss, model) for loss in model.losses)
+    back = int(number(total(backward(model, meter, scored, balanced).values()), meter.values))
     unused = list(_unused(model, meter, seq))
     less = batch * sum(flops for flops, _ in unused)
     return forward - less, back - batch * sum(flops * products for flops, products in unused), less
+
+
+def _all_routers(loss: Loss, model: Model) -> bool:
+    return all(matches_all(loss.routers or "", path) for path in model.routers)
 
 
 def _unused(model: Model, meter: Meter, seq: int) -> Iterator[tuple[int, int]]:

@@ -16,6 +16,7 @@ from dsvgraph.graph import Graph, Model, Node, Ref, join
 from dsvgraph.ops.tape import Key
 from dsvgraph.passes.needs import Ports
 from dsvgraph.passes.tally import Meter, known_types
+from dsvgraph.types import WeightKind
 
 Costs = Mapping[Key, Size]
 SAMPLE = 3  # copies that stand for a number of them that is open: the first, the last, one between
@@ -42,12 +43,13 @@ class Flow:
     copies: dict[str, list[tuple[Copy, Size]]] = field(default_factory=dict)
 
 
-def backward(model: Model, meter: Meter, outputs: Ports | None = None) -> Costs:
+def backward(model: Model, meter: Meter, outputs: Ports | None = None, balanced: bool = False) -> Costs:
     """FLOPs of the backward pass from every output, or from some, by op, all its copies together.
 
-    Raises Unequal where copies of an open number differ.
+    ``balanced``: a loss over the scores of all routers sends gradients too. Raises Unequal where copies of
+    an open number differ.
     """
-    return Backward(meter).of(model, outputs)
+    return Backward(meter, balanced).of(model, outputs)
 
 
 def below(costs: Costs) -> Costs:
@@ -65,8 +67,9 @@ class Backward:
     Blocks that models share are looked at once.
     """
 
-    def __init__(self, meter: Meter) -> None:
-        self.meter = meter
+    def __init__(self, meter: Meter, balanced: bool = False) -> None:
+        self.meter, self.balanced = meter, balanced
+        self.chooses: dict[Graph, bool] = {}  # whether there are routers in it or below
         self.flows: dict[Copy, Flow] = {}
         self.memo: dict[tuple[Copy, Ports], tuple[Costs, Ports]] = {}
 
@@ -133,11 +136,20 @@ class Backward:
         got = {copy.graph.outputs[p] for p in outputs} & flow.needed
         for node in reversed(copy.graph.nodes.values()):
             ports = frozenset(p for p in node.outputs if Ref(node.name, p) in got)
-            if not ports:
+            if not ports and not (self.balanced and self._routes(node)):
                 continue
             passed = self._op(node, copy, flow, found) if node.op else self._block(node, flow, ports, found)
             got |= {node.sources[p] for p in passed if p in node.sources} & flow.needed
         return found, frozenset(p for p in copy.graph.inputs if Ref(p, p) in got)
+
+    def _routes(self, node: Node) -> bool:
+        """Whether a line is a router, or a block with one inside."""
+        if node.op:
+            return any(weight.kind is WeightKind.CHOICE for weight in node.weights.values())
+        for graph in (run.graph for run in node.runs):
+            if graph not in self.chooses:
+                self.chooses[graph] = any(map(self._routes, graph.nodes.values()))
+        return any(self.chooses[run.graph] for run in node.runs)
 
     def _op(self, node: Node, copy: Copy, flow: Flow, found: dict[Key, Size]) -> Ports:
         assert node.op is not None

@@ -175,3 +175,29 @@ def test_sums_of_products() -> None:
     forward = found.runs[0].total.forward.torch
     assert forward == 2 * 40 * (2 * (64 * 16 + 4 * 4 * 16) + 16 * 4 + 4 * 16 + 64 * 24)
     assert any(u.op == "aten.mul" for u in found.runs[0].uncounted)
+
+
+@pytest.mark.parametrize("block", [False, True])
+def test_a_router_that_the_balance_loss_alone_reaches(block: bool) -> None:
+    """Its scores go into no output: the step sends gradients through its product all the same."""
+    line = "g: {choose: n}" if block else "g: {router: n, experts: 4, top_k: 2}"
+    found = verify(
+        dsvgraph.loads(f"""
+blocks:
+  choose: {{in: {{x: [B, T, 8]}}, body: {{gate: {{router: x, experts: 4, top_k: 2}}}}, out: {{y: gate.score}}}}
+graph:
+  in: {{ids: "int[B, T]"}}
+  body:
+    e: {{embedding: ids, num: 16, dim: 8}}
+    n: {{rms_norm: e}}
+    {line}
+    head: {{linear: e, out: 16}}
+  out: {{logits: head}}
+loss:
+  next: {{cross_entropy: logits, target: ids, shift: 1}}
+  even: {{sequence_balance: "**", weight: 0.01}}
+"""),
+        1,
+        12,
+    )
+    assert found.equal, differences(found)
