@@ -62,10 +62,11 @@ def _wrong_strides(model: Model, losses: list[Loss], lines: Mapping[str, Part]) 
 
 def _follows(error: DsvError, part: Part, model: Model, errors: list[DsvError]) -> bool:
     """Whether a target is no token ids, and the lines that read it have said so."""
+    if error.diagnostics[0].code is not Code.LOSS_SHAPE or model.spec is None:
+        return False
     told = [d for e in errors for d in e.diagnostics if d.code is Code.NUMBER_KIND]
-    where = model.spec.graph.key("in", part.model["target"]) if model.spec and told else None
-    shape = error.diagnostics[0].code is Code.LOSS_SHAPE
-    return shape and any(span == where for d in told for _, span in d.notes)
+    where = model.spec.graph.key("in", part.model.get("target"))
+    return any(span == where for d in told for _, span in d.notes)
 
 
 def _line(name: str, part: Part, model: Model, scope: Scope, whole: bool) -> Loss | None:
