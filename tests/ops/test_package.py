@@ -37,18 +37,12 @@ def run(env: dict[str, str], *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", *args], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
 
 
-def test_the_op_passes_the_same_matrix(installed: dict[str, str]) -> None:
-    done = run(
-        installed, "pytest", "-q", "-p", "no:cacheprovider", "tests/ops/test_matrix.py", "-k", "gated_delta or every"
-    )
-    assert done.returncode == 0 and "12 passed" in done.stdout, done.stdout
-
-
-def test_the_op_is_transformers(installed: dict[str, str]) -> None:
-    """Outputs and gradients against the reference of Qwen3-Next in transformers, states handed on included."""
+def test_the_op_passes_the_same_matrix_and_is_transformers(installed: dict[str, str]) -> None:
+    """Every pass, and outputs and gradients against the reference of Qwen3-Next in transformers."""
     pytest.importorskip("transformers")
-    done = run(installed, "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLE / "tests"))
-    assert done.returncode == 0 and "passed" in done.stdout, done.stdout
+    chosen = ("tests/ops/test_matrix.py", str(EXAMPLE / "tests"), "-k", "gated_delta or every")
+    done = run(installed, "pytest", "-q", "-p", "no:cacheprovider", *chosen)
+    assert done.returncode == 0 and "14 passed" in done.stdout, done.stdout
 
 
 def test_the_command_line_knows_the_op(installed: dict[str, str], tmp_path: Path) -> None:
