@@ -7,7 +7,7 @@ import ast
 from dsvgraph import expr
 from dsvgraph.build.predictions import seen
 from dsvgraph.expr import Expr
-from dsvgraph.graph import Loss, Model, Node, join, walk
+from dsvgraph.graph import Loss, Model, Node, Ref, join, walk
 from dsvgraph.patterns import matches_all, ranged, regex
 from dsvgraph.types import Init
 from dsvgraph_torch.deferred import behind
@@ -159,6 +159,8 @@ def _predict(lowering: Lowering, args: list[str], handed: int) -> ast.stmt:
         doc = f"{doc}; a dict as cache decodes step by step."
     value = expression("self._trunk(*args, context)", args=[path(a) for a in args], context=context)
     result = value if handed == 1 else expression("value[-1]", value=value)
+    if _in_list(model, next(iter(model.outputs.values()))):
+        result = expression("torch.stack(result)", result=result)
     return function(head, [*refused, statement("return result", result=result)], args, doc)
 
 
@@ -166,14 +168,18 @@ def _returned(model: Model, writer: Writer) -> dict[str, ast.expr]:
     """The outputs by name; a stacked one without copies is left out."""
     found = {}
     for name, ref in model.outputs.items():
-        value, node = writer.value(ref), model.nodes.get(ref.node)
-        listed = node and node.mode == "repeat" and node.roles.get(ref.port) != "carried"
         if 0 in model.type(ref).shape:
             continue
-        consumed = any(ref in n.sources.values() for n in model.nodes.values())
-        template = "torch.stack(value)" if listed and not consumed else "value"
-        found[name] = expression(template, value=path(value))
+        template = "torch.stack(value)" if _in_list(model, ref) else "value"
+        found[name] = expression(template, value=path(writer.value(ref)))
     return found
+
+
+def _in_list(model: Model, ref: Ref) -> bool:
+    """Whether what copies make is still a list of their values: nothing in the model reads it stacked."""
+    node = model.nodes.get(ref.node)
+    listed = node is not None and node.mode == "repeat" and node.roles.get(ref.port) != "carried"
+    return listed and not any(ref in n.sources.values() for n in model.nodes.values())
 
 
 # -- losses ----------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from emitted import judge_source
 from judge import Broken, bounded
 
 import dsvgraph
+from dsvgraph.build.decoding import Decoder, axis
 from dsvgraph.graph import Model, walk
 from dsvgraph.passes.cost import cost
 from dsvgraph.passes.decoding import looks_ahead
@@ -58,7 +59,7 @@ def lived(model: Model) -> None:
         same(twin.eval().predict(*given), whole, "the emitted file")
         same(module(*given)[first], whole, "forward")
         if not looks_ahead(model) and len(given) == 1:
-            same(decoded(module, given[0]), whole, "decoding")
+            same(decoded(module, given[0], positions(model)), whole, "decoding")
     fast = compile(model, kernels="fast")
     fast.load_state_dict(module.state_dict())
     with torch.no_grad():
@@ -79,10 +80,15 @@ def tamed(module: torch.nn.Module) -> torch.nn.Module:
     return module
 
 
-def decoded(module: torch.nn.Module, row: torch.Tensor) -> torch.Tensor:
+def positions(model: Model) -> int:
+    """The axis of positions of the first output."""
+    return axis(model.type(next(iter(model.outputs.values()))), Decoder.of_model(model).length)
+
+
+def decoded(module: torch.nn.Module, row: torch.Tensor, along: int) -> torch.Tensor:
     """The first output, position by position from a cache."""
     cache: dict[Any, torch.Tensor] = {}
-    return torch.cat([module.predict(row[:, i : i + 1], cache=cache) for i in range(row.shape[1])], 1)
+    return torch.cat([module.predict(row[:, i : i + 1], cache=cache) for i in range(row.shape[1])], along)
 
 
 def inputs(model: Model) -> list[torch.Tensor]:

@@ -97,3 +97,25 @@ def test_losses_and_gradients_are_those_of_the_logits(head):
 @pytest.mark.parametrize("head", HEADS)
 def test_what_torch_counts_of_a_step_is_what_the_cost_says(head):
     assert verify(graph(head), seq=16).equal
+
+
+def test_a_stack_as_the_first_output_is_predicted_as_one_value():
+    """Before, `predict` handed out the list of what the copies made, and decoding could not join it."""
+    graph = dsvgraph.loads("""
+blocks:
+  head: {in: {h: [B, T, 8]}, body: {y: {linear: h, out: 16}}, out: {logits: y}}
+graph:
+  in: {ids: "int[B, T]"}
+  body:
+    e: {embedding: ids, num: 16, dim: 8}
+    back: {shift: e, by: -1}
+    h: {add: [e, back]}
+    heads: {head: {h: h}, repeat: 3}
+  out: {logits: heads.logits}
+""")
+    module, row, cache = compile(graph).eval(), torch.arange(5)[None], {}
+    with torch.no_grad():
+        whole = module.predict(row)
+        assert whole.shape == (3, 1, 5, 16) and torch.equal(whole, module(row)["logits"])
+        steps = [module.predict(row[:, i : i + 1], cache=cache) for i in range(5)]
+    torch.testing.assert_close(torch.cat(steps, 2), whole)
