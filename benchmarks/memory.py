@@ -22,8 +22,8 @@ from torch.utils.checkpoint import checkpoint
 
 import dsvgraph
 import dsvgraph_torch
-from dsvgraph.passes.cost import cost
-from dsvgraph.passes.plan.memory import TrainingMemory, training
+from dsvgraph.passes.count.cost import cost
+from dsvgraph.passes.estimate.memory import TrainingMemory, training
 
 DEPTH = "num_nextn_predict_layers"
 VARIANTS = "eagle hyper_connections medusa mtp_paper mtp_sum parallel parallel_heads qk_norms sandwich_norms"

@@ -19,13 +19,16 @@ from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Model
 
 if TYPE_CHECKING:
-    from dsvgraph.passes.cost import cost
-    from dsvgraph.passes.diff import diff
-    from dsvgraph.passes.lint import lint
-    from dsvgraph.passes.show import show
+    from dsvgraph.passes.compare.diff import diff
+    from dsvgraph.passes.count.cost import cost
+    from dsvgraph.passes.lint.unused import lint
+    from dsvgraph.passes.text.show import show
 
 __version__ = "0.1.0"
 __all__ = ["DsvError", "Graph", "Model", "build", "cost", "diff", "lint", "load", "loads", "render", "show"]
+
+PASSES = {"cost": "count.cost", "diff": "compare.diff", "lint": "lint.unused", "show": "text.show"}
+"""Passes that are imported when they are first asked for, and their modules."""
 
 
 def load(name: str, config: Mapping[str, Any] | None = None, symbolic: Iterable[str] = ()) -> Model:
@@ -82,7 +85,7 @@ Model.page = staticmethod(_page)
 
 def __getattr__(name: str) -> Any:
     """A pass by its name, imported when it is first asked for."""
-    if name not in ("cost", "diff", "lint", "show"):
+    if name not in PASSES:
         raise AttributeError(f"module `dsvgraph` has no attribute `{name}`")
-    globals()[name] = getattr(import_module(f"dsvgraph.passes.{name}"), name)
+    globals()[name] = getattr(import_module(f"dsvgraph.passes.{PASSES[name]}"), name)
     return globals()[name]

@@ -8,9 +8,9 @@ import torch
 
 import dsvgraph
 import dsvgraph_torch
-from dsvgraph.build.decoding import Decoder
-from dsvgraph.build.decoding import axis as position_axis
-from dsvgraph.passes.decoding import looks_ahead
+from dsvgraph.build.decoding.state import Decoder
+from dsvgraph.build.decoding.state import axis as position_axis
+from dsvgraph.passes.graph.decoding import looks_ahead
 
 
 @torch.no_grad()

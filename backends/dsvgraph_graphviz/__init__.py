@@ -16,17 +16,17 @@ import graphviz
 from dsvgraph.errors import DsvError
 from dsvgraph.files import write_atomic
 from dsvgraph.graph import Model
-from dsvgraph_graphviz import theme
-from dsvgraph_graphviz.draw import draw, failure
-from dsvgraph_graphviz.engine import ending_of, picture
-from dsvgraph_graphviz.explorer import explorer
-from dsvgraph_graphviz.heading import heading, lines, title
-from dsvgraph_graphviz.markup import cell, label, table, words
-from dsvgraph_graphviz.mermaid import mermaid
-from dsvgraph_graphviz.palettes import recoloured
-from dsvgraph_graphviz.plan import Plan, check_size, plan
-from dsvgraph_graphviz.scoring import Term, auxiliary, chain_weight, formula, score
-from dsvgraph_graphviz.view import View
+from dsvgraph_graphviz.dot.draw import draw, failure
+from dsvgraph_graphviz.formats.engine import ending_of, picture
+from dsvgraph_graphviz.formats.explorer import explorer
+from dsvgraph_graphviz.formats.mermaid import mermaid
+from dsvgraph_graphviz.model.view import View
+from dsvgraph_graphviz.scene.plan import Plan, check_size, plan
+from dsvgraph_graphviz.style import theme
+from dsvgraph_graphviz.style.markup import cell, label, table, words
+from dsvgraph_graphviz.style.palettes import recoloured
+from dsvgraph_graphviz.text.heading import heading, lines, title
+from dsvgraph_graphviz.text.losses import Term, auxiliary, chain_weight, formula, score
 
 __all__ = ["dot_source", "render", "render_error", "svg"]
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dsvgraph_hf.importer import spec_of
+from dsvgraph_hf.config.importer import spec_of
 
 if TYPE_CHECKING:
-    from dsvgraph_hf.exporter import export
-    from dsvgraph_hf.recognise import config_of
-    from dsvgraph_hf.tensors import check, fill, load, report, save
+    from dsvgraph_hf.exporting.exporter import export
+    from dsvgraph_hf.exporting.recognise import config_of
+    from dsvgraph_hf.weights.tensors import check, fill, load, report, save
 
 __all__ = ["check", "config_of", "export", "fill", "load", "report", "save", "spec_of"]
 
-PLACES = dict.fromkeys(("check", "fill", "load", "report", "save"), "tensors")
-PLACES |= {"config_of": "recognise", "export": "exporter"}
+PLACES = dict.fromkeys(("check", "fill", "load", "report", "save"), "weights.tensors")
+PLACES |= {"config_of": "exporting.recognise", "export": "exporting.exporter"}
 
 
 def __getattr__(name: str) -> Any:

@@ -15,10 +15,10 @@ from typing import Any
 from dsvgraph.errors import DsvError, printable
 from dsvgraph.files import write_atomic
 from dsvgraph.graph import Model
-from dsvgraph_graphviz.find import find
-from dsvgraph_graphviz.view import View
-from dsvgraph_html.folded import folded
-from dsvgraph_html.sheet import page
+from dsvgraph_graphviz.model.find import find
+from dsvgraph_graphviz.model.view import View
+from dsvgraph_html.document import page
+from dsvgraph_html.model import folded
 
 __all__ = ["folded", "framed", "html", "render", "render_error"]
 
@@ -26,8 +26,8 @@ __all__ = ["folded", "framed", "html", "render", "render_error"]
 def html(model: Model, depth: int = 1, **view: Any) -> str:
     """The page as text; it needs no graphviz on this machine, since it brings its own.
 
-    ``view`` as in `dsvgraph_graphviz.view.View`: ``depth``, ``expand`` and ``focus`` say what is open at first and
-    where the page opens. Raises DsvError for a path that names nothing, and for what no page shows.
+    ``view`` as in `dsvgraph_graphviz.model.view.View`: ``depth``, ``expand`` and ``focus`` say what is open at first
+    and where the page opens. Raises DsvError for a path that names nothing, and for what no page shows.
     """
     wanted = View(depth, **view)
     start = _start(model, wanted)

@@ -9,10 +9,10 @@ from typing import Any
 import graphviz
 
 from dsvgraph.graph import Node
-from dsvgraph_graphviz.draw import Drawing
-from dsvgraph_graphviz.opening import has_body
-from dsvgraph_graphviz.scene import Card, Scene, Wire
-from dsvgraph_graphviz.scoring import Term
+from dsvgraph_graphviz.dot.draw import Drawing
+from dsvgraph_graphviz.scene.opening import has_body
+from dsvgraph_graphviz.scene.parts import Card, Scene, Wire
+from dsvgraph_graphviz.text.losses import Term
 
 BADGE = "@@"  # in the name of a frame: how many copies there are, which its caller knows
 LAST = re.compile(r"\]\s*$")

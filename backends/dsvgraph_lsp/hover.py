@@ -6,18 +6,18 @@ from typing import Any
 
 from dsvgraph.errors import Span
 from dsvgraph.ops import OPS
-from dsvgraph.passes.reference import ops
-from dsvgraph.passes.reference.rows import written
-from dsvgraph.passes.schema.lines import KEYS
-from dsvgraph.passes.schema.spec import LOSS_KEYS, LOSS_WORDS
-from dsvgraph.passes.schema.words import block_words, op_words
+from dsvgraph.passes.text.reference import ops
+from dsvgraph.passes.text.reference.rows import written
+from dsvgraph.passes.text.schema.lines import KEYS
+from dsvgraph.passes.text.schema.spec import LOSS_KEYS, LOSS_WORDS
+from dsvgraph.passes.text.schema.words import block_words, op_words
 from dsvgraph.spec import BlockModel, Entry, PublishedModel, SpecModel
 from dsvgraph.types import shown
-from dsvgraph_lsp.define import identifier, parts
-from dsvgraph_lsp.desk import place_of
+from dsvgraph_lsp.cursor import NAME
+from dsvgraph_lsp.definition import identifier, parts
 from dsvgraph_lsp.facts import facts
-from dsvgraph_lsp.place import NAME
-from dsvgraph_lsp.scene import Scene, mapping
+from dsvgraph_lsp.scope import Scene, mapping
+from dsvgraph_lsp.workspace import place_of
 
 Section = type[SpecModel | BlockModel | PublishedModel]
 SECTIONS: dict[str, Section] = {"section": SpecModel, "part": BlockModel, "published": PublishedModel}

@@ -10,11 +10,11 @@ from lsprotocol import types as lsp
 from pygls.workspace import PositionCodec
 
 from dsvgraph.errors import Span
-from dsvgraph_lsp.complete import Offer
-from dsvgraph_lsp.desk import place_of
-from dsvgraph_lsp.marks import Mark
-from dsvgraph_lsp.place import BREAK, Place
+from dsvgraph_lsp.completion import Offer
+from dsvgraph_lsp.cursor import BREAK, Place
+from dsvgraph_lsp.diagnostics import Mark
 from dsvgraph_lsp.symbols import Symbol
+from dsvgraph_lsp.workspace import place_of
 
 SOURCE = "dsvgraph"
 SEVERITIES = {"error": lsp.DiagnosticSeverity.Error, "warning": lsp.DiagnosticSeverity.Warning}

@@ -14,16 +14,16 @@ from pygls.uris import to_fs_path
 from dsvgraph import __version__
 from dsvgraph.errors import DsvError
 from dsvgraph.loader import MAX_BYTES
-from dsvgraph.passes.layout import layout
-from dsvgraph_lsp.complete import completion
-from dsvgraph_lsp.define import definition
-from dsvgraph_lsp.desk import Desk, look
+from dsvgraph.passes.text.layout import layout
+from dsvgraph_lsp.completion import completion
+from dsvgraph_lsp.cursor import BREAK, find
+from dsvgraph_lsp.definition import definition
+from dsvgraph_lsp.diagnostics import marks, marks_in
 from dsvgraph_lsp.hover import hover
-from dsvgraph_lsp.marks import marks, marks_in
-from dsvgraph_lsp.place import BREAK, find
 from dsvgraph_lsp.protocol import Encoder
-from dsvgraph_lsp.scene import Scene
+from dsvgraph_lsp.scope import Scene
 from dsvgraph_lsp.symbols import symbols
+from dsvgraph_lsp.workspace import Desk, look
 
 PAUSE = 0.15  # seconds without a key before the text is checked; the initialization option `pause` is another
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from typing import Any
 
 from dsvgraph.errors import Span
 from dsvgraph.loader import Doc
-from dsvgraph_lsp.scene import mapping
+from dsvgraph_lsp.scope import mapping
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from typing import Any
 from rich.console import Console
 
 from dsvgraph.graph import Model
-from dsvgraph_torch.emit import emit
-from dsvgraph_torch.instances import aliases
+from dsvgraph.passes.graph.instances import aliases
+from dsvgraph_torch.empty import empty, initial
+from dsvgraph_torch.lowering.emit import emit
+from dsvgraph_torch.lowering.ops import Code, Site, code, lowers
+from dsvgraph_torch.lowering.packages import load, runtime_file
 from dsvgraph_torch.module import after_step, compile, expert_load, prove, report, weights
-from dsvgraph_torch.ops import Code, Site, code, lowers
-from dsvgraph_torch.packages import load, runtime_file
-from dsvgraph_torch.unfilled import empty, initial
 
 __all__ = [
     "Code",
@@ -47,8 +47,8 @@ def train(model: Model, options: Mapping[str, Any], console: Console | None = No
 
     Raises DsvError on wrong options or data, a folder in use, a full disk, or diverging losses.
     """
-    from dsvgraph_torch.options import TrainOptions
-    from dsvgraph_torch.training import train as run
+    from dsvgraph_torch.training.loop import train as run
+    from dsvgraph_torch.training.options import TrainOptions
 
     return run(model, TrainOptions.given(**options), console or Console())
 
@@ -58,7 +58,7 @@ def verify(model: Model, batch: int = 1, seq: int = 4096, tell: Callable[[str], 
 
     ``tell`` hears what is done next. Raises DsvError where the model cannot be compiled.
     """
-    from dsvgraph_torch.verification import verify as run
+    from dsvgraph_torch.verification.report import verify as run
 
     return run(model, batch, seq, tell or (lambda words: None))
 
@@ -79,6 +79,6 @@ def generate(run_dir: Path, *args: Any, **options: Any) -> Iterator[str]:
 
     Raises DsvError where the folder holds no finished weights.
     """
-    from dsvgraph_torch.sampling import generate as run
+    from dsvgraph_torch.training.sampling import generate as run
 
     return run(Path(run_dir), *args, **options)

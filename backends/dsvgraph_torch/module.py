@@ -19,10 +19,10 @@ from dsvgraph.dims import Size
 from dsvgraph.errors import DsvError, listed
 from dsvgraph.graph import Graph, Model, join
 from dsvgraph.patterns import regex
-from dsvgraph_torch.emit import classes_of, emit
-from dsvgraph_torch.names import class_names
-from dsvgraph_torch.packages import extensions
-from dsvgraph_torch.source import one_line, printed
+from dsvgraph_torch.lowering.emit import classes_of, emit
+from dsvgraph_torch.lowering.names import class_names
+from dsvgraph_torch.lowering.packages import extensions
+from dsvgraph_torch.lowering.source import one_line, printed
 
 _serial = count(1)
 
@@ -63,7 +63,8 @@ class Uninitialised(TorchFunctionMode):
 
 def _fast(model: Model) -> dict[str, Any]:
     """The model's classes on the fast kernels: the same lines, other functions behind their names."""
-    from dsvgraph_torch import kernels, plain, scoring, shell
+    from dsvgraph_torch.runtime import kernels, plain, scoring
+    from dsvgraph_torch.runtime import modules as shell
 
     known = {**vars(plain), **vars(scoring), **vars(shell)}
     for file in extensions():

@@ -1,6 +1,6 @@
 """Building: from a spec, as written, to a graph, as checked."""
 
+from dsvgraph.build.cache import Shelf
 from dsvgraph.build.model import build
-from dsvgraph.build.shelf import Shelf
 
 __all__ = ["Shelf", "build"]

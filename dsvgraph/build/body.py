@@ -8,8 +8,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dsvgraph.build import attributes, caches, copies, modules, positions, reaches
+from dsvgraph.build import attributes, copies, modules, positions
+from dsvgraph.build import horizons as reaches
 from dsvgraph.build import line as lines
+from dsvgraph.build.decoding import cuts as caches
 from dsvgraph.build.line import Line
 from dsvgraph.build.ports import unknown
 from dsvgraph.build.scope import Scope, free_names

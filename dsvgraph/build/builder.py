@@ -8,10 +8,10 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from dsvgraph.build.body import Body, Fatal, Poisoned
+from dsvgraph.build.cache import Shelf
 from dsvgraph.build.line import Line
 from dsvgraph.build.ports import bind, declared, misread, unknown
 from dsvgraph.build.scope import At, ConfigScope, Given, Library, Scope, free_names, freeze
-from dsvgraph.build.shelf import Shelf
 from dsvgraph.codes import Code
 from dsvgraph.dims import Poly, Size, names
 from dsvgraph.errors import DsvError, Note, Span

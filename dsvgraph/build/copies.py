@@ -13,7 +13,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from dsvgraph.build import attributes, modules, reaches
+from dsvgraph.build import attributes, modules
+from dsvgraph.build import horizons as reaches
 from dsvgraph.build.line import Line, is_op
 from dsvgraph.build.ports import unknown
 from dsvgraph.build.scope import Scope, free_names, freeze

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from dsvgraph.build import losses
 from dsvgraph.build.body import Body
 from dsvgraph.build.builder import Builder
+from dsvgraph.build.cache import Shelf
 from dsvgraph.build.freezing import check_stacks
+from dsvgraph.build.losses import lines as losses
 from dsvgraph.build.paths import check_paths
 from dsvgraph.build.ports import root_inputs
 from dsvgraph.build.scope import Scope
-from dsvgraph.build.shelf import Shelf
 from dsvgraph.codes import Code
 from dsvgraph.dims import names
 from dsvgraph.errors import DsvError, Fault, nearest

@@ -9,28 +9,10 @@ from typing import Annotated
 import typer
 
 from dsvgraph import __version__
-from dsvgraph.cli import (
-    blocks,
-    check,
-    compile,
-    cost,
-    diff,
-    explain,
-    export,
-    fmt,
-    generate,
-    import_,
-    lsp,
-    new,
-    ops,
-    render,
-    schema,
-    show,
-    sweep,
-    zoo,
-)
 from dsvgraph.cli.border import Command, border, internal
+from dsvgraph.cli.make import compile, export, fmt, generate, import_, new, render
 from dsvgraph.cli.output import coloured
+from dsvgraph.cli.read import blocks, check, cost, diff, explain, lsp, ops, schema, show, sweep, zoo
 
 __all__ = ["app", "main"]
 

@@ -46,7 +46,7 @@ def fences(text: str, kind: str) -> list[str]:
 def torch(folder, monkeypatch):
     """torch on one thread, as small models are fastest, in a folder of the test's own; a sample is four tokens."""
     torch = pytest.importorskip("torch")
-    monkeypatch.setattr("dsvgraph_torch.training.SAMPLE_TOKENS", 4)
+    monkeypatch.setattr("dsvgraph_torch.training.loop.SAMPLE_TOKENS", 4)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield torch

@@ -9,7 +9,8 @@ import pages
 import pytest
 
 from dsvgraph import DsvError, errors, loads
-from dsvgraph.build import body, builder, copies, losses, model, scope
+from dsvgraph.build import body, builder, copies, model, scope
+from dsvgraph.build.losses import lines as losses
 from dsvgraph.expr import syntax, values
 from dsvgraph.loader import compose
 from dsvgraph.spec.read import MAX_CHARACTERS, MAX_FILES, MAX_VALUES

@@ -10,14 +10,14 @@ import pytest
 
 import dsvgraph
 from dsvgraph.loader import parse
-from dsvgraph.passes.schema import schema
+from dsvgraph.passes.text.schema import schema
 
 EXECUTED = ["language.md", "tutorial.md"]
 
 
 @pytest.mark.parametrize("page", EXECUTED)
 def test_a_page_is_true(page, folder, golden, monkeypatch):
-    monkeypatch.setattr("dsvgraph_torch.training.SAMPLE_TOKENS", 4)
+    monkeypatch.setattr("dsvgraph_torch.training.loop.SAMPLE_TOKENS", 4)
     golden(f"../../docs/{page}", pages.rewritten(page))
 
 

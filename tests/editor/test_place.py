@@ -12,14 +12,14 @@ pytest.importorskip("pygls", reason="of the extra `lsp`")
 from client import cursor
 
 from dsvgraph.loader import bundled
-from dsvgraph_lsp.complete import completion
-from dsvgraph_lsp.define import definition
-from dsvgraph_lsp.desk import Desk, look
+from dsvgraph_lsp.completion import completion
+from dsvgraph_lsp.cursor import find
+from dsvgraph_lsp.definition import definition
+from dsvgraph_lsp.diagnostics import marks
 from dsvgraph_lsp.hover import hover
-from dsvgraph_lsp.marks import marks
-from dsvgraph_lsp.place import find
-from dsvgraph_lsp.scene import Scene
+from dsvgraph_lsp.scope import Scene
 from dsvgraph_lsp.symbols import symbols
+from dsvgraph_lsp.workspace import Desk, look
 
 TEXT = """
 doc: >-
@@ -138,6 +138,6 @@ def broken(text: str, rng: random.Random) -> str:
 
 def test_a_mistake_of_ours_is_told_and_nothing_else(tmp_path, monkeypatch):
     path = Path(tmp_path).resolve() / "a.yaml"
-    monkeypatch.setattr("dsvgraph_lsp.desk.read_open", lambda *_: 1 // 0)
+    monkeypatch.setattr("dsvgraph_lsp.workspace.read_open", lambda *_: 1 // 0)
     (mark,) = marks(look(path, {path: "graph: {}"}))
     assert "please report it" in mark.words

@@ -13,7 +13,7 @@ pytest.importorskip("pygls", reason="the client is pygls's, of the extra `lsp`")
 
 from client import Editor, cursor
 
-from dsvgraph.cli.schema import run as write_schema
+from dsvgraph.cli.read.schema import run as write_schema
 from dsvgraph.loader import bundled
 from dsvgraph.ops import OPS
 

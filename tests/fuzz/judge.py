@@ -19,11 +19,11 @@ from dsvgraph import DsvError
 from dsvgraph.build import build
 from dsvgraph.errors import Diagnostic, Span
 from dsvgraph.graph import Model
-from dsvgraph.passes.cost import cost
-from dsvgraph.passes.layout import layout
-from dsvgraph.passes.lint import lint
-from dsvgraph.passes.show import show
-from dsvgraph.passes.summary import summary
+from dsvgraph.passes.count.cost import cost
+from dsvgraph.passes.lint.unused import lint
+from dsvgraph.passes.text.layout import layout
+from dsvgraph.passes.text.show import show
+from dsvgraph.passes.text.summary import summary
 from dsvgraph.spec import read_open
 from dsvgraph_graphviz import dot_source
 

@@ -12,7 +12,7 @@ import judge
 from dsvgraph import DsvError, expr, loader, spec
 from dsvgraph.build.scope import BlockValue, Word
 from dsvgraph.dims import Poly, floordiv, symbol
-from dsvgraph.passes.layout import layout
+from dsvgraph.passes.text.layout import layout
 from dsvgraph.types import as_size
 
 WRITTEN = 10**40  # a number as written; what is computed is at most 1e30

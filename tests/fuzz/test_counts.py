@@ -9,8 +9,8 @@ pytest.importorskip("torch")
 from specs import spec
 
 from dsvgraph import DsvError, Model, loads
-from dsvgraph.passes.cost import cost
-from dsvgraph.passes.plan import Options, plan
+from dsvgraph.passes.count.cost import cost
+from dsvgraph.passes.estimate import Options, plan
 from dsvgraph_torch import verify
 
 RUNS, PIECE = 30, 10

@@ -10,10 +10,10 @@ from emitted import judge_source
 from judge import Broken, bounded
 
 import dsvgraph
-from dsvgraph.build.decoding import Decoder, axis
+from dsvgraph.build.decoding.state import Decoder, axis
 from dsvgraph.graph import Model, walk
-from dsvgraph.passes.cost import cost
-from dsvgraph.passes.decoding import looks_ahead
+from dsvgraph.passes.count.cost import cost
+from dsvgraph.passes.graph.decoding import looks_ahead
 from dsvgraph_graphviz import dot_source
 from dsvgraph_torch import after_step, compile, emit, prove, report
 from dsvgraph_torch.module import load_source

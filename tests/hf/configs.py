@@ -13,9 +13,9 @@ import transformers
 from hypothesis import strategies as st
 
 import dsvgraph
-from dsvgraph.passes.paths import weights
-from dsvgraph_hf import source
-from dsvgraph_hf.importer import FAMILIES, spec_text
+from dsvgraph.passes.graph.paths import weights
+from dsvgraph_hf.config import source
+from dsvgraph_hf.config.importer import FAMILIES, spec_text
 
 PUBLISHED = Path(__file__).parent / "published"
 ZOO = sorted(path.stem for path in PUBLISHED.glob("*.json"))

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import dsvgraph
 import dsvgraph_torch
 from dsvgraph.cli import app
-from dsvgraph.passes.show import show
+from dsvgraph.passes.text.show import show
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")

@@ -15,11 +15,12 @@ from typer.testing import CliRunner
 import dsvgraph
 from dsvgraph.cli import app
 from dsvgraph.errors import DsvError
-from dsvgraph.passes.layout import layout
-from dsvgraph.passes.lint import lint
-from dsvgraph.passes.signature import signature
-from dsvgraph_hf import source, spec_of
-from dsvgraph_hf.importer import FAMILIES, module
+from dsvgraph.passes.lint.unused import lint
+from dsvgraph.passes.text.layout import layout
+from dsvgraph.passes.text.signature import signature
+from dsvgraph_hf import spec_of
+from dsvgraph_hf.config import source
+from dsvgraph_hf.config.importer import FAMILIES, module
 
 YARN = {"factor": 4.0, "original_max_position_embeddings": 16, "beta_fast": 32, "beta_slow": 1}
 
@@ -341,7 +342,7 @@ def test_what_is_no_config_is_told(name, tmp_path):
 def test_where_a_mistake_stands():
     text = '{\n  "model_type": "llama",\n  "hidden_size": "32"\n}'
     with pytest.raises(DsvError) as told:
-        from dsvgraph_hf.importer import spec_text
+        from dsvgraph_hf.config.importer import spec_text
 
         spec_text(source.parse(text))
     spans = [str(d.span) for d in told.value.diagnostics if "hidden_size" in d.message]

@@ -12,10 +12,10 @@ from configs import SMALL, drawn, hub, model_of, saved, shapes, text_of  # noqa:
 from hypothesis import HealthCheck, Phase, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from dsvgraph.passes.layout import layout  # noqa: E402
-from dsvgraph.passes.lint import lint  # noqa: E402
+from dsvgraph.passes.lint.unused import lint  # noqa: E402
+from dsvgraph.passes.text.layout import layout  # noqa: E402
 from dsvgraph_hf import config_of  # noqa: E402
-from dsvgraph_hf.numbering import Numbers  # noqa: E402
+from dsvgraph_hf.exporting.numbering import Numbers  # noqa: E402
 
 DRAWN = settings(
     max_examples=6, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate],

@@ -11,8 +11,8 @@ import transformers
 from configs import CLASSES, SMALL, hub, plain, saved, text_of, without_comments
 
 from dsvgraph.errors import DsvError
-from dsvgraph_hf.importer import FAMILIES, module
-from dsvgraph_hf.unread import FOREIGN
+from dsvgraph_hf.config.importer import FAMILIES, module
+from dsvgraph_hf.config.unread import FOREIGN
 
 RUN: dict[str, Any] = {  # as public configs have them
     "_attn_implementation_autoset": True, "_flash_attn_2_enabled": True, "_pre_quantization_dtype": "float16",

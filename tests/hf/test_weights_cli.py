@@ -19,7 +19,7 @@ from runs import QUICK, TEXT, plain, quiet, run, small  # noqa: E402
 
 import dsvgraph_hf  # noqa: E402
 import dsvgraph_torch  # noqa: E402
-from dsvgraph.passes.show import show  # noqa: E402
+from dsvgraph.passes.text.show import show  # noqa: E402
 
 
 def dsv(*args):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsvgraph_hf.folded import folded
+from dsvgraph_hf.weights.ranges import folded
 
 NAMES = st.sets(
     st.tuples(st.integers(0, 6), st.sampled_from(["gate", "up", "norm"]), st.integers(0, 4)).map(

@@ -20,7 +20,7 @@ from dsvgraph.errors import DsvError
 from dsvgraph.graph import walk
 
 page = pytest.importorskip("dsvgraph_html")
-sheet = importlib.import_module("dsvgraph_html.sheet")
+sheet = importlib.import_module("dsvgraph_html.document")
 
 ROOT = Path(__file__).parents[2]
 BUNDLED = sorted(path.stem for path in (ROOT / "specs").glob("*.yaml"))

@@ -10,19 +10,19 @@ from cases import model_of, present, text_of
 
 import dsvgraph
 from dsvgraph.ops import OPS
-from dsvgraph.passes.cost import cost
-from dsvgraph.passes.layout import layout
-from dsvgraph.passes.lint import lint
-from dsvgraph.passes.plan import Options, plan
-from dsvgraph.passes.plan.memory import training
-from dsvgraph.passes.reference import ops as pages
-from dsvgraph.passes.schema.lines import callees
+from dsvgraph.passes.count.cost import cost
+from dsvgraph.passes.estimate import Options, plan
+from dsvgraph.passes.estimate.memory import training
+from dsvgraph.passes.lint.unused import lint
+from dsvgraph.passes.text.layout import layout
+from dsvgraph.passes.text.reference import ops as pages
+from dsvgraph.passes.text.schema.lines import callees
 
 torch = pytest.importorskip("torch")
 
 import dsvgraph_torch  # noqa: E402
 from dsvgraph_graphviz import dot_source  # noqa: E402
-from dsvgraph_torch.flops import SiteCounter  # noqa: E402
+from dsvgraph_torch.verification.counter import SiteCounter  # noqa: E402
 
 EVERY = pytest.mark.parametrize("op", present())
 B, T = 2, 12

@@ -165,7 +165,7 @@ def test_a_weight_that_an_op_owns_cannot_be_wired() -> None:
 def test_an_op_over_earlier_rows_is_not_planned_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """What an op of another package computes over the cached rows is unknown: no number in its place."""
     from dsvgraph.ops.memory import Rows
-    from dsvgraph.passes.plan import Options, plan
+    from dsvgraph.passes.estimate import Options, plan
 
     members = {
         "op": "linear_attention", "title": "linear attention", "__doc__": "Looks back: [B, T, D] -> the same.",

@@ -12,9 +12,9 @@ from rich.console import Console
 
 import dsvgraph
 from dsvgraph.errors import DsvError
-from dsvgraph_torch import training
-from dsvgraph_torch.options import TrainOptions
-from dsvgraph_torch.training import RunResult
+from dsvgraph_torch.training import loop as training
+from dsvgraph_torch.training.loop import RunResult
+from dsvgraph_torch.training.options import TrainOptions
 
 SIZES = dict(
     hidden_size=16, num_hidden_layers=2, first_k_dense_replace=1, num_nextn_predict_layers=2,

@@ -6,7 +6,7 @@ from typing import Any
 
 import dsvgraph
 from dsvgraph_torch import verify
-from dsvgraph_torch.verification import Verified
+from dsvgraph_torch.verification.report import Verified
 
 
 def verified(model: dsvgraph.Model, batch: int = 1, seq: int = 40) -> Verified:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from dsvgraph_hf import text
-from dsvgraph_hf.facts import Facts
-from dsvgraph_hf.fields import Count, HubConfig, Positive
-from dsvgraph_hf.text import Row
-from dsvgraph_hf.unread import NULL, Values
+from dsvgraph_hf.config import text
+from dsvgraph_hf.config.fields import Count, HubConfig, Positive
+from dsvgraph_hf.config.text import Row
+from dsvgraph_hf.config.unread import NULL, Values
+from dsvgraph_hf.exporting.facts import Facts
 
 LATENT_EPS = 1e-6  # of the norms on latents, whatever rms_norm_eps says: the modeling code leaves it out
 

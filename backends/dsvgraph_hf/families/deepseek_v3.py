@@ -7,12 +7,11 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from dsvgraph_hf import text
-from dsvgraph_hf.facts import Facts
-from dsvgraph_hf.fields import Count, Positive
-from dsvgraph_hf.text import Draft, Row
-
-from .deepseek import Latent, latent_config
+from dsvgraph_hf.config import text
+from dsvgraph_hf.config.fields import Count, Positive
+from dsvgraph_hf.config.text import Draft, Row
+from dsvgraph_hf.exporting.facts import Facts
+from dsvgraph_hf.families.deepseek import Latent, latent_config
 
 MTP = """\
 mtp_layer: {h: norm, ids: input_ids, embed: embed.weight, head: lm_head.weight}

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
-from dsvgraph_hf import text
-from dsvgraph_hf.facts import Facts
-from dsvgraph_hf.fields import FULL, SLIDING, Count, Positive
-from dsvgraph_hf.text import Draft, Row
-from dsvgraph_hf.unread import Values
-
-from .llama import GroupedQueries
-from .sliding import layered_windows, windows_conflict
+from dsvgraph_hf.config import text
+from dsvgraph_hf.config.fields import FULL, SLIDING, Count, Positive
+from dsvgraph_hf.config.text import Draft, Row
+from dsvgraph_hf.config.unread import Values
+from dsvgraph_hf.exporting.facts import Facts
+from dsvgraph_hf.families.llama import GroupedQueries
+from dsvgraph_hf.families.sliding import layered_windows, windows_conflict
 
 ROUTER = Row('"**.router.bias"', "{normal: initializer_range}")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from dsvgraph_hf import text
-from dsvgraph_hf.facts import Facts
-from dsvgraph_hf.fields import Count, HubConfig
-from dsvgraph_hf.text import Draft, Row
-from dsvgraph_hf.unread import Values
+from dsvgraph_hf.config import text
+from dsvgraph_hf.config.fields import Count, HubConfig
+from dsvgraph_hf.config.text import Draft, Row
+from dsvgraph_hf.config.unread import Values
+from dsvgraph_hf.exporting.facts import Facts
 
 
 class GroupedQueries(HubConfig):

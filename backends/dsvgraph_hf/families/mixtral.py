@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from dsvgraph_hf import text
-from dsvgraph_hf.facts import Facts
-from dsvgraph_hf.fields import Count, Positive
-from dsvgraph_hf.text import Draft
-
-from .llama import GroupedQueries
-from .sliding import Sliding
+from dsvgraph_hf.config import text
+from dsvgraph_hf.config.fields import Count, Positive
+from dsvgraph_hf.config.text import Draft
+from dsvgraph_hf.exporting.facts import Facts
+from dsvgraph_hf.families.llama import GroupedQueries
+from dsvgraph_hf.families.sliding import Sliding
 
 
 class Config(Sliding):

@@ -7,13 +7,12 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from dsvgraph_hf import text
-from dsvgraph_hf.facts import Facts
-from dsvgraph_hf.fields import FULL, SLIDING, Count
-from dsvgraph_hf.text import Draft
-from dsvgraph_hf.unread import NORMED, Values
-
-from .sliding import Sliding, layered_windows
+from dsvgraph_hf.config import text
+from dsvgraph_hf.config.fields import FULL, SLIDING, Count
+from dsvgraph_hf.config.text import Draft
+from dsvgraph_hf.config.unread import NORMED, Values
+from dsvgraph_hf.exporting.facts import Facts
+from dsvgraph_hf.families.sliding import Sliding, layered_windows
 
 
 class Config(Sliding):

@@ -7,14 +7,13 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from dsvgraph_hf import text
-from dsvgraph_hf.facts import Facts
-from dsvgraph_hf.fields import Count
-from dsvgraph_hf.text import Draft, Row
-from dsvgraph_hf.unread import NORMED, Values
-
-from .llama import GroupedQueries
-from .sliding import Sliding
+from dsvgraph_hf.config import text
+from dsvgraph_hf.config.fields import Count
+from dsvgraph_hf.config.text import Draft, Row
+from dsvgraph_hf.config.unread import NORMED, Values
+from dsvgraph_hf.exporting.facts import Facts
+from dsvgraph_hf.families.llama import GroupedQueries
+from dsvgraph_hf.families.sliding import Sliding
 
 
 class Config(Sliding):

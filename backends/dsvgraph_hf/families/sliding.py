@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from dsvgraph_hf import text
-from dsvgraph_hf.facts import Facts
-from dsvgraph_hf.fields import FULL, SLIDING, Count
-from dsvgraph_hf.source import shown
-from dsvgraph_hf.text import Row
-
-from .llama import GroupedQueries
+from dsvgraph_hf.config import text
+from dsvgraph_hf.config.fields import FULL, SLIDING, Count
+from dsvgraph_hf.config.source import shown
+from dsvgraph_hf.config.text import Row
+from dsvgraph_hf.exporting.facts import Facts
+from dsvgraph_hf.families.llama import GroupedQueries
 
 
 def windows_conflict(kinds: list[str], layers: int, window: int | None) -> Iterator[tuple[str, str]]:

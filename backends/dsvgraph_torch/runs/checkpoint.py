@@ -15,9 +15,8 @@ from torch import nn
 
 from dsvgraph.errors import DsvError
 from dsvgraph.files import opened, write_folder
-
-from .schema import CheckpointAbout, read_model
-from .tensors import load_moments, load_tensors, load_weights, moments, write_tensors
+from dsvgraph_torch.runs.schema import CheckpointAbout, read_model
+from dsvgraph_torch.runs.tensors import load_moments, load_tensors, load_weights, moments, write_tensors
 
 NAME = re.compile(r"checkpoint-(\d{1,18})")
 LEFT = re.compile(r"\.checkpoint-\d+\..+\.tmp")

@@ -18,13 +18,12 @@ from torch import nn
 
 from dsvgraph.errors import DsvError
 from dsvgraph.files import to_disk, told
-from dsvgraph_torch.data import Corpus
-from dsvgraph_torch.options import TrainOptions
-
-from . import checkpoint, lock, schema
-from .checkpoint import Checkpoint
-from .files import append_line, check_regular, read, write_text, write_whole
-from .schema import About, Record, Result
+from dsvgraph_torch.runs import checkpoint, lock, schema
+from dsvgraph_torch.runs.checkpoint import Checkpoint
+from dsvgraph_torch.runs.files import append_line, check_regular, read, write_text, write_whole
+from dsvgraph_torch.runs.schema import About, Record, Result
+from dsvgraph_torch.training.data import Corpus
+from dsvgraph_torch.training.options import TrainOptions
 
 
 @dataclass(frozen=True)

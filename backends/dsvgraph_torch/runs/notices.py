@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from dsvgraph.errors import listed
-from dsvgraph_torch.data import Corpus
-from dsvgraph_torch.optim import learning_rate
-from dsvgraph_torch.options import TrainOptions
+from dsvgraph_torch.training.data import Corpus
+from dsvgraph_torch.training.optim import learning_rate
+from dsvgraph_torch.training.options import TrainOptions
 
 NATIVE = {"x86_64": {"avx512_bf16", "amx_bf16", "avx_ne_convert"}, "aarch64": {"bf16", "svebf16"}}
 """Flags of a processor that multiplies bfloat16 numbers, by machine."""

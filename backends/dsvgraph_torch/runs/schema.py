@@ -11,9 +11,8 @@ from typing import Annotated, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dsvgraph.errors import DsvError, listed
-from dsvgraph_torch.options import MAY_CHANGE, TrainOptions, fault
-
-from .files import read
+from dsvgraph_torch.runs.files import read
+from dsvgraph_torch.training.options import MAY_CHANGE, TrainOptions, fault
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Number = Annotated[float, Field(allow_inf_nan=False)]

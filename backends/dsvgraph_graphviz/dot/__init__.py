@@ -1,0 +1,1 @@
+"""From a scene to DOT, and what makes graphviz put cards in columns and rows."""

@@ -1,0 +1,1 @@
+"""The formats of pictures: graphviz's files, SVG, Mermaid, Model Explorer."""

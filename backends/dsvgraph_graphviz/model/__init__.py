@@ -1,0 +1,1 @@
+"""What a picture says of a model before anything is drawn: roles, layers, sizes, shares, differences."""

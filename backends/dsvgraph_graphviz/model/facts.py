@@ -1,0 +1,171 @@
+"""What cards say about a model: roles, parameters, and what a block is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from dsvgraph.build import build
+from dsvgraph.dims import Size, names, ratio
+from dsvgraph.errors import DsvError
+from dsvgraph.graph import Graph, Model, Node
+from dsvgraph.ops.base import Kind
+from dsvgraph.passes.count.cost import Cost, cost
+from dsvgraph.passes.count.formulas import whole_numbers
+from dsvgraph.passes.count.tally import Meter, number
+from dsvgraph.passes.graph.decoding import Keeper
+from dsvgraph.passes.graph.needs import Needs
+from dsvgraph.spec import with_settings
+from dsvgraph.types import Type
+from dsvgraph_graphviz.model.keeping import Keeping
+from dsvgraph_graphviz.model.roles import Role, Roles
+from dsvgraph_graphviz.model.union import Union
+
+VIEWS = ("split", "expand", "shift")  # ops that only look at what is there
+BATCH, LENGTH = 1, 4096  # shares of tokens do not depend on them
+
+
+class Facts:
+    """Answers about the parts of one model; equal parts are counted once.
+
+    Of two models in one graph, a part counts as it is in its own model.
+    """
+
+    def __init__(self, model: Model, union: Union | None = None) -> None:
+        self._union = union or Union()
+        self.model = model
+        self.roles = Roles(model)
+        self._kept: dict[Graph, float] = {}
+        self._needs: dict[Graph, Needs] = {}
+        rows = next((t for t in model.inputs.values() if t.rank > 1), None)
+        self._values = _sizes(model)
+        known = {**_numbers(model), **self._values}
+        self.keeping = Keeping(model, Keeper(model, known), self._union)
+        self._meter = Meter(rows.shape[0] * rows.shape[1] if rows else 1, known)
+
+    def parameters(self, graph: Graph, node: Node | None = None) -> Size:
+        """Parameters owned by ``graph``, or by one node of it with all its copies."""
+        return self._tally(graph, node).parameters
+
+    def active(self, graph: Graph, node: Node | None = None) -> Size:
+        """The parameters among them that one token meets."""
+        size = self._tally(graph, node).active
+        return size if names(size) - self._values.keys() else round(number(size, self._values))
+
+    def _tally(self, graph: Graph, node: Node | None) -> Any:
+        if node is None:
+            return self._meter.of(self._union.real.get(graph, graph))
+        graph, node = self._union.nodes.get(id(node), (graph, node))
+        if graph not in self._needs:
+            self._needs[graph] = self._meter.depends.whole(graph)
+        return self._meter.node(graph, node, self._needs[graph], True)
+
+    def work(self, graph: Graph, node: Node | None = None) -> float | None:
+        """Forward FLOPs per token of ``graph``, or of one node of it with all its copies; None without numbers."""
+        found = ratio(self._tally(graph, node).forward, self._meter.tokens)
+        return None if names(found) - self._values.keys() else float(number(found, self._values))
+
+    def cache(self, graph: Graph, node: Node) -> float:
+        """Values that decoding keeps per token of one node with all its copies."""
+        graph, node = self._union.nodes.get(id(node), (graph, node))
+        return self.count(ratio(self.keeping.count(graph, node.name), self._meter.tokens))
+
+    def count(self, size: Size) -> float:
+        """A size as a number; 0 where some name in it has none."""
+        return 0.0 if names(size) - self._values.keys() else float(number(size, self._values))
+
+    def kept(self, graph: Graph, node: Node) -> float:
+        """Elements that the forward pass makes in one node with all its copies; views make none."""
+        if node.op:
+            return 0.0 if node.callee in VIEWS else sum(self.count(t.numel) for t in node.outputs.values())
+        return sum(self._made(run.graph) * self.count(run.count) for run in node.runs)
+
+    def _made(self, graph: Graph) -> float:
+        if graph not in self._kept:
+            self._kept[graph] = sum(self.kept(graph, node) for node in graph.nodes.values())
+        return self._kept[graph]
+
+    def cost(self) -> Cost | None:
+        """The cost of the whole; None where some size has no number."""
+        try:
+            return cost(self.model, BATCH, LENGTH, formulas=False)
+        except (DsvError, StopIteration, KeyError):
+            return None
+
+    def mixer(self, graph: Graph) -> str:
+        """What the first op of ``graph`` is called that mixes positions."""
+        return _label(graph, Kind.ATTENTION)
+
+    def find(self, graph: Graph, op: str) -> tuple[Graph, Node] | None:
+        """The first node with this op in ``graph`` or below, and the graph that it stands in."""
+        for node in graph.nodes.values():
+            if node.callee == op and node.op:
+                return graph, node
+        inner = (self.find(run.graph, op) for n in graph.nodes.values() for run in n.runs)
+        return next((found for found in inner if found), None)
+
+
+def _label(graph: Graph, kind: Kind) -> str:
+    """The first op of a kind in ``graph`` or below, by its label; nothing where there is none."""
+    for node in graph.nodes.values():
+        if node.op and node.op.kind is kind:
+            return node.op.label()
+    return next(filter(None, (_label(run.graph, kind) for n in graph.nodes.values() for run in n.runs)), "")
+
+
+def _sizes(model: Model) -> dict[str, int]:
+    config = {n: v for n, v in model.config.items() if isinstance(v, int) and not isinstance(v, bool)}
+    for type_ in model.inputs.values():
+        for size, value in zip(type_.shape, (BATCH, LENGTH), strict=False):
+            config |= dict.fromkeys(names(size), value)
+    return config
+
+
+def _numbers(model: Model) -> dict[str, int]:
+    """The numbers of names that are left open: what shares of tokens are compared by."""
+    if model.spec is None or not model.spec.symbolic:
+        return {}
+    return whole_numbers(build(with_settings(model.spec, {})))
+
+
+def width(graph: Graph) -> Size | None:
+    """The inner width of a feed-forward block: what its last product takes in."""
+    for ref in graph.outputs.values():
+        node = graph.nodes.get(ref.node)
+        if node is not None and node.callee == "linear" and "weight" in node.weights:
+            return node.weights["weight"].shape[1]
+    return None
+
+
+def ranks(graph: Graph, among: Collection[str] | None = None) -> list[Size]:
+    """The widths of bottlenecks, ``among`` some nodes: products whose result only goes into other products."""
+    found = []
+    for node in graph.nodes.values():
+        if node.callee == "linear" and (among is None or node.name in among):
+            parts = _into_linears(graph, node.name)
+            found += [t.shape[-1] for t in parts]
+    return found
+
+
+def _into_linears(graph: Graph, name: str) -> list[Type]:
+    """The values behind ``name``, past norms and splits, that a product takes in."""
+    found: dict[tuple[str, str], Type] = {}
+    left, seen = [name], {name}
+    while left:
+        name = left.pop()
+        for _, reader, edge in graph.net.out_edges(name, data=True):
+            node = graph.nodes[reader]
+            if node.callee == "linear" and edge["dst"] in node.inputs:
+                found[name, edge["src"]] = edge["type"]
+            elif node.callee in ("rms_norm", "layer_norm", "split") and reader not in seen:
+                seen.add(reader)
+                left.append(reader)
+    return list(found.values())
+
+
+def parts(graph: Graph, facts: Facts) -> Iterator[tuple[Node, Role]]:
+    """The blocks in the body of a layer that are attention or feed-forward networks, with their roles."""
+    for node in graph.nodes.values():
+        role = facts.roles.of(node)
+        if node.runs and role in (Role.ATTENTION, Role.DENSE, Role.EXPERTS):
+            yield node, role

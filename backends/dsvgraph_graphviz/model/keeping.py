@@ -1,0 +1,68 @@
+"""What decoding keeps of earlier positions, for each body as it is used in the model: what `cost` counts."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from dsvgraph.build.decoding.state import Decoding, Missing
+from dsvgraph.dims import Size
+from dsvgraph.graph import Graph, Model, Ref
+from dsvgraph.ops.memory import Rows, State
+from dsvgraph.passes.graph.decoding import Keeper, decoding, looks_ahead
+from dsvgraph_graphviz.model.union import Union
+from dsvgraph_graphviz.text.words import features, number
+
+
+class Keeping:
+    """Answers for one model, all its outputs decoded; of two models in one graph for each body alone."""
+
+    def __init__(self, model: Model, keeper: Keeper, union: Union) -> None:
+        self.model, self.keeper, self.union = model, keeper, union
+
+    @cached_property
+    def _found(self) -> dict[Graph, list[Decoding]]:
+        """How each graph decodes where it is used; nothing is kept where whole rows are computed each time."""
+        found: dict[Graph, list[Decoding]] = {}
+        if not self.union.real and not looks_ahead(self.model):
+            for one in decoding(self.model, self.keeper.decoder, heads=True).all():
+                found.setdefault(one.graph, []).append(one)
+        return found
+
+    def of(self, graph: Graph) -> list[Decoding]:
+        """How ``graph`` decodes; more than one where it is used in several ways."""
+        if self.union.real:
+            try:
+                return [self.keeper.decoder.of(self.union.real.get(graph, graph))]
+            except Missing:
+                return []
+        return self._found.get(graph, [])
+
+    def values(self, graph: Graph) -> dict[Ref, Rows]:
+        """The values that are kept in ``graph`` itself."""
+        return {ref: rows for one in self.of(graph) for ref, rows in one.kept.items()}
+
+    def states(self, graph: Graph, name: str) -> list[State]:
+        """The states that a line of ``graph`` carries from position to position."""
+        return [state for one in self.of(graph)[:1] for (line, _), state in one.states.items() if line == name]
+
+    def count(self, graph: Graph, name: str) -> Size:
+        """Elements that are kept of one line with all its copies, those that grow with every position."""
+        return sum((self.keeper.of_line(one, name).growing for one in self.of(graph)[:1]), start=0)
+
+    def said(self, graph: Graph) -> list[str]:
+        """The sizes of what is kept in ``graph`` and below, at each position: 4 × 16."""
+        return [words for one in self.of(graph)[:1] for words in self._below(one)]
+
+    def _below(self, one: Decoding) -> list[str]:
+        found = [held(features(one.graph.type(ref).shape), rows) for ref, rows in one.kept.items()]
+        found += [f"state {features(state.type.shape)}" for state in one.states.values()]
+        for name, inner in one.inner.items():
+            for run, below in zip(one.graph.nodes[name].runs, inner, strict=True):
+                times = "" if run.count == 1 else f"{number(run.count)} × "
+                found += [f"{times}({words})" if times else words for words in self._below(below)]
+        return found
+
+
+def held(size: str, rows: Rows) -> str:
+    """A size with the number of rows that it is kept for, where these are not all."""
+    return size if rows.last is None else f"{size} of the last {number(rows.last)}"

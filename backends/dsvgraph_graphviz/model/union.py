@@ -1,0 +1,182 @@
+"""Two models as one graph: the lines of the second, those that only the first has, and a mark on what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from dsvgraph.dims import Size
+from dsvgraph.errors import DsvError
+from dsvgraph.graph import Graph, Model, Node, Ref, Run
+from dsvgraph.passes.compare.lines import aligned, alike, differences
+from dsvgraph.passes.compare.matching import pairs
+from dsvgraph_graphviz.model.columns import chains
+
+Real = tuple[Graph, Node]
+
+
+@dataclass
+class Mark:
+    """What differs at one line: (kind, before, after), the line in each model, and wires that are gone."""
+
+    found: list[tuple[str, str, str]] = field(default_factory=list)
+    old: Real | None = None
+    new: Real | None = None
+    gone: dict[str, Ref] = field(default_factory=dict)
+    fresh: set[str] = field(default_factory=set)  # ports whose wire is new
+    copies: tuple[Size, Size] | None = None  # before and after, where the number of copies changes
+
+    @property
+    def kinds(self) -> list[str]:
+        """added, removed, replaced, resized, changed, rewired, renamed; none where only something inside differs."""
+        return [kind for kind, _, _ in self.found]
+
+
+@dataclass
+class Union:
+    """Builds the graph of both; ``marks`` tells what differs at a node of it, ``real`` whose counts a body has."""
+
+    marks: dict[int, Mark] = field(default_factory=dict)
+    real: dict[Graph, Graph] = field(default_factory=dict)
+    nodes: dict[int, Real] = field(default_factory=dict)
+    _chains: set[str] = field(default_factory=set)  # drawn copy by copy
+    _differ: dict[tuple[Graph, Graph], bool] = field(default_factory=dict)
+    _made: dict[tuple[Graph, Graph], Graph] = field(default_factory=dict)
+
+    def model(self, a: Model, b: Model) -> Model:
+        """Both models as one; its losses are those of the deeper chain."""
+        for model in (a, b):
+            if model.spec is not None and model.spec.symbolic:
+                raise DsvError("--diff compares numbers; give a value to every name")
+        self._chains = {node.name for model in (a, b) for node in chains(model)}
+        deeper = b if b.depths >= a.depths else a
+        both = replace(b, nodes={}, inputs={**a.inputs, **b.inputs}, losses=deeper.losses)
+        self._fill(both, a, b)
+        both.outputs = {**dict(self._outputs(a, b, both)), **b.outputs}
+        return both
+
+    def _outputs(self, a: Graph, b: Graph, both: Graph) -> Iterator[tuple[str, Ref]]:
+        """Outputs that only the first has, where what makes them is still there."""
+        names = {old.name: new.name for old, new in pairs(a, b)}
+        for name, ref in a.outputs.items():
+            ref = Ref(names.get(ref.node, ref.node), ref.port)
+            if ref.node in both.nodes and ref.port in both.nodes[ref.node].outputs:
+                yield name, ref
+
+    def graph(self, a: Graph, b: Graph) -> Graph:
+        """One body of both; equal pairs are one object."""
+        if not self.differ(a, b):
+            return b
+        if (a, b) not in self._made:
+            self._made[a, b] = both = replace(b, nodes={})
+            self._fill(both, a, b)
+        return self._made[a, b]
+
+    def differ(self, a: Graph, b: Graph) -> bool:
+        """Whether two bodies differ in any line, or inside one."""
+        if (a, b) not in self._differ:
+            found = [] if a is b else pairs(a, b)
+            names = {old.name: new.name for old, new in found}
+            other = a is not b and len(found) < max(len(a.nodes), len(b.nodes))
+            self._differ[a, b] = other or any(
+                next(differences(a, b, old, new, names), None) or self._differ_inside(old, new) for old, new in found
+            )
+        return self._differ[a, b]
+
+    def _differ_inside(self, old: Node, new: Node) -> bool:
+        runs = zip(old.runs, new.runs, strict=False)
+        return len(old.runs) != len(new.runs) or any(self.differ(one.graph, two.graph) for one, two in runs)
+
+    def _fill(self, both: Graph, a: Graph, b: Graph) -> None:
+        self.real[both] = b
+        olds = {new.name: old for old, new in pairs(a, b)}
+        names = {old.name: new for new, old in olds.items()}
+        nodes = {name: self._kept(a, b, olds.get(name), node, names) for name, node in b.nodes.items()}
+        order = list(b.nodes)
+        for node in a.nodes.values():
+            if node.name not in names:
+                nodes[node.name] = self._removed(a, node, names)
+                after = [order.index(ref.node) + 1 for ref in nodes[node.name].sources.values() if ref.node in order]
+                order.insert(max(after, default=0), node.name)
+        for name in order:
+            self._link(both, nodes[name])
+
+    @staticmethod
+    def _link(both: Graph, node: Node) -> None:
+        """Adds a node with those of its wires that come from somewhere."""
+        for wires in (node.inputs, node.tied):
+            for port, ref in list(wires.items()):
+                if not _is_there(both, ref):
+                    del wires[port]
+        both.link(node)
+
+    def _kept(self, a: Graph, b: Graph, old: Node | None, new: Node, names: dict[str, str]) -> Node:
+        """A line of the second model."""
+        node = replace(new, inputs=dict(new.inputs), tied=dict(new.tied))
+        self.nodes[id(node)] = (b, new)
+        if old is None:
+            self.marks[id(node)] = Mark([("added", "", _said(new))], new=(b, new))
+            return node
+        found = list(differences(a, b, old, new, names))
+        mark = Mark(found, (a, old), (b, new))
+        if "rewired" in mark.kinds:
+            self._wires(mark, old, new, names)
+        if alike(old, new) and ((old.runs and new.runs) or new.name in self._chains):
+            node.runs = tuple(self._runs(old, new))
+            node.count = sum((run.count for run in node.runs), start=0) if new.mode != "call" else 1
+        if old.count != new.count:
+            mark.copies = (old.count, new.count)
+        inside = [run.graph for run in node.runs] != [run.graph for run in new.runs]
+        if found or inside:
+            self.marks[id(node)] = mark
+        return node
+
+    def _removed(self, a: Graph, node: Node, names: dict[str, str]) -> Node:
+        """A line that only the first model has, wired to what its sources have become."""
+        wires = [{p: Ref(names.get(r.node, r.node), r.port) for p, r in w.items()} for w in (node.inputs, node.tied)]
+        ghost = replace(node, inputs=wires[0], tied=wires[1])
+        self.marks[id(ghost)] = Mark([("removed", _said(node), "")], old=(a, node))
+        self.nodes[id(ghost)] = (a, node)
+        return ghost
+
+    def _runs(self, old: Node, new: Node) -> Iterator[Run]:
+        """The copies of both side by side, then those that only the second has; of a chain the first's too."""
+        if new.mode == "call" or old.mode == "call":
+            yield Run(self.graph(old.runs[0].graph, new.runs[0].graph), 1)
+            return
+        done = 0
+        for (one, other), count in aligned(old, new):
+            yield Run(self.graph(one, other), count)
+            done += count
+        for node in (new, old) if new.name in self._chains else (new,):
+            yield from _after(node, done)
+            done = max(done, int(node.count))  # type: ignore[arg-type]
+
+    @staticmethod
+    def _wires(mark: Mark, old: Node, new: Node, names: dict[str, str]) -> None:
+        for port in {**old.sources, **new.sources}:
+            before, after = old.sources.get(port), new.sources.get(port)
+            before = before and Ref(names.get(before.node, before.node), before.port)
+            if before != after:
+                mark.gone |= {port: before} if before else {}
+                mark.fresh |= {port} if after else set()
+
+
+def _after(node: Node, done: int) -> Iterator[Run]:
+    """The copies of a node from number ``done`` on."""
+    for run in node.runs:
+        count = int(run.count)  # type: ignore[arg-type]
+        if count > done:
+            yield Run(run.graph, count - max(done, 0))
+        done -= count
+
+
+def _is_there(both: Graph, ref: Ref) -> bool:
+    if ref.node in both.inputs:
+        return True
+    node = both.nodes.get(ref.node)
+    return node is not None and (ref.port in node.outputs or ref.port in node.weights or ref.port in node.ins)
+
+
+def _said(node: Node) -> str:
+    return node.callee if node.mode == "call" else f"{node.callee} × {node.count}"

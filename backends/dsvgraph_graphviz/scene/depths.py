@@ -1,0 +1,126 @@
+"""The columns of a chain: one for each copy of a line, or for each kind of them, from left to right."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from dsvgraph.dims import Poly
+from dsvgraph.graph import Graph, Node, Ref, join
+from dsvgraph_graphviz.model.roles import Role
+from dsvgraph_graphviz.model.union import Union
+from dsvgraph_graphviz.scene import marking
+from dsvgraph_graphviz.scene.opening import Ends, Filled, Opener, Place, known, tip
+from dsvgraph_graphviz.scene.parts import Cluster, End
+from dsvgraph_graphviz.text.words import number, readable, times
+
+COLUMNS = 4  # copies that get a column each; of more each kind does, with its depths
+KINDS = 8  # of copies that get a column each; a chain of more is a card of the model
+
+
+class Columned(Filled, Protocol):
+    """What columns are drawn into: where values end, and where those of each depth do."""
+
+    ends: Ends
+    stacked: dict[Ref, list[tuple[End, tuple[int, ...]]]]
+
+
+class _Column(NamedTuple):
+    """What one column shows of a chain: copies that are alike, by their depths (from 1), or all of an open number."""
+
+    graph: Graph
+    depths: tuple[int, ...]
+    runs: tuple[int, ...]
+    copy: int | None = None  # where it is a single one
+
+
+def _shown(node: Node) -> list[_Column]:
+    """The columns of a chain: one for each copy; where these are many, one for each kind of them."""
+    if isinstance(node.count, Poly):
+        return [_Column(run.graph, (), (i,)) for i, run in enumerate(node.runs)]
+    each = [(i, run.graph) for i, run in enumerate(node.runs) for _ in range(int(run.count))]  # type: ignore[arg-type]
+    if len(each) <= COLUMNS:
+        return [_Column(graph, (depth,), (i,), depth - 1) for depth, (i, graph) in enumerate(each, 1)]
+    found: dict[Graph, tuple[set[int], list[int]]] = {}
+    for depth, (i, graph) in enumerate(each, 1):
+        runs, depths = found.setdefault(graph, (set(), []))
+        runs.add(i)
+        depths.append(depth)
+    return [_Column(graph, tuple(depths), tuple(runs)) for graph, (runs, depths) in found.items()]
+
+
+def draw_columns(made: Columned, opener: Opener, node: Node, place: Place) -> None:
+    """One column per copy, or kind of copies; what is carried goes from column to column."""
+    state = {port: made.ends[ref] for port, ref in known(node.inputs, made.ends)}
+    columns, ahead = _shown(node), _Ahead(node, state)
+    numbers = [number for number, _ in node.copy_graphs()] if columns[0].depths else []
+    for i, column in enumerate(columns):
+        id_, alone = f"{node.name}-{i + 1}", column.copy is not None
+        path = join(node.at, str(numbers[column.depths[0] - 1]) if alone else "*")
+        note = path if made.view.weights else "one set of weights" if node.reused and alone else ""
+        badge = _column_mark(made.union, node, i) or ("" if alone else _badge(node, column))
+        title, depth = f"{readable(node.name)} {depths_text(column.depths)}", max(column.depths, default=0)
+        made.scene.clusters[id_] = Cluster(id_, title, Role.MTP, "", badge, tip(node, place), note=note, depth=depth)
+        inner = Place(
+            max(made.scene.columns()) + 1, id_, f"{id_}/", path, Role.MTP,
+            line=node, within=place.id, runs=column.runs, copy=column.copy,
+        )  # fmt: skip
+        before = ahead.at(state, column)
+        ends = opener.body(column.graph, before, inner)
+        outs = {name: ends[ref] for name, ref in column.graph.outputs.items()}
+        ahead.moved(column, before, outs)
+        state |= {port: end for port, end in outs.items() if node.roles.get(port) == "carried"}
+        for port, end in outs.items():
+            made.ends[Ref(node.name, port)] = end
+            made.stacked.setdefault(Ref(node.name, port), []).append((end, column.depths))
+
+
+class _Ahead:
+    """How far on the rows of tokens are that each column begins with: every copy before it has moved them."""
+
+    def __init__(self, node: Node, state: dict[str, End]) -> None:
+        self.first = {port: end.ahead for port, end in state.items() if end.ahead is not None}
+        known = not isinstance(node.count, Poly)
+        self.copies = [run.graph for run in node.runs for _ in range(int(run.count))] if known else []  # type: ignore[arg-type]
+        self.steps: dict[Graph, dict[str, int]] = {}
+
+    def at(self, state: dict[str, End], column: _Column) -> dict[str, End]:
+        """The ends that a column begins with."""
+        before = self.copies[: column.depths[0] - 1] if column.depths else []
+        far = {p: first + sum(self.steps[graph].get(p, 0) for graph in before) for p, first in self.first.items()}
+        return {port: end._replace(ahead=far.get(port)) for port, end in state.items()}
+
+    def moved(self, column: _Column, before: dict[str, End], outs: dict[str, End]) -> None:
+        """Notes how far a copy of this column moves each row."""
+        pairs = {port: (end.ahead, outs[port].ahead) for port, end in before.items() if port in outs}
+        self.steps[column.graph] = {p: b - a for p, (a, b) in pairs.items() if a is not None and b is not None}
+
+
+def _badge(node: Node, column: _Column) -> str:
+    """How many copies a column stands for."""
+    one_kind = not column.depths or len(column.depths) == node.count
+    return times(node) if one_kind else f"× {number(len(column.depths))}"
+
+
+def depths_text(depths: tuple[int, ...]) -> str:
+    """The depths of a chain that one column shows; none are all of an open number.
+
+    >>> depths_text((2,)), depths_text((1, 2, 3)), depths_text((1, 3, 5)), depths_text(())
+    ('depth 2', 'depths 1 … 3', 'depths 1, 3, 5', 'depths')
+    """
+    if len(depths) == 1:
+        return f"depth {depths[0]}"
+    if depths == tuple(range(depths[0], depths[-1] + 1)) if depths else False:
+        return f"depths {number(depths[0])} … {number(depths[-1])}"
+    few = depths if len(depths) <= COLUMNS else (*depths[: COLUMNS - 1], "…", depths[-1])
+    return " ".join(["depths", ", ".join(map(str, few))]).strip()
+
+
+def _column_mark(union: Union | None, node: Node, index: int) -> str:
+    """Whether only one of two models has this copy, or the second has another block in its place."""
+    for mark in marking.of(union, [node]):
+        if mark.copies:
+            before, after = (int(n) for n in mark.copies)  # type: ignore[arg-type]
+            return "" if index < min(before, after) else "+ added" if index < after else "− removed"
+        whole = [kind for kind in mark.kinds if kind in ("added", "removed", "replaced")]
+        return f"{marking.SIGNS[whole[0]][0]} {whole[0]}" if whole else ""
+    return ""

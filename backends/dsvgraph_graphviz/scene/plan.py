@@ -1,0 +1,209 @@
+"""From a model to a scene: the main column, one column per depth of a chain, blocks opened beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dsvgraph.errors import DsvError
+from dsvgraph.graph import Graph, Model, Node, Ref, join
+from dsvgraph.types import Type
+from dsvgraph_graphviz.model.columns import chains
+from dsvgraph_graphviz.model.facts import Facts
+from dsvgraph_graphviz.model.find import Found, find
+from dsvgraph_graphviz.model.layers import attentions
+from dsvgraph_graphviz.model.roles import Role
+from dsvgraph_graphviz.model.union import Union
+from dsvgraph_graphviz.model.view import FULL, View
+from dsvgraph_graphviz.scene import marking
+from dsvgraph_graphviz.scene.depths import KINDS, draw_columns
+from dsvgraph_graphviz.scene.merge import single
+from dsvgraph_graphviz.scene.opening import Ends, Opener, Place, has_body
+from dsvgraph_graphviz.scene.panels import alike, destination, distinct, most_repeated, origin
+from dsvgraph_graphviz.scene.parts import EACH, Card, Cluster, End, Scene
+from dsvgraph_graphviz.style import cards
+from dsvgraph_graphviz.style.markup import as_id
+from dsvgraph_graphviz.text.shapes import Shapes
+from dsvgraph_graphviz.text.titles import lowered
+from dsvgraph_graphviz.text.words import cut, number, spot, tokens
+
+MOST = 2_000  # boxes of a picture
+
+
+@dataclass
+class Plan:
+    """A scene with what the losses need: where values end, and where those of each depth do."""
+
+    model: Model
+    facts: Facts
+    view: View
+    shapes: Shapes
+    first: Model  # the model itself; of two, the one that is compared with the other
+    union: Union | None = None
+    scene: Scene = field(default_factory=Scene)
+    ends: Ends = field(default_factory=dict)
+    stacked: dict[Ref, list[tuple[End, tuple[int, ...]]]] = field(default_factory=dict)
+    focus: Found | None = None
+
+
+def plan(model: Model, view: View) -> Plan:
+    """The scene of ``model`` as ``view`` asks for it, but for the losses."""
+    union, first = (Union() if view.diff else None), model
+    model = union.model(model, view.diff) if union and view.diff else model
+    made = Plan(model, Facts(model, union), view, Shapes(model, view.shapes), first, union)
+    made.focus = find(model, view.focus, "--focus") if view.focus else None
+    opened = [_with_body(find(model, path, "--expand"), path) for path in view.expand]
+    expanded = [node for found in opened for node in (*found.around, found.node)]
+    opener = Opener(made, expanded)
+    shown = _focus(made, opener) if made.focus else _whole(made, opener)
+    skip = [*chains(model), *expanded]
+    shown |= {found.body: found.path for found in opened if found.node.runs}
+    beside = made.focus is None and view.depth == 1
+    found = most_repeated({model: ""}, skip) if beside else distinct(shown, skip, view.depth - 1)
+    if union and view.depth == 1:
+
+        def differs(body: Graph) -> bool:
+            return bool(marking.of(union, body.nodes.values()))
+
+        found = [block for block in distinct(shown, skip, FULL, differs) if differs(block.body)]
+    for i, panel in enumerate(found):
+        _panel(made, opener, panel, -1 - i)
+    _tell_apart(made.scene, found, beside)
+    return made
+
+
+def check_size(made: Plan) -> None:
+    """Raise DsvError if the picture has more boxes than anybody reads, and than graphviz lays out soon."""
+    if (count := len(made.scene.cards)) > MOST:
+        span = made.focus.node.span if made.focus else made.model.span
+        hint = "draw less: --depth 1, or --focus PATH; or Model Explorer's format, -o FILE.json"
+        raise DsvError(f"the picture would have {count:,} boxes; at most {MOST:,} are drawn", span, hint=hint)
+
+
+def _with_body(found: Found, path: str) -> Found:
+    """``found``, if there is something in it to open."""
+    if not has_body(found.node):
+        raise DsvError(f"--expand: `{path}` is a single {found.node.callee}, there is nothing to open")
+    return found
+
+
+def _tell_apart(scene: Scene, found: list[Found], alone: bool) -> None:
+    """Blocks of one name say how many copies there are of each, or where they stand.
+
+    One that stands ``alone`` for layers of several kinds says how many of them are as it is.
+    """
+    frames = [scene.clusters[_inside(-1 - i)] for i in range(len(found))]
+    titles = [frame.title for frame in frames]
+    for frame, panel in zip(frames, found, strict=True):
+        if titles.count(frame.title) > 1 and panel.node.mode == "call":
+            frame.note = panel.path
+        elif titles.count(frame.title) > 1:
+            frame.badge = f"× {number(alike(panel))}"
+        elif alone and alike(panel) != panel.node.count:
+            frame.badge = f"× {number(alike(panel))} of {number(panel.node.count)}"
+
+
+def _inside(column: int) -> str:
+    return "inside" if column == -1 else f"inside{-column}"
+
+
+def _whole(made: Plan, opener: Opener) -> dict[Graph, str]:
+    """The model in columns; the bodies that are then on show."""
+    model, deep = made.model, _deep(made)
+    made.scene.clusters["main"] = Cluster("main", "Main model" if deep else "Model", Role.PLAIN)
+    place = Place(0, "main", "main/", "")
+    ins = {name: _input(model, made.scene, name) for name in model.inputs}
+    made.ends = opener.body(model, ins, place, skip={node.name for node in deep})
+    for node in deep:
+        draw_columns(made, opener, node, place)
+    return {model: "", **{run.graph: join(node.at, "*") for node in deep for run in node.runs}}
+
+
+def _deep(made: Plan) -> list[Node]:
+    """The chains that are drawn in columns."""
+    found = chains(made.model) if made.view.depth > 0 else []
+    return [node for node in found if len({run.graph for run in node.runs}) <= KINDS]
+
+
+def _input(model: Model, scene: Scene, name: str) -> End:
+    """An input of the model: a row of tokens, or a name."""
+    type_ = model.inputs[name]
+    is_row = type_.dtype == "int" and type_.rank == 2
+    label = cards.tokens(tokens(0)) if is_row else cards.text(cut(name))
+    scene.add(Card(f"main/{name}", label, 0, "main", Role.TOKENS, "tokens", name, "card" if is_row else "text"))
+    return End(f"main/{name}", "", 0 if is_row else None)
+
+
+# -- blocks alone and beside the model -----------------------------------------------------------
+
+
+def _focus(made: Plan, opener: Opener) -> dict[Graph, str]:
+    """One block or op with what enters and leaves it; the bodies that are then on show."""
+    found = made.focus
+    assert found is not None
+    node, inner = found.node, found.body if has_body(found.node) else None
+    role = made.facts.roles.of_graph(inner) if inner else made.facts.roles.of(node)
+    role = Role.MTP if node in chains(made.model) else role
+    made.scene.clusters["main"] = Cluster("main", "", role)
+    place = Place(0, "main", "main/", found.path, role, named=True)
+    if inner:
+        types = inner.inputs
+        ins = {port: _enters(made, found, port, types[port], place) for port in types}
+        ends = opener.body(inner, ins, place)
+        outs = {name: (ends[r], made.shapes.of(inner, r)) for name, r in inner.outputs.items() if r in ends}
+    else:
+        ends = {ref: _enters(made, found, p, found.graph.type(ref), place) for p, ref in node.sources.items()}
+        opener.card(found.graph, single(found.graph, node), ends, place)
+        refs = [Ref(node.name, name) for name in node.outputs]
+        outs = {r.port: (ends[r], made.shapes.of(found.graph, r)) for r in refs}
+    for name, (end, said) in outs.items():
+        named = cut(name) if len(outs) > 1 else ""
+        label = cards.end(named, cut(destination(made.facts, found.graph, node, name)))
+        id_ = f"main/out-{as_id(name)}"
+        made.scene.add(Card(id_, label, 0, "main", Role.PLAIN, "exit"))
+        made.scene.wire(end, End(id_), said)
+    return {inner: found.path} if inner else {}
+
+
+def _enters(made: Plan, found: Found, port: str, type_: Type, place: Place) -> End:
+    """What enters the block that is drawn alone: a value, a row of tokens, or a weight."""
+    node, id_ = found.node, f"main/in-{port}"
+    ref = node.sources.get(port)
+    source = found.graph.nodes.get(ref.node) if ref else None
+    lent = source is not None and ref is not None and ref.port in source.weights
+    is_row = type_.dtype == "int" and type_.rank == 2
+    inner = found.body if has_body(node) else None
+    readers = inner.net.out_degree(port) if inner and port in inner.net and not lent else 0
+    words = cut(origin(made.facts, found.graph, node, port))
+    label = cards.tokens(tokens(0)) if is_row else cards.end(cut(port), words, readers, made.view.direction)
+    made.scene.add(Card(id_, label, place.column, "main", Role.TOKENS if is_row else Role.PLAIN, "entry"))
+    return End(id_, EACH if readers > 1 and not is_row else "", 0 if is_row else None, lent)
+
+
+def _panel(made: Plan, opener: Opener, found: Found, column: int) -> None:
+    """Opens one block beside the model."""
+    scene, node, graph = made.scene, found.node, found.body
+    role, layer = made.facts.roles.of_graph(graph), made.facts.roles.is_layer(node)
+    id_ = _inside(column)
+    title = opener.labels.title(found.graph, node, role)
+    title = f"Inside one {lowered(title)}" if layer else title
+    note = found.path if made.view.weights else ""
+    scene.clusters[id_] = Cluster(
+        id_, title, role, tip="\n".join([found.path, node.callee, spot(node.span)]), aside=True, note=note
+    )
+    place = Place(column, id_, f"{id_}/", found.path, role, named=not layer or bool(attentions(graph)))
+    ins = {
+        port: _word(scene, place, f"in-{port}", port, origin(made.facts, found.graph, node, port))
+        for port in graph.inputs
+    }
+    ends = opener.body(graph, ins, place)
+    for name, ref in graph.outputs.items():
+        if ref in ends:
+            end = _word(scene, place, f"out-{name}", name, destination(made.facts, found.graph, node, name))
+            scene.wire(ends[ref], end, made.shapes.of(graph, ref))
+
+
+def _word(scene: Scene, place: Place, id_: str, name: str, quiet: str) -> End:
+    label = cards.text(cut(name), cut(quiet))
+    key = id_.partition("-")[0]
+    scene.add(Card(place.id + id_, label, place.column, place.cluster, Role.PLAIN, key, shape="text"))
+    return End(place.id + id_)

@@ -1,0 +1,1 @@
+"""The words of a picture: titles, labels, headings, losses."""

@@ -1,0 +1,65 @@
+"""What an attention says of itself: heads, ranks, cache, the formula of its weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from dsvgraph.dims import Poly
+from dsvgraph.graph import Graph, Node
+from dsvgraph_graphviz.model.facts import ranks
+from dsvgraph_graphviz.model.layers import strands
+from dsvgraph_graphviz.scene.merge import turned, value_name
+from dsvgraph_graphviz.text.words import number
+
+
+def heads_of(node: Node) -> list[str]:
+    """Heads and groups, the window, sinks."""
+    op: Any = node.op
+    heads, groups = node.ins["q"].shape[2], node.ins["k"].shape[2]
+    found = [f"{number(heads)} heads" + (f" in {number(groups)} groups" if groups != heads else "")]
+    found += [f"window {number(op.window)}"] if op.window is not None else []
+    return [*found, "a sink each"] if op.sinks else found
+
+
+def attention_words(graph: Graph, node: Node, kept: Sequence[str]) -> list[str]:
+    """The quiet line of a block: heads, ranks, what decoding caches."""
+    found = [*heads_of(node), *_ranks_of(graph)]
+    return [*found, f"caches {' + '.join(kept)}"] if kept else found
+
+
+def _ranks_of(graph: Graph) -> list[str]:
+    """The ranks of what queries, and of what keys and values are made of: q rank 1,536, kv rank 512."""
+    found = [(name, ranks(graph, among)) for name, among in zip(("q", "kv"), strands(graph), strict=True)]
+    return [f"{name} rank {', '.join(map(number, low))}" for name, low in found if low]
+
+
+def inside_attention(graph: Graph, node: Node) -> list[str]:
+    """Width, heads, ranks and what a head is made of."""
+    joined = graph.nodes.get(node.inputs["q"].node)
+    pieces = joined.inputs.values() if joined and joined.callee == "concat" else ()
+    sizes = {"rope" if turned(graph, r) else value_name(graph, r): graph.type(r).shape[-1] for r in pieces}
+    head = " + ".join(f"{name} {number(size)}" for name, size in sizes.items()) or number(node.ins["q"].shape[-1])
+    first = next(iter(graph.inputs.values())).shape
+    return [
+        *([f"d {number(first[-1])}"] if first else []), *heads_of(node), *_ranks_of(graph),
+        f"{head} per head", f"v {number(node.ins['v'].shape[-1])}",
+    ]  # fmt: skip
+
+
+def softmax(node: Node) -> str:
+    """The formula of attention's weights."""
+    op: Any = node.op
+    mask = " + causal mask" if op.causal else " + mask" if op.window is not None else ""
+    return f"softmax( s · q kᵀ{mask} )"
+
+
+def scale_of(node: Node) -> str:
+    """The factor before the softmax, against the usual one over the root of a head's size."""
+    op: Any = node.op
+    size, scale = node.ins["q"].shape[-1], op.scale
+    if isinstance(size, Poly):
+        return f"s = {scale:.4g}" if scale is not None else f"s = 1 / √({number(size)})"
+    more = 1 if scale is None else scale * math.sqrt(size)
+    return f"s = {'1' if math.isclose(more, 1) else f'{more:.4g}'} / √{size}"

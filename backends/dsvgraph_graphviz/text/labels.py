@@ -1,0 +1,279 @@
+"""What the card of a node says: its bold name and its quiet lines, by role."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from dsvgraph.dims import Poly, Size
+from dsvgraph.graph import Graph, Node, join
+from dsvgraph.ops.base import Kind
+from dsvgraph_graphviz.model.facts import Facts, parts, width
+from dsvgraph_graphviz.model.roles import Role
+from dsvgraph_graphviz.model.shares import LEAST, SMALL, Shares
+from dsvgraph_graphviz.model.union import Mark
+from dsvgraph_graphviz.model.view import View
+from dsvgraph_graphviz.scene.marking import frame, marked, notes
+from dsvgraph_graphviz.scene.merge import Cell, Fused
+from dsvgraph_graphviz.style import cards
+from dsvgraph_graphviz.style.theme import HUES, PAPER, Hue
+from dsvgraph_graphviz.text.attention import attention_words, heads_of, inside_attention, scale_of, softmax
+from dsvgraph_graphviz.text.titles import LAYERS, block_title, contents
+from dsvgraph_graphviz.text.words import cut, features, number, op_title, product, short, times
+
+PILLS = {Role.NORM, Role.POSITION}
+ROLE_TITLES = {Role.EMBEDDING: "Embedding", Role.HEAD: "Output head"}
+LINE, KINDS = 44, 4  # characters of a line, kinds of layers with a line of their own
+SHOWN = 4  # experts with a cell of their own before the dots
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Writes the labels of one model. ``named`` cards carry the names of lines, as inside an open block."""
+
+    facts: Facts
+    view: View
+
+    @cached_property
+    def work(self) -> Shares:
+        """Shares of the FLOPs."""
+        return Shares(self.facts, "flops")
+
+    @cached_property
+    def heat(self) -> Shares | None:
+        """Shares of the cost that the picture is coloured by."""
+        return Shares(self.facts, self.view.heat) if self.view.heat else None
+
+    def hue(self, graph: Graph, nodes: Sequence[Node], role: Role) -> Hue:
+        """The colours of a card: of its role, or of its share of a cost."""
+        return self.heat.hue(graph, nodes) if self.heat else HUES[role]
+
+    def _share(self, graph: Graph, nodes: Sequence[Node], named: bool, least: float = LEAST) -> list[str]:
+        shares = self.heat or (None if named else self.work)
+        return shares.said(graph, nodes, least) if shares else []
+
+    def share(self, graph: Graph, nodes: Sequence[Node]) -> list[str]:
+        """The share of the cost that the picture is coloured by, in words."""
+        return self.heat.said(graph, nodes) if self.heat else []
+
+    def weights(self, card: Fused) -> list[str]:
+        """Names and shapes of a card's weights, as they stand in the checkpoint below the frame's path."""
+        nodes = [card.node, *(c.norm for c in card.below if c.norm)] if self.view.weights else []
+        return [f"{join(n.at, name)} {weight.type}" for n in nodes for name, weight in n.weights.items()]
+
+    def of(self, graph: Graph, card: Fused, role: Role, named: bool, marks: list[Mark]) -> str:
+        """The label of one card, with what differs between two models."""
+        if self._is_card(card, role):
+            return self._card(graph, card, role, named, marks)
+        return marked(self._small(graph, card, role, named), marks, self.facts)
+
+    def _is_card(self, card: Fused, role: Role) -> bool:
+        layer = self.facts.roles.is_layered(card.node)
+        return not (card.node.tied or self._is_pill(card) or (card.node.runs and role == Role.EXPERTS and not layer))
+
+    def _small(self, graph: Graph, card: Fused, role: Role, named: bool) -> str:
+        """The label of what has no cells: a shared weight, a pill, experts."""
+        node = card.node
+        hue, said = self.hue(graph, card.lines, role), self._share(graph, card.lines, named, SMALL)
+        if node.tied:
+            title = op_title(node) if role == Role.NORM else self.title(graph, node, role, named)
+            return cards.shared(title, hue, said=said)
+        if self._is_pill(card):
+            return cards.pill(op_title(node), hue, bold=role == Role.POSITION, said=said, mono=self.weights(card))
+        return self._experts(graph, node)
+
+    def _is_pill(self, card: Fused) -> bool:
+        node = card.node
+        heavy = node.weights and node.callee not in ("rms_norm", "layer_norm")
+        return bool(node.op) and not (heavy or card.below or card.above or card.wide or node.callee == "attention")
+
+    def attention(self, graph: Graph, node: Node, marks: list[Mark]) -> tuple[str, str]:
+        """The labels of an open attention: of its scores, and of what they weigh."""
+        hue = self.hue(graph, (node,), Role.ATTENTION)
+        way = self.view.direction
+        cells = {port: Cell(port, port) for port in ("q", "k", "v", "weights")}
+        scores = cards.card(
+            softmax(node), [scale_of(node)], hue, below=[cells["q"], cells["k"]], direction=way,
+            notes=notes(marks, self.facts), frame=frame(marks),
+        )  # fmt: skip
+        lines = [*heads_of(node), *self._share(graph, (node,), named=True)]
+        return scores, cards.card("weights · v", lines, hue, below=[cells["weights"], cells["v"]], direction=way)
+
+    def _card(self, graph: Graph, card: Fused, role: Role, named: bool, marks: list[Mark]) -> str:
+        node = card.node
+        layer = self.facts.roles.is_layer(node)
+        badge = times(node) if node.runs and (node.mode != "call" or layer) else ""
+        hue = self.hue(graph, card.lines, role)
+        hue = replace(hue, fill=PAPER) if node.callee == "concat" and not self.heat else hue
+        title = self.title(graph, node, role, named)
+        return cards.card(
+            title, self.lines(graph, card, named, title), hue, badge=badge,
+            above=card.above, below=card.below, mono=self.weights(card), direction=self.view.direction,
+            notes=notes(marks, self.facts), frame=frame(marks),
+            width=cards.WIDE if not named or badge else cards.NARROW,
+        )  # fmt: skip
+
+    # -- the bold name ----------------------------------------------------------------------
+
+    def title(self, graph: Graph, node: Node, role: Role, named: bool = False) -> str:
+        """What a card or a frame is called."""
+        if node.op:
+            if role in ROLE_TITLES and node.callee in ("embedding", "linear"):
+                return ROLE_TITLES[role]
+            if named or node.callee != "linear":
+                return cut(node.name)
+            return f"Linear {_change(node)}" if node.weights else cut(node.name)
+        if self.facts.roles.is_layer(node):
+            return LAYERS[role]
+        return block_title(node.runs[0].graph, self.facts) if node.runs else cut(node.name)
+
+    # -- the quiet lines --------------------------------------------------------------------
+
+    def lines(self, graph: Graph, card: Fused, named: bool, title: str) -> list[str]:
+        """Sizes and parameters; the name of a line where the card's title says its sizes."""
+        node = card.node
+        if node.op:
+            found = (cut(node.name) if words in title else words for words in _op_words(node, card, named))
+            states = [features(state.type.shape) for state in self.facts.keeping.states(graph, node.name)]
+            held = [f"caches a state of {' + '.join(states)}"] if states else []
+            said = _spread([*found, *held, *self._count(graph, card)])
+        elif self.facts.roles.is_layered(node):
+            said = [*self._contents(node), self._each(node)]
+        else:
+            name = [cut(node.name)] if named else []
+            said = _spread([*name, *self._block_words(node.runs[0].graph), *self._count(graph, card)])
+        many = [f"{number(len(card.inputs))} inputs: {len(card.drawn)} are drawn"] if card.wide else []
+        return [*many, *said, *self._share(graph, card.lines, named)]
+
+    def _count(self, graph: Graph, card: Fused) -> list[str]:
+        count: Size = 0
+        for node in card.lines:
+            count = count + self.facts.parameters(graph, node)
+        return [short(count)] if count != 0 else []
+
+    def _contents(self, node: Node) -> list[str]:
+        """The blocks that layers are made of: MLA + SwiGLU 18,432; a line for each kind, with its number."""
+        found: dict[str, Size] = {}
+        for run in node.runs:
+            words = contents(run.graph, self.facts)
+            found[words] = found.get(words, 0) + run.count
+        lines = [cut(w if len(found) == 1 else f"{number(n)} × {w}", LINE) for w, n in found.items()]
+        return lines if len(lines) <= KINDS else [*lines[: KINDS - 1], f"{len(lines) - KINDS + 1} other kinds"]
+
+    def _each(self, node: Node) -> str:
+        sizes = [self.facts.parameters(run.graph) for run in node.runs]
+        active = [self.facts.active(run.graph) for run in node.runs]
+        each = " each" if node.count != 1 and not node.reused else ""
+        if len(set(sizes)) > 1:
+            known = sorted(size for size in sizes if isinstance(size, int))
+            return f"{short(known[0])} to {short(known[-1])} each" if len(known) == len(sizes) else "sizes differ"
+        return f"{short(sizes[0])}{each}" + (f", {short(active[0])} active" if active != sizes else "")
+
+    def _block_words(self, graph: Graph) -> list[str]:
+        if found := self.facts.find(graph, "attention"):
+            return attention_words(*found, self.facts.keeping.said(graph))
+        inner = width(graph)
+        outs = [graph.type(ref).shape for ref in graph.outputs.values()]
+        ins = [t.shape for t in graph.inputs.values()]
+        if inner is None or not outs or not ins or not (outs[0] and ins[0]):
+            return []
+        return [" → ".join(number(s) for s in (ins[0][-1], inner, outs[0][-1]))]
+
+    # -- experts ----------------------------------------------------------------------------
+
+    def _experts(self, graph: Graph, node: Node) -> str:
+        inner = node.runs[0].graph
+        many, share, router = self._expert_parts(inner)
+        text = [*self.expert_words(inner), *self._sizes(inner)]
+        hue, part = self.hue(graph, (node,), Role.EXPERTS), self._share(graph, (node,), named=False)
+        cells = _expert_cells(many.count if many else 0, share)
+        return cards.experts(block_title(inner, self.facts), [" · ".join(text), *part], router, cells, hue)
+
+    def _expert_parts(self, graph: Graph) -> tuple[Node | None, int, str]:
+        """The line of experts, how many experts' widths stand beside it, and the router in words."""
+        found = self.facts.find(graph, "router")
+        body = found[0] if found else graph
+        many = next((n for n in body.nodes.values() if n.mode == "each"), None)
+        beside = [n for n, role in parts(body, self.facts) if role == Role.DENSE and n is not many]
+        return many, _shared_count(many, beside), _router_words(found[1].op) if found else ""
+
+    def expert_words(self, graph: Graph) -> list[str]:
+        """How many experts there are, and of what width."""
+        many, share, _ = self._expert_parts(graph)
+        count = f"{number(many.count if many else 0)} routed"
+        inner = width(many.runs[0].graph) if many else None
+        return [f"{share} shared + {count}" if share else count, *([f"width {number(inner)}"] if inner else [])]
+
+    def _sizes(self, graph: Graph) -> list[str]:
+        total, active = self.facts.parameters(graph), self.facts.active(graph)
+        return [short(total) + (f", {short(active)} active" if active != total else "")]
+
+    def about(self, graph: Graph) -> list[str]:
+        """A block in words, for the heading of its own picture."""
+        role = self.facts.roles.of_graph(graph)
+        if role == Role.EXPERTS and Kind.ATTENTION not in self.facts.roles.kinds(graph):
+            return [*self.expert_words(graph), self._expert_parts(graph)[2].replace("  ·  ", ", ")]
+        direct = next((n for n in graph.nodes.values() if n.callee == "attention" and n.op), None)
+        return inside_attention(graph, direct) if direct else self._block_words(graph)
+
+
+def _op_words(node: Node, card: Fused, named: bool) -> list[str]:
+    """Sizes of an op's weight, or what an op without weight does."""
+    if node.callee == "attention":
+        heads = number(node.outputs["y"].shape[2])
+        return ["softmax( s · q kᵀ + mask ) v", f"{heads} heads{', each a sink' if node.weights else ''}"]
+    if node.callee == "embedding" and "weight" in node.weights:
+        return [product(node.weights["weight"].shape)]
+    if node.callee == "linear" and "weight" in node.weights:
+        join = [f"concat {cut(card.joined)}"] if card.concat else []
+        return [*join, _change(node)] if named or not join else join
+    if node.callee == "router":
+        return [_router_words(node.op)]
+    if node.callee == "concat":
+        return [f"concat {cut(card.joined)}"]
+    return [] if node.callee == "split" else [op_title(node)]
+
+
+def _change(node: Node) -> str:
+    rows, columns = node.weights["weight"].shape
+    return f"{number(columns)} → {number(rows)}"
+
+
+def _router_words(op: Any) -> str:
+    groups = f", {number(op.top_groups)} of {number(op.groups)} groups" if op.groups != 1 else ""
+    bias = " + bias" if op.correction_bias else ""
+    return f"{op.score} router{bias}  ·  top {number(op.top_k)} of {number(op.experts)}{groups}"
+
+
+def _shared_count(many: Node | None, beside: list[Node]) -> int:
+    """How many experts' widths the blocks beside the routed experts make up, at least one each."""
+    one = width(many.runs[0].graph) if many else None
+    total = 0
+    for node in beside:
+        own = width(node.runs[0].graph)
+        total += own // one if isinstance(own, int) and isinstance(one, int) and own >= one else 1
+    return total
+
+
+def _expert_cells(count: Size, share: int) -> list[tuple[str, str]]:
+    """Cells of the first and last experts, two of three filled as if chosen."""
+    beside = [("S" if share == 1 else f"{share} S", "beside"), ("", "gap")] if share else []
+    if isinstance(count, Poly):
+        return [*beside, ("1", "open"), ("2", "chosen"), ("···", "gap")]
+    numbers = list(range(1, count + 1))
+    few = len(numbers) <= SHOWN + 2
+    first, last = (numbers, []) if few else (numbers[:SHOWN], numbers[-2:])
+    dots = [("···", "gap")] if last else []
+    shown = [(str(n), "chosen" if n % 2 == 0 else "open") for n in first]
+    return [*beside, *shown, *dots, *[(str(n), "chosen" if n == count else "open") for n in last]]
+
+
+def _spread(found: Sequence[str], longest: int = 46) -> list[str]:
+    """Words joined by dots, in as many lines as they need."""
+    lines: list[str] = []
+    for words in found:
+        joined = f"{lines[-1]} · {words}" if lines else words
+        lines[-1:] = [joined] if len(joined) <= longest or not lines else [lines[-1], words]
+    return lines

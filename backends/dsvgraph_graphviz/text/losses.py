@@ -1,0 +1,191 @@
+"""The losses of a model in the picture: what each predicts, its weight, and the formula of the sum."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from dsvgraph.dims import Poly, Size, symbol
+from dsvgraph.expr import Expr, evaluate
+from dsvgraph.graph import Loss, Model, Ref, walk
+from dsvgraph.patterns import matches
+from dsvgraph_graphviz.model.roles import Role
+from dsvgraph_graphviz.scene.parts import Card, End
+from dsvgraph_graphviz.scene.plan import Plan
+from dsvgraph_graphviz.style import cards
+from dsvgraph_graphviz.style.theme import HUES
+from dsvgraph_graphviz.text.words import cut, decimal, number, spot, subscript, tokens
+
+LATER = 1e18  # tokens: past the end of any schedule
+NUMBERS = re.compile(r"[\d.e+-]+( → [\d.e+-]+)?")
+AUXILIARY = {
+    "sequence_balance": "+  {weight} · balance loss of {routers}",
+    "bias_update": "selection bias of {routers} moves by {weight} a step",
+}
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of the sum: its card, its name, its weight at the first and at the last token, and in the formula."""
+
+    card: str
+    name: str
+    weight: str
+    factor: str
+
+
+def score(made: Plan) -> list[Term]:
+    """Puts a card for every loss, and for every output that no loss reads, on top of its column."""
+    found = []
+    for loss in made.model.losses:
+        if loss.kind == "cross_entropy" and loss.output:
+            found += _cards(made, loss)
+    _outputs(made)
+    return found
+
+
+def _cards(made: Plan, loss: Loss) -> list[Term]:
+    """The cards of one loss: one for every column that it scores."""
+    found = []
+    for end, depths in _ends(made, made.model.outputs[loss.output or ""]):
+        if scored := [depth for depth in loss.depths if not depths or depth in depths]:
+            found.append(_card(made, loss, scored, end))
+    return found
+
+
+def _ends(made: Plan, ref: Ref) -> list[tuple[End, tuple[int, ...]]]:
+    """Where a value ends, in each column that makes a part of it, with the depths of this part; none are all."""
+    return made.stacked.get(ref) or ([(made.ends[ref], ())] if ref in made.ends else [])
+
+
+def _card(made: Plan, loss: Loss, depths: list[int], end: End) -> Term:
+    """The card of one loss at depths that are drawn together."""
+    place, first, last = made.scene.cards[end.card], depths[0], depths[-1]
+    names = [_name(made.model, loss, depth) for depth in dict.fromkeys((first, last))]
+    ahead = [_predicted(loss, depth) for depth in dict.fromkeys((first, last))]
+    times = f"× {number(len(depths))}" if len(depths) > 1 else ""
+    label = cards.loss(" … ".join(names), f"predicts {' to '.join(ahead)}", HUES[Role.LOSS], times)
+    id_ = term_card(loss, first)
+    tip = f"{loss.name}\n{spot(loss.span)}"
+    made.scene.add(Card(id_, label, place.column, _column(made, place), Role.LOSS, "loss", tip))
+    shape = made.shapes.of(made.model, made.model.outputs[loss.output or ""]) if not first else ""
+    made.scene.wire(end, End(id_), shape)
+    weights = list(dict.fromkeys(weight(loss.weight, depth) for depth in depths))
+    own = weights[0] if len(weights) == 1 else f"{weights[0]} … {weights[-1]}"
+    plain = own.split(" → ")[0] if len(weights) == 1 else f"( {own} )"
+    name = " + … + ".join(names)
+    return Term(id_, name, own, f"λ{_over(loss)}" if chain_weight(made.model, loss) else plain)
+
+
+def _predicted(loss: Loss, depth: int) -> str:
+    """The first and the last token of those that a loss predicts in the picture."""
+    ahead = value(loss.shift, depth, 0) if loss.shift else 1
+    names = tokens(int(ahead)) if isinstance(ahead, int) else ["?"]
+    return f"{names[0]} … {names[-1]}"
+
+
+def term_card(loss: Loss, depth: int) -> str:
+    """The card of one loss at one depth."""
+    return f"loss/{loss.name}" + (f"-{depth}" if depth else "")
+
+
+def _over(loss: Loss) -> str:
+    return f"/{len(loss.depths)}" if len(loss.depths) > 1 else ""
+
+
+def chain_weight(model: Model, loss: Loss | None = None) -> list[str]:
+    """What the depths of a chain (that ``loss`` scores) count together, where they count alike: λ = 0.3 → 0.1.
+
+    Nothing where they count as much as the model's own loss, or where two losses score chains.
+    """
+    deep = [one for one in model.losses if one.depths and one.depths != (0,)]
+    if len(deep) != 1 or (loss and loss is not deep[0]):
+        return []
+    weights = {weight(deep[0].weight, depth) for depth in deep[0].depths}
+    if len(weights) != 1 or not NUMBERS.fullmatch(text := weights.pop()) or text == "1.00":
+        return []
+    ends = [value(deep[0].weight, deep[0].depths[0], t) * len(deep[0].depths) for t in (0, LATER)]
+    return ["λ = " + " → ".join(dict.fromkeys(f"{end:.3g}" for end in ends))]
+
+
+def _column(made: Plan, card: Card) -> str:
+    """The outermost frame around a card."""
+    cluster = card.cluster
+    while made.scene.clusters[cluster].parent:
+        cluster = made.scene.clusters[cluster].parent
+    return cluster
+
+
+def _outputs(made: Plan) -> None:
+    """Outputs that nothing scores end in their name, in each column that makes a part of them."""
+    scored = {loss.output for loss in made.model.losses}
+    for name, ref in made.model.outputs.items():
+        for end, depths in _ends(made, ref) if name not in scored else ():
+            place, part = made.scene.cards[end.card], "-".join(map(str, depths[:1]))
+            id_ = f"out/{name}" + (f"-{part}" if part else "")
+            label = cards.text(cut(name) + (subscript(depths[0]) if len(depths) == 1 else ""))
+            made.scene.add(Card(id_, label, place.column, _column(made, place), Role.PLAIN, "exit", shape="text"))
+            made.scene.wire(end, End(id_), made.shapes.of(made.model, ref))
+
+
+def _name(model: Model, loss: Loss, depth: int) -> str:
+    """L₀, L₁, ... by depth if no other loss has one of these depths, else the line's name with the depth."""
+    others = (one for one in model.losses if one is not loss and one.kind == "cross_entropy")
+    if not any(set(one.depths) & set(loss.depths) for one in others):
+        return f"L{subscript(depth)}"
+    return cut(loss.name) + (subscript(depth) if depth else "")
+
+
+# -- weights and the sum ------------------------------------------------------------------------
+
+
+def value(tree: Expr, depth: int, tokens_seen: float) -> Any:
+    """A loss expression at one depth and at a number of tokens seen; what has no number stays a symbol."""
+    known = {"depth": depth, "tokens": tokens_seen}
+    return evaluate(tree, lambda name: known[name] if name in known else symbol(name))
+
+
+def weight(tree: Expr, depth: int) -> str:
+    """The weight as text: 0.15, or 0.15 → 0.05 where it changes while training."""
+    try:
+        first, last = (value(tree, depth, t) for t in (0, LATER))
+    except ValueError:
+        return "w"
+    if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in (first, last)):
+        return number(first) if isinstance(first, Poly) else "w"
+    return decimal(first) if first == last else f"{decimal(first)} → {decimal(last)}"
+
+
+def formula(terms: list[Term]) -> str:
+    """The sum of the losses: L = L₀ + λ/2 · (L₁ + L₂)."""
+    groups: dict[str, list[str]] = {}
+    for term in terms:
+        groups.setdefault(term.factor, []).append(term.name)
+    return "L  =  " + "  +  ".join(_product(w, names) for w, names in groups.items())
+
+
+def _product(factor: str, names: list[str]) -> str:
+    """One factor times the losses that have it."""
+    inner = " + ".join(names)
+    if factor == "1.00":
+        return inner
+    return f"{factor} · ( {inner} )" if " + " in inner else f"{factor} · {inner}"
+
+
+def auxiliary(model: Model) -> list[str]:
+    """What is added or done beside the scores: balance of routers, updates of their bias."""
+    return [
+        AUXILIARY[loss.kind].format(weight=weight(loss.weight, 0), routers=_routers(model, loss))
+        for loss in model.losses
+        if loss.kind in AUXILIARY
+    ]
+
+
+def _routers(model: Model, loss: Loss) -> str:
+    count: Size = 0
+    for visit in walk(model):
+        if visit.node.callee == "router" and matches(loss.routers or "", visit.path):
+            count = count + visit.copies
+    return f"{number(count)} router{'' if count == 1 else 's'}"

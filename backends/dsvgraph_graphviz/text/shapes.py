@@ -1,0 +1,42 @@
+"""The shapes on lines: in numbers, in the names of the config, or none."""
+
+from __future__ import annotations
+
+from dsvgraph.graph import Graph, Model, Node, Ref
+from dsvgraph.passes.count.formulas import generic
+from dsvgraph.types import Type
+from dsvgraph_graphviz.text.words import shape
+
+MODES = ("numbers", "symbolic", "off")
+
+
+class Shapes:
+    """Writes the shapes of one model; symbolic ones are those of its twin with names in place of numbers."""
+
+    def __init__(self, model: Model, mode: str) -> None:
+        self.mode = mode
+        self._twins: dict[Graph, Graph] = {}
+        if mode == "symbolic" and (twin := generic(model)):
+            self._pair(model, twin)
+
+    def _pair(self, graph: Graph, twin: Graph) -> None:
+        if graph in self._twins:
+            return
+        self._twins[graph] = twin
+        for name, node in graph.nodes.items():
+            others = twin.nodes[name].runs if name in twin.nodes else ()
+            for i, run in enumerate(node.runs if others else ()):
+                self._pair(run.graph, others[min(i, len(others) - 1)].graph)
+
+    def of(self, graph: Graph, ref: Ref) -> str:
+        """The shape of a value: B,T,7168 or B,T,hidden_size."""
+        return self._text(self._twins.get(graph, graph).type(ref))
+
+    def scores(self, graph: Graph, node: Node) -> str:
+        """The shape of attention's weights: B,128,T,T."""
+        ins = self._twins.get(graph, graph).nodes[node.name].ins
+        q, k = ins["q"], ins["k"]
+        return self._text(Type((q.shape[0], q.shape[2], q.shape[1], k.shape[1])))
+
+    def _text(self, type_: Type) -> str:
+        return "" if self.mode == "off" else shape(type_)

@@ -1,0 +1,113 @@
+"""What a block is called: by what it is made of, else by its doc or its name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from dsvgraph.dims import Size
+from dsvgraph.graph import Graph, Node
+from dsvgraph.ops.base import Kind
+from dsvgraph_graphviz.model.facts import Facts, ranks, width
+from dsvgraph_graphviz.model.layers import Network, networks, repeated, strands
+from dsvgraph_graphviz.model.roles import Role
+from dsvgraph_graphviz.text.words import cut, first_words, number, op_title
+
+LAYERS = {Role.DENSE: "Dense block", Role.EXPERTS: "MoE block"}
+PARTS = (Role.ATTENTION, Role.DENSE, Role.EXPERTS)
+GATED = {"silu": "SwiGLU", "gelu": "GeGLU", "relu": "ReGLU"}
+ATTENTIONS = {
+    "MLA": "Multi-head latent attention", "MHA": "Multi-head attention", "MQA": "Multi-query attention",
+    "GQA": "Grouped-query attention",
+}  # fmt: skip
+
+
+def block_title(graph: Graph, facts: Facts) -> str:
+    """Mixture of experts, Grouped-query attention, SwiGLU feed-forward network; else the block's own words."""
+    role, own = facts.roles.of_graph(graph), first_words(graph.doc) or cut(graph.name)
+    if facts.roles.is_layer_body(graph):
+        return LAYERS[role]
+    if facts.roles.holds_layers(graph):
+        return own
+    if role == Role.EXPERTS and Kind.ATTENTION not in facts.roles.kinds(graph):
+        return "Mixture of experts"
+    if role == Role.ATTENTION:
+        found, mixer = facts.find(graph, "attention"), facts.mixer(graph)
+        return ATTENTIONS[_attention(*found)] if found else f"{mixer[:1].upper()}{mixer[1:]}"
+    if role == Role.DENSE:
+        gate = _gate(facts.roles.ops(graph))
+        return f"{gate} feed-forward network" if gate else "Feed-forward network"
+    return own
+
+
+def _attention(body: Graph, node: Node) -> str:
+    heads, groups = node.ins["q"].shape[2], node.ins["k"].shape[2]
+    if ranks(body, strands(body)[1]):
+        return "MLA"
+    if groups == heads:
+        return "MHA"
+    return "MQA" if groups == 1 else "GQA"
+
+
+def _gate(ops: Collection[str]) -> str:
+    """What gates a feed-forward network; nothing where it has no product."""
+    gates = [name for op, name in GATED.items() if op in ops]
+    if "mul" not in ops:
+        return ""
+    return gates[0] if len(gates) == 1 else "Gated"
+
+
+def contents(graph: Graph, facts: Facts) -> str:
+    """What a body of layers is made of, in its order: MLA + SwiGLU 18,432."""
+    inline = {found.last.name: found for found in networks(graph)}
+    said = [_part(graph, node, inline.get(node.name), facts) for node in graph.nodes.values()]
+    return " + ".join(repeated([words for words in said if words]))
+
+
+def _part(graph: Graph, node: Node, network: Network | None, facts: Facts) -> str:
+    """One line as a part of a layer; nothing for what is neither attention nor a feed-forward network."""
+    if network is not None:
+        return _feed_forward(network.ops, network.last.weights["weight"].shape[1] if network.last.weights else None)
+    if node.op:
+        return _windowed(graph, node) if node.op.kind == Kind.ATTENTION else ""
+    role = facts.roles.of(node)
+    if facts.roles.is_layered(node):
+        inner = [contents(run.graph, facts) for run in node.runs]
+        kinds = " or ".join(dict.fromkeys(inner))
+        return f"{number(node.count)} × ({kinds})" if node.count != 1 else kinds
+    return part_title(node.runs[0].graph, role, facts) if role in PARTS and node.runs else ""
+
+
+def part_title(graph: Graph, role: Role, facts: Facts) -> str:
+    """A block as a part of a layer: MLA, GQA (window 128), SwiGLU 18,432, mixture of experts."""
+    if role == Role.EXPERTS:
+        return "mixture of experts"
+    if role == Role.ATTENTION:
+        found = facts.find(graph, "attention")
+        return _windowed(*found) if found else facts.mixer(graph)
+    return _feed_forward(facts.roles.ops(graph), width(graph))
+
+
+def _windowed(body: Graph, node: Node) -> str:
+    """An attention with its window; another op that mixes positions as it is called."""
+    if node.callee != "attention":
+        return op_title(node)
+    window = node.op.window  # type: ignore[union-attr]
+    return _attention(body, node) + (f" (window {number(window)})" if window is not None else "")
+
+
+def _feed_forward(ops: Collection[str], inner: Size | None) -> str:
+    return (_gate(ops) or "FFN") + (f" {number(inner)}" if inner else "")
+
+
+def lowered(title: str) -> str:
+    """A title within a sentence: a mixture of experts, but MoE block."""
+    return f"{title[:1].lower()}{title[1:]}" if title[1:].partition(" ")[0].islower() else title
+
+
+def called(node: Node, facts: Facts) -> str:
+    """A node in a sentence: RMSNorm, lm_head, a mixture of experts."""
+    if node.op:
+        return op_title(node) if not node.weights or "norm" in node.callee else cut(node.name)
+    if not node.runs:
+        return cut(node.name)
+    return lowered(block_title(node.runs[0].graph, facts))

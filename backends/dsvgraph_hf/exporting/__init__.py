@@ -1,0 +1,1 @@
+"""From a graph to a config.json and a folder that transformers loads."""

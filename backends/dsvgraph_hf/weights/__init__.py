@@ -1,0 +1,1 @@
+"""Weights between folders of safetensors and modules."""

@@ -1,0 +1,295 @@
+"""The class of the whole model: forward with losses, predict without the heads."""
+
+from __future__ import annotations
+
+import ast
+
+from dsvgraph import expr
+from dsvgraph.build.losses.predictions import seen
+from dsvgraph.expr import Expr
+from dsvgraph.graph import Loss, Model, Node, Ref, join, walk
+from dsvgraph.passes.graph.instances import tails
+from dsvgraph.patterns import matches_all, ranged, regex
+from dsvgraph.types import Init
+from dsvgraph_torch.lowering.body import Class, Writer, place, shared
+from dsvgraph_torch.lowering.deferred import behind
+from dsvgraph_torch.lowering.forms import inputs, numbered
+from dsvgraph_torch.lowering.names import document, reserved, variable, where
+from dsvgraph_torch.lowering.schedule import arithmetic, formula
+from dsvgraph_torch.lowering.sharing import Source
+from dsvgraph_torch.lowering.source import assign, block, expression, function, literal, noted, path, statement, tree
+from dsvgraph_torch.lowering.units import Lowering
+
+CONTEXT = ("positions", "documents")
+"""What a caller may say of positions, where they are those of all rows."""
+Rule = tuple[str, float, float]
+
+
+def write(lowering: Lowering) -> Source:
+    """The root class, after the classes that it uses."""
+    model = lowering.model
+    source = Source(lowering.names[model], "", 0, {}, doc=document(model), base="Model")
+    source.body = [*_methods(lowering, source), *_losses(model), *_after_step(model)]
+    source.constants = [assign("init", init_rules(model))]
+    if lowering.ahead:
+        source.constants.append(assign("looks_ahead", _told(lowering.ahead)))
+    source.init += [assign(f"self.{place}.tail", tail) for place, tail in tails(model).items()]
+    if model.trained:
+        rules = tuple((regex(p), t) for p, t in model.trained)
+        source.init.append(statement("freeze(self, rules)", rules=rules))
+    return source
+
+
+def _told(ahead: Node) -> str:
+    """Why a model cannot be decoded step by step."""
+    words = "looks ahead, so the model cannot be decoded step by step, only by whole rows"
+    return f"`{ahead.name}` ({place(ahead)}) {words}"
+
+
+def init_rules(model: Model) -> tuple[tuple[str, float, float], ...]:
+    """(pattern, start, spread): what ops say of weights that the spec does not name, then the spec."""
+    rules = []
+    for visit in walk(model):
+        for name, weight in visit.node.weights.items():
+            place = join(visit.path, name)
+            if not any(matches_all(p, place) for p, _ in model.init):
+                rules.append((place, *_init(weight.init)))
+    rules = _grouped(rules) + [(regex(p), *_init(i)) for p, i in model.init]
+    return tuple(dict.fromkeys(rules))
+
+
+def _grouped(rules: list[Rule]) -> list[Rule]:
+    """Rules of folded paths as patterns; one for all paths of one end, where the end tells them apart."""
+    ends: dict[str, set[tuple[float, float]]] = {}
+    for owner, start, spread in rules:
+        ends.setdefault(_end(owner), set()).add((start, spread))
+    return [(rf"(.*\.)?{ranged(_end(p))}" if len(ends[_end(p)]) == 1 else ranged(p), a, b) for p, a, b in rules]
+
+
+def _end(place: str) -> str:
+    return ".".join(place.split(".")[-2:])
+
+
+def _init(init: Init) -> tuple[float, float]:
+    """Start and spread of a weight's beginning."""
+    return {"zeros": (0.0, 0.0), "ones": (1.0, 0.0)}.get(init.kind, (0.0, init.value))
+
+
+def _methods(lowering: Lowering, source: Source) -> list[ast.stmt]:
+    """_trunk: up to the first output; forward: everything; predict: the first output alone."""
+    model = lowering.model
+    first = next(iter(model.outputs))
+    needed = model.needed([first])
+    taken = reserved() | {"positions", "documents", "labels", "cache"}
+    out = Class(source, taken=taken, shared=shared(model))
+    writer = Writer(lowering, out, lowering.root())
+    args = inputs(writer)
+    heads = [n for n in model.nodes.values() if n.name not in needed]
+    trunk = [n for n in model.nodes.values() if n.name in needed]
+    writer.nodes(trunk)
+    trunk_lines, source.body = source.body, []
+    writer.nodes(heads)
+    values = _passed(model, writer, trunk, heads, first)
+    last = path(values[0]) if len(values) == 1 else ast.Tuple([path(v) for v in values], ast.Load())
+    lines = [function("def _trunk(self, ctx):", [*trunk_lines, statement("return last", last=last)], args)]
+    handed = assign(values, expression("self._trunk(*args, ctx)", args=[path(a) for a in args]))
+    lines.append(_forward(model, args, [handed, *source.body, *_results(model, writer)]))
+    source.body = []
+    return [*lines, _predict(lowering, args, len(values))]
+
+
+def _forward(model: Model, args: list[str], body: list[ast.stmt]) -> ast.stmt:
+    types = {name: model.type(ref) for name, ref in model.outputs.items()}
+    outs = ", ".join(f"{name} {type_}" for name, type_ in types.items() if 0 not in type_.shape)
+    known = CONTEXT if len(model.lengths) < 2 else ()
+    names = "".join(f", {name}=None" for name in known)
+    if not model.losses:
+        head, doc = f"def forward(self{names}):", f"{outs}."
+        ctx = statement("ctx = Context(*known)", known=[*map(path, known)])
+    else:
+        head = f"def forward(self, targets=None{names}, labels=None):"
+        doc = f"{outs}; losses, given targets (the token after each position) or labels (the tokens)."
+        ctx = statement("ctx = Context(*known, collect=targets is not None)", known=[*map(path, known)])
+    return function(head, [*_given(model, args, known), ctx, *body], args, doc)
+
+
+def _given(model: Model, args: list[str], known: tuple[str, ...]) -> list[ast.stmt]:
+    """The targets as the losses want them, where a line of the loss has some."""
+    target = next((loss.target for loss in model.losses if loss.target), None)
+    row = dict(zip(model.inputs, args, strict=True)).get(target or "")
+    documents = path("documents") if "documents" in known else literal(None)
+    given = "targets = next_tokens(row, targets, labels, documents_)"
+    return [statement(given, row=path(row), documents_=documents)] if row else []
+
+
+def _results(model: Model, writer: Writer) -> list[ast.stmt]:
+    """The end of forward: the losses, or the outputs."""
+    returned = statement("return found", found=_returned(model, writer))
+    if not model.losses:
+        return [returned]
+    scored = dict.fromkeys(loss.output for loss in model.losses if loss.output and loss.depths)
+    outputs = [tree(writer.value(model.outputs[o])) for o in scored]
+    losses = statement("return self.losses(*outputs, targets, ctx)", outputs=outputs)
+    return [block("if targets is not None:", [losses]), returned]
+
+
+def _passed(model: Model, writer: Writer, trunk: list[Node], heads: list[Node], first: str) -> list[str]:
+    """What the trunk hands on: values that heads or outputs read, the first output last."""
+    read = [r for n in heads for r in n.sources.values()] + list(model.outputs.values())
+    made = {n.name for n in trunk}
+    values = [name for r in read if r.node in made and (name := writer.forms.text(r, False))]
+    last = writer.value(model.outputs[first])
+    return [*[v for v in dict.fromkeys(values) if v != last], last]
+
+
+def _predict(lowering: Lowering, args: list[str], handed: int) -> ast.stmt:
+    model, refused = lowering.model, list[ast.stmt]()
+    doc = f"{next(iter(model.outputs))} alone, without the heads that only train"
+    row = next((a for a, t in zip(args, model.inputs.values(), strict=True) if t.rank > 1), args[0])
+    more = {"numbered": True} if numbered(lowering.root()) else {}
+    context = expression("Context(positions, documents, cache, row, **more)", row=path(row), more=more)
+    head = "def predict(self, cache=None, positions=None, documents=None):"
+    if len(model.lengths) > 1:
+        head, context, doc = "def predict(self):", expression("Context()"), f"{doc}."
+    elif lowering.ahead:
+        context = expression("Context(positions, documents)")
+        refused = [block("if cache is not None:", [statement("raise ValueError(self.looks_ahead)")])]
+        doc = f"{doc}; no cache, since it looks ahead."
+    else:
+        doc = f"{doc}; a dict as cache decodes step by step."
+    value = expression("self._trunk(*args, context)", args=[path(a) for a in args], context=context)
+    result = value if handed == 1 else expression("value[-1]", value=value)
+    if _in_list(model, next(iter(model.outputs.values()))):
+        result = expression("torch.stack(result)", result=result)
+    return function(head, [*refused, statement("return result", result=result)], args, doc)
+
+
+def _returned(model: Model, writer: Writer) -> dict[str, ast.expr]:
+    """The outputs by name; a stacked one without copies is left out."""
+    found = {}
+    for name, ref in model.outputs.items():
+        if 0 in model.type(ref).shape:
+            continue
+        template = "torch.stack(value)" if _in_list(model, ref) else "value"
+        found[name] = expression(template, value=path(writer.value(ref)))
+    return found
+
+
+def _in_list(model: Model, ref: Ref) -> bool:
+    """Whether what copies make is still a list of their values: nothing in the model reads it stacked."""
+    node = model.nodes.get(ref.node)
+    listed = node is not None and node.mode == "repeat" and node.roles.get(ref.port) != "carried"
+    return listed and not any(ref in n.sources.values() for n in model.nodes.values())
+
+
+# -- losses ----------------------------------------------------------------------------------------
+
+
+def _losses(model: Model) -> list[ast.stmt]:
+    if not model.losses:
+        return []
+    outputs = list(dict.fromkeys(loss.output for loss in model.losses if loss.output and loss.depths))
+    taken = reserved() | {"B", "T", "losses", "loss", "total", "depth", "valid"}
+    names = {o: variable(o, taken) for o in outputs}
+    body = [line for loss in model.losses for line in _loss(loss, names, model)]
+    sizes = [statement("B, T = targets.shape")] if {"B", "T"} & _open_names(model) else []
+    begin, end = statement("losses, loss = {}, 0.0"), statement("return {'loss': loss, **losses}")
+    doc = 'The weighted sum under "loss", and each by name.'
+    return [function("def losses(self, targets, ctx):", [*sizes, begin, *body, end], names.values(), doc)]
+
+
+def _open_names(model: Model) -> set[str]:
+    trees = [t for loss in model.losses for t in (loss.weight, loss.shift, loss.divide) if t]
+    return {name for tree in trees for name in tree.names()}
+
+
+def _loss(loss: Loss, names: dict[str, str], model: Model) -> list[ast.stmt]:
+    if loss.kind == "sequence_balance":
+        return [noted(_balance(loss, model), _place(loss)), _added(loss, literal(loss.name))]
+    if loss.kind != "cross_entropy" or not loss.depths:
+        return []
+    value, tail = path(names[loss.output or ""]), _tail(loss, model)
+    deferred = bool(behind(model, model, model.outputs[loss.output or ""]))
+    function_ = path("head_cross_entropy" if deferred else "cross_entropy")
+    if loss.depths == (0,):
+        first, *rest = _scored(loss, literal(loss.name), value, tail, function_)
+        return [noted(first, _place(loss)), *rest]
+    key = ast.JoinedStr([ast.Constant(f"{loss.name}."), ast.FormattedValue(path("depth"), -1)])
+    lines = _scored(loss, key, path("copy"), tail, function_)
+    return [block("for depth, copy in enumerate(value, 1):", lines, _place(loss), value=value)]
+
+
+def _place(loss: Loss) -> str:
+    return where(loss.span) if loss.span else ""
+
+
+def _balance(loss: Loss, model: Model) -> ast.stmt:
+    """The line that adds up what the routers of a loss line found."""
+    if chosen := _chosen(loss, model):
+        template = (
+            "losses[name] = sum(ctx.balance[r] for p, r in self.named_modules()"
+            " if r in ctx.balance and re.fullmatch(chosen, p))"
+        )
+        return statement(template, name=loss.name, chosen=chosen)
+    return statement("losses[name] = sum(ctx.balance.values())", name=loss.name)
+
+
+def _chosen(loss: Loss, model: Model) -> str:
+    """A regular expression for the routers of a line, or nothing where it means all."""
+    return "" if all(matches_all(loss.routers or "", p) for p in model.routers) else regex(loss.routers or "")
+
+
+def _scored(loss: Loss, key: ast.expr, value: ast.expr, tail: list[ast.expr], function_: ast.expr) -> list[ast.stmt]:
+    assert loss.shift is not None and loss.divide is not None
+    args = [value, path("targets"), arithmetic(loss.shift), path("ctx"), *tail]
+    return [
+        statement("total, valid = function(*args)", function=function_, args=args),
+        statement("losses[key] = total / count", key=key, count=formula(loss, "divide")),
+        _added(loss, key),
+    ]
+
+
+def _added(loss: Loss, key: ast.expr) -> ast.stmt:
+    if loss.weight == Expr("number", (1,)):
+        return statement("loss = loss + losses[key]", key=key)
+    return statement("loss = loss + weight * losses[key]", key=key, weight=formula(loss, "weight"))
+
+
+def _tail(loss: Loss, model: Model) -> list[ast.expr]:
+    """Fill positions that the shift does not leave out already."""
+    ref = model.outputs[loss.output or ""]
+    assert loss.shift is not None
+    found = []
+    for depth in loss.depths:
+        reach = seen(model, ref, depth)
+        shift = expr.evaluate(loss.shift, lambda name, d=depth: {"depth": d}[name])  # type: ignore[misc]
+        found.append(reach.tail if reach.tail > shift - 1 else 0)
+    if not any(found):
+        return []
+    return [literal(found[0]) if loss.depths == (0,) else expression("tails[depth - 1]", tails=found)]
+
+
+def _after_step(model: Model) -> list[ast.stmt]:
+    """Once per optimizer step: biases move, counts begin anew."""
+    updates = [loss for loss in model.losses if loss.kind == "bias_update"]
+    if not any(v.node.callee == "router" for v in walk(model)):
+        return []
+    lines = [_update(loss, _chosen(loss, model)) for loss in updates]
+    if not updates or any(_chosen(loss, model) for loss in updates):
+        lines.append(
+            statement(
+                "for router in self.modules():\n    if isinstance(router, Router):\n"
+                "        router.tokens_per_expert.zero_()"
+            )
+        )
+    doc = "Once per optimizer step, after it: biases move, counts begin anew."
+    return [function("def after_step(self):", lines, doc=doc)]
+
+
+def _update(loss: Loss, chosen: str) -> ast.stmt:
+    """The loop that moves the biases of the routers that a line names, or of all."""
+    speed = statement("router.update_bias(speed)", speed=formula(loss, "speed"))
+    if not chosen:
+        return block("for router in self.modules():", [block("if isinstance(router, Router):", [speed])])
+    test = block("if isinstance(router, Router) and re.fullmatch(chosen, path):", [speed], chosen=chosen)
+    return block("for path, router in self.named_modules():", [test])

@@ -1,0 +1,75 @@
+"""Lowering: every distinct block of a graph becomes one class, or one for each way in which it decodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dsvgraph.build.decoding.state import Decoder, Decoding
+from dsvgraph.graph import Graph, Model, Node
+from dsvgraph.passes.graph.decoding import decoding, looks_ahead
+from dsvgraph_torch.lowering.body import Class, Writer
+from dsvgraph_torch.lowering.deferred import deferred_heads
+from dsvgraph_torch.lowering.names import class_names, document, reserved
+from dsvgraph_torch.lowering.sharing import Made, Source, made, suffix
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One class to write: a graph, alone or as ``copies`` side by side, ``whole`` or as a part of such copies."""
+
+    graph: Graph
+    copies: int
+    decoding: Decoding
+    whole: bool = True
+
+
+class Lowering:
+    """Writes the classes of a model, callees first."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.names = class_names(model)
+        self.deferred = deferred_heads(model)
+        self.decoder = Decoder.of_model(model)
+        self.ahead = looks_ahead(model)
+        self.blank: dict[Graph, Decoding] = {}
+        self.given: set[str] = set()
+        self.kept: dict[Decoding, set[str]] = {}
+        self.turns = any(n.reused for g in model.graphs() for n in g.nodes.values())
+        self.balanced = any(loss.kind == "sequence_balance" for loss in model.losses)
+        self.classes: list[Source] = []
+        self.units: dict[Unit, int] = {}
+
+    def root(self) -> Decoding:
+        """How the whole decodes its first output: not at all if that looks ahead."""
+        return Decoding(self.model) if self.ahead else decoding(self.model, self.decoder)
+
+    def inside(self, found: Decoding, node: Node) -> tuple[Decoding, ...]:
+        """How the copies of a line decode."""
+        if self.ahead:
+            return tuple(self.blank.setdefault(run.graph, Decoding(run.graph)) for run in node.runs)
+        return found.inner.get(node.name) or tuple(self.decoder.of(run.graph) for run in node.runs)
+
+    def unit(self, found: Decoding, copies: int = 0, whole: bool = True) -> Made:
+        """What stands for the construction of a block's class, which is written on first use."""
+        graph, key = found.graph, Unit(found.graph, copies, found, whole)
+        if key not in self.units:
+            base, name = "" if whole else "nn.Module", self.name(graph, copies, whole)
+            source = Source(name, graph.name, copies, graph.args, doc=document(graph), base=base)
+            out = Class(source, taken=reserved())
+            Writer(self, out, found, copies).block()
+            self.kept[found] = out.kept
+            self.units[key] = len(self.classes)
+            self.classes.append(source)
+        return made(self.units[key])
+
+    def name(self, graph: Graph, copies: int, whole: bool) -> str:
+        """The name of a class: that of copies side by side tells them from a single one, and a number tells
+        classes of one graph apart of which some are given earlier rows that others keep.
+        """
+        base = self.names[graph] + (suffix(copies, whole) if copies else "")
+        name, number = base, 2
+        while name in self.given or (copies and name in self.names.values()):
+            name, number = f"{base}{number}", number + 1
+        self.given.add(name)
+        return name

@@ -1,0 +1,83 @@
+"""What the losses of emitted models are made of: targets, and cross-entropies, copied as far as they are used.
+
+Letters in names of tensors: B batch, T positions, n positions with a target, N rows of logits.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
+
+from dsvgraph_torch.runtime.plain import precise
+
+
+def head(x, weight, ctx):
+    """Logits; or their two factors, where a loss will multiply them in chunks."""
+    return (x, weight) if ctx.collect else F.linear(x, weight)
+
+
+def heads(x, weight, ctx):
+    """The same of stacked states: a pair for each depth."""
+    return [(piece, weight) for piece in x] if ctx.collect else F.linear(x, weight)
+
+
+def next_tokens(ids_BT, targets_BT, labels_BT, documents_BT):
+    """The token after each position, -100 where its document ends: targets, or labels (the tokens) moved by one."""
+    given = labels_BT if targets_BT is None else targets_BT
+    if given is None:
+        return None
+    found = f"{[*given.shape]} for ids {[*ids_BT.shape]}" if given.shape != ids_BT.shape else ""
+    found = "both" if targets_BT is not None and labels_BT is not None else found
+    values = ids_BT.device.type == "cpu" and not torch.compiler.is_compiling()  # comparing them elsewhere has to wait
+    same = torch.equal(ids_BT, given) and bool((ids_BT.diff() != 0).any()) if values else given is ids_BT
+    if found or (same and labels_BT is None):
+        raise ValueError(
+            "targets are the token after each position, row[:, 1:] for row[:, :-1], labels the tokens; "
+            f"found {found or 'the ids'}"
+        )
+    after_BT = F.pad(labels_BT[:, 1:], (0, 1), value=-100) if targets_BT is None else targets_BT
+    return after_BT if documents_BT is None else after_BT.masked_fill(F.pad(documents_BT.diff() != 0, (0, 1)), -100)
+
+
+def scored(targets_BT, ahead, tail, ctx):
+    """Targets of the first positions, [B, n]: token i + ahead is targets[i + ahead - 1]; -100 past a document's end.
+
+    tail: how far on lies what the prediction at i has read.
+    """
+    t_Bn = targets_BT[:, ahead - 1 : max(0, targets_BT.shape[1] - max(0, tail - ahead + 1))]
+    return (
+        t_Bn
+        if ctx.documents is None
+        else t_Bn.where(ctx.within(max(ahead - 1, tail), targets_BT)[:, : t_Bn.shape[1]], -100)
+    )
+
+
+def cross_entropy(logits, targets_BT, ahead, ctx, tail=0):
+    """Sum over positions with a target, `ahead` tokens further on, and their number."""
+    t_Bn = scored(targets_BT, ahead, tail, ctx)
+    loss = F.cross_entropy(precise(logits[:, : t_Bn.shape[1]].flatten(0, 1)), t_Bn.flatten(), reduction="sum")
+    return loss, (t_Bn != -100).sum().clamp(min=1)
+
+
+def head_cross_entropy(factors, targets_BT, ahead, ctx, tail=0):
+    """The same of logits x weight^T, in chunks of rows: all logits never exist at once."""
+    x, weight = factors
+    t_Bn = scored(targets_BT, ahead, tail, ctx)
+    size = max(1, 2**25 // len(weight))
+    part = lambda x, t: F.cross_entropy(precise(F.linear(x, weight)), t, reduction="sum")  # noqa: E731
+    run = part if t_Bn.numel() <= size else lambda x, t: checkpoint(part, x, t, use_reentrant=False)
+    loss = sum(map(run, x[:, : t_Bn.shape[1]].flatten(0, 1).split(size), t_Bn.flatten().split(size)))
+    return loss, (t_Bn != -100).sum().clamp(min=1)
+
+
+def real(formula, words, tokens, positive=False):
+    """The value of a formula of the spec; raises ArithmeticError, which names it, where that is no finite number.
+
+    A number is at most 1e30 in magnitude, as in the spec.
+    """
+    try:
+        value = formula()
+        if (value > 0 if positive else value >= -1e30) and value <= 1e30:
+            return value
+    except (ArithmeticError, TypeError, ValueError) as error:
+        value = error
+    raise ArithmeticError(words + " has no value at " + str(tokens) + " tokens: " + str(value))

@@ -1,0 +1,1 @@
+"""Training: data, steps, progress, and text from what was trained."""

@@ -1,0 +1,273 @@
+"""Training a compiled graph on text, from nothing or from where a run was stopped."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
+
+import dsvgraph
+from dsvgraph.backends import backend
+from dsvgraph.errors import DsvError
+from dsvgraph.graph import Model
+from dsvgraph_torch.runs import notices
+from dsvgraph_torch.runs.checkpoint import Checkpoint
+from dsvgraph_torch.runs.files import write_text, write_whole
+from dsvgraph_torch.runs.folder import Run, default_folder
+from dsvgraph_torch.runs.schema import Result, identity
+from dsvgraph_torch.training.data import Corpus, load_corpus
+from dsvgraph_torch.training.optim import learning_rate, optimizer_for
+from dsvgraph_torch.training.options import TrainOptions
+from dsvgraph_torch.training.plot import plot_losses
+from dsvgraph_torch.training.predictions import accuracy, heads_of
+from dsvgraph_torch.training.preflight import check, check_disk, memory_told
+from dsvgraph_torch.training.progress import Reporter, heldout_table, reporter
+from dsvgraph_torch.training.sampling import Chooser, sample, text_of
+from dsvgraph_torch.training.step import Batch, Precision, evaluate, train_step
+from dsvgraph_torch.training.stop import Stop
+
+EVAL_TOKENS = 8192
+"""Held-out tokens of an evaluation on the way."""
+
+FINAL_TOKENS = 65536
+"""Held-out tokens of the evaluation at the end."""
+
+EVAL_BATCH = 2048
+"""Held-out tokens that are run at once, or a batch where it has more: a small one would take an evaluation's time."""
+
+SAMPLE_TOKENS = 200
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to. ``heldout`` is empty where it was interrupted."""
+
+    path: Path
+    step: int
+    heldout: dict[str, float]
+    sample: str
+    interrupted: bool
+
+
+def train(graph: Model, options: TrainOptions, console: Console) -> RunResult:
+    """Trains the model of ``graph`` and leaves a run folder.
+
+    Raises DsvError on wrong options or data, a folder in use, a full disk, or diverging losses.
+    """
+    with memory_told(), ExitStack() as held:
+        trainer = (resume if options.resume else start)(graph, options, console, held)
+        if trainer.finished:
+            return trainer.told(trainer.finished)
+        with Stop() as stop:
+            step = trainer.fit(stop)
+        return trainer.finish() if step == trainer.options.steps else trainer.leave(step)
+
+
+def start(graph: Model, options: TrainOptions, console: Console, held: ExitStack) -> Trainer:
+    """A trainer in a new run folder, which ``held`` keeps for it."""
+    check(graph, options.seq, options.torch_device())
+    if options.weights:
+        backend("hf", "loading weights").check(graph, options.weights, drop_mtp=options.drop_mtp)
+    run = Run(options.out or default_folder(graph.name))
+    corpus = load_corpus(options.data, options.batch, options.seq, run.path)
+    check_disk(graph, run.path)
+    held.enter_context(run.created())
+    trainer = Trainer(graph, corpus, options, run, console)
+    write_text(run.spec, dsvgraph.show(graph))
+    trainer.write_about()
+    trainer.tell(notices.of_start(options, corpus))
+    if why_not := run.draw(lambda path: dsvgraph.render(graph, path)):
+        console.print(Text(why_not))
+    return trainer
+
+
+def resume(graph: Model, options: TrainOptions, console: Console, held: ExitStack) -> Trainer:
+    """A trainer that goes on where the run folder stopped, which ``held`` keeps for it."""
+    run = Run(options.out or default_folder(graph.name))
+    held.enter_context(run.taken_up())
+    about = run.read_about()
+    before, options = about.options, options.resumed(about.options)
+    if run.read_spec() != dsvgraph.show(graph):
+        hint = f"`dsvgraph diff {run.spec} SPEC` tells what differs"
+        raise DsvError(f"--resume: the run in {run.path} is of another spec", hint=hint)
+    check(graph, options.seq, options.torch_device())
+    corpus = load_corpus(options.data, options.batch, options.seq, run.path)
+    if corpus.digest != about.data.sha256:
+        raise DsvError(f"--data: {corpus.source} is not the text that the run in {run.path} was started on")
+    begun = run.checkpoint(about)
+    if begun and begun.step > options.steps:
+        raise DsvError(f"--steps: the run has taken {begun.step} steps, more than {options.steps}")
+    trainer = Trainer(graph, corpus, options, run, console, begun)
+    trainer.saved, trainer.result = about.saved, about.result
+    trainer.take_up(before)
+    return trainer
+
+
+def build(graph: Model, options: TrainOptions, device: torch.device) -> Any:
+    """The module on its device, with the weights of a folder or those of the seed."""
+    from dsvgraph_torch import compile
+
+    kernels = "fast" if device.type == "cpu" else "plain"
+    if options.weights:
+        hf = backend("hf", "loading weights")
+        return hf.load(graph, options.weights, device, drop_mtp=options.drop_mtp, kernels=kernels)
+    return compile(graph, seed=options.seed, kernels=kernels).to(device)
+
+
+class Trainer:
+    """A run under way: what it trains, on what, how, and where it is kept."""
+
+    def __init__(
+        self, graph: Model, corpus: Corpus, options: TrainOptions, run: Run, console: Console,
+        begun: Checkpoint | None = None,
+    ) -> None:  # fmt: skip
+        self.graph, self.corpus, self.options, self.run = graph, corpus, options, run
+        self.console = console
+        self.device = options.torch_device()
+        self.precision = Precision(self.device, getattr(torch, options.dtype))
+        self.model = build(graph, options.model_copy(update={"weights": None}) if begun else options, self.device)
+        self.optimizer = optimizer_for(self.model, options)
+        self.heads = heads_of(graph)
+        self.first, self.saved = 0, False
+        self.result: Result | None = None
+        if begun:
+            begun.load_weights(self.model)
+            begun.load_moments(self.model, self.optimizer)
+            self.first = begun.step
+
+    @property
+    def names(self) -> list[str]:
+        """The losses to tell of: one for each depth."""
+        return [head.name for head in self.heads]
+
+    @property
+    def finished(self) -> Result | None:
+        """The result of a run that has no step left to take, and was measured."""
+        return self.result if self.result and self.result.step == self.first == self.options.steps else None
+
+    def take_up(self, before: TrainOptions) -> None:
+        """Goes on after the last checkpoint, with the metrics up to it; ``before`` are the options so far."""
+        records = self.run.records(self.names)
+        if len(records) < self.first:
+            words = f"ends with step {len(records)}, and the checkpoint is of step {self.first}"
+            raise DsvError(f"{self.run.metrics} {words}")
+        if self.finished:
+            return
+        self.run.rewind(self.first)
+        self.write_about()
+        last = records[self.first - 1].lr if self.first else None
+        self.tell(notices.of_start(self.options, self.corpus))
+        self.tell(notices.of_resume(before, self.options, self.first, last))
+
+    def tell(self, lines: Iterable[str]) -> None:
+        """Prints lines."""
+        for line in lines:
+            self.console.print(Text(line), soft_wrap=True)
+
+    def fit(self, stop: Stop) -> int:
+        """Trains to the last step or until asked to stop; returns the last step taken."""
+        step, saved = self.first, self.first
+        with reporter(self.console, self.names, self.first, self.options.steps) as show:
+            while step < self.options.steps and not stop.asked:
+                step += 1
+                self.take(step, show)
+                if self.options.due(step, self.options.save_every):
+                    self.save(step)
+                    saved = step
+        if saved < step:
+            self.save(step)
+        return step
+
+    def take(self, step: int, show: Reporter) -> None:
+        """Takes one step, measures it where that is due, and writes it down."""
+        options = self.options
+        self.model.tokens_seen = (step - 1) * options.step_tokens
+        torch.manual_seed(options.seed + step)
+        rate = learning_rate(step, options)
+        batches = self.batches(step)
+        metrics = train_step(self.model, self.optimizer, batches, rate, options.clip, self.precision, f"at step {step}")
+        measured = step in (1, options.steps) or options.due(step, options.eval_every)
+        record = {"step": step, "tokens": step * options.step_tokens, **metrics.record(load=measured)}
+        heldout: dict[str, float] = {}
+        try:
+            if measured:
+                heldout = record["heldout"] = self.evaluate(EVAL_TOKENS, step)
+        finally:
+            self.run.log(record)  # a step that made the model diverge was taken
+        show.step(step, metrics, heldout)
+
+    def batches(self, step: int) -> list[Batch]:
+        """The batches of one step; which they are depends on the seed and the step alone."""
+        options, first = self.options, (step - 1) * self.options.accumulate
+        indices = range(first, first + options.accumulate)
+        return [self.corpus.batch(options.batch, options.seq, options.seed, index) for index in indices]
+
+    def heldout(self, tokens: int) -> Iterator[Batch]:
+        """Batches of about ``tokens`` held-out tokens, always the same."""
+        options = self.options
+        at_once = max(options.batch, EVAL_BATCH // options.seq)
+        return self.corpus.heldout_batches(at_once, options.seq, max(1, tokens // options.seq))
+
+    def evaluate(self, tokens: int, step: int) -> dict[str, float]:
+        """Losses of about ``tokens`` held-out tokens after ``step``, by name, weighted as they are then."""
+        self.model.tokens_seen = step * self.options.step_tokens
+        return evaluate(self.model, self.heldout(tokens), self.precision, f"after step {step}, on held-out text")
+
+    def write_about(self) -> None:
+        """Writes what the run is."""
+        self.run.write_about(self.options, self.corpus, self.saved, self.result)
+
+    def save(self, step: int) -> None:
+        """Saves the run as it is after ``step``."""
+        spec = self.run.read_spec()
+        self.run.save(self.model, self.optimizer, step, identity(self.options, self.corpus.digest, spec))
+        if not self.saved:
+            self.saved = True
+            self.write_about()
+        records, title = [r.model_dump() for r in self.run.records(self.names)], self.graph.name
+        write_whole(self.run.plot, lambda path: plot_losses(records, self.names, title, path))
+
+    def leave(self, step: int) -> RunResult:
+        """Tells how to go on with a run that was interrupted after ``step``."""
+        spec, folder = shlex.quote(str(self.run.spec)), shlex.quote(str(self.run.path))
+        command = f"dsvgraph compile {spec} --train --out {folder} --resume"
+        words = f"stopped after step {step}, and saved. To go on:\n  {command}"
+        self.console.print(Text(words), soft_wrap=True)
+        return RunResult(self.run.path, step, {}, "", interrupted=True)
+
+    def finish(self) -> RunResult:
+        """Measures and samples what was trained, and tells of it."""
+        step = self.options.steps
+        heldout = self.evaluate(FINAL_TOKENS, step)
+        self.result = Result(step=step, heldout=heldout, accuracy=self.accuracy(), sample=self.sample())
+        self.write_about()
+        return self.told(self.result)
+
+    def told(self, result: Result) -> RunResult:
+        """Tells what the run came to."""
+        tokens = result.step * self.options.step_tokens
+        self.console.print(heldout_table(self.heads, result.heldout, result.accuracy, tokens))
+        self.console.print(Panel(Text(result.sample), title="sample", title_align="left"))
+        self.console.print(Text(f"saved in {self.run.path}"), soft_wrap=True)
+        return RunResult(self.run.path, result.step, result.heldout, result.sample, interrupted=False)
+
+    def accuracy(self) -> dict[str, float]:
+        """Share of held-out tokens that each head gets right."""
+        rows = (ids_BT.to(self.device) for ids_BT, _ in self.heldout(EVAL_TOKENS))
+        return accuracy(self.model, self.heads, rows)
+
+    def sample(self) -> str:
+        """The model's continuation of some held-out text."""
+        self.model.eval()
+        prompt = self.corpus.prompt()
+        choose = Chooser(0.8, 50, self.options.seed)
+        ids = sample(self.model, prompt, SAMPLE_TOKENS, self.options.seq, choose)
+        return prompt.decode(errors="replace") + "".join(text_of(ids))

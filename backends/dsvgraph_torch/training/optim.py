@@ -1,0 +1,42 @@
+"""AdamW as DeepSeek-V3 uses it, and the learning rate of a step."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from dsvgraph_torch.training.options import TrainOptions
+
+BETAS = (0.9, 0.95)
+FLOOR = 0.1
+"""The learning rate's end, as a share of its peak."""
+
+
+def optimizer_for(model: nn.Module, options: TrainOptions) -> torch.optim.AdamW:
+    """AdamW over the trained parameters, with weight decay on matrices only."""
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    matrices = [p for name, p in trained if is_matrix(name, p)]
+    others = [p for name, p in trained if not is_matrix(name, p)]
+    groups = [
+        {"params": matrices, "weight_decay": options.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    devices = {p.device.type for _, p in trained}
+    return torch.optim.AdamW(groups, lr=options.lr, betas=BETAS, fused=devices <= {"cpu", "cuda"})
+
+
+def is_matrix(name: str, parameter: nn.Parameter) -> bool:
+    """Whether it is a matrix, or a stack of them (experts); norms and biases are not."""
+    stacked_vectors = ("bias", "norm.weight")
+    return parameter.dim() >= 2 and not name.endswith(stacked_vectors)
+
+
+def learning_rate(step: int, options: TrainOptions) -> float:
+    """The rate of optimizer step ``step`` (from 1): linear warm-up, then cosine to a tenth."""
+    warmup = options.warmup_steps
+    if step <= warmup:
+        return options.lr * step / warmup
+    done = (step - warmup) / max(1, options.steps - warmup)
+    return options.lr * (FLOOR + (1 - FLOOR) * (1 + math.cos(math.pi * min(done, 1))) / 2)

@@ -1,0 +1,61 @@
+"""The predictions of a graph: which output, at which depth, says which token, with what weight.
+
+Shape legend: D depths, B rows, T tokens of a row, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dsvgraph.build.losses.lines import number
+from dsvgraph.graph import Loss, Model
+
+
+@dataclass(frozen=True)
+class Head:
+    """One prediction. ``name`` is that of its loss; ``depth`` is 0 for an output that is not stacked."""
+
+    name: str
+    loss: Loss
+    depth: int
+
+    @property
+    def shift(self) -> int:
+        """The token that position i predicts is i + shift."""
+        return int(number(self.loss.shift, depth=self.depth)) if self.loss.shift else 1
+
+    def weight(self, tokens: int) -> str:
+        """The weight of its loss after ``tokens`` tokens, as text."""
+        found = number(self.loss.weight, depth=self.depth, tokens=tokens)
+        return f"{found:.4g}" if isinstance(found, int | float) else str(found)
+
+    def hits(self, outputs: dict[str, Tensor], ids_BT: Tensor) -> Tensor:
+        """Whether the likeliest token is the right one, [B, T - shift] bool."""
+        logits = outputs[str(self.loss.output)]
+        logits_BTV = logits[self.depth - 1] if self.depth else logits
+        guesses_BT = logits_BTV.argmax(-1)
+        return guesses_BT[:, : -self.shift] == ids_BT[:, self.shift :]
+
+
+def heads_of(graph: Model) -> list[Head]:
+    """Every prediction that the spec's loss scores, in its order."""
+    scored = [loss for loss in graph.losses if loss.kind == "cross_entropy"]
+    return [Head(f"{loss.name}.{d}" if d else loss.name, loss, d) for loss in scored for d in loss.depths]
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, heads: list[Head], batches: Iterable[Tensor]) -> dict[str, float]:
+    """Share of tokens that each head gets right, teacher-forced, over ``batches`` of [B, T] ids."""
+    model.eval()
+    right, seen = dict.fromkeys((h.name for h in heads), 0), dict.fromkeys((h.name for h in heads), 0)
+    for ids_BT in batches:
+        outputs = model(ids_BT)
+        for head in heads:
+            hits = head.hits(outputs, ids_BT)
+            right[head.name] += int(hits.sum())
+            seen[head.name] += hits.numel()
+    return {name: right[name] / max(1, seen[name]) for name in right}

@@ -1,0 +1,122 @@
+"""What has to hold before a model is trained on text: said before anything is built or written."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from dsvgraph.errors import DsvError
+from dsvgraph.graph import Model
+from dsvgraph.passes.lint.unlearned import computed, learning
+from dsvgraph_torch.module import weights
+from dsvgraph_torch.runs.tokens import check_embeddings
+from dsvgraph_torch.training.data import VOCABULARY
+from dsvgraph_torch.training.predictions import Head, heads_of
+
+BYTES_PER_PARAMETER = 16
+"""A float32 weight, its gradient and AdamW's two moments."""
+
+DISK_PER_PARAMETER = 24
+"""A weight and its moments, twice: a checkpoint is removed when the next one is there."""
+
+
+def check(graph: Model, seq: int, device: torch.device) -> None:
+    """Raises DsvError where ``graph`` cannot be trained on rows of ``seq`` bytes, or not on ``device``."""
+    heads = heads_of(graph)
+    if not heads:
+        hint = "a line such as `next_token: {cross_entropy: logits, target: input_ids, shift: 1}`"
+        raise DsvError(f"{graph.name} has no loss that predicts a token: there is nothing to train", hint=hint)
+    if len(graph.inputs) > 1:
+        names = ", ".join(graph.inputs)
+        raise DsvError(f"{graph.name} has the inputs {names}; one is trained on: rows of tokens")
+    for head in heads:
+        _check_head(head, graph, seq)
+    check_embeddings(graph, VOCABULARY)
+    _check_trained(graph)
+    _check_memory(graph, device)
+
+
+def _check_head(head: Head, graph: Model, seq: int) -> None:
+    """Every byte has a logit, and a row is long enough for the head to have a target."""
+    vocabulary = graph.type(graph.outputs[str(head.loss.output)]).shape[-1]
+    if isinstance(vocabulary, int) and vocabulary < VOCABULARY:
+        found = f"`{head.loss.output}` has {vocabulary} logits"
+        hint = "--set vocab_size=256" if graph.config.get("vocab_size") == vocabulary else ""
+        raise DsvError(f"{found}, but text is read as bytes, which are {VOCABULARY}", head.loss.span, hint=hint)
+    if head.shift > seq:
+        words = f"--seq: {head.name} predicts token i + {head.shift}; a row of {seq} tokens has none"
+        raise DsvError(words, head.loss.span)
+
+
+def _check_trained(graph: Model) -> None:
+    """There is a parameter to train, and a loss that reaches it."""
+    trained = learning(graph)
+    if not trained:
+        frozen = [pattern for pattern, on in graph.trained if not on]
+        span = graph.spec.trained[frozen[-1]].key() if graph.spec and frozen else graph.span
+        why = "`trained` freezes every parameter" if frozen else "it has no parameters"
+        raise DsvError(f"{graph.name} has nothing to train: {why}", span)
+    losses = [loss for loss in graph.losses if loss.kind == "cross_entropy"]
+    if not trained & computed(graph, frozenset(str(loss.output) for loss in losses)):
+        raise DsvError(
+            f"{graph.name} has nothing to train: no loss reaches a parameter that is trained", losses[0].span
+        )
+
+
+def _check_memory(graph: Model, device: torch.device) -> None:
+    """A model that cannot fit is better refused than allocated."""
+    parameters = count(graph)
+    needed, there = parameters * BYTES_PER_PARAMETER, memory_of(device)
+    if needed > there:
+        raise DsvError(
+            f"training {graph.name} takes {needed / 1e9:,.1f} GB or more ({parameters:,} parameters, "
+            f"{BYTES_PER_PARAMETER} bytes each); {device.type} has {there / 1e9:,.1f} GB",
+            hint="smaller sizes by --set, or a small spec such as deepseek_v3_tiny",
+        )
+
+
+def check_disk(graph: Model, folder: Path) -> None:
+    """Raises DsvError where ``folder`` has no room for the checkpoints of a run."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    needed, free = count(graph) * DISK_PER_PARAMETER, shutil.disk_usage(there).free
+    if needed > free:
+        words = f"a run of {graph.name} takes {needed / 1e6:,.1f} MB; {free / 1e6:,.1f} MB are free"
+        raise DsvError(f"--out: no room in {folder}: {words}")
+
+
+def count(graph: Model) -> int:
+    """Parameters, those that are not trained too."""
+    return sum(math.prod(int(str(size)) for size in shape) for shape in weights(graph).values())
+
+
+def memory_of(device: torch.device) -> float:
+    """Bytes of memory that ``device`` has; infinite where that is not known."""
+    if device.type == "cuda":
+        return float(torch.cuda.get_device_properties(device).total_memory)
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf
+
+
+@contextmanager
+def memory_told() -> Iterator[None]:
+    """Turns a lack of memory into a DsvError."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _no_memory() from error
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        raise _no_memory() from error
+
+
+def _no_memory() -> DsvError:
+    return DsvError("out of memory", hint="a smaller --batch (with --accumulate for the same step) or --seq")

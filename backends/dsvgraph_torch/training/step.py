@@ -1,0 +1,158 @@
+"""One optimizer step, and one evaluation.
+
+Shape legend: B rows, T tokens of a row, E experts.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dsvgraph.errors import DsvError
+from dsvgraph_torch.module import after_step, expert_load
+
+Batch = tuple[Tensor, Tensor]
+"""Token ids and the ids that follow them, each [B, T]."""
+
+
+@dataclass(frozen=True)
+class StepMetrics:
+    """Numbers of one optimizer step; losses in nats, by name and unweighted but for ``loss``."""
+
+    loss: float
+    losses: dict[str, float]
+    lr: float
+    grad_norm: float
+    tokens_per_second: float
+    balance: float | None
+    load: dict[str, list[int]] = field(repr=False)
+
+    def record(self, *, load: bool) -> dict[str, Any]:
+        """The metrics for one JSON line; the load of every expert only when asked for."""
+        return {k: v for k, v in asdict(self).items() if load or k != "load"}
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Where and how numbers are computed."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Losses of a batch, by name, each a scalar."""
+        inputs_BT, targets_BT = (ids.to(self.device, non_blocking=True) for ids in batch)
+        reduced = self.dtype != torch.float32
+        with formulas_told(), torch.autocast(self.device.type, self.dtype, enabled=reduced):
+            found: dict[str, Tensor] = model(inputs_BT, targets_BT)
+        return found
+
+
+@contextmanager
+def formulas_told() -> Iterator[None]:
+    """Raises DsvError where a formula of the losses has no value, which the model tells as an ArithmeticError."""
+    try:
+        yield
+    except ArithmeticError as error:
+        if type(error) is not ArithmeticError:
+            raise
+        raise DsvError(str(error), hint="a schedule needs a value for every number of tokens") from None
+
+
+def train_step(
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    batches: list[Batch],
+    rate: float,
+    clip: float,
+    precision: Precision,
+    when: str = "",
+) -> StepMetrics:
+    """Accumulates the gradients of ``batches`` and takes one step, routers included.
+
+    ``clip`` is the largest norm of the gradient, 0 for none. Raises DsvError, which says ``when``, where
+    a loss or the gradient is no number; nothing has been changed then.
+    """
+    started = time.perf_counter()
+    model.train()
+    values = backward(model, batches, precision)
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    values["grad_norm"] = nn.utils.clip_grad_norm_(trained, clip or math.inf)
+    numbers = finite(values, when)
+    load = update(model, optimizer, rate)
+    tokens = sum(inputs_BT.numel() for inputs_BT, _ in batches)
+    return StepMetrics(
+        loss=numbers.pop("loss"),
+        grad_norm=numbers.pop("grad_norm"),
+        losses=numbers,
+        lr=rate,
+        tokens_per_second=tokens / (time.perf_counter() - started),
+        balance=balance(load),
+        load=load,
+    )
+
+
+def update(model: nn.Module, optimizer: torch.optim.Optimizer, rate: float) -> dict[str, list[int]]:
+    """Moves weights by their gradients and routers by their load; returns that load."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    load = {path: [int(n) for n in load_E.tolist()] for path, load_E in expert_load(model).items()}
+    with formulas_told():
+        after_step(model)
+    return load
+
+
+def backward(model: nn.Module, batches: list[Batch], precision: Precision) -> dict[str, Tensor]:
+    """Adds the mean gradient of ``batches``; returns the mean losses."""
+    means: dict[str, Tensor] = {}
+    for batch in batches:
+        losses = precision.losses(model, batch)
+        if not losses["loss"].requires_grad:
+            raise DsvError("there is nothing to train: no loss depends on a parameter that is trained")
+        (losses["loss"] / len(batches)).backward()
+        for name, value in losses.items():
+            means[name] = means.get(name, 0) + value.detach().float() / len(batches)
+    return means
+
+
+def finite(values: dict[str, Tensor], when: str) -> dict[str, float]:
+    """The values as numbers, in one transfer. Raises DsvError where one is infinite or NaN."""
+    stacked = torch.stack([value.detach().float() for value in values.values()])
+    numbers = dict(zip(values, stacked.tolist(), strict=True))
+    wrong = [f"{name} is {number}" for name, number in numbers.items() if not math.isfinite(number)]
+    if wrong:
+        hint = "a lower --lr may help"
+        raise DsvError(f"training diverged{when and ' '}{when}: {', '.join(wrong)}", hint=hint)
+    return numbers
+
+
+def balance(load: dict[str, list[int]]) -> float | None:
+    """How much more the busiest expert of a router got than the mean, on average; 1 is even."""
+    ratios = [max(counts) * len(counts) / sum(counts) for counts in load.values() if sum(counts)]
+    return sum(ratios) / len(ratios) if ratios else None
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, batches: Iterable[Batch], precision: Precision, when: str = "") -> dict[str, float]:
+    """Mean losses over ``batches``, by name, without a trace in the model.
+
+    Raises DsvError, which says ``when``, where one is infinite or NaN.
+    """
+    model.eval()
+    sums: dict[str, Tensor] = {}
+    rows = 0
+    for batch in batches:
+        size = len(batch[0])
+        rows += size
+        for name, value in precision.losses(model, batch).items():
+            sums[name] = sums.get(name, 0) + value.float() * size
+    return finite({name: value / rows for name, value in sums.items()}, when)

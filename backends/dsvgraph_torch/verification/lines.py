@@ -1,0 +1,94 @@
+"""What the cost counts for each line of a compiled module: the other side of flops.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from dsvgraph.dims import Size
+from dsvgraph.graph import Graph, Model, Node
+from dsvgraph.ops.tape import Key
+from dsvgraph.passes.count.gradients import Costs, backward
+from dsvgraph.passes.count.tally import Meter, input_sizes, number, tokens
+from dsvgraph.passes.graph.paths import listed
+from dsvgraph_torch.lowering.body import place
+from dsvgraph_torch.verification.counter import Site
+
+Step = str | frozenset[int]  # of a path: a name, or the numbers of equal copies
+Path = tuple[Step, ...]
+
+
+class Unit(NamedTuple):
+    """All copies of one op: its place in the graph, its modules' paths, its line, its FLOPs."""
+
+    key: Key
+    paths: tuple[Path, ...]
+    place: str
+    forward: int
+    backward: int
+
+    @property
+    def path(self) -> str:
+        """The path of its module, copies as a range."""
+        return ".".join(_text(step) for step in self.paths[0]) if self.paths else ""
+
+    def holds(self, site: Site) -> bool:
+        """Whether an op at ``site`` can be this one."""
+        steps = site.module.split(".") if site.module else []
+        return any(len(path) == len(steps) and all(map(_fits, path, steps)) for path in self.paths)
+
+
+def _fits(step: Step, text: str) -> bool:
+    return text == step if isinstance(step, str) else text.isdigit() and int(text) in step
+
+
+def _text(step: Step) -> str:
+    if isinstance(step, str):
+        return step
+    whole = len(step) == max(step) - min(step) + 1 if step else False
+    return f"[{min(step)}-{max(step)}]" if whole and len(step) > 1 else listed([str(n) for n in sorted(step)])
+
+
+def units(model: Model, batch: int, seq: int) -> Iterator[Unit]:
+    """One unit for each op of ``model``, with attention as whole squares."""
+    meter = Meter(tokens(model), input_sizes(model, batch, seq), "square")
+    yield from _Walk(meter, backward(model, meter)).inside(model, ((),), (), 1)
+
+
+class _Walk(NamedTuple):
+    """Goes through a model, op by op."""
+
+    meter: Meter
+    costs: Costs
+
+    def inside(self, graph: Graph, paths: tuple[Path, ...], key: Key, copies: Size) -> Iterator[Unit]:
+        for node in graph.nodes.values():
+            if node.op:
+                yield self._unit(graph, node, paths, key, copies)
+            for i, inner in enumerate(dict.fromkeys(run.graph for run in node.runs)):
+                count = sum(run.count for run in node.runs if run.graph is inner)
+                below_it = (*key, (node.name, i))
+                yield from self.inside(inner, _paths(node, inner, paths), below_it, copies * count)
+
+    def _unit(self, graph: Graph, node: Node, paths: tuple[Path, ...], key: Key, copies: Size) -> Unit:
+        whole = self.meter.depends.whole(graph)
+        forward = self.meter.node(graph, node, whole, True).forward * copies
+        own = (*key, (node.name, 0))
+        sums = (int(number(size, self.meter.values)) for size in (forward, self.costs.get(own, 0)))
+        return Unit(own, paths, place(node), *sums)
+
+
+def _paths(node: Node, inner: Graph, paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Where the lines of ``inner`` run: in modules of their own, or in the caller's if it has no address."""
+    at = tuple(node.at.split(".")) if node.at else ()
+    there = tuple((*path, *at) for path in paths)
+    if node.mode == "call":
+        return there
+    numbers = frozenset(int(n) for n, graph in node.copy_graphs() if graph is inner)  # type: ignore[arg-type]
+    copies = tuple((*path, numbers) for path in there)
+    if node.mode == "repeat":
+        return copies
+    if len(node.runs) == 1:
+        return (*copies, *there)  # experts side by side are one module
+    runs = frozenset(i for i, run in enumerate(node.runs) if run.graph is inner)
+    return (*copies, *((*path, "runs", runs) for path in there))  # one for each run of equal ones

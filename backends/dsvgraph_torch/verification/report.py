@@ -1,0 +1,258 @@
+"""`cost --verify`: what torch counts when the compiled module runs, against the cost, block by block.
+
+The module runs forward to every output and backward from them, under torch's FlopCounterMode: in the
+spec's own sizes on the meta device, which allocates nothing, and with real numbers on the CPU, where
+a large spec is scaled down first. Attention is compared as whole squares, as torch counts it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from dsvgraph.dims import evaluate
+from dsvgraph.graph import Model, walk
+from dsvgraph.ops.tape import Key
+from dsvgraph.passes.count.cost import Cost, cost
+from dsvgraph.passes.count.tally import input_sizes
+from dsvgraph_torch.module import compile
+from dsvgraph_torch.runs.tokens import check_embeddings
+from dsvgraph_torch.verification.counter import Counts, Site, counted, counted_step
+from dsvgraph_torch.verification.even import evenly, length
+from dsvgraph_torch.verification.lines import Unit, units
+from dsvgraph_torch.verification.reduced import twin
+from dsvgraph_torch.verification.step_flops import expected
+
+SHORT = (2, 24)  # rows and tokens of the run with real numbers
+REAL = 40_000_000  # parameters that are run with real numbers as they are
+
+
+@dataclass(frozen=True)
+class Pair:
+    """FLOPs as the cost has them, and as torch counted them."""
+
+    ours: int
+    torch: int
+
+    @property
+    def difference(self) -> int:
+        """What torch counted more."""
+        return self.torch - self.ours
+
+
+@dataclass(frozen=True)
+class Block:
+    """One row of the cost, or one line of the spec, both ways."""
+
+    path: str
+    line: str
+    block: str
+    depth: int
+    copies: int
+    forward: Pair
+    backward: Pair
+
+    @property
+    def equal(self) -> bool:
+        """Whether both passes are equal to the unit."""
+        return not (self.forward.difference or self.backward.difference)
+
+
+@dataclass(frozen=True)
+class Uncounted:
+    """An op without a formula: what it is, how often it ran, how many numbers it made."""
+
+    op: str
+    calls: int
+    elements: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the module: where, in which sizes, and what was found."""
+
+    device: str
+    batch: int
+    seq: int
+    changed: Mapping[str, int]  # config of the scaled-down twin
+    total: Block
+    blocks: tuple[Block, ...]
+    lines: tuple[Block, ...]  # of the spec, that differ
+    by_op: Mapping[str, int]  # all that was counted, forward and backward
+    registered: tuple[str, ...]  # of these, ops that torch itself has no formula for
+    padding: int  # of it, products with zeros that a kernel wants
+    recomputed: int  # of it, forward work that the backward does again
+    uncounted: tuple[Uncounted, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Whether the whole and every block are equal, forward and backward."""
+        return self.total.equal and all(block.equal for block in self.blocks) and not self.lines
+
+
+@dataclass(frozen=True)
+class Step:
+    """A training step with its losses, on the meta device, in the sizes of the first run."""
+
+    forward: Pair
+    backward: Pair
+    without_target: int  # forward FLOPs of heads that the cost counts and no loss needs
+    recomputed: int  # logits that the backward makes again, a chunk at a time
+
+    @property
+    def equal(self) -> bool:
+        """Whether both passes are equal to the unit."""
+        return not (self.forward.difference or self.backward.difference)
+
+
+@dataclass(frozen=True)
+class Verified:
+    """All runs of one model."""
+
+    name: str
+    runs: tuple[Run, ...]
+    step: Step | None = None  # where the spec has losses and freezes nothing
+    skipped: str = ""  # why there is no run on the meta device
+
+    @property
+    def equal(self) -> bool:
+        """Whether every run was."""
+        return all(run.equal for run in self.runs) and (self.step is None or self.step.equal)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain data, for ``--json``."""
+        runs = [{"equal": run.equal, **asdict(run)} for run in self.runs]
+        skipped = {"skipped": self.skipped} if self.skipped else {}
+        step = asdict(self.step) if self.step else None
+        return {"name": self.name, "equal": self.equal, "attention": "square", **skipped, "runs": runs, "step": step}
+
+
+def verify(model: Model, batch: int = 1, seq: int = 4096, tell: Any = lambda words: None) -> Verified:
+    """Runs the compiled module and compares; ``tell`` hears what is done next.
+
+    ``batch`` rows of ``seq`` tokens go through the run on the meta device.
+
+    Raises DsvError where the model cannot be compiled, or an embedding has no row for what a shift fills in.
+    """
+    check_embeddings(model, 1)
+    if cost(model, formulas=False).parameters.total <= REAL:
+        tell("running it with real numbers")
+        module = compile(model)
+        real = _run(model, module, SHORT[0], length(model, SHORT[1]))
+        module.zero_grad()
+        module.to("meta")
+    else:
+        tell("running a scaled-down twin with real numbers")
+        small, changed = twin(model)
+        real = _run(small, compile(small), SHORT[0], length(small, SHORT[1]), changed)
+        module = compile(model, "meta")
+    tell("running it on the meta device")
+    try:
+        first = _run(model, module, batch, seq)
+        module.zero_grad()
+        return Verified(model.name, (first, real), _step(model, module, batch, seq))
+    except RuntimeError as error:
+        words = str(error).splitlines()[0]
+        if "meta" not in words:
+            raise
+        return Verified(model.name, (real,), skipped=f"it cannot run on the meta device: {words}")
+
+
+def _step(model: Model, module: nn.Module, batch: int, seq: int) -> Step | None:
+    target = next((loss.target for loss in model.losses if loss.target), None)
+    if target is None or model.trained:
+        return None
+    forward, back, less = expected(model, batch, seq)
+    inputs = _inputs(model, "meta", batch, seq)
+    counts = counted_step(module, inputs, torch.zeros_like(inputs[target]))
+    sums = [sum(n for p, n in counts.sites.items() if p.backward is b) for b in (False, True)]
+    again = sum(counts.recomputed.values())
+    return Step(Pair(forward, sums[0]), Pair(back, sums[1]), less, again)
+
+
+def _run(model: Model, module: nn.Module, batch: int, seq: int, changed: Mapping[str, int] | None = None) -> Run:
+    ours = cost(model, batch, seq, attention="square", formulas=False)
+    device = next(module.parameters()).device.type
+    with evenly(model, module):
+        counts = counted(module, _inputs(model, device, batch, seq))
+    found = Comparison(model, ours, counts)
+    return Run(
+        device, batch, seq, changed or {}, found.total(), tuple(found.blocks()), tuple(found.lines()),
+        dict(counts.by_op), tuple(sorted(counts.registered)),
+        sum(counts.padding.values()), sum(counts.recomputed.values()),
+        tuple(Uncounted(op, calls, counts.elements[op]) for op, calls in counts.calls.most_common()),
+    )  # fmt: skip
+
+
+def _inputs(model: Model, device: str, batch: int, seq: int) -> dict[str, torch.Tensor]:
+    """Random inputs: ids that every table of the model has, or normal numbers."""
+    values = input_sizes(model, batch, seq)
+    tables = [v.node.weights["weight"].shape for v in walk(model) if v.node.callee == "embedding" and v.node.weights]
+    many = min((int(shape[0]) for shape in tables), default=2)  # type: ignore[arg-type]
+    made = {}
+    for name, type_ in model.inputs.items():
+        shape = [int(evaluate(size, values)) for size in type_.shape]
+        ids = type_.dtype == "int"
+        made[name] = torch.randint(many, shape) if ids else torch.randn(shape)
+    return {name: value.to(device) for name, value in made.items()}
+
+
+class Comparison:
+    """What was counted, sorted into the rows of the cost."""
+
+    def __init__(self, model: Model, cost: Cost, counts: Counts) -> None:
+        self.cost, self.counts = cost, counts
+        self.units = list(units(model, cost.batch, cost.seq))
+        self.places: dict[str, list[Unit]] = {}
+        for unit in self.units:
+            self.places.setdefault(unit.place, []).append(unit)
+        self.found: Counter[tuple[frozenset[Key], bool]] = Counter()
+        for phase, flops in counts.sites.items():
+            self.found[self._keys(phase.site), phase.backward] += flops
+
+    def _keys(self, site: Site) -> frozenset[Key]:
+        """The ops that may have run at a site: one, unless two stand on one line of the spec."""
+        return frozenset(unit.key for unit in self.places.get(site.place, ()) if unit.holds(site))
+
+    def _torch(self, key: Key, backward: bool) -> int | None:
+        """What torch counted below ``key``; None where a line there cannot be told from one elsewhere."""
+        total = 0
+        for (keys, found), flops in self.found.items():
+            inside = [k[: len(key)] == key for k in keys]
+            if any(inside) and not all(inside):
+                return None
+            total += flops if found is backward and any(inside) else 0
+        return total
+
+    def total(self) -> Block:
+        """The whole model."""
+        sums = [sum(n for p, n in self.counts.sites.items() if p.backward is back) for back in (False, True)]
+        flops = self.cost.flops
+        pairs = (Pair(int(n), counted) for n, counted in zip((flops.forward, flops.backward), sums, strict=True))
+        return Block("", self.cost.name, self.cost.name, 0, 1, *pairs)
+
+    def blocks(self) -> Iterator[Block]:
+        """The rows of the cost that can be told apart."""
+        for row in self.cost.blocks:
+            sums = [self._torch(row.key, back) for back in (False, True)]
+            if None not in sums and (row.flops or any(sums)):
+                forward, back = Pair(int(row.flops), sums[0] or 0), Pair(int(row.backward), sums[1] or 0)
+                yield Block(row.path, row.line, row.block, row.depth, row.copies, forward, back)
+
+    def lines(self) -> Iterator[Block]:
+        """Lines of the spec that differ, and what ran outside of all lines."""
+        groups = {keys for keys, _ in self.found} | {frozenset([unit.key]) for unit in self.units}
+        groups -= {g for g in groups if any(g < other for other in groups)}
+        for group in groups:
+            mine = [unit for unit in self.units if unit.key in group]
+            forward = Pair(sum(u.forward for u in mine), self.found[group, False])
+            back = Pair(sum(u.backward for u in mine), self.found[group, True])
+            first = mine[0] if mine else Unit((("(elsewhere)", 0),), (), "", 0, 0)
+            block = Block(first.path, first.key[-1][0], first.place, 0, 1, forward, back)
+            if not block.equal:
+                yield block

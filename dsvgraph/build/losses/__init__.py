@@ -1,0 +1,1 @@
+"""The section `loss`: its lines, their formulas, and what they predict."""

@@ -1,0 +1,1 @@
+"""Commands that write something: a spec, a picture, a module, a folder."""

@@ -1,0 +1,224 @@
+"""`dsvgraph cost`: parameters, FLOPs and cache, in numbers and formulas, whole and by block; what a run takes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from dsvgraph.backends import backend
+from dsvgraph.cli import output
+from dsvgraph.cli import rows as sheet
+from dsvgraph.cli.border import WRONG
+from dsvgraph.cli.options import (
+    BatchOption,
+    CsvOption,
+    JsonOption,
+    Recompute,
+    RecomputeOption,
+    SeqOption,
+    SetOption,
+    SpecArgument,
+    load,
+    outputs_apart,
+)
+from dsvgraph.cli.read import planned, verified
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from dsvgraph.graph import Model
+    from dsvgraph.passes.count.cost import Cost
+    from dsvgraph.passes.count.rows import Row
+
+TOTALS = {
+    "parameters": (
+        "total", "inference", "active", "active_without_embedding", "active_without_embedding_and_head",
+        "active_all_outputs", "routers", "trained", "untrained",
+    ),
+    "flops": ("forward", "backward", "train", "inference_forward", "forward_per_token", "train_per_token"),
+    "kv_cache": ("elements_per_token", "bytes_per_token", "elements_per_row"),
+}  # fmt: skip
+SHEET = ("name", "value", "unit")
+WIDE = 96  # room for parameters to the unit
+TERMS = 10  # of a formula that is still read
+RECOMPUTED = {"none": "nothing recomputed", "full": "the forward recomputed"}
+
+Verify = Annotated[
+    bool,
+    typer.Option("--verify", help="Run the compiled module and compare with what torch counts; 1 if they differ."),
+]
+
+
+def run(
+    spec: SpecArgument,
+    batch: BatchOption = 1,
+    seq: SeqOption = 4096,
+    attention: planned.WayOption = None,
+    recompute: RecomputeOption = Recompute.none,
+    verify: Verify = False,
+    phase: planned.PhaseOption = None,
+    context: planned.ContextOption = None,
+    dtype: planned.DtypeOption = None,
+    drafting: planned.DraftingOption = False,
+    device: planned.DeviceOption = None,
+    mfu: planned.MfuOption = None,
+    tokens_per_second: planned.RateOption = None,
+    tokens: planned.TokensOption = None,
+    by: planned.ByOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+    csv: CsvOption = None,
+) -> None:
+    """Count parameters, active parameters, FLOPs and KV cache, by block, with formulas.
+
+    With --phase (or any option of a run) what one step takes: FLOPs, bytes moved, memory, time on a device.
+    """
+    asked = (phase, context, dtype, drafting or None, device, mfu, tokens_per_second, tokens, by)
+    outputs_apart(csv, as_json=as_json)
+    model = load(spec, settings)
+    if verify:
+        if any(value is not None for value in asked) or csv:
+            raise typer.BadParameter(
+                "counts one forward and backward, and goes with no option of a run", param_hint="--verify"
+            )
+        sys.exit(_verify(model, batch, seq, as_json))
+    if any(value is not None for value in asked):
+        run = Run(phase or "train", context, dtype or "bfloat16", drafting, device, mfu, tokens_per_second, tokens)
+        _plan(model, run, (batch, seq, attention, recompute.value), by or "total", as_json, csv)
+        return
+    if attention == "absorbed":
+        raise typer.BadParameter("is a way of decoding: use it with --phase decode", param_hint="--attention")
+    _count(model, (batch, seq, attention or "causal", recompute.value), as_json, csv)
+
+
+class Run(NamedTuple):
+    """The options of a run."""
+
+    phase: Any
+    context: int | None
+    dtype: Any
+    drafting: bool
+    device: str | None
+    mfu: float | None
+    rate: float | None
+    tokens: float | None
+
+
+def _count(model: Model, counting: Any, as_json: bool, csv: Path | None) -> None:
+    from dsvgraph.passes.count.cost import cost
+
+    found = cost(model, *counting)
+    if csv:
+        sheet.write(csv, SHEET, sheet.facts(found.as_dict()))
+    if as_json:
+        output.data(found.as_dict())
+    elif str(csv) != "-":
+        _write(found)
+
+
+def _plan(model: Model, run: Run, counting: Any, by: str, as_json: bool, csv: Path | None) -> None:
+    from dsvgraph.passes.estimate import Options, device, plan
+
+    if run.mfu is not None and not 0 < run.mfu <= 1:
+        raise typer.BadParameter("is a share of the peak, above 0 and at most 1", param_hint="--mfu")
+    if run.mfu is not None and run.rate is not None:
+        raise typer.BadParameter("goes without --tokens-per-second, which implies it", param_hint="--mfu")
+    on = None if run.device is None else device(run.device)
+    batch, seq, attention, recompute = counting
+    words: Any = [None if word is None else str(word) for word in (run.phase, run.dtype, attention)]
+    found = plan(model, Options(
+        words[0], batch, seq, run.context, words[1], words[2], recompute,
+        run.drafting, on, run.mfu, run.rate, run.tokens,
+    ))  # fmt: skip
+    groups = [] if by == "total" else [vars(part) for part in found.by(by, on)]
+    if csv and groups:
+        sheet.write(csv, [by, *list(groups[0])[1:]], [list(part.values()) for part in groups])
+    elif csv:
+        sheet.write(csv, SHEET, sheet.facts(found.as_dict()))
+    if as_json:
+        output.data(found.as_dict() | ({"by": groups} if groups else {}))
+    elif str(csv) != "-":
+        output.write(*planned.parts(found, by, on))
+
+
+def _verify(model: Model, batch: int, seq: int, as_json: bool) -> int:
+    """Tells what torch counted; returns the exit code."""
+    with verified.told("compiling") as tell:
+        found = backend("torch", "verifying").verify(model, batch, seq, tell)
+    if as_json:
+        output.data(found.as_dict())
+    else:
+        output.write(*verified.parts(found))
+    return 0 if found.equal else WRONG
+
+
+def _write(found: Cost) -> None:
+    """The cost as tables, with the conventions that it was counted by."""
+    wide = output.console().width >= WIDE
+    counted = ">parameters" if wide else ">weights"
+    columns = ["path", "block", ">copies", counted, ">active", ">FLOPs", ">share"]
+    output.write(
+        f"{output.cell(found.name)}: {found.batch:,} x {found.seq:,} tokens, "
+        f"{found.flops.attention} attention, {RECOMPUTED[found.flops.recompute]}\n",
+        output.table(["", ">", ""], _totals(found)),
+        *_symbolic(found),
+        "",
+        output.table(columns, _blocks(found, wide), wraps=columns[:2]),
+        *_notes(found),
+    )
+
+
+def _totals(found: Cost) -> Iterator[tuple[str, str, str]]:
+    """The quantities of the whole model: label, number, the same in short."""
+    for section, names in TOTALS.items():
+        units = "KMBT" if section == "parameters" else "KMGTPEZY"
+        for name in names:
+            value = getattr(getattr(found, section), name)
+            if name == "elements_per_row" and not value:
+                continue  # most models keep nothing but what grows
+            yield output.title(section, name), f"{value:,.0f}", output.short(value, units)
+
+
+def _symbolic(found: Cost) -> Iterator[RenderableType]:
+    """The quantities that are more than a number, with D for the one name that they speak of."""
+    heads = found.symbolic.get("heads", [])
+    formulas = [(s, n, found.symbolic.get(s, {}).get(n, "")) for s, names in TOTALS.items() for n in names]
+    told = [(output.title(s, n), f) for s, n, f in formulas if f and not f.isdigit()]
+    if len(heads) == 1:
+        told = [(title, formula.replace(heads[0], "D")) for title, formula in told]
+    if told:
+        yield f"\nformulas, D = {heads[0]}" if len(heads) == 1 else "\nformulas"
+        yield output.pairs(told)
+
+
+def _blocks(found: Cost, wide: bool) -> Iterator[tuple[object, ...]]:
+    """One row for all equal copies of a block, indented as they nest."""
+    for row, label in zip(found.blocks, output.nested(found.blocks), strict=True):
+        block = row.block if row.inference else f"{row.block} *"
+        parameters = f"{row.parameters:,}" if wide else output.short(row.parameters, "KMBT")
+        numbers = output.short(row.active, "KMBT"), output.short(row.flops), f"{row.share:.1%}"
+        yield label, block, row.copies, parameters, *numbers
+
+
+def _notes(found: Cost) -> Iterator[RenderableType]:
+    """What the shares are of, what the stars mean, and the formulas of the smaller blocks."""
+    yield "FLOPs are of the forward; share is that of them"
+    if not all(row.inference for row in found.blocks):
+        first = "the first output does not depend on it, so inference drops it"
+        yield f"* {first}"
+    found_of = {(_label(row), row.formula): row.formula for row in found.blocks if row.formula}
+    plain = [(label, text) for (label, _), text in found_of.items() if text.count(" ") < 2 * TERMS]
+    if plain:
+        yield "\nparameters of one copy"
+        yield output.pairs(plain)
+    long = dict.fromkeys(label for label, text in found_of if text.count(" ") >= 2 * TERMS)
+    if long:
+        yield f"longer ones, sums of these, are in --json: {', '.join(long)}"
+
+
+def _label(row: Row) -> str:
+    return row.line if row.line == row.block else f"{row.line} ({row.block})"

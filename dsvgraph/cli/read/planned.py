@@ -1,0 +1,229 @@
+"""How `dsvgraph cost --phase` tells what a run takes, and how its options are read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dsvgraph.cli import output
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from dsvgraph.passes.estimate import Device, Plan
+
+PANEL = "A run"
+UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
+AMOUNT = re.compile(r"([\d.]+(?:e[+-]?\d+)?) ?([KMBT]?)$", re.IGNORECASE)
+
+
+class Phase(StrEnum):
+    """What is run."""
+
+    train = "train"
+    prefill = "prefill"
+    decode = "decode"
+
+
+class Dtype(StrEnum):
+    """The numbers that products are made of."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float8 = "float8"
+
+
+class Way(StrEnum):
+    """How attention is counted."""
+
+    causal = "causal"
+    full = "full"
+    absorbed = "absorbed"
+
+
+class By(StrEnum):
+    """How work is grouped."""
+
+    total = "total"
+    role = "role"
+    block = "block"
+    path = "path"
+
+
+def amount(text: str) -> float:
+    """Reads `14.8T`, `2.5e11`, `300B`."""
+    match = AMOUNT.match(text.strip())
+    try:
+        number = float(match[1]) * UNITS[match[2].upper()] if match else 0.0
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise typer.BadParameter(f"`{text}` is no amount such as 14.8T or 2e11")
+    return number
+
+
+PhaseOption = Annotated[
+    Phase | None, typer.Option("--phase", help="What one step of this takes.", rich_help_panel=PANEL)
+]
+ContextOption = Annotated[
+    int | None,
+    typer.Option("--context", metavar="C", min=1, help="Cached tokens of a row. [--seq]", rich_help_panel=PANEL),
+]
+DtypeOption = Annotated[
+    Dtype | None, typer.Option("--dtype", help="bfloat16 trains under autocast. [bfloat16]", rich_help_panel=PANEL)
+]
+WayOption = Annotated[
+    Way | None,
+    typer.Option(
+        "--attention",
+        help="The keys that each token sees, or as many as the last one sees; or moved to the latents. "
+        "[causal; absorbed to decode]",
+    ),
+]
+DraftingOption = Annotated[
+    bool, typer.Option("--drafting", help="Keep the heads that draft at inference.", rich_help_panel=PANEL)
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option("--device", metavar="NAME", help="h100, h200, ..., or a YAML file.", rich_help_panel=PANEL),
+]
+MfuOption = Annotated[
+    float | None, typer.Option("--mfu", metavar="X", help="Share of the peak, up to 1.", rich_help_panel=PANEL)
+]
+RateOption = Annotated[
+    Any,
+    typer.Option("--tokens-per-second", metavar="N", parser=amount, help="Of one device.", rich_help_panel=PANEL),
+]
+TokensOption = Annotated[
+    Any, typer.Option("--tokens", metavar="N", parser=amount, help="Of the run: 14.8T.", rich_help_panel=PANEL)
+]
+ByOption = Annotated[By | None, typer.Option("--by", help="Group the work.", rich_help_panel=PANEL)]
+
+
+def parts(found: Plan, by: str, on: Device | None) -> Iterator[RenderableType]:
+    """The text: what is run, then work, memory, time and drafting, as far as they were asked for."""
+    yield _headline(found)
+    yield output.table(["", ">", ""], [*_flops(found), *_memory(found)])
+    yield "\nformulas"
+    yield output.pairs(_formulas(found))
+    yield from _time(found)
+    yield from _drafts(found)
+    if by != "total":
+        yield from _grouped(found, by, on)
+
+
+def _headline(found: Plan) -> str:
+    rows = f"{found.batch:,} x {found.seq:,} tokens"
+    if found.phase == "decode":
+        rows = f"one step of {found.batch:,} row{'s' * (found.batch != 1)} behind {found.context:,} tokens"
+    again = {"full": ", the forward recomputed"}.get(found.recompute, "") if found.phase == "train" else ""
+    kept = ", with drafting heads" if found.drafting and found.phase != "train" else ""
+    return (
+        f"{output.cell(found.name)}, {found.phase}: {rows}, {found.dtype}, {found.attention} attention{again}{kept}\n"
+    )
+
+
+def _flops(found: Plan) -> Iterator[tuple[str, str, str]]:
+    names = ["forward", "total", "model_per_token"]
+    if found.phase == "train":
+        names = ["forward", "backward", "recomputed", "total", "model_per_token"]
+    for name in names:
+        value = getattr(found.flops, name)
+        yield f"FLOPs, {name.replace('_', ' ')}", f"{value:,.0f}", output.short(value)
+    yield "bytes moved", f"{found.flops.bytes:,.0f}", output.short(found.flops.bytes)
+    yield "FLOPs per byte", f"{found.flops.intensity:,.1f}", ""
+
+
+def _memory(found: Plan) -> Iterator[tuple[str, str, str]]:
+    for name, value in vars(found.memory).items():
+        if isinstance(value, int):
+            yield (
+                f"memory, {name.replace('_', ' ')}",
+                f"{value:,}",
+                f"{output.short(value)}B" if value >= 1000 else f"{value} B",
+            )
+
+
+def _formulas(found: Plan) -> Iterator[tuple[str, str]]:
+    """Of work and memory, in the sizes of the input and C, the context."""
+    parts = {"FLOPs, ": found.flops, "": found.flops, "memory, ": found.memory}
+    shown = {"FLOPs, ": ("forward", "backward"), "": ("bytes",), "memory, ": ("cache", "activations")}
+    for label, part in parts.items():
+        for name in shown[label]:
+            formula = getattr(part, f"{name}_formula", "0")
+            if formula != "0":
+                yield f"{label}{name if label else 'bytes moved'}", formula
+    if found.phase == "train":
+        memory: Any = found.memory
+        yield "memory, activations checkpointed", memory.activations_checkpointed_formula
+        yield f"memory, peak: {_at(memory.peak_at)}", memory.peak_formula
+        yield f"memory, peak checkpointed: {_at(memory.peak_checkpointed_at)}", memory.peak_checkpointed_formula
+
+
+def _at(place: str) -> str:
+    """Where a peak is, in words."""
+    return {"losses": "at the losses", "update": "at the update"}.get(place, f"backward of {place}")
+
+
+def _time(found: Plan) -> Iterator[RenderableType]:
+    """The bound of the roofline, and the run at a share of the peak."""
+    if found.roofline:
+        r = found.roofline
+        fits = "fits" if r.fits else "does NOT fit into one"
+        yield f"\n{output.cell(r.device)}: {output.short(r.peak_flops)}FLOPs/s, {output.short(r.bandwidth)}B/s; {fits}"
+        yield output.pairs([
+            ("at best", f"{_seconds(r.seconds)} a step, {r.tokens_per_second:,.1f} tokens/s, MFU {r.mfu:.1%}"),
+            ("computing", _seconds(r.seconds_computing)),
+            ("moving", _seconds(r.seconds_moving)),
+            ("formula", r.seconds_formula),
+        ])  # fmt: skip
+    if found.run:
+        hours = "" if found.run.device_hours is None else f", {found.run.device_hours:,.0f} device hours"
+        amount = "" if found.run.tokens is None else f" for {output.short(found.run.tokens, 'KMBT')} tokens"
+        yield f"\nat MFU {found.run.mfu:.2%}: {found.run.tokens_per_second:,.1f} tokens/s a device{hours}{amount}"
+
+
+def _drafts(found: Plan) -> Iterator[RenderableType]:
+    if found.drafts:
+        yield "\ndrafting, by the chance that a drafted token is accepted if those before it are"
+        rows = [
+            (f"{d.acceptance:.0%}", f"{d.tokens_per_step:.3f}", "-" if d.speedup is None else f"{d.speedup:.2f} x")
+            for d in found.drafts
+        ]
+        yield output.table([">accepted", ">tokens a step", ">speed-up"], rows)
+
+
+def _grouped(found: Plan, by: str, on: Device | None) -> Iterator[RenderableType]:
+    """The work in parts; few of them with formulas."""
+    parts = found.by(by, on)
+    heads = [">parameters", ">forward", ">backward", ">bytes", ">share", ">memory", *([">at best"] if on else [])]
+    rows = [
+        (
+            part.name, output.short(part.parameters, "KMBT"), output.short(part.forward),
+            output.short(part.backward), output.short(part.bytes), f"{part.share:.1%}",
+            output.short(part.weights + part.gradients + part.optimizer + part.activations + part.cache),
+            *([_seconds(part.seconds or 0.0)] if on else []),
+        )
+        for part in parts
+    ]  # fmt: skip
+    yield ""
+    yield output.table([by, *heads], rows, wraps=[by])
+    held = "weights, gradients, states and activations" if found.phase == "train" else "weights and cache"
+    yield f"\nforward and backward are FLOPs, share is that of both; memory is that of {held}"
+    if by != "path":
+        for title in ("forward", "bytes", "activations"):
+            formulas = [(part.name, getattr(part, f"{title}_formula")) for part in parts]
+            if any(formula != "0" for _, formula in formulas):
+                yield f"\nformulas of {title}"
+                yield output.pairs(formulas)
+
+
+def _seconds(value: float) -> str:
+    for unit, factor in (("s", 1.0), ("ms", 1e3)):
+        if value * factor >= 0.9995:
+            return f"{value * factor:.4g} {unit}"
+    return f"{value * 1e6:.4g} us"

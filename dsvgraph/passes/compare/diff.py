@@ -1,0 +1,156 @@
+"""What differs between two models, line by line, and what that changes in parameters and FLOPs.
+
+Lines are compared block by block and by name, copies folded, so 61 against 62 layers is one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from dsvgraph.build import build
+from dsvgraph.errors import DsvError
+from dsvgraph.graph import Model
+from dsvgraph.passes.compare.lines import Change, compare
+from dsvgraph.passes.compare.shared import shared
+from dsvgraph.passes.count.cost import Cost, cost
+from dsvgraph.passes.count.tally import Attention
+from dsvgraph.passes.text.signature import loss_parts, value
+from dsvgraph.spec import with_settings
+
+DEPTH = "num_nextn_predict_layers"  # Hugging Face's name for the depth of the MTP chain
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A config value, a loss's part or a pattern that differs; None where one side has none."""
+
+    name: str
+    before: str | None
+    after: str | None
+
+    def __str__(self) -> str:
+        if self.before is None:
+            return f"+ {self.name}: {self.after}"
+        if self.after is None:
+            return f"- {self.name}: {self.before}"
+        return f"{self.name}: {self.before} -> {self.after}"
+
+
+@dataclass(frozen=True)
+class Diff:
+    """The differences between the models ``a`` and ``b``, and what each of the two costs."""
+
+    a: str
+    b: str
+    changes: tuple[Change, ...]
+    config: tuple[Setting, ...]
+    losses: tuple[Setting, ...]
+    sections: tuple[Setting, ...]  # init and trained, by path pattern
+    costs: tuple[Cost, Cost]
+    shared: int  # elements of the weights with one path and one shape in both
+
+    def __bool__(self) -> bool:
+        """Whether anything differs but the names."""
+        return bool(self.changes or self.config or self.losses or self.sections)
+
+    def of(self, kind: str) -> tuple[Change, ...]:
+        """The changes of one kind: added, removed, replaced, resized, changed (another attribute), ..."""
+        return tuple(c for c in self.changes if c.kind == kind)
+
+    def deltas(self) -> dict[str, dict[str, float]]:
+        """What the change adds to parameters, FLOPs and cache (negative: takes away)."""
+        before, after = self.costs
+        return {s: _minus(getattr(after, s), getattr(before, s)) for s in ("parameters", "flops", "kv_cache")}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The diff as plain data, for ``--json``."""
+        found: dict[str, Any] = {"a": self.a, "b": self.b}
+        found.update({kind: [c.as_dict() for c in self.of(kind)] for kind in KINDS})
+        for name in ("config", "losses", "sections"):
+            found[name] = [vars(setting) for setting in getattr(self, name)]
+        costs = {side: c.as_dict() for side, c in zip("ab", self.costs, strict=True)}
+        for side in costs.values():
+            del side["blocks"], side["symbolic"]
+        return {**found, "shared": self.shared, "cost": {**costs, "delta": self.deltas()}}
+
+
+KINDS = ("added", "removed", "replaced", "resized", "changed", "rewired", "renamed")
+
+
+def diff(a: Model, b: Model, batch: int = 1, seq: int = 4096, attention: Attention = "causal") -> Diff:
+    """What changes from ``a`` to ``b``; the costs are those of ``batch`` rows of ``seq`` tokens."""
+    a, b = _numeric(a), _numeric(b)
+    costs = (
+        cost(a, batch, seq, attention, formulas=False),
+        cost(b, batch, seq, attention, formulas=False),
+    )
+    return Diff(
+        a.name, b.name, tuple(compare(a, b)),
+        tuple(_settings(_texts(a.config), _texts(b.config))),
+        tuple(_losses(a, b)),
+        tuple(_settings(_sections(a), _sections(b))),
+        costs, shared(a, b),
+    )  # fmt: skip
+
+
+def depths(
+    model: Model,
+    values: Iterable[int],
+    batch: int = 1,
+    seq: int = 4096,
+    attention: Attention = "causal",
+    name: str = DEPTH,
+    *,
+    formulas: bool = True,
+) -> list[Cost]:
+    """What ``model`` costs at each depth of its MTP chain, the config value ``name``."""
+    if model.spec is None or name not in model.spec.config:
+        raise DsvError(f"`{model.name}` has no config value `{name}`, so its depth cannot be set")
+    found = (build(with_settings(model.spec, {name: depth})) for depth in values)
+    return [cost(m, batch, seq, attention, formulas=formulas) for m in found]
+
+
+def _numeric(model: Model) -> Model:
+    """``model`` with no size left as a name."""
+    if model.spec is None or not model.spec.symbolic:
+        return model
+    return build(with_settings(model.spec, {}))
+
+
+def _settings(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[Setting]:
+    for name in {**before, **after}:
+        if before.get(name) != after.get(name):
+            yield Setting(name, before.get(name), after.get(name))
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {name: value(v) for name, v in values.items()}
+
+
+def _losses(a: Model, b: Model) -> Iterator[Setting]:
+    """Lines that one side lacks, and the parts of the others that differ."""
+    before, after = ({loss.name: loss_parts(loss) for loss in m.losses} for m in (a, b))
+    for name in {**before, **after}:
+        old, new = before.get(name), after.get(name)
+        if old is None or new is None:
+            yield Setting(name, _joined(old), _joined(new))
+        else:
+            shared = {"depths"} if "none" in (old.get("depths"), new.get("depths")) else {*old, *new}
+            sides = [{f"{name}.{p}": t for p, t in s.items() if p in shared} for s in (old, new)]
+            yield from _settings(*sides)
+
+
+def _joined(parts: Mapping[str, str] | None) -> str | None:
+    return None if parts is None else ", ".join(f"{part} {text}" for part, text in parts.items())
+
+
+def _sections(model: Model) -> dict[str, str]:
+    inits = {f"init {pattern}": str(init) for pattern, init in model.init}
+    return {**inits, **{f"trained {pattern}": value(yes) for pattern, yes in model.trained}}
+
+
+def _minus(after: Any, before: Any) -> dict[str, float]:
+    numbers = {f.name: getattr(after, f.name) for f in fields(after)}
+    return {n: v - getattr(before, n) for n, v in numbers.items() if isinstance(v, (int, float))}

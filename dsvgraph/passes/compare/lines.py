@@ -1,0 +1,260 @@
+"""Two graphs line by line: what was added, removed, replaced, resized, changed, rewired, renamed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any
+
+from dsvgraph.dims import total
+from dsvgraph.errors import Span
+from dsvgraph.graph import Graph, Model, Node, join, span_text
+from dsvgraph.passes.compare.matching import Stretch, named, pairs, stretches
+from dsvgraph.passes.graph.needs import Dependence
+from dsvgraph.passes.graph.paths import listed, weights
+from dsvgraph.passes.text.signature import value
+
+
+@dataclass(frozen=True)
+class Change:
+    """One difference: a line (``path``, and ``also`` where the same block is used again).
+
+    ``before`` and ``after`` tell only what differs. ``reaches`` names the outputs of the model
+    that may differ for it; all others compute what they computed. ``places`` are the lines of
+    YAML before and after, where there are such.
+    """
+
+    kind: str
+    path: str
+    line: str
+    before: str
+    after: str
+    reaches: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    places: tuple[Span | None, Span | None] = (None, None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The change as plain data."""
+        places = [None if span is None else span.as_dict() for span in self.places]
+        return {**vars(self), "reaches": list(self.reaches), "also": list(self.also), "places": places}
+
+
+def compare(a: Model, b: Model) -> list[Change]:
+    """The changes from ``a`` to ``b``; equal changes in equal blocks are one."""
+    merged: dict[tuple[str, ...], list[Change]] = defaultdict(list)
+    for change in _graphs(a, b, "", ()):
+        merged[change.kind, change.line, change.before, change.after].append(change)
+    return [_one(found) for found in merged.values()]
+
+
+def _one(found: list[Change]) -> Change:
+    outputs = dict.fromkeys(o for change in found for o in change.reaches)
+    return replace(found[0], reaches=tuple(outputs), also=tuple(dict.fromkeys(c.path for c in found[1:])))
+
+
+def _graphs(a: Graph, b: Graph, prefix: str, reaches: tuple[str, ...]) -> Iterator[Change]:
+    found = pairs(a, b)
+    names = {old.name: new.name for old, new in found}
+    for old, new in found:
+        outputs = reaches or _reached(a, old.name) + _reached(b, new.name)
+        yield from _nodes(a, b, old, new, prefix, names, tuple(dict.fromkeys(outputs)))
+    for graph, matched, kind in ((a, names.keys(), "removed"), (b, names.values(), "added")):
+        for node in graph.nodes.values():
+            if node.name not in matched:
+                texts = ("", _described(node)) if kind == "added" else (_described(node), "")
+                outputs = reaches or _reached(graph, node.name)
+                places = (None, node.span) if kind == "added" else (node.span, None)
+                yield Change(kind, join(prefix, node.at), node.name, *texts, outputs, (), places)
+    yield from _borders(a, b, prefix, names, reaches)
+
+
+def _reached(graph: Graph, name: str) -> tuple[str, ...]:
+    """The outputs that depend on a line (not those that only borrow a weight from what follows it)."""
+    depends = Dependence()
+    return tuple(o for o in graph.outputs if name in depends.of(graph, [o]).ports)
+
+
+def _nodes(
+    a: Graph, b: Graph, old: Node, new: Node, prefix: str, names: Mapping[str, str], reaches: tuple[str, ...]
+) -> Iterator[Change]:
+    path = join(prefix, new.at)
+    for kind, before, after in differences(a, b, old, new, names):
+        if kind == "renamed":
+            before, after = before or ".", after or "."
+        yield Change(kind, path, new.name, before, after, reaches, (), (old.span, new.span))
+    if alike(old, new):
+        yield from _more_copies(old, new, path, reaches)
+        for inner, one, other in _copies(old, new, path):
+            yield from _graphs(one, other, inner, reaches)
+
+
+def differences(a: Graph, b: Graph, old: Node, new: Node, names: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """What differs between two lines themselves: kind, before and after; ``names`` translates lines of ``a``."""
+    wires = _wires(a, old, names), _wires(b, new, {})
+    if wires[0] != wires[1]:
+        yield "rewired", *_differing(_owning(old, *wires), _owning(new, *reversed(wires)))
+    if old.at != new.at:
+        yield "renamed", old.at, new.at
+    if not alike(old, new):
+        yield "replaced", _described(old), _described(new)
+        return
+    sizes = _sizes(old), _sizes(new)
+    if sizes[0] != sizes[1]:
+        yield ("resized" if _shapes(old) != _shapes(new) else "changed"), *_differing(*sizes)
+
+
+def alike(old: Node, new: Node) -> bool:
+    """Whether two lines call the same, or blocks that are variants: half of the lines have equal names."""
+    if old.callee == new.callee or old.op or new.op or not (old.runs and new.runs):
+        return old.callee == new.callee
+    lines, others = set(old.runs[0].graph.nodes), set(new.runs[0].graph.nodes)
+    return 2 * len(lines & others) >= max(len(lines), len(others))
+
+
+def _wires(graph: Graph, node: Node, names: Mapping[str, str]) -> dict[str, str]:
+    """What is wired into a node by port, with its role under repeat; ``names`` translates lines."""
+    return {port: named(graph, ref, names) + _role(node, port) for port, ref in node.sources.items()}
+
+
+def _owning(node: Node, own: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:
+    """The wires of a node, with the weights that it owns where the other side has them wired."""
+    return {**own, **{port: "its own" for port in node.weights if port in other}}
+
+
+def _role(node: Node, port: str) -> str:
+    """How a repeated block gets a port, where that is not one value for all copies."""
+    role = node.roles.get(port, "shared") if node.mode == "repeat" else "shared"
+    return "" if role == "shared" else f" ({role})"
+
+
+def _differing(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, str]:
+    """The entries that differ, as text."""
+    keys = [k for k in {**before, **after} if before.get(k) != after.get(k)]
+    return _entries(before, keys), _entries(after, keys)
+
+
+def _entries(found: Mapping[str, str], keys: list[str]) -> str:
+    return ", ".join(f"{k} {found[k]}" for k in keys if k in found)
+
+
+def _sizes(node: Node) -> dict[str, str]:
+    """Attributes, owned weights and the number of copies, as text."""
+    found = {k: value(v) for k, v in node.op.model_dump().items()} if node.op else {}
+    found |= {name: str(weight.type) for name, weight in node.weights.items()}
+    return found if node.mode == "call" else {**found, "copies": f"{node.count}{_one_set(node)}"}
+
+
+def _one_set(node: Node) -> str:
+    return " with one set of weights" if node.reused else ""
+
+
+def _shapes(node: Node) -> tuple[Any, ...]:
+    return [str(t) for t in node.outputs.values()], [str(w.type) for w in node.weights.values()], node.count
+
+
+def _copies(old: Node, new: Node, path: str) -> Iterator[tuple[str, Graph, Graph]]:
+    """Pairs of graphs that stand at the same copies, with their path in the new model."""
+    if new.mode == "call" or old.mode == "call":
+        if old.runs and new.runs:
+            yield path, old.runs[0].graph, new.runs[0].graph
+        return
+    spans: dict[tuple[Graph, Graph], list[str]] = {}
+    for _, at, count, (one, other) in stretches(old, new):
+        if one and other and at is not None:
+            spans.setdefault((one, other), []).append(span_text(new.start + at, count)[1:-1])
+    if new.reused:
+        spans = {pair: [span_text(new.start, 1)[1:-1]] for pair in spans}
+    for (one, other), found in spans.items():
+        yield join(path, listed(found)), one, other
+
+
+def _more_copies(old: Node, new: Node, path: str, reaches: tuple[str, ...]) -> Iterator[Change]:
+    """Copies that one side alone has between others, or that are of another kind than the last."""
+    if new.mode != "repeat" or old.mode != "repeat":
+        return
+    found = list(stretches(old, new))
+    for i, stretch in enumerate(found):
+        if None in stretch.graphs and not _goes_on(found, i):
+            node, at = (new, stretch.new) if stretch.old is None else (old, stretch.old)
+            graph = next(filter(None, stretch.graphs))
+            owned = total(w.weight.numel * w.copies for w in weights(graph)) * stretch.copies
+            text = f"{graph.name} x {stretch.copies}, {owned:,} parameters"
+            here = join(path, span_text(node.start + (at or 0), stretch.copies))
+            texts = ("", text) if node is new else (text, "")
+            places = (None, new.span) if node is new else (old.span, None)
+            yield Change("added" if node is new else "removed", here, node.name, *texts, reaches, (), places)
+
+
+def _goes_on(found: list[Stretch], i: int) -> bool:
+    """Whether copies are at the end and like those before them, so that their number says all."""
+    last = next((s for s in reversed(found[:i]) if None not in s.graphs), None)
+    here = next(filter(None, found[i].graphs))
+    return all(None in s.graphs for s in found[i:]) and (last is None or here in last.graphs)
+
+
+def aligned(old: Node, new: Node) -> Iterator[tuple[tuple[Graph, Graph], int]]:
+    """The copies that both have, side by side, cut where either changes."""
+    ends = sorted({*_ends(old), *_ends(new)})
+    start = 0
+    for end in ends:
+        one, other = _copy(old, start), _copy(new, start)
+        if one and other:
+            yield (one, other), end - start
+        start = end
+
+
+def _copy(node: Node, index: int) -> Graph | None:
+    """The graph of one copy, counted from the first."""
+    runs = zip(node.runs, _ends(node), strict=True)
+    return next((run.graph for run, end in runs if index < end), None)
+
+
+def _ends(node: Node) -> list[int]:
+    """Where the runs of a node end, counted from its first copy."""
+    return list(accumulate(int(run.count) for run in node.runs))  # type: ignore[arg-type]
+
+
+def _described(node: Node) -> str:
+    """What a line is, with the weights that it brings."""
+    owned = sum(w.numel * w_copies for w, w_copies in _owned(node))
+    copies = "" if node.mode == "call" else f" x {node.count}{_one_set(node)}"
+    return f"{node.callee}{copies}" + (f", {owned:,} parameters" if owned else "")
+
+
+def _owned(node: Node) -> Iterator[tuple[Any, Any]]:
+    for weight in node.weights.values():
+        yield weight, 1
+    for run in node.stored:
+        for owned in weights(run.graph):
+            yield owned.weight, owned.copies * run.count
+
+
+def _borders(a: Graph, b: Graph, prefix: str, names: Mapping[str, str], reaches: tuple[str, ...]) -> Iterator[Change]:
+    """Outputs and cache of a block, and the inputs of the whole graph."""
+    for name in {**a.outputs, **b.outputs}:
+        before, after = _out(a, name, names), _out(b, name, {})
+        if before != after:
+            yield Change("rewired", prefix, f"out {name}", before, after, reaches or (name,))
+    before, after = _cached(a, names), _cached(b, {})
+    if before != after:
+        yield Change("rewired", prefix, "cache", before, after)
+    if isinstance(a, Model):
+        yield from _inputs(a, b)
+
+
+def _inputs(a: Graph, b: Graph) -> Iterator[Change]:
+    for name in {**a.inputs, **b.inputs}:
+        before, after = (str(g.inputs.get(name, "")) for g in (a, b))
+        if before != after:
+            kind = "resized" if before and after else "added" if after else "removed"
+            yield Change(kind, name, name, before, after, tuple(b.outputs))
+
+
+def _cached(graph: Graph, names: Mapping[str, str]) -> str:
+    return ", ".join(named(graph, ref, names) for ref in graph.cache)
+
+
+def _out(graph: Graph, name: str, names: Mapping[str, str]) -> str:
+    return named(graph, graph.outputs[name], names) if name in graph.outputs else ""

@@ -1,0 +1,1 @@
+"""Counts: parameters, FLOPs and cache, in numbers and formulas."""

@@ -1,0 +1,253 @@
+"""What a model costs: parameters, active parameters, FLOPs and cache, in numbers and in formulas.
+
+Weights are counted where they are owned, FLOPs where they are used. docs/cost.md has the conventions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from dsvgraph.build import build
+from dsvgraph.dims import Size, names, ratio, substitute, total
+from dsvgraph.graph import Model
+from dsvgraph.passes.count.formulas import counting, generic, whole_numbers
+from dsvgraph.passes.count.gradients import Costs, Unequal, backward
+from dsvgraph.passes.count.rows import Row, rows
+from dsvgraph.passes.count.tally import Attention, Meter, batch, input_sizes, number, one_of, tokens
+from dsvgraph.passes.graph.decoding import Keeper
+from dsvgraph.passes.graph.head import head_weights
+from dsvgraph.passes.graph.paths import decided, weights
+from dsvgraph.spec import with_settings
+
+Recompute = Literal["none", "full"]
+BYTES = 2  # of a cached number at 16 bits
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Numbers of weights. ``inference`` is what the first output depends on, ``active`` per token there.
+
+    ``active`` has no common convention, so each is a number of its own; docs/cost.md says who uses which.
+    """
+
+    total: int
+    inference: int
+    active: int
+    active_without_embedding: int
+    active_without_embedding_and_head: int
+    active_all_outputs: int  # what every output depends on: heads that inference drops are kept
+    routers: int  # of `active`: what chooses experts, selection biases included
+    trained: int  # by gradients, of the total
+    untrained: int  # selection biases, and what the section `trained` freezes
+    selection_biases: int  # of `inference`: what routers add to choose experts, moved without gradients
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Floating-point operations, a multiply-add counted as two; for the whole batch or per token."""
+
+    attention: Attention  # causal: what a causal kernel computes; full: no half; square: no windows either
+    recompute: Recompute  # full: the backward begins with the forward once more, as checkpointing does
+    forward: float
+    backward: float  # from every output: one product for each operand that needs a gradient
+    train: float  # forward, backward, and what is recomputed
+    inference_forward: float
+    forward_per_token: float
+    backward_per_token: float
+    train_per_token: float
+    inference_forward_per_token: float
+    by_op: Mapping[str, float]  # of `forward`
+
+
+@dataclass(frozen=True)
+class KVCache:
+    """What decoding keeps for the first output, and if all heads are kept: per token, and per row whatever its length.
+
+    Per row are the last positions of a shift, and states that ops carry.
+    """
+
+    elements_per_token: float
+    bytes_per_token: float
+    elements_per_token_all_outputs: float
+    elements_per_row: float
+    elements_per_row_all_outputs: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of one model on ``batch`` rows of ``seq`` tokens."""
+
+    name: str
+    batch: int
+    seq: int
+    parameters: Parameters
+    flops: Flops
+    kv_cache: KVCache
+    symbolic: Mapping[str, Any] = field(default_factory=dict)
+    blocks: tuple[Row, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The cost as plain data, for ``--json``."""
+        plain: dict[str, Any] = _plain(self)
+        return plain
+
+
+def cost(
+    model: Model,
+    batch: int = 1,
+    seq: int = 4096,
+    attention: Attention = "causal",
+    recompute: Recompute = "none",
+    *,
+    formulas: bool = True,
+) -> Cost:
+    """What ``model`` costs on ``batch`` rows of ``seq`` tokens; without ``formulas`` in numbers alone.
+
+    Raises DsvError where no input has rows of positions, and where an argument is none of those that there are.
+    """
+    one_of(Recompute, "recompute", recompute)
+    if model.spec is not None and model.spec.symbolic:
+        model = build(with_settings(model.spec, {}))
+    counts = _Counts(model, input_sizes(model, batch, seq), attention, recompute, bool(model.trained))
+    twin = _generic(model, counts) if formulas else None
+    return Cost(
+        model.name, batch, seq, _parameters(model, counts), _flops(counts),
+        KVCache(**counts.numbers("kv_cache")),
+        _symbolic(twin) if twin else {},
+        tuple(rows(model, counts.meter, counts.backward or {}, *((twin.model, twin.meter) if twin else ()))),
+    )  # fmt: skip
+
+
+class _Counts:
+    """The sums of one model, as sizes in B, T and the names that it left open."""
+
+    def __init__(
+        self, model: Model, values: Mapping[str, int], attention: Attention, recompute: Recompute, frozen: bool
+    ) -> None:
+        self.model, self.values, self.attention, self.recompute = model, values, attention, recompute
+        self.frozen = frozen  # by the spec's section `trained`, whose paths have numbers and no formula
+        self.tokens, self.rows = tokens(model), batch(model)
+        self.meter = Meter(self.tokens, values, attention)
+        self.all = self.meter.of(model)
+        self.kept = self.meter.of(model, frozenset([next(iter(model.outputs))]))
+        self.head = head_weights(model)
+        keeper = Keeper(model, values)
+        self.cache, self.cache_of_all = keeper.of_model(), keeper.of_model(heads=True)
+        self.found: dict[str, dict[str, Any]] = {}
+        self.backward: Costs | None = None  # where copies of an open number differ
+        with suppress(Unequal):
+            self.backward = backward(model, self.meter)
+
+    def numbers(self, section: str) -> dict[str, Any]:
+        """The values of one section of the quantities."""
+        if section not in self.found:
+            self.found[section] = {n: number(size, self.values) for n, size in self.sizes[section].items()}
+        return self.found[section]
+
+    @cached_property
+    def sizes(self) -> dict[str, dict[str, Size]]:
+        """All quantities with every name that is open."""
+        return self._quantities({})
+
+    def formulas(self, kept: set[str]) -> dict[str, dict[str, str]]:
+        """The quantities with ``kept`` (and the inputs' sizes) as names, all others as numbers."""
+        sizes = {n for t in self.model.inputs.values() for s in t.shape for n in names(s)}
+        values = {n: v for n, v in self.values.items() if n not in kept | sizes}
+        found = self._quantities(values)
+        return {part: {name: str(size) for name, size in sizes.items()} for part, sizes in found.items()}
+
+    def _quantities(self, values: Mapping[str, int]) -> dict[str, dict[str, Size]]:
+        """What has a formula, by section and name as in the JSON."""
+        every, kept, head = self.all.filled(values), self.kept.filled(values), substitute(self.head, values)
+        return {
+            "parameters": {
+                "total": every.parameters,
+                "inference": kept.parameters,
+                "active": kept.active,
+                "active_without_embedding": kept.active - kept.embedding,
+                "active_without_embedding_and_head": kept.active - kept.embedding - head,
+                "active_all_outputs": every.active,
+                "routers": kept.routers,
+                "selection_biases": kept.untrained,
+                **(
+                    {} if self.frozen else {"trained": every.parameters - every.untrained, "untrained": every.untrained}
+                ),
+            },
+            "flops": self._flops(every.forward, kept.forward, values),
+            "kv_cache": self._cache(values),
+        }
+
+    def _cache(self, values: Mapping[str, int]) -> dict[str, Size]:
+        growing, fixed = (substitute(size, values) for size in self.cache)
+        growing_all, fixed_all = (substitute(size, values) for size in self.cache_of_all)
+        return {
+            "elements_per_token": ratio(growing, self.tokens),
+            "bytes_per_token": ratio(growing, self.tokens) * BYTES,
+            "elements_per_token_all_outputs": ratio(growing_all, self.tokens),
+            "elements_per_row": ratio(fixed, self.rows),
+            "elements_per_row_all_outputs": ratio(fixed_all, self.rows),
+        }
+
+    def _flops(self, forward: Size, inference: Size, values: Mapping[str, int]) -> dict[str, Size]:
+        found = {"forward": forward, "inference_forward": inference}
+        if self.backward is not None:
+            found["backward"] = substitute(total(self.backward.values()), values)
+            found["train"] = forward * (1 + (self.recompute == "full")) + found["backward"]
+        return found | {f"{name}_per_token": ratio(size, self.tokens) for name, size in found.items()}
+
+
+def _parameters(model: Model, counts: _Counts) -> Parameters:
+    numbers = counts.numbers("parameters")
+    if counts.frozen:
+        untrained = _untrained(model)
+        numbers = {**numbers, "trained": numbers["total"] - untrained, "untrained": untrained}
+    return Parameters(**numbers)
+
+
+def _untrained(model: Model) -> int:
+    """Weights without a gradient, by themselves or by the spec's section `trained`."""
+    count = 0
+    for path, weight, _ in weights(model):
+        for trained, copies in decided(path, model.trained):
+            frozen = trained is False or not weight.trained
+            count += int(weight.numel) * copies if frozen else 0  # type: ignore[arg-type]
+    return count
+
+
+def _flops(counts: _Counts) -> Flops:
+    by_op = {op: number(size, counts.values) for op, size in counts.all.flops.items()}
+    return Flops(counts.attention, counts.recompute, **counts.numbers("flops"), by_op=by_op)
+
+
+def _generic(model: Model, counts: _Counts) -> _Counts | None:
+    """The same sums over config names; None unless they give the same numbers."""
+    twin = generic(model)
+    if twin is None:
+        return None
+    values = {**whole_numbers(model), **counts.values}
+    found = _Counts(twin, values, counts.attention, counts.recompute, counts.frozen)
+    if found.backward is not None and found.numbers("flops") != counts.numbers("flops"):
+        found = _Counts(twin, values, counts.attention, counts.recompute, counts.frozen)
+        found.backward = None  # frozen weights have no names
+    sections = ("parameters", "flops", "kv_cache")
+    return found if all(found.numbers(s).items() <= counts.numbers(s).items() for s in sections) else None
+
+
+def _symbolic(counts: _Counts) -> dict[str, Any]:
+    """Formulas: in what inference drops (MTP depth), and in every name that layers are counted by."""
+    layers = counting(counts.model)
+    heads = layers & names(counts.all.parameters) - names(counts.kept.parameters)
+    return {"heads": sorted(heads), **counts.formulas(heads), "by_layers": counts.formulas(layers)}
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses as dictionaries."""
+    if is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value) if f.repr}
+    if isinstance(value, Mapping):
+        return {name: _plain(v) for name, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, tuple) else value

@@ -1,0 +1,232 @@
+"""What one graph owns and does, counted once per distinct graph and added up by copies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from fractions import Fraction
+from typing import Any, Literal, get_args
+
+from dsvgraph.codes import Code
+from dsvgraph.dims import Size, evaluate, names, ratio, substitute, total
+from dsvgraph.errors import DsvError
+from dsvgraph.graph import Graph, Model, Node, Use
+from dsvgraph.ops.base import Op
+from dsvgraph.passes.graph.needs import Dependence, Needs, Ports
+from dsvgraph.types import Type, WeightKind
+
+Flops = Mapping[str, Size]
+Attention = Literal["causal", "full", "square"]
+"""The pairs of a query and a key that count: those that it sees; as many for each query as the most that
+one sees; all, as torch counts them, whatever a mask hides."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Sums over a graph: weights in elements, forward FLOPs by op."""
+
+    parameters: Size = 0
+    untrained: Size = 0  # by the op: a selection bias has no gradient
+    active: Size = 0  # weights times the share of tokens that meet them; tables whole
+    embedding: Size = 0  # the part of `active` that is only looked up
+    routers: Size = 0  # the part of `active` that chooses experts
+    flops: Flops = field(default_factory=dict)
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.parameters + other.parameters, self.untrained + other.untrained, self.active + other.active,
+            self.embedding + other.embedding, self.routers + other.routers, added(self.flops, other.flops),
+        )  # fmt: skip
+
+    def times(self, copies: Size, stored: Size | None = None) -> Tally:
+        """The sums of ``copies`` equal graphs, of which ``stored`` (or all) have weights of their own."""
+        own = copies if stored is None else stored
+        if copies == 1 and own == 1:
+            return self
+        sums = {f: getattr(self, f) * own for f in NUMBERS}
+        return Tally(**sums, flops={op: value * copies for op, value in self.flops.items()})
+
+    def filled(self, values: Mapping[str, int]) -> Tally:
+        """The sums with some names replaced by numbers."""
+        if not values:
+            return self
+        sums = {f: substitute(getattr(self, f), values) for f in NUMBERS}
+        return Tally(**sums, flops={op: substitute(value, values) for op, value in self.flops.items()})
+
+    @property
+    def forward(self) -> Size:
+        """All forward FLOPs."""
+        return total(self.flops.values())
+
+
+NUMBERS = [f.name for f in fields(Tally) if f.name != "flops"]
+
+
+def number(size: Size, values: Mapping[str, int]) -> int | float:
+    """The value of a size, whole where it is."""
+    value = Fraction(evaluate(size, values))
+    return int(value) if value.denominator == 1 else float(value)
+
+
+def largest(sizes: Iterable[Size], values: Mapping[str, int]) -> Size:
+    """The one with the largest value, the first of equal ones."""
+    return max(sizes, key=lambda size: number(size, values), default=0)
+
+
+def added(a: Flops, b: Flops) -> Flops:
+    """The sum by op."""
+    if not a or not b:
+        return a or b
+    return {op: a.get(op, 0) + b.get(op, 0) for op in {**a, **b}}
+
+
+def _row(model: Model) -> Type:
+    """The type of the input that has the rows of the first output, else of the first that has rows of positions."""
+    rows = [type_ for type_ in model.inputs.values() if type_.rank > 1]
+    first = next((model.type(ref).shape[:2] for ref in model.outputs.values()), None)
+    row = next((type_ for type_ in rows if type_.shape[:2] == first), next(iter(rows), None))
+    if row is None:
+        words = "no input has rows and positions, [B, T], so nothing can be counted"
+        raise DsvError(words, model.span, code=Code.ROOT_AXES)
+    return row
+
+
+def tokens(model: Model) -> Size:
+    """The number of positions of a batch; raises DsvError where no input has rows of them."""
+    row = _row(model)
+    return row.shape[0] * row.shape[1]
+
+
+def batch(model: Model) -> Size:
+    """The number of rows of a batch; raises DsvError where no input has rows of positions."""
+    return _row(model).shape[0]
+
+
+def input_sizes(model: Model, batch: int, seq: int) -> dict[str, int]:
+    """Numbers for the sizes of the inputs, where they are names: axis 0 counts rows, axis 1 positions, of all alike.
+
+    Raises DsvError where no input has rows of positions, and where a number is no whole one above zero.
+    """
+    for what, n in (("batch", batch), ("seq", seq)):
+        if n % 1 or n < 1:
+            raise DsvError(f"`{what}` is a whole number of at least 1, found `{n}`")
+    shapes = [_row(model).shape, *(type_.shape for type_ in model.inputs.values())]
+    pairs = (pair for shape in shapes for pair in zip(shape[:2], (batch, seq), strict=False))
+    return {name: n for size, n in pairs for name in names(size)}
+
+
+def one_of(words: Any, what: str, value: object) -> None:
+    """Raise DsvError unless ``value`` is one of the words of a Literal; ``what`` names it."""
+    if value not in get_args(words):
+        raise DsvError(f"`{what}` is {', '.join(get_args(words)[:-1])} or {get_args(words)[-1]}, found `{value}`")
+
+
+def input_axes(model: Model) -> tuple[set[str], set[str]]:
+    """The names in the sizes of an input's rows and of its positions."""
+    rows_, length = _row(model).shape[:2]
+    return names(rows_), names(length)
+
+
+class Meter:
+    """Counts graphs. ``tokens`` is the size B * T; ``values`` gives names their numbers.
+
+    Weights are counted where they are owned, FLOPs where they are used.
+    """
+
+    def __init__(self, tokens: Size, values: Mapping[str, int], attention: Attention = "causal") -> None:
+        one_of(Attention, "attention", attention)
+        self.tokens, self.values, self.attention = tokens, values, attention
+        self.depends = Dependence()
+        self.memo: dict[tuple[Graph, Ports | None], Tally] = {}
+
+    def of(self, graph: Graph, outputs: Ports | None = None) -> Tally:
+        """The sums over what ``outputs`` depend on, or over all of ``graph``."""
+        key = (graph, outputs)
+        if key not in self.memo:
+            self.memo[key] = self._sum(graph, outputs)
+        return self.memo[key]
+
+    def needs(self, graph: Graph, outputs: Ports | None) -> Needs:
+        """What the outputs depend on, or all of ``graph``."""
+        return self.depends.whole(graph) if outputs is None else self.depends.of(graph, outputs)
+
+    def _sum(self, graph: Graph, outputs: Ports | None) -> Tally:
+        needs = self.needs(graph, outputs)
+        total = Tally()
+        for name, node in graph.nodes.items():
+            if name in needs.ports:
+                total = total + self.node(graph, node, needs, outputs is None)
+        return total
+
+    def node(self, graph: Graph, node: Node, needs: Needs, whole: bool) -> Tally:
+        """The sums of one node with all its copies."""
+        if node.op:
+            return self._op(graph, node, needs)
+        copies: dict[tuple[Graph, Ports | None], Size] = {}
+        for run, outputs in zip(node.runs, needs.runs[node.name], strict=True):
+            key = (run.graph, None if whole else outputs)
+            copies[key] = copies.get(key, 0) + run.count
+        stored = 1 if node.reused else None
+        return sum((self.of(*key).times(count, stored) for key, count in copies.items()), start=Tally())
+
+    def _op(self, graph: Graph, node: Node, needs: Needs) -> Tally:
+        assert node.op is not None
+        owned = total(w.numel for w in node.weights.values())
+        untrained = total(w.numel for w in node.weights.values() if not w.trained)
+        table = self._looked_up(graph, node, needs)
+        chooses = total(w.numel for w in node.weights.values() if w.kind is WeightKind.CHOICE)
+        if not needs.computes(node):
+            return Tally(owned, untrained, owned, table, chooses)
+        flops = self.seen(node.op, node.ins).flops(known_types(graph, node), node.outputs, self.attention)
+        share = self.share(node)
+        active = total(w.numel if w.kind is WeightKind.TABLE else w.numel * share for w in node.weights.values())
+        return Tally(owned, untrained, active, table, chooses, {node.op.op: flops} if flops else {})
+
+    def seen(self, op: Op, ins: Mapping[str, Type]) -> Op:
+        """The op without a window that is wider than the row: an attribute of this name, of whichever op."""
+        window = dict(op).get("window")
+        wide = window is not None and number(ins[op.ports[0]].shape[1] - window, self.values) < 0
+        return op.model_copy(update={"window": None}) if wide else op
+
+    def share(self, node: Node) -> Size:
+        """The share of tokens that meet a node's weights, at most one.
+
+        It is the number of its input's vectors over B * T: an expert's input is [B T K / E, d].
+        """
+        if not node.weights or node.op is None:
+            return 1
+        vectors = node.op.vectors(node.ins)
+        if vectors == self.tokens:
+            return 1
+        share = ratio(vectors, self.tokens)
+        return share if evaluate(share, self.values) < 1 else 1
+
+    def _looked_up(self, graph: Graph, node: Node, needs: Needs) -> Size:
+        """Elements of the node's tables that are looked up and never multiplied with."""
+        tables = {name: w for name, w in node.weights.items() if w.kind is WeightKind.TABLE}
+        return total(
+            w.numel for name, w in tables.items() if self._uses(graph, node.name, name, needs) <= {WeightKind.TABLE}
+        )
+
+    def _uses(self, graph: Graph, source: str, port: str, needs: Needs) -> set[WeightKind]:
+        """How the ops that read ``source.port`` (an input or a weight) use it, here and in blocks."""
+        found: set[WeightKind] = set()
+        for _, reader, dst in readers(graph, source, port):
+            node = graph.nodes[reader]
+            if node.op and needs.computes(node):
+                wired = node.op.weights(known_types(graph, node))
+                found.add(wired[dst].kind if dst in wired else WeightKind.PRODUCT)
+            for run, outputs in zip(node.runs, needs.runs.get(reader, ()), strict=False):
+                inner = self.depends.of(run.graph, outputs)
+                found |= self._uses(run.graph, dst, dst, inner)
+        return found
+
+
+def known_types(graph: Graph, node: Node) -> dict[str, Type]:
+    """The types of the inputs of an op, and of the weights that are wired to it."""
+    return {**node.ins, **{port: graph.type(ref) for port, ref in node.tied.items()}}
+
+
+def readers(graph: Graph, source: str, port: str) -> list[Use]:
+    """Where ``source.port`` is wired into."""
+    return [use for use in graph.uses.get(source, ()) if use.port == port]

@@ -1,0 +1,40 @@
+"""Drafting: what heads that predict further tokens are worth when decoding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dsvgraph.passes.estimate.roofline import Seconds
+
+ACCEPTANCES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What drafting gives where each drafted token is accepted with chance ``acceptance``."""
+
+    acceptance: float
+    tokens_per_step: float
+    speedup: float | None  # in the roofline's time; None without a device
+    tokens_per_step_formula: str  # in a, the acceptance
+    speedup_formula: str | None
+
+
+def expected_tokens(acceptance: float, drafts: int) -> float:
+    """Tokens per step with ``drafts`` drafted ones, each accepted with chance ``acceptance`` if those before are.
+
+    The longest accepted prefix and one token more: 1 + a + ... + a^K = (1 - a^(K+1)) / (1 - a).
+    """
+    return sum(acceptance**k for k in range(drafts + 1))
+
+
+def drafted(
+    drafts: int, times: tuple[Seconds, Seconds] | None, acceptances: tuple[float, ...] = ACCEPTANCES
+) -> tuple[Draft, ...]:
+    """What ``drafts`` drafted tokens give; ``times``: of a step with them, and of one without."""
+    tokens = [(a, expected_tokens(a, drafts)) for a in acceptances]
+    formula = " + ".join(["1", "a", *(f"a**{k}" for k in range(2, drafts + 1))][: drafts + 1])
+    if times is None:
+        return tuple(Draft(a, n, None, formula, None) for a, n in tokens)
+    slower, (long, short) = times[0].best / times[1].best, (one.best_formula for one in times)
+    return tuple(Draft(a, n, n / slower, formula, f"({formula})/({long})*({short})") for a, n in tokens)

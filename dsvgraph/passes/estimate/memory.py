@@ -1,0 +1,190 @@
+"""Memory of a training step or of inference: weights, gradients, optimiser states, activations, cache, peak."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from dsvgraph.dims import Size, total
+from dsvgraph.graph import Model
+from dsvgraph.ops.tape import FLOAT, HALF
+from dsvgraph.passes.count.tally import Meter, input_sizes, largest, number, tokens
+from dsvgraph.passes.estimate.activations import Activations, Piece
+
+Dtype = Literal["float32", "bfloat16", "float8"]
+WIDTH: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float8": 1}
+STATES = 2  # AdamW keeps two numbers of each trained weight
+
+
+@dataclass(frozen=True)
+class TrainingMemory:
+    """Bytes of one training step on one device, as the compiled module takes them.
+
+    Weights, gradients and AdamW's states are float32; under bfloat16 (autocast) products read
+    copies in 16 bits. ``peak`` is the most at any time.
+    """
+
+    weights: int
+    weight_copies: int  # in 16 bits, from the forward to the backward
+    gradients: int
+    optimizer: int
+    activations: int  # kept from the forward to the backward, logits left out
+    activations_checkpointed: int  # the same where every layer keeps its inputs alone
+    logits: int  # kept for the losses; those of more than 2**25 numbers are made in chunks and not kept
+    logits_unchunked: int  # if all of them were kept
+    peak: int
+    peak_checkpointed: int
+    peak_at: str  # the piece whose backward it is, or `losses`, or `update`
+    peak_checkpointed_at: str
+    weights_formula: str  # in the sizes of the input, like the next
+    weight_copies_formula: str
+    gradients_formula: str
+    optimizer_formula: str
+    activations_formula: str
+    activations_checkpointed_formula: str
+    logits_formula: str  # as long as the same heads make theirs in chunks
+    logits_unchunked_formula: str
+    peak_formula: str  # as long as the peak is there
+    peak_checkpointed_formula: str
+
+
+@dataclass(frozen=True)
+class InferenceMemory:
+    """Bytes of inference: the weights that are kept, and the cache of ``batch`` rows of ``context`` tokens."""
+
+    weights: int
+    cache_per_token: int  # of one row
+    cache: int  # what decoding needs: of layers with a window, no more than that
+    cache_without_windows: int  # if nothing is forgotten, as the compiled module decodes
+    total: int
+    weights_formula: str
+    cache_per_token_formula: str
+    cache_formula: str
+    cache_without_windows_formula: str
+    total_formula: str
+
+
+class Steps(NamedTuple):
+    """A step's activations, as they are and where every layer keeps its inputs alone."""
+
+    plain: Activations
+    checkpointed: Activations
+
+
+def steps(model: Model, batch: int, seq: int, dtype: Dtype, fused: bool = True) -> Steps:
+    """Runs a model for its memory, both ways."""
+    values, low = input_sizes(model, batch, seq), HALF if dtype == "bfloat16" else FLOAT
+    return Steps(*(Activations(model, values, low, fused, again) for again in (False, True)))
+
+
+def training(model: Model, batch: int, seq: int, trained: int, dtype: Dtype = "bfloat16", fused: bool = True,
+             owned: int = 0, runs: Steps | None = None) -> TrainingMemory:  # fmt: skip
+    """Memory of one step on ``batch`` rows of ``seq`` tokens; ``owned`` weights, ``trained`` by gradients.
+
+    ``fused`` counts with the kernels of a GPU; without it with those of a CPU.
+    """
+    values = input_sizes(model, batch, seq)
+    runs = runs or steps(model, batch, seq, dtype, fused)
+    grads = _Gradients(model, values, trained)
+    logits = runs[0].logits
+    kept = [total(p.kept for p in run.pieces) for run in runs]
+    static = FLOAT * (owned + STATES * trained)
+    peaks = [peak(run, grads) for run in runs]
+    most = [static + found.bytes for found in peaks]
+    copies = total(p.copied for p in runs[0].pieces)
+    return TrainingMemory(
+        weights=FLOAT * owned,
+        weight_copies=int(number(copies, values)),
+        gradients=FLOAT * trained,
+        optimizer=FLOAT * STATES * trained,
+        activations=int(number(kept[0], values)),
+        activations_checkpointed=int(number(kept[1], values)),
+        logits=int(number(logits.kept, values)),
+        logits_unchunked=int(number(logits.unchunked, values)),
+        peak=round(number(most[0], values)),
+        peak_checkpointed=round(number(most[1], values)),
+        peak_at=peaks[0].at,
+        peak_checkpointed_at=peaks[1].at,
+        weights_formula=f"{FLOAT}*{owned}",
+        weight_copies_formula=str(copies),
+        gradients_formula=f"{FLOAT}*{trained}",
+        optimizer_formula=f"{FLOAT * STATES}*{trained}",
+        activations_formula=str(kept[0]),
+        activations_checkpointed_formula=str(kept[1]),
+        logits_formula=str(logits.kept),
+        logits_unchunked_formula=str(logits.unchunked),
+        peak_formula=str(most[0]),
+        peak_checkpointed_formula=str(most[1]),
+    )
+
+
+def inference(
+    weights: int, per_token: float, per_row: float, dtype: Dtype, held: Size, rows: Size, context: Size,
+    values: Mapping[str, int],
+) -> InferenceMemory:  # fmt: skip
+    """Memory of inference with ``weights`` weights and so many cached numbers per token, and per row of any length.
+
+    ``held``: bytes of the cache that windows leave, of ``rows`` of ``context`` tokens. A cache of a model in 8 bits
+    stays in 16.
+    """
+    width, wide = WIDTH[dtype], max(WIDTH[dtype], HALF)
+    cache, own = round(per_token * wide), weights * width
+    kept, whole = int(number(held, values)), (cache * context + round(per_row * wide)) * rows
+    return InferenceMemory(
+        own, cache, kept, int(number(whole, values)), own + kept, f"{width}*{weights}", f"{wide}*{per_token}",
+        str(held), str(whole), str(own + held),
+    )  # fmt: skip
+
+
+class _Gradients:
+    """Bytes of the gradients that the backward of a piece leaves."""
+
+    def __init__(self, model: Model, values: Mapping[str, int], trained: int) -> None:
+        self.model, self.meter, self.values = model, Meter(tokens(model), values), values
+        whole = self.meter.of(model)
+        by_op = int(number(whole.parameters - whole.untrained, values))
+        self.share = trained / by_op if by_op else 0.0  # what the spec does not freeze
+
+    def of(self, piece: Piece) -> int:
+        """Those of its own weights; copies with one set of weights have a share each."""
+        if piece.graph is None:
+            owned: Size = total(w.numel for w in piece.node.weights.values() if w.trained)
+        else:
+            tally = self.meter.of(piece.graph)
+            owned = tally.parameters - tally.untrained
+        uses = float(number(piece.node.count, self.values)) if piece.node.reused else 1
+        return round(FLOAT * self.share * float(number(owned, self.values)) / uses)
+
+    def lent(self, piece: Piece, low: int) -> int:
+        """Those of weights that are used elsewhere too: what came from there and one to be added to it.
+
+        In float32 the one of a product is a view, so that the sum is a third.
+        """
+        names = {use.port for use in self.model.uses.get(piece.node.name, ())}
+        found = total(w.numel for name, w in piece.node.weights.items() if name in names and w.trained)
+        return round((3 if low == FLOAT else 2) * FLOAT * self.share * float(number(found, self.values)))
+
+
+class Peak(NamedTuple):
+    """The most bytes, as a size, and where that is."""
+
+    bytes: Size
+    at: str
+
+
+def peak(run: Activations, grads: _Gradients) -> Peak:
+    """The most bytes beside weights and states at any time of the backward, which frees and fills.
+
+    At each piece: what the pieces before it keep and its own, the gradients of the pieces behind it,
+    and either what is there while a checkpoint makes it anew, or that and two of the largest values
+    that are on the way back.
+    """
+    left, done = total(p.kept + p.copied for p in run.pieces), 0
+    found = [Peak(left + run.logits.busy(), "losses")]
+    for piece in reversed(run.pieces):
+        back, remade = piece.again + 2 * piece.largest, piece.busy if piece.again else 0
+        most = largest((back, remade, grads.lent(piece, run.low)), run.values)
+        found.append(Peak(left + done + most, piece.path))
+        left, done = left - piece.kept - piece.copied, done + grads.of(piece)
+    return max([*found, Peak(done, "update")], key=lambda one: number(one.bytes, run.values))

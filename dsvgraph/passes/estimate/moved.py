@@ -1,0 +1,69 @@
+"""Bytes as formulas: a size, and weights that are read only if a token meets them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from dsvgraph.codes import Code
+from dsvgraph.dims import Size, total
+from dsvgraph.errors import DsvError
+from dsvgraph.graph import Node
+from dsvgraph.ops.memory import Memory, Rows, State
+from dsvgraph.ops.tape import FLOAT
+from dsvgraph.passes.count.tally import number
+
+
+@dataclass(frozen=True)
+class Moved:
+    """``always`` and, by the share s of tokens that meet them, bytes of which 1 - (1 - s)^n are read by n tokens."""
+
+    always: Size = 0
+    met: Mapping[Fraction, Size] = field(default_factory=dict)
+
+    def __add__(self, other: Moved) -> Moved:
+        shares = {**self.met, **other.met}
+        return Moved(self.always + other.always, {s: self.met.get(s, 0) + other.met.get(s, 0) for s in shares})
+
+    def __bool__(self) -> bool:
+        return bool(self.always) or any(self.met.values())
+
+    def times(self, factor: Size) -> Moved:
+        """So often."""
+        return Moved(self.always * factor, {share: size * factor for share, size in self.met.items()})
+
+    def at(self, values: Mapping[str, int], tokens: Size) -> float:
+        """The bytes with numbers for the names, moved by ``tokens`` tokens."""
+        n = float(number(tokens, values))
+        parts = (float(number(size, values)) * (1 - (1 - float(share)) ** n) for share, size in self.met.items())
+        return float(number(self.always, values)) + sum(parts, start=0.0)
+
+    def text(self, tokens: Size) -> str:
+        """As a formula in Python's arithmetic."""
+        parts = [f"{_factor(s)}*(1 - ({1 - share})**{_factor(tokens)})" for share, s in sorted(self.met.items()) if s]
+        return " + ".join([*([str(self.always)] if self.always or not parts else []), *parts])
+
+
+def of_states(node: Node, memory: Memory) -> Size:
+    """Return the bytes of the states that an op reads and writes in a decoding step, in float32.
+
+    Raise DsvError if the op reads earlier rows: what is computed over them is known of `attention` alone.
+    """
+    if any(isinstance(kept, Rows) for kept in memory.values()):
+        words = f"what `{node.callee}` computes over earlier positions while decoding is not known"
+        raise DsvError(words, node.span, code=Code.CACHE, hint="plan its training or a prefill")
+    return 2 * FLOAT * total(kept.type.numel for kept in memory.values() if isinstance(kept, State))
+
+
+def _factor(size: Size) -> str:
+    """A size as part of a product or a power."""
+    return str(size) if str(size).isalnum() else f"({size})"
+
+
+def moved(parts: list[Moved]) -> Moved:
+    """The sum."""
+    found = Moved()
+    for part in parts:
+        found = found + part
+    return found

@@ -1,0 +1,1 @@
+"""Warnings: what a spec says in vain."""

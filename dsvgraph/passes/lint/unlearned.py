@@ -1,0 +1,141 @@
+"""Warnings about training: what a loss never reaches, or reaches in vain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from dsvgraph.build.losses.lines import number
+from dsvgraph.build.losses.predictions import Gap, Prediction, at, gaps, predictions, stride
+from dsvgraph.codes import Code
+from dsvgraph.errors import Diagnostic, Note, Span
+from dsvgraph.expr import Expr
+from dsvgraph.graph import Graph, Loss, Model, Node, join, walk
+from dsvgraph.passes.graph.needs import Dependence, Ports
+from dsvgraph.passes.graph.paths import decided
+
+LENGTH = "max_position_embeddings"  # the config value that says how long rows may be
+WIDTH = 8  # tensor cores take 16-bit matrices whose sizes are its multiples (Nvidia, matrix multiplication guide)
+
+
+def unlearned(model: Model) -> Iterator[Diagnostic]:
+    """What no loss reaches or predicts, losses that weigh nothing, depths longer than a row."""
+    if any(loss.output for loss in model.losses):
+        yield from _unread(model)
+    yield from _gaps(model)
+    for loss in model.losses:
+        yield from _weightless(loss)
+        yield from _deep(loss, model.config.get(LENGTH))
+
+
+def unaligned(model: Model) -> Iterator[Diagnostic]:
+    """Matrices with a size that tensor cores have no tiles for."""
+    for graph in model.graphs():
+        for node in graph.nodes.values():
+            for name, weight in node.weights.items():
+                odd = [size for size in weight.shape if isinstance(size, int) and size % WIDTH]
+                if len(weight.shape) == 2 and odd:
+                    words = f"`{name}` of `{node.name}` is {weight.type}: {odd[0]} is no multiple of {WIDTH}"
+                    yield _warning(Code.ALIGNMENT, f"{words}, as tensor cores want", node.span)
+
+
+def _warning(code: Code, message: str, span: Span | None, notes: Iterable[Note] = (), hint: str = "") -> Diagnostic:
+    return Diagnostic(message, span, notes=tuple(notes), severity="warning", code=code, hint=hint)
+
+
+# -- outputs ------------------------------------------------------------------------------------
+
+
+def _unread(model: Model) -> Iterator[Diagnostic]:
+    """Outputs that no loss reads, or rather the lines with weights that only these need."""
+    read = frozenset(loss.output for loss in model.losses if loss.output)
+    scored = computed(model, read)
+    for name in (name for name in model.outputs if name not in read):
+        span = model.spec.graph.key("out", name) if model.spec else model.span
+        lost = (computed(model, frozenset([name])) - scored) & learning(model)
+        if not lost:
+            yield _warning(Code.UNUSED_OUTPUT, f"no loss reads the output `{name}`", span)
+        for node in lost:
+            words, notes = f"no loss reaches the weights of `{node.name}`", [("no loss reads this output", span)]
+            yield _warning(Code.UNTRAINED, words, node.span, notes)
+
+
+def learning(model: Model) -> set[Node]:
+    """The nodes with a weight that is trained, somewhere."""
+    found: set[Node] = set()
+    for visit in walk(model):
+        paths = [join(visit.path, name) for name, weight in visit.node.weights.items() if weight.trained]
+        every = (trained for path in paths for trained, _ in decided(path, model.trained))
+        found |= {visit.node} if any(trained is not False for trained in every) else set()
+    return found
+
+
+def computed(model: Model, outputs: Ports) -> set[Node]:
+    """The ops, and those whose weights they borrow, that ``outputs`` depend on, in every distinct graph."""
+    found: set[Node] = set()
+    dependence, seen = Dependence(), set[tuple[Graph, Ports]]()
+    fresh: list[tuple[Graph, Ports]] = [(model, outputs)]
+    while fresh:
+        graph, wanted = fresh.pop()
+        if (graph, wanted) in seen:
+            continue
+        seen.add((graph, wanted))
+        needs = dependence.of(graph, wanted)
+        for name in needs.ports:
+            node = graph.nodes[name]
+            found |= {node} if node.op else set()
+            fresh += [(run.graph, given) for run, given in zip(node.runs, needs.runs.get(name, ()), strict=False)]
+    return found
+
+
+# -- losses -------------------------------------------------------------------------------------
+
+
+def _weightless(loss: Loss) -> Iterator[Diagnostic]:
+    """A loss whose weight is zero for good, or at some depths."""
+    zero = [depth for depth in loss.depths if _at(loss.weight, depth) == 0]
+    if not zero or loss.kind == "bias_update":
+        return
+    if len(zero) == len(loss.depths):
+        yield _warning(Code.ZERO_WEIGHT, f"the weight of `{loss.name}` is zero, so it trains nothing", loss.span)
+    else:
+        depths = ", ".join(map(str, zero[:4]))
+        yield _warning(Code.ZERO_WEIGHT, f"the weight of `{loss.name}` is zero at depth {depths}", loss.span)
+
+
+def _at(tree: Expr, depth: int) -> Any:
+    """A formula's value at one depth; None where it depends on what training will know."""
+    known = {"depth": depth} if depth else {}
+    return number(tree, **known) if tree.names() <= known.keys() else None
+
+
+def _gaps(model: Model) -> Iterator[Diagnostic]:
+    """Tokens that nobody predicts and a loss speaks of one behind them, once a line; a line may say that it is so."""
+    told = set()
+    for heads in predictions(model, model.losses).values():
+        for gap in gaps(heads):
+            loss = gap.prediction.loss
+            if loss.stride is None and loss.name not in told:
+                told.add(loss.name)
+                yield _warning(Code.GAP, str(gap), loss.span, hint=_remedy(gap, heads))
+
+
+def _remedy(gap: Gap, heads: list[Prediction]) -> str:
+    """What to write: a target nearer, or, where all depths have one stride, that it is meant."""
+    loss, missing = gap.prediction.loss, gap.last - gap.first + 1
+    strides = {stride(head, heads) for head in heads if head.loss is loss}
+    meant = f"; where it is meant, say it: `stride: {strides.pop():g}`" if len(strides) == 1 else ""
+    return f"a `shift` that is {missing} less predicts {at(gap.prediction.ahead - missing)} there{meant}"
+
+
+def _deep(loss: Loss, length: object) -> Iterator[Diagnostic]:
+    """A loss of a depth that predicts tokens beyond the longest row."""
+    if loss.shift is None or not isinstance(length, int):
+        return
+    for depth in loss.depths:
+        shift = _at(loss.shift, depth)
+        if isinstance(shift, int) and shift >= length:
+            which = f"depth {depth} of `{loss.name}`" if depth else f"`{loss.name}`"
+            words = f"{which} predicts token i + {shift}, and a row has at most {length} tokens ({LENGTH})"
+            yield _warning(Code.DEEP, words, loss.span)
+            return

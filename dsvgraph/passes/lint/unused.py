@@ -1,0 +1,129 @@
+"""Warnings: what a spec says and nothing uses, and what training never reaches. None of it makes the model wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dsvgraph.build.decoding.state import Decoder, unneeded, written
+from dsvgraph.codes import Code
+from dsvgraph.errors import MAX_ERRORS, Diagnostic, Span, nearest
+from dsvgraph.graph import Graph, Model, Node, walk
+from dsvgraph.passes.graph.paths import weights
+from dsvgraph.passes.lint.unlearned import unaligned, unlearned
+from dsvgraph.passes.text.show import used_blocks, words
+from dsvgraph.patterns import fitting
+from dsvgraph.spec import Part, Spec
+
+TOLD = ("max_position_embeddings",)  # how long rows may be: no size depends on it, other libraries ask for it
+
+
+def lint(model: Model, alignment: bool = False) -> list[Diagnostic]:
+    """What in the spec of ``model`` has no effect, in the order of the text.
+
+    With ``alignment`` also the sizes that tensor cores do not like.
+    """
+    found = [*_graphs(model), *_caches(model), *unlearned(model), *(unaligned(model) if alignment else ())]
+    if model.spec is not None:
+        found += [*_config(model.spec, model.config), *_blocks(model.spec, model.config), *_patterns(model)]
+    unique = list({(d.message, d.span): d for d in found}.values())
+    return sorted(unique, key=_place)
+
+
+def _place(found: Diagnostic) -> tuple[str, int, int]:
+    span = found.span
+    return (span.source.name, span.line, span.column) if span else ("", 0, 0)
+
+
+def _warning(code: Code, message: str, span: Span | None, hint: str = "") -> Diagnostic:
+    return Diagnostic(message, span, hint=hint, severity="warning", code=code)
+
+
+def _graphs(model: Model) -> Iterator[Diagnostic]:
+    """Lines and inputs of every distinct graph that none of its outputs depends on."""
+    for graph in model.graphs():
+        used = graph.behind([*graph.outputs.values(), *graph.cache])
+        if isinstance(graph, Model):
+            used |= {loss.target for loss in graph.losses if loss.target}
+        for node in graph.nodes.values():
+            if node.name not in used:
+                yield _warning(Code.UNUSED_NODE, f"nothing depends on `{node.name}`", node.span)
+            elif node.name in graph.lending and not _lends(graph, node):
+                hint = "what reads it does not run: it only lends its weights"
+                yield _warning(Code.UNUSED_NODE, f"nothing depends on `{node.name}`", node.span, hint)
+        for name in graph.inputs:
+            if name not in used and graph.outputs.keys() != {name}:
+                span = _input(model, graph, name)
+                yield _warning(Code.UNUSED_INPUT, f"nothing reads the input `{name}` of `{graph.name}`", span)
+
+
+def _lends(graph: Graph, node: Node) -> bool:
+    """Whether something reads a weight of a line."""
+    read = {use.port for use in graph.uses.get(node.name, ())}
+    read |= {ref.port for ref in graph.outputs.values() if ref.node == node.name}
+    return not read.isdisjoint(node.weights)
+
+
+def _caches(model: Model) -> Iterator[Diagnostic]:
+    """Values that a list `cache` names and no op below needs at earlier positions."""
+    decoder = Decoder.of_model(model)
+    for graph in model.graphs():
+        part = model.spec and (model.spec.graph if graph is model else model.spec.blocks.get(graph.name))
+        for i, ref in unneeded(decoder.of(graph)) if graph.cache else ():
+            span = part.value("cache", i) if part else graph.span
+            words = f"decoding needs no earlier positions of `{written(graph, ref)}`, so it keeps none"
+            yield _warning(Code.UNUSED_CACHE, words, span)
+
+
+def _input(model: Model, graph: Graph, name: str) -> Span | None:
+    """Where an input is declared."""
+    part = model.spec and (model.spec.graph if graph is model else model.spec.blocks.get(graph.name))
+    return part.key("in", name) if part else graph.span
+
+
+def _config(spec: Spec, config: Mapping[str, Any]) -> Iterator[Diagnostic]:
+    """Config values of the spec's own file that no line, no argument of a block in use, and no other speaks of."""
+    parts = [spec.graph, *(spec.blocks[name] for name in used_blocks(spec, config))]
+    used: set[str] = set().union(*(_said(part) for part in parts))
+    for section in (spec.loss, spec.init):
+        used |= words({name: part.model for name, part in section.items()})
+    fresh = used & spec.config.keys()
+    while fresh:
+        more: set[str] = set().union(*(words(spec.config[name].value) for name in fresh))
+        fresh = (more & spec.config.keys()) - used
+        used |= more
+    for name, entry in spec.config.items():
+        if name not in used and name not in TOLD and not spec.inherits(entry.span):
+            hint = nearest(name, used - spec.config.keys())
+            yield _warning(Code.UNUSED_VALUE, f"nothing uses the config value `{name}`", entry.span, hint)
+
+
+def _said(part: Part) -> set[str]:
+    model = part.model
+    return words([dict(model.args), dict(model.inputs), dict(model.body)])
+
+
+def _blocks(spec: Spec, config: Mapping[str, Any]) -> Iterator[Diagnostic]:
+    """Blocks of a model's own file that it does not use; a library may hold more than one needs."""
+    used = used_blocks(spec, config)
+    for name, part in spec.blocks.items():
+        if name not in used and not spec.inherits(part.key()):
+            yield _warning(Code.UNUSED_BLOCK, f"nothing calls the block `{name}`", part.key())
+
+
+def _patterns(model: Model) -> Iterator[Diagnostic]:
+    """Path patterns of the spec's own file that fit no weight."""
+    assert model.spec is not None
+    sections = {"init": model.spec.init, "trained": model.spec.trained}
+    paths = [owned.path for owned in weights(model)]
+    empty = tuple(f"{visit.path}." for visit in walk(model) if visit.node.mode != "call" and visit.node.count == 0)
+    told = 0
+    for section, parts in sections.items():
+        fit = {number for path in paths for found, _ in fitting(parts, path) for number in found}
+        for number, (pattern, part) in enumerate(parts.items()):
+            if number in fit or pattern.startswith(empty) or model.spec.inherits(part.key()):
+                continue  # no copies now, as of a chain of depth 0; or another spec's
+            words = f"`{pattern}` in `{section}` fits no weight"
+            told += 1
+            hint = nearest(pattern, paths) if told <= MAX_ERRORS else ""  # to look for one takes a while
+            yield _warning(Code.UNUSED_PATTERN, words, part.key(), hint)

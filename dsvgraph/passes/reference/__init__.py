@@ -1,8 +1,0 @@
-"""The reference of the language: every op and every bundled block, from the classes and the YAML themselves."""
-
-from dsvgraph.passes.reference.blocks import BlockPage, blocks
-from dsvgraph.passes.reference.markdown import markdown
-from dsvgraph.passes.reference.ops import OpPage, ops
-from dsvgraph.passes.reference.rows import Row
-
-__all__ = ["BlockPage", "OpPage", "Row", "blocks", "markdown", "ops"]

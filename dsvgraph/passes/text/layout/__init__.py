@@ -1,0 +1,30 @@
+"""A spec in the canonical style: columns, braces and blank lines; comments stay, the graph too."""
+
+from __future__ import annotations
+
+from dsvgraph.loader import parse
+from dsvgraph.loader.compose import BREAK
+from dsvgraph.passes.text.layout.tree import tree
+from dsvgraph.passes.text.layout.write import written
+
+__all__ = ["layout"]
+
+
+def layout(text: str, name: str = "<spec>") -> str:
+    """``text`` in the canonical style. Doing it again changes nothing.
+
+    Raises DsvError where the text is not YAML as specs are written.
+    """
+    data = parse(text, name).data
+    text = BREAK.sub("\n", text.removeprefix("\ufeff"))
+    root = tree(text)
+    if root and root.kind == "scalar":
+        return text  # no spec, and nothing to lay out
+    found = written(root) if root else text.strip() and text.strip() + "\n"
+    assert _same(parse(found, name).data, data), "the layout changed the data"
+    return found
+
+
+def _same(a: object, b: object) -> bool:
+    """Equal, in the order of keys and the kind of numbers too."""
+    return repr(a) == repr(b)

@@ -1,0 +1,143 @@
+"""JSON Schema of the language, for editors: made from the Pydantic models of specs and ops."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dsvgraph.build.losses.lines import KINDS
+from dsvgraph.build.model import INITS
+from dsvgraph.loader import bundled
+from dsvgraph.passes.text.schema.lines import callees, held, line
+from dsvgraph.spec import FIGURE, BlockModel, PublishedModel, SpecModel
+
+Json = dict[str, Any]
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+NAME = "^(?!__)[A-Za-z_][A-Za-z0-9_]{0,63}$"
+REFERENCE = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?$"
+TYPE = r"^(int|float|bool)?\s*\[.*\]$"
+SIZE: Json = {"type": ["integer", "string"]}
+NUMBER: Json = {"$ref": "#/$defs/number"}
+
+LOSS_KEYS: dict[str, Json] = {
+    "target": {"type": "string", "description": "The input whose tokens are predicted."},
+    "shift": {"$ref": "#/$defs/number", "description": "How far ahead the target lies; may read `depth`."},
+    "stride": {"$ref": "#/$defs/number", "description": "How far targets lie apart, where tokens are left out."},
+    "weight": {"$ref": "#/$defs/number", "description": "The factor; may read `depth` and `tokens`."},
+    "divide": {"$ref": "#/$defs/number", "description": "What the sum is divided by: `valid`, `B * T`, ..."},
+    "speed": {"$ref": "#/$defs/number", "description": "How much a bias moves at each step."},
+}
+LOSS_WORDS = {
+    "cross_entropy": "Cross-entropy of an output of logits.",
+    "sequence_balance": "The balance loss of each sequence, of the routers that a path pattern names.",
+    "bias_update": "The loss-free update of selection biases, of the routers that a path pattern names.",
+}
+
+
+def schema() -> Json:
+    """The JSON Schema (draft 2020-12) of a spec file."""
+    made: Json = {"$schema": DIALECT, "title": "dsvgraph spec", **_model(SpecModel)}
+    made["properties"] |= {
+        "extends": _file("*.yaml") | _words(made, "extends"),
+        "include": {"type": "array", "items": _file("blocks/**/*.yaml")} | _words(made, "include"),
+        "published": _published() | _words(made, "published"),
+        "config": _named({}) | _words(made, "config"),
+        "blocks": _named({"$ref": "#/$defs/block"}) | _words(made, "blocks"),
+        "graph": {"$ref": "#/$defs/block"} | _words(made, "graph"),
+        "loss": _named({"$ref": "#/$defs/loss"}) | _words(made, "loss"),
+        "init": {"type": "object", "additionalProperties": _init()} | _words(made, "init"),
+    }
+    made["$defs"] = _basics() | {"block": _block(), "line": line(), "held": held(), "loss": _loss()} | callees()
+    return made
+
+
+def _model(model: type[SpecModel | BlockModel | PublishedModel]) -> Json:
+    """What Pydantic says of a model, less its generated titles."""
+    found = model.model_json_schema(by_alias=True)
+    properties = {name: _untitled(value) for name, value in found["properties"].items()}
+    return {
+        "description": found["description"],
+        "type": "object",
+        "properties": properties,
+        "required": found.get("required", []),
+        "additionalProperties": False,
+    }
+
+
+def _published() -> Json:
+    """The published figures: `active` and what it counts go together."""
+    made = _model(PublishedModel)
+    figure = {"type": "string", "pattern": f"^{FIGURE.pattern}"}
+    made["properties"] |= {name: figure | _words(made, name) for name in ("parameters", "active")}
+    return made | {"dependentRequired": {"active": ["active_counts"], "active_counts": ["active"]}}
+
+
+def _file(pattern: str) -> Json:
+    """A file; the bundled ones are offered."""
+    home = bundled()
+    names = sorted(path.relative_to(home).as_posix() for path in home.glob(pattern))
+    return {"anyOf": [{"title": "bundled", "enum": names}, {"title": "a file", "type": "string"}]}
+
+
+def _untitled(found: Mapping[str, Any]) -> Json:
+    return {key: value for key, value in found.items() if key != "title"}
+
+
+def _words(model: Json, name: str) -> Json:
+    return {"description": model["properties"][name]["description"]}
+
+
+def _named(value: Json) -> Json:
+    """A mapping from names."""
+    return {"type": "object", "propertyNames": {"pattern": NAME}, "additionalProperties": value}
+
+
+def _basics() -> dict[str, Json]:
+    """Values in their several forms, told apart by their kind alone: so an editor shows one text for them."""
+    ports: Json = {"type": "array", "items": {"type": "string"}}
+    wire: Json = {"type": "string", "pattern": REFERENCE}
+    return {
+        "wire": wire,
+        "reference": wire | {"description": "name or name.port: an input, an output or a weight."},
+        "number": {"type": ["string", "number"], "description": "A number or an expression."},
+        "size": {"type": ["string", "integer"], "minimum": 0, "description": "A whole number or an expression."},
+        "type": {
+            "type": ["string", "array"], "pattern": TYPE, "items": SIZE,
+            "description": "[B, T, hidden_size] or int[B, T]; a free name is a size bound by what is wired.",
+        },
+        "ports": {"anyOf": [{"title": "a name", "type": "string"}, {"title": "names", **ports}]},
+    }  # fmt: skip
+
+
+def _block() -> Json:
+    made = _model(BlockModel)
+    reference = {"$ref": "#/$defs/reference"}
+    made["properties"] |= {
+        "args": _named({"$ref": "#/$defs/held"}) | _words(made, "args"),
+        "in": _named({"$ref": "#/$defs/type"}) | {"minProperties": 1} | _words(made, "in"),
+        "body": _named({"$ref": "#/$defs/line"}) | {"minProperties": 1} | _words(made, "body"),
+        "out": {"anyOf": [reference, _named(reference)]} | _words(made, "out"),
+        "cache": {"type": "array", "items": reference} | _words(made, "cache"),
+    }
+    return made
+
+
+def _loss() -> Json:
+    kinds = []
+    for kind, keys in KINDS.items():
+        head = {"type": "string", "description": LOSS_WORDS.get(kind, "")}
+        properties = {kind: head, **{key: LOSS_KEYS.get(key, NUMBER) for key in keys}}
+        required = [kind, *({"target"} & {*keys})]
+        kinds.append({"properties": properties, "required": required, "additionalProperties": False})
+    return {"description": "One loss over an output, or over routers.", "type": "object", "oneOf": kinds}
+
+
+def _init() -> Json:
+    bare = {"enum": [kind for kind, values in INITS.items() if not values]}
+    given = [
+        {"type": "object", "properties": {kind: NUMBER}, "required": [kind], "additionalProperties": False}
+        for kind, values in INITS.items()
+        if values
+    ]
+    return {"anyOf": [bare, *given]}

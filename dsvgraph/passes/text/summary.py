@@ -1,0 +1,93 @@
+"""What a model is, in a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+from dsvgraph.build.losses.lines import number
+from dsvgraph.errors import DsvError
+from dsvgraph.graph import Loss, Model, Node
+from dsvgraph.passes.count.cost import cost
+from dsvgraph.passes.graph.paths import run_paths
+from dsvgraph.passes.text.signature import expression
+
+
+def summary(model: Model) -> list[tuple[str, str]]:
+    """Labels and values: sizes, layers, parameters, what is predicted with which weight, cache."""
+    return [
+        ("model", model.name),
+        *([("what", " ".join(model.doc.split()))] if model.doc else []),
+        *_ports(model),
+        *_layers(model),
+        *_counts(model),
+        *_published(model),
+        *_losses(model),
+        ("graph", _graph(model)),
+    ]
+
+
+def _ports(model: Model) -> Iterator[tuple[str, str]]:
+    yield "in", ", ".join(f"{name} {type_}" for name, type_ in model.inputs.items())
+    yield "out", ", ".join(f"{name} {model.type(ref)}" for name, ref in model.outputs.items())
+
+
+def _layers(model: Model) -> Iterator[tuple[str, str]]:
+    """Every run of copies on the first page."""
+    for node in model.nodes.values():
+        if node.mode != "call":
+            yield node.name, ", ".join(_runs(node)) or "none"
+
+
+def _runs(node: Node) -> Iterator[str]:
+    for graph, (path, count) in run_paths(node, node.at).items():
+        inner = [n.callee for n in graph.nodes.values() if n.runs]
+        made = f"{graph.name} ({', '.join(inner)})" if inner else graph.name
+        yield f"{count} x {made} at {path}" + (", one set of weights" if node.reused else "")
+
+
+def _counts(model: Model) -> Iterator[tuple[str, str]]:
+    try:
+        found = cost(model, formulas=False)
+    except DsvError as error:
+        yield "parameters", str(error.diagnostics[0].message)
+        return
+    counts = found.parameters
+    yield "parameters", f"{counts.total:,}"
+    if counts.inference != counts.total:
+        yield "at inference", f"{counts.inference:,}"
+    yield "active", f"{counts.active:,} per token ({counts.active_without_embedding:,} without the embedding)"
+    fixed = f", {found.kv_cache.elements_per_row:,} per row" if found.kv_cache.elements_per_row else ""
+    yield "cache", f"{found.kv_cache.elements_per_token:,} numbers per token{fixed}"
+
+
+def _published(model: Model) -> Iterator[tuple[str, str]]:
+    """What others say of the same counts."""
+    part = model.spec.published if model.spec else None
+    if part is not None:
+        figures = part.model
+        active = f", {figures.active} active ({figures.active_counts.replace('_', ' ')})" if figures.active else ""
+        yield "published", f"{figures.parameters}{active}: {figures.source}"
+
+
+def _losses(model: Model) -> Iterator[tuple[str, str]]:
+    for loss in model.losses:
+        for depth in loss.depths:
+            yield (f"{loss.name} {depth}" if depth else loss.name), _predicts(loss, depth)
+
+
+def _predicts(loss: Loss, depth: int) -> str:
+    """What one loss scores, and its weight at the first token."""
+    weight = expression(loss.weight)
+    scheduled = " at first" if "tokens" in loss.weight.names() else ""
+    with suppress(ValueError, TypeError):
+        weight = f"{number(loss.weight, depth=depth, tokens=0):g}{scheduled}"
+    if loss.output is None or loss.shift is None:
+        what = "speed" if loss.kind == "bias_update" else "weight"
+        return f"{loss.kind} of {loss.routers}, {what} {weight}"
+    return f"{loss.output} predicts {loss.target} at i + {number(loss.shift, depth=depth)}, weight {weight}"
+
+
+def _graph(model: Model) -> str:
+    graphs = model.graphs()
+    return f"{len(graphs)} distinct graphs, {sum(len(graph.nodes) for graph in graphs)} nodes"

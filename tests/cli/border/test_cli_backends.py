@@ -1,0 +1,207 @@
+"""How the command line finds backends, and what it asks of them; torch itself is tested in tests/torch."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dsvgraph import backends
+from dsvgraph.cli.make import compile, generate, render
+
+
+class Torch:
+    """A backend that remembers what it is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, Any] = {}
+        self.interrupted = False
+
+    def report(self, model: Any) -> dict[str, Any]:
+        return {"name": model.name, "parameters": 1234567, "source_lines": 12}
+
+    def emit(self, model: Any) -> str:
+        return f"# {model.name}\n"
+
+    def train(self, model: Any, options: dict[str, Any], console: Any) -> Any:
+        self.asked = options
+        console.print("step 1")
+        return SimpleNamespace(path=Path("run"), step=1, heldout={"next": 2.5}, interrupted=self.interrupted)
+
+    def generate(self, run: Path, *args: Any, **options: Any) -> Any:
+        self.asked = {"run": run, "args": args, **options}
+        yield from ("a\n", "b\x1b[2J")
+
+
+@pytest.fixture
+def torch(monkeypatch):
+    made = Torch()
+    for module in (compile, generate):
+        monkeypatch.setattr(module, "backend", lambda *_: made)
+    return made
+
+
+def test_compile_sums_up(dsv, small, torch):
+    answer = dsv("compile", small())
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out == "name          small\nparameters    1,234,567\nsource lines  12\n"
+    assert dsv("compile", small(), "--json").json["parameters"] == 1234567
+
+
+def test_compile_emits(dsv, small, torch):
+    answer = dsv("compile", small(), "--emit", "model.py")
+    assert answer.code == 0
+    assert "model.py" in answer.out
+    assert Path("model.py").read_text() == "# small\n"
+
+
+def test_emit_on_a_full_disk(dsv, small, torch, monkeypatch):
+    path = small()
+    Path("model.py").write_text("old")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.replace", full)
+    answer = dsv("compile", path, "--emit", "model.py")
+    assert answer.code == 1
+    assert answer.err == "error: cannot write model.py: No space left on device\n"
+    assert Path("model.py").read_text() == "old"
+    assert sorted(os.listdir()) == ["model.py", "small.yaml"]
+
+
+def test_train_gets_what_was_given_and_nothing_else(dsv, small, torch):
+    answer = dsv("compile", small(), "--train")
+    assert (answer.code, answer.out) == (0, "step 1\n")
+    assert torch.asked == {}
+    options = ["--steps", 3, "--seed", 0, "--lr", 0.5, "--dtype", "bfloat16", "--data", "x", "--resume"]
+    dsv("compile", small(), "--train", *options)
+    assert torch.asked == {
+        "steps": 3, "seed": 0, "lr": 0.5, "dtype": "bfloat16", "data": Path("x"), "resume": True
+    }  # fmt: skip
+
+
+def test_train_as_json(dsv, small, torch):
+    answer = dsv("compile", small(), "--train", "--json")
+    assert answer.err == "step 1\n"
+    assert answer.json["heldout"] == {"next": 2.5}
+
+
+def test_an_interrupted_training_ends_with_130(dsv, small, torch):
+    torch.interrupted = True
+    assert dsv("compile", small(), "--train").code == 130
+
+
+def test_generate(dsv, torch):
+    answer = dsv("generate", "run", "--prompt", "x", "--tokens", 3, "--temperature", 0, "--seed", 7)
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out == "xa\nb\x1b[2J\n"  # a file gets what was made
+    assert torch.asked == {"run": Path("run"), "args": ("x", 3, 0.0, 50, 7), "device": "auto"}
+
+
+def test_a_model_does_not_steer_the_terminal():
+    assert generate._visible("a\tb\n\x1b[2J\r") == "a\tb\n\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}"
+
+
+def test_render_draws_beside_where_one_stands(dsv, tmp_path, monkeypatch):
+    def draw(model: Any, path: Path, depth: int, **view: Any) -> Path:
+        path.write_text(f"{model.name} {depth}")
+        return path
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(render, "artist", lambda _: SimpleNamespace(render=draw))
+    assert dsv("render", "deepseek_v3", "--depth", 1).out == "deepseek_v3.svg\n"
+    assert Path("deepseek_v3.svg").read_text() == "DeepSeek-V3 1"
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [
+        (("compile", "deepseek_v3"), "torch"),
+        (("render", "deepseek_v3"), "draw"),
+        (("generate", "run"), "torch"),
+    ],
+)
+def test_a_missing_backend_says_how_to_get_it(command, extra, dsv, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(backends, "entry_points", lambda **_: [])
+    for name in ("dsvgraph_torch", "dsvgraph_graphviz"):
+        monkeypatch.setitem(sys.modules, name, None)
+    answer = dsv(*command)
+    assert (answer.code, answer.out) == (1, "")
+    assert "is not installed" in answer.err
+    assert f"pip install 'dsvgraph[{extra}]'" in answer.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_backend_may_be_somebody_elses(monkeypatch):
+    point = SimpleNamespace(load=lambda: "theirs")
+    monkeypatch.setattr(backends, "entry_points", lambda group, name: [point] if name == "jax" else [])
+    assert backends.backend("jax", "compiling") == "theirs"
+
+
+# -- the torch backend as it is ---------------------------------------------------------------------
+
+
+def test_training_options_are_those_of_the_backend():
+    """Every option of a run can be given, and the help tells its default."""
+    pytest.importorskip("torch")
+    import typer
+
+    from dsvgraph.cli import app
+    from dsvgraph_torch.training import options
+
+    command = typer.main.get_command(app).commands["compile"]
+    given = {p.name: p for p in command.params if getattr(p, "rich_help_panel", None) == compile.PANEL}
+    fields = options.TrainOptions.model_fields
+    assert given.keys() | {*compile.LOADING} == fields.keys()
+    for name, param in given.items():
+        default = fields[name].default
+        if isinstance(default, (int, float, str)) and default not in (False, "auto"):
+            assert f"[{default:g}]" in param.help if default != str(default) else f"[{default}]" in param.help
+    assert {*compile.Dtype} == set(fields["dtype"].annotation.__args__)
+
+
+DATA = {
+    "missing": (None, "does not exist"),
+    "empty": (b"", "is empty"),
+    "binary": (b"\0" * 100_000, "is not text: a NUL byte at offset 0"),
+    "short": (b"hello", "holds 5 bytes"),
+}
+
+
+@pytest.mark.parametrize("case", DATA)
+def test_wrong_data(case, dsv, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    content, words = DATA[case]
+    if content is not None:
+        (tmp_path / "data").write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    answer = dsv("compile", "deepseek_v3_tiny", "--train", "--data", "data", "--out", "run")
+    assert answer.code == 1
+    assert answer.err.startswith("error: --data: ") and "/data" in answer.err.splitlines()[0]
+    assert words in answer.err
+    assert not Path("run").exists()
+
+
+def test_a_run_folder_that_exists(dsv, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes").write_text("mine")
+    answer = dsv("compile", "deepseek_v3_tiny", "--train", "--out", "run")
+    assert answer.code == 1
+    assert "--out: run exists and is not empty" in answer.err
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["notes"]
+
+
+def test_generate_from_what_is_no_run(dsv, tmp_path):
+    pytest.importorskip("torch")
+    answer = dsv("generate", tmp_path)
+    assert (answer.code, answer.out) == (1, "")
+    assert "holds no run" in answer.err

@@ -1,0 +1,59 @@
+"""Text from a run: the heads that only train are dropped, and nothing longer than a row is seen."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from runs import plain, run
+
+from dsvgraph_torch import generate
+from dsvgraph_torch.training.sampling import Chooser, load_model, sample, text_of
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        plain(patch)
+        run(folder, steps=30, lr=0.01)
+    return folder / "run"
+
+
+def test_the_heads_are_not_asked(trained):
+    model, context = load_model(trained)
+    heads = [n for n in model.state_dict() if n.startswith(("model.layers.2.", "model.layers.3."))]
+    assert any("eh_proj" in n for n in heads)
+    with torch.no_grad():
+        for name in heads:
+            model.state_dict()[name].fill_(float("nan"))
+    text = text_of(sample(model, b"99 bottles", 30, context, Chooser(0.8, 50, 1)))
+    assert "".join(text) == "".join(generate(trained, "99 bottles", 30, seed=1))
+
+
+def test_the_model_never_sees_more_than_a_row(trained):
+    model, context = load_model(trained)
+    lengths = []
+
+    class Watched(torch.nn.Module):
+        parameters = model.parameters
+
+        def predict(self, ids, cache=None):
+            lengths.append(ids.shape[1])
+            return model.predict(ids, cache=cache)
+
+    greedy = Chooser(0, None, 0)
+    whole = list(sample(Watched(), b"9" * 100, 40, context, greedy, cached=False))
+    assert context == 16 and max(lengths) == 16 and min(lengths) == 8
+    lengths.clear()
+    assert list(sample(Watched(), b"9" * 100, 40, context, greedy)) == whole
+    assert sorted(set(lengths)) == [1, 8, 16]  # token by token, but for the two ways to begin
+
+
+def test_greedy_takes_the_likeliest_and_top_k_no_other():
+    logits = torch.tensor([0.0, 3.0, 1.0, 2.0])
+    assert Chooser(0, None, 0)(logits) == 1
+    chosen = Chooser(5.0, 2, 0)
+    assert {chosen(logits) for _ in range(50)} == {1, 3}
+    anything = Chooser(50.0, None, 0)
+    assert {anything(logits) for _ in range(200)} == {0, 1, 2, 3}
+    assert Chooser(1.0, 99, 0)(logits) in range(4)
