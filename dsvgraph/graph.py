@@ -13,7 +13,7 @@ from dsvgraph.expr import Expr
 from dsvgraph.ops import Op
 from dsvgraph.ops.base import Kind
 from dsvgraph.spec import Spec
-from dsvgraph.types import Init, Reach, Sight, Type, Weight
+from dsvgraph.types import Horizon, Horizons, Init, Type, Weight
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -52,7 +52,7 @@ class Node:
     ``each`` copies are numbered from ``start``; where they are ``reused`` they are one set of
     weights with the number ``start``, used ``count`` times. ``roles`` tells for each input of a
     repeated block whether it is carried, shared or sliced; outputs that are not carried are stacked.
-    ``reach`` tells what each output has seen, ``copies`` the same for each piece of a stacked one.
+    ``horizons`` holds what each output has seen, ``copy_horizons`` the same for each piece of a stacked one.
     """
 
     name: str
@@ -70,8 +70,8 @@ class Node:
     roles: dict[str, str] = field(default_factory=dict)
     weights: dict[str, Weight] = field(default_factory=dict)
     tied: dict[str, Ref] = field(default_factory=dict)
-    reach: dict[str, Reach] = field(default_factory=dict)
-    copies: dict[str, list[Reach]] = field(default_factory=dict)
+    horizons: dict[str, Horizons] = field(default_factory=dict)
+    copy_horizons: dict[str, list[Horizons]] = field(default_factory=dict)
     span: Span | None = None
 
     @property
@@ -116,7 +116,7 @@ class Graph:
     nodes: dict[str, Node] = field(default_factory=dict)
     outputs: dict[str, Ref] = field(default_factory=dict)
     cache: tuple[Ref, ...] = ()
-    reach: dict[str, Reach] = field(default_factory=dict)
+    horizons: dict[str, Horizons] = field(default_factory=dict)
     span: Span | None = None
 
     @cached_property
@@ -169,11 +169,11 @@ class Graph:
             return node.outputs[ref.port]
         return node.weights[ref.port].type if ref.port in node.weights else node.ins[ref.port]
 
-    def reach_of(self, ref: Ref) -> Reach:
-        """What ``ref`` has seen, in terms of this graph's inputs."""
+    def horizons_of(self, ref: Ref) -> Horizons:
+        """Return what ``ref`` has seen, in terms of this graph's inputs."""
         if ref.node in self.inputs:
-            return Reach({ref.node: Sight()})
-        return self.nodes[ref.node].reach.get(ref.port, Reach())
+            return Horizons({ref.node: Horizon()})
+        return self.nodes[ref.node].horizons.get(ref.port, Horizons())
 
     def link(self, node: Node) -> None:
         """Adds ``node`` and the edges into it."""

@@ -1,9 +1,9 @@
-"""Types of ports: a shape of sizes, a kind of number, and how far along the row a value has seen."""
+"""Types of ports: a shape of sizes, a kind of number, and how many tokens ahead a value has seen."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
@@ -89,65 +89,72 @@ ZEROS, ONES, NORMAL = Init("zeros"), Init("ones"), Init("normal", 0.02)
 
 
 @dataclass(frozen=True)
-class Sight:
-    """How far ahead of its own position a value has seen, and how many last positions are fill."""
+class Horizon:
+    """What the value at a position has seen of one input.
 
-    horizon: float = 0
-    tail: float = 0
-
-    def moved(self, by: float) -> Sight:
-        return Sight(self.horizon + by, self.tail + max(by, 0)) if by < math.inf else Sight(by)
-
-
-class Reach:
-    """What a port has seen, per input of its block: joins take the largest, shifts add.
-
-    Horizons compose as in max-plus algebra, so a block is analysed once for all its copies.
+    ``ahead`` is how many tokens ahead of its own position it has looked, infinite where it has looked at the whole
+    row. ``fill`` is how many positions at the end of the row are made of the fill of shifts.
     """
 
-    __slots__ = ("seen",)
+    ahead: float = 0
+    fill: float = 0
 
-    def __init__(self, seen: Mapping[str, Sight] | None = None) -> None:
-        self.seen = dict(seen or {})
+    def moved(self, by: float) -> Horizon:
+        """Return the horizon after a shift by ``by`` tokens.
+
+        No position of a whole row (``by`` is infinite) is more fill than another. A shift to the right does not
+        lessen ``fill``: counting too many positions is safe, too few is not.
+        """
+        return Horizon(self.ahead + by, self.fill + max(by, 0)) if by < math.inf else Horizon(by)
+
+
+class Horizons:
+    """The horizon of a value for each input of its block; an input that it does not depend on is absent.
+
+    A join takes the largest and a shift adds, as in max-plus algebra, so a block is analysed once for all its copies.
+    """
+
+    __slots__ = ("by_input",)
+
+    def __init__(self, by_input: Mapping[str, Horizon] | None = None) -> None:
+        self.by_input = dict(by_input or {})
 
     @staticmethod
-    def join(reaches: list[Reach]) -> Reach:
-        seen: dict[str, Sight] = {}
-        for reach in reaches:
-            for name, span in reach.seen.items():
-                old = seen.get(name, span)
-                seen[name] = Sight(max(old.horizon, span.horizon), max(old.tail, span.tail))
-        return Reach(seen)
+    def join(parts: Iterable[Horizons]) -> Horizons:
+        """Return the horizons of a value that is made of all ``parts``."""
+        joined: dict[str, Horizon] = {}
+        for part in parts:
+            for name, new in part.by_input.items():
+                old = joined.get(name, new)
+                joined[name] = Horizon(max(old.ahead, new.ahead), max(old.fill, new.fill))
+        return Horizons(joined)
 
-    def moved(self, by: float) -> Reach:
-        """The reach after a shift; ``inf`` looks at the whole row, of which no position is more fill than another.
+    def moved(self, by: float) -> Horizons:
+        """Return the horizons after a shift by ``by`` tokens; an infinite one looks at the whole row."""
+        return Horizons({name: horizon.moved(by) for name, horizon in self.by_input.items()})
 
-        A shift to the right takes nothing off the tail: fill may stand where it need not be counted.
-        """
-        return Reach({name: sight.moved(by) for name, sight in self.seen.items()})
-
-    def after(self, inputs: Mapping[str, Reach]) -> Reach:
-        """This reach, over a block's inputs, in terms of what those inputs have seen."""
+    def after(self, inputs: Mapping[str, Horizons]) -> Horizons:
+        """Return these horizons over a block's inputs in terms of what is wired into the block."""
         found = []
-        for name, own in self.seen.items():
-            outer = inputs.get(name, Reach()).seen
-            found.append(Reach({n: Sight(s.horizon + own.horizon, s.tail + own.tail) for n, s in outer.items()}))
-        return Reach.join(found)
+        for name, own in self.by_input.items():
+            outer = inputs.get(name, Horizons()).by_input
+            found.append(Horizons({n: Horizon(h.ahead + own.ahead, h.fill + own.fill) for n, h in outer.items()}))
+        return Horizons.join(found)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Reach) and self.seen == other.seen
+        return isinstance(other, Horizons) and self.by_input == other.by_input
 
     def __repr__(self) -> str:
-        return f"Reach({self.seen})"
+        return f"Horizons({self.by_input})"
 
-    def horizon(self, name: str) -> float:
-        """How far ahead of its position it has seen of ``name``; -inf if it never looks."""
-        return self.seen[name].horizon if name in self.seen else -math.inf
+    def ahead(self, name: str) -> float:
+        """Return how many tokens of ``name`` ahead of its position it has seen; -inf if it does not depend on it."""
+        return self.by_input[name].ahead if name in self.by_input else -math.inf
 
     @property
-    def tail(self) -> int:
-        """How many of the last positions are made of fill."""
-        return int(max((s.tail for s in self.seen.values()), default=0))
+    def fill(self) -> int:
+        """Return how many positions at the end of the row are made of fill."""
+        return int(max((h.fill for h in self.by_input.values()), default=0))
 
 
 def shown(value: Any) -> str:

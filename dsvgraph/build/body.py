@@ -8,8 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dsvgraph.build import attributes, copies, modules, positions
-from dsvgraph.build import horizons as reaches
+from dsvgraph.build import attributes, copies, horizons, modules, positions
 from dsvgraph.build import line as lines
 from dsvgraph.build.decoding import cuts as caches
 from dsvgraph.build.line import Line
@@ -157,7 +156,7 @@ class Body:
         ins = {p: self.graph.type(r) for p, r in sources.items()}
         node = Node(line.name, line.callee, line.at, sources, ins, {}, op, tied=tied, span=line.span)
         self.finish_op(node, {p: self.graph.type(r) for p, r in tied.items()}, line)
-        reaches.of_op(self.graph, node)
+        horizons.of_op(self.graph, node)
         return node
 
     def finish_op(self, node: Node, tied: dict[str, Type], line: Line) -> None:
@@ -251,7 +250,7 @@ class Body:
         inner = self.builder.call(line, self.given(line, self.scope), ins, self.scope, wired)
         node = Node(line.name, line.callee, line.at, sources, ins, {}, runs=(Run(inner, 1),), span=line.span)
         node.outputs = {o: inner.type(r) for o, r in inner.outputs.items()}
-        reaches.of_call(self.graph, node)
+        horizons.of_call(self.graph, node)
         return node
 
     def given(self, line: Line, scope: Scope) -> dict[str, Any]:
@@ -280,7 +279,7 @@ class Body:
             words = f"the rows of `{text}` are sorted by expert, so they cannot leave this body"
             raise DsvError(words, span, code=Code.ROW_ORDER, hint="bring them back with `combine`")
         self.graph.outputs[name] = ref
-        self.graph.reach[name] = self.graph.reach_of(ref)
+        self.graph.horizons[name] = self.graph.horizons_of(ref)
 
 
 def _check_countable(weights: Mapping[str, Weight]) -> None:

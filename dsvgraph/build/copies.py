@@ -13,8 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from dsvgraph.build import attributes, modules
-from dsvgraph.build import horizons as reaches
+from dsvgraph.build import attributes, horizons, modules
 from dsvgraph.build.line import Line, is_op
 from dsvgraph.build.ports import unknown
 from dsvgraph.build.scope import Scope, free_names, freeze
@@ -56,7 +55,7 @@ def build(body: Body, line: Line) -> Node:
         carried = roles.get(port) == "carried"
         node.outputs[port] = type_ if carried else replace(type_, shape=(count, *type_.shape))
     _check_order(node, roles, body)
-    reaches.of_copies(body.graph, node)
+    horizons.of_copies(body.graph, node)
     return node
 
 
@@ -241,12 +240,12 @@ class _Copies:
         node = Node(op.op + "_", op.op, "", {p: Ref(p, p) for p in own}, own, {}, op, span=self.line.span)
         node.tied = {p: Ref(p, p) for p in tied}
         self.body.finish_op(node, {p: ins[p] for p in tied}, self.line)
-        reaches.of_op(graph, node)
+        horizons.of_op(graph, node)
         modules.check_reads(graph, node, -1, self.body.builder.path())
         graph.link(node)
         names = [next(iter(ins)), *list(node.outputs)[1:]]
         graph.outputs = {name: Ref(node.name, o) for name, o in zip(names, node.outputs, strict=True)}
-        graph.reach = {name: node.reach[ref.port] for name, ref in graph.outputs.items()}
+        graph.horizons = {name: node.horizons[ref.port] for name, ref in graph.outputs.items()}
         return graph
 
     def check_same(self, types: dict[str, Type], found: dict[str, Type]) -> None:

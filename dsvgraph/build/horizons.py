@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from dsvgraph.graph import Graph, Node, Ref, Run
-from dsvgraph.types import Reach, Sight
+from dsvgraph.types import Horizon, Horizons
 
 
 def of_op(graph: Graph, node: Node) -> None:
@@ -14,14 +14,14 @@ def of_op(graph: Graph, node: Node) -> None:
     A weight that is wired from what the model reads would show all of it to every position.
     """
     by = {p: node.op.looks(p) if node.op else 0 for p in node.inputs}
-    tied = [graph.reach_of(r).moved(math.inf) for r in node.tied.values()]
-    seen = Reach.join([*(graph.reach_of(r).moved(by[p]) for p, r in node.inputs.items()), *tied])
-    node.reach = dict.fromkeys(node.outputs, seen)
+    tied = [graph.horizons_of(r).moved(math.inf) for r in node.tied.values()]
+    seen = Horizons.join([*(graph.horizons_of(r).moved(by[p]) for p, r in node.inputs.items()), *tied])
+    node.horizons = dict.fromkeys(node.outputs, seen)
     pieces = {p: found for p, r in node.inputs.items() if (found := slices(graph, r)) and _apart(node, p)}
     if len({len(found) for found in pieces.values()}) == 1:
-        whole = [graph.reach_of(r) for p, r in node.inputs.items() if p not in pieces]
-        joined = [Reach.join([*piece, *whole, *tied]) for piece in zip(*pieces.values(), strict=True)]
-        node.copies = dict.fromkeys(node.outputs, joined)
+        whole = [graph.horizons_of(r) for p, r in node.inputs.items() if p not in pieces]
+        joined = [Horizons.join([*piece, *whole, *tied]) for piece in zip(*pieces.values(), strict=True)]
+        node.copy_horizons = dict.fromkeys(node.outputs, joined)
 
 
 def _apart(node: Node, port: str) -> bool:
@@ -34,18 +34,18 @@ def _apart(node: Node, port: str) -> bool:
 def of_call(graph: Graph, node: Node) -> None:
     """Sets what the outputs of a called block have seen."""
     inner = node.runs[0].graph
-    seen = {p: graph.reach_of(r) for p, r in node.inputs.items()}
-    node.reach = {o: inner.reach[o].after(seen) for o in inner.outputs}
+    seen = {p: graph.horizons_of(r) for p, r in node.inputs.items()}
+    node.horizons = {o: inner.horizons[o].after(seen) for o in inner.outputs}
     pieces = {o: slices(inner, r) for o, r in inner.outputs.items()}
-    node.copies = {o: [piece.after(seen) for piece in found] for o, found in pieces.items() if found}
+    node.copy_horizons = {o: [piece.after(seen) for piece in found] for o, found in pieces.items() if found}
 
 
-def slices(graph: Graph, ref: Ref) -> list[Reach]:
+def slices(graph: Graph, ref: Ref) -> list[Horizons]:
     """What each piece along the first axis of ``ref`` has seen, where that is known."""
     node = graph.nodes.get(ref.node)
     if node is None or node.roles.get(ref.port) == "carried":
         return []
-    return node.copies.get(ref.port, [])
+    return node.copy_horizons.get(ref.port, [])
 
 
 def of_copies(graph: Graph, node: Node) -> None:
@@ -53,21 +53,21 @@ def of_copies(graph: Graph, node: Node) -> None:
     chain = _Chain(graph, node)
     for run in node.runs:
         chain.follow(run)
-    node.copies = chain.found
+    node.copy_horizons = chain.found
     for o in node.outputs:
         carried = node.roles.get(o) == "carried"
-        node.reach[o] = chain.state[o] if carried else Reach.join(chain.found[o])
+        node.horizons[o] = chain.state[o] if carried else Horizons.join(chain.found[o])
 
 
 class _Chain:
     """Follows what the carried ports have seen from copy to copy."""
 
     def __init__(self, graph: Graph, node: Node) -> None:
-        self.state = {p: graph.reach_of(r) for p, r in node.sources.items()}
+        self.state = {p: graph.horizons_of(r) for p, r in node.sources.items()}
         sliced = [p for p, role in node.roles.items() if role == "sliced"]
         self.pieces = {p: found for p in sliced if (found := slices(graph, node.sources[p]))}
         self.carried = [p for p, role in node.roles.items() if role == "carried"]
-        self.found: dict[str, list[Reach]] = {o: [] for o in node.outputs}
+        self.found: dict[str, list[Horizons]] = {o: [] for o in node.outputs}
         self.number = 0
 
     def follow(self, run: Run) -> None:
@@ -82,7 +82,7 @@ class _Chain:
     def step(self, inner: Graph, left: int) -> int:
         """One copy, or all that are left where nothing changes any more; how many it was."""
         self.state.update({p: f[self.number] for p, f in self.pieces.items() if self.number < len(f)})
-        outs = {o: inner.reach[o].after(self.state) for o in self.found}
+        outs = {o: inner.horizons[o].after(self.state) for o in self.found}
         settled = not self.pieces and all(self.state[p] == outs[p] for p in self.carried)
         times = left if settled else 1
         for o, seen in outs.items():
@@ -93,7 +93,7 @@ class _Chain:
 
     def forget(self, inner: Graph) -> None:
         """After a symbolic number of copies: what still grows has seen everything."""
-        outs = {p: inner.reach[p].after(self.state) for p in self.carried}
+        outs = {p: inner.horizons[p].after(self.state) for p in self.carried}
         for p, seen in outs.items():
             if seen != self.state[p]:
-                self.state[p] = Reach({n: Sight(math.inf, s.tail) for n, s in seen.seen.items()})
+                self.state[p] = Horizons({n: Horizon(math.inf, h.fill) for n, h in seen.by_input.items()})

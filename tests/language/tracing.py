@@ -72,8 +72,8 @@ def horizon(value: Value, name: str) -> float:
     return math.inf if furthest > LENGTH // 2 else furthest
 
 
-def tail(value: Value) -> int:
+def fill(value: Value) -> int:
     """From which position on, counted from the end, a value is made of fill."""
     if isinstance(value, list):
-        return max((tail(piece) for piece in value), default=0)
+        return max((fill(piece) for piece in value), default=0)
     return max((len(value) - i for i, seen in enumerate(value) if FILL in seen), default=0)

@@ -8,7 +8,7 @@ from dsvgraph import expr
 from dsvgraph.build.losses.predictions import seen
 from dsvgraph.expr import Expr
 from dsvgraph.graph import Loss, Model, Node, Ref, join, walk
-from dsvgraph.passes.graph.instances import tails
+from dsvgraph.passes.graph.instances import fills
 from dsvgraph.patterns import matches_all, ranged, regex
 from dsvgraph.types import Init
 from dsvgraph_torch.lowering.body import Class, Writer, place, shared
@@ -33,7 +33,7 @@ def write(lowering: Lowering) -> Source:
     source.constants = [assign("init", init_rules(model))]
     if lowering.ahead:
         source.constants.append(assign("looks_ahead", _told(lowering.ahead)))
-    source.init += [assign(f"self.{place}.tail", tail) for place, tail in tails(model).items()]
+    source.init += [assign(f"self.{place}.fill", fill) for place, fill in fills(model).items()]
     if model.trained:
         rules = tuple((regex(p), t) for p, t in model.trained)
         source.init.append(statement("freeze(self, rules)", rules=rules))
@@ -208,14 +208,14 @@ def _loss(loss: Loss, names: dict[str, str], model: Model) -> list[ast.stmt]:
         return [noted(_balance(loss, model), _place(loss)), _added(loss, literal(loss.name))]
     if loss.kind != "cross_entropy" or not loss.depths:
         return []
-    value, tail = path(names[loss.output or ""]), _tail(loss, model)
+    value, fill = path(names[loss.output or ""]), _fill(loss, model)
     deferred = bool(behind(model, model, model.outputs[loss.output or ""]))
     function_ = path("head_cross_entropy" if deferred else "cross_entropy")
     if loss.depths == (0,):
-        first, *rest = _scored(loss, literal(loss.name), value, tail, function_)
+        first, *rest = _scored(loss, literal(loss.name), value, fill, function_)
         return [noted(first, _place(loss)), *rest]
     key = ast.JoinedStr([ast.Constant(f"{loss.name}."), ast.FormattedValue(path("depth"), -1)])
-    lines = _scored(loss, key, path("copy"), tail, function_)
+    lines = _scored(loss, key, path("copy"), fill, function_)
     return [block("for depth, copy in enumerate(value, 1):", lines, _place(loss), value=value)]
 
 
@@ -239,9 +239,9 @@ def _chosen(loss: Loss, model: Model) -> str:
     return "" if all(matches_all(loss.routers or "", p) for p in model.routers) else regex(loss.routers or "")
 
 
-def _scored(loss: Loss, key: ast.expr, value: ast.expr, tail: list[ast.expr], function_: ast.expr) -> list[ast.stmt]:
+def _scored(loss: Loss, key: ast.expr, value: ast.expr, fill: list[ast.expr], function_: ast.expr) -> list[ast.stmt]:
     assert loss.shift is not None and loss.divide is not None
-    args = [value, path("targets"), arithmetic(loss.shift), path("ctx"), *tail]
+    args = [value, path("targets"), arithmetic(loss.shift), path("ctx"), *fill]
     return [
         statement("total, valid = function(*args)", function=function_, args=args),
         statement("losses[key] = total / count", key=key, count=formula(loss, "divide")),
@@ -255,18 +255,18 @@ def _added(loss: Loss, key: ast.expr) -> ast.stmt:
     return statement("loss = loss + weight * losses[key]", key=key, weight=formula(loss, "weight"))
 
 
-def _tail(loss: Loss, model: Model) -> list[ast.expr]:
+def _fill(loss: Loss, model: Model) -> list[ast.expr]:
     """Fill positions that the shift does not leave out already."""
     ref = model.outputs[loss.output or ""]
     assert loss.shift is not None
     found = []
     for depth in loss.depths:
-        reach = seen(model, ref, depth)
+        horizons = seen(model, ref, depth)
         shift = expr.evaluate(loss.shift, lambda name, d=depth: {"depth": d}[name])  # type: ignore[misc]
-        found.append(reach.tail if reach.tail > shift - 1 else 0)
+        found.append(horizons.fill if horizons.fill > shift - 1 else 0)
     if not any(found):
         return []
-    return [literal(found[0]) if loss.depths == (0,) else expression("tails[depth - 1]", tails=found)]
+    return [literal(found[0]) if loss.depths == (0,) else expression("fills[depth - 1]", fills=found)]
 
 
 def _after_step(model: Model) -> list[ast.stmt]:

@@ -58,7 +58,7 @@ class Context:
 
 
 class Turn(Context):
-    """The context of the i-th use of one set of weights: entries of its own in the cache, tails of its own."""
+    """The context of the i-th use of one set of weights: entries of its own in the cache, fill of its own."""
 
     def __init__(self, ctx, i):
         self.__dict__ = {**ctx.__dict__, "turn": (*ctx.turn, i)}

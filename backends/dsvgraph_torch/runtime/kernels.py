@@ -241,10 +241,10 @@ class GroupedLinear(torch.autograd.Function):
 # -- losses -----------------------------------------------------------------------------------------
 
 
-def head_cross_entropy(factors, targets_BT, ahead, ctx, tail=0):
+def head_cross_entropy(factors, targets_BT, ahead, ctx, fill=0):
     """scoring.head_cross_entropy, each chunk's gradient taken while its logits exist."""
     x, weight = factors
-    t_Bn = scoring.scored(targets_BT, ahead, tail, ctx)
+    t_Bn = scoring.scored(targets_BT, ahead, fill, ctx)
     loss = linear_cross_entropy(x[:, : t_Bn.shape[1]].flatten(0, 1), weight, t_Bn.flatten())
     return loss, (t_Bn != -100).sum().clamp(min=1)
 

@@ -138,7 +138,7 @@ def precise(x):
 class Router(nn.Module):
     """Chooses top_k experts by biased score and weighs them by unbiased score (arXiv 2412.19437, 12-16).
 
-    tail: how many last positions of a row are fill; they are not counted. With turns it is a
+    fill: how many last positions of a row are fill; they are not counted. With turns it is a
     mapping from the turn of the context, where weights are used several times.
     """
 
@@ -148,7 +148,7 @@ class Router(nn.Module):
         self.top_k, self.groups, self.top_groups, self.scaling = top_k, groups, top_groups, scaling
         self.score, self.normalize, self.biased = score, normalize, bias
         self.corrected = correction_bias
-        self.group_score, self.balanced, self.turns, self.tail = group_score, balanced, turns, 0
+        self.group_score, self.balanced, self.turns, self.fill = group_score, balanced, turns, 0
         self.weight = nn.Parameter(torch.empty(experts, dim))
         if bias:
             self.bias = nn.Parameter(torch.empty(experts))
@@ -166,7 +166,7 @@ class Router(nn.Module):
         score_BTK = s_BTE.gather(-1, index_BTK)
         if self.normalize:
             score_BTK = score_BTK / (score_BTK.sum(-1, keepdim=True) + 1e-20)
-        T = max(0, x_BTD.shape[1] - (self.tail[ctx.turn] if self.turns and self.tail else self.tail))  # type: ignore[index]
+        T = max(0, x_BTD.shape[1] - (self.fill[ctx.turn] if self.turns and self.fill else self.fill))  # type: ignore[index]
         kept_BT1 = (
             torch.ones_like(s_BTE[:, :T, :1])
             if ctx.documents is None

@@ -38,30 +38,30 @@ def next_tokens(ids_BT, targets_BT, labels_BT, documents_BT):
     return after_BT if documents_BT is None else after_BT.masked_fill(F.pad(documents_BT.diff() != 0, (0, 1)), -100)
 
 
-def scored(targets_BT, ahead, tail, ctx):
+def scored(targets_BT, ahead, fill, ctx):
     """Targets of the first positions, [B, n]: token i + ahead is targets[i + ahead - 1]; -100 past a document's end.
 
-    tail: how far on lies what the prediction at i has read.
+    fill: how far on lies what the prediction at i has read.
     """
-    t_Bn = targets_BT[:, ahead - 1 : max(0, targets_BT.shape[1] - max(0, tail - ahead + 1))]
+    t_Bn = targets_BT[:, ahead - 1 : max(0, targets_BT.shape[1] - max(0, fill - ahead + 1))]
     return (
         t_Bn
         if ctx.documents is None
-        else t_Bn.where(ctx.within(max(ahead - 1, tail), targets_BT)[:, : t_Bn.shape[1]], -100)
+        else t_Bn.where(ctx.within(max(ahead - 1, fill), targets_BT)[:, : t_Bn.shape[1]], -100)
     )
 
 
-def cross_entropy(logits, targets_BT, ahead, ctx, tail=0):
+def cross_entropy(logits, targets_BT, ahead, ctx, fill=0):
     """Sum over positions with a target, `ahead` tokens further on, and their number."""
-    t_Bn = scored(targets_BT, ahead, tail, ctx)
+    t_Bn = scored(targets_BT, ahead, fill, ctx)
     loss = F.cross_entropy(precise(logits[:, : t_Bn.shape[1]].flatten(0, 1)), t_Bn.flatten(), reduction="sum")
     return loss, (t_Bn != -100).sum().clamp(min=1)
 
 
-def head_cross_entropy(factors, targets_BT, ahead, ctx, tail=0):
+def head_cross_entropy(factors, targets_BT, ahead, ctx, fill=0):
     """The same of logits x weight^T, in chunks of rows: all logits never exist at once."""
     x, weight = factors
-    t_Bn = scored(targets_BT, ahead, tail, ctx)
+    t_Bn = scored(targets_BT, ahead, fill, ctx)
     size = max(1, 2**25 // len(weight))
     part = lambda x, t: F.cross_entropy(precise(F.linear(x, weight)), t, reduction="sum")  # noqa: E731
     run = part if t_Bn.numel() <= size else lambda x, t: checkpoint(part, x, t, use_reentrant=False)

@@ -71,6 +71,6 @@ def _flops(graph: Graph, name: str) -> int:
 def _lost(model: Model, loss: Loss, depth: int) -> int:
     """Positions at the end of a row without a target, or with nothing but fill to score."""
     assert loss.shift is not None
-    reach = seen(model, model.outputs[loss.output or ""], depth)
+    horizons = seen(model, model.outputs[loss.output or ""], depth)
     shift = expr.evaluate(loss.shift, lambda name: {"depth": depth}[name])
-    return max(int(shift) - 1, reach.tail)
+    return max(int(shift) - 1, horizons.fill)

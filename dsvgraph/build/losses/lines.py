@@ -200,7 +200,7 @@ def _check_depth(loss: Loss, depth: int, model: Model, ref: Ref, part: Part, for
         raise DsvError(
             f"`shift` is a whole number of at least 1, found {shift}", part.value("shift"), code=Code.LOSS_NUMBER
         )
-    horizon = seen(model, ref, depth).horizon(loss.target or "")
+    horizon = seen(model, ref, depth).ahead(loss.target or "")
     if shift <= horizon:
         notes = _looks_ahead(model, loss)
         raise DsvError(_leak(loss, depth, shift, horizon), part.key(), code=Code.LABEL_LEAK, notes=notes)

@@ -10,7 +10,7 @@ from itertools import pairwise
 from dsvgraph.build.horizons import slices
 from dsvgraph.build.losses.formulas import number
 from dsvgraph.graph import Loss, Model, Ref
-from dsvgraph.types import Reach
+from dsvgraph.types import Horizons
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ def at(ahead: int) -> str:
     return f"i {'+' if ahead > 0 else '-'} {abs(ahead)}" if ahead else "i"
 
 
-def seen(model: Model, ref: Ref, depth: int) -> Reach:
+def seen(model: Model, ref: Ref, depth: int) -> Horizons:
     """What an output has seen, or, where it is stacked, what its piece of ``depth`` has."""
     pieces = slices(model, ref)
-    return pieces[depth - 1] if 0 < depth <= len(pieces) else model.reach_of(ref)
+    return pieces[depth - 1] if 0 < depth <= len(pieces) else model.horizons_of(ref)
 
 
 def predictions(model: Model, losses: Iterable[Loss]) -> dict[str, list[Prediction]]:
@@ -62,7 +62,7 @@ def predictions(model: Model, losses: Iterable[Loss]) -> dict[str, list[Predicti
         for depth in loss.depths:
             ahead = number(loss.shift, depth=depth)
             unknown |= set() if isinstance(ahead, int) else {loss.target}
-            horizon = seen(model, model.outputs[loss.output], depth).horizon(loss.target)
+            horizon = seen(model, model.outputs[loss.output], depth).ahead(loss.target)
             found.setdefault(loss.target, []).append(Prediction(loss, depth, horizon, ahead))
     return {name: sorted(heads, key=lambda h: h.ahead) for name, heads in found.items() if name not in unknown}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dsvgraph.graph import Graph, Model, Node, Ref, join
-from dsvgraph.types import Reach, Sight
+from dsvgraph.types import Horizon, Horizons
 
 Names = dict[str, str]
 Turn = tuple[int, ...]
@@ -37,26 +37,26 @@ def _owner(graph: Graph, prefix: str, ref: Ref, env: Names) -> str | None:
     return join(prefix, node.at, ref.port) if ref.port in node.weights else None
 
 
-def tails(model: Model) -> dict[str, int | dict[Turn, int]]:
+def fills(model: Model) -> dict[str, int | dict[Turn, int]]:
     """Path of each router whose rows end in fill -> how many positions.
 
     Where copies anywhere in the model use one set of weights it is a mapping from the turn, which
     use of which such copies it is.
     """
-    home = {name: Reach({name: Sight()}) for name in model.inputs}
+    home = {name: Horizons({name: Horizon()}) for name in model.inputs}
     found: dict[str, dict[Turn, int]] = {}
-    for path, turn, tail in _tails(model, "", home, ()):
-        found.setdefault(path, {})[turn] = tail
+    for path, turn, fill in _fills(model, "", home, ()):
+        found.setdefault(path, {})[turn] = fill
     reused = any(n.reused for g in model.graphs() for n in g.nodes.values())
-    return {path: dict(tails) if reused else tails[()] for path, tails in found.items() if any(tails.values())}
+    return {path: dict(by_turn) if reused else by_turn[()] for path, by_turn in found.items() if any(by_turn.values())}
 
 
-def _tails(graph: Graph, prefix: str, env: dict[str, Reach], turn: Turn) -> Iterator[tuple[str, Turn, int]]:
+def _fills(graph: Graph, prefix: str, env: dict[str, Horizons], turn: Turn) -> Iterator[tuple[str, Turn, int]]:
     for node in graph.nodes.values():
         path = join(prefix, node.at)
-        seen = {p: graph.reach_of(r).after(env) for p, r in node.inputs.items()}
+        seen = {p: graph.horizons_of(r).after(env) for p, r in node.inputs.items()}
         if node.callee == "router":
-            yield path, turn, seen["x"].tail
+            yield path, turn, seen["x"].fill
         elif not node.op and _routes(node):
             yield from _copies(node, path, seen, turn)
 
@@ -65,10 +65,10 @@ def _routes(node: Node) -> bool:
     return any(n.callee == "router" or _routes(n) for run in node.runs for n in run.graph.nodes.values())
 
 
-def _copies(node: Node, path: str, seen: dict[str, Reach], turn: Turn) -> Iterator[tuple[str, Turn, int]]:
+def _copies(node: Node, path: str, seen: dict[str, Horizons], turn: Turn) -> Iterator[tuple[str, Turn, int]]:
     for i, (number, copy) in enumerate(node.copy_graphs()):
         inner = path if node.mode == "call" else join(path, str(number))
-        yield from _tails(copy, inner, seen, (*turn, i) if node.reused else turn)
+        yield from _fills(copy, inner, seen, (*turn, i) if node.reused else turn)
         for port, role in node.roles.items():
             if role == "carried":
-                seen = {**seen, port: copy.reach[port].after(seen)}
+                seen = {**seen, port: copy.horizons[port].after(seen)}

@@ -86,7 +86,7 @@ def test_no_copies_hand_on_what_came() -> None:
     y = found.nodes["y"]
     assert (y.runs, list(y.copy_graphs())) == ((), [])
     assert types(y) == {"h": "[B, T, 4]", "seen": "[0, B, T, 3]"}
-    assert found.reach["y"] == found.nodes["e"].reach["y"]
+    assert found.horizons["y"] == found.nodes["e"].horizons["y"]
     assert list(weights(found)) == ["e.weight"]
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tracing import horizon, tail, trace
+from tracing import fill, horizon, trace
 from two_rows import Program, model, programs
 
 import dsvgraph
@@ -20,11 +20,11 @@ def test_random_wirings_of_two_rows(program: Program, length: str) -> None:
     found = model(program.lines, program.rows["x"][-1], length)
     seen = trace(found, lengths={"z": 48} if length == "S" else None)
     for node in found.nodes.values():
-        for port, reach in node.reach.items():
+        for port, horizons in node.horizons.items():
             value = seen[(node.name, port)]
-            assert [reach.horizon(n) for n in "xz"] == [horizon(value, n) for n in "xz"], (node.name, port)
-            if math.inf not in (reach.horizon("x"), reach.horizon("z")):
-                assert reach.tail == tail(value), (node.name, port)
+            assert [horizons.ahead(n) for n in "xz"] == [horizon(value, n) for n in "xz"], (node.name, port)
+            if math.inf not in (horizons.ahead("x"), horizons.ahead("z")):
+                assert horizons.fill == fill(value), (node.name, port)
 
 
 # -- by hand ----------------------------------------------------------------------------------
@@ -53,8 +53,8 @@ def encoder(cross: str = "causal: false", own: str = "true") -> Model:
 
 
 def test_a_whole_look_at_another_row_is_no_leak() -> None:
-    reach = encoder().reach["y"]
-    assert (reach.horizon("src"), reach.horizon("ids"), reach.tail) == (math.inf, 0, 0)
+    horizons = encoder().horizons["y"]
+    assert (horizons.ahead("src"), horizons.ahead("ids"), horizons.fill) == (math.inf, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ HEADS = "m: {head: {h: e, ids: ids, table: e.weight}, repeat: 3}\n"
 def horizons(body: str) -> tuple[list[tuple[float, float]], tuple[float, float]]:
     """What each piece of `y` has seen of the ids and how much of it is fill; the same of the whole."""
     found = model(HEADS + body, blocks=CHAIN).nodes["y"]
-    pieces = [(reach.horizon("ids"), reach.tail) for reach in found.copies.get("y", [])]
-    return pieces, (found.reach["y"].horizon("ids"), found.reach["y"].tail)
+    pieces = [(horizons.ahead("ids"), horizons.fill) for horizons in found.copy_horizons.get("y", [])]
+    return pieces, (found.horizons["y"].ahead("ids"), found.horizons["y"].fill)
 
 
 def test_types_follow_the_labels() -> None:
@@ -63,7 +63,7 @@ def test_axes_in_front_of_rows_and_positions_come_and_go(inputs: str, equation: 
     line = f'y: {{einsum: [{inputs}], equation: "{equation}"}}'
     found = model(HEADS + MAKERS + line, blocks=CHAIN).nodes["y"]
     assert str(found.outputs["y"]) == shape
-    assert found.reach["y"].horizon("ids") == (3 if "m.seen" in inputs else 0)
+    assert found.horizons["y"].ahead("ids") == (3 if "m.seen" in inputs else 0)
 
 
 @pytest.mark.parametrize(

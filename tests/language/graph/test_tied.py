@@ -77,7 +77,7 @@ LOSS = "loss: {m: {cross_entropy: logits, target: ids, shift: depth + SHIFT}}"
 def test_every_use_looks_one_token_further_and_no_head_may_see_its_target() -> None:
     body = "m: {head: {h: e, ids: ids, table: e.weight}, repeat: 3, tied: true}"
     found = model(body, "{logits: m.logits}", blocks=CHAIN, rest=LOSS.replace("SHIFT", "1"))
-    reach = found.nodes["m"].copies["logits"]
-    assert [(r.seen["ids"].horizon, r.tail) for r in reach] == [(1, 1), (2, 2), (3, 3)]
+    horizons = found.nodes["m"].copy_horizons["logits"]
+    assert [(r.by_input["ids"].ahead, r.fill) for r in horizons] == [(1, 1), (2, 2), (3, 3)]
     with pytest.raises(dsvgraph.DsvError, match="already seen tokens up to"):
         model(body, "{logits: m.logits}", blocks=CHAIN, rest=LOSS.replace("SHIFT", "0"))

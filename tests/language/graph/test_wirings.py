@@ -144,9 +144,9 @@ def test_a_wiring_is_accepted_and_sees_what_the_judge_says(name: str) -> None:
     found = load(*WIRINGS[name])
     ref = found.outputs["ahead"]
     seen = trace(found)
-    copies = [reach.horizon("ids") for reach in found.nodes[ref.node].copies[ref.port]]
+    copies = [horizons.ahead("ids") for horizons in found.nodes[ref.node].copy_horizons[ref.port]]
     assert copies == SEES.get(name, [1, 2, 3]) == [horizon(piece, "ids") for piece in seen[ref]]
-    assert found.reach["logits"].horizon("ids") == 0 == horizon(seen[found.outputs["logits"]], "ids")
+    assert found.horizons["logits"].ahead("ids") == 0 == horizon(seen[found.outputs["logits"]], "ids")
 
 
 @pytest.mark.parametrize("name", [n for n in WIRINGS if n not in SEES])

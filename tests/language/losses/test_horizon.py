@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small import message, messages, model, node, spec
-from tracing import horizon, tail, trace
+from tracing import fill, horizon, trace
 
 import dsvgraph
 from dsvgraph.graph import Model
-from dsvgraph.types import Reach, Sight
+from dsvgraph.types import Horizon, Horizons
 
 BLOCKS = """
 look:
@@ -37,9 +37,9 @@ take:
 """
 
 
-def sight(found: Model, name: str = "y", port: str = "") -> tuple[float, int]:
-    reach = found.nodes[name].reach[port or found.nodes[name].first]
-    return reach.horizon("ids"), reach.tail
+def horizon_of(found: Model, name: str = "y", port: str = "") -> tuple[float, int]:
+    horizons = found.nodes[name].horizons[port or found.nodes[name].first]
+    return horizons.ahead("ids"), horizons.fill
 
 
 # -- by hand ----------------------------------------------------------------------------------
@@ -70,31 +70,35 @@ def sight(found: Model, name: str = "y", port: str = "") -> tuple[float, int]:
     ],
 )
 def test_ops_and_blocks(body: str, wanted: tuple[float, int]) -> None:
-    assert sight(model(body, blocks=BLOCKS)) == wanted
+    assert horizon_of(model(body, blocks=BLOCKS)) == wanted
 
 
 def test_a_weight_has_seen_nothing() -> None:
     found = model("y: {rms_norm: e.weight}")
-    assert found.nodes["y"].reach["y"] == Reach()
-    assert found.nodes["y"].reach["y"].horizon("ids") == -math.inf
+    assert found.nodes["y"].horizons["y"] == Horizons()
+    assert found.nodes["y"].horizons["y"].ahead("ids") == -math.inf
 
 
 def test_inputs_are_told_apart() -> None:
     text = spec("a: {embedding: b, weight: e.weight}\ns: {shift: a, by: 2}\ny: {add: [e, s]}")
     found = dsvgraph.loads(text.replace('{ids: "int[B, T]"}', '{ids: "int[B, T]", b: "int[B, T]"}'))
-    reach = found.reach["y"]
-    assert (reach.horizon("ids"), reach.horizon("b")) == (0, 2)
+    horizons = found.horizons["y"]
+    assert (horizons.ahead("ids"), horizons.ahead("b")) == (0, 2)
 
 
 def test_a_chain_sees_one_more_in_every_copy() -> None:
     y = node("y: {step: {h: e, s: e}, repeat: 3}", blocks=BLOCKS)
-    assert [reach.horizon("ids") for reach in y.copies["seen"]] == [1, 2, 3]
-    assert [y.reach[port].horizon("ids") for port in ("h", "s", "seen")] == [3, 3, 3]
+    assert [horizons.ahead("ids") for horizons in y.copy_horizons["seen"]] == [1, 2, 3]
+    assert [y.horizons[port].ahead("ids") for port in ("h", "s", "seen")] == [3, 3, 3]
 
 
 def test_a_long_chain_settles_where_nothing_moves() -> None:
-    y = node("y: {look: e, repeat: 10000}", blocks=BLOCKS)
-    assert (len(y.copies["x"]), sight(model("y: {look: e, repeat: 10000}", blocks=BLOCKS))) == (10000, (0, 0))
+    text = "y: {look: e, repeat: 10000}"
+    y = node(text, blocks=BLOCKS)
+    assert (len(y.copy_horizons["x"]), horizon_of(model(text, blocks=BLOCKS))) == (
+        10000,
+        (0, 0),
+    )
 
 
 PIECES = "c: {step: {h: e, s: e}, repeat: 3}\n"
@@ -112,13 +116,13 @@ PIECES = "c: {step: {h: e, s: e}, repeat: 3}\n"
 )
 def test_pieces_of_a_stack_are_told_apart(line: str) -> None:
     y = node(PIECES + line, blocks=BLOCKS)
-    assert [reach.horizon("ids") for reach in y.copies[y.first]] == [1, 2, 3]
+    assert [horizons.ahead("ids") for horizons in y.copy_horizons[y.first]] == [1, 2, 3]
 
 
 def test_pieces_that_are_gathered_are_joined() -> None:
     y = node(PIECES + "y: {take: {h: e, piece: c.seen}, repeat: 3, slice: piece}", blocks=BLOCKS)
-    assert [reach.horizon("ids") for reach in y.copies["h"]] == [1, 2, 3]
-    assert y.reach["h"].horizon("ids") == 3
+    assert [horizons.ahead("ids") for horizons in y.copy_horizons["h"]] == [1, 2, 3]
+    assert y.horizons["h"].ahead("ids") == 3
 
 
 def test_copies_of_a_carried_stack_are_not_its_pieces() -> None:
@@ -126,8 +130,8 @@ def test_copies_of_a_carried_stack_are_not_its_pieces() -> None:
     move = "move: {in: {x: [n, B, T, d]}, body: {m: {next: x, each: n}}, out: {x: m}}"
     body = "s: {silu: e, each: 3, share: x}\nc: {move: s, repeat: 3}\ny: {silu: c}"
     found = model(body, blocks=BLOCKS + move)
-    assert found.nodes["y"].copies == {}
-    assert sight(found) == (3, 3)
+    assert found.nodes["y"].copy_horizons == {}
+    assert horizon_of(found) == (3, 3)
     rest = "loss: {a: {cross_entropy: y, target: ids, shift: depth}}"
     assert "at depth 1 predicts token i + 1" in "".join(messages(body, "{y: y}", blocks=BLOCKS + move, rest=rest))
 
@@ -135,14 +139,19 @@ def test_copies_of_a_carried_stack_are_not_its_pieces() -> None:
 def test_after_a_number_of_copies_that_is_not_known_all_may_have_been_seen() -> None:
     text = spec("y: {step: {h: e, s: e}, repeat: n}", blocks=BLOCKS, config="{d: 4, V: 9, n: 3}")
     found = dsvgraph.build(dsvgraph.spec.with_settings(dsvgraph.spec.read_text(text), {}, frozenset(["n"])))
-    assert sight(found, port="h")[0] == math.inf
+    assert horizon_of(found, port="h")[0] == math.inf
 
 
 def test_a_chain_of_released_layers() -> None:
     found = dsvgraph.load("deepseek_v3_tiny", {"num_nextn_predict_layers": 3})
     mtp = found.nodes["mtp"]
-    assert [r.seen["input_ids"] for r in mtp.copies["logits"]] == [Sight(1, 1), Sight(2, 2), Sight(3, 3)]
-    assert found.reach["logits"].seen["input_ids"] == Sight(0, 0)
+    stacked = mtp.copy_horizons["logits"]
+    assert [r.by_input["input_ids"] for r in stacked] == [
+        Horizon(1, 1),
+        Horizon(2, 2),
+        Horizon(3, 3),
+    ]
+    assert found.horizons["logits"].by_input["input_ids"] == Horizon(0, 0)
 
 
 # -- by the judge -----------------------------------------------------------------------------
@@ -181,31 +190,31 @@ def programs(draw: st.DrawFn, backwards: bool) -> Program:
     return made
 
 
-def judged(program: Program, exact_tail: bool) -> None:
+def judged(program: Program, exact_fill: bool) -> None:
     found = model("\n".join(program.lines), program.rows[-1], blocks=BLOCKS)
     seen = trace(found)
     for name in found.nodes.keys() - {"e"}:
         line = found.nodes[name]
-        for port, reach in line.reach.items():
+        for port, horizons in line.horizons.items():
             value = seen[(name, port)]
-            assert reach.horizon("ids") == horizon(value, "ids"), (name, port)
-            if reach.horizon("ids") < math.inf:
-                assert reach.tail == tail(value) if exact_tail else reach.tail >= tail(value), (name, port)
+            assert horizons.ahead("ids") == horizon(value, "ids"), (name, port)
+            if horizons.ahead("ids") < math.inf:
+                assert horizons.fill == fill(value) if exact_fill else horizons.fill >= fill(value), (name, port)
             if isinstance(value, list):
-                pieces = line.copies.get(port, [reach] * len(value))
-                assert [p.horizon("ids") for p in pieces] == [horizon(v, "ids") for v in value], (name, port)
+                pieces = line.copy_horizons.get(port, [horizons] * len(value))
+                assert [p.ahead("ids") for p in pieces] == [horizon(v, "ids") for v in value], (name, port)
 
 
 @given(programs(backwards=False))
 @settings(max_examples=150, deadline=None)
 def test_random_wirings(program: Program) -> None:
-    judged(program, exact_tail=True)
+    judged(program, exact_fill=True)
 
 
 @given(programs(backwards=True))
 @settings(max_examples=150, deadline=None)
 def test_random_wirings_that_look_back_too(program: Program) -> None:
-    judged(program, exact_tail=False)
+    judged(program, exact_fill=False)
 
 
 @pytest.mark.parametrize("name", ["deepseek_v3_tiny", "deepseek_v3_paper", "tutorial_mtp"])
@@ -213,9 +222,9 @@ def test_shipped_models(name: str) -> None:
     sizes = {"num_hidden_layers": 2, "num_nextn_predict_layers": 3, "n_routed_experts": 16}
     found = dsvgraph.load(name, sizes | ({"first_k_dense_replace": 1} if "deepseek" in name else {}))
     seen = trace(found)
-    for ref, reach in zip(found.outputs.values(), found.reach.values()):
-        assert reach.horizon("input_ids") == horizon(seen[ref], "input_ids")
-        assert reach.tail == tail(seen[ref])
+    for ref, horizons in zip(found.outputs.values(), found.horizons.values()):
+        assert horizons.ahead("input_ids") == horizon(seen[ref], "input_ids")
+        assert horizons.fill == fill(seen[ref])
 
 
 # -- ways to hide a look ahead ----------------------------------------------------------------

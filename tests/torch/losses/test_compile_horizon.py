@@ -42,12 +42,12 @@ def test_heads_see_as_far_as_the_graph_says_and_never_their_target(name):
     graph, checked = small(name), set()
     module = built(graph).eval()
     for loss in (loss for loss in graph.losses if loss.kind == "cross_entropy"):
-        reaches = {0: graph.reach_of(graph.outputs[loss.output])}
+        horizons = {0: graph.horizons_of(graph.outputs[loss.output])}
         node = graph.nodes[graph.outputs[loss.output].node]
-        reaches.update(enumerate(node.copies.get(graph.outputs[loss.output].port, []), 1))
+        horizons.update(enumerate(node.copy_horizons.get(graph.outputs[loss.output].port, []), 1))
         for output, depth, read in outputs(module):
             if output == loss.output:
-                horizon = reaches[depth].horizon("input_ids")
+                horizon = horizons[depth].ahead("input_ids")
                 assert seen(read, tokens(2, T)) == horizon  # it sees that far, so the test can fail
                 assert horizon < depth + 1  # what it predicts
                 checked.add((output, depth))

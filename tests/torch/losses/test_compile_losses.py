@@ -192,8 +192,8 @@ def test_tokens_of_each_expert_are_counted_without_the_fill(kernels):
     for path in found:  # the main layers' counts, choice by choice
         router = module.get_submodule(path)
         index, _ = router(router_input(module, path, batch), quiet(module))
-        tail = router.tail
-        want = index[:, : T - tail].flatten().bincount(minlength=8)
+        fill = router.fill
+        want = index[:, : T - fill].flatten().bincount(minlength=8)
         assert torch.equal(router.tokens_per_expert / 2, want.float())
 
 

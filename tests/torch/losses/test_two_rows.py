@@ -68,7 +68,7 @@ loss:
 @given(programs(), st.sampled_from(["S", "T"]), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_no_position_reaches_further_than_the_graph_says(program, length, fast):
-    """The gradient of position i by position j of either input is zero where the reach does not let it be."""
+    """The gradient of position i by position j of either input is zero outside of the horizon."""
     graph = model(program.lines, program.rows["x"][-1], length)
     module = randomised(compile(graph, kernels="fast" if fast else "plain")).double()
     inputs = {"x": torch.randn(1, T, 4), "z": torch.randn(1, S if length == "S" else T, 4)}
@@ -80,7 +80,7 @@ def test_no_position_reaches_further_than_the_graph_says(program, length, fast):
         found = torch.autograd.grad(y_BTD[0, i].sum(), [*inputs.values()], retain_graph=True, allow_unused=True)
         for name, grad in zip(inputs, found, strict=True):
             reached = [] if grad is None else grad[0].abs().amax(-1).nonzero().flatten().tolist()
-            assert all(j - i <= graph.reach["y"].horizon(name) for j in reached), (name, i, reached)
+            assert all(j - i <= graph.horizons["y"].ahead(name) for j in reached), (name, i, reached)
 
 
 def by_hand(w, src, ids):

@@ -353,7 +353,7 @@ def test_router_stays_in_float32_under_autocast(R):
 
 def test_router_counts_and_moves_its_bias(R):
     router, x = fresh_router(R), torch.randn(2, 9, 12)
-    router.tail = 1
+    router.fill = 1
     index, _ = router(x, Context())
     assert router.tokens_per_expert.sum() == 0  # not asked for
     router(x, Context(collect=True))
@@ -398,7 +398,7 @@ def test_sequence_balance(R):
 
 def test_router_hands_its_balance_to_the_context(R):
     router, x, ctx = fresh_router(R), torch.randn(3, 9, 12), Context(collect=True)
-    router.tail = 2
+    router.fill = 2
     router.e_score_correction_bias.normal_()
     router(x, ctx)
     value = ctx.balance[router]
@@ -512,26 +512,26 @@ def test_windows_cover_every_row_and_the_owner_comes_last(counts):
 # -- losses -----------------------------------------------------------------------------------------
 
 
-def plain_loss(x, w, targets, ahead, tail):
+def plain_loss(x, w, targets, ahead, fill):
     """Position by position."""
     (B, T), total, valid = targets.shape, 0.0, 0
     for b in range(B):
-        for i in range(T - tail):
+        for i in range(T - fill):
             if i + ahead - 1 < T and (target := targets[b, i + ahead - 1]) != -100:
                 total, valid = total - (w @ x[b, i]).log_softmax(0)[target], valid + 1
     return total, valid
 
 
-@pytest.mark.parametrize("ahead, tail", [(1, 0), (2, 1), (3, 2), (1, 3)])
+@pytest.mark.parametrize("ahead, fill", [(1, 0), (2, 1), (3, 2), (1, 3)])
 @pytest.mark.parametrize("vocab", [7, 300])
-def test_losses(R, ahead, tail, vocab):
+def test_losses(R, ahead, fill, vocab):
     x, w, targets = leaf(2, 6, 5), leaf(vocab, 5), torch.randint(0, vocab, (2, 6))
     targets[1, 2] = -100
-    want = lambda x, w: plain_loss(x, w, targets, ahead, tail)[0]  # noqa: E731
-    valid = plain_loss(x, w, targets, ahead, tail)[1]
+    want = lambda x, w: plain_loss(x, w, targets, ahead, fill)[0]  # noqa: E731
+    valid = plain_loss(x, w, targets, ahead, fill)[1]
     for ours in (
-        lambda x, w: R.head_cross_entropy((x, w), targets, ahead, Context(), tail),
-        lambda x, w: R.cross_entropy(x @ w.t(), targets, ahead, Context(), tail),
+        lambda x, w: R.head_cross_entropy((x, w), targets, ahead, Context(), fill),
+        lambda x, w: R.cross_entropy(x @ w.t(), targets, ahead, Context(), fill),
     ):
         assert ours(x, w)[1] == valid
         same_gradients(lambda x, w, ours=ours: ours(x, w)[0], want, x, w)
