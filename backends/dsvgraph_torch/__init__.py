@@ -10,7 +10,7 @@ from rich.console import Console
 
 from dsvgraph.graph import Model
 from dsvgraph.passes.graph.instances import aliases
-from dsvgraph_torch.empty import empty, initial
+from dsvgraph_torch.allocation import empty, initial
 from dsvgraph_torch.lowering.emit import emit
 from dsvgraph_torch.lowering.ops import Code, Site, code, lowers
 from dsvgraph_torch.lowering.packages import load, runtime_file

@@ -30,8 +30,8 @@ WRITING = ("compile", "import", "export")
 ELSEWHERE = {  # who runs the examples of the other pages
     "language.md": "docs/test_pages.py",
     "tutorial.md": "docs/test_pages.py",
-    "errors.md": "language/test_codes.py",
-    "diagrams.md": "test_render_formats.py",
+    "errors.md": "language/text/test_codes.py",
+    "diagrams.md": "graphviz/test_render_formats.py",
     "editors.md": "editor/test_docs.py",
     "ops.md": "ops/test_package.py",
 }

@@ -530,7 +530,7 @@ class Trap:
 
 def test_a_model_that_memory_cannot_hold_is_refused(released, monkeypatch):
     folder, _, model = released
-    monkeypatch.setattr("dsvgraph_torch.empty.memory_of", lambda device: 1e5)
+    monkeypatch.setattr("dsvgraph_torch.allocation.memory_of", lambda device: 1e5)
     with pytest.raises(DsvError, match=r"the weights of DeepSeek-V3 take 0\.0 GB as bfloat16; cpu has 0\.0 GB"):
         dsvgraph_hf.load(model, folder, dtype=torch.bfloat16)
 
