@@ -9,9 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dsvgraph.build import attributes, copies, horizons, modules, positions
-from dsvgraph.build import line as lines
-from dsvgraph.build.decoding import cuts as caches
-from dsvgraph.build.line import Line
+from dsvgraph.build.decoding.cuts import choose_cache
+from dsvgraph.build.line import Line, check_inputs, is_op, take
 from dsvgraph.build.ports import unknown
 from dsvgraph.build.scope import Scope, free_names
 from dsvgraph.codes import Code
@@ -51,7 +50,7 @@ class Body:
         for name, raw in self.part.model.body.items():
             self.guard(name, partial(self._line, name, raw))
         self._outputs()
-        caches.build(self)
+        choose_cache(self)
         if not self.errors:
             self.guard("at", partial(modules.check_claims, self.graph, not self.builder.stack))
         if self.errors:
@@ -76,13 +75,13 @@ class Body:
         self.builder.counted(self.graph, part.key())
         if name in self.graph.inputs:
             raise DsvError(f"`{name}` is already an input of this block", part.key(), code=Code.TAKEN)
-        line = lines.take(name, raw, part, self.scope)
+        line = take(name, raw, part, self.scope)
         self.builder.trail.append(name)
         try:
             if line.repeat is not None or line.each is not None:
                 node = copies.build(self, line)
             else:
-                node = self._op(line) if lines.is_op(line.callee) else self._call(line)
+                node = self._op(line) if is_op(line.callee) else self._call(line)
         finally:
             self.builder.trail.pop()
         modules.check_reads(self.graph, node, len(self.builder.stack), self.builder.path())
@@ -128,7 +127,7 @@ class Body:
     def wire(self, line: Line, ports: list[str], variadic: bool = False) -> dict[str, Ref]:
         """The inputs of a line by port; raises DsvError where one is missing or unknown."""
         raw = line.wired
-        lines.check_inputs(line, ports, variadic)
+        check_inputs(line, ports, variadic)
         if variadic and raw is not None and raw != []:
             items = raw if isinstance(raw, list) else [raw]
             if len(items) > MAX_INPUTS:

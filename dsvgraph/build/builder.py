@@ -8,7 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from dsvgraph.build.body import Body, Fatal, Poisoned
-from dsvgraph.build.cache import Shelf
+from dsvgraph.build.cache import BuildCache
 from dsvgraph.build.line import Line
 from dsvgraph.build.ports import bind, declared, misread, unknown
 from dsvgraph.build.scope import At, ConfigScope, Given, Library, Scope, free_names, freeze
@@ -30,10 +30,10 @@ MAX_COPIES = 2_000_000  # of the whole, those inside of copies counted for each
 
 
 class Builder:
-    """Builds every distinct block of a spec once, or takes it from a shelf that earlier builds of the spec left."""
+    """Builds every distinct block of a spec once, or takes it from the cache that earlier builds of the spec filled."""
 
-    def __init__(self, spec: Spec, shelf: Shelf | None = None) -> None:
-        self.shelf = Shelf() if shelf is None else shelf
+    def __init__(self, spec: Spec, build_cache: BuildCache | None = None) -> None:
+        self.build_cache = BuildCache() if build_cache is None else build_cache
         self.library = Library(spec.blocks)
         self.config = ConfigScope(spec.config, self.library, spec.symbolic)
         self.memo: dict[Any, Graph | None] = {}
@@ -44,7 +44,7 @@ class Builder:
         self.lines = 0
         self.seen: set[Graph] = set()  # graphs whose lines are counted
         self.used: set[str] = set()  # config names that arguments took, inside of the block that is built
-        if not self.shelf.kept:  # earlier builds of the spec have looked
+        if not self.build_cache.graphs:  # earlier builds of the spec have looked
             check_blocks(spec)
 
     def path(self) -> str:
@@ -60,23 +60,23 @@ class Builder:
         found = self.memo[key]
         if found is None:
             raise Poisoned  # it failed before, and that was told
-        self.used |= self.shelf.takes[found]
+        self.used |= self.build_cache.reads[found]
         return found
 
     def _found(self, place: Any) -> Graph | None:
         """What an earlier build left, with its lines counted as if they were built here."""
-        found = self.shelf.find(place, self.config.done)
+        found = self.build_cache.find(place, self.config.done)
         for graph in found.graphs() if found else ():
             if graph not in self.seen:
                 self.seen.add(graph)
-                self._count(self.shelf.lines.get(graph, 0), graph.span)
+                self._count(self.build_cache.lines.get(graph, 0), graph.span)
         return found
 
     def _made(self, place: Any, make: Callable[[], Graph]) -> Graph:
         outer, self.used = self.used, set()
         try:
             graph = make()
-            self.shelf.keep(place, graph, frozenset(self.used), self.config.done)
+            self.build_cache.store(place, graph, frozenset(self.used), self.config.done)
         finally:
             self.used |= outer
         self.seen.add(graph)
@@ -84,7 +84,7 @@ class Builder:
 
     def counted(self, graph: Graph, span: Span | None) -> None:
         """Counts one more line of ``graph``; raises Fatal where blocks open into too many."""
-        self.shelf.lines[graph] = self.shelf.lines.get(graph, 0) + 1
+        self.build_cache.lines[graph] = self.build_cache.lines.get(graph, 0) + 1
         self._count(1, span)
 
     def _count(self, lines: int, span: Span | None) -> None:
@@ -94,13 +94,13 @@ class Builder:
 
     def opened(self, node: Node, graph: Graph, span: Span | None) -> None:
         """Counts what ``node`` opens into; raises Fatal where ``graph`` becomes too large to walk."""
-        nodes = self.shelf.nodes
+        nodes = self.build_cache.nodes
         inner = sum(nodes.get(run.graph, 1) for run in node.stored)
         nodes[graph] = nodes.get(graph, 0) + 1 + inner
         if nodes[graph] > MAX_NODES:
             words = f"the blocks open into more than {MAX_NODES:,} nodes, equal copies counted once"
             raise Fatal(words, span, code=Code.TOO_MUCH, path=self.path())
-        copies = self.shelf.copies
+        copies = self.build_cache.copies
         copies[graph] = copies.get(graph, 0) + _copies(node, copies)
         if copies[graph] > MAX_COPIES:
             words = f"the copies inside of copies are more than {MAX_COPIES:,} together"

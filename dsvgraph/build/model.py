@@ -8,9 +8,9 @@ from typing import Any
 
 from dsvgraph.build.body import Body
 from dsvgraph.build.builder import Builder
-from dsvgraph.build.cache import Shelf
+from dsvgraph.build.cache import BuildCache
 from dsvgraph.build.freezing import check_stacks
-from dsvgraph.build.losses import lines as losses
+from dsvgraph.build.losses.lines import build_losses
 from dsvgraph.build.paths import check_paths
 from dsvgraph.build.ports import root_inputs
 from dsvgraph.build.scope import Scope
@@ -25,13 +25,13 @@ MAX_PATTERNS = 500  # of one section
 INITS = {"normal": 1, "zeros": 0, "ones": 0}
 
 
-def build(spec: Spec, shelf: Shelf | None = None) -> Model:
+def build(spec: Spec, build_cache: BuildCache | None = None) -> Model:
     """The checked model of ``spec``; raises DsvError with every independent mistake.
 
-    ``shelf`` holds blocks from builds of the same spec under other settings, which models then share.
+    ``build_cache`` holds blocks from builds of the same spec under other settings, which models then share.
     """
     try:
-        return _Building(spec, shelf).run()
+        return _Building(spec, build_cache).run()
     except RecursionError:
         raise DsvError("the spec nests too deep", spec.graph.key(), code=Code.TOO_MUCH) from None
 
@@ -39,10 +39,10 @@ def build(spec: Spec, shelf: Shelf | None = None) -> Model:
 class _Building:
     """One model on its way, and the mistakes found so far."""
 
-    def __init__(self, spec: Spec, shelf: Shelf | None) -> None:
+    def __init__(self, spec: Spec, build_cache: BuildCache | None) -> None:
         self.spec = spec
         self.errors: list[DsvError] = []
-        self.builder = Builder(spec, shelf)
+        self.builder = Builder(spec, build_cache)
         self.scope: Scope = self.builder.config
 
     def run(self) -> Model:
@@ -55,7 +55,7 @@ class _Building:
         whole = not self.errors
         config = self.builder.config
         model.config = {name: config.done[name] for name in config.config if name in config.done}
-        model.losses = losses.build(model, self.spec.loss, self.scope, self.errors, whole)
+        model.losses = build_losses(model, self.spec.loss, self.scope, self.errors, whole)
         model.init = self.by_path("init", self.spec.init, partial(init, scope=self.scope))
         model.trained = self.by_path("trained", self.spec.trained, lambda part: bool(part.model))
         self.stop()

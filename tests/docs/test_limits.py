@@ -10,7 +10,7 @@ import pytest
 
 from dsvgraph import DsvError, errors, loads
 from dsvgraph.build import body, builder, copies, model, scope
-from dsvgraph.build.losses import lines as losses
+from dsvgraph.build.losses.lines import MAX_DEPTHS as MAX_LOSS_DEPTHS
 from dsvgraph.expr import syntax, values
 from dsvgraph.loader import compose
 from dsvgraph.spec.read import MAX_CHARACTERS, MAX_FILES, MAX_VALUES
@@ -69,7 +69,7 @@ CASES: dict[str, tuple[list[int | float], Callable[[int], str] | None]] = {
     "blocks inside blocks": ([builder.MAX_CALLS], None),
     "lines of distinct blocks, together": ([builder.MAX_LINES], None),
     "nodes, equal copies of a line counted once": ([builder.MAX_NODES], None),
-    "depths of one loss": ([losses.MAX_DEPTHS], None),
+    "depths of one loss": ([MAX_LOSS_DEPTHS], None),
     "`by` of a shift": ([1024], lambda n: spec(f"{{shift: x, by: {n}}}")),
     "patterns of one section": (
         [model.MAX_PATTERNS],

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dsvgraph.build.body import Body
 
 
-def build(body: Body) -> None:
+def choose_cache(body: Body) -> None:
     """Looks up the listed values; mistakes are noted in ``body``."""
     for i, text in enumerate(body.part.model.cache):
         body.guard("cache", partial(_listed, body, text, body.part.value("cache", i)))

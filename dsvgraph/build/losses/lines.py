@@ -19,7 +19,7 @@ from dsvgraph.patterns import matches_some
 from dsvgraph.spec import Part
 from dsvgraph.types import shown
 
-__all__ = ["KINDS", "build", "number"]
+__all__ = ["KINDS", "build_losses", "number"]
 
 KINDS = {
     "cross_entropy": ("target", "shift", "stride", "weight", "divide"),
@@ -29,7 +29,7 @@ KINDS = {
 MAX_DEPTHS = 1000
 
 
-def build(
+def build_losses(
     model: Model, lines: Mapping[str, Part], scope: Scope, errors: list[DsvError], whole: bool
 ) -> tuple[Loss, ...]:
     """The checked losses; mistakes, label leaks among them, are put into ``errors``.

@@ -14,7 +14,7 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from dsvgraph.build import Shelf, build
+from dsvgraph.build import BuildCache, build
 from dsvgraph.dims import Size, ratio, total
 from dsvgraph.errors import DsvError
 from dsvgraph.expr import Expr, evaluate, parse
@@ -103,12 +103,12 @@ class _Counting:
 
     def points(self, chunk: Iterable[Mapping[str, Any]]) -> list[Point]:
         """The combinations of a chunk: blocks that they have in common are built and counted once."""
-        shelf, meters = Shelf(), _Meters(self.batch, self.seq, self.attention)
-        return [self._point(settings, shelf, meters) for settings in chunk]
+        build_cache, meters = BuildCache(), _Meters(self.batch, self.seq, self.attention)
+        return [self._point(settings, build_cache, meters) for settings in chunk]
 
-    def _point(self, settings: Mapping[str, Any], shelf: Shelf, meters: _Meters) -> Point:
+    def _point(self, settings: Mapping[str, Any], build_cache: BuildCache, meters: _Meters) -> Point:
         try:
-            model = build(with_settings(self.spec, settings), shelf)
+            model = build(with_settings(self.spec, settings), build_cache)
             return Point(settings, _quantities(model, meters, self.wanted))
         except DsvError as error:
             return Point(settings, {}, error.diagnostics[0].message)

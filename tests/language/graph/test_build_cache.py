@@ -1,4 +1,4 @@
-"""Models that are built one after the other from a shelf are those that are built alone."""
+"""Models that are built one after the other with one build cache are those that are built alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import dsvgraph
 from dsvgraph import DsvError
-from dsvgraph.build import Shelf, build, builder
+from dsvgraph.build import BuildCache, build, builder
 from dsvgraph.passes.text.signature import signature
 from dsvgraph.spec import Spec, with_settings
 
@@ -25,38 +25,41 @@ MANY = {
 }
 
 
-def told(spec: Spec, shelf: Shelf | None = None) -> list[str]:
+def lines_of(spec: Spec, cache: BuildCache | None = None) -> list[str]:
     """What a spec becomes: every node with its types, or every error with its place."""
     try:
-        return signature(build(spec, shelf)).splitlines()
+        return signature(build(spec, cache)).splitlines()
     except DsvError as error:
         return [f"{d.span}: {d.message}" for d in error.diagnostics]
 
 
 @given(st.lists(st.fixed_dictionaries({}, optional=MANY), min_size=2, max_size=6))
 @settings(max_examples=12, deadline=None)
-def test_a_shelf_changes_nothing(every: list[dict[str, Any]]) -> None:
-    shelf = Shelf()
+def test_a_build_cache_changes_nothing(every: list[dict[str, Any]]) -> None:
+    cache = BuildCache()
     for chosen in every:
         spec = with_settings(TINY, chosen)
-        assert told(spec, shelf) == told(spec)
+        assert lines_of(spec, cache) == lines_of(spec)
 
 
 def test_what_does_not_change_is_built_once() -> None:
     """Attention knows nothing of experts."""
-    shelf = Shelf()
-    first, second = (build(with_settings(TINY, {"n_routed_experts": n}), shelf) for n in (8, 16))
+    cache = BuildCache()
+    first, second = (build(with_settings(TINY, {"n_routed_experts": n}), cache) for n in (8, 16))
     shared = {graph.name for graph in first.graphs()} & {graph.name for graph in second.graphs()}
     same = {graph.name for graph in first.graphs().keys() & second.graphs().keys()}
     assert "mla" in same and {"moe", "mtp_layer"} <= shared - same
 
 
-def test_lines_of_a_shelf_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The limit on distinct lines refuses a model as early from a shelf as alone."""
+def test_lines_from_a_build_cache_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit on distinct lines refuses a model as early with a build cache as alone."""
     lines = sum(len(graph.nodes) for graph in build(TINY).graphs())
     for limit, refused in ((lines, False), (lines - 1, True)):
-        shelf = Shelf()
-        build(with_settings(TINY, {"num_hidden_layers": 3}), shelf)
+        cache = BuildCache()
+        build(with_settings(TINY, {"num_hidden_layers": 3}), cache)
         monkeypatch.setattr(builder, "MAX_LINES", limit)
-        assert [any("distinct lines" in line for line in told(TINY, s)) for s in (shelf, None)] == [refused, refused]
+        assert [any("distinct lines" in line for line in lines_of(TINY, s)) for s in (cache, None)] == [
+            refused,
+            refused,
+        ]
         monkeypatch.undo()
