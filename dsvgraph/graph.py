@@ -37,8 +37,8 @@ class Use(NamedTuple):
     dst: str
 
 
-class Run(NamedTuple):
-    """Copies in a row that are equal: one graph and how many."""
+class Copies(NamedTuple):
+    """Equal copies in a row: their one graph and how many they are."""
 
     graph: Graph
     count: Size  # type: ignore[assignment]  # a tuple has a method of this name
@@ -46,7 +46,7 @@ class Run(NamedTuple):
 
 @dataclass(eq=False)
 class Node:
-    """One line of a body. Either ``op`` is set, or ``runs`` (one call is one run of one).
+    """One line of a body. Either ``op`` is set, or ``copies`` (a plain call is one copy).
 
     ``at`` is the address below the enclosing path ("" adds nothing); under ``repeat`` and
     ``each`` copies are numbered from ``start``; where they are ``reused`` they are one set of
@@ -62,7 +62,7 @@ class Node:
     ins: dict[str, Type]
     outputs: dict[str, Type]
     op: Op | None = None
-    runs: tuple[Run, ...] = ()
+    copies: tuple[Copies, ...] = ()
     mode: str = "call"  # call, repeat, each
     count: Size = 1
     start: Size = 0
@@ -85,9 +85,9 @@ class Node:
         return {**self.inputs, **self.tied}
 
     @property
-    def stored(self) -> tuple[Run, ...]:
-        """The runs of copies that have weights of their own: all, or the first where it is reused."""
-        return tuple(Run(run.graph, 1) for run in self.runs[:1]) if self.reused else self.runs
+    def stored(self) -> tuple[Copies, ...]:
+        """Return the copies that have weights of their own: all, or the first where one set of weights is reused."""
+        return tuple(Copies(copies.graph, 1) for copies in self.copies[:1]) if self.reused else self.copies
 
     def copy_graphs(self) -> Iterator[tuple[Size, Graph]]:
         """Each copy's number in its address, and its graph; needs a count that is a number.
@@ -95,9 +95,9 @@ class Node:
         Copies that use one set of weights have one number.
         """
         number = self.start
-        for run in self.runs:
-            for _ in range(int(run.count)):  # type: ignore[arg-type]
-                yield number, run.graph
+        for copies in self.copies:
+            for _ in range(int(copies.count)):  # type: ignore[arg-type]
+                yield number, copies.graph
                 number = number if self.reused else number + 1
 
     def segment(self, number: Size) -> str:
@@ -201,8 +201,8 @@ class Graph:
         """This graph and all below it, each once, callees first."""
         found: dict[Graph, None] = {}
         for node in self.nodes.values():
-            for run in node.runs:
-                found.update(run.graph.graphs())
+            for copies in node.copies:
+                found.update(copies.graph.graphs())
         found[self] = None
         return found
 
@@ -296,10 +296,10 @@ def walk(graph: Graph, prefix: str = "", copies: Size = 1) -> Iterator[Visit]:
             continue
         path, start, below = join(prefix, node.at), node.start, []
         yield Visit(path, node, copies)
-        for run in node.stored:
-            inner = path if node.mode == "call" else join(path, span_text(start, run.count))
-            below.append((iter(run.graph.nodes.values()), inner, copies * run.count))
-            start = start + run.count
+        for group in node.stored:
+            inner = path if node.mode == "call" else join(path, span_text(start, group.count))
+            below.append((iter(group.graph.nodes.values()), inner, copies * group.count))
+            start = start + group.count
         open_ += reversed(below)
 
 

@@ -23,7 +23,7 @@ def told(facts: Facts, graph: Graph, node: Node) -> dict[str, Any]:
     found = {
         "name": node.name,
         "callee": node.callee,
-        "does": op_title(node) if node.op else _first(node.runs[0].graph.doc) if node.runs else "",
+        "does": op_title(node) if node.op else _first(node.copies[0].graph.doc) if node.copies else "",
         "copies": times(node) if node.mode != "call" else "",
         "line": spot(node.span),
         "yaml": written(node.span) if node.span else "",

@@ -129,7 +129,7 @@ class _Pictures:
             **({} if card.lines else {"aside": True}),
             **self._parts(card, graph, path),
         }
-        return {**found, "opens": self._opens(graph, node)} if node.runs and has_body(node) else found
+        return {**found, "opens": self._opens(graph, node)} if node.copies and has_body(node) else found
 
     def _parts(self, card: Card, graph: Graph, path: str) -> dict[str, Any]:
         """The lines that are drawn inside the card of another: norms in its cells, a concat, a split."""
@@ -139,12 +139,12 @@ class _Pictures:
 
     def _opens(self, graph: Graph, node: Node) -> list[dict[str, Any]]:
         found = []
-        for run in kinds(node):
-            self._lend(graph, node, run.graph)
-            if run.graph not in self.order:
-                self.order.append(run.graph)
-            spans = _spans(node, run.graph) if node.mode != "call" else []
-            found.append({"picture": self.order.index(run.graph) + 1, **_copies(node, run.count, spans)})
+        for copies in kinds(node):
+            self._lend(graph, node, copies.graph)
+            if copies.graph not in self.order:
+                self.order.append(copies.graph)
+            spans = _spans(node, copies.graph) if node.mode != "call" else []
+            found.append({"picture": self.order.index(copies.graph) + 1, **_copies(node, copies.count, spans)})
         return found
 
     def _lend(self, graph: Graph, node: Node, inner: Graph) -> None:
@@ -185,12 +185,12 @@ def _named(ports: Mapping[str, Ref], name: str) -> str:
 
 
 def _spans(node: Node, graph: Graph) -> list[tuple[Size, Size]]:
-    """First number and count of every run of copies of one kind."""
+    """First number and count of every group of equal copies."""
     found, start = [], node.start
-    for run in node.stored:
-        if run.graph is graph:
-            found.append((start, run.count))
-        start = start + run.count
+    for copies in node.stored:
+        if copies.graph is graph:
+            found.append((start, copies.count))
+        start = start + copies.count
     return found
 
 

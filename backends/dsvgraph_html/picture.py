@@ -90,7 +90,7 @@ def _dashed(label: str) -> str:
 
 def _opens(picture: Picture, card: Card) -> bool:
     node = picture.nodes.get(card.id)
-    return node is not None and bool(node.runs) and has_body(node)
+    return node is not None and bool(node.copies) and has_body(node)
 
 
 def _wire(picture: Picture, wire: Wire) -> dict[str, str]:

@@ -57,7 +57,7 @@ def _shape(named: Type, type_: Type) -> str:
 
 def _owned(node: Node) -> Size:
     """The weights of a node with all its copies."""
-    inner = ((v.copies * run.count, v.node) for run in node.runs for v in walk(run.graph))
+    inner = ((v.copies * copies.count, v.node) for copies in node.copies for v in walk(copies.graph))
     return total(n * w.numel for n, owner in ((1, node), *inner) for w in owner.weights.values())
 
 

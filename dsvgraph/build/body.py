@@ -15,7 +15,7 @@ from dsvgraph.build.ports import unknown
 from dsvgraph.build.scope import Scope, free_names
 from dsvgraph.codes import Code
 from dsvgraph.errors import MAX_ERRORS, DsvError, Fault, Note, Span, nearest
-from dsvgraph.graph import Graph, Node, Ref, Run
+from dsvgraph.graph import Copies, Graph, Node, Ref
 from dsvgraph.ops import OPS, Op
 from dsvgraph.spec import Part
 from dsvgraph.types import Type, Weight, shown
@@ -247,7 +247,7 @@ class Body:
         ins = {p: self.graph.type(r) for p, r in sources.items()}
         wired = partial(self.input_notes, sources)
         inner = self.builder.call(line, self.given(line, self.scope), ins, self.scope, wired)
-        node = Node(line.name, line.callee, line.at, sources, ins, {}, runs=(Run(inner, 1),), span=line.span)
+        node = Node(line.name, line.callee, line.at, sources, ins, {}, copies=(Copies(inner, 1),), span=line.span)
         node.outputs = {o: inner.type(r) for o, r in inner.outputs.items()}
         horizons.of_call(self.graph, node)
         return node

@@ -95,7 +95,7 @@ class Builder:
     def opened(self, node: Node, graph: Graph, span: Span | None) -> None:
         """Counts what ``node`` opens into; raises Fatal where ``graph`` becomes too large to walk."""
         nodes = self.build_cache.nodes
-        inner = sum(nodes.get(run.graph, 1) for run in node.stored)
+        inner = sum(nodes.get(group.graph, 1) for group in node.stored)
         nodes[graph] = nodes.get(graph, 0) + 1 + inner
         if nodes[graph] > MAX_NODES:
             words = f"the blocks open into more than {MAX_NODES:,} nodes, equal copies counted once"
@@ -223,7 +223,7 @@ def _called(error: DsvError, line: Line) -> DsvError:
 def _copies(node: Node, inside: Mapping[Graph, int]) -> int:
     """How many copies a line makes, those inside of them too; a number that is open counts as one."""
     own = 0 if node.mode == "call" else 1
-    counts = [(run.graph, run.count if isinstance(run.count, int) else 1) for run in node.runs]
+    counts = [(copies.graph, copies.count if isinstance(copies.count, int) else 1) for copies in node.copies]
     return sum(count * (own + inside.get(graph, 0)) for graph, count in counts)
 
 

@@ -20,7 +20,7 @@ from dsvgraph.build.scope import Scope, free_names, freeze
 from dsvgraph.codes import Code
 from dsvgraph.dims import Poly, Size
 from dsvgraph.errors import DsvError, Fault
-from dsvgraph.graph import Graph, Node, Ref, Run
+from dsvgraph.graph import Copies, Graph, Node, Ref
 from dsvgraph.ops import OPS, Op
 from dsvgraph.types import Type, shown
 
@@ -44,10 +44,10 @@ def build(body: Body, line: Line) -> Node:
     start = body.numbering.get(line.at, 0)
     reused = _reused(body, line, mode)
     body.numbering[line.at] = start + (1 if reused and count != 0 else count)
-    runs, types = _Copies(body, line, roles, start, reused).runs(count, ins)
+    groups, types = _Copies(body, line, roles, start, reused).build(count, ins)
     node = Node(
         line.name, line.callee, line.at, sources, {p: wired[p] for p in sources}, {},
-        runs=tuple(runs) if count != 0 else (), mode=mode, count=count, start=start, reused=reused, tied=tied,
+        copies=tuple(groups) if count != 0 else (), mode=mode, count=count, start=start, reused=reused, tied=tied,
         span=line.span,
     )  # fmt: skip
     node.roles = roles | {o: "stacked" for o in types if o not in roles}
@@ -170,23 +170,23 @@ class _Copies:
     def __init__(self, body: Body, line: Line, roles: dict[str, str], start: Size, reused: bool) -> None:
         self.body, self.line, self.roles, self.start, self.reused = body, line, roles, start, reused
 
-    def runs(self, count: Size, ins: dict[str, Type]) -> tuple[list[Run], dict[str, Type]]:
+    def build(self, count: Size, ins: dict[str, Type]) -> tuple[list[Copies], dict[str, Type]]:
         first, types = self.copy(0, ins)
         if not self.varying():
-            return [Run(first, count)], types
+            return [Copies(first, count)], types
         if not isinstance(count, int):
             words = "copies that differ by `index` need a number of copies"
             raise DsvError(f"{words}, `{count}` is symbolic", self.line.span, code=Code.COPY_COUNT)
-        runs = [Run(first, 1)]
+        groups = [Copies(first, 1)]
         for i in range(1, count):
             self.body.builder.counted(self.body.graph, self.line.span)
             graph, found = self.copy(i, ins)
             self.check_same(types, found)
-            runs = _grown(runs, graph)
-        if self.reused and len(runs) > 1:
+            groups = _grown(groups, graph)
+        if self.reused and len(groups) > 1:
             words = "copies that use one set of weights are equal, these differ by `index`"
             raise DsvError(words, self.line.at_key("tied"), code=Code.TIED_COPIES, path=self.body.builder.path())
-        return runs, types
+        return groups, types
 
     def varying(self) -> bool:
         """Whether an attribute depends on the index, or is a list that cycles."""
@@ -255,10 +255,10 @@ class _Copies:
                 raise DsvError(words, self.line.span, code=Code.NOT_CARRIED, path=self.body.builder.path())
 
 
-def _grown(runs: list[Run], graph: Graph) -> list[Run]:
-    last = runs[-1]
+def _grown(groups: list[Copies], graph: Graph) -> list[Copies]:
+    last = groups[-1]
     if last.graph is graph:
-        runs[-1] = Run(graph, last.count + 1)
+        groups[-1] = Copies(graph, last.count + 1)
     else:
-        runs.append(Run(graph, 1))
-    return runs
+        groups.append(Copies(graph, 1))
+    return groups

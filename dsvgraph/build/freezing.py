@@ -70,15 +70,15 @@ def alike(node: Node, place: Place) -> list[Alike]:
     Where no rule can fit below, or where their number is open, all copies of a run are the same.
     """
     found, number = list[Alike](), node.start
-    for run in node.runs:
+    for copies in node.copies:
         below = place.inside(node.at) if node.mode != "call" else place.inside(node.segment(number))
-        if node.mode == "call" or not below.state or not isinstance(run.count, int):
-            found.append(Alike(run.graph, below, number, run.count))
+        if node.mode == "call" or not below.state or not isinstance(copies.count, int):
+            found.append(Alike(copies.graph, below, number, copies.count))
         else:
             first = int(number)  # type: ignore[arg-type]
-            numbers = [first] * run.count if node.reused else range(first, first + run.count)
-            found += _parted(run.graph, below, numbers)
-        number = number if node.reused else number + run.count
+            numbers = [first] * copies.count if node.reused else range(first, first + copies.count)
+            found += _parted(copies.graph, below, numbers)
+        number = number if node.reused else number + copies.count
     return found
 
 
@@ -99,10 +99,12 @@ def _check(graph: Graph, place: Place, model: Model, seen: set[tuple[Graph, Plac
         return
     seen.add((graph, place))
     for node in graph.nodes.values():
-        parts = alike(node, place) if node.runs else []
+        parts = alike(node, place) if node.copies else []
         if node.mode == "each" and any(type_.order for type_ in node.ins.values()):
-            for _, run in groupby(parts, key=lambda part: part.graph):  # each run has parameters of its own
-                _check_stack(list(run), model)
+            for _, copies in groupby(
+                parts, key=lambda part: part.graph
+            ):  # equal copies in a row have parameters of its own
+                _check_stack(list(copies), model)
         for part in parts:
             _check(part.graph, part.place, model, seen)
 
@@ -125,7 +127,7 @@ def _decided(graph: Graph, place: Place, prefix: str) -> Iterator[tuple[str, int
         for name in node.weights:
             path = join(node.at, name)
             yield join(prefix, path), place.said(path)
-        for part in alike(node, place) if node.runs else ():
+        for part in alike(node, place) if node.copies else ():
             yield from _decided(part.graph, part.place, join(prefix, node.segment(part.first)))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from dsvgraph.graph import Graph, Node, Ref, Run
+from dsvgraph.graph import Copies, Graph, Node, Ref
 from dsvgraph.types import Horizon, Horizons
 
 
@@ -33,7 +33,7 @@ def _apart(node: Node, port: str) -> bool:
 
 def of_call(graph: Graph, node: Node) -> None:
     """Sets what the outputs of a called block have seen."""
-    inner = node.runs[0].graph
+    inner = node.copies[0].graph
     seen = {p: graph.horizons_of(r) for p, r in node.inputs.items()}
     node.horizons = {o: inner.horizons[o].after(seen) for o in inner.outputs}
     pieces = {o: slices(inner, r) for o, r in inner.outputs.items()}
@@ -51,8 +51,8 @@ def slices(graph: Graph, ref: Ref) -> list[Horizons]:
 def of_copies(graph: Graph, node: Node) -> None:
     """Sets what every output has seen after all copies, and each copy's for the stacked ones."""
     chain = _Chain(graph, node)
-    for run in node.runs:
-        chain.follow(run)
+    for copies in node.copies:
+        chain.follow(copies)
     node.copy_horizons = chain.found
     for o in node.outputs:
         carried = node.roles.get(o) == "carried"
@@ -70,14 +70,14 @@ class _Chain:
         self.found: dict[str, list[Horizons]] = {o: [] for o in node.outputs}
         self.number = 0
 
-    def follow(self, run: Run) -> None:
+    def follow(self, copies: Copies) -> None:
         """All copies of one run; two of them where their number is symbolic."""
-        left = run.count if isinstance(run.count, int) else 2
+        left = copies.count if isinstance(copies.count, int) else 2
         while left:
-            times = self.step(run.graph, left)
+            times = self.step(copies.graph, left)
             left -= times
-        if not isinstance(run.count, int):
-            self.forget(run.graph)
+        if not isinstance(copies.count, int):
+            self.forget(copies.graph)
 
     def step(self, inner: Graph, left: int) -> int:
         """One copy, or all that are left where nothing changes any more; how many it was."""

@@ -50,9 +50,9 @@ class Claim(NamedTuple):
 def claims(graph: Graph) -> Iterator[Claim]:
     """What the lines of a class claim, those of blocks at `.` too, which are written into it."""
     for node in graph.nodes.values():
-        if node.mode == "call" and node.runs and not node.at:
-            yield from claims(node.runs[0].graph)
-        elif node.weights or node.runs:
+        if node.mode == "call" and node.copies and not node.at:
+            yield from claims(node.copies[0].graph)
+        elif node.weights or node.copies:
             yield Claim(node.at, _kind(node), node)
 
 

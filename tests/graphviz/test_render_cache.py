@@ -48,8 +48,8 @@ def bodies(graph, copies=1):
     """Every body with the number of its copies, each time it is used."""
     yield graph, copies
     for node in graph.nodes.values():
-        for run in node.runs:
-            yield from bodies(run.graph, copies * run.count)
+        for group in node.copies:
+            yield from bodies(group.graph, copies * group.count)
 
 
 def elements(graph, refs):

@@ -67,7 +67,7 @@ def assert_whole(made):
         found = coverage(made.scene, body)
         assert [(one.path, id(one.node)) for one in found] == lines(body.graph)
         wrong = [one for one in found if any(len(boxes) != 1 for boxes in one.boxes)]
-        wrong += [one for one in found if not one.boxes and (one.node.op or one.node.runs)]
+        wrong += [one for one in found if not one.boxes and (one.node.op or one.node.copies)]
         assert not wrong, wrong[:3]
     boxes = {card.id for card in made.scene.cards.values()} | made.scene.clusters.keys()
     named = {box for body in roots for one in coverage(made.scene, body) for part in one.boxes for box in part}
@@ -87,7 +87,7 @@ def test_every_line_lies_in_one_box(spec, depth):
 
 def test_every_block_alone_or_in_place_has_every_line_in_one_box(spec):
     for visit in walk(spec):
-        if visit.node.op or not visit.node.runs:
+        if visit.node.op or not visit.node.copies:
             continue
         alone = drawn(spec, focus=visit.path)
         if alone.scene.bodies:
@@ -158,7 +158,7 @@ def test_page_has_every_line_once_in_its_picture(spec):
         names = [(place, part["name"]) for place, card in boxes for part in (card, *card.get("parts", ()))]
         assert len(names) == len(set(names))
     found = {(NUMBERS.sub("*", path), name) for path, name in page_lines(data)}
-    wanted = {(NUMBERS.sub("*", v.path), v.node.name) for v in walk(spec) if v.node.op or v.node.runs}
+    wanted = {(NUMBERS.sub("*", v.path), v.node.name) for v in walk(spec) if v.node.op or v.node.copies}
     columns = set(re.findall(r'subgraph "cluster_(\w+)-\d+"', data["pictures"][0]["dot"]))
     assert {(NUMBERS.sub("*", spec.nodes[name].at), name) for name in columns} == wanted - found
     assert found <= wanted
@@ -192,15 +192,15 @@ def parameters(made, body):
         for line in card.lines
     )
     for inner in (one for one in scene.bodies if one.within == body.id and one.line is not None):
-        runs = inner.line.stored
-        copies = 1 if inner.copy is not None else sum(runs[i].count for i in inner.runs if i < len(runs))
+        groups = inner.line.stored
+        copies = 1 if inner.copy is not None else sum(groups[i].count for i in inner.groups if i < len(groups))
         once = inner.line.reused and inner.copy not in (None, 0)
         total += 0 if once else copies * parameters(made, inner)
     return total
 
 
 def test_parameters_of_the_boxes_are_those_of_the_model(spec):
-    expand = next((v.path for v in walk(spec) if v.node.runs and has_body(v.node)), None)
+    expand = next((v.path for v in walk(spec) if v.node.copies and has_body(v.node)), None)
     for view in ({}, {"expand": (expand,)} if expand else {}):
         made = drawn(spec, **view)
         assert parameters(made, made.scene.bodies[0]) == dsvgraph.cost(spec).parameters.total

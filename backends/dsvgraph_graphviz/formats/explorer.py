@@ -65,15 +65,15 @@ class _Walk:
     def _block(self, node: Node, wired: Mapping[str, Source], path: str, space: str) -> dict[str, Source]:
         """Every kind of copies in a row: what is carried goes from one to the next."""
         state, found, start = dict(wired), dict[str, Source](), node.start
-        for run in node.stored:
+        for copies in node.stored:
             once = node.mode == "call"
-            span = "" if once else span_text(start, run.count)
+            span = "" if once else span_text(start, copies.count)
             inner = "/".join(part for part in (space, node.name + (f" {span}" if span else "")) if part)
-            self.groups[inner] = self._about(run.graph, node, join(path, span))
-            outs = self.body(run.graph, state, join(path, span), inner)
+            self.groups[inner] = self._about(copies.graph, node, join(path, span))
+            outs = self.body(copies.graph, state, join(path, span), inner)
             state |= {port: source for port, source in outs.items() if node.roles.get(port) == "carried"}
             found |= outs
-            start = start + run.count
+            start = start + copies.count
         return found or {port: wired[port] for port in node.outputs if port in wired}
 
     def _about(self, graph: Graph, node: Node, path: str) -> dict[str, str]:

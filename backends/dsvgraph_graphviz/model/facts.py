@@ -78,7 +78,7 @@ class Facts:
         """Elements that the forward pass makes in one node with all its copies; views make none."""
         if node.op:
             return 0.0 if node.callee in VIEWS else sum(self.count(t.numel) for t in node.outputs.values())
-        return sum(self._made(run.graph) * self.count(run.count) for run in node.runs)
+        return sum(self._made(copies.graph) * self.count(copies.count) for copies in node.copies)
 
     def _made(self, graph: Graph) -> float:
         if graph not in self._kept:
@@ -101,7 +101,7 @@ class Facts:
         for node in graph.nodes.values():
             if node.callee == op and node.op:
                 return graph, node
-        inner = (self.find(run.graph, op) for n in graph.nodes.values() for run in n.runs)
+        inner = (self.find(copies.graph, op) for n in graph.nodes.values() for copies in n.copies)
         return next((found for found in inner if found), None)
 
 
@@ -110,7 +110,7 @@ def _label(graph: Graph, kind: Kind) -> str:
     for node in graph.nodes.values():
         if node.op and node.op.kind is kind:
             return node.op.label()
-    return next(filter(None, (_label(run.graph, kind) for n in graph.nodes.values() for run in n.runs)), "")
+    return next(filter(None, (_label(copies.graph, kind) for n in graph.nodes.values() for copies in n.copies)), "")
 
 
 def _sizes(model: Model) -> dict[str, int]:
@@ -167,5 +167,5 @@ def parts(graph: Graph, facts: Facts) -> Iterator[tuple[Node, Role]]:
     """The blocks in the body of a layer that are attention or feed-forward networks, with their roles."""
     for node in graph.nodes.values():
         role = facts.roles.of(node)
-        if node.runs and role in (Role.ATTENTION, Role.DENSE, Role.EXPERTS):
+        if node.copies and role in (Role.ATTENTION, Role.DENSE, Role.EXPERTS):
             yield node, role

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from dsvgraph.errors import DsvError, nearest
-from dsvgraph.graph import Graph, Model, Node, Run, join, span_text
+from dsvgraph.graph import Copies, Graph, Model, Node, join, span_text
 
 SPAN = re.compile(r"\[([^-\]]+)(?:-([^\]]+))?\]")
 
@@ -18,14 +18,14 @@ class Found(NamedTuple):
     path: str
     graph: Graph
     node: Node
-    run: Run | None
+    copies: Copies | None
     around: tuple[Node, ...] = ()
     line: str = ""  # the names of the lines in place of their addresses
 
     @property
     def body(self) -> Graph:
         """What is inside: the copy's graph, or that of the first copies."""
-        return (self.run or self.node.runs[0]).graph
+        return (self.copies or self.node.copies[0]).graph
 
 
 def find(model: Model, path: str, option: str) -> Found:
@@ -60,15 +60,15 @@ def places(
     for node in graph.nodes.values() if below > 0 else ():
         path, name = join(prefix, node.at), join(line, node.name)
         once = node.mode == "call"
-        yield Found(path, graph, node, node.runs[0] if once and node.runs else None, around, name)
+        yield Found(path, graph, node, node.copies[0] if once and node.copies else None, around, name)
         start = node.start
-        for run in node.stored:
-            span = "" if once else span_text(start, run.count)
+        for copies in node.stored:
+            span = "" if once else span_text(start, copies.count)
             inner, named = join(path, span), join(name, span)
             if not once:
-                yield Found(inner, graph, node, run, around, named)
-            yield from places(run.graph, inner, named, (*around, node), below - 1)
-            start = start + run.count
+                yield Found(inner, graph, node, copies, around, named)
+            yield from places(copies.graph, inner, named, (*around, node), below - 1)
+            start = start + copies.count
 
 
 def _fits(asked: list[str], path: str) -> bool:

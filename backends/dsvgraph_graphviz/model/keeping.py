@@ -57,8 +57,8 @@ class Keeping:
         found = [held(features(one.graph.type(ref).shape), rows) for ref, rows in one.kept.items()]
         found += [f"state {features(state.type.shape)}" for state in one.states.values()]
         for name, inner in one.inner.items():
-            for run, below in zip(one.graph.nodes[name].runs, inner, strict=True):
-                times = "" if run.count == 1 else f"{number(run.count)} × "
+            for copies, below in zip(one.graph.nodes[name].copies, inner, strict=True):
+                times = "" if copies.count == 1 else f"{number(copies.count)} × "
                 found += [f"{times}({words})" if times else words for words in self._below(below)]
         return found
 

@@ -49,8 +49,8 @@ class Roles:
         """The names of all ops in ``graph`` and below, with their kinds."""
         if graph not in self._ops:
             found = {n.callee: n.op.kind for n in graph.nodes.values() if n.op}
-            for run in (run for n in graph.nodes.values() for run in n.runs):
-                found.update(self.ops(run.graph))
+            for copies in (copies for n in graph.nodes.values() for copies in n.copies):
+                found.update(self.ops(copies.graph))
             self._ops[graph] = found
         return self._ops[graph]
 
@@ -62,11 +62,11 @@ class Roles:
         """The kinds of the ops that ``node`` is made of."""
         if node.op:
             return frozenset([node.op.kind])
-        return frozenset().union(*(self.kinds(run.graph) for run in node.runs))
+        return frozenset().union(*(self.kinds(copies.graph) for copies in node.copies))
 
     def is_layer(self, node: Node) -> bool:
         """Whether ``node`` holds attention and a feed-forward network beside it."""
-        return any(self.is_layer_body(run.graph) for run in node.runs)
+        return any(self.is_layer_body(copies.graph) for copies in node.copies)
 
     def is_layer_body(self, graph: Graph) -> bool:
         """Whether ``graph`` is the body of a layer, or of several layers that it has line by line."""
@@ -75,7 +75,7 @@ class Roles:
         return self._layer[graph]
 
     def _is_layer_body(self, graph: Graph) -> bool:
-        blocks = {n.name: self.inside(n) for n in graph.nodes.values() if n.runs}
+        blocks = {n.name: self.inside(n) for n in graph.nodes.values() if n.copies}
         beside = {name: part for name, part in blocks.items() if Kind.LINEAR in part and Kind.ATTENTION not in part}
         if any(Kind.ATTENTION in part for part in blocks.values()):
             return bool(beside or networks(graph))
@@ -87,24 +87,26 @@ class Roles:
 
     def holds_layers(self, graph: Graph) -> bool:
         """Whether ``graph`` has lines that are layers, or hold layers."""
-        return any(self.is_layered(node) for node in graph.nodes.values() if node.runs)
+        return any(self.is_layered(node) for node in graph.nodes.values() if node.copies)
 
     def is_layered(self, node: Node) -> bool:
         """Whether ``node`` is a layer or holds layers."""
-        return any(self.is_layer_body(run.graph) or self.holds_layers(run.graph) for run in node.runs)
+        return any(self.is_layer_body(copies.graph) or self.holds_layers(copies.graph) for copies in node.copies)
 
     def layers(self, graph: Graph) -> Size:
         """How many layers ``graph`` has, those of all copies: an attention and a feed-forward network make one."""
         if not self.is_layer_body(graph):
             return self.layers_of(graph.nodes.values())
-        roles = [(self.of(n), n.count if n.mode == "repeat" else 1) for n in graph.nodes.values() if n.runs]
+        roles = [(self.of(n), n.count if n.mode == "repeat" else 1) for n in graph.nodes.values() if n.copies]
         some = [total(count for role, count in roles if role == Role.ATTENTION) + len(attentions(graph))]
         some += [total(count for role, count in roles if role in (Role.DENSE, Role.EXPERTS)) + len(networks(graph))]
         return max(1, min(some)) if all(isinstance(count, int) for count in some) else some[0]  # type: ignore[type-var]
 
     def layers_of(self, nodes: Iterable[Node]) -> Size:
         """How many layers ``nodes`` have."""
-        return total(self.layers(run.graph) * run.count for node in nodes for run in node.runs if node.mode != "each")
+        return total(
+            self.layers(copies.graph) * copies.count for node in nodes for copies in node.copies if node.mode != "each"
+        )
 
     def of(self, node: Node, around: Role = Role.PLAIN) -> Role:
         """The role of ``node`` in a body whose own role is ``around``."""
@@ -148,6 +150,6 @@ def _producers(graph: Graph, ref: Ref) -> Iterator[Node]:
     node = graph.nodes.get(ref.node)
     if node is not None and node.op:
         yield node
-    for run in node.runs if node is not None else ():
-        if ref.port in run.graph.outputs:
-            yield from _producers(run.graph, run.graph.outputs[ref.port])
+    for copies in node.copies if node is not None else ():
+        if ref.port in copies.graph.outputs:
+            yield from _producers(copies.graph, copies.graph.outputs[ref.port])

@@ -45,7 +45,7 @@ class Shares:
         """Whose cost is all of it: what the frame around the lines of ``graph`` shows."""
         if graph is self.facts.model:
             return "the main model's" if self._apart else "the model's"
-        if any(run.graph is graph for node in self._apart for run in node.runs):
+        if any(copies.graph is graph for node in self._apart for copies in node.copies):
             return "this depth's"
         return "the layer's" if self.facts.roles.is_layer_body(graph) else "the block's"
 

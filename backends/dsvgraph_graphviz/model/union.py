@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from dsvgraph.dims import Size
 from dsvgraph.errors import DsvError
-from dsvgraph.graph import Graph, Model, Node, Ref, Run
+from dsvgraph.graph import Copies, Graph, Model, Node, Ref
 from dsvgraph.passes.compare.lines import aligned, alike, differences
 from dsvgraph.passes.compare.matching import pairs
 from dsvgraph_graphviz.model.columns import chains
@@ -84,8 +84,8 @@ class Union:
         return self._differ[a, b]
 
     def _differ_inside(self, old: Node, new: Node) -> bool:
-        runs = zip(old.runs, new.runs, strict=False)
-        return len(old.runs) != len(new.runs) or any(self.differ(one.graph, two.graph) for one, two in runs)
+        groups = zip(old.copies, new.copies, strict=False)
+        return len(old.copies) != len(new.copies) or any(self.differ(one.graph, two.graph) for one, two in groups)
 
     def _fill(self, both: Graph, a: Graph, b: Graph) -> None:
         self.real[both] = b
@@ -121,12 +121,12 @@ class Union:
         mark = Mark(found, (a, old), (b, new))
         if "rewired" in mark.kinds:
             self._wires(mark, old, new, names)
-        if alike(old, new) and ((old.runs and new.runs) or new.name in self._chains):
-            node.runs = tuple(self._runs(old, new))
-            node.count = sum((run.count for run in node.runs), start=0) if new.mode != "call" else 1
+        if alike(old, new) and ((old.copies and new.copies) or new.name in self._chains):
+            node.copies = tuple(self._copies(old, new))
+            node.count = sum((copies.count for copies in node.copies), start=0) if new.mode != "call" else 1
         if old.count != new.count:
             mark.copies = (old.count, new.count)
-        inside = [run.graph for run in node.runs] != [run.graph for run in new.runs]
+        inside = [copies.graph for copies in node.copies] != [copies.graph for copies in new.copies]
         if found or inside:
             self.marks[id(node)] = mark
         return node
@@ -139,14 +139,14 @@ class Union:
         self.nodes[id(ghost)] = (a, node)
         return ghost
 
-    def _runs(self, old: Node, new: Node) -> Iterator[Run]:
+    def _copies(self, old: Node, new: Node) -> Iterator[Copies]:
         """The copies of both side by side, then those that only the second has; of a chain the first's too."""
         if new.mode == "call" or old.mode == "call":
-            yield Run(self.graph(old.runs[0].graph, new.runs[0].graph), 1)
+            yield Copies(self.graph(old.copies[0].graph, new.copies[0].graph), 1)
             return
         done = 0
         for (one, other), count in aligned(old, new):
-            yield Run(self.graph(one, other), count)
+            yield Copies(self.graph(one, other), count)
             done += count
         for node in (new, old) if new.name in self._chains else (new,):
             yield from _after(node, done)
@@ -162,12 +162,12 @@ class Union:
                 mark.fresh |= {port} if after else set()
 
 
-def _after(node: Node, done: int) -> Iterator[Run]:
+def _after(node: Node, done: int) -> Iterator[Copies]:
     """The copies of a node from number ``done`` on."""
-    for run in node.runs:
-        count = int(run.count)  # type: ignore[arg-type]
+    for copies in node.copies:
+        count = int(copies.count)  # type: ignore[arg-type]
         if count > done:
-            yield Run(run.graph, count - max(done, 0))
+            yield Copies(copies.graph, count - max(done, 0))
         done -= count
 
 

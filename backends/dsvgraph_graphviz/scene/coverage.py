@@ -50,15 +50,15 @@ class _Coverage:
         """The lines of ``graph``, which is drawn in each of ``drawn``, for other copies of the lines around it."""
         for node in graph.nodes.values():
             here = join(path, node.at)
-            held = [self._held(node, holders) for holders in drawn] if node.op or node.runs else []
+            held = [self._held(node, holders) for holders in drawn] if node.op or node.copies else []
             own = [kind for holders in held for kind in self._kinds(holders)]
             yield Lies(here, node, tuple(tuple(map(_name, holders)) for holders in own))
             start = node.start
-            for i, run in enumerate(node.stored):
-                inner = here if node.mode == "call" else join(here, span_text(start, run.count))
+            for i, copies in enumerate(node.stored):
+                inner = here if node.mode == "call" else join(here, span_text(start, copies.count))
                 parts = [part for holders in held for part in self._parts(node, i, holders)]
-                yield from self.lines(run.graph, inner, parts)
-                start = start + run.count
+                yield from self.lines(copies.graph, inner, parts)
+                start = start + copies.count
 
     def _held(self, node: Node, holders: tuple[Holder, ...]) -> tuple[Holder, ...]:
         found: list[Holder] = []
@@ -77,15 +77,15 @@ class _Coverage:
         return [(frame,) for frame in frames] if len(frames) == len(holders) > 0 else [holders]
 
     @staticmethod
-    def _parts(node: Node, run: int, holders: tuple[Holder, ...]) -> list[tuple[Holder, ...]]:
-        """What the copies of one run lie in: a closed box, one frame for all, or one for each."""
+    def _parts(node: Node, group: int, holders: tuple[Holder, ...]) -> list[tuple[Holder, ...]]:
+        """What equal copies in a row lie in: a closed box, one frame for all, or one for each."""
         closed = tuple(holder for holder in holders if isinstance(holder, str))
         frames = [holder for holder in holders if isinstance(holder, Body)]
         if not any(frame.copy is not None for frame in frames):
-            return [(*closed, *(frame for frame in frames if run in frame.runs))]
-        before: list[int] = [int(other.count) for other in node.runs[:run]]  # type: ignore[arg-type]
+            return [(*closed, *(frame for frame in frames if group in frame.groups))]
+        before: list[int] = [int(other.count) for other in node.copies[:group]]  # type: ignore[arg-type]
         first = sum(before)
-        count = int(node.count if node.reused else node.runs[run].count)  # type: ignore[arg-type]
+        count = int(node.count if node.reused else node.copies[group].count)  # type: ignore[arg-type]
         return [
             (*closed, *(frame for frame in frames if frame.copy == number)) for number in range(first, first + count)
         ]

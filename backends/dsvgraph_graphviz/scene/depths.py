@@ -29,23 +29,23 @@ class _Column(NamedTuple):
 
     graph: Graph
     depths: tuple[int, ...]
-    runs: tuple[int, ...]
+    groups: tuple[int, ...]
     copy: int | None = None  # where it is a single one
 
 
 def _shown(node: Node) -> list[_Column]:
     """The columns of a chain: one for each copy; where these are many, one for each kind of them."""
     if isinstance(node.count, Poly):
-        return [_Column(run.graph, (), (i,)) for i, run in enumerate(node.runs)]
-    each = [(i, run.graph) for i, run in enumerate(node.runs) for _ in range(int(run.count))]  # type: ignore[arg-type]
+        return [_Column(copies.graph, (), (i,)) for i, copies in enumerate(node.copies)]
+    each = [(i, copies.graph) for i, copies in enumerate(node.copies) for _ in range(int(copies.count))]  # type: ignore[arg-type]
     if len(each) <= COLUMNS:
         return [_Column(graph, (depth,), (i,), depth - 1) for depth, (i, graph) in enumerate(each, 1)]
     found: dict[Graph, tuple[set[int], list[int]]] = {}
     for depth, (i, graph) in enumerate(each, 1):
-        runs, depths = found.setdefault(graph, (set(), []))
-        runs.add(i)
+        groups, depths = found.setdefault(graph, (set(), []))
+        groups.add(i)
         depths.append(depth)
-    return [_Column(graph, tuple(depths), tuple(runs)) for graph, (runs, depths) in found.items()]
+    return [_Column(graph, tuple(depths), tuple(groups)) for graph, (groups, depths) in found.items()]
 
 
 def draw_columns(made: Columned, opener: Opener, node: Node, place: Place) -> None:
@@ -62,7 +62,7 @@ def draw_columns(made: Columned, opener: Opener, node: Node, place: Place) -> No
         made.scene.clusters[id_] = Cluster(id_, title, Role.MTP, "", badge, tip(node, place), note=note, depth=depth)
         inner = Place(
             max(made.scene.columns()) + 1, id_, f"{id_}/", path, Role.MTP,
-            line=node, within=place.id, runs=column.runs, copy=column.copy,
+            line=node, within=place.id, groups=column.groups, copy=column.copy,
         )  # fmt: skip
         before = ahead.at(state, column)
         ends = opener.body(column.graph, before, inner)
@@ -80,7 +80,7 @@ class _Ahead:
     def __init__(self, node: Node, state: dict[str, End]) -> None:
         self.first = {port: end.ahead for port, end in state.items() if end.ahead is not None}
         known = not isinstance(node.count, Poly)
-        self.copies = [run.graph for run in node.runs for _ in range(int(run.count))] if known else []  # type: ignore[arg-type]
+        self.copies = [copies.graph for copies in node.copies for _ in range(int(copies.count))] if known else []  # type: ignore[arg-type]
         self.steps: dict[Graph, dict[str, int]] = {}
 
     def at(self, state: dict[str, End], column: _Column) -> dict[str, End]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from dsvgraph.dims import Size
-from dsvgraph.graph import Graph, Node, Ref, Run, join
+from dsvgraph.graph import Copies, Graph, Node, Ref, join
 from dsvgraph.ops.memory import Rows
 from dsvgraph_graphviz.model.facts import Facts
 from dsvgraph_graphviz.model.layers import outward, strands
@@ -24,7 +24,7 @@ from dsvgraph_graphviz.text.shapes import Shapes
 from dsvgraph_graphviz.text.words import cut, number, spot, times, tokens
 
 CIRCLES = {"add": "+", "mul": "×"}
-MANY_RUNS = 3  # kinds of copies drawn in a row; more are folded by kind
+MANY_GROUPS = 3  # kinds of copies drawn in a row; more are folded by kind
 Ends = dict[Ref, End]
 
 
@@ -44,7 +44,7 @@ class Place:
     named: bool = False
     line: Node | None = None
     within: str = ""
-    runs: tuple[int, ...] = (0,)
+    groups: tuple[int, ...] = (0,)
     copy: int | None = None
 
 
@@ -68,7 +68,9 @@ class Opener:
 
     def body(self, graph: Graph, ins: dict[str, End], place: Place, skip: Collection[str] = ()) -> Ends:
         """Draws the nodes of ``graph``; the ends of all its values and weights."""
-        self.scene.bodies.append(Body(graph, place.id, place.cluster, place.line, place.within, place.runs, place.copy))
+        self.scene.bodies.append(
+            Body(graph, place.id, place.cluster, place.line, place.within, place.groups, place.copy)
+        )
         ends: Ends = {Ref(name, name): end for name, end in ins.items()}
         places, kept = self._strands(graph, place), self.facts.keeping.values(graph)
         for name in graph.inputs:
@@ -88,7 +90,7 @@ class Opener:
         found = {}
         for names, title, role in ((queries, "Query", Role.ATTENTION), (keys, "Key and value", Role.KEYS)):
             word = title.split()[0].lower()
-            word = f"{word}-strand" if word in graph.nodes and graph.nodes[word].runs else word
+            word = f"{word}-strand" if word in graph.nodes and graph.nodes[word].copies else word
             id_ = f"{place.id}{word}" if framed else place.cluster
             if framed:
                 self.scene.clusters[id_] = Cluster(id_, title, role, place.cluster, strand=True)
@@ -98,7 +100,7 @@ class Opener:
     def card(self, graph: Graph, card: Fused, ends: Ends, place: Place) -> None:
         """Draws one node, and what is fused with it."""
         node = card.node
-        if not node.op and not node.runs:  # no copies: what is carried passes by
+        if not node.op and not node.copies:  # no copies: what is carried passes by
             ends.update({Ref(node.name, p): ends[node.inputs[p]] for p in node.outputs if p in node.inputs})
         elif ahead := _moved_tokens(node, ends):
             self._tokens(node, ends, place, ahead)
@@ -201,10 +203,10 @@ class Opener:
 
     def _open(self, graph: Graph, node: Node, ends: Ends, place: Place) -> None:
         state = {port: ends[ref] for port, ref in known(node.inputs, ends)}
-        for i, run in enumerate(kinds(node)):
-            alike = (i,) if len(node.runs) <= MANY_RUNS else _alike(node, run.graph)
-            inner = replace(place, line=node, within=place.id, runs=alike, copy=None)
-            one = replace(node, runs=(run,), count=run.count)
+        for i, copies in enumerate(kinds(node)):
+            alike = (i,) if len(node.copies) <= MANY_GROUPS else _alike(node, copies.graph)
+            inner = replace(place, line=node, within=place.id, groups=alike, copy=None)
+            one = replace(node, copies=(copies,), count=copies.count)
             outs = self._frame(graph, one, state, inner, f"-{i + 1}" if i else "")
             state |= {port: end for port, end in outs.items() if node.roles.get(port) == "carried"}
             ends.update({Ref(node.name, port): end for port, end in outs.items()})
@@ -218,7 +220,7 @@ class Opener:
         self.scene.clusters[id_] = Cluster(id_, title, role, place.cluster, badge, tip(node, place))
         path = join(place.path, node.at, "" if once else "*")
         inner = replace(place, cluster=id_, id=f"{id_}/", path=path, role=role, named=True)
-        block = node.runs[0].graph
+        block = node.copies[0].graph
         ends = self.body(block, {port: self._entry(block, port, end, inner) for port, end in state.items()}, inner)
         return {name: ends[ref] for name, ref in block.outputs.items()}
 
@@ -257,7 +259,7 @@ def _moved_tokens(node: Node, ends: Ends) -> int:
 
 def has_body(node: Node) -> bool:
     """Whether there is something to open: copies of a single op have no body."""
-    return any(len(run.graph.nodes) > 1 for run in node.runs)
+    return any(len(copies.graph.nodes) > 1 for copies in node.copies)
 
 
 def _leaving(card: Fused, id_: str) -> Ends:
@@ -266,19 +268,19 @@ def _leaving(card: Fused, id_: str) -> Ends:
     return found | {Ref(card.node.name, weight): End(id_, weight=True) for weight in card.node.weights}
 
 
-def kinds(node: Node) -> tuple[Run, ...]:
-    """The runs of a node; where there are many, one for each kind of copy."""
-    if len(node.runs) <= MANY_RUNS:
-        return node.runs
+def kinds(node: Node) -> tuple[Copies, ...]:
+    """The groups of equal copies of a node; where there are many, one for each kind of copy."""
+    if len(node.copies) <= MANY_GROUPS:
+        return node.copies
     found: dict[Graph, Size] = {}
-    for run in node.runs:
-        found[run.graph] = found.get(run.graph, 0) + run.count
-    return tuple(Run(graph, count) for graph, count in found.items())
+    for copies in node.copies:
+        found[copies.graph] = found.get(copies.graph, 0) + copies.count
+    return tuple(Copies(graph, count) for graph, count in found.items())
 
 
 def _alike(node: Node, graph: Graph) -> tuple[int, ...]:
-    """The numbers of the runs that have the body ``graph``."""
-    return tuple(i for i, run in enumerate(node.runs) if run.graph is graph)
+    """The numbers of the groups that have the body ``graph``."""
+    return tuple(i for i, copies in enumerate(node.copies) if copies.graph is graph)
 
 
 def tip(node: Node, place: Place, others: Sequence[Node] = ()) -> str:

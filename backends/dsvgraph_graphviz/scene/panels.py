@@ -23,7 +23,7 @@ def most_repeated(shown: Mapping[Graph, str], skip: Collection[Node]) -> list[Fo
 
 def alike(found: Found) -> Size:
     """How many copies of a line have the body that was found."""
-    return sum((run.count for run in found.node.runs if run.graph is found.body), start=0)
+    return sum((copies.count for copies in found.node.copies if copies.graph is found.body), start=0)
 
 
 def distinct(
@@ -50,7 +50,7 @@ def distinct(
 def _blocks(shown: Mapping[Graph, str], skip: Collection[Node]) -> Iterator[Found]:
     for graph, path in shown.items():
         for found in places(graph, path, below=1):
-            if found.run and found.node not in skip and len(found.run.graph.nodes) > 1:
+            if found.copies and found.node not in skip and len(found.copies.graph.nodes) > 1:
                 yield found
 
 
@@ -74,7 +74,7 @@ class Kinds:
 
     def _line(self, node: Node) -> tuple[Any, ...]:
         wires = tuple(f"{port} {ref}" for port, ref in node.sources.items())
-        below = tuple(dict.fromkeys(self.of(run.graph) for run in node.runs))
+        below = tuple(dict.fromkeys(self.of(copies.graph) for copies in node.copies))
         return node.name, node.callee, wires, _attributes(node), below
 
 

@@ -49,7 +49,7 @@ class Body:
     """A body that is drawn line by line; ``id`` begins the ids of its cards.
 
     It is the inside of ``line``, which stands in the body ``within``: of those of its copies that are the
-    ``runs`` of these numbers, or of one of them, the ``copy`` of this number.
+    ``groups`` of these numbers, or of one of them, the ``copy`` of this number.
     """
 
     graph: Graph
@@ -57,7 +57,7 @@ class Body:
     cluster: str
     line: Node | None = None
     within: str = ""
-    runs: tuple[int, ...] = (0,)
+    groups: tuple[int, ...] = (0,)
     copy: int | None = None
 
 

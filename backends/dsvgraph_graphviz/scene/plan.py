@@ -56,7 +56,7 @@ def plan(model: Model, view: View) -> Plan:
     opener = Opener(made, expanded)
     shown = _focus(made, opener) if made.focus else _whole(made, opener)
     skip = [*chains(model), *expanded]
-    shown |= {found.body: found.path for found in opened if found.node.runs}
+    shown |= {found.body: found.path for found in opened if found.node.copies}
     beside = made.focus is None and view.depth == 1
     found = most_repeated({model: ""}, skip) if beside else distinct(shown, skip, view.depth - 1)
     if union and view.depth == 1:
@@ -115,13 +115,13 @@ def _whole(made: Plan, opener: Opener) -> dict[Graph, str]:
     made.ends = opener.body(model, ins, place, skip={node.name for node in deep})
     for node in deep:
         draw_columns(made, opener, node, place)
-    return {model: "", **{run.graph: join(node.at, "*") for node in deep for run in node.runs}}
+    return {model: "", **{copies.graph: join(node.at, "*") for node in deep for copies in node.copies}}
 
 
 def _deep(made: Plan) -> list[Node]:
     """The chains that are drawn in columns."""
     found = chains(made.model) if made.view.depth > 0 else []
-    return [node for node in found if len({run.graph for run in node.runs}) <= KINDS]
+    return [node for node in found if len({copies.graph for copies in node.copies}) <= KINDS]
 
 
 def _input(model: Model, scene: Scene, name: str) -> End:

@@ -75,7 +75,7 @@ def names(made: Plan) -> str:
 
 def place(found: Found, model: str) -> str:
     """Where a block stands."""
-    node, once = found.node, found.node.mode == "call" or found.run
+    node, once = found.node, found.node.mode == "call" or found.copies
     return f"{model} · {found.path if once else join(found.path, span_text(node.start, node.count))}"
 
 

@@ -71,7 +71,7 @@ class Labels:
 
     def _is_card(self, card: Fused, role: Role) -> bool:
         layer = self.facts.roles.is_layered(card.node)
-        return not (card.node.tied or self._is_pill(card) or (card.node.runs and role == Role.EXPERTS and not layer))
+        return not (card.node.tied or self._is_pill(card) or (card.node.copies and role == Role.EXPERTS and not layer))
 
     def _small(self, graph: Graph, card: Fused, role: Role, named: bool) -> str:
         """The label of what has no cells: a shared weight, a pill, experts."""
@@ -104,7 +104,7 @@ class Labels:
     def _card(self, graph: Graph, card: Fused, role: Role, named: bool, marks: list[Mark]) -> str:
         node = card.node
         layer = self.facts.roles.is_layer(node)
-        badge = times(node) if node.runs and (node.mode != "call" or layer) else ""
+        badge = times(node) if node.copies and (node.mode != "call" or layer) else ""
         hue = self.hue(graph, card.lines, role)
         hue = replace(hue, fill=PAPER) if node.callee == "concat" and not self.heat else hue
         title = self.title(graph, node, role, named)
@@ -127,7 +127,7 @@ class Labels:
             return f"Linear {_change(node)}" if node.weights else cut(node.name)
         if self.facts.roles.is_layer(node):
             return LAYERS[role]
-        return block_title(node.runs[0].graph, self.facts) if node.runs else cut(node.name)
+        return block_title(node.copies[0].graph, self.facts) if node.copies else cut(node.name)
 
     # -- the quiet lines --------------------------------------------------------------------
 
@@ -143,7 +143,7 @@ class Labels:
             said = [*self._contents(node), self._each(node)]
         else:
             name = [cut(node.name)] if named else []
-            said = _spread([*name, *self._block_words(node.runs[0].graph), *self._count(graph, card)])
+            said = _spread([*name, *self._block_words(node.copies[0].graph), *self._count(graph, card)])
         many = [f"{number(len(card.inputs))} inputs: {len(card.drawn)} are drawn"] if card.wide else []
         return [*many, *said, *self._share(graph, card.lines, named)]
 
@@ -156,15 +156,15 @@ class Labels:
     def _contents(self, node: Node) -> list[str]:
         """The blocks that layers are made of: MLA + SwiGLU 18,432; a line for each kind, with its number."""
         found: dict[str, Size] = {}
-        for run in node.runs:
-            words = contents(run.graph, self.facts)
-            found[words] = found.get(words, 0) + run.count
+        for copies in node.copies:
+            words = contents(copies.graph, self.facts)
+            found[words] = found.get(words, 0) + copies.count
         lines = [cut(w if len(found) == 1 else f"{number(n)} × {w}", LINE) for w, n in found.items()]
         return lines if len(lines) <= KINDS else [*lines[: KINDS - 1], f"{len(lines) - KINDS + 1} other kinds"]
 
     def _each(self, node: Node) -> str:
-        sizes = [self.facts.parameters(run.graph) for run in node.runs]
-        active = [self.facts.active(run.graph) for run in node.runs]
+        sizes = [self.facts.parameters(copies.graph) for copies in node.copies]
+        active = [self.facts.active(copies.graph) for copies in node.copies]
         each = " each" if node.count != 1 and not node.reused else ""
         if len(set(sizes)) > 1:
             known = sorted(size for size in sizes if isinstance(size, int))
@@ -184,7 +184,7 @@ class Labels:
     # -- experts ----------------------------------------------------------------------------
 
     def _experts(self, graph: Graph, node: Node) -> str:
-        inner = node.runs[0].graph
+        inner = node.copies[0].graph
         many, share, router = self._expert_parts(inner)
         text = [*self.expert_words(inner), *self._sizes(inner)]
         hue, part = self.hue(graph, (node,), Role.EXPERTS), self._share(graph, (node,), named=False)
@@ -203,7 +203,7 @@ class Labels:
         """How many experts there are, and of what width."""
         many, share, _ = self._expert_parts(graph)
         count = f"{number(many.count if many else 0)} routed"
-        inner = width(many.runs[0].graph) if many else None
+        inner = width(many.copies[0].graph) if many else None
         return [f"{share} shared + {count}" if share else count, *([f"width {number(inner)}"] if inner else [])]
 
     def _sizes(self, graph: Graph) -> list[str]:
@@ -249,10 +249,10 @@ def _router_words(op: Any) -> str:
 
 def _shared_count(many: Node | None, beside: list[Node]) -> int:
     """How many experts' widths the blocks beside the routed experts make up, at least one each."""
-    one = width(many.runs[0].graph) if many else None
+    one = width(many.copies[0].graph) if many else None
     total = 0
     for node in beside:
-        own = width(node.runs[0].graph)
+        own = width(node.copies[0].graph)
         total += own // one if isinstance(own, int) and isinstance(one, int) and own >= one else 1
     return total
 

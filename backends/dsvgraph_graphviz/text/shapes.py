@@ -24,9 +24,9 @@ class Shapes:
             return
         self._twins[graph] = twin
         for name, node in graph.nodes.items():
-            others = twin.nodes[name].runs if name in twin.nodes else ()
-            for i, run in enumerate(node.runs if others else ()):
-                self._pair(run.graph, others[min(i, len(others) - 1)].graph)
+            others = twin.nodes[name].copies if name in twin.nodes else ()
+            for i, copies in enumerate(node.copies if others else ()):
+                self._pair(copies.graph, others[min(i, len(others) - 1)].graph)
 
     def of(self, graph: Graph, ref: Ref) -> str:
         """The shape of a value: B,T,7168 or B,T,hidden_size."""

@@ -71,10 +71,10 @@ def _part(graph: Graph, node: Node, network: Network | None, facts: Facts) -> st
         return _windowed(graph, node) if node.op.kind == Kind.ATTENTION else ""
     role = facts.roles.of(node)
     if facts.roles.is_layered(node):
-        inner = [contents(run.graph, facts) for run in node.runs]
+        inner = [contents(copies.graph, facts) for copies in node.copies]
         kinds = " or ".join(dict.fromkeys(inner))
         return f"{number(node.count)} × ({kinds})" if node.count != 1 else kinds
-    return part_title(node.runs[0].graph, role, facts) if role in PARTS and node.runs else ""
+    return part_title(node.copies[0].graph, role, facts) if role in PARTS and node.copies else ""
 
 
 def part_title(graph: Graph, role: Role, facts: Facts) -> str:
@@ -108,6 +108,6 @@ def called(node: Node, facts: Facts) -> str:
     """A node in a sentence: RMSNorm, lm_head, a mixture of experts."""
     if node.op:
         return op_title(node) if not node.weights or "norm" in node.callee else cut(node.name)
-    if not node.runs:
+    if not node.copies:
         return cut(node.name)
-    return lowered(block_title(node.runs[0].graph, facts))
+    return lowered(block_title(node.copies[0].graph, facts))

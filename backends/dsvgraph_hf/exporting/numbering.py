@@ -88,7 +88,7 @@ class _Walk:
 
     def block(self, node: Node, prefix: str, ins: Mapping[str, int]) -> dict[str, int]:
         if node.mode == "call":
-            return self.graph(node.runs[0].graph, join(prefix, node.at), ins)
+            return self.graph(node.copies[0].graph, join(prefix, node.at), ins)
         if node.mode == "each":
             return self.each(node, prefix, ins)
         return self.repeat(node, prefix, dict(ins))
@@ -97,12 +97,12 @@ class _Walk:
         """Copies side by side: equal ones are one, their paths a range."""
         found: dict[str, list[Any]] = {port: [] for port in node.outputs}
         start = node.start
-        for run in node.runs:
-            path = join(prefix, node.at, f"[{start}-{start + run.count - 1}]")
+        for copies in node.copies:
+            path = join(prefix, node.at, f"[{start}-{start + copies.count - 1}]")
             sliced = {p: n if node.roles[p] == "shared" else self.number("piece", n) for p, n in ins.items()}
-            for port, number in self.graph(run.graph, path, sliced).items():
-                found[port].append((number, run.count))
-            start = start + run.count
+            for port, number in self.graph(copies.graph, path, sliced).items():
+                found[port].append((number, copies.count))
+            start = start + copies.count
         return {port: self.number("side by side", *numbers) for port, numbers in found.items()}
 
     def repeat(self, node: Node, prefix: str, ins: dict[str, int]) -> dict[str, int]:

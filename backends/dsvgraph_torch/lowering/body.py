@@ -99,13 +99,13 @@ class Writer:
                 loops.each(self, node)
             else:
                 loops.repeat(self, node)
-            alias = not node.op and not (node.at and node.runs)  # a block in line, or no copies
+            alias = not node.op and not (node.at and node.copies)  # a block in line, or no copies
             for port in node.outputs:
                 forms.settle(self, Ref(node.name, port), port if len(node.outputs) > 1 else "", alias)
 
     def extend_parent(self, node: Node) -> None:
         """The block at `.` is the class that this one extends."""
-        value = expression("super().forward(*args)", args=self.arguments(node, node.runs[0].graph, {}))
+        value = expression("super().forward(*args)", args=self.arguments(node, node.copies[0].graph, {}))
         self.line(assign(self.targets(node), value), node, self.shapes(node))
 
     # -- lines -------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ class Writer:
     # -- blocks ------------------------------------------------------------------------------
 
     def call(self, node: Node) -> None:
-        inner = node.runs[0].graph
+        inner = node.copies[0].graph
         self.container(node.at)
         self.construct(node.at, self.unit(*self.lowering.inside(self.found, node)))
         args = self.arguments(node, inner, {})

@@ -28,7 +28,7 @@ def behind(model: Model, graph: Graph, ref: Ref) -> set[tuple[Graph, str]]:
         return set()
     if node.mode == "repeat" and not isinstance(graph, Model):  # a block returns one stacked value
         return set()
-    inner = [behind(model, run.graph, run.graph.outputs[ref.port]) for run in node.runs]
+    inner = [behind(model, copies.graph, copies.graph.outputs[ref.port]) for copies in node.copies]
     return set().union(*inner) if all(inner) else set()
 
 
@@ -40,6 +40,6 @@ def _read(graph: Graph, ref: Ref) -> bool:
 
 def _used_elsewhere(model: Model, node: Node) -> bool:
     """Whether another line calls one of the node's graphs: it may want the logits themselves."""
-    mine = {run.graph for run in node.runs}
+    mine = {copies.graph for copies in node.copies}
     others = (n for g in model.graphs() for n in g.nodes.values() if n is not node)
-    return any(run.graph in mine for n in others for run in n.runs)
+    return any(copies.graph in mine for n in others for copies in n.copies)

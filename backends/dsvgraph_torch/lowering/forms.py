@@ -119,5 +119,5 @@ def numbered(root: Decoding) -> bool:
 def _along(node: Node) -> bool:
     if node.op:
         return node.op.positions.along
-    inner: list[Graph] = [run.graph for run in node.runs]
+    inner: list[Graph] = [copies.graph for copies in node.copies]
     return any(visit.node.op is not None and visit.node.op.positions.along for graph in inner for visit in walk(graph))

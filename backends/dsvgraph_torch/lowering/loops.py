@@ -17,7 +17,7 @@ LONGEST = 6  # copies of a pattern that one line lists
 
 def each(writer: Writer, node: Node) -> None:
     """Copies side by side: grouped products over sent tokens, or a loop over a first axis."""
-    if not node.runs:
+    if not node.copies:
         return _none(writer, node)
     sent = next((ref for port, ref in node.inputs.items() if node.ins[port].order), None)
     if sent:
@@ -35,12 +35,12 @@ def _side_by_side(writer: Writer, node: Node, sent: ast.expr) -> None:
 
 
 def _experts(writer: Writer, node: Node) -> ast.expr:
-    """The construction of all copies: of one class, or of a class for each run of equal ones."""
+    """The construction of all copies: of one class, or of a class for each group of equal ones."""
     found = writer.lowering.inside(writer.found, node)
-    runs = [(f, int(run.count)) for f, run in zip(found, node.runs, strict=True)]  # type: ignore[arg-type]
-    if len(runs) == 1:
-        return writer.lowering.unit(*runs[0])
-    parts = [expression("(count, part)", count=n, part=writer.lowering.unit(f, n, whole=False)) for f, n in runs]
+    groups = [(f, int(copies.count)) for f, copies in zip(found, node.copies, strict=True)]  # type: ignore[arg-type]
+    if len(groups) == 1:
+        return writer.lowering.unit(*groups[0])
+    parts = [expression("(count, part)", count=n, part=writer.lowering.unit(f, n, whole=False)) for f, n in groups]
     return expression("Runs(*parts)", parts=parts)
 
 
@@ -53,22 +53,22 @@ def _extend(writer: Writer, node: Node) -> ast.expr:
         writer.out.lists.add(node.at)
         writer.construct(node.at, expression("nn.ModuleList()"))
     found = writer.lowering.inside(writer.found, node)
-    runs = [(writer.unit(f).number, int(r.count)) for f, r in zip(found, node.stored, strict=False)]  # type: ignore[arg-type]
-    for numbers, count in _patterns(runs):
+    groups = [(writer.unit(f).number, int(r.count)) for f, r in zip(found, node.stored, strict=False)]  # type: ignore[arg-type]
+    for numbers, count in _patterns(groups):
         writer.out.source.init.append(_added(whole, [made(n) for n in numbers], count))
     if node.reused:
         return expression("whole[first]", whole=whole, first=node.start)
     return expression("whole[first:end]", whole=whole, first=node.start, end=node.start + node.count)
 
 
-def _patterns(runs: list[tuple[int, int]]) -> list[tuple[list[int], int]]:
+def _patterns(groups: list[tuple[int, int]]) -> list[tuple[list[int], int]]:
     """The classes of which copies are made, and how often: single copies that come in turns are one pattern."""
-    for period in range(2, len(runs) // 2 + 1):
-        turns, rest = divmod(len(runs), period)
-        pattern = [made for made, count in runs[:period] for _ in range(min(count, LONGEST + 1))]
-        if rest == 0 and runs == runs[:period] * turns and len(pattern) <= LONGEST:
+    for period in range(2, len(groups) // 2 + 1):
+        turns, rest = divmod(len(groups), period)
+        pattern = [made for made, count in groups[:period] for _ in range(min(count, LONGEST + 1))]
+        if rest == 0 and groups == groups[:period] * turns and len(pattern) <= LONGEST:
             return [(pattern, turns)]
-    return [([made], count) for made, count in runs]
+    return [([made], count) for made, count in groups]
 
 
 def _added(whole: ast.expr, parts: list[Made], count: int) -> ast.stmt:
@@ -96,7 +96,7 @@ def stacked(name: str) -> ast.stmt:
 
 def repeat(writer: Writer, node: Node) -> None:
     """A chain of copies: carried values go round the loop, the others are collected."""
-    if not node.runs:
+    if not node.copies:
         return _none(writer, node)
     part = _extend(writer, node)
     carried = [p for p, r in node.roles.items() if r == "carried"]
@@ -120,7 +120,7 @@ def _none(writer: Writer, node: Node) -> None:
 
 
 def _all_rows(writer: Writer, node: Node) -> bool:
-    """Whether a line runs over the rows of earlier positions too."""
+    """Whether a line groups over the rows of earlier positions too."""
     return node.name in writer.found.between
 
 
@@ -144,7 +144,7 @@ def _step(
     writer: Writer, node: Node, copy: ast.expr, names: dict[str, str], carried: list[str], sliced: list[str]
 ) -> list[ast.stmt]:
     """One turn of the loop."""
-    inner = node.runs[0].graph
+    inner = node.copies[0].graph
     replaced = {p: path(names[p]) for p in carried}
     stacks = {p: path(writer.value(node.sources[p], _all_rows(writer, node))) for p in sliced}
     replaced.update({p: expression("parts[i]", parts=parts) for p, parts in stacks.items()})

@@ -47,8 +47,8 @@ class Lowering:
     def inside(self, found: Decoding, node: Node) -> tuple[Decoding, ...]:
         """How the copies of a line decode."""
         if self.ahead:
-            return tuple(self.blank.setdefault(run.graph, Decoding(run.graph)) for run in node.runs)
-        return found.inner.get(node.name) or tuple(self.decoder.of(run.graph) for run in node.runs)
+            return tuple(self.blank.setdefault(copies.graph, Decoding(copies.graph)) for copies in node.copies)
+        return found.inner.get(node.name) or tuple(self.decoder.of(copies.graph) for copies in node.copies)
 
     def unit(self, found: Decoding, copies: int = 0, whole: bool = True) -> Made:
         """What stands for the construction of a block's class, which is written on first use."""

@@ -48,8 +48,11 @@ class _Tokens:
     def copies(self, node: Node, ins: dict[str, Ids]) -> dict[str, Ids]:
         """A block, whose copies take from each other what is carried."""
         outs: dict[str, Ids] = {}
-        for run in (*node.runs, *node.runs):  # the second time with what the last copy gives the first of equal ones
-            for port, ids in self.outputs(run.graph, ins).items():
+        for copies in (
+            *node.copies,
+            *node.copies,
+        ):  # the second time with what the last copy gives the first of equal ones
+            for port, ids in self.outputs(copies.graph, ins).items():
                 outs[port] = _all([outs.get(port, {}), ids])
                 if node.roles.get(port) == "carried":
                     ins = {**ins, port: _all([ins.get(port, {}), ids])}

@@ -65,8 +65,8 @@ class _Walk(NamedTuple):
         for node in graph.nodes.values():
             if node.op:
                 yield self._unit(graph, node, paths, key, copies)
-            for i, inner in enumerate(dict.fromkeys(run.graph for run in node.runs)):
-                count = sum(run.count for run in node.runs if run.graph is inner)
+            for i, inner in enumerate(dict.fromkeys(group.graph for group in node.copies)):
+                count = sum(group.count for group in node.copies if group.graph is inner)
                 below_it = (*key, (node.name, i))
                 yield from self.inside(inner, _paths(node, inner, paths), below_it, copies * count)
 
@@ -88,7 +88,7 @@ def _paths(node: Node, inner: Graph, paths: tuple[Path, ...]) -> tuple[Path, ...
     copies = tuple((*path, numbers) for path in there)
     if node.mode == "repeat":
         return copies
-    if len(node.runs) == 1:
+    if len(node.copies) == 1:
         return (*copies, *there)  # experts side by side are one module
-    runs = frozenset(i for i, run in enumerate(node.runs) if run.graph is inner)
-    return (*copies, *((*path, "runs", runs) for path in there))  # one for each run of equal ones
+    groups = frozenset(i for i, group in enumerate(node.copies) if group.graph is inner)
+    return (*copies, *((*path, "runs", groups) for path in there))  # one for each group of equal ones

@@ -66,4 +66,4 @@ def _line(span: object) -> str:
 
 def _lines(model: Model) -> list[tuple[str, str, int]]:
     """What a model is made of, without its sizes."""
-    return [(v.node.name, v.node.callee, len(v.node.runs)) for v in walk(model)]
+    return [(v.node.name, v.node.callee, len(v.node.copies)) for v in walk(model)]

@@ -36,7 +36,7 @@ class Decoding:
     ``lines`` are those that run while decoding. ``given`` inputs arrive with the rows of earlier positions,
     ``used`` tells how many of these are needed; ``kept`` values are kept here. ``between`` are the lines
     that run over all rows, ``rows`` every value that has them, ``asked`` outputs are returned with them.
-    ``inner`` has the same of blocks that look at earlier positions, for each run of a line.
+    ``inner`` has the same of blocks that look at earlier positions, for each group of equal copies of a line.
     """
 
     graph: Graph
@@ -131,7 +131,7 @@ class Decoder:
         """Whether a line makes a position of the same position of its inputs alone."""
         if node.op:
             return not node.op.shift() and not node.op.remembers(node.ins, node.outputs)
-        return all(self.acts_alone(run.graph) for run in node.runs)
+        return all(self.acts_alone(copies.graph) for copies in node.copies)
 
     def has_rows(self, type_: Type) -> bool:
         """Whether a value is made of positions; a weight is not."""
@@ -183,7 +183,7 @@ class _Finding:
                     self.found.states[node.name, name] = memory
                 else:
                     self.wants.append((node, node.inputs[name], memory))
-        elif node.runs:
+        elif node.copies:
             self._look_inside(node)
 
     def _look_inside(self, node: Node) -> None:
@@ -191,11 +191,11 @@ class _Finding:
         whole = {p for p in node.sources if node.roles.get(p, "shared") == "shared" and self._has_rows(node.sources[p])}
         offered = frozenset(p for p in whole if self.free or node.sources[p] in self.made)
         used: dict[str, Rows] = {}
-        for run in node.runs:
-            for port, rows in self.decoder.of(run.graph, offered, not self.free).used.items():
+        for copies in node.copies:
+            for port, rows in self.decoder.of(copies.graph, offered, not self.free).used.items():
                 used[port] = joined(used.get(port), rows)
         self.found.inner[node.name] = tuple(
-            self.decoder.of(run.graph, frozenset(used), not self.free) for run in node.runs
+            self.decoder.of(copies.graph, frozenset(used), not self.free) for copies in node.copies
         )
         self.wants += [(node, node.sources[port], rows) for port, rows in used.items()]
 

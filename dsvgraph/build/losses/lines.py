@@ -218,8 +218,8 @@ def _looks_ahead(model: Model, loss: Loss) -> list[tuple[str, Span | None]]:
     for name in model.needed([loss.output or ""]):
         node = model.nodes.get(name)
         inner: list[Node] = [node] if node and node.op else []
-        for run in node.runs if node else ():
-            inner += [visit.node for visit in walk(run.graph)]
+        for copies in node.copies if node else ():
+            inner += [visit.node for visit in walk(copies.graph)]
         notes += [("this looks ahead", n.span) for n in inner if n.op and n.op.shift() > 0]
     return list(dict.fromkeys(notes))[:4]
 

@@ -107,9 +107,9 @@ def differences(a: Graph, b: Graph, old: Node, new: Node, names: Mapping[str, st
 
 def alike(old: Node, new: Node) -> bool:
     """Whether two lines call the same, or blocks that are variants: half of the lines have equal names."""
-    if old.callee == new.callee or old.op or new.op or not (old.runs and new.runs):
+    if old.callee == new.callee or old.op or new.op or not (old.copies and new.copies):
         return old.callee == new.callee
-    lines, others = set(old.runs[0].graph.nodes), set(new.runs[0].graph.nodes)
+    lines, others = set(old.copies[0].graph.nodes), set(new.copies[0].graph.nodes)
     return 2 * len(lines & others) >= max(len(lines), len(others))
 
 
@@ -157,8 +157,8 @@ def _shapes(node: Node) -> tuple[Any, ...]:
 def _copies(old: Node, new: Node, path: str) -> Iterator[tuple[str, Graph, Graph]]:
     """Pairs of graphs that stand at the same copies, with their path in the new model."""
     if new.mode == "call" or old.mode == "call":
-        if old.runs and new.runs:
-            yield path, old.runs[0].graph, new.runs[0].graph
+        if old.copies and new.copies:
+            yield path, old.copies[0].graph, new.copies[0].graph
         return
     spans: dict[tuple[Graph, Graph], list[str]] = {}
     for _, at, count, (one, other) in stretches(old, new):
@@ -207,13 +207,13 @@ def aligned(old: Node, new: Node) -> Iterator[tuple[tuple[Graph, Graph], int]]:
 
 def _copy(node: Node, index: int) -> Graph | None:
     """The graph of one copy, counted from the first."""
-    runs = zip(node.runs, _ends(node), strict=True)
-    return next((run.graph for run, end in runs if index < end), None)
+    ends = zip(node.copies, _ends(node), strict=True)
+    return next((copies.graph for copies, end in ends if index < end), None)
 
 
 def _ends(node: Node) -> list[int]:
-    """Where the runs of a node end, counted from its first copy."""
-    return list(accumulate(int(run.count) for run in node.runs))  # type: ignore[arg-type]
+    """Where the groups of equal copies of a node end, counted from its first copy."""
+    return list(accumulate(int(copies.count) for copies in node.copies))  # type: ignore[arg-type]
 
 
 def _described(node: Node) -> str:
@@ -226,9 +226,9 @@ def _described(node: Node) -> str:
 def _owned(node: Node) -> Iterator[tuple[Any, Any]]:
     for weight in node.weights.values():
         yield weight, 1
-    for run in node.stored:
-        for owned in weights(run.graph):
-            yield owned.weight, owned.copies * run.count
+    for copies in node.stored:
+        for owned in weights(copies.graph):
+            yield owned.weight, owned.copies * copies.count
 
 
 def _borders(a: Graph, b: Graph, prefix: str, names: Mapping[str, str], reaches: tuple[str, ...]) -> Iterator[Change]:

@@ -39,9 +39,9 @@ def _match(a: Graph, b: Graph, found: dict[str, str], key: Key) -> None:
 
 def _likeness(old: Node, new: Node) -> int:
     """How many lines inside of both have one name."""
-    if not (old.runs and new.runs):
+    if not (old.copies and new.copies):
         return 0
-    ours, theirs = old.runs[0].graph.nodes, new.runs[0].graph.nodes
+    ours, theirs = old.copies[0].graph.nodes, new.copies[0].graph.nodes
     return sum(1 + _likeness(ours[name], theirs[name]) for name in ours if name in theirs)
 
 
@@ -123,7 +123,7 @@ def _kind(graph: Graph, memo: dict[Graph, int]) -> int:
     """What a block is made of, whatever its sizes."""
     if graph not in memo:
         memo[graph] = hash(tuple(
-            (node.name, node.callee, _set(node), tuple(_kind(run.graph, memo) for run in node.runs[:1]))
+            (node.name, node.callee, _set(node), tuple(_kind(copies.graph, memo) for copies in node.copies[:1]))
             for node in graph.nodes.values()
         ))  # fmt: skip
     return memo[graph]

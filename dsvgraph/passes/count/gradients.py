@@ -146,10 +146,10 @@ class Backward:
         """Whether a line is a router, or a block with one inside."""
         if node.op:
             return any(weight.kind is WeightKind.CHOICE for weight in node.weights.values())
-        for graph in (run.graph for run in node.runs):
+        for graph in (copies.graph for copies in node.copies):
             if graph not in self.chooses:
                 self.chooses[graph] = any(map(self._routes, graph.nodes.values()))
-        return any(self.chooses[run.graph] for run in node.runs)
+        return any(self.chooses[copies.graph] for copies in node.copies)
 
     def _op(self, node: Node, copy: Copy, flow: Flow, found: dict[Key, Size]) -> Ports:
         assert node.op is not None
@@ -173,7 +173,7 @@ class Backward:
                 equal = left if got & carried == state else 1
                 state, passed, left = got & carried, passed | (got - carried), left - equal
                 steps[one, wanted] = steps.get((one, wanted), 0) + equal
-        place = {graph: i for i, graph in enumerate(dict.fromkeys(run.graph for run in node.runs))}
+        place = {graph: i for i, graph in enumerate(dict.fromkeys(copies.graph for copies in node.copies))}
         for which, count in self._counted(node, steps):
             index = place[which[0].graph]
             for key, size in self.costs(*which)[0].items():
@@ -183,10 +183,10 @@ class Backward:
 
     def _counted(self, node: Node, steps: dict[tuple[Copy, Ports], Size]) -> Iterator[tuple[tuple[Copy, Ports], Size]]:
         """Each different step with how often it is taken; one for all where their number is open."""
-        if node.mode == "each" or all(isinstance(run.count, int) for run in node.runs):
+        if node.mode == "each" or all(isinstance(copies.count, int) for copies in node.copies):
             yield from steps.items()
             return
         first, *others = steps
-        if len(node.runs) > 1 or any(self.costs(*which)[0] != self.costs(*first)[0] for which in others):
+        if len(node.copies) > 1 or any(self.costs(*which)[0] != self.costs(*first)[0] for which in others):
             raise Unequal
         yield first, node.count

@@ -12,7 +12,7 @@ from dsvgraph.ops.tape import Key
 from dsvgraph.passes.count.gradients import Costs, below
 from dsvgraph.passes.count.tally import Meter, Tally, number
 from dsvgraph.passes.graph.needs import Needs, Ports
-from dsvgraph.passes.graph.paths import run_paths
+from dsvgraph.passes.graph.paths import copy_paths
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class _Rows(NamedTuple):
             twin = place.twin.nodes.get(node.name) if place.twin else None
             if node.op and not place.depth:
                 yield from self._op(place, node, twin, needs)
-            yield from self._runs(place, node, twin, needs)
+            yield from self._copies(place, node, twin, needs)
 
     def _op(self, place: _Place, node: Node, twin: Node | None, needs: Needs) -> Iterator[Row]:
         tally = self.meter.node(place.graph, node, self.meter.depends.whole(place.graph), True)
@@ -86,11 +86,11 @@ class _Rows(NamedTuple):
         inner = place._replace(path=join(place.path, node.at), key=(*place.key, (node.name, 0)))
         yield self._row(inner, node, node.callee, tally, node.name in needs.ports, formula)
 
-    def _runs(self, place: _Place, node: Node, twin: Node | None, needs: Needs) -> Iterator[Row]:
-        twins = twin.runs if twin and len(twin.runs) == len(node.runs) else ()
-        same = {run.graph: other.graph for run, other in zip(node.runs, twins, strict=False)}
+    def _copies(self, place: _Place, node: Node, twin: Node | None, needs: Needs) -> Iterator[Row]:
+        twins = twin.copies if twin and len(twin.copies) == len(node.copies) else ()
+        same = {group.graph: other.graph for group, other in zip(node.copies, twins, strict=False)}
         kept = _united(node, needs)
-        for i, (graph, (path, count)) in enumerate(run_paths(node, join(place.path, node.at)).items()):
+        for i, (graph, (path, count)) in enumerate(copy_paths(node, join(place.path, node.at)).items()):
             copies = place.copies * int(count)  # type: ignore[arg-type]
             key = (*place.key, (node.name, i))
             stored = place.stored if node.reused else place.stored * int(count)  # type: ignore[arg-type]
@@ -111,8 +111,8 @@ class _Rows(NamedTuple):
 
 
 def _united(node: Node, needs: Needs) -> dict[Graph, Ports]:
-    """What inference needs of each distinct graph of a node, in any of its runs."""
+    """What inference needs of each distinct graph of a node, in any of its copies."""
     found: dict[Graph, Ports] = {}
-    for run, outputs in zip(node.runs, needs.runs.get(node.name, ()), strict=False):
-        found[run.graph] = found.get(run.graph, frozenset()) | outputs
+    for copies, outputs in zip(node.copies, needs.copies.get(node.name, ()), strict=False):
+        found[copies.graph] = found.get(copies.graph, frozenset()) | outputs
     return found

@@ -163,9 +163,9 @@ class Meter:
         if node.op:
             return self._op(graph, node, needs)
         copies: dict[tuple[Graph, Ports | None], Size] = {}
-        for run, outputs in zip(node.runs, needs.runs[node.name], strict=True):
-            key = (run.graph, None if whole else outputs)
-            copies[key] = copies.get(key, 0) + run.count
+        for group, outputs in zip(node.copies, needs.copies[node.name], strict=True):
+            key = (group.graph, None if whole else outputs)
+            copies[key] = copies.get(key, 0) + group.count
         stored = 1 if node.reused else None
         return sum((self.of(*key).times(count, stored) for key, count in copies.items()), start=Tally())
 
@@ -216,9 +216,9 @@ class Meter:
             if node.op and needs.computes(node):
                 wired = node.op.weights(known_types(graph, node))
                 found.add(wired[dst].kind if dst in wired else WeightKind.PRODUCT)
-            for run, outputs in zip(node.runs, needs.runs.get(reader, ()), strict=False):
-                inner = self.depends.of(run.graph, outputs)
-                found |= self._uses(run.graph, dst, dst, inner)
+            for copies, outputs in zip(node.copies, needs.copies.get(reader, ()), strict=False):
+                inner = self.depends.of(copies.graph, outputs)
+                found |= self._uses(copies.graph, dst, dst, inner)
         return found
 
 

@@ -96,7 +96,7 @@ class Activations:
                 self._repeat(tape, self.model, node, values, place, top=True)
             else:
                 self._line(tape, self.model, node, values, place, False)
-                self._piece(tape, before, node, None if node.op else node.runs[0].graph, node.at)
+                self._piece(tape, before, node, None if node.op else node.copies[0].graph, node.at)
         self.kept = _by_op(tape.saved)
 
     def _piece(
@@ -193,7 +193,7 @@ class Activations:
         """Runs the copies of a line one after another."""
         ins = {p: values[ref] for p, ref in node.sources.items()}
         outs: dict[str, Value] = {}
-        numbers = {graph: i for i, graph in enumerate(dict.fromkeys(run.graph for run in node.runs))}
+        numbers = {graph: i for i, graph in enumerate(dict.fromkeys(copies.graph for copies in node.copies))}
         for i, (copy, inner) in enumerate(node.copy_graphs()):
             before = _noted(tape)
             found = self.summary(inner, _forms(ins), place.inside(node.segment(copy)), False)

@@ -83,4 +83,4 @@ def heads_behind(graph: Graph, ref: Ref) -> set[tuple[Graph, str]]:
         return set()
     if node.op:
         return {(graph, node.name)} if isinstance(node.op, Linear) else set()
-    return set().union(*(heads_behind(r.graph, r.graph.outputs[ref.port]) for r in node.runs))
+    return set().union(*(heads_behind(r.graph, r.graph.outputs[ref.port]) for r in node.copies))

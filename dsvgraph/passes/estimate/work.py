@@ -24,7 +24,7 @@ from dsvgraph.passes.estimate.logits import heads_behind
 from dsvgraph.passes.estimate.moved import Moved, of_states
 from dsvgraph.passes.graph.decoding import decoding, looks_ahead
 from dsvgraph.passes.graph.needs import Needs, Ports
-from dsvgraph.passes.graph.paths import decided, run_paths
+from dsvgraph.passes.graph.paths import copy_paths, decided
 from dsvgraph.types import WeightKind
 
 Phase = Literal["train", "prefill", "decode"]
@@ -144,11 +144,11 @@ class Worker:
                 yield from self._runs(place, node, needs)
 
     def _runs(self, place: _Place, node: Node, needs: Needs) -> Iterator[Work]:
-        wanted = needs.runs.get(node.name, (None,) * len(node.runs))
+        wanted = needs.copies.get(node.name, (None,) * len(node.copies))
         united: dict[Graph, Ports] = {}
-        for run, outputs in zip(node.runs, wanted, strict=True):
-            united[run.graph] = united.get(run.graph, frozenset()) | (outputs or frozenset())
-        for i, (graph, (path, count)) in enumerate(run_paths(node, join(place.path, node.at)).items()):
+        for copies, outputs in zip(node.copies, wanted, strict=True):
+            united[copies.graph] = united.get(copies.graph, frozenset()) | (outputs or frozenset())
+        for i, (graph, (path, count)) in enumerate(copy_paths(node, join(place.path, node.at)).items()):
             outputs, found = united[graph], self._found_inside(place, node, graph)
             role = "experts" if node.mode == "each" else place.role if place.role != "attention" else "dense"
             inside = _Place(
@@ -302,11 +302,11 @@ def _made_of(ref: Ref, behind: Mapping[str, Refs]) -> Refs:
 def _exact(place: _Place, node: Node, graph: Graph) -> tuple[str, ...]:
     """The paths of one graph's copies, a run each."""
     found, start = [], node.start
-    for run in node.stored:
-        if run.graph is graph:
-            inner = node.at if node.mode == "call" else join(node.at, span_text(start, run.count))
+    for copies in node.stored:
+        if copies.graph is graph:
+            inner = node.at if node.mode == "call" else join(node.at, span_text(start, copies.count))
             found += [join(path, inner) for path in place.exact]
-        start = start + run.count
+        start = start + copies.count
     return tuple(found)
 
 

@@ -60,9 +60,9 @@ class Keeper:
                 kept = kept.plus(self.of_value(found.graph, ref, rows))
         states = total(state.type.numel for (node, _), state in found.states.items() if node == name)
         kept = kept.plus(Kept(0, states))
-        for run, inner in zip(found.graph.nodes[name].runs if name in found.inner else (), found.inner.get(name, ()),
-                              strict=True):  # fmt: skip
-            kept = kept.plus(self.of(inner), run.count)
+        groups = found.graph.nodes[name].copies if name in found.inner else ()
+        for copies, inner in zip(groups, found.inner.get(name, ()), strict=True):
+            kept = kept.plus(self.of(inner), copies.count)
         return kept
 
     def of_value(self, graph: Graph, ref: Ref, rows: Rows) -> Kept:
@@ -85,8 +85,8 @@ def _ahead(graph: Graph, needs: Needs, depends: Dependence) -> Node | None:
             continue
         if node.op and node.op.shift() > 0 and needs.computes(node):
             return node
-        for run, outputs in zip(node.runs, needs.runs[node.name], strict=True):
-            found = _ahead(run.graph, depends.of(run.graph, outputs), depends)
+        for copies, outputs in zip(node.copies, needs.copies[node.name], strict=True):
+            found = _ahead(copies.graph, depends.of(copies.graph, outputs), depends)
             if found:
                 return found
     return None

@@ -26,4 +26,4 @@ def _behind(graph: Graph, ref: Ref) -> Size:
     if isinstance(node.op, Pointwise):
         return _behind(graph, next(iter(node.inputs.values())))
     once = node.op is None and node.mode == "call"
-    return _behind(node.runs[0].graph, node.runs[0].graph.outputs[ref.port]) if once else 0
+    return _behind(node.copies[0].graph, node.copies[0].graph.outputs[ref.port]) if once else 0

@@ -62,7 +62,7 @@ def _fills(graph: Graph, prefix: str, env: dict[str, Horizons], turn: Turn) -> I
 
 
 def _routes(node: Node) -> bool:
-    return any(n.callee == "router" or _routes(n) for run in node.runs for n in run.graph.nodes.values())
+    return any(n.callee == "router" or _routes(n) for copies in node.copies for n in copies.graph.nodes.values())
 
 
 def _copies(node: Node, path: str, seen: dict[str, Horizons], turn: Turn) -> Iterator[tuple[str, Turn, int]]:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from dsvgraph.graph import Graph, Node, Run
+from dsvgraph.graph import Copies, Graph, Node
 
 Ports = frozenset[str]
 
@@ -16,12 +16,12 @@ class Needs:
     """The part of one graph that some of its outputs depend on.
 
     ``ports`` tells for each node that is needed which of its outputs (or weights) are,
-    ``runs`` which outputs each run of copies must give, ``inputs`` which inputs are read.
+    ``copies`` which outputs each group of equal copies must give, ``inputs`` which inputs are read.
     """
 
     inputs: Ports
     ports: dict[str, Ports]
-    runs: dict[str, tuple[Ports, ...]] = field(default_factory=dict)
+    copies: dict[str, tuple[Ports, ...]] = field(default_factory=dict)
 
     def computes(self, node: Node) -> bool:
         """Whether the node runs; one that only lends a weight does not."""
@@ -44,41 +44,41 @@ class Dependence:
     def whole(self, graph: Graph) -> Needs:
         """Everything in ``graph``, needed or not; of lines that only lend weights no output."""
         ports = {n: frozenset(node.weights if n in graph.lending else node.outputs) for n, node in graph.nodes.items()}
-        runs = {name: tuple(frozenset(r.graph.outputs) for r in n.runs) for name, n in graph.nodes.items()}
-        return Needs(frozenset(graph.inputs), ports, runs)
+        copies = {name: tuple(frozenset(r.graph.outputs) for r in n.copies) for name, n in graph.nodes.items()}
+        return Needs(frozenset(graph.inputs), ports, copies)
 
     def _trace(self, graph: Graph, outputs: Ports) -> Needs:
         """Walks the body backwards; its lines are in topological order."""
         wanted: dict[str, set[str]] = defaultdict(set)
-        runs: dict[str, tuple[Ports, ...]] = {}
+        copies: dict[str, tuple[Ports, ...]] = {}
         for name in outputs:
             wanted[graph.outputs[name].node].add(graph.outputs[name].port)
         for name in reversed(graph.nodes):
             if name in wanted:
-                read, runs[name] = self._reads(graph.nodes[name], frozenset(wanted[name]))
+                read, copies[name] = self._reads(graph.nodes[name], frozenset(wanted[name]))
                 for port, ref in graph.nodes[name].sources.items():
                     if port in read:
                         wanted[ref.node].add(ref.port)
         ports = {name: frozenset(found) for name, found in wanted.items() if name in graph.nodes}
-        return Needs(frozenset(wanted.keys() & graph.inputs.keys()), ports, runs)
+        return Needs(frozenset(wanted.keys() & graph.inputs.keys()), ports, copies)
 
     def _reads(self, node: Node, ports: Ports) -> tuple[Ports, tuple[Ports, ...]]:
-        """The ports that ``node`` must read to give ``ports``, and what each run of it must give."""
+        """The ports that ``node`` must read to give ``ports``, and what each group of its copies must give."""
         if node.op:
             return (frozenset() if ports.isdisjoint(node.outputs) else frozenset(node.sources)), ()
         carried = frozenset(p for p, role in node.roles.items() if role == "carried")
-        state, read, runs = ports & carried, frozenset[str](), []
-        for run in reversed(node.runs):
-            wanted = self._settled(run, state | (ports - carried), carried)
-            inputs = self.of(run.graph, wanted).inputs
+        state, read, found = ports & carried, frozenset[str](), []
+        for copies in reversed(node.copies):
+            wanted = self._settled(copies, state | (ports - carried), carried)
+            inputs = self.of(copies.graph, wanted).inputs
             state, read = inputs & carried, read | (inputs - carried)
-            runs.append(wanted)
-        return state | read, tuple(reversed(runs))
+            found.append(wanted)
+        return state | read, tuple(reversed(found))
 
-    def _settled(self, run: Run, wanted: Ports, carried: Ports) -> Ports:
-        """What every copy of a run must give, so that the next copy gets what it carries."""
-        while run.count != 1:
-            more = wanted | (self.of(run.graph, wanted).inputs & carried)
+    def _settled(self, copies: Copies, wanted: Ports, carried: Ports) -> Ports:
+        """What every one of equal copies must give, so that the next copy gets what it carries."""
+        while copies.count != 1:
+            more = wanted | (self.of(copies.graph, wanted).inputs & carried)
             if more == wanted:
                 break
             wanted = more

@@ -63,7 +63,7 @@ def of_arguments(model: Model) -> Iterator[Call]:
     for graph in reversed(model.graphs()):
         part = model.spec.graph if graph is model else model.spec.blocks.get(graph.name)
         for node in graph.nodes.values() if part else ():
-            for inner in dict.fromkeys(run.graph for run in node.runs):
+            for inner in dict.fromkeys(copies.graph for copies in node.copies):
                 block = model.spec.blocks.get(inner.name)
                 if part and block and inner.name == node.callee and inner.args:
                     yield _call(model.spec, part, graph, node, inner, block)

@@ -40,7 +40,7 @@ def decided(path: str, sections: Sequence[tuple[str, T]]) -> Iterator[tuple[T | 
         yield sections[found[-1]][1] if found else None, count
 
 
-def run_paths(node: Node, path: str) -> dict[Graph, tuple[str, Size]]:
+def copy_paths(node: Node, path: str) -> dict[Graph, tuple[str, Size]]:
     """The distinct graphs of a node with the path of their copies below ``path``, and how often they run.
 
     Copies that are equal but not in a row are one: ``model.layers.[0-1,3-4]``.
@@ -48,9 +48,9 @@ def run_paths(node: Node, path: str) -> dict[Graph, tuple[str, Size]]:
     spans: dict[Graph, list[str]] = {}
     counts: dict[Graph, Size] = {}
     start = node.start
-    for run, stored in zip(node.runs, node.stored, strict=True):
-        spans.setdefault(run.graph, []).append(span_text(start, stored.count)[1:-1])
-        counts[run.graph] = counts.get(run.graph, 0) + run.count
+    for copies, stored in zip(node.copies, node.stored, strict=True):
+        spans.setdefault(copies.graph, []).append(span_text(start, stored.count)[1:-1])
+        counts[copies.graph] = counts.get(copies.graph, 0) + copies.count
         start = start + stored.count
     paths = {graph: path if node.mode == "call" else join(path, listed(s)) for graph, s in spans.items()}
     return {graph: (paths[graph], counts[graph]) for graph in spans}

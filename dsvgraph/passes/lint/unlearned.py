@@ -84,7 +84,9 @@ def computed(model: Model, outputs: Ports) -> set[Node]:
         for name in needs.ports:
             node = graph.nodes[name]
             found |= {node} if node.op else set()
-            fresh += [(run.graph, given) for run, given in zip(node.runs, needs.runs.get(name, ()), strict=False)]
+            fresh += [
+                (copies.graph, given) for copies, given in zip(node.copies, needs.copies.get(name, ()), strict=False)
+            ]
     return found
 
 

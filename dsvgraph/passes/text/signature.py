@@ -41,10 +41,10 @@ def _node(node: Node, prefix: str) -> Iterator[str]:
     for name, weight in node.weights.items():
         yield f"{join(path, name)}: {weight.type}" + ("" if weight.trained else " without gradient")
     start = node.start
-    for run in node.stored:
-        inner = path if node.mode == "call" else join(path, span_text(start, run.count))
-        yield from _graph(run.graph, inner)
-        start = start + run.count
+    for copies in node.stored:
+        inner = path if node.mode == "call" else join(path, span_text(start, copies.count))
+        yield from _graph(copies.graph, inner)
+        start = start + copies.count
 
 
 def line(node: Node) -> str:

@@ -9,7 +9,7 @@ from dsvgraph.build.losses.lines import number
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Loss, Model, Node
 from dsvgraph.passes.count.cost import cost
-from dsvgraph.passes.graph.paths import run_paths
+from dsvgraph.passes.graph.paths import copy_paths
 from dsvgraph.passes.text.signature import expression
 
 
@@ -33,15 +33,15 @@ def _ports(model: Model) -> Iterator[tuple[str, str]]:
 
 
 def _layers(model: Model) -> Iterator[tuple[str, str]]:
-    """Every run of copies on the first page."""
+    """Every group of equal copies on the first page."""
     for node in model.nodes.values():
         if node.mode != "call":
             yield node.name, ", ".join(_runs(node)) or "none"
 
 
 def _runs(node: Node) -> Iterator[str]:
-    for graph, (path, count) in run_paths(node, node.at).items():
-        inner = [n.callee for n in graph.nodes.values() if n.runs]
+    for graph, (path, count) in copy_paths(node, node.at).items():
+        inner = [n.callee for n in graph.nodes.values() if n.copies]
         made = f"{graph.name} ({', '.join(inner)})" if inner else graph.name
         yield f"{count} x {made} at {path}" + (", one set of weights" if node.reused else "")
 

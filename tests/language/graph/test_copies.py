@@ -26,7 +26,7 @@ holds:   {args: {d, attn: full}, in: {x: [B, T, d]}, body: {a: {attn: x}}, out: 
 
 def copies(found: Node) -> list[str]:
     """The callee inside each copy of `holds`, with what it was given."""
-    inner = [graph.nodes["a"].runs[0].graph for _, graph in found.copy_graphs()]
+    inner = [graph.nodes["a"].copies[0].graph for _, graph in found.copy_graphs()]
     return [f"{g.name} {g.args['window']}" if "window" in g.args else g.name for g in inner]
 
 
@@ -84,7 +84,7 @@ def test_repeat_of_an_op_with_a_shared_weight() -> None:
 def test_no_copies_hand_on_what_came() -> None:
     found = model("y: {step: {h: e, side: e}, repeat: 0}", "{y: y, seen: y.seen}", blocks=BLOCKS)
     y = found.nodes["y"]
-    assert (y.runs, list(y.copy_graphs())) == ((), [])
+    assert (y.copies, list(y.copy_graphs())) == ((), [])
     assert types(y) == {"h": "[B, T, 4]", "seen": "[0, B, T, 3]"}
     assert found.horizons["y"] == found.nodes["e"].horizons["y"]
     assert list(weights(found)) == ["e.weight"]
@@ -167,8 +167,8 @@ def test_the_index_is_the_number_in_the_address() -> None:
 
 def test_equal_copies_are_one_graph_and_runs_are_folded() -> None:
     y = node("y: {holds: e, attn: [full, full, full, sliding], repeat: 10}", blocks=BLOCKS)
-    assert [run.count for run in y.runs] == [3, 1, 3, 1, 2]
-    assert len({run.graph for run in y.runs}) == 2
+    assert [copies.count for copies in y.copies] == [3, 1, 3, 1, 2]
+    assert len({copies.graph for copies in y.copies}) == 2
 
 
 def test_a_size_may_depend_on_the_index() -> None:

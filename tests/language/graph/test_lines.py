@@ -99,7 +99,7 @@ def test_words_are_choices() -> None:
 )
 def test_an_argument_is_looked_up(line: str, config: str, by: float) -> None:
     y = node(f"y: {line}", blocks=SCALE, config=config)
-    assert y.runs[0].graph.nodes["y"].op.by == by
+    assert y.copies[0].graph.nodes["y"].op.by == by
 
 
 def test_a_required_argument_is_missing() -> None:
@@ -141,26 +141,26 @@ holds:
 )
 def test_blocks_and_ops_are_arguments(given: str, callee: str, attributes: dict[str, float]) -> None:
     y = node(f"y: {{holds: e{given}}}", blocks=HOLDER + SCALE, config="{d: 4, V: 9, act: relu}")
-    inner = y.runs[0].graph.nodes["y"]
+    inner = y.copies[0].graph.nodes["y"]
     assert inner.callee == callee
-    values = inner.op.model_dump() if inner.op else inner.runs[0].graph.args
+    values = inner.op.model_dump() if inner.op else inner.copies[0].graph.args
     assert {k: values[k] for k in attributes} == attributes
 
 
 def test_an_attribute_on_the_line_goes_before_that_of_the_block_argument() -> None:
     block = "holds: {args: {inner}, in: {x: [...]}, body: {y: {inner: x, by: 5}}, out: y}"
     y = node("y: {holds: e, inner: {times, by: 3}}", blocks=block)
-    assert y.runs[0].graph.nodes["y"].op.by == 5
+    assert y.copies[0].graph.nodes["y"].op.by == 5
 
 
 def test_an_argument_hides_a_block_of_its_name() -> None:
     block = "holds: {args: {silu: relu}, in: {x: [...]}, body: {y: {silu: x}}, out: y}"
-    assert node("y: {holds: e}", blocks=block).runs[0].graph.nodes["y"].callee == "relu"
+    assert node("y: {holds: e}", blocks=block).copies[0].graph.nodes["y"].callee == "relu"
 
 
 def test_equal_calls_share_one_graph() -> None:
     found = model("a: {scale: e}\nb: {scale: a}\ny: {scale: b, by: 3}", blocks=SCALE)
-    a, b, y = (found.nodes[n].runs[0].graph for n in "aby")
+    a, b, y = (found.nodes[n].copies[0].graph for n in "aby")
     assert a is b and a is not y
     assert found.graphs() == dict.fromkeys([a, y, found])
 
@@ -220,7 +220,7 @@ def test_paths_are_addresses_joined() -> None:
 
 def test_the_cache_names_what_decoding_keeps() -> None:
     block = "kept: {args: {d}, in: {x: [B, T, d]}, body: {k: {linear: x, out: 2}, y: {silu: k}}, out: y, cache: [k]}"
-    inner = node("y: {kept: e}", blocks=block).runs[0].graph
+    inner = node("y: {kept: e}", blocks=block).copies[0].graph
     assert inner.cache == (Ref("k", "y"),)
     assert str(inner.type(inner.cache[0])) == "[B, T, 2]"
 

@@ -33,10 +33,12 @@ def test_layers_and_experts_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_equal_copies_are_one_object() -> None:
     found = dsvgraph.load("deepseek_v3")
-    dense, sparse, mtp = (found.nodes[name].runs[0].graph for name in ("dense", "sparse", "mtp"))
-    attention = {graph.nodes["self_attn"].runs[0].graph for graph in (dense, sparse, mtp.nodes["layer"].runs[0].graph)}
+    dense, sparse, mtp = (found.nodes[name].copies[0].graph for name in ("dense", "sparse", "mtp"))
+    attention = {
+        graph.nodes["self_attn"].copies[0].graph for graph in (dense, sparse, mtp.nodes["layer"].copies[0].graph)
+    }
     assert len(attention) == 1
-    assert mtp.nodes["layer"].runs[0].graph is sparse
+    assert mtp.nodes["layer"].copies[0].graph is sparse
 
 
 def test_a_walk_visits_a_folded_copy_once() -> None:

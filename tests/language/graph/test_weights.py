@@ -26,7 +26,7 @@ def test_a_weight_enters_a_block_by_an_input() -> None:
     found = model("y: {head: {x: e, table: e.weight}}", blocks=HEAD)
     y = found.nodes["y"]
     assert y.inputs == {"x": Ref("e", "y"), "table": Ref("e", "weight")}
-    assert y.runs[0].graph.nodes["y"].tied == {"weight": Ref("table", "table")}
+    assert y.copies[0].graph.nodes["y"].tied == {"weight": Ref("table", "table")}
     assert list(weights(found)) == ["e.weight"]
 
 

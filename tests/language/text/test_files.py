@@ -65,7 +65,7 @@ def test_config_and_sections_merge_by_name(files: Path) -> None:
 def test_blocks_are_replaced_whole(files: Path) -> None:
     text = "extends: base.yaml\nname: Other\nblocks: {a: {in: {x: [...]}, body: {y: {gelu: x}}, out: y}}"
     found = load(files, text)
-    inner = found.nodes["x"].runs[0].graph
+    inner = found.nodes["x"].copies[0].graph
     assert (found.name, inner.nodes["y"].callee, inner.args) == ("Other", "gelu", {})
     assert found.spec.blocks.keys() == {"a", "b"}
 
@@ -112,7 +112,7 @@ def test_a_file_beside_the_spec_goes_before_a_bundled_one(files: Path) -> None:
 def test_own_blocks_go_before_included_ones(files: Path) -> None:
     (files / "library.yaml").write_text(LIBRARY.replace("c:", "a:", 1))
     found = load(files, "include: [library.yaml]\n" + BASE)
-    assert found.nodes["x"].runs[0].graph.nodes["y"].callee == "silu"
+    assert found.nodes["x"].copies[0].graph.nodes["y"].callee == "silu"
 
 
 def test_a_file_may_come_twice_by_two_ways(files: Path) -> None:

@@ -54,7 +54,7 @@ def test_against_the_unrolled_graph(outputs: list[str]) -> None:
     kept = set().union(*(nx.ancestors(net, end) | {end} for name in outputs for end in ENDS[name]))
     for line in ("one", "two", "three", "lent"):
         assert (line in needs.ports) == (("e", line) in kept), line
-    inner = Dependence().of(model.nodes["steps"].runs[0].graph, needs.runs["steps"][0])
+    inner = Dependence().of(model.nodes["steps"].copies[0].graph, needs.copies["steps"][0])
     for line in ("p", "q", "r"):
         assert (line in inner.ports) == any((k, line) in kept for k in range(3)), line
 
@@ -83,7 +83,7 @@ def test_runs_without_copies_pass_what_they_carry() -> None:
 
 def test_memo_is_by_what_is_asked() -> None:
     model, depends = dsvgraph.loads(TEXT), Dependence()
-    inner: Graph = model.nodes["steps"].runs[0].graph
+    inner: Graph = model.nodes["steps"].copies[0].graph
     for a, b in product([["a"], ["b"], ["seen"]], repeat=2):
         assert (depends.of(inner, a) is depends.of(inner, b)) == (a == b)
     assert isinstance(inner.nodes["p"], Node)

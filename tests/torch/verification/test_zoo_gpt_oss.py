@@ -60,7 +60,7 @@ def test_counts_are_the_published_ones():
 
 def test_one_layer_in_two_sees_a_window():
     layers = dsvgraph.load("gpt_oss_20b").nodes["layers"].copy_graphs()
-    kinds = [graph.nodes["self_attn"].runs[0].graph.nodes["attn"].op.window for _, graph in layers]
+    kinds = [graph.nodes["self_attn"].copies[0].graph.nodes["attn"].op.window for _, graph in layers]
     config = transformers.GptOssConfig(num_hidden_layers=24)
     assert kinds == [128 if kind == "sliding_attention" else None for kind in config.layer_types]
     assert config.sliding_window == 128
