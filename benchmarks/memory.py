@@ -51,8 +51,8 @@ def predicted(case: Case) -> TrainingMemory:
 def expected(case: Case) -> int:
     """The predicted peak in bytes."""
     found = predicted(case)
-    peak: int = found.peak_checkpointed if case.checkpoint else found.peak
-    return peak
+    peak = found.peak_checkpointed if case.checkpoint else found.peak
+    return int(peak.value)
 
 
 # -- what torch takes ---------------------------------------------------------------------------

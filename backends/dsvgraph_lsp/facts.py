@@ -8,7 +8,8 @@ from functools import lru_cache
 from dsvgraph.dims import Size, names, ratio, total
 from dsvgraph.graph import Graph, Model, Node, join, span_text, walk
 from dsvgraph.passes.count.formulas import generic, whole_numbers
-from dsvgraph.passes.count.tally import Meter, number
+from dsvgraph.passes.count.quantity import number
+from dsvgraph.passes.count.tally import Meter
 from dsvgraph.types import Type
 
 SEQ = 4096  # tokens of the row that FLOPs are told for

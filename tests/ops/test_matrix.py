@@ -67,7 +67,7 @@ def test_plan(op: str) -> None:
     model = model_of(op)
     counts = cost(model, formulas=False).parameters
     memory = training(model, B, T, counts.trained, "float32", fused=False, owned=counts.total)
-    planned = memory.activations + memory.weight_copies + memory.logits
+    planned = memory.activations.value + memory.weight_copies.value + memory.logits.value
     assert planned == pytest.approx(kept_by_autograd(model), abs=8 * (B * T + B) + 64)
 
 
@@ -78,11 +78,11 @@ def test_plan_of_inference(op: str) -> None:
     module, row, cache = dsvgraph_torch.compile(model).eval(), ids(model), dict[object, Any]()
     prefill = plan(model, Options(phase="prefill", batch=B, seq=T, attention="full"))
     step = plan(model, Options(phase="decode", batch=B, context=T, attention="full"))
-    assert counted(module, row, None) == prefill.flops.forward
+    assert counted(module, row, None) == prefill.flops.forward.value
     with torch.no_grad():
         module.predict(row[:, :-1], cache)
-    assert counted(module, row[:, -1:], cache) == step.flops.forward
-    assert 2 * sum(kept.numel() for kept in cache.values()) == step.memory.cache_without_windows
+    assert counted(module, row[:, -1:], cache) == step.flops.forward.value
+    assert 2 * sum(kept.numel() for kept in cache.values()) == step.memory.cache_without_windows.value
 
 
 def counted(module: Any, row: Any, cache: Any) -> int:

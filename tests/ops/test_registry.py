@@ -178,7 +178,7 @@ def test_an_op_over_earlier_rows_is_not_planned_in_silence(monkeypatch: pytest.M
         "y: {linear_attention: e}, h: {linear: y, out: 4}}, out: {logits: h}}"
     )
     model = dsvgraph.loads(text)
-    assert plan(model, Options(phase="prefill", batch=1, seq=8)).flops.forward > 0
+    assert plan(model, Options(phase="prefill", batch=1, seq=8)).flops.forward.value > 0
     with pytest.raises(DsvError, match="`linear_attention` computes over earlier positions") as caught:
         plan(model, Options(phase="decode", batch=1, context=8))
     assert caught.value.diagnostics[0].span

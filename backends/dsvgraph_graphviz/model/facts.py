@@ -12,7 +12,8 @@ from dsvgraph.graph import Graph, Model, Node
 from dsvgraph.ops.base import Kind
 from dsvgraph.passes.count.cost import Cost, cost
 from dsvgraph.passes.count.formulas import whole_numbers
-from dsvgraph.passes.count.tally import Meter, number
+from dsvgraph.passes.count.quantity import number
+from dsvgraph.passes.count.tally import Meter
 from dsvgraph.passes.graph.decoding import Keeper
 from dsvgraph.passes.graph.needs import Needs
 from dsvgraph.spec import with_settings

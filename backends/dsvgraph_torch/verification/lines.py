@@ -9,7 +9,8 @@ from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Model, Node
 from dsvgraph.ops.tape import Key
 from dsvgraph.passes.count.gradients import Costs, backward
-from dsvgraph.passes.count.tally import Meter, input_sizes, number, tokens
+from dsvgraph.passes.count.quantity import number
+from dsvgraph.passes.count.tally import Meter, input_sizes, tokens
 from dsvgraph.passes.graph.paths import listed
 from dsvgraph_torch.lowering.body import place
 from dsvgraph_torch.verification.counter import Site

@@ -121,6 +121,7 @@ def _count(model: Model, counting: Any, as_json: bool, csv: Path | None) -> None
 
 
 def _plan(model: Model, run: Run, counting: Any, by: str, as_json: bool, csv: Path | None) -> None:
+    from dsvgraph.passes.count.quantity import plain
     from dsvgraph.passes.estimate import Options, device, plan
 
     if run.mfu is not None and not 0 < run.mfu <= 1:
@@ -134,7 +135,7 @@ def _plan(model: Model, run: Run, counting: Any, by: str, as_json: bool, csv: Pa
         words[0], batch, seq, run.context, words[1], words[2], recompute,
         run.drafting, on, run.mfu, run.rate, run.tokens,
     ))  # fmt: skip
-    groups = [] if by == "total" else [vars(part) for part in found.by(by, on)]
+    groups = [] if by == "total" else [plain(part) for part in found.by(by, on)]
     if csv and groups:
         sheet.write(csv, [by, *list(groups[0])[1:]], [list(part.values()) for part in groups])
     elif csv:

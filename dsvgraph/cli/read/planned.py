@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dsvgraph.cli import output
+from dsvgraph.passes.count.quantity import Quantity
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -132,20 +133,18 @@ def _flops(found: Plan) -> Iterator[tuple[str, str, str]]:
     if found.phase == "train":
         names = ["forward", "backward", "recomputed", "total", "model_per_token"]
     for name in names:
-        value = getattr(found.flops, name)
+        value = getattr(found.flops, name).value
         yield f"FLOPs, {name.replace('_', ' ')}", f"{value:,.0f}", output.short(value)
-    yield "bytes moved", f"{found.flops.bytes:,.0f}", output.short(found.flops.bytes)
-    yield "FLOPs per byte", f"{found.flops.intensity:,.1f}", ""
+    yield "bytes moved", f"{found.flops.bytes.value:,.0f}", output.short(found.flops.bytes.value)
+    yield "FLOPs per byte", f"{found.flops.intensity.value:,.1f}", ""
 
 
 def _memory(found: Plan) -> Iterator[tuple[str, str, str]]:
-    for name, value in vars(found.memory).items():
-        if isinstance(value, int):
-            yield (
-                f"memory, {name.replace('_', ' ')}",
-                f"{value:,}",
-                f"{output.short(value)}B" if value >= 1000 else f"{value} B",
-            )
+    for name, part in vars(found.memory).items():
+        if isinstance(part, Quantity):
+            value = part.value
+            short = f"{output.short(value)}B" if value >= 1000 else f"{value} B"
+            yield f"memory, {name.replace('_', ' ')}", f"{value:,}", short
 
 
 def _formulas(found: Plan) -> Iterator[tuple[str, str]]:
@@ -154,14 +153,14 @@ def _formulas(found: Plan) -> Iterator[tuple[str, str]]:
     shown = {"FLOPs, ": ("forward", "backward"), "": ("bytes",), "memory, ": ("cache", "activations")}
     for label, part in parts.items():
         for name in shown[label]:
-            formula = getattr(part, f"{name}_formula", "0")
-            if formula != "0":
-                yield f"{label}{name if label else 'bytes moved'}", formula
+            quantity = getattr(part, name, None)
+            if quantity and quantity.formula != "0":
+                yield f"{label}{name if label else 'bytes moved'}", quantity.formula
     if found.phase == "train":
         memory: Any = found.memory
-        yield "memory, activations checkpointed", memory.activations_checkpointed_formula
-        yield f"memory, peak: {_at(memory.peak_at)}", memory.peak_formula
-        yield f"memory, peak checkpointed: {_at(memory.peak_checkpointed_at)}", memory.peak_checkpointed_formula
+        yield "memory, activations checkpointed", memory.activations_checkpointed.formula
+        yield f"memory, peak: {_at(memory.peak_at)}", memory.peak.formula
+        yield f"memory, peak checkpointed: {_at(memory.peak_checkpointed_at)}", memory.peak_checkpointed.formula
 
 
 def _at(place: str) -> str:
@@ -173,25 +172,30 @@ def _time(found: Plan) -> Iterator[RenderableType]:
     """The bound of the roofline, and the run at a share of the peak."""
     if found.roofline:
         r = found.roofline
-        fits = "fits" if r.fits else "does NOT fit into one"
+        rate, fits = f"{r.tokens_per_second.value:,.1f}", "fits" if r.fits else "does NOT fit into one"
         yield f"\n{output.cell(r.device)}: {output.short(r.peak_flops)}FLOPs/s, {output.short(r.bandwidth)}B/s; {fits}"
         yield output.pairs([
-            ("at best", f"{_seconds(r.seconds)} a step, {r.tokens_per_second:,.1f} tokens/s, MFU {r.mfu:.1%}"),
-            ("computing", _seconds(r.seconds_computing)),
-            ("moving", _seconds(r.seconds_moving)),
-            ("formula", r.seconds_formula),
+            ("at best", f"{_seconds(r.seconds.value)} a step, {rate} tokens/s, MFU {r.mfu.value:.1%}"),
+            ("computing", _seconds(r.seconds_computing.value)),
+            ("moving", _seconds(r.seconds_moving.value)),
+            ("formula", r.seconds.formula),
         ])  # fmt: skip
     if found.run:
-        hours = "" if found.run.device_hours is None else f", {found.run.device_hours:,.0f} device hours"
+        hours = "" if found.run.device_hours is None else f", {found.run.device_hours.value:,.0f} device hours"
         amount = "" if found.run.tokens is None else f" for {output.short(found.run.tokens, 'KMBT')} tokens"
-        yield f"\nat MFU {found.run.mfu:.2%}: {found.run.tokens_per_second:,.1f} tokens/s a device{hours}{amount}"
+        rate = f"{found.run.tokens_per_second.value:,.1f}"
+        yield f"\nat MFU {found.run.mfu.value:.2%}: {rate} tokens/s a device{hours}{amount}"
 
 
 def _drafts(found: Plan) -> Iterator[RenderableType]:
     if found.drafts:
         yield "\ndrafting, by the chance that a drafted token is accepted if those before it are"
         rows = [
-            (f"{d.acceptance:.0%}", f"{d.tokens_per_step:.3f}", "-" if d.speedup is None else f"{d.speedup:.2f} x")
+            (
+                f"{d.acceptance:.0%}",
+                f"{d.tokens_per_step.value:.3f}",
+                "-" if d.speedup is None else f"{d.speedup.value:.2f} x",
+            )
             for d in found.drafts
         ]
         yield output.table([">accepted", ">tokens a step", ">speed-up"], rows)
@@ -203,10 +207,9 @@ def _grouped(found: Plan, by: str, on: Device | None) -> Iterator[RenderableType
     heads = [">parameters", ">forward", ">backward", ">bytes", ">share", ">memory", *([">at best"] if on else [])]
     rows = [
         (
-            part.name, output.short(part.parameters, "KMBT"), output.short(part.forward),
-            output.short(part.backward), output.short(part.bytes), f"{part.share:.1%}",
-            output.short(part.weights + part.gradients + part.optimizer + part.activations + part.cache),
-            *([_seconds(part.seconds or 0.0)] if on else []),
+            part.name, output.short(part.parameters, "KMBT"), output.short(part.forward.value),
+            output.short(part.backward.value), output.short(part.bytes.value), f"{part.share:.1%}",
+            output.short(part.memory), *([_seconds(part.seconds.value)] if part.seconds else []),
         )
         for part in parts
     ]  # fmt: skip
@@ -216,7 +219,7 @@ def _grouped(found: Plan, by: str, on: Device | None) -> Iterator[RenderableType
     yield f"\nforward and backward are FLOPs, share is that of both; memory is that of {held}"
     if by != "path":
         for title in ("forward", "bytes", "activations"):
-            formulas = [(part.name, getattr(part, f"{title}_formula")) for part in parts]
+            formulas = [(part.name, getattr(part, title).formula) for part in parts]
             if any(formula != "0" for _, formula in formulas):
                 yield f"\nformulas of {title}"
                 yield output.pairs(formulas)

@@ -21,7 +21,8 @@ from dsvgraph.expr import Expr, evaluate, parse
 from dsvgraph.graph import Model
 from dsvgraph.passes.count.cost import BYTES
 from dsvgraph.passes.count.gradients import Backward
-from dsvgraph.passes.count.tally import Attention, Meter, input_sizes, number, tokens
+from dsvgraph.passes.count.quantity import number
+from dsvgraph.passes.count.tally import Attention, Meter, input_sizes, tokens
 from dsvgraph.passes.graph.decoding import Keeper
 from dsvgraph.passes.graph.head import head_weights
 from dsvgraph.spec import Spec, with_settings
@@ -155,7 +156,7 @@ def _memory(model: Model, meters: _Meters, wanted: Iterable[str]) -> dict[str, f
     from dsvgraph.passes.estimate import Options, plan
 
     memory = plan(model, Options(batch=meters.batch, seq=meters.seq)).memory
-    return {name: getattr(memory, name) for name in wanted}
+    return {name: getattr(memory, name).value for name in wanted}
 
 
 # -- processes ----------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -16,8 +16,9 @@ from dsvgraph.dims import Size, names, ratio, substitute, total
 from dsvgraph.graph import Model
 from dsvgraph.passes.count.formulas import counting, generic, whole_numbers
 from dsvgraph.passes.count.gradients import Costs, Unequal, backward
+from dsvgraph.passes.count.quantity import number, plain
 from dsvgraph.passes.count.rows import Row, rows
-from dsvgraph.passes.count.tally import Attention, Meter, batch, input_sizes, number, one_of, tokens
+from dsvgraph.passes.count.tally import Attention, Meter, batch, input_sizes, one_of, tokens
 from dsvgraph.passes.graph.decoding import Keeper
 from dsvgraph.passes.graph.head import head_weights
 from dsvgraph.passes.graph.paths import decided, weights
@@ -92,8 +93,8 @@ class Cost:
 
     def as_dict(self) -> dict[str, Any]:
         """The cost as plain data, for ``--json``."""
-        plain: dict[str, Any] = _plain(self)
-        return plain
+        found: dict[str, Any] = plain(self)
+        return found
 
 
 def cost(
@@ -242,12 +243,3 @@ def _symbolic(counts: _Counts) -> dict[str, Any]:
     layers = counting(counts.model)
     heads = layers & names(counts.all.parameters) - names(counts.kept.parameters)
     return {"heads": sorted(heads), **counts.formulas(heads), "by_layers": counts.formulas(layers)}
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses as dictionaries."""
-    if is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value) if f.repr}
-    if isinstance(value, Mapping):
-        return {name: _plain(v) for name, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, tuple) else value

@@ -10,7 +10,8 @@ from dsvgraph.dims import Size, total
 from dsvgraph.graph import Graph, Model, Node, join
 from dsvgraph.ops.tape import Key
 from dsvgraph.passes.count.gradients import Costs, below
-from dsvgraph.passes.count.tally import Meter, Tally, number
+from dsvgraph.passes.count.quantity import number
+from dsvgraph.passes.count.tally import Meter, Tally
 from dsvgraph.passes.graph.needs import Needs, Ports
 from dsvgraph.passes.graph.paths import copy_paths
 

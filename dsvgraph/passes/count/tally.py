@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from fractions import Fraction
 from typing import Any, Literal, get_args
 
 from dsvgraph.codes import Code
@@ -12,6 +11,7 @@ from dsvgraph.dims import Size, evaluate, names, ratio, substitute, total
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Model, Node, Use
 from dsvgraph.ops.base import Op
+from dsvgraph.passes.count.quantity import number
 from dsvgraph.passes.graph.needs import Dependence, Needs, Ports
 from dsvgraph.types import Type, WeightKind
 
@@ -60,17 +60,6 @@ class Tally:
 
 
 NUMBERS = [f.name for f in fields(Tally) if f.name != "flops"]
-
-
-def number(size: Size, values: Mapping[str, int]) -> int | float:
-    """The value of a size, whole where it is."""
-    value = Fraction(evaluate(size, values))
-    return int(value) if value.denominator == 1 else float(value)
-
-
-def largest(sizes: Iterable[Size], values: Mapping[str, int]) -> Size:
-    """The one with the largest value, the first of equal ones."""
-    return max(sizes, key=lambda size: number(size, values), default=0)
 
 
 def added(a: Flops, b: Flops) -> Flops:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dsvgraph.build import build
@@ -12,6 +12,7 @@ from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph.passes.count.cost import Cost, Recompute, cost
 from dsvgraph.passes.count.gradients import backward
+from dsvgraph.passes.count.quantity import Quantity, over, plain
 from dsvgraph.passes.count.tally import Attention, Meter, input_sizes, one_of, tokens
 from dsvgraph.passes.estimate.devices import Device, device, devices
 from dsvgraph.passes.estimate.drafting import Draft, drafted, expected_tokens
@@ -25,7 +26,7 @@ from dsvgraph.passes.estimate.memory import (
     steps,
     training,
 )
-from dsvgraph.passes.estimate.roofline import Flops, Rate, Roofline, at_mfu, at_rate, over
+from dsvgraph.passes.estimate.roofline import Rate, Roofline, at_mfu, at_rate
 from dsvgraph.passes.estimate.sums import Part, Sums, Traffic
 from dsvgraph.passes.estimate.work import Phase, Setting, Way, Work, Worker
 from dsvgraph.passes.graph.decoding import looks_ahead
@@ -74,13 +75,12 @@ class Plan:
     roofline: Roofline | None
     run: Rate | None
     drafts: tuple[Draft, ...]
-    work: tuple[Work, ...] = ()
-    sums: Sums | None = None
+    work: tuple[Work, ...] = field(default=(), repr=False)
+    sums: Sums | None = field(default=None, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as plain data, for ``--json``."""
-        found = asdict(replace(self, work=(), sums=None))
-        del found["work"], found["sums"]
+        found: dict[str, Any] = plain(self)
         return found
 
     def by(self, what: str, on: Device | None = None) -> list[Part]:
@@ -167,21 +167,27 @@ class _Planner:
             return None
         time, peak = sums.seconds(work, on), on.peak(self.o.dtype)
         queries = 1 + self.drafts  # of which one is made for sure
-        rate, made = sums.rows / queries / time.best, divide(sums.tokens, queries)
-        used = (flops.forward + flops.backward) / time.best / peak
+        best, made = time.best, divide(sums.tokens, queries)
+        used = (flops.forward.value + flops.backward.value) / best.value / peak
+        whole = over(f"{flops.forward.formula} + {flops.backward.formula}", peak)
         taken = memory.peak if isinstance(memory, TrainingMemory) else memory.total
-        whole = f"{flops.forward_formula} + {flops.backward_formula}"
         return Roofline(
-            on.name, peak, on.bandwidth, time.best, time.computing, time.moving, rate, used, taken <= on.memory,
-            time.best_formula, time.computing_formula, time.moving_formula, f"{made}/({time.best_formula})",
-            f"{over(whole, peak)}/({time.best_formula})",
-        )  # fmt: skip
+            device=on.name,
+            peak_flops=peak,
+            bandwidth=on.bandwidth,
+            seconds=best,
+            seconds_computing=time.computing,
+            seconds_moving=time.moving,
+            tokens_per_second=Quantity(sums.rows / queries / best.value, f"{made}/({best.formula})"),
+            mfu=Quantity(used, f"{whole}/({best.formula})"),
+            fits=taken.value <= on.memory,
+        )
 
     def rate(self, flops: Traffic) -> Rate | None:
         o = self.o
         if o.device is None or (o.mfu is None and o.rate is None):
             return None
-        needed = Flops(flops.model_per_token, flops.model_per_token_formula)
+        needed = flops.model_per_token
         if o.mfu is not None:
             return at_mfu(o.device, o.dtype, needed, o.mfu, o.tokens)
         return at_rate(o.device, o.dtype, needed, o.rate or 0.0, o.tokens)

@@ -13,7 +13,8 @@ from dsvgraph.build.freezing import Place, alike, root
 from dsvgraph.dims import Size, total
 from dsvgraph.graph import Graph, Model, Node, Ref, join
 from dsvgraph.ops.tape import FLOAT, HALF, LONG, Key, Site, Storage, Tape, Value
-from dsvgraph.passes.count.tally import known_types, largest, number
+from dsvgraph.passes.count.quantity import largest, number
+from dsvgraph.passes.count.tally import known_types
 from dsvgraph.passes.estimate.logits import Logits
 from dsvgraph.passes.graph.needs import Ports
 from dsvgraph.types import Type
@@ -83,8 +84,6 @@ class Activations:
         self.pieces: list[Piece] = []
         self.kept: dict[Key, Size] = {}  # bytes from the forward to the backward, by op; a checkpoint's by block
         self._model()
-
-    # -- the first page -----------------------------------------------------------------------
 
     def _model(self) -> None:
         tape, place = self._tape(), root(self.model)

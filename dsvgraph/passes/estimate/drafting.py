@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dsvgraph.passes.count.quantity import Quantity
 from dsvgraph.passes.estimate.roofline import Seconds
 
 ACCEPTANCES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9)
@@ -14,10 +15,8 @@ class Draft:
     """What drafting gives where each drafted token is accepted with chance ``acceptance``."""
 
     acceptance: float
-    tokens_per_step: float
-    speedup: float | None  # in the roofline's time; None without a device
-    tokens_per_step_formula: str  # in a, the acceptance
-    speedup_formula: str | None
+    tokens_per_step: Quantity  # in a, the acceptance
+    speedup: Quantity | None  # in the roofline's time; None without a device
 
 
 def expected_tokens(acceptance: float, drafts: int) -> float:
@@ -32,9 +31,12 @@ def drafted(
     drafts: int, times: tuple[Seconds, Seconds] | None, acceptances: tuple[float, ...] = ACCEPTANCES
 ) -> tuple[Draft, ...]:
     """What ``drafts`` drafted tokens give; ``times``: of a step with them, and of one without."""
-    tokens = [(a, expected_tokens(a, drafts)) for a in acceptances]
     formula = " + ".join(["1", "a", *(f"a**{k}" for k in range(2, drafts + 1))][: drafts + 1])
-    if times is None:
-        return tuple(Draft(a, n, None, formula, None) for a, n in tokens)
-    slower, (long, short) = times[0].best / times[1].best, (one.best_formula for one in times)
-    return tuple(Draft(a, n, n / slower, formula, f"({formula})/({long})*({short})") for a, n in tokens)
+    tokens = [Quantity(expected_tokens(a, drafts), formula) for a in acceptances]
+    return tuple(Draft(a, n, _speedup(n, *times) if times else None) for a, n in zip(acceptances, tokens, strict=True))
+
+
+def _speedup(tokens: Quantity, with_drafts: Seconds, without: Seconds) -> Quantity:
+    long, short = with_drafts.best, without.best
+    formula = f"({tokens.formula})/({long.formula})*({short.formula})"
+    return Quantity(tokens.value / (long.value / short.value), formula)

@@ -9,7 +9,7 @@ from dsvgraph.dims import Size, total
 from dsvgraph.graph import Graph, Loss, Model, Ref
 from dsvgraph.ops.tape import FLOAT
 from dsvgraph.ops.weighted import Linear
-from dsvgraph.passes.count.tally import largest, number
+from dsvgraph.passes.count.quantity import largest, number
 
 CHUNK = 2**25  # logits that a loss makes at once
 

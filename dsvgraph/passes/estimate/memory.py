@@ -9,7 +9,8 @@ from typing import Literal, NamedTuple
 from dsvgraph.dims import Size, total
 from dsvgraph.graph import Model
 from dsvgraph.ops.tape import FLOAT, HALF
-from dsvgraph.passes.count.tally import Meter, input_sizes, largest, number, tokens
+from dsvgraph.passes.count.quantity import Quantity, largest, number
+from dsvgraph.passes.count.tally import Meter, input_sizes, tokens
 from dsvgraph.passes.estimate.activations import Activations, Piece
 
 Dtype = Literal["float32", "bfloat16", "float8"]
@@ -25,44 +26,29 @@ class TrainingMemory:
     copies in 16 bits. ``peak`` is the most at any time.
     """
 
-    weights: int
-    weight_copies: int  # in 16 bits, from the forward to the backward
-    gradients: int
-    optimizer: int
-    activations: int  # kept from the forward to the backward, logits left out
-    activations_checkpointed: int  # the same where every layer keeps its inputs alone
-    logits: int  # kept for the losses; those of more than 2**25 numbers are made in chunks and not kept
-    logits_unchunked: int  # if all of them were kept
-    peak: int
-    peak_checkpointed: int
+    weights: Quantity
+    weight_copies: Quantity  # in 16 bits, from the forward to the backward
+    gradients: Quantity
+    optimizer: Quantity
+    activations: Quantity  # kept from the forward to the backward, logits left out
+    activations_checkpointed: Quantity  # the same where every layer keeps its inputs alone
+    logits: Quantity  # kept for the losses; those of more than 2**25 numbers are made in chunks and not kept
+    logits_unchunked: Quantity  # if all of them were kept
+    peak: Quantity  # the formula holds as long as the peak is there
+    peak_checkpointed: Quantity
     peak_at: str  # the piece whose backward it is, or `losses`, or `update`
     peak_checkpointed_at: str
-    weights_formula: str  # in the sizes of the input, like the next
-    weight_copies_formula: str
-    gradients_formula: str
-    optimizer_formula: str
-    activations_formula: str
-    activations_checkpointed_formula: str
-    logits_formula: str  # as long as the same heads make theirs in chunks
-    logits_unchunked_formula: str
-    peak_formula: str  # as long as the peak is there
-    peak_checkpointed_formula: str
 
 
 @dataclass(frozen=True)
 class InferenceMemory:
     """Bytes of inference: the weights that are kept, and the cache of ``batch`` rows of ``context`` tokens."""
 
-    weights: int
-    cache_per_token: int  # of one row
-    cache: int  # what decoding needs: of layers with a window, no more than that
-    cache_without_windows: int  # if nothing is forgotten, as the compiled module decodes
-    total: int
-    weights_formula: str
-    cache_per_token_formula: str
-    cache_formula: str
-    cache_without_windows_formula: str
-    total_formula: str
+    weights: Quantity
+    cache_per_token: Quantity  # of one row
+    cache: Quantity  # what decoding needs: of layers with a window, no more than that
+    cache_without_windows: Quantity  # if nothing is forgotten, as the compiled module decodes
+    total: Quantity
 
 
 class Steps(NamedTuple):
@@ -93,29 +79,23 @@ def training(model: Model, batch: int, seq: int, trained: int, dtype: Dtype = "b
     peaks = [peak(run, grads) for run in runs]
     most = [static + found.bytes for found in peaks]
     copies = total(p.copied for p in runs[0].pieces)
+
+    def bytes_of(size: Size) -> Quantity:
+        return Quantity.of(size, values).whole()
+
     return TrainingMemory(
-        weights=FLOAT * owned,
-        weight_copies=int(number(copies, values)),
-        gradients=FLOAT * trained,
-        optimizer=FLOAT * STATES * trained,
-        activations=int(number(kept[0], values)),
-        activations_checkpointed=int(number(kept[1], values)),
-        logits=int(number(logits.kept, values)),
-        logits_unchunked=int(number(logits.unchunked, values)),
-        peak=round(number(most[0], values)),
-        peak_checkpointed=round(number(most[1], values)),
+        weights=Quantity(FLOAT * owned, f"{FLOAT}*{owned}"),
+        weight_copies=bytes_of(copies),
+        gradients=Quantity(FLOAT * trained, f"{FLOAT}*{trained}"),
+        optimizer=Quantity(FLOAT * STATES * trained, f"{FLOAT * STATES}*{trained}"),
+        activations=bytes_of(kept[0]),
+        activations_checkpointed=bytes_of(kept[1]),
+        logits=bytes_of(logits.kept),
+        logits_unchunked=bytes_of(logits.unchunked),
+        peak=Quantity(round(number(most[0], values)), str(most[0])),
+        peak_checkpointed=Quantity(round(number(most[1], values)), str(most[1])),
         peak_at=peaks[0].at,
         peak_checkpointed_at=peaks[1].at,
-        weights_formula=f"{FLOAT}*{owned}",
-        weight_copies_formula=str(copies),
-        gradients_formula=f"{FLOAT}*{trained}",
-        optimizer_formula=f"{FLOAT * STATES}*{trained}",
-        activations_formula=str(kept[0]),
-        activations_checkpointed_formula=str(kept[1]),
-        logits_formula=str(logits.kept),
-        logits_unchunked_formula=str(logits.unchunked),
-        peak_formula=str(most[0]),
-        peak_checkpointed_formula=str(most[1]),
     )
 
 
@@ -132,9 +112,12 @@ def inference(
     cache, own = round(per_token * wide), weights * width
     kept, whole = int(number(held, values)), (cache * context + round(per_row * wide)) * rows
     return InferenceMemory(
-        own, cache, kept, int(number(whole, values)), own + kept, f"{width}*{weights}", f"{wide}*{per_token}",
-        str(held), str(whole), str(own + held),
-    )  # fmt: skip
+        weights=Quantity(own, f"{width}*{weights}"),
+        cache_per_token=Quantity(cache, f"{wide}*{per_token}"),
+        cache=Quantity(kept, str(held)),
+        cache_without_windows=Quantity.of(whole, values).whole(),
+        total=Quantity(own + kept, str(own + held)),
+    )
 
 
 class _Gradients:

@@ -12,7 +12,7 @@ from dsvgraph.errors import DsvError
 from dsvgraph.graph import Node
 from dsvgraph.ops.memory import Memory, Rows, State
 from dsvgraph.ops.tape import FLOAT
-from dsvgraph.passes.count.tally import number
+from dsvgraph.passes.count.quantity import number
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from dsvgraph.dims import Size, total
 from dsvgraph.errors import DsvError
+from dsvgraph.passes.count.quantity import Quantity, over
 from dsvgraph.passes.estimate.devices import Device
 from dsvgraph.passes.estimate.moved import Moved, moved
 from dsvgraph.passes.estimate.work import Work
@@ -16,22 +17,12 @@ ADAMW = 28  # bytes per weight: weight, gradient and two states read, weight and
 HOUR = 3600.0
 
 
-class Flops(NamedTuple):
-    """Model FLOPs per token."""
-
-    number: float
-    formula: str
-
-
 class Seconds(NamedTuple):
-    """Seconds of a step, with formulas in Python's arithmetic."""
+    """Seconds of a step: at best, of computing alone, of moving alone."""
 
-    best: float
-    computing: float
-    moving: float
-    best_formula: str  # as long as the same ops wait for the same
-    computing_formula: str
-    moving_formula: str
+    best: Quantity  # the formula holds as long as the same ops wait for the same
+    computing: Quantity
+    moving: Quantity
 
 
 @dataclass(frozen=True)
@@ -41,17 +32,12 @@ class Roofline:
     device: str
     peak_flops: float  # per second
     bandwidth: float  # bytes per second
-    seconds: float
-    seconds_computing: float
-    seconds_moving: float
-    tokens_per_second: float
-    mfu: float  # of that time: model FLOPs over peak FLOPs; what is recomputed does not count
+    seconds: Quantity
+    seconds_computing: Quantity
+    seconds_moving: Quantity
+    tokens_per_second: Quantity
+    mfu: Quantity  # of that time: model FLOPs over peak FLOPs; what is recomputed does not count
     fits: bool  # whether the memory of the phase is not more than the device's
-    seconds_formula: str
-    seconds_computing_formula: str
-    seconds_moving_formula: str
-    tokens_per_second_formula: str
-    mfu_formula: str
 
 
 @dataclass(frozen=True)
@@ -59,13 +45,10 @@ class Rate:
     """A run at a share of the peak: ``mfu`` is model FLOPs (nothing recomputed) over peak FLOPs."""
 
     device: str
-    mfu: float
-    tokens_per_second: float  # of one device
+    mfu: Quantity
+    tokens_per_second: Quantity  # of one device
     tokens: float | None
-    device_hours: float | None  # for ``tokens``
-    mfu_formula: str
-    tokens_per_second_formula: str
-    device_hours_formula: str | None
+    device_hours: Quantity | None  # for ``tokens``
 
 
 class _Share(NamedTuple):
@@ -97,9 +80,10 @@ def seconds(
     waiting = [share for share in shares if share.moving >= share.computing]
     busy = [share for share in shares if share.moving < share.computing]
     return Seconds(
-        sum(max(share.computing, share.moving) for share in shares), sum(share.computing for share in shares),
-        sum(share.moving for share in shares), formula(busy, waiting), formula(shares, ()), formula((), shares),
-    )  # fmt: skip
+        Quantity(sum(max(share.computing, share.moving) for share in shares), formula(busy, waiting)),
+        Quantity(sum(share.computing for share in shares), formula(shares, ())),
+        Quantity(sum(share.moving for share in shares), formula((), shares)),
+    )
 
 
 def _shares(one: Work, peak: float, bandwidth: float, passes: int, backward: bool) -> Iterator[_Share]:
@@ -109,31 +93,23 @@ def _shares(one: Work, peak: float, bandwidth: float, passes: int, backward: boo
         yield _Share(one.backward / peak, read * 2, sizes.backward, sizes.read.times(2))
 
 
-def over(formula: str, rate: float) -> str:
-    """A formula divided by a rate per second."""
-    return f"({formula})/{rate:.12g}"
-
-
-def at_mfu(device: Device, dtype: str, work: Flops, mfu: float, tokens: float | None) -> Rate:
-    """Tokens per second and device hours at a share of the peak."""
+def at_mfu(device: Device, dtype: str, flops: Quantity, mfu: float, tokens: float | None) -> Rate:
+    """Return the tokens per second and device hours at a share of the peak; ``flops`` are the model's per token."""
     peak = device.peak(dtype)
-    return _rate(device, mfu, mfu * peak / work.number, tokens, f"{mfu}", f"{mfu}*{peak:.12g}/({work.formula})")
+    rate = Quantity(mfu * peak / flops.value, f"{mfu}*{peak:.12g}/({flops.formula})")
+    return _rate(device, Quantity(mfu, f"{mfu}"), rate, tokens)
 
 
-def at_rate(device: Device, dtype: str, work: Flops, rate: float, tokens: float | None) -> Rate:
-    """The share of the peak that so many tokens per second and device are; raises DsvError where it is over one."""
+def at_rate(device: Device, dtype: str, flops: Quantity, rate: float, tokens: float | None) -> Rate:
+    """Return the share of the peak that ``rate`` tokens per second and device are. Raise DsvError if it is over one."""
     peak = device.peak(dtype)
-    mfu = rate * work.number / peak
-    if mfu > 1:
-        raise DsvError(
-            f"{rate:,.1f} tokens per second are more than {device.name} can compute, {peak / work.number:,.1f}"
-        )
-    return _rate(device, mfu, rate, tokens, over(f"{rate}*({work.formula})", peak), f"{rate}")
+    mfu = Quantity(rate * flops.value, f"{rate}*({flops.formula})").over(peak)
+    if mfu.value > 1:
+        most = peak / flops.value
+        raise DsvError(f"{rate:,.1f} tokens per second are more than {device.name} can compute, {most:,.1f}")
+    return _rate(device, mfu, Quantity(rate, f"{rate}"), tokens)
 
 
-def _rate(device: Device, mfu: float, rate: float, tokens: float | None, share: str, speed: str) -> Rate:
-    hours = None if tokens is None else tokens / rate / HOUR
-    return Rate(
-        device.name, mfu, rate, tokens, hours, share, speed,
-        None if tokens is None else f"{tokens}/({speed})/{HOUR:.0f}",
-    )  # fmt: skip
+def _rate(device: Device, mfu: Quantity, rate: Quantity, tokens: float | None) -> Rate:
+    hours = None if tokens is None else Quantity(tokens / rate.value / HOUR, f"{tokens}/({rate.formula})/{HOUR:.0f}")
+    return Rate(device.name, mfu, rate, tokens, hours)

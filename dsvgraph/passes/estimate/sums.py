@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dsvgraph.dims import Size, ratio, total
 from dsvgraph.ops.tape import FLOAT, HALF
-from dsvgraph.passes.count.tally import number
+from dsvgraph.passes.count.quantity import Quantity
 from dsvgraph.passes.estimate.devices import Device
 from dsvgraph.passes.estimate.memory import STATES, WIDTH
 from dsvgraph.passes.estimate.moved import Moved, moved
@@ -17,25 +17,15 @@ from dsvgraph.passes.estimate.work import ROLES, Work
 
 @dataclass(frozen=True)
 class Traffic:
-    """Work of one step: FLOPs, and bytes between memory and chip.
+    """Work of one step: FLOPs, and bytes between memory and chip."""
 
-    Formulas are in the names of the input's sizes (B, T) and, of a decoding step, C for its context.
-    """
-
-    forward: float
-    backward: float
-    recomputed: float
-    total: float
-    model_per_token: float  # forward and backward, nothing recomputed
-    bytes: float
-    intensity: float  # FLOPs per byte
-    forward_formula: str
-    backward_formula: str
-    recomputed_formula: str
-    total_formula: str
-    model_per_token_formula: str
-    bytes_formula: str
-    intensity_formula: str
+    forward: Quantity
+    backward: Quantity
+    recomputed: Quantity
+    total: Quantity
+    model_per_token: Quantity  # forward and backward, nothing recomputed
+    bytes: Quantity
+    intensity: Quantity  # FLOPs per byte
 
 
 @dataclass(frozen=True)
@@ -45,22 +35,21 @@ class Part:
     name: str
     parameters: int
     trained: int
-    forward: float
-    backward: float
-    bytes: float
+    forward: Quantity
+    backward: Quantity
+    bytes: Quantity
     share: float  # of the FLOPs
-    seconds: float | None
+    seconds: Quantity | None
     weights: int
     gradients: int
     optimizer: int
-    activations: int
-    cache: int
-    forward_formula: str
-    backward_formula: str
-    bytes_formula: str
-    activations_formula: str
-    cache_formula: str
-    seconds_formula: str | None
+    activations: Quantity
+    cache: Quantity
+
+    @property
+    def memory(self) -> float:
+        """The bytes of all of them."""
+        return self.weights + self.gradients + self.optimizer + self.activations.value + self.cache.value
 
 
 @dataclass(frozen=True)
@@ -81,13 +70,18 @@ class Sums:
         whole = ahead * (1 + self.again) + back
         update = ADAMW * sum(w.trained for w in work) * self.train
         bytes_ = moved([w.sizes.read for w in work]).times(1 + 2 * self.train + self.again) + Moved(update)
-        forward, backward, both = (number(size, self.values) for size in (ahead, back, whole))
-        taken, text = bytes_.at(self.values, self.tokens), bytes_.text(self.tokens)
+        forward, backward, both = (Quantity.of(size, self.values) for size in (ahead, back, whole))
+        taken = Quantity(bytes_.at(self.values, self.tokens), bytes_.text(self.tokens))
+        per_token = (forward.value + backward.value) / self.rows
         return Traffic(
-            forward, backward, forward * self.again, both, (forward + backward) / self.rows, taken,
-            both / taken if taken else 0.0, str(ahead), str(back), str(ahead * self.again), str(whole),
-            str(ratio(ahead + back, self.tokens)), text, f"({whole})/({text})" if taken else "0",
-        )  # fmt: skip
+            forward=forward,
+            backward=backward,
+            recomputed=Quantity.of(ahead * self.again, self.values),
+            total=both,
+            model_per_token=Quantity(per_token, str(ratio(ahead + back, self.tokens))),
+            bytes=taken,
+            intensity=both.per(taken) if taken.value else Quantity(0.0, "0"),
+        )
 
     def cache(self, work: Iterable[Work]) -> Size:
         """Bytes of the cache after the step; in 16 bits where the model is in 8."""
@@ -108,22 +102,30 @@ class Sums:
         names = [r for r in ROLES if r in groups] if what == "role" else list(groups)
         whole = sum(one.forward + one.backward for group in groups.values() for one in group)
         parts = [self._part(name, groups[name], whole, on) for name in names]
-        return [part for part in parts if part.parameters or part.bytes or part.activations or part.cache]
+        return [
+            part for part in parts if part.parameters or part.bytes.value or part.activations.value or part.cache.value
+        ]
 
     def _part(self, name: str, work: list[Work], whole: float, on: Device | None) -> Part:
         owned, trained = sum(one.parameters for one in work), sum(one.trained for one in work)
-        found, cache, kept = self.traffic(work), self.cache(work), total(one.sizes.kept for one in work)
-        share = (found.forward + found.backward) / whole if whole else 0.0
+        found = self.traffic(work)
+        share = (found.forward.value + found.backward.value) / whole if whole else 0.0
         width = FLOAT if self.train else WIDTH[self.dtype]
-        time = self.seconds(work, on) if on else None
-        states = FLOAT * trained * self.train, STATES * FLOAT * trained * self.train
         return Part(
-            name, owned, trained, found.forward, found.backward, found.bytes, share,
-            time.best if time else None, width * owned, *states,
-            int(number(kept, self.values)), int(number(cache, self.values)),
-            found.forward_formula, found.backward_formula, found.bytes_formula, str(kept), str(cache),
-            time.best_formula if time else None,
-        )  # fmt: skip
+            name=name,
+            parameters=owned,
+            trained=trained,
+            forward=found.forward,
+            backward=found.backward,
+            bytes=found.bytes,
+            share=share,
+            seconds=self.seconds(work, on).best if on else None,
+            weights=width * owned,
+            gradients=FLOAT * trained * self.train,
+            optimizer=STATES * FLOAT * trained * self.train,
+            activations=Quantity.of(total(one.sizes.kept for one in work), self.values).whole(),
+            cache=Quantity.of(self.cache(work), self.values).whole(),
+        )
 
 
 KEYS: Mapping[str, Callable[[Work], str]] = {

@@ -19,7 +19,8 @@ from dsvgraph.ops.base import Kind
 from dsvgraph.ops.memory import Rows
 from dsvgraph.ops.tape import HALF, Key
 from dsvgraph.passes.count.gradients import Costs
-from dsvgraph.passes.count.tally import Attention, Meter, input_axes, input_sizes, known_types, number, tokens
+from dsvgraph.passes.count.quantity import number
+from dsvgraph.passes.count.tally import Attention, Meter, input_axes, input_sizes, known_types, tokens
 from dsvgraph.passes.estimate.logits import heads_behind
 from dsvgraph.passes.estimate.moved import Moved, of_states
 from dsvgraph.passes.graph.decoding import decoding, looks_ahead

@@ -11,6 +11,7 @@ import pytest
 
 import dsvgraph
 from dsvgraph.passes.count.cost import cost
+from dsvgraph.passes.count.quantity import plain
 from dsvgraph.passes.estimate.memory import TrainingMemory, training
 
 torch = pytest.importorskip("torch")
@@ -68,7 +69,7 @@ CASES += [
 def test_activations_are_what_autograd_keeps(name: str, config: dict[str, int], within: float, dtype: str) -> None:
     model = dsvgraph.load(name, config)
     memory = predicted(model, 2, 48, dtype)
-    kept = memory.activations + memory.weight_copies + memory.logits
+    kept = memory.activations.value + memory.weight_copies.value + memory.logits.value
     assert kept == pytest.approx(autograd_keeps(model, 2, 48, dtype), rel=within)
 
 
@@ -78,9 +79,9 @@ def test_frozen_weights_need_no_factor(dtype: str) -> None:
     frozen = "extends: deepseek_v3_tiny.yaml\ntrained:\n" + "".join(f"  {path!r}: false\n" for path in paths)
     model = dsvgraph.loads(frozen)
     memory = predicted(model, 2, 48, dtype)
-    kept = memory.activations + memory.weight_copies + memory.logits
+    kept = memory.activations.value + memory.weight_copies.value + memory.logits.value
     assert kept == pytest.approx(autograd_keeps(model, 2, 48, dtype), rel=0.01)
-    assert kept < 0.995 * sum(vars(predicted(dsvgraph.load("deepseek_v3_tiny"), 2, 48, dtype))[n] for n in KEPT)
+    assert kept < 0.995 * sum(plain(predicted(dsvgraph.load("deepseek_v3_tiny"), 2, 48, dtype))[n] for n in KEPT)
 
 
 @pytest.mark.parametrize(
@@ -106,13 +107,13 @@ def test_the_peak_is_the_allocators_on_a_gpu(depth: int, dtype: str, checkpoint:
 def test_logits_that_are_made_in_chunks_are_not_kept() -> None:
     model = dsvgraph.load("deepseek_v3")
     memory = predicted(model, 1, 4096, "bfloat16")
-    assert memory.logits == 0
-    assert memory.logits_unchunked == 4 * 129280 * (4096 + 4095)  # the second head has no target for the last
+    assert memory.logits.value == 0
+    assert memory.logits_unchunked.value == 4 * 129280 * (4096 + 4095)  # the second head has no target for the last
 
 
 def test_a_formula_gives_the_number() -> None:
     model = dsvgraph.load("deepseek_v3")
     memory = predicted(model, 3, 512, "bfloat16")
-    value = eval(memory.activations_formula, {"B": 3, "T": 512})
-    assert value == memory.activations
-    assert memory.activations_checkpointed_formula.endswith("*B*T")
+    value = eval(memory.activations.formula, {"B": 3, "T": 512})
+    assert value == memory.activations.value
+    assert memory.activations_checkpointed.formula.endswith("*B*T")

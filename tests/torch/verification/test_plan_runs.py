@@ -30,9 +30,9 @@ def test_inference_takes_what_the_plan_says(name: str) -> None:
     module, length = built(graph).eval(), LENGTHS.get(name.split("/")[-1], 7)
     ids, cache = tokens(2, length, 50), dict[object, torch.Tensor]()
     prefill = plan(graph, Options(phase="prefill", batch=2, seq=length, attention="full"))
-    assert counted(module, ids, None) == prefill.flops.forward
+    assert counted(module, ids, None) == prefill.flops.forward.value
     with torch.no_grad():
         module.predict(ids[:, :-1], cache)
     step = plan(graph, Options(phase="decode", batch=2, context=length, attention="full"))
-    assert counted(module, ids[:, -1:], cache) == step.flops.forward
-    assert 2 * sum(kept.numel() for kept in cache.values()) == step.memory.cache_without_windows
+    assert counted(module, ids[:, -1:], cache) == step.flops.forward.value
+    assert 2 * sum(kept.numel() for kept in cache.values()) == step.memory.cache_without_windows.value
