@@ -1,4 +1,4 @@
-"""A language server: what the checker knows, in an editor, as one types."""
+"""A language server (LSP) for specs: diagnostics, completion, hover, definitions, symbols and formatting."""
 
 from dsvgraph_lsp.server import serve
 

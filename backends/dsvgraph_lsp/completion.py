@@ -1,8 +1,9 @@
-"""What may be written at the cursor: keys, ops and blocks, references in scope, names, files."""
+"""textDocument/completion: the keys, ops, blocks, references, names and files that may be written at the cursor."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from enum import StrEnum
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from dsvgraph.build.losses.lines import KINDS
@@ -15,248 +16,292 @@ from dsvgraph.passes.text.reference import ops
 from dsvgraph.passes.text.reference.rows import first_sentence, written
 from dsvgraph.passes.text.schema.lines import KEYS
 from dsvgraph.spec import BlockModel, Convention, PublishedModel, SpecModel
-from dsvgraph_lsp.hover import attribute_words, call_words
-from dsvgraph_lsp.scope import Scene, mapping
-from dsvgraph_lsp.workspace import place_of
+from dsvgraph_lsp.hover import attribute_documentation, call_documentation
+from dsvgraph_lsp.scope import Scope, SyntaxKind, mapping
+from dsvgraph_lsp.workspace import file_of
 
 LOSS_NAMES = ("depth", "tokens", "valid")
 MAX_PATTERNS = 200
 
 
-class Offer(NamedTuple):
-    """One thing that may be written: its kind for the editor's icon, a few words, and more on demand."""
+class ItemKind(StrEnum):
+    """What a completion stands for."""
+
+    FIELD = "field"
+    OP = "op"
+    BLOCK = "block"
+    NODE = "node"
+    INPUT = "input"
+    WEIGHT = "weight"
+    PORT = "port"
+    VALUE = "value"
+    CHOICE = "choice"
+    FILE = "file"
+
+
+class CompletionItem(NamedTuple):
+    """One completion: its kind (the editor's icon), a short detail, and its documentation as Markdown."""
 
     label: str
-    kind: str  # field, op, block, node, input, weight, port, value, choice, file
+    kind: ItemKind
     detail: str = ""
-    words: str = ""
+    documentation: str = ""
     is_key: bool = False
 
 
-def completion(scene: Scene) -> list[Offer]:
-    """Everything that may be written at the cursor, the likeliest first."""
-    makers = {
-        "section": _sections, "part": _parts, "callee": _callees, "attribute": _attributes, "port": _ports,
-        "input": _inputs, "reference": _references, "value": _values, "size": _sizes, "file": _files, "loss": _losses,
-        "output": _outputs, "target": _targets, "router": _routers, "pattern": _patterns, "config": _config,
-        "published": _figures, "convention": _conventions, "init value": _inits, "trained value": _booleans,
-    }  # fmt: skip
-    make = makers.get(scene.wanted)
-    found = list(make(scene)) if make else []
-    taken = set(scene.place.siblings) - {scene.place.word}
-    return [offer for offer in found if not (offer.is_key and offer.label in taken)]
+def completion(scope: Scope) -> list[CompletionItem]:
+    """Return everything that may be written at the cursor, the likeliest first."""
+    make = MAKERS.get(scope.kind)
+    found = list(make(scope)) if make else []
+    taken = set(scope.cursor.siblings) - {scope.cursor.word}
+    return [item for item in found if not (item.is_key and item.label in taken)]
 
 
 # -- keys ---------------------------------------------------------------------------------------
 
 
-def _sections(scene: Scene) -> Iterator[Offer]:
+def _sections(scope: Scope) -> Iterator[CompletionItem]:
     yield from _fields(SpecModel)
 
 
-def _parts(scene: Scene) -> Iterator[Offer]:
+def _block_sections(scope: Scope) -> Iterator[CompletionItem]:
     yield from _fields(BlockModel)
 
 
-def _figures(scene: Scene) -> Iterator[Offer]:
+def _published(scope: Scope) -> Iterator[CompletionItem]:
     yield from _fields(PublishedModel)
 
 
-def _conventions(scene: Scene) -> Iterator[Offer]:
-    yield from (Offer(word, "choice") for word in get_args(Convention))
+def _conventions(scope: Scope) -> Iterator[CompletionItem]:
+    yield from (CompletionItem(word, ItemKind.CHOICE) for word in get_args(Convention))
 
 
-def _fields(model: type[SpecModel | BlockModel | PublishedModel]) -> Iterator[Offer]:
+def _fields(model: type[SpecModel | BlockModel | PublishedModel]) -> Iterator[CompletionItem]:
     for name, field in model.model_fields.items():
-        yield Offer(field.alias or name, "field", field.description or "", is_key=True)
+        yield CompletionItem(field.alias or name, ItemKind.FIELD, field.description or "", is_key=True)
 
 
-def _callees(scene: Scene) -> Iterator[Offer]:
-    """The arguments that hold blocks, the blocks, the ops."""
-    for name, default in mapping(scene.raw.get("args")).items():
-        if scene.called(name) in scene.blocks and isinstance(default, (str, dict)):
-            yield Offer(name, "block", f"the block that `{name}` holds", is_key=True)
-    yield from _blocks(scene, True)
+def _callees(scope: Scope) -> Iterator[CompletionItem]:
+    """Yield the arguments that hold blocks, the blocks, and the ops."""
+    for name, default in mapping(scope.raw.get("args")).items():
+        if scope.called(name) in scope.blocks and isinstance(default, (str, dict)):
+            yield CompletionItem(name, ItemKind.BLOCK, f"the block that `{name}` holds", is_key=True)
+    yield from _blocks(scope, True)
     for name, page in ops().items():
-        yield Offer(name, "op", page.summary, call_words(scene, name), is_key=True)
+        yield CompletionItem(
+            name, ItemKind.OP, page.summary, documentation=call_documentation(scope, name), is_key=True
+        )
 
 
-def _blocks(scene: Scene, is_key: bool = False) -> Iterator[Offer]:
-    for name, part in scene.blocks.items():
-        if ("blocks", name) != scene.owner:
-            yield Offer(name, "block", first_sentence(part.model.doc), call_words(scene, name), is_key)
+def _blocks(scope: Scope, is_key: bool = False) -> Iterator[CompletionItem]:
+    for name, part in scope.blocks.items():
+        if ("blocks", name) != scope.owner:
+            yield CompletionItem(
+                name,
+                ItemKind.BLOCK,
+                first_sentence(part.model.doc),
+                documentation=call_documentation(scope, name),
+                is_key=is_key,
+            )
 
 
-def _attributes(scene: Scene) -> Iterator[Offer]:
-    callee = scene.callee
+def _attributes(scope: Scope) -> Iterator[CompletionItem]:
+    callee = scope.callee
     if callee in OPS:
         names = dict.fromkeys([*OPS[callee].model_fields, *OPS[callee].wired_weights])
     else:
-        names = dict.fromkeys(scene.blocks[callee].model.args if callee in scene.blocks else ())
+        names = dict.fromkeys(scope.blocks[callee].model.args if callee in scope.blocks else ())
     for name in names:
-        yield Offer(name, "field", "", attribute_words(scene, name), is_key=True)
-    yield from (Offer(name, "field", found["description"], is_key=True) for name, found in KEYS.items())
+        yield CompletionItem(name, ItemKind.FIELD, documentation=attribute_documentation(scope, name), is_key=True)
+    yield from (CompletionItem(name, ItemKind.FIELD, found["description"], is_key=True) for name, found in KEYS.items())
 
 
-def _ports(scene: Scene) -> Iterator[Offer]:
-    for port in scene.callee_ports(scene.callee):
-        declared = scene.blocks[scene.callee].model.inputs[port] if scene.callee in scene.blocks else ""
-        yield Offer(port, "port", written(declared), is_key=True)
+def _ports(scope: Scope) -> Iterator[CompletionItem]:
+    for port in scope.callee_ports(scope.callee):
+        declared = scope.blocks[scope.callee].model.inputs[port] if scope.callee in scope.blocks else ""
+        yield CompletionItem(port, ItemKind.PORT, written(declared), is_key=True)
 
 
-def _inputs(scene: Scene) -> Iterator[Offer]:
-    yield from (Offer(port, "port") for port in scene.callee_ports(scene.callee))
+def _inputs(scope: Scope) -> Iterator[CompletionItem]:
+    yield from (CompletionItem(port, ItemKind.PORT) for port in scope.callee_ports(scope.callee))
 
 
-def _losses(scene: Scene) -> Iterator[Offer]:
-    given = [kind for kind in KINDS if kind in scene.place.siblings]
+def _losses(scope: Scope) -> Iterator[CompletionItem]:
+    given = [kind for kind in KINDS if kind in scope.cursor.siblings]
     keys = KINDS[given[0]] if given else (*KINDS, *dict.fromkeys(k for keys in KINDS.values() for k in keys))
-    yield from (Offer(key, "field", is_key=True) for key in keys)
+    yield from (CompletionItem(key, ItemKind.FIELD, is_key=True) for key in keys)
 
 
-def _config(scene: Scene) -> Iterator[Offer]:
-    """Values of the specs that this one extends, then arguments of blocks that nothing gives yet."""
-    known = scene.config
+def _config(scope: Scope) -> Iterator[CompletionItem]:
+    """Yield config names of the specs that this one extends, then required arguments of blocks without a value."""
+    known = scope.config
     for name, entry in known.items():
-        if entry.span and place_of(entry.span) != scene.file:
-            yield Offer(name, "value", f"{written(entry.value)}, of {place_of(entry.span).name}", is_key=True)
-    for name, part in scene.blocks.items():
+        if entry.span and file_of(entry.span.source) != scope.file:
+            detail = f"{written(entry.value)}, of {file_of(entry.span.source).name}"
+            yield CompletionItem(name, ItemKind.VALUE, detail, is_key=True)
+    for name, part in scope.blocks.items():
         for argument, default in part.model.args.items():
             if default is None and argument not in known:
-                yield Offer(argument, "value", f"argument of `{name}`", is_key=True)
+                yield CompletionItem(argument, ItemKind.VALUE, f"argument of `{name}`", is_key=True)
 
 
-def _patterns(scene: Scene) -> Iterator[Offer]:
-    yield Offer('"**"', "value", "every weight", is_key=True)
-    for model in scene.desk.models(scene.file)[:1]:
+def _patterns(scope: Scope) -> Iterator[CompletionItem]:
+    yield CompletionItem('"**"', ItemKind.VALUE, "every weight", is_key=True)
+    for model in scope.workspace.models(scope.file)[:1]:
         ends = dict.fromkeys(owned.path.rpartition("].")[2] or owned.path for owned in weights(model))
         for end in list(ends)[:MAX_PATTERNS]:
-            yield Offer(f'"**{end}"' if "." not in end else f'"**.{end}"', "weight", is_key=True)
+            yield CompletionItem(f'"**{end}"' if "." not in end else f'"**.{end}"', ItemKind.WEIGHT, is_key=True)
 
 
 # -- values -------------------------------------------------------------------------------------
 
 
-def _references(scene: Scene) -> Iterator[Offer]:
-    """Lines above and inputs; after a dot the ports of the line before it."""
-    name, dot, _ = scene.place.typed.partition(".")
+def _references(scope: Scope) -> Iterator[CompletionItem]:
+    """Yield the lines before this one and the inputs; after a dot the ports of the line before the dot."""
+    name, dot, _ = scope.cursor.prefix.partition(".")
     if dot:
-        yield from _of_node(scene, name)
+        yield from _of_node(scope, name)
         return
-    for line in reversed(scene.above()):
-        types = [str(t) for _, _, node in scene.nodes(line) for t in list(node.outputs.values())[:1]]
-        yield Offer(line, "node", types[0] if types else next(iter(scene.line_of(line)), ""))
-    yield from (Offer(name, "input", written(raw)) for name, raw in scene.inputs.items())
+    for line in reversed(scope.lines_before()):
+        types = [str(t) for _, _, node in scope.nodes(line) for t in list(node.outputs.values())[:1]]
+        yield CompletionItem(line, ItemKind.NODE, types[0] if types else next(iter(scope.line_of(line)), ""))
+    yield from (CompletionItem(name, ItemKind.INPUT, written(raw)) for name, raw in scope.inputs.items())
 
 
-def _of_node(scene: Scene, name: str) -> Iterator[Offer]:
-    """The outputs and weights of a line, and what is wired into it."""
-    for _, _, node in scene.nodes(name):
-        yield from (Offer(port, "port", str(type_)) for port, type_ in node.outputs.items())
-        yield from (Offer(port, "weight", str(weight.type)) for port, weight in node.weights.items())
-        yield from (Offer(port, "port", f"wired from {ref}") for port, ref in node.sources.items())
+def _of_node(scope: Scope, name: str) -> Iterator[CompletionItem]:
+    """Yield the outputs, weights and inputs of a line."""
+    for _, _, node in scope.nodes(name):
+        yield from (CompletionItem(port, ItemKind.PORT, str(type_)) for port, type_ in node.outputs.items())
+        yield from (CompletionItem(port, ItemKind.WEIGHT, str(weight.type)) for port, weight in node.weights.items())
+        yield from (CompletionItem(port, ItemKind.PORT, f"wired from {ref}") for port, ref in node.sources.items())
         return
-    line = scene.line_of(name)
-    callee = scene.called(next(iter(line), ""))
-    yield from (Offer(port, "port") for port in scene.outputs_of(callee, line))
+    line = scope.line_of(name)
+    callee = scope.called(next(iter(line), ""))
+    yield from (CompletionItem(port, ItemKind.PORT) for port in scope.outputs_of(callee, line))
     if callee in OPS:
-        yield from (Offer(port, "port", type_) for port, type_ in ops()[callee].outputs.items() if callee != "split")
-        yield from (Offer(w.name, "weight", w.shape) for w in ops()[callee].weights)
+        outputs = ops()[callee].outputs if callee != "split" else {}
+        yield from (CompletionItem(port, ItemKind.PORT, type_) for port, type_ in outputs.items())
+        yield from (CompletionItem(w.name, ItemKind.WEIGHT, w.shape) for w in ops()[callee].weights)
 
 
-def _values(scene: Scene) -> Iterator[Offer]:
-    """Choices of the attribute, names that may be read, blocks, functions."""
-    key = str(scene.inside[2]) if scene.inside[:1] == ("body",) and len(scene.inside) > 2 else ""
-    yield from _choices(scene, key)
-    if _holds_block(scene, key):
-        yield from _blocks(scene)
-    yield from _names(scene)
-    if scene.inside[:1] == ("loss",):
-        yield from (Offer(name, "value") for name in LOSS_NAMES)
-    if "repeat" in scene.line or "each" in scene.line:
-        yield Offer("index", "value", "the number of the copy")
-    if scene.callee not in OPS or not key:
-        yield from _blocks(scene)
-    yield from (Offer(name, "choice", "function") for name in FUNCTIONS)
+def _values(scope: Scope) -> Iterator[CompletionItem]:
+    """Yield the choices of the attribute, the visible names, blocks, and functions."""
+    key = str(scope.inside[2]) if scope.inside[:1] == ("body",) and len(scope.inside) > 2 else ""
+    yield from _choices(scope, key)
+    if _holds_block(scope, key):
+        yield from _blocks(scope)
+    yield from _names(scope)
+    if scope.inside[:1] == ("loss",):
+        yield from (CompletionItem(name, ItemKind.VALUE) for name in LOSS_NAMES)
+    if "repeat" in scope.line or "each" in scope.line:
+        yield CompletionItem("index", ItemKind.VALUE, "the number of the copy")
+    if scope.callee not in OPS or not key:
+        yield from _blocks(scope)
+    yield from (CompletionItem(name, ItemKind.CHOICE, "function") for name in FUNCTIONS)
 
 
-def _holds_block(scene: Scene, key: str) -> bool:
-    """Whether a key is an argument whose default is a block."""
-    args = scene.blocks[scene.callee].model.args if scene.callee in scene.blocks else {}
-    return isinstance(args.get(key), str) and args[key] in scene.blocks
+def _holds_block(scope: Scope, key: str) -> bool:
+    """Return whether a key is an argument whose default is a block."""
+    args = scope.blocks[scope.callee].model.args if scope.callee in scope.blocks else {}
+    return isinstance(args.get(key), str) and args[key] in scope.blocks
 
 
-def _choices(scene: Scene, key: str) -> Iterator[Offer]:
-    field = OPS[scene.callee].model_fields.get(key) if scene.callee in OPS else None
+def _choices(scope: Scope, key: str) -> Iterator[CompletionItem]:
+    field = OPS[scope.callee].model_fields.get(key) if scope.callee in OPS else None
     if field is not None:
-        yield from (Offer(word, "choice") for word in _words(field.annotation))
-    elif scene.callee in scene.blocks and isinstance(scene.blocks[scene.callee].model.args.get(key), bool):
-        yield from _booleans(scene)
+        yield from (CompletionItem(word, ItemKind.CHOICE) for word in _choices_of(field.annotation))
+    elif scope.callee in scope.blocks and isinstance(scope.blocks[scope.callee].model.args.get(key), bool):
+        yield from _booleans(scope)
 
 
-def _words(annotation: Any) -> Iterable[str]:
+def _choices_of(annotation: Any) -> Iterable[str]:
     if annotation is bool:
         return "true", "false"
     return [str(word) for word in get_args(annotation)] if get_origin(annotation) is Literal else []
 
 
-def _names(scene: Scene) -> Iterator[Offer]:
-    """The arguments of a block, or the config; after a dot what a value holds."""
-    name, dot, _ = scene.place.typed.partition(".")
+def _names(scope: Scope) -> Iterator[CompletionItem]:
+    """Yield the arguments of a block, or the config; after a dot the keys of the value before the dot."""
+    name, dot, _ = scope.cursor.prefix.partition(".")
     if dot:
-        held = scene.config[name].value if name in scene.config else None
-        yield from (Offer(key, "port", written(value)) for key, value in mapping(held).items())
+        held = scope.config[name].value if name in scope.config else None
+        yield from (CompletionItem(key, ItemKind.PORT, written(value)) for key, value in mapping(held).items())
         return
-    args = mapping(scene.raw.get("args"))
-    yield from (Offer(name, "value", _held(scene, name, args[name])) for name in args)
-    if scene.owner in ((), ("graph",)):
-        for name, entry in scene.config.items():
-            yield Offer(name, "value", written(entry.value))
+    args = mapping(scope.raw.get("args"))
+    yield from (CompletionItem(name, ItemKind.VALUE, _value_of(scope, name, args[name])) for name in args)
+    if scope.owner in ((), ("graph",)):
+        for name, entry in scope.config.items():
+            yield CompletionItem(name, ItemKind.VALUE, written(entry.value))
 
 
-def _held(scene: Scene, name: str, default: Any) -> str:
-    values = [written(graph.args[name]) for _, graph in scene.graphs if name in graph.args]
+def _value_of(scope: Scope, name: str, default: Any) -> str:
+    values = [written(graph.args[name]) for _, graph in scope.graphs if name in graph.args]
     return values[0] if values else "" if default is None else written(default)
 
 
-def _sizes(scene: Scene) -> Iterator[Offer]:
-    yield from _names(scene)
-    yield from (Offer(name, "value", "rows" if name == "B" else "positions") for name in "BT")
+def _sizes(scope: Scope) -> Iterator[CompletionItem]:
+    yield from _names(scope)
+    yield from (CompletionItem(name, ItemKind.VALUE, "rows" if name == "B" else "positions") for name in "BT")
 
 
-def _booleans(scene: Scene) -> Iterator[Offer]:
-    yield from (Offer(word, "choice") for word in ("true", "false"))
+def _booleans(scope: Scope) -> Iterator[CompletionItem]:
+    yield from (CompletionItem(word, ItemKind.CHOICE) for word in ("true", "false"))
 
 
-def _inits(scene: Scene) -> Iterator[Offer]:
-    yield from (Offer(f"{{{kind}: 0.02}}" if values else kind, "choice") for kind, values in INITS.items())
+def _inits(scope: Scope) -> Iterator[CompletionItem]:
+    for kind, values in INITS.items():
+        yield CompletionItem(f"{{{kind}: 0.02}}" if values else kind, ItemKind.CHOICE)
 
 
-def _files(scene: Scene) -> Iterator[Offer]:
-    """Bundled files and those below the spec's folder; libraries to include, models to extend."""
-    home, wanted = bundled(), "blocks/**/*.yaml" if scene.inside[0] == "include" else "*.yaml"
-    for path in sorted(home.glob(wanted)):
-        yield Offer(path.relative_to(home).as_posix(), "file", "bundled")
+def _files(scope: Scope) -> Iterator[CompletionItem]:
+    """Yield bundled files and those below the spec's folder: libraries to include, or models to extend."""
+    home, pattern = bundled(), "blocks/**/*.yaml" if scope.inside[0] == "include" else "*.yaml"
+    for path in sorted(home.glob(pattern)):
+        yield CompletionItem(path.relative_to(home).as_posix(), ItemKind.FILE, "bundled")
     for pattern in ("*.yaml", "*/*.yaml"):
-        for path in sorted(scene.file.parent.glob(pattern))[:MAX_PATTERNS]:
-            if path.resolve() != scene.file and not path.is_relative_to(home):
-                yield Offer(path.relative_to(scene.file.parent).as_posix(), "file")
+        for path in sorted(scope.file.parent.glob(pattern))[:MAX_PATTERNS]:
+            if path.resolve() != scope.file and not path.is_relative_to(home):
+                yield CompletionItem(path.relative_to(scope.file.parent).as_posix(), ItemKind.FILE)
 
 
 # -- losses -------------------------------------------------------------------------------------
 
 
-def _outputs(scene: Scene) -> Iterator[Offer]:
-    graph = scene.spec.graph.model if scene.spec else None
-    yield from (Offer(name, "node") for name in mapping(graph.out if graph else None))
+def _outputs(scope: Scope) -> Iterator[CompletionItem]:
+    outputs = scope.spec.graph.model.out if scope.spec else None
+    yield from (CompletionItem(name, ItemKind.NODE) for name in mapping(outputs))
 
 
-def _targets(scene: Scene) -> Iterator[Offer]:
-    graph = scene.spec.graph.model if scene.spec else None
-    yield from (Offer(name, "input", written(raw)) for name, raw in mapping(graph.inputs if graph else None).items())
+def _targets(scope: Scope) -> Iterator[CompletionItem]:
+    inputs = scope.spec.graph.model.inputs if scope.spec else None
+    yield from (CompletionItem(name, ItemKind.INPUT, written(raw)) for name, raw in mapping(inputs).items())
 
 
-def _routers(scene: Scene) -> Iterator[Offer]:
-    found = [n for m in scene.desk.models(scene.file)[:1] for g in m.graphs() for n in g.nodes.values()]
+def _routers(scope: Scope) -> Iterator[CompletionItem]:
+    found = [n for m in scope.workspace.models(scope.file)[:1] for g in m.graphs() for n in g.nodes.values()]
     names = dict.fromkeys(node.name for node in found if node.callee == "router")
-    yield from (Offer(f'"**.{name}"', "value") for name in names)
+    yield from (CompletionItem(f'"**.{name}"', ItemKind.VALUE) for name in names)
+
+
+MAKERS: dict[SyntaxKind, Callable[[Scope], Iterator[CompletionItem]]] = {
+    SyntaxKind.SECTION: _sections,
+    SyntaxKind.BLOCK_SECTION: _block_sections,
+    SyntaxKind.CALLEE: _callees,
+    SyntaxKind.ATTRIBUTE: _attributes,
+    SyntaxKind.PORT: _ports,
+    SyntaxKind.INPUT: _inputs,
+    SyntaxKind.REFERENCE: _references,
+    SyntaxKind.VALUE: _values,
+    SyntaxKind.SIZE: _sizes,
+    SyntaxKind.FILE: _files,
+    SyntaxKind.LOSS: _losses,
+    SyntaxKind.OUTPUT: _outputs,
+    SyntaxKind.TARGET: _targets,
+    SyntaxKind.ROUTER: _routers,
+    SyntaxKind.PATTERN: _patterns,
+    SyntaxKind.CONFIG: _config,
+    SyntaxKind.PUBLISHED: _published,
+    SyntaxKind.CONVENTION: _conventions,
+    SyntaxKind.INIT_VALUE: _inits,
+    SyntaxKind.TRAINED_VALUE: _booleans,
+}

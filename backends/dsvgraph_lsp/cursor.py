@@ -1,4 +1,4 @@
-"""Where the cursor is: the keys around it, found in text that need not be whole."""
+"""The cursor: the path of keys around a position, found in text that may be incomplete or wrong."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ BREAK = re.compile(r"\r\n|\n|\r")
 KEY = re.compile(r"""(\s*)((?:-\s+)?)("[^"]*"|'[^']*'|[^\s#:{}\[\],&*!|>'"%@`][^:#{}\[\],]*?)\s*:(?=\s|$)""")
 ITEM = re.compile(r"(\s*)-(?:\s+|$)")
 SCALAR = re.compile(r"\s*[|>][-+0-9]*\s*(?:#.*)?$")
-WORD = re.compile(r"[\w.]")
-TEXT = re.compile(r"[^\s,{}\[\]:]")  # of a path or a pattern
+WORD_CHAR = re.compile(r"[\w.]")
+TOKEN_CHAR = re.compile(r"[^\s,{}\[\]:]")  # of a path or a pattern
 NAME = re.compile(r"[A-Za-z_]\w*(?:\.\w*)?", re.ASCII)
 
 
 @dataclass
 class _Level:
-    """A mapping or a list that is open where the reading has come to."""
+    """A mapping or a list that is open at the current position."""
 
     indent: int  # of a block's keys; -1 inside braces
     kind: str  # { or [
@@ -28,12 +28,12 @@ class _Level:
     pending: str = ""  # what stands before the colon, in braces
 
 
-@dataclass(frozen=True)
-class Place:
-    """A cursor in a text. ``path`` are the keys around it; for a value its own key is the last one.
+@dataclass(frozen=True, kw_only=True)
+class Cursor:
+    """A position in a text. ``path`` are the keys around it; that of a value ends with the value's own key.
 
-    ``word`` is what stands under it, from ``start`` to ``end`` of its line; ``above`` tells for every
-    mapping around it, by path, the keys that stand before.
+    ``word`` is the word under the cursor, from ``start`` to ``end`` of its line. ``keys_before`` gives, for the path
+    of every mapping around the cursor, the keys before it.
     """
 
     path: Path
@@ -44,26 +44,26 @@ class Place:
     start: int
     end: int
     line: str
-    above: dict[Path, tuple[str, ...]]
+    keys_before: dict[Path, tuple[str, ...]]
 
     @property
-    def text(self) -> tuple[int, int]:
-        """The columns of the path or pattern under the cursor, with its quotes."""
-        return _around(self.line, self.column, TEXT)
+    def token(self) -> tuple[int, int]:
+        """The columns of the file name or pattern under the cursor, with its quotes."""
+        return _around(self.line, self.column, TOKEN_CHAR)
 
     @property
-    def typed(self) -> str:
-        """The part of the word that stands before the cursor."""
+    def prefix(self) -> str:
+        """The part of the word before the cursor."""
         return self.line[self.start : self.column]
 
     @property
     def siblings(self) -> tuple[str, ...]:
         """The keys before the cursor in its own mapping."""
-        return self.above.get(self.path if self.is_key else self.path[:-1], ())
+        return self.keys_before.get(self.path if self.is_key else self.path[:-1], ())
 
 
-def find(text: str, row: int, column: int) -> Place:
-    """The place of a position (from 0, in code points), whatever the text is."""
+def cursor_at(text: str, row: int, column: int) -> Cursor:
+    """Return the cursor at a position (from 0, in code points); a position outside of the text is moved into it."""
     lines = BREAK.split(text)
     row = min(max(row, 0), len(lines) - 1)
     line = lines[row]
@@ -72,8 +72,18 @@ def find(text: str, row: int, column: int) -> Place:
     for other in lines[:row]:
         reader.line(other)
     path, is_key = reader.last(line, column)
-    start, end = _around(line, column, WORD)
-    return Place(path, is_key, row, column, line[start:end], start, end, line, reader.above())
+    start, end = _around(line, column, WORD_CHAR)
+    return Cursor(
+        path=path,
+        is_key=is_key,
+        row=row,
+        column=column,
+        word=line[start:end],
+        start=start,
+        end=end,
+        line=line,
+        keys_before=reader.keys_before(),
+    )
 
 
 def _around(line: str, column: int, char: re.Pattern[str]) -> tuple[int, int]:
@@ -86,23 +96,23 @@ def _around(line: str, column: int, char: re.Pattern[str]) -> tuple[int, int]:
 
 
 class _Reader:
-    """Reads lines as an editor's user sees them: by indentation, braces and commas."""
+    """Reads lines by indentation, braces and commas, without a YAML parser: the text may be incomplete."""
 
     def __init__(self) -> None:
         self.blocks: list[_Level] = [_Level(0, "{")]
         self.flow: list[_Level] = []
-        self.prose: int | None = None  # indentation of the key whose text is in the lines that follow
+        self.scalar_indent: int | None = None  # indentation of the key of an open block scalar
         self.quote = ""
 
     def line(self, line: str) -> None:
-        """Takes in one whole line."""
+        """Read one whole line."""
         if not self._skips(line):
             self._scan(line, self._begin(line), len(line))
             self.quote = ""
 
     def last(self, line: str, column: int) -> tuple[Path, bool]:
-        """Takes in the line of the cursor as far as the cursor; the path there, and whether a key is written."""
-        if self.prose is not None and self._skips(line or " " * column):
+        """Read the line of the cursor up to the cursor; return the path there, and whether a key is expected."""
+        if self.scalar_indent is not None and self._skips(line or " " * column):
             return self._path(), False
         key, before = KEY.match(line), line[:column]
         if self._ends_braces(key):
@@ -117,17 +127,17 @@ class _Reader:
     # -- blocks by indentation --------------------------------------------------------------
 
     def _skips(self, line: str) -> bool:
-        """Whether a line is empty, a comment, or prose."""
+        """Return whether a line is empty, a comment, or part of a block scalar."""
         if not line.strip():
             return True
         indent = len(line) - len(line.lstrip())
-        if self.prose is not None and indent > self.prose:
+        if self.scalar_indent is not None and indent > self.scalar_indent:
             return True
-        self.prose = None
+        self.scalar_indent = None
         return line.lstrip().startswith("#") and not self.flow
 
     def _begin(self, line: str) -> int:
-        """Opens the keys at the beginning of a line; where its rest begins."""
+        """Open the keys at the beginning of a line; return the column after them."""
         key = KEY.match(line)
         if self.flow and not self._ends_braces(key):
             return 0
@@ -142,12 +152,12 @@ class _Reader:
             self._item(len(key[1]))
         self._key(len(key[1]) + len(key[2]), key[3].strip("\"'"))
         if SCALAR.match(line[key.end() :]):
-            self.prose = len(key[1])
+            self.scalar_indent = len(key[1])
             return len(line)
         return key.end()
 
     def _ends_braces(self, key: re.Match[str] | None) -> bool:
-        """Whether a key stands where it cannot be in braces: those before it were never closed."""
+        """Return whether a key cannot be in the open braces, by its indentation: they were never closed."""
         return key is not None and len(key[1]) <= self.blocks[-1].indent
 
     def _close(self, indent: int) -> None:
@@ -170,7 +180,7 @@ class _Reader:
             self.blocks.append(_Level(indent, "[", key=0))
 
     def _parent(self, indent: int) -> Path:
-        """The path of the mapping that a key of this indentation belongs to."""
+        """Return the path of the mapping to which a key of this indentation belongs."""
         self._close(indent)
         if self.blocks[-1].indent < indent:
             self.blocks.append(_Level(indent, "{"))
@@ -179,7 +189,7 @@ class _Reader:
     # -- braces -----------------------------------------------------------------------------
 
     def _scan(self, line: str, start: int, end: int) -> None:
-        """Follows braces, commas and colons."""
+        """Read braces, commas and colons."""
         for i in range(start, end):
             char = line[i]
             if self.quote:
@@ -191,11 +201,11 @@ class _Reader:
             elif char in "{[" and (self.flow or not line[start:i].strip()):
                 self.flow.append(_Level(-1, char, key=None if char == "{" else 0))
             elif self.flow:
-                self._mark(char, line[i + 1 : i + 2])
+                self._separator(char, line[i + 1 : i + 2])
             if self.flow and char not in "{[,:}]":
                 self.flow[-1].pending += char
 
-    def _mark(self, char: str, after: str) -> None:
+    def _separator(self, char: str, after: str) -> None:
         top = self.flow[-1]
         if char in "}]":
             self.flow.pop()
@@ -205,7 +215,7 @@ class _Reader:
             top.key, top.pending = top.pending.strip().strip("\"'"), ""
             top.keys.append(top.key)
 
-    # -- the answer -------------------------------------------------------------------------
+    # -- the result -------------------------------------------------------------------------
 
     def _levels(self) -> list[_Level]:
         return [*self.blocks, *self.flow]
@@ -213,7 +223,7 @@ class _Reader:
     def _path(self) -> Path:
         return tuple(level.key for level in self._levels())
 
-    def above(self) -> dict[Path, tuple[str, ...]]:
+    def keys_before(self) -> dict[Path, tuple[str, ...]]:
         found: dict[Path, tuple[str, ...]] = {}
         path: Path = ()
         for level in self._levels():

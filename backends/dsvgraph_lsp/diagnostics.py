@@ -1,4 +1,4 @@
-"""Diagnostics of a check by the file that they are shown in."""
+"""textDocument/publishDiagnostics: the diagnostics of a check, by the file in which they are shown."""
 
 from __future__ import annotations
 
@@ -7,54 +7,66 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsvgraph.errors import Diagnostic, Fix, Span, clipped, printable
-from dsvgraph_lsp.workspace import Page, place_of
+from dsvgraph_lsp.workspace import Document, file_of
 
 
-@dataclass(frozen=True)
-class Mark:
-    """Words at a place of one file (None: at its beginning), and places elsewhere that belong to them."""
+@dataclass(frozen=True, kw_only=True)
+class FileDiagnostic:
+    """A message at a span of one file (None: at its beginning), with related places in any file."""
 
     span: Span | None
-    words: str
+    message: str
     severity: str
     related: tuple[tuple[str, Span], ...] = ()
     code: str = ""
     fix: Fix | None = None
 
 
-def marks(page: Page) -> Iterator[Mark]:
-    """What a check has to say about its own file.
+def diagnostics(document: Document) -> Iterator[FileDiagnostic]:
+    """Yield what is shown in the checked file itself.
 
-    An error in a file that this one reads stands where this one calls or includes it.
+    An error in another file is shown at the line of this one that calls or includes it.
     """
-    for found in page.told:
+    for found in document.diagnostics:
         span = found.span
-        if span is None or place_of(span) == page.path:
-            yield _mark(found, span)
-        elif place_of(span) in page.files and found.severity == "error":
-            notes = [s for _, s in found.notes if s and place_of(s) == page.path]
-            yield _abroad(found, span, notes[-1] if notes else page.files[place_of(span)])
+        if span is None or file_of(span.source) == document.path:
+            yield _own(found)
+        elif file_of(span.source) in document.dependencies and found.severity == "error":
+            notes = [s for _, s in found.notes if s and file_of(s.source) == document.path]
+            yield _elsewhere(found, span, notes[-1] if notes else document.dependencies[file_of(span.source)])
 
 
-def marks_in(page: Page, path: Path) -> Iterator[Mark]:
-    """What the check of ``page`` has to say about another file that it reads."""
-    for found in page.told:
-        if found.span and place_of(found.span) == path:
-            yield _mark(found, found.span)
+def diagnostics_in(document: Document, path: Path) -> Iterator[FileDiagnostic]:
+    """Yield what the check of ``document`` found in ``path``, another file that it reads."""
+    for found in document.diagnostics:
+        if found.span and file_of(found.span.source) == path:
+            yield _own(found)
 
 
-def _mark(found: Diagnostic, span: Span | None) -> Mark:
-    return Mark(span, _words(found), found.severity, _related(found), found.code or "", found.fix)
+def _own(found: Diagnostic) -> FileDiagnostic:
+    return FileDiagnostic(
+        span=found.span,
+        message=_message(found),
+        severity=found.severity,
+        related=_related(found),
+        code=found.code or "",
+        fix=found.fix,
+    )
 
 
-def _abroad(found: Diagnostic, there: Span, here: Span) -> Mark:
-    words = f"{place_of(there).name}:{there.line}: {_words(found)}"
-    related = ((_printed(found.message), there), *_related(found))
-    return Mark(here, words, found.severity, related, found.code or "")
+def _elsewhere(found: Diagnostic, there: Span, here: Span) -> FileDiagnostic:
+    """Return a diagnostic of another file, at ``there``, as it is shown at ``here``."""
+    return FileDiagnostic(
+        span=here,
+        message=f"{file_of(there.source).name}:{there.line}: {_message(found)}",
+        severity=found.severity,
+        related=((_printed(found.message), there), *_related(found)),
+        code=found.code or "",
+    )
 
 
-def _words(found: Diagnostic) -> str:
-    """The message with the notes that have no place, and what to do."""
+def _message(found: Diagnostic) -> str:
+    """Return the message with its path, the notes that have no place, and the hint, one a line."""
     notes = [f"note: {_printed(words)}" for words, span in found.notes if span is None]
     path = [f"in: {_printed(found.path)}"] if found.path else []
     help_ = [f"help: {_printed(found.hint)}"] if found.hint else []

@@ -1,4 +1,4 @@
-"""What an editor shows for the word under the cursor, as Markdown."""
+"""textDocument/hover: the documentation of the word under the cursor, as Markdown."""
 
 from __future__ import annotations
 
@@ -14,81 +14,85 @@ from dsvgraph.passes.text.schema.words import block_words, op_words
 from dsvgraph.spec import BlockModel, Entry, PublishedModel, SpecModel
 from dsvgraph.types import shown
 from dsvgraph_lsp.cursor import NAME
-from dsvgraph_lsp.definition import identifier, parts
-from dsvgraph_lsp.facts import facts
-from dsvgraph_lsp.scope import Scene, mapping
-from dsvgraph_lsp.workspace import place_of
+from dsvgraph_lsp.definition import identifier, name_and_port
+from dsvgraph_lsp.node_info import node_info
+from dsvgraph_lsp.scope import Scope, SyntaxKind, mapping
+from dsvgraph_lsp.workspace import file_of
 
 Section = type[SpecModel | BlockModel | PublishedModel]
-SECTIONS: dict[str, Section] = {"section": SpecModel, "part": BlockModel, "published": PublishedModel}
+SECTIONS: dict[SyntaxKind, Section] = {
+    SyntaxKind.SECTION: SpecModel,
+    SyntaxKind.BLOCK_SECTION: BlockModel,
+    SyntaxKind.PUBLISHED: PublishedModel,
+}
 
 
-def hover(scene: Scene) -> str:
-    """The documentation, the shapes or the value of what the cursor is on; empty where it is on nothing."""
-    wanted, word = scene.wanted, scene.place.word
+def hover(scope: Scope) -> str:
+    """Return the documentation, the shapes or the value of the word under the cursor; empty if there is none."""
+    kind, word = scope.kind, scope.cursor.word
     if not word:
         return ""
-    if scene.inside == ("body",) and scene.place.is_key:
-        return node_words(scene, word)
-    if wanted == "reference":
-        return _reference(scene, *parts(scene))
-    if wanted == "callee":
-        return call_words(scene, scene.called(word))
-    if wanted == "attribute":
-        return attribute_words(scene, word)
-    if wanted == "loss":
+    if scope.inside == ("body",) and scope.cursor.is_key:
+        return node_documentation(scope, word)
+    if kind is SyntaxKind.REFERENCE:
+        return _reference(scope, *name_and_port(scope))
+    if kind is SyntaxKind.CALLEE:
+        return call_documentation(scope, scope.called(word))
+    if kind is SyntaxKind.ATTRIBUTE:
+        return attribute_documentation(scope, word)
+    if kind is SyntaxKind.LOSS:
         words = LOSS_WORDS.get(word) or LOSS_KEYS.get(word, {}).get("description", "")
         return f"**{word}**: {words}" if words else ""
-    if wanted in SECTIONS:
-        return _section(word, SECTIONS[wanted])
-    if wanted in ("value", "size", "config") or scene.inside[:1] == ("args",):
-        return _name(scene, identifier(scene))
+    if kind in SECTIONS:
+        return _section(word, SECTIONS[kind])
+    if kind in (SyntaxKind.VALUE, SyntaxKind.SIZE, SyntaxKind.CONFIG) or scope.inside[:1] == ("args",):
+        return _name(scope, identifier(scope))
     return ""
 
 
-def node_words(scene: Scene, name: str) -> str:
-    """What a line became: shapes, weights, parameters, FLOPs, path."""
-    built = list(scene.nodes(name))
-    line = scene.line_of(name)
-    callee = built[0][2].callee if built else scene.called(next(iter(line), ""))
+def node_documentation(scope: Scope, name: str) -> str:
+    """Return the properties of the node that a line became; empty for an unfinished line."""
+    built = list(scope.nodes(name))
+    line = scope.line_of(name)
+    callee = built[0][2].callee if built else scope.called(next(iter(line), ""))
     if not callee:
         return ""
-    head = f"**{name}**: `{callee}`" + (f" in `{scene.owner[-1]}`" if scene.owner != ("graph",) else "")
+    head = f"**{name}**: `{callee}`" + (f" in `{scope.owner[-1]}`" if scope.owner != ("graph",) else "")
     others = f"\n\n{len(built) - 1} more calls of the block have other sizes." if len(built) > 1 else ""
-    return "\n".join([head, "", *(facts(*built[0]) if built else [])]) + others
+    return "\n".join([head, "", *(node_info(*built[0]) if built else [])]) + others
 
 
-def _reference(scene: Scene, name: str, port: str) -> str:
-    if name in scene.inputs:
-        declared = written(scene.inputs[name])
-        types = {str(graph.inputs[name]) for _, graph in scene.graphs if name in graph.inputs}
+def _reference(scope: Scope, name: str, port: str) -> str:
+    if name in scope.inputs:
+        declared = written(scope.inputs[name])
+        types = {str(graph.inputs[name]) for _, graph in scope.graphs if name in graph.inputs}
         return f"**{name}**: input `{declared}`" + "".join(f" = `{t}`" for t in sorted(types - {declared})[:3])
-    return node_words(scene, name)
+    return node_documentation(scope, name)
 
 
-def call_words(scene: Scene, name: str) -> str:
-    """The documentation of an op or a block."""
+def call_documentation(scope: Scope, name: str) -> str:
+    """Return the documentation of an op or a block; empty if there is none of this name."""
     if name in OPS:
         return f"**{name}**: op\n\n{op_words(ops()[name])}"
-    if name not in scene.blocks:
+    if name not in scope.blocks:
         return ""
-    part = scene.blocks[name]
+    part = scope.blocks[name]
     model = part.model
-    place = f"block of {place_of(span).name}" if (span := part.key()) else "block"
-    return f"**{name}**: {place}\n\n{block_words(model.doc, model.args, model.inputs, model.out)}"
+    origin = f"block of {file_of(span.source).name}" if (span := part.key()) else "block"
+    return f"**{name}**: {origin}\n\n{block_words(model.doc, model.args, model.inputs, model.out)}"
 
 
-def attribute_words(scene: Scene, key: str) -> str:
-    """What an attribute of an op or an argument of a block may hold."""
-    callee = scene.callee
+def attribute_documentation(scope: Scope, key: str) -> str:
+    """Return the type and the default of an attribute of an op or an argument of a block."""
+    callee = scope.callee
     if callee in OPS:
         for found in ops()[callee].attributes:
             if found.name == key:
-                told = ", ".join(filter(None, [found.kind, found.limits]))
+                kind = ", ".join(filter(None, [found.kind, found.limits]))
                 default = "required" if found.default is None else f"default `{found.default}`"
-                return f"**{key}** of `{callee}`: {told}; {default}"
-    elif callee in scene.blocks and key in scene.blocks[callee].model.args:
-        return f"**{key}**: argument of `{callee}`, {_default(scene.blocks[callee].model.args[key])}"
+                return f"**{key}** of `{callee}`: {kind}; {default}"
+    elif callee in scope.blocks and key in scope.blocks[callee].model.args:
+        return f"**{key}**: argument of `{callee}`, {_default(scope.blocks[callee].model.args[key])}"
     return f"**{key}**: {KEYS[key]['description']}" if key in KEYS else ""
 
 
@@ -103,21 +107,21 @@ def _section(word: str, model: Section) -> str:
     return ""
 
 
-def _name(scene: Scene, name: str) -> str:
-    """The value of a name, and where it was set."""
-    args = mapping(scene.raw.get("args"))
+def _name(scope: Scope, name: str) -> str:
+    """Return the value of a name, and where it was set."""
+    args = mapping(scope.raw.get("args"))
     if name in args:
-        held = [shown(graph.args[name]) for _, graph in scene.graphs if name in graph.args]
-        told = f", here `{', '.join(dict.fromkeys(held))}`" if held else ""
-        return f"**{name}**: argument of `{scene.owner[-1]}`, {_default(args[name])}{told}"
-    if name in scene.config and scene.owner in ((), ("graph",)):
-        return config_words(scene, name, scene.config[name])
-    return call_words(scene, name) if NAME.fullmatch(name) else ""
+        found = [shown(graph.args[name]) for _, graph in scope.graphs if name in graph.args]
+        values = f", here `{', '.join(dict.fromkeys(found))}`" if found else ""
+        return f"**{name}**: argument of `{scope.owner[-1]}`, {_default(args[name])}{values}"
+    if name in scope.config and scope.owner in ((), ("graph",)):
+        return config_documentation(scope, name, scope.config[name])
+    return call_documentation(scope, name) if NAME.fullmatch(name) else ""
 
 
-def config_words(scene: Scene, name: str, entry: Entry) -> str:
-    """A config value, the line that set it, and those that it overrides."""
-    models = scene.desk.models(scene.file)
+def config_documentation(scope: Scope, name: str, entry: Entry) -> str:
+    """Return a config value, the line that set it, and the lines that it overrides."""
+    models = scope.workspace.models(scope.file)
     value = written(models[0].config[name]) if models and name in models[0].config else ""
     raw = written(entry.value)
     lines = [f"**{name}**: `{raw}`" + (f" = `{value}`" if value and value != raw else "")]
@@ -127,6 +131,6 @@ def config_words(scene: Scene, name: str, entry: Entry) -> str:
 
 
 def link(span: Span) -> str:
-    """A place that can be clicked."""
-    path = place_of(span)
+    """Return a Markdown link to a line."""
+    path = file_of(span.source)
     return f"[{path.name}:{span.line}]({path.as_uri()}#L{span.line})"

@@ -1,4 +1,4 @@
-"""From our places, which count code points from 1, to the protocol's, which count units from 0, and back."""
+"""Conversion between spans, which count code points from 1, and LSP positions, which count code units from 0."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from lsprotocol import types as lsp
 from pygls.workspace import PositionCodec
 
 from dsvgraph.errors import Span
-from dsvgraph_lsp.completion import Offer
-from dsvgraph_lsp.cursor import BREAK, Place
-from dsvgraph_lsp.diagnostics import Mark
-from dsvgraph_lsp.symbols import Symbol
-from dsvgraph_lsp.workspace import place_of
+from dsvgraph_lsp.completion import CompletionItem, ItemKind
+from dsvgraph_lsp.cursor import BREAK, Cursor
+from dsvgraph_lsp.diagnostics import FileDiagnostic
+from dsvgraph_lsp.symbols import Symbol, SymbolKind
+from dsvgraph_lsp.workspace import file_of
 
 SOURCE = "dsvgraph"
 SEVERITIES = {"error": lsp.DiagnosticSeverity.Error, "warning": lsp.DiagnosticSeverity.Warning}
 KINDS = {
-    "field": lsp.CompletionItemKind.Field,
-    "op": lsp.CompletionItemKind.Function,
-    "block": lsp.CompletionItemKind.Class,
-    "node": lsp.CompletionItemKind.Variable,
-    "input": lsp.CompletionItemKind.Interface,
-    "weight": lsp.CompletionItemKind.Constant,
-    "port": lsp.CompletionItemKind.Property,
-    "value": lsp.CompletionItemKind.Value,
-    "choice": lsp.CompletionItemKind.EnumMember,
-    "file": lsp.CompletionItemKind.File,
+    ItemKind.FIELD: lsp.CompletionItemKind.Field,
+    ItemKind.OP: lsp.CompletionItemKind.Function,
+    ItemKind.BLOCK: lsp.CompletionItemKind.Class,
+    ItemKind.NODE: lsp.CompletionItemKind.Variable,
+    ItemKind.INPUT: lsp.CompletionItemKind.Interface,
+    ItemKind.WEIGHT: lsp.CompletionItemKind.Constant,
+    ItemKind.PORT: lsp.CompletionItemKind.Property,
+    ItemKind.VALUE: lsp.CompletionItemKind.Value,
+    ItemKind.CHOICE: lsp.CompletionItemKind.EnumMember,
+    ItemKind.FILE: lsp.CompletionItemKind.File,
 }
 SYMBOLS = {
-    "section": lsp.SymbolKind.Namespace,
-    "block": lsp.SymbolKind.Class,
-    "node": lsp.SymbolKind.Function,
-    "value": lsp.SymbolKind.Variable,
+    SymbolKind.SECTION: lsp.SymbolKind.Namespace,
+    SymbolKind.BLOCK: lsp.SymbolKind.Class,
+    SymbolKind.NODE: lsp.SymbolKind.Function,
+    SymbolKind.VALUE: lsp.SymbolKind.Variable,
 }
 
 
 class Encoder:
-    """Positions in the units that the editor counts in (UTF-16 where it did not ask for others)."""
+    """Converts to LSP types, with positions in the encoding that the client asked for (UTF-16 by default)."""
 
     def __init__(self, codec: PositionCodec, uris: dict[Path, str]) -> None:
         self.codec, self.uris = codec, uris
 
     def column(self, line: str, units: int) -> int:
-        """The code points before a column of the editor's."""
+        """Return the code points before a column that is given in code units."""
         seen = 0
         for i, char in enumerate(line):
             if seen >= units:
@@ -57,72 +57,74 @@ class Encoder:
         return lsp.Position(line=row, character=self.codec.client_num_units(line[:column]))
 
     def range(self, span: Span) -> lsp.Range:
-        """A span, which never leaves its line."""
+        """Return the range of a span, which never leaves its line."""
         line, row = span.source.line(span.line), span.line - 1
         first = min(span.column - 1, len(line))
         last = min(first + span.width, len(line))
         return lsp.Range(self.position(line, row, first), self.position(line, row, max(first, last)))
 
     def uri(self, path: Path) -> str:
-        """A file as the editor calls it."""
+        """Return the URI of a file, as the client spells it."""
         return self.uris.get(path) or path.as_uri()
 
     def location(self, span: Span) -> lsp.Location:
-        return lsp.Location(uri=self.uri(place_of(span)), range=self.range(span))
+        return lsp.Location(uri=self.uri(file_of(span.source)), range=self.range(span))
 
-    def diagnostic(self, mark: Mark) -> lsp.Diagnostic:
+    def diagnostic(self, found: FileDiagnostic) -> lsp.Diagnostic:
         start = lsp.Position(line=0, character=0)
-        near = [lsp.DiagnosticRelatedInformation(self.location(span), words) for words, span in mark.related]
+        near = [lsp.DiagnosticRelatedInformation(self.location(span), words) for words, span in found.related]
         return lsp.Diagnostic(
-            range=self.range(mark.span) if mark.span else lsp.Range(start, start),
-            message=mark.words,
-            severity=SEVERITIES[mark.severity],
+            range=self.range(found.span) if found.span else lsp.Range(start, start),
+            message=found.message,
+            severity=SEVERITIES[found.severity],
             source=SOURCE,
-            code=mark.code or None,
+            code=found.code or None,
             related_information=near or None,
-            data={"text": mark.fix.text, "range": self.plain(mark.fix.span)} if mark.fix else None,
+            data={"text": found.fix.text, "range": self.numbers(found.fix.span)} if found.fix else None,
         )
 
-    def plain(self, span: Span) -> list[int]:
-        """A range as four numbers, which come back with the diagnostic when an editor asks for a fix."""
+    def numbers(self, span: Span) -> list[int]:
+        """Return a range as four numbers, which come back with the diagnostic when the client asks for a fix."""
         found = self.range(span)
         return [found.start.line, found.start.character, found.end.line, found.end.character]
 
     @staticmethod
-    def action(uri: str, told: lsp.Diagnostic) -> lsp.CodeAction | None:
-        """What to write instead, where the diagnostic says so."""
-        data: Any = told.data
-        if told.source != SOURCE or not data:
+    def action(uri: str, diagnostic: lsp.Diagnostic) -> lsp.CodeAction | None:
+        """Return the quick fix of a diagnostic; None if it has none."""
+        data: Any = diagnostic.data
+        if diagnostic.source != SOURCE or not data:
             return None
         text, numbers = (data["text"], data["range"]) if isinstance(data, dict) else (data.text, data.range)
         where = lsp.Range(lsp.Position(*numbers[:2]), lsp.Position(*numbers[2:]))
         edit = lsp.WorkspaceEdit(changes={uri: [lsp.TextEdit(where, text)]})
-        return lsp.CodeAction(f"Write `{text}`", lsp.CodeActionKind.QuickFix, [told], edit=edit, is_preferred=True)
+        kind = lsp.CodeActionKind.QuickFix
+        return lsp.CodeAction(f"Write `{text}`", kind, [diagnostic], edit=edit, is_preferred=True)
 
-    def items(self, place: Place, offers: Iterable[Offer]) -> list[lsp.CompletionItem]:
-        """Offers that replace the word under the cursor, or the part of it after its dot."""
-        unique = {offer.label: offer for offer in reversed(list(offers))}
-        return [self._item(place, offer, i) for i, offer in enumerate(reversed(unique.values()))]
+    def items(self, cursor: Cursor, items: Iterable[CompletionItem]) -> list[lsp.CompletionItem]:
+        """Return completions that replace the word under the cursor, or its part after the dot; one for each label."""
+        unique = {item.label: item for item in reversed(list(items))}
+        return [self._item(cursor, item, i) for i, item in enumerate(reversed(unique.values()))]
 
-    def _item(self, place: Place, offer: Offer, rank: int) -> lsp.CompletionItem:
-        line, (start, end) = place.line, self._replaced(place, offer)
-        text = f"{offer.label}: " if offer.is_key and not line[end:].lstrip().startswith(":") else offer.label
-        where = lsp.Range(self.position(line, place.row, start), self.position(line, place.row, end))
+    def _item(self, cursor: Cursor, item: CompletionItem, rank: int) -> lsp.CompletionItem:
+        line, (start, end) = cursor.line, self._replaced(cursor, item)
+        text = f"{item.label}: " if item.is_key and not line[end:].lstrip().startswith(":") else item.label
+        where = lsp.Range(self.position(line, cursor.row, start), self.position(line, cursor.row, end))
+        documentation = lsp.MarkupContent(lsp.MarkupKind.Markdown, item.documentation) if item.documentation else None
         return lsp.CompletionItem(
-            label=offer.label,
-            kind=KINDS[offer.kind],
-            detail=offer.detail or None,
-            documentation=lsp.MarkupContent(lsp.MarkupKind.Markdown, offer.words) if offer.words else None,
+            label=item.label,
+            kind=KINDS[item.kind],
+            detail=item.detail or None,
+            documentation=documentation,
             sort_text=f"{rank:04}",
             text_edit=lsp.TextEdit(where, text),
         )
 
-    def _replaced(self, place: Place, offer: Offer) -> tuple[int, int]:
-        """The columns of what an offer stands for: a path or a pattern whole, a port without what has it."""
-        if offer.kind == "file" or offer.label.startswith('"'):
-            return place.text
-        dot = place.typed.rfind(".") + 1 if offer.kind in ("port", "weight") and not offer.is_key else 0
-        return place.start + dot, place.end
+    def _replaced(self, cursor: Cursor, item: CompletionItem) -> tuple[int, int]:
+        """Return the columns that a completion replaces: the whole file name or pattern; a port from its dot on."""
+        if item.kind is ItemKind.FILE or item.label.startswith('"'):
+            return cursor.token
+        dot = cursor.prefix.rfind(".") + 1 if item.kind in (ItemKind.PORT, ItemKind.WEIGHT) and not item.is_key else 0
+        return cursor.start + dot, cursor.end
 
     def symbol(self, found: Symbol) -> lsp.DocumentSymbol:
         own = self.range(found.span)
@@ -137,6 +139,6 @@ class Encoder:
         )
 
     def whole(self, text: str) -> lsp.Range:
-        """The range of a whole text."""
+        """Return the range of a whole text."""
         lines = BREAK.split(text)
         return lsp.Range(lsp.Position(0, 0), self.position(lines[-1], len(lines) - 1, len(lines[-1])))

@@ -1,4 +1,4 @@
-"""A block of a library that no open spec calls, built with names for its sizes."""
+"""Build a block of a library that no open spec calls, with names for its sizes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from dsvgraph.spec import Entry, Part, Spec
 from dsvgraph.types import Type
 
 
-def alone(spec: Spec, name: str) -> Graph | None:
-    """The graph of a block whose required arguments are names; None where it needs numbers, or is wrong."""
+def standalone(spec: Spec, name: str) -> Graph | None:
+    """Return the graph of a block whose required arguments are names; None where it needs numbers, or is wrong."""
     try:
-        return _built(_Key(spec), name)
+        return _built(_ById(spec), name)
     except (DsvError, ValueError):
         return None
 
 
-class _Key:
-    """A spec as a key: each that was read is one of its own."""
+class _ById:
+    """A spec as a key of the cache, compared by identity."""
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
@@ -35,11 +35,11 @@ class _Key:
         return id(self.spec)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and self.spec is other.spec
+        return isinstance(other, _ById) and self.spec is other.spec
 
 
 @lru_cache(maxsize=64)
-def _built(key: _Key, name: str) -> Graph:
+def _built(key: _ById, name: str) -> Graph:
     spec = key.spec
     needed = {n for part in spec.blocks.values() for n, value in part.model.args.items() if value is None}
     config = {n: Entry(1, None) for n in sorted(needed)}
@@ -53,7 +53,7 @@ def _built(key: _Key, name: str) -> Graph:
 
 
 def _type(raw: Any) -> Type:
-    """A declared type with every name in it left as one."""
+    """Return a declared type with its names as symbols."""
     dtype, sizes = declared(raw, None)
     return Type(tuple(_size(size) for size in sizes), dtype)
 

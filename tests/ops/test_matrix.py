@@ -181,9 +181,9 @@ def test_fmt(op: str) -> None:
 @EVERY
 def test_hover_reference_and_schema(op: str) -> None:
     """Editors and the reference tell the op's formula and attributes; the schema knows its line."""
-    from dsvgraph_lsp.hover import call_words
+    from dsvgraph_lsp.hover import call_documentation
 
     page = pages()[op]
     assert page.formula == OPS[op].formula and {a.name for a in page.attributes} == set(OPS[op].model_fields)
-    assert page.formula in call_words(None, op)  # type: ignore[arg-type]
+    assert page.formula in call_documentation(None, op)  # type: ignore[arg-type]
     assert f"op_{op}" in callees()

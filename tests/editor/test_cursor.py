@@ -1,4 +1,4 @@
-"""Where the cursor is, in text that need not be whole; and that no text, however broken, stops an answer."""
+"""The path of the cursor in incomplete text, and requests about broken texts."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from client import cursor
 
 from dsvgraph.loader import bundled
 from dsvgraph_lsp.completion import completion
-from dsvgraph_lsp.cursor import find
+from dsvgraph_lsp.cursor import cursor_at
 from dsvgraph_lsp.definition import definition
-from dsvgraph_lsp.diagnostics import marks
+from dsvgraph_lsp.diagnostics import diagnostics
 from dsvgraph_lsp.hover import hover
-from dsvgraph_lsp.scope import Scene
+from dsvgraph_lsp.scope import Scope
 from dsvgraph_lsp.symbols import symbols
-from dsvgraph_lsp.workspace import Desk, look
+from dsvgraph_lsp.workspace import Workspace, check_document
 
 TEXT = """
 doc: >-
@@ -74,7 +74,7 @@ BODY = ("graph", "body")
 )
 def test_path(line, path, is_key):
     text, row, column = cursor(TEXT % line)
-    found = find(text, row, column)
+    found = cursor_at(text, row, column)
     assert (found.path, found.is_key) == (path, is_key)
 
 
@@ -93,36 +93,38 @@ def test_path(line, path, is_key):
 def test_path_elsewhere(before, path, is_key):
     text = TEXT % ""
     end = text.index(before) + len(before)
-    found = find(text, text.count("\n", 0, end), end - text.rfind("\n", 0, end) - 1)
+    found = cursor_at(text, text.count("\n", 0, end), end - text.rfind("\n", 0, end) - 1)
     assert (found.path, found.is_key) == (path, is_key)
 
 
 def test_what_stands_above():
     text, row, column = cursor(TEXT % "head: {linear: embed, |")
-    found = find(text, row, column)
+    found = cursor_at(text, row, column)
     assert found.siblings == ("linear",)
-    assert found.above[BODY] == ("embed", "head")
+    assert found.keys_before[BODY] == ("embed", "head")
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_broken_texts_are_answered(seed, tmp_path):
-    """A bundled spec that is cut, repeated, mixed up: every answer comes, and none is an error of ours."""
+    """Every request about a bundled spec that was cut or mixed up is answered without an internal error."""
     rng = random.Random(seed)
     good = rng.choice(sorted(bundled().rglob("*.yaml")))
     path, text = tmp_path.resolve() / "a.yaml", good.read_text(encoding="utf-8")
-    desk = Desk()
+    workspace = Workspace()
     for whole in (text, broken(text, rng)):
-        desk.texts[path] = whole
-        desk.put(look(path, desk.texts))
-    page = desk.pages[path]
-    assert [mark.words for mark in marks(page) if "please report it" in mark.words] == []
+        workspace.texts[path] = whole
+        workspace.update(check_document(path, workspace.texts))
+    document = workspace.documents[path]
+    assert [
+        diagnostic.message for diagnostic in diagnostics(document) if "please report it" in diagnostic.message
+    ] == []
     lines = whole.split("\n")
     for _ in range(12):
         row = rng.randrange(len(lines))
-        scene = Scene(desk, path, find(whole, row, rng.randint(0, len(lines[row]))))
+        scope = Scope(workspace, path, cursor_at(whole, row, rng.randint(0, len(lines[row]))))
         for answer in (completion, hover, definition):
-            answer(scene)
-    doc = desk.doc(path)
+            answer(scope)
+    doc = workspace.doc(path)
     assert doc is None or isinstance(symbols(doc), list)
 
 
@@ -136,8 +138,8 @@ def broken(text: str, rng: random.Random) -> str:
     return text
 
 
-def test_a_mistake_of_ours_is_told_and_nothing_else(tmp_path, monkeypatch):
+def test_an_internal_error_is_one_diagnostic(tmp_path, monkeypatch):
     path = Path(tmp_path).resolve() / "a.yaml"
     monkeypatch.setattr("dsvgraph_lsp.workspace.read_open", lambda *_: 1 // 0)
-    (mark,) = marks(look(path, {path: "graph: {}"}))
-    assert "please report it" in mark.words
+    (diagnostic,) = diagnostics(check_document(path, {path: "graph: {}"}))
+    assert "please report it" in diagnostic.message
