@@ -144,19 +144,18 @@ class Graph:
         return found
 
     @cached_property
-    def lending(self) -> frozenset[str]:
-        """Names of the ops that lend weights and do not run: nothing that runs reads an output of theirs.
+    def weight_only(self) -> frozenset[str]:
+        """Return the names of the ops of which only the weights are read, so that they do not run.
 
-        An op of which nothing at all is read does run (and is warned about), and so does a router, which
-        counts tokens.
+        An op of which nothing at all is read does run (with a warning), and so does a router, which counts tokens.
         """
         found: set[str] = set()
         given = {*self.outputs.values(), *self.cache}
         for node in reversed(self.nodes.values()):
             uses = self.uses.get(node.name, ())
             values = any(use.port in node.outputs and use.reader not in found for use in uses)
-            lends = bool(uses) or any(ref.node == node.name for ref in given)
-            if lends and not values and given.isdisjoint(Ref(node.name, port) for port in node.outputs):
+            read = bool(uses) or any(ref.node == node.name for ref in given)
+            if read and not values and given.isdisjoint(Ref(node.name, port) for port in node.outputs):
                 found |= {node.name} if node.op and node.op.kind is not Kind.ROUTING else set()
         return frozenset(found)
 
@@ -180,7 +179,7 @@ class Graph:
         self.nodes[node.name] = node
         self.__dict__.pop("net", None)
         self.__dict__.pop("uses", None)
-        self.__dict__.pop("lending", None)
+        self.__dict__.pop("weight_only", None)
 
     def needed(self, outputs: Iterable[str]) -> set[str]:
         """Names of the nodes and inputs that the named outputs depend on."""

@@ -56,7 +56,7 @@ class _Pictures:
     def __init__(self, facts: Facts, view: View) -> None:
         self.facts, self.model, self.view = facts, facts.model, view
         self.order: list[Graph] = []
-        self.lent: dict[Graph, set[str]] = {}  # inputs of blocks that are somebody's weights
+        self.weight_inputs: dict[Graph, set[str]] = {}  # inputs of blocks that are weights of lines outside
         self.owners = {id(n): (g, n) for g in (*facts.model.graphs(), facts.model) for n in g.nodes.values()}
 
     # -- the model ----------------------------------------------------------------------------
@@ -106,7 +106,7 @@ class _Pictures:
         type_ = graph.inputs[port]
         is_row = type_.dtype == "int" and type_.rank == 2
         _word(scene, place, f"in-{port}", port, cards.tokens(tokens(0)) if is_row else "")
-        return End(f"main/in-{port}", "", 0 if is_row else None, port in self.lent.get(graph, ()))
+        return End(f"main/in-{port}", "", 0 if is_row else None, port in self.weight_inputs.get(graph, ()))
 
     # -- cards --------------------------------------------------------------------------------
 
@@ -150,8 +150,8 @@ class _Pictures:
     def _lend(self, graph: Graph, node: Node, inner: Graph) -> None:
         for port, ref in node.inputs.items():
             source = graph.nodes.get(ref.node)
-            if ref.node in self.lent.get(graph, ()) or (source is not None and ref.port in source.weights):
-                self.lent.setdefault(inner, set()).add(port)
+            if ref.node in self.weight_inputs.get(graph, ()) or (source is not None and ref.port in source.weights):
+                self.weight_inputs.setdefault(inner, set()).add(port)
 
 
 def _word(scene: Scene, place: Place, id_: str, name: str, label: str = "") -> None:

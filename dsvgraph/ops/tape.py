@@ -59,7 +59,7 @@ class Tape:
     made: dict[Size, None] = field(default_factory=dict)  # bytes of the values that were made, kept or not
     now: dict[Storage, None] = field(default_factory=dict)  # what the op at hand has made
     own: set[Storage] = field(default_factory=set)  # inputs of the graph, which its caller holds
-    lent: dict[Storage, None] = field(default_factory=dict)  # what heads keep for the losses
+    for_losses: dict[Storage, None] = field(default_factory=dict)  # what output layers keep for the losses
     busy: Size = 0  # the most bytes at any time
     shared: dict[Hashable, tuple[Storage, Key]] = field(default_factory=dict)  # what all layers read, by what it is
     root: bool = False  # whether the tape is the whole model's, which keeps what is shared
@@ -71,9 +71,9 @@ class Tape:
         self.now[storage] = None
         return Value(storage, numel, width, grad)
 
-    def lend(self, value: Value) -> None:
-        """Notes a factor of logits, which a loss multiplies outside of what is around the head."""
-        self.lent[value.storage] = None
+    def keep_for_loss(self, value: Value) -> None:
+        """Note a factor of logits, which a loss multiplies outside of the blocks around the output layer."""
+        self.for_losses[value.storage] = None
 
     def keep(self, *values: Value) -> None:
         """Notes values that the backward will read."""

@@ -114,7 +114,7 @@ class Linear(PerPosition):
             x = tape.cast(x, tape.low)
             tape.product(x, tape.cast(weight, tape.low))
         if site.head:  # the loss makes the logits
-            tape.lend(x)
+            tape.keep_for_loss(x)
             return tape.fresh(0, tape.low, site.grad)
         return tape.fresh(site.out.numel, tape.low, site.grad)
 

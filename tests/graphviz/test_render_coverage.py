@@ -177,9 +177,9 @@ def test_every_loss_is_drawn_once_and_every_weight_is_lent_once(spec):
         columns = made.stacked.get(spec.outputs[loss.output], [])
         assert scored.count(name) == (len(columns) or 1)
         assert sorted(d for _, depths in columns for d in depths) == (sorted(loss.depths) if columns else [])
-    lent = Counter(wire.dst.card for wire in made.scene.wires if wire.kind in ("shared", "lent"))
+    shared = Counter(wire.dst.card for wire in made.scene.wires if wire.kind in ("shared", "entering"))
     tied = {card.id: len(card.lines[0].tied) for card in made.scene.cards.values() if card.lines and card.column >= 0}
-    assert {id_: count for id_, count in tied.items() if count} == lent
+    assert {id_: count for id_, count in tied.items() if count} == shared
 
 
 def parameters(made, body):

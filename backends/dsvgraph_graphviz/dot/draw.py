@@ -155,7 +155,7 @@ class Drawing:
             style["weight"] = STRAIGHT
         elif self.scene.cards[wire.src.card].cluster == self.scene.cards[wire.dst.card].cluster:
             style["weight"] = NEAR
-        style |= SHARED if wire.kind == "lent" else MARKED.get(wire.mark, {})
+        style |= SHARED if wire.kind == "entering" else MARKED.get(wire.mark, {})
         style["tooltip"] = style["labeltooltip"] = in_attribute(
             f"{wire.name} [{wire.label}]" if wire.label else wire.name or " "
         )

@@ -68,7 +68,7 @@ class Rails:
 
     def carries(self, wire: Wire) -> bool:
         """Whether a wire is drawn on a rail."""
-        return wire.kind not in ("flow", "lent", "gone") or self._skips(wire)
+        return wire.kind not in ("flow", "entering", "gone") or self._skips(wire)
 
     def ranks(self) -> Iterator[list[str]]:
         """Sets of cards and corners that stand at one height."""

@@ -13,7 +13,7 @@ from dsvgraph_graphviz.scene.parts import Card, Scene, Wire
 from dsvgraph_graphviz.style import theme
 from dsvgraph_graphviz.text.losses import Term
 
-ARROWS = {"flow": "-->", "handed": "==>", "shared": "-.-", "lent": "-.-", "gone": "-.->"}
+ARROWS = {"flow": "-->", "handed": "==>", "shared": "-.-", "entering": "-.-", "gone": "-.->"}
 CELL = re.compile(r"<td[^>]*>((?:(?!</?t[dr]\b|</?table).)*)</td>")
 ROW = re.compile(r"</tr>")
 SHAPES = {"circle": ("((", "))"), "text": ("([", "])"), "card": ("[", "]")}

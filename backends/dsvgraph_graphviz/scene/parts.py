@@ -17,7 +17,7 @@ class End(NamedTuple):
     """Where a wire begins or ends: a card, or one of its cells.
 
     ``ahead`` is how many positions further on the tokens are that this value holds; None if it holds none.
-    ``weight`` marks a weight that its owner lends.
+    ``weight`` marks a weight, which another line may share.
     """
 
     card: str
@@ -63,8 +63,8 @@ class Body:
 
 @dataclass(frozen=True)
 class Wire:
-    """One line between two cards. Kinds: flow, handed (between columns), shared (a tied weight), lent (from outside),
-    gone (of the first of two models).
+    """One line between two cards. Kinds: flow, handed (between columns), shared (a tied weight),
+    entering (a tied weight from outside), gone (of the first of two models).
 
     ``label`` is the shape that flows, ``name`` what the reader's body calls it.
     """
@@ -127,8 +127,8 @@ class Scene:
         if src.port == EACH:
             src = src._replace(port=f"out{sum(wire.src.card == src.card for wire in self.wires)}")
         crosses = self.cards[src.card].column != self.cards[dst.card].column
-        lent = src.weight and self.cards[src.card].key == "entry"
-        kind = "lent" if lent else "shared" if src.weight else "handed" if crosses else "flow"
+        entering = src.weight and self.cards[src.card].key == "entry"
+        kind = "entering" if entering else "shared" if src.weight else "handed" if crosses else "flow"
         kind = "gone" if mark == "gone" else kind
         self.wires.append(Wire(src, dst, kind, label, name, mark))
 

@@ -169,14 +169,14 @@ def _enters(made: Plan, found: Found, port: str, type_: Type, place: Place) -> E
     node, id_ = found.node, f"main/in-{port}"
     ref = node.sources.get(port)
     source = found.graph.nodes.get(ref.node) if ref else None
-    lent = source is not None and ref is not None and ref.port in source.weights
+    is_weight = source is not None and ref is not None and ref.port in source.weights
     is_row = type_.dtype == "int" and type_.rank == 2
     inner = found.body if has_body(node) else None
-    readers = inner.net.out_degree(port) if inner and port in inner.net and not lent else 0
+    readers = inner.net.out_degree(port) if inner and port in inner.net and not is_weight else 0
     words = cut(origin(made.facts, found.graph, node, port))
     label = cards.tokens(tokens(0)) if is_row else cards.end(cut(port), words, readers, made.view.direction)
     made.scene.add(Card(id_, label, place.column, "main", Role.TOKENS if is_row else Role.PLAIN, "entry"))
-    return End(id_, EACH if readers > 1 and not is_row else "", 0 if is_row else None, lent)
+    return End(id_, EACH if readers > 1 and not is_row else "", 0 if is_row else None, is_weight)
 
 
 def _panel(made: Plan, opener: Opener, found: Found, column: int) -> None:

@@ -131,9 +131,9 @@ export function find(path) {
 
 // -- shared weights -------------------------------------------------------------------------------
 
-// Who owns the weight that a spot shares: along the wires, out of blocks that are lent it.
+// Who owns the weight that a spot shares: along the wires, out of blocks that it enters.
 export function owner(one) {
-  const wire = one.place.picture.wires.find((w) => w.to === one.id && (w.kind === 'shared' || w.kind === 'lent'));
+  const wire = one.place.picture.wires.find((w) => w.to === one.id && (w.kind === 'shared' || w.kind === 'entering'));
   return wire ? source(one.place, wire) : null;
 }
 

@@ -169,12 +169,12 @@ class Writer:
     # -- ops ---------------------------------------------------------------------------------
 
     def op(self, node: Node) -> None:
-        """One op is one line, and a submodule where it owns weights; one that only lends them has no line."""
+        """Write an op: a line unless only its weights are read, and a submodule where it owns weights."""
         site = self.site(node)
         code = ops.lower(site)
         if node.weights:
             self.own(node, site, code)
-        if node.name in self.graph.lending:
+        if node.name in self.graph.weight_only:
             return
         target, ref = self.targets(node), Ref(node.name, node.first)
         if len(target) == 1 and self.forms.kept_alone(ref) and ref not in self.forms.past:
@@ -183,7 +183,7 @@ class Writer:
         self.line(assign(target, code.value), node, self.shapes(node))
 
     def site(self, node: Node) -> Site:
-        runs = node.name not in self.graph.lending
+        runs = node.name not in self.graph.weight_only
         args = {p: self.read(node, p) if runs else path(p) for p in node.inputs}
         owned = {w: path(f"{self.at(node)}.{w}") for w in node.weights}
         tied = {w: path(self.value(r)) for w, r in node.tied.items()}

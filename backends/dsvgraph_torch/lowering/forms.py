@@ -53,7 +53,7 @@ class Forms:
 def _read_new(found: Decoding) -> list[Ref]:
     """The values that some line or output reads without earlier rows."""
     graph = found.graph
-    running = [n for n in graph.nodes.values() if n.name not in graph.lending]
+    running = [n for n in graph.nodes.values() if n.name not in graph.weight_only]
     read = [r for n in running for p, r in n.sources.items() if not found.reads_rows(n, p)]
     return read + [ref for name, ref in graph.outputs.items() if name not in found.asked]
 

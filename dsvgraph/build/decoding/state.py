@@ -150,7 +150,7 @@ class _Finding:
         self, decoder: Decoder, graph: Graph, given: frozenset[str], sealed: bool, only: frozenset[str] | None
     ) -> None:
         self.decoder, self.graph, self.given, self.sealed = decoder, graph, given, sealed
-        running = [n for n in graph.nodes.values() if n.name not in graph.lending]
+        running = [n for n in graph.nodes.values() if n.name not in graph.weight_only]
         self.nodes = [n for n in running if only is None or n.name in only]
         self.free = not sealed and not graph.cache  # to keep whatever is needed
         self.ends = {Ref(p, p) for p in given} if sealed else set(graph.cache)

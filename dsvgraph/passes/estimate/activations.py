@@ -48,8 +48,8 @@ class Summary:
     outputs: dict[str, Out] = field(default_factory=dict)
     largest: Size = 0  # bytes of the largest value that is made inside
     busy: Size = 0  # the most bytes at any time of the forward: what is kept, and what its lines still hold
-    lent: Size = 0  # bytes that heads keep for the losses, outside of a checkpoint
-    lends: frozenset[int] = frozenset()  # outputs that they keep, by their place in `new`
+    for_losses: Size = 0  # bytes that output layers keep for the losses, outside of a checkpoint
+    loss_outputs: frozenset[int] = frozenset()  # outputs that they keep, by their index in `new`
     shared: dict[Hashable, tuple[Storage, Key]] = field(default_factory=dict)  # what the whole model makes once
 
     @property
@@ -154,7 +154,7 @@ class Activations:
         for name, weight in node.weights.items():
             trained = weight.trained and not place.freezes(join(node.at, name))
             values[Ref(node.name, name)] = _weight(weight.numel, trained)
-        if node.name in graph.lending:
+        if node.name in graph.weight_only:
             return None
         ins = {p: values[ref] for p, ref in node.sources.items()}
         if node.op:
@@ -203,7 +203,7 @@ class Activations:
             outs = _applied(tape, found, ins, 1, checkpoint, own=not (node.reused and i))
             ins.update({p: v for p, v in outs.items() if node.roles.get(p) == "carried"})
             if top:
-                again = found.whole + found.copied - found.lent if checkpoint else 0
+                again = found.whole + found.copied - found.for_losses if checkpoint else 0
                 self._piece(tape, before, node, inner, node.segment(copy), again, self._busy(found, inner))
         for port, type_ in node.outputs.items():
             last = ins.get(port) if node.roles.get(port) == "carried" else outs.get(port)
@@ -257,8 +257,8 @@ def _summed(tape: Tape, own: Mapping[str, Storage], outputs: Mapping[str, Value]
         found.outputs[port] = Out(source, value)
     found.new = [(storage, tape.saved.get(storage)) for storage in index]
     found.parts = _by_op({s: key for s, key in tape.saved.items() if s not in port_of and s not in index})
-    found.lent = total(s.bytes for s in tape.lent if s not in port_of and s not in index)
-    found.lends = frozenset(i for storage, i in index.items() if storage in tape.lent)
+    found.for_losses = total(s.bytes for s in tape.for_losses if s not in port_of and s not in index)
+    found.loss_outputs = frozenset(i for storage, i in index.items() if storage in tape.for_losses)
     found.shared = tape.shared
     return found
 
@@ -273,7 +273,7 @@ def _applied(
     block = tape.here
     if checkpoint:
         tape.keep(*(v for v in ins.values() if v.grad or v.width == LONG))
-        tape.keep_new(found.lent, 1)
+        tape.keep_new(found.for_losses, 1)
     else:
         _kept(tape, found, ins, copies)
     for what, (storage, below) in found.shared.items():
@@ -285,11 +285,11 @@ def _applied(
         tape.copied[Storage(found.copied // HALF * copies, HALF)] = None
     made = [Storage(s.numel * copies, s.width, s.weight) for s, _ in found.new]
     for i, (_, key) in enumerate(found.new):
-        if i in found.lends if checkpoint else key is not None:
+        if i in found.loss_outputs if checkpoint else key is not None:
             tape.saved[made[i]] = block + (() if checkpoint or key is None else key)
-    if found.lent:
-        tape.lent[Storage(found.lent * copies, 1)] = None
-    tape.lent.update((made[i], None) for i in sorted(found.lends))
+    if found.for_losses:
+        tape.for_losses[Storage(found.for_losses * copies, 1)] = None
+    tape.for_losses.update((made[i], None) for i in sorted(found.loss_outputs))
     return {p: _moved(out, ins, made, copies) for p, out in found.outputs.items()}
 
 

@@ -139,7 +139,7 @@ class _Gradients:
         uses = float(number(piece.node.count, self.values)) if piece.node.reused else 1
         return round(FLOAT * self.share * float(number(owned, self.values)) / uses)
 
-    def lent(self, piece: Piece, low: int) -> int:
+    def of_shared(self, piece: Piece, low: int) -> int:
         """Those of weights that are used elsewhere too: what came from there and one to be added to it.
 
         In float32 the one of a product is a view, so that the sum is a third.
@@ -167,7 +167,7 @@ def peak(run: Activations, grads: _Gradients) -> Peak:
     found = [Peak(left + run.logits.busy(), "losses")]
     for piece in reversed(run.pieces):
         back, remade = piece.again + 2 * piece.largest, piece.busy if piece.again else 0
-        most = largest((back, remade, grads.lent(piece, run.low)), run.values)
+        most = largest((back, remade, grads.of_shared(piece, run.low)), run.values)
         found.append(Peak(left + done + most, piece.path))
         left, done = left - piece.kept - piece.copied, done + grads.of(piece)
     return max([*found, Peak(done, "update")], key=lambda one: number(one.bytes, run.values))

@@ -24,7 +24,7 @@ class Needs:
     copies: dict[str, tuple[Ports, ...]] = field(default_factory=dict)
 
     def computes(self, node: Node) -> bool:
-        """Whether the node runs; one that only lends a weight does not."""
+        """Whether the node runs; one of which only a weight is read does not."""
         return not self.ports.get(node.name, frozenset()).isdisjoint(node.outputs)
 
 
@@ -42,8 +42,10 @@ class Dependence:
         return self.memo[key]
 
     def whole(self, graph: Graph) -> Needs:
-        """Everything in ``graph``, needed or not; of lines that only lend weights no output."""
-        ports = {n: frozenset(node.weights if n in graph.lending else node.outputs) for n, node in graph.nodes.items()}
+        """Everything in ``graph``, needed or not; no output of lines of which only the weights are read."""
+        ports = {
+            n: frozenset(node.weights if n in graph.weight_only else node.outputs) for n, node in graph.nodes.items()
+        }
         copies = {name: tuple(frozenset(r.graph.outputs) for r in n.copies) for name, n in graph.nodes.items()}
         return Needs(frozenset(graph.inputs), ports, copies)
 

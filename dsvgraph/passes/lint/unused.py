@@ -48,8 +48,8 @@ def _graphs(model: Model) -> Iterator[Diagnostic]:
         for node in graph.nodes.values():
             if node.name not in used:
                 yield _warning(Code.UNUSED_NODE, f"nothing depends on `{node.name}`", node.span)
-            elif node.name in graph.lending and not _lends(graph, node):
-                hint = "what reads it does not run: it only lends its weights"
+            elif node.name in graph.weight_only and not _weight_is_read(graph, node):
+                hint = "what reads it does not run: only its weights are used"
                 yield _warning(Code.UNUSED_NODE, f"nothing depends on `{node.name}`", node.span, hint)
         for name in graph.inputs:
             if name not in used and graph.outputs.keys() != {name}:
@@ -57,7 +57,7 @@ def _graphs(model: Model) -> Iterator[Diagnostic]:
                 yield _warning(Code.UNUSED_INPUT, f"nothing reads the input `{name}` of `{graph.name}`", span)
 
 
-def _lends(graph: Graph, node: Node) -> bool:
+def _weight_is_read(graph: Graph, node: Node) -> bool:
     """Whether something reads a weight of a line."""
     read = {use.port for use in graph.uses.get(node.name, ())}
     read |= {ref.port for ref in graph.outputs.values() if ref.node == node.name}

@@ -40,9 +40,9 @@ def test_an_embedding_takes_its_sizes_from_a_wired_table() -> None:
     assert str(found.nodes["y"].outputs["y"]) == "[B, T, 4]"
 
 
-def test_a_block_may_lend_its_weight() -> None:
-    lend = "lend: {args: {d}, in: {x: [..., d]}, body: {w: {linear: x, out: d}}, out: {x: w, w: w.weight}}"
-    found = model("a: {lend: e}\ny: {linear: a, out: d, weight: a.w}", blocks=lend)
+def test_a_weight_may_be_an_output_of_a_block() -> None:
+    giver = "giver: {args: {d}, in: {x: [..., d]}, body: {w: {linear: x, out: d}}, out: {x: w, w: w.weight}}"
+    found = model("a: {giver: e}\ny: {linear: a, out: d, weight: a.w}", blocks=giver)
     assert found.nodes["y"].tied == {"weight": Ref("a", "w")}
     assert list(weights(found)) == ["e.weight", "a.w.weight"]
 

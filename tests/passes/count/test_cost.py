@@ -195,7 +195,7 @@ def test_inference_is_what_the_first_output_depends_on() -> None:
     assert found.flops.forward == 10 * 2 * (64 + 64 + 800 + 800)
 
 
-def test_lending_a_weight_is_no_work() -> None:
+def test_reading_a_weight_is_no_work() -> None:
     """A line that inference needs for its weight alone costs memory and no FLOPs."""
     text = PLAIN.replace("{linear: a, out: 100, weight: embed.weight}", "{linear: embed, out: 8, weight: a.weight}")
     found = cost(dsvgraph.loads(text), seq=10)

@@ -27,8 +27,8 @@ graph:
     one:   {linear: e, out: 4}
     two:   {linear: e, out: 4}
     three: {linear: e, out: 4}
-    lent:  {linear: e, out: 4}
-    steps: {step: {a: one, b: two, c: three, w: lent.weight}, repeat: 3}
+    donor:  {linear: e, out: 4}
+    steps: {step: {a: one, b: two, c: three, w: donor.weight}, repeat: 3}
   out: {a: steps.a, b: steps.b, seen: steps.seen}
 """
 
@@ -39,7 +39,7 @@ def unrolled(model: Model) -> nx.DiGraph:
     for k in range(3):
         before = {p: ("e", s) if k == 0 else (k - 1, out) for p, s, out in (("a", "one", "r"), ("b", "two", "b"))}
         net.add_edges_from([(before["a"], (k, "p")), (before["b"], (k, "q")), (before["b"], (k, "b"))])
-        net.add_edges_from([((k, "q"), (k, "r")), (("e", "three"), (k, "r")), (("e", "lent"), (k, "q"))])
+        net.add_edges_from([((k, "q"), (k, "r")), (("e", "three"), (k, "r")), (("e", "donor"), (k, "q"))])
     return net
 
 
@@ -52,7 +52,7 @@ def test_against_the_unrolled_graph(outputs: list[str]) -> None:
     net = unrolled(model)
     needs = Dependence().of(model, outputs)
     kept = set().union(*(nx.ancestors(net, end) | {end} for name in outputs for end in ENDS[name]))
-    for line in ("one", "two", "three", "lent"):
+    for line in ("one", "two", "three", "donor"):
         assert (line in needs.ports) == (("e", line) in kept), line
     inner = Dependence().of(model.nodes["steps"].copies[0].graph, needs.copies["steps"][0])
     for line in ("p", "q", "r"):
@@ -62,7 +62,7 @@ def test_against_the_unrolled_graph(outputs: list[str]) -> None:
 def test_a_lent_weight_is_not_computed() -> None:
     model = dsvgraph.loads(TEXT)
     needs = Dependence().of(model, ["a"])
-    assert not needs.computes(model.nodes["lent"])
+    assert not needs.computes(model.nodes["donor"])
     assert needs.computes(model.nodes["steps"])
 
 

@@ -61,30 +61,30 @@ def told(graph: dsvgraph.Model) -> dict[str, str]:
     return {d.message: d.hint for d in dsvgraph.lint(graph) if d.code == "W0102"}
 
 
-def test_a_line_that_lends_its_weight_does_not_run() -> None:
+def test_a_line_of_which_only_the_weight_is_read_does_not_run() -> None:
     """131,072 of 786,432 FLOPs were of a product that nothing reads."""
-    body = """lent: {linear: e, out: d}
-    same: {linear: e, out: d, weight: lent.weight}
+    body = """donor: {linear: e, out: d}
+    same: {linear: e, out: d, weight: donor.weight}
     y:    {linear: same, out: V}"""
     graph = loaded(body)
     assert cost(graph, 1, 10).flops.forward == plan(graph, Options(seq=10)).flops.forward.value == 10 * 2 * (64 + 8 * V)
     assert cost(graph).parameters.total == 8 * V + 64 + 8 * V
     assert verified(graph).equal and not told(graph)
-    lines = [line.split("  #")[0].strip() for line in emit(graph).splitlines() if "self.lent" in line]
-    assert lines == ["self.lent = nn.Linear(8, 8, bias=False)", "same = F.linear(e, self.lent.weight)"]
+    lines = [line.split("  #")[0].strip() for line in emit(graph).splitlines() if "self.donor" in line]
+    assert lines == ["self.donor = nn.Linear(8, 8, bias=False)", "same = F.linear(e, self.donor.weight)"]
     module, w, ids = model(body)
-    close(logits(module, ids), F.embedding(ids, w["e.weight"]) @ w["lent.weight"].T @ w["y.weight"].T)
+    close(logits(module, ids), F.embedding(ids, w["e.weight"]) @ w["donor.weight"].T @ w["y.weight"].T)
 
 
 def test_what_only_such_a_line_reads_does_not_run_and_is_told() -> None:
     """`unread`, which nothing reads, runs as it is written."""
     body = """up:     {linear: e, out: d}
     act:    {silu: up}
-    lent:   {linear: act, out: d}
-    same:   {linear: e, out: d, weight: lent.weight}
+    donor:   {linear: act, out: d}
+    same:   {linear: e, out: d, weight: donor.weight}
     unread: {linear: same, out: 5}
     y:      {linear: same, out: V}"""
-    graph, hint = loaded(body), "what reads it does not run: it only lends its weights"
+    graph, hint = loaded(body), "what reads it does not run: only its weights are used"
     assert told(graph) == {
         "nothing depends on `up`": hint,
         "nothing depends on `act`": hint,
@@ -93,11 +93,11 @@ def test_what_only_such_a_line_reads_does_not_run_and_is_told() -> None:
     assert verified(graph).equal
     assert cost(graph, 1, 10).flops.forward == 10 * 2 * (64 + 8 * 5 + 8 * V)
     module, w, ids = model(body)
-    assert {"up.weight", "lent.weight", "unread.weight"} <= w.keys()
-    close(logits(module, ids), F.embedding(ids, w["e.weight"]) @ w["lent.weight"].T @ w["y.weight"].T)
+    assert {"up.weight", "donor.weight", "unread.weight"} <= w.keys()
+    close(logits(module, ids), F.embedding(ids, w["e.weight"]) @ w["donor.weight"].T @ w["y.weight"].T)
 
 
-def test_lending_to_one_output_and_running_for_another() -> None:
+def test_a_line_is_weight_only_for_one_output_and_runs_for_another() -> None:
     """A run's plan counts what `cost` counts where the first output needs the weight and the second the value."""
     body = """a: {linear: e, out: d}
     h: {linear: e, out: d, weight: a.weight}
