@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import networkx
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -47,6 +48,10 @@ MODULE_OF = {
 }  # where it is not the package's name
 BESIDE = {"dsvgraph_html": {"dsvgraph_graphviz"}}  # the page draws the cards of the pictures
 LINES = 320
+CYCLES = {
+    frozenset(f"dsvgraph.build.{name}" for name in ("attributes", "body", "builder", "copies", "decoding.cuts")),
+    frozenset(f"dsvgraph_torch.lowering.{name}" for name in ("body", "forms", "loops", "units")),
+}  # of imports, that are still there: none may be added
 
 
 def sources(*folders: str) -> list[Path]:
@@ -86,6 +91,36 @@ def test_imports_point_down() -> None:
     assert not placeless, "these modules of dsvgraph have no place in LAYERS"
     wrong = [f"{ident(p)}:{line}: {name}" for p, line, name in found if RANK[layer(name)] > RANK[owns[p]]]
     assert len(found) > 300 and not wrong
+
+
+def test_imports_have_no_cycle() -> None:
+    """Neither at import time nor under TYPE_CHECKING; what a function imports when it is called is left out."""
+    files = {module(path): path for path in sources("dsvgraph", "backends")}
+    graph = networkx.DiGraph()
+    for name, path in files.items():
+        found = [target if target in files else target.rpartition(".")[0] for target in outside_functions(path)]
+        graph.add_edges_from((name, target) for target in found if target in files and target != name)
+    assert graph.number_of_edges() > 800
+    cycles = {frozenset(part) for part in networkx.strongly_connected_components(graph) if len(part) > 1}
+    assert cycles == CYCLES, "an import cycle was added, or one is gone: then take it out of CYCLES"
+
+
+def module(path: Path) -> str:
+    """The dotted name of a file."""
+    parts = (
+        path.relative_to(ROOT / "backends" if path.is_relative_to(ROOT / "backends") else ROOT).with_suffix("").parts
+    )
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def outside_functions(path: Path) -> set[str]:
+    """What a file imports outside of its functions."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    inside = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    lazy = {
+        child.lineno for node in inside for child in ast.walk(node) if isinstance(child, (ast.Import, ast.ImportFrom))
+    }
+    return {name for line, name in imports(path) if line not in lazy}
 
 
 def test_imports_are_declared() -> None:
