@@ -21,12 +21,10 @@ from dsvgraph_graphviz.formats.engine import ending_of, picture
 from dsvgraph_graphviz.formats.explorer import explorer
 from dsvgraph_graphviz.formats.mermaid import mermaid
 from dsvgraph_graphviz.model.view import View
-from dsvgraph_graphviz.scene.plan import Plan, check_size, plan
-from dsvgraph_graphviz.style import theme
-from dsvgraph_graphviz.style.markup import cell, label, table, words
+from dsvgraph_graphviz.scene import Plan, check_size, plan, score
 from dsvgraph_graphviz.style.palettes import recoloured
 from dsvgraph_graphviz.text.heading import heading, lines, title
-from dsvgraph_graphviz.text.losses import Term, auxiliary, chain_weight, formula, score
+from dsvgraph_graphviz.text.losses import chain_weight, formula, sum_label
 
 __all__ = ["dot_source", "render", "render_error", "svg"]
 
@@ -85,12 +83,3 @@ def _draw(made: Plan) -> graphviz.Digraph:
     check_size(made)
     terms = [] if made.focus else score(made)
     return draw(made, heading(made), terms, sum_label(made.model, terms))
-
-
-def sum_label(model: Model, terms: list[Term]) -> str:
-    """What stands in the bar over the losses: their sum, and what is done beside it."""
-    hue = theme.ROSE
-    rows = [cell(words(formula(terms), hue.title, 15, bold=True))] if terms else []
-    rows += [cell(words(" · ".join(more), hue.text, theme.QUIET))] if (more := auxiliary(model)) else []
-    rows = [cell("", height=6), *rows]  # as much room above the words as graphviz leaves below
-    return label(table(rows, border=0, cellspacing=0, cellpadding=2))

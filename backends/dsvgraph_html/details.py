@@ -10,8 +10,8 @@ from dsvgraph.dims import Size
 from dsvgraph.errors import Span, printable
 from dsvgraph.graph import Graph, Loss, Node
 from dsvgraph_graphviz.model.facts import Facts
+from dsvgraph_graphviz.style.words import flops, number, op_title, short, spot, times
 from dsvgraph_graphviz.text.losses import weight
-from dsvgraph_graphviz.text.words import flops, number, op_title, short, spot, times
 
 LONGEST = 160  # characters of a line of YAML, or of a block's documentation
 MOST = 14  # lines of YAML

@@ -8,21 +8,18 @@ from typing import Any
 
 from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Model, Node, Ref, join, span_text
-from dsvgraph_graphviz import sum_label
+from dsvgraph_graphviz.model.copies import has_body, kinds
 from dsvgraph_graphviz.model.facts import Facts
 from dsvgraph_graphviz.model.layers import attentions
-from dsvgraph_graphviz.model.roles import Role
 from dsvgraph_graphviz.model.shares import NAMES
 from dsvgraph_graphviz.model.view import View
-from dsvgraph_graphviz.scene.opening import Opener, Place, has_body, kinds
-from dsvgraph_graphviz.scene.parts import Card, Cluster, End, Scene
-from dsvgraph_graphviz.scene.plan import Plan, plan
+from dsvgraph_graphviz.scene import Card, Cluster, End, Opener, Place, Plan, Scene, plan, score
 from dsvgraph_graphviz.style import cards
+from dsvgraph_graphviz.style.theme import Role
+from dsvgraph_graphviz.style.words import cut, tokens
 from dsvgraph_graphviz.text.heading import lines, title
-from dsvgraph_graphviz.text.losses import score, term_card
-from dsvgraph_graphviz.text.shapes import Shapes
+from dsvgraph_graphviz.text.losses import sum_label, term_card
 from dsvgraph_graphviz.text.titles import block_title
-from dsvgraph_graphviz.text.words import cut, tokens
 from dsvgraph_html.details import told, told_loss
 from dsvgraph_html.picture import BADGE, Picture, as_data
 
@@ -89,7 +86,7 @@ class _Pictures:
 
     def block(self, graph: Graph) -> dict[str, Any]:
         """One block in a frame, with what enters and leaves it as words on its edges."""
-        made = Plan(self.model, self.facts, self.view, Shapes(self.model, self.view.shapes), self.model)
+        made = Plan(self.model, self.facts, self.view, self.model)
         layer, role = self.facts.roles.is_layer_body(graph), self.facts.roles.of_graph(graph)
         frame = Cluster("main", block_title(graph, self.facts), role, badge=BADGE)
         made.scene.clusters["main"] = frame

@@ -10,8 +10,8 @@ import graphviz
 
 from dsvgraph.graph import Node
 from dsvgraph_graphviz.dot.draw import Drawing
-from dsvgraph_graphviz.scene.opening import has_body
-from dsvgraph_graphviz.scene.parts import Card, Scene, Wire
+from dsvgraph_graphviz.model.copies import has_body
+from dsvgraph_graphviz.scene import Card, Scene, Wire
 from dsvgraph_graphviz.text.losses import Term
 
 BADGE = "@@"  # in the name of a frame: how many copies there are, which its caller knows

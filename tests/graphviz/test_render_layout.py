@@ -13,7 +13,7 @@ graphviz_backend = pytest.importorskip("dsvgraph_graphviz", reason="needs `pip i
 from pictures import FULL, ROOT, along, boxes, drawn, lines, model, shapes, source, untidy  # noqa: E402
 
 from dsvgraph_graphviz.model import find  # noqa: E402
-from dsvgraph_graphviz.scene.opening import has_body  # noqa: E402
+from dsvgraph_graphviz.model.copies import has_body  # noqa: E402
 from dsvgraph_graphviz.style import palettes  # noqa: E402
 
 SPECS = [path.stem for path in sorted((ROOT / "specs").glob("*.yaml"))]

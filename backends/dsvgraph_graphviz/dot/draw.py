@@ -12,11 +12,10 @@ import graphviz
 from dsvgraph_graphviz.dot.rails import SHARED, THIN, Rails
 from dsvgraph_graphviz.dot.ranks import levels, rows, spine
 from dsvgraph_graphviz.dot.spacers import keep_room
-from dsvgraph_graphviz.model.roles import Role
-from dsvgraph_graphviz.scene.parts import Card, Cluster, End, Scene, Wire
-from dsvgraph_graphviz.scene.plan import Plan
+from dsvgraph_graphviz.scene.parts import Card, Cluster, End, Plan, Scene, Wire
 from dsvgraph_graphviz.style import theme
 from dsvgraph_graphviz.style.markup import box, cell, in_attribute, in_label, label, literal, table, words
+from dsvgraph_graphviz.style.theme import Role
 from dsvgraph_graphviz.text.losses import Term
 
 GRAPH = {

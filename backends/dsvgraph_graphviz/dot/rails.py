@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from dsvgraph_graphviz.dot.ranks import buses
 from dsvgraph_graphviz.scene.parts import Card, End, Scene, Wire
 from dsvgraph_graphviz.style import theme
-from dsvgraph_graphviz.text.words import subscript
+from dsvgraph_graphviz.style.words import subscript
 
 SKIP = 2  # rows that a line must pass to run on a rail
 HANDED = {"color": theme.HANDED, "penwidth": "2.4", "fontcolor": theme.PINK.text}

@@ -11,8 +11,8 @@ from dsvgraph.graph import Graph, Model, Node, Ref, join, span_text
 from dsvgraph.passes.text.signature import value
 from dsvgraph.types import Type
 from dsvgraph_graphviz.model.facts import Facts
+from dsvgraph_graphviz.style.words import number, op_title, spot, times
 from dsvgraph_graphviz.text.titles import block_title
-from dsvgraph_graphviz.text.words import number, op_title, spot, times
 
 Source = tuple[str, str]  # a node and the place of the value among its outputs
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from html import unescape
 
 from dsvgraph.errors import printable
-from dsvgraph_graphviz.model.roles import Role
 from dsvgraph_graphviz.scene.parts import Card, Scene, Wire
 from dsvgraph_graphviz.style import theme
+from dsvgraph_graphviz.style.theme import Role
 from dsvgraph_graphviz.text.losses import Term
 
 ARROWS = {"flow": "-->", "handed": "==>", "shared": "-.-", "entering": "-.-", "gone": "-.->"}

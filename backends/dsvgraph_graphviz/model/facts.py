@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
 from typing import Any
 
 from dsvgraph.build import build
@@ -17,9 +16,8 @@ from dsvgraph.passes.count.tally import Meter
 from dsvgraph.passes.graph.decoding import Keeper
 from dsvgraph.passes.graph.needs import Needs
 from dsvgraph.spec import with_settings
-from dsvgraph.types import Type
 from dsvgraph_graphviz.model.keeping import Keeping
-from dsvgraph_graphviz.model.roles import Role, Roles
+from dsvgraph_graphviz.model.roles import Roles
 from dsvgraph_graphviz.model.union import Union
 
 VIEWS = ("split", "expand", "shift")  # ops that only look at what is there
@@ -127,46 +125,3 @@ def _numbers(model: Model) -> dict[str, int]:
     if model.spec is None or not model.spec.symbolic:
         return {}
     return whole_numbers(build(with_settings(model.spec, {})))
-
-
-def width(graph: Graph) -> Size | None:
-    """The inner width of a feed-forward block: what its last product takes in."""
-    for ref in graph.outputs.values():
-        node = graph.nodes.get(ref.node)
-        if node is not None and node.callee == "linear" and "weight" in node.weights:
-            return node.weights["weight"].shape[1]
-    return None
-
-
-def ranks(graph: Graph, among: Collection[str] | None = None) -> list[Size]:
-    """The widths of bottlenecks, ``among`` some nodes: products whose result only goes into other products."""
-    found = []
-    for node in graph.nodes.values():
-        if node.callee == "linear" and (among is None or node.name in among):
-            parts = _into_linears(graph, node.name)
-            found += [t.shape[-1] for t in parts]
-    return found
-
-
-def _into_linears(graph: Graph, name: str) -> list[Type]:
-    """The values behind ``name``, past norms and splits, that a product takes in."""
-    found: dict[tuple[str, str], Type] = {}
-    left, seen = [name], {name}
-    while left:
-        name = left.pop()
-        for _, reader, edge in graph.net.out_edges(name, data=True):
-            node = graph.nodes[reader]
-            if node.callee == "linear" and edge["dst"] in node.inputs:
-                found[name, edge["src"]] = edge["type"]
-            elif node.callee in ("rms_norm", "layer_norm", "split") and reader not in seen:
-                seen.add(reader)
-                left.append(reader)
-    return list(found.values())
-
-
-def parts(graph: Graph, facts: Facts) -> Iterator[tuple[Node, Role]]:
-    """The blocks in the body of a layer that are attention or feed-forward networks, with their roles."""
-    for node in graph.nodes.values():
-        role = facts.roles.of(node)
-        if node.copies and role in (Role.ATTENTION, Role.DENSE, Role.EXPERTS):
-            yield node, role

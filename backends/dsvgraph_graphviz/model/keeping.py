@@ -10,7 +10,7 @@ from dsvgraph.graph import Graph, Model, Ref
 from dsvgraph.ops.memory import Rows, State
 from dsvgraph.passes.graph.decoding import Keeper, decoding, looks_ahead
 from dsvgraph_graphviz.model.union import Union
-from dsvgraph_graphviz.text.words import features, number
+from dsvgraph_graphviz.style.words import features, number
 
 
 class Keeping:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
+from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Node, Ref
 from dsvgraph.ops.base import Kind
+from dsvgraph.types import Type
 
 BETWEEN = {Kind.ACTIVATION, Kind.ARITHMETIC, Kind.NORM, Kind.VIEW, Kind.JOIN}
 
@@ -81,6 +83,41 @@ def outward(graph: Graph) -> list[str]:
     inline = attentions(graph)
     lines = (node for node in graph.nodes.values() if _is_product(node))
     return [n.name for n in lines if any(ref.node == one.name for ref in n.inputs.values() for one in inline)]
+
+
+def width(graph: Graph) -> Size | None:
+    """The inner width of a feed-forward block: what its last product takes in."""
+    for ref in graph.outputs.values():
+        node = graph.nodes.get(ref.node)
+        if node is not None and node.callee == "linear" and "weight" in node.weights:
+            return node.weights["weight"].shape[1]
+    return None
+
+
+def ranks(graph: Graph, among: Collection[str] | None = None) -> list[Size]:
+    """The widths of bottlenecks, ``among`` some nodes: products whose result only goes into other products."""
+    found = []
+    for node in graph.nodes.values():
+        if node.callee == "linear" and (among is None or node.name in among):
+            parts = _into_linears(graph, node.name)
+            found += [t.shape[-1] for t in parts]
+    return found
+
+
+def _into_linears(graph: Graph, name: str) -> list[Type]:
+    """The values behind ``name``, past norms and splits, that a product takes in."""
+    found: dict[tuple[str, str], Type] = {}
+    left, seen = [name], {name}
+    while left:
+        name = left.pop()
+        for _, reader, edge in graph.net.out_edges(name, data=True):
+            node = graph.nodes[reader]
+            if node.callee == "linear" and edge["dst"] in node.inputs:
+                found[name, edge["src"]] = edge["type"]
+            elif node.callee in ("rms_norm", "layer_norm", "split") and reader not in seen:
+                seen.add(reader)
+                left.append(reader)
+    return list(found.values())
 
 
 def repeated(words: list[str]) -> Iterator[str]:

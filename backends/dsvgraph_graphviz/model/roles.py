@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from enum import StrEnum
 
 from dsvgraph.dims import Size, total
 from dsvgraph.graph import Graph, Model, Node, Ref
 from dsvgraph.ops.base import Kind
 from dsvgraph_graphviz.model.layers import attentions, networks, strands
-
-
-class Role(StrEnum):
-    """The roles that have a hue."""
-
-    TOKENS = "tokens"
-    EMBEDDING = "embedding"
-    HEAD = "head"
-    POSITION = "position"
-    ATTENTION = "attention"
-    KEYS = "keys"
-    DENSE = "dense"
-    EXPERTS = "experts"
-    MTP = "mtp"
-    LOSS = "loss"
-    NORM = "norm"
-    PLAIN = "plain"
-
+from dsvgraph_graphviz.style.theme import Role
 
 BY_KIND = {  # ops of other kinds have the role of the body that they stand in
     Kind.LOOKUP: Role.EMBEDDING,
@@ -115,6 +97,13 @@ class Roles:
         if node.op:
             return BY_KIND.get(node.op.kind, around)
         return self.of_kinds(self.inside(node), self.is_layered(node), around)
+
+    def sublayers(self, graph: Graph) -> Iterator[tuple[Node, Role]]:
+        """The blocks in the body of a layer that are attention or feed-forward networks, with their roles."""
+        for node in graph.nodes.values():
+            role = self.of(node)
+            if node.copies and role in (Role.ATTENTION, Role.DENSE, Role.EXPERTS):
+                yield node, role
 
     def of_graph(self, graph: Graph) -> Role:
         """The role of a whole block."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dsvgraph.graph import Graph, Node
-from dsvgraph_graphviz.model.columns import chains
+from dsvgraph_graphviz.model.copies import chains
 from dsvgraph_graphviz.model.facts import Facts
 from dsvgraph_graphviz.style import theme
 from dsvgraph_graphviz.style.markup import cell, table, words

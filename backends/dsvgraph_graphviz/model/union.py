@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from dsvgraph.dims import Size
@@ -10,7 +10,7 @@ from dsvgraph.errors import DsvError
 from dsvgraph.graph import Copies, Graph, Model, Node, Ref
 from dsvgraph.passes.compare.lines import aligned, alike, differences
 from dsvgraph.passes.compare.matching import pairs
-from dsvgraph_graphviz.model.columns import chains
+from dsvgraph_graphviz.model.copies import chains
 
 Real = tuple[Graph, Node]
 
@@ -160,6 +160,11 @@ class Union:
             if before != after:
                 mark.gone |= {port: before} if before else {}
                 mark.fresh |= {port} if after else set()
+
+
+def marks_of(union: Union | None, nodes: Iterable[Node]) -> list[Mark]:
+    """Return what differs at ``nodes``: nothing where one model is drawn alone."""
+    return [union.marks[id(node)] for node in nodes if union and id(node) in union.marks]
 
 
 def _after(node: Node, done: int) -> Iterator[Copies]:

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from dsvgraph.dims import Poly
 from dsvgraph.graph import Graph, Node, Ref, join
-from dsvgraph_graphviz.model.roles import Role
-from dsvgraph_graphviz.model.union import Union
-from dsvgraph_graphviz.scene import marking
-from dsvgraph_graphviz.scene.opening import Ends, Filled, Opener, Place, known, tip
-from dsvgraph_graphviz.scene.parts import Cluster, End
-from dsvgraph_graphviz.text.words import number, readable, times
+from dsvgraph_graphviz.model.union import Union, marks_of
+from dsvgraph_graphviz.scene.opening import Opener, Place, known, tip
+from dsvgraph_graphviz.scene.parts import Cluster, End, Plan
+from dsvgraph_graphviz.style.theme import Role
+from dsvgraph_graphviz.style.words import number, readable, times
+from dsvgraph_graphviz.text.differences import SIGNS
 
 COLUMNS = 4  # copies that get a column each; of more each kind does, with its depths
 KINDS = 8  # of copies that get a column each; a chain of more is a card of the model
-
-
-class Columned(Filled, Protocol):
-    """What columns are drawn into: where values end, and where those of each depth do."""
-
-    ends: Ends
-    stacked: dict[Ref, list[tuple[End, tuple[int, ...]]]]
 
 
 class _Column(NamedTuple):
@@ -48,7 +41,7 @@ def _shown(node: Node) -> list[_Column]:
     return [_Column(graph, tuple(depths), tuple(groups)) for graph, (groups, depths) in found.items()]
 
 
-def draw_columns(made: Columned, opener: Opener, node: Node, place: Place) -> None:
+def draw_columns(made: Plan, opener: Opener, node: Node, place: Place) -> None:
     """One column per copy, or kind of copies; what is carried goes from column to column."""
     state = {port: made.ends[ref] for port, ref in known(node.inputs, made.ends)}
     columns, ahead = _shown(node), _Ahead(node, state)
@@ -117,10 +110,10 @@ def depths_text(depths: tuple[int, ...]) -> str:
 
 def _column_mark(union: Union | None, node: Node, index: int) -> str:
     """Whether only one of two models has this copy, or the second has another block in its place."""
-    for mark in marking.of(union, [node]):
+    for mark in marks_of(union, [node]):
         if mark.copies:
             before, after = (int(n) for n in mark.copies)  # type: ignore[arg-type]
             return "" if index < min(before, after) else "+ added" if index < after else "− removed"
         whole = [kind for kind in mark.kinds if kind in ("added", "removed", "replaced")]
-        return f"{marking.SIGNS[whole[0]][0]} {whole[0]}" if whole else ""
+        return f"{SIGNS[whole[0]][0]} {whole[0]}" if whole else ""
     return ""

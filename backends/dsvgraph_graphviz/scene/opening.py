@@ -4,28 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
-from dsvgraph.dims import Size
-from dsvgraph.graph import Copies, Graph, Node, Ref, join
+from dsvgraph.graph import Graph, Node, Ref, join
 from dsvgraph.ops.memory import Rows
-from dsvgraph_graphviz.model.facts import Facts
+from dsvgraph_graphviz.model.copies import MANY_GROUPS, groups_of, has_body, kinds
 from dsvgraph_graphviz.model.layers import outward, strands
-from dsvgraph_graphviz.model.roles import Role
-from dsvgraph_graphviz.model.union import Mark, Union
-from dsvgraph_graphviz.model.view import View
-from dsvgraph_graphviz.scene import marking
-from dsvgraph_graphviz.scene.merge import Cell, Fused, fused, out_port
-from dsvgraph_graphviz.scene.parts import Body, Card, Cluster, End, Scene
+from dsvgraph_graphviz.model.merge import Fused, InputCell, fused, out_port
+from dsvgraph_graphviz.model.union import Mark, marks_of
+from dsvgraph_graphviz.scene.parts import Body, Card, Cluster, End, Ends, Plan
 from dsvgraph_graphviz.style import cards
 from dsvgraph_graphviz.style.markup import as_id
+from dsvgraph_graphviz.style.theme import Role
+from dsvgraph_graphviz.style.words import cut, number, spot, times, tokens
 from dsvgraph_graphviz.text.labels import Labels
-from dsvgraph_graphviz.text.shapes import Shapes
-from dsvgraph_graphviz.text.words import cut, number, spot, times, tokens
 
 CIRCLES = {"add": "+", "mul": "×"}
-MANY_GROUPS = 3  # kinds of copies drawn in a row; more are folded by kind
-Ends = dict[Ref, End]
 
 
 @dataclass(frozen=True)
@@ -48,20 +41,10 @@ class Place:
     copy: int | None = None
 
 
-class Filled(Protocol):
-    """What bodies are drawn into, and how."""
-
-    facts: Facts
-    scene: Scene
-    shapes: Shapes
-    view: View
-    union: Union | None
-
-
 class Opener:
     """Fills a scene from the graphs of one model; the nodes in ``expanded`` are opened where they stand."""
 
-    def __init__(self, made: Filled, expanded: Collection[Node] = ()) -> None:
+    def __init__(self, made: Plan, expanded: Collection[Node] = ()) -> None:
         self.facts, self.scene, self.shapes, self.view = made.facts, made.scene, made.shapes, made.view
         self.union = made.union
         self.labels, self.expanded = Labels(made.facts, made.view), expanded
@@ -114,7 +97,7 @@ class Opener:
             card.below.sort(key=lambda c: self._comes_from_here(c, ends, place))
             self._put(graph, card, ends, place, self._label(graph, card, place))
 
-    def _comes_from_here(self, cell: Cell, ends: Ends, place: Place) -> bool:
+    def _comes_from_here(self, cell: InputCell, ends: Ends, place: Place) -> bool:
         """What another column hands on arrives on the left."""
         return cell.ref not in ends or self.scene.cards[ends[cell.ref].card].column == place.column
 
@@ -126,7 +109,7 @@ class Opener:
 
     def _marks(self, card: Fused) -> list[Mark]:
         """What differs at the nodes that a card shows."""
-        return marking.of(self.union, card.lines)
+        return marks_of(self.union, card.lines)
 
     def _put(self, graph: Graph, card: Fused, ends: Ends, place: Place, label: str, form: str = "card") -> None:
         """One card, the wires into it, and the ends that leave it."""
@@ -175,7 +158,7 @@ class Opener:
         node = card.node
         scores, values = f"{place.id}{node.name}/scores", place.id + node.name
         role = self.facts.roles.of(node, place.role)
-        marks = marking.of(self.union, [node])
+        marks = marks_of(self.union, [node])
         first, second = self.labels.attention(graph, node, marks)
         for id_, label, lines in ((scores, first, ()), (values, second, (node,))):
             self.scene.add(
@@ -204,7 +187,7 @@ class Opener:
     def _open(self, graph: Graph, node: Node, ends: Ends, place: Place) -> None:
         state = {port: ends[ref] for port, ref in known(node.inputs, ends)}
         for i, copies in enumerate(kinds(node)):
-            alike = (i,) if len(node.copies) <= MANY_GROUPS else _alike(node, copies.graph)
+            alike = (i,) if len(node.copies) <= MANY_GROUPS else groups_of(node, copies.graph)
             inner = replace(place, line=node, within=place.id, groups=alike, copy=None)
             one = replace(node, copies=(copies,), count=copies.count)
             outs = self._frame(graph, one, state, inner, f"-{i + 1}" if i else "")
@@ -257,30 +240,10 @@ def _moved_tokens(node: Node, ends: Ends) -> int:
     return end.ahead + int(node.op.shift()) if end and end.ahead is not None and node.op else 0
 
 
-def has_body(node: Node) -> bool:
-    """Whether there is something to open: copies of a single op have no body."""
-    return any(len(copies.graph.nodes) > 1 for copies in node.copies)
-
-
 def _leaving(card: Fused, id_: str) -> Ends:
     cells = {cell.port for cell in card.above}
     found = {Ref(card.last.name, o): End(id_, out_port(o) if out_port(o) in cells else "") for o in card.last.outputs}
     return found | {Ref(card.node.name, weight): End(id_, weight=True) for weight in card.node.weights}
-
-
-def kinds(node: Node) -> tuple[Copies, ...]:
-    """The groups of equal copies of a node; where there are many, one for each kind of copy."""
-    if len(node.copies) <= MANY_GROUPS:
-        return node.copies
-    found: dict[Graph, Size] = {}
-    for copies in node.copies:
-        found[copies.graph] = found.get(copies.graph, 0) + copies.count
-    return tuple(Copies(graph, count) for graph, count in found.items())
-
-
-def _alike(node: Node, graph: Graph) -> tuple[int, ...]:
-    """The numbers of the groups that have the body ``graph``."""
-    return tuple(i for i, copies in enumerate(node.copies) if copies.graph is graph)
 
 
 def tip(node: Node, place: Place, others: Sequence[Node] = ()) -> str:

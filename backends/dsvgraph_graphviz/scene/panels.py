@@ -7,6 +7,7 @@ from typing import Any
 
 from dsvgraph.dims import Poly, Size
 from dsvgraph.graph import Graph, Node
+from dsvgraph_graphviz.model.copies import copies_of
 from dsvgraph_graphviz.model.facts import Facts
 from dsvgraph_graphviz.model.find import Found, places
 from dsvgraph_graphviz.text.titles import called
@@ -17,13 +18,8 @@ RESIDUAL = "to residual sum"
 def most_repeated(shown: Mapping[Graph, str], skip: Collection[Node]) -> list[Found]:
     """The first of the equal layers that there are most of, if there are more than one and they have a body."""
     layers = [found for found in _blocks(shown, skip) if found.node.mode == "repeat"]
-    many = [(rank, found) for found in layers if (rank := _rank(alike(found))) > 1]
+    many = [(rank, found) for found in layers if (rank := _rank(copies_of(found.node, found.body))) > 1]
     return [max(many, key=lambda pair: pair[0])[1]] if many else []
-
-
-def alike(found: Found) -> Size:
-    """How many copies of a line have the body that was found."""
-    return sum((copies.count for copies in found.node.copies if copies.graph is found.body), start=0)
 
 
 def distinct(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from dsvgraph.graph import Graph, Node
-from dsvgraph_graphviz.model.roles import Role
+from dsvgraph.graph import Graph, Node, Ref
+from dsvgraph_graphviz.model.view import Subject
 from dsvgraph_graphviz.style.markup import literal
+from dsvgraph_graphviz.style.theme import Role
+from dsvgraph_graphviz.text.shapes import Shapes
 
 LONG = 16  # characters of a name
 EACH = "*"  # a port: the first place of the card that is free
@@ -135,3 +137,19 @@ class Scene:
     def columns(self) -> list[int]:
         """The columns that hold cards, from left to right."""
         return sorted({card.column for card in self.cards.values()})
+
+
+Ends = dict[Ref, End]
+"""Where each value of a body ends, by the reference that names it."""
+
+
+@dataclass
+class Plan(Subject):
+    """A scene with what the losses need: where values end, and where those of each depth do."""
+
+    scene: Scene = field(default_factory=Scene)
+    ends: Ends = field(default_factory=dict)
+    stacked: dict[Ref, list[tuple[End, tuple[int, ...]]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.shapes = Shapes(self.model, self.view.shapes)

@@ -2,54 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Model, Node, Ref, join
 from dsvgraph.types import Type
-from dsvgraph_graphviz.model.columns import chains
+from dsvgraph_graphviz.model.copies import chains, copies_of, has_body
 from dsvgraph_graphviz.model.facts import Facts
 from dsvgraph_graphviz.model.find import Found, find
 from dsvgraph_graphviz.model.layers import attentions
-from dsvgraph_graphviz.model.roles import Role
-from dsvgraph_graphviz.model.union import Union
+from dsvgraph_graphviz.model.merge import single
+from dsvgraph_graphviz.model.union import Union, marks_of
 from dsvgraph_graphviz.model.view import FULL, View
-from dsvgraph_graphviz.scene import marking
 from dsvgraph_graphviz.scene.depths import KINDS, draw_columns
-from dsvgraph_graphviz.scene.merge import single
-from dsvgraph_graphviz.scene.opening import Ends, Opener, Place, has_body
-from dsvgraph_graphviz.scene.panels import alike, destination, distinct, most_repeated, origin
-from dsvgraph_graphviz.scene.parts import EACH, Card, Cluster, End, Scene
+from dsvgraph_graphviz.scene.opening import Opener, Place
+from dsvgraph_graphviz.scene.panels import destination, distinct, most_repeated, origin
+from dsvgraph_graphviz.scene.parts import EACH, Card, Cluster, End, Plan, Scene
 from dsvgraph_graphviz.style import cards
 from dsvgraph_graphviz.style.markup import as_id
-from dsvgraph_graphviz.text.shapes import Shapes
+from dsvgraph_graphviz.style.theme import Role
+from dsvgraph_graphviz.style.words import cut, number, spot, tokens
 from dsvgraph_graphviz.text.titles import lowered
-from dsvgraph_graphviz.text.words import cut, number, spot, tokens
 
 MOST = 2_000  # boxes of a picture
-
-
-@dataclass
-class Plan:
-    """A scene with what the losses need: where values end, and where those of each depth do."""
-
-    model: Model
-    facts: Facts
-    view: View
-    shapes: Shapes
-    first: Model  # the model itself; of two, the one that is compared with the other
-    union: Union | None = None
-    scene: Scene = field(default_factory=Scene)
-    ends: Ends = field(default_factory=dict)
-    stacked: dict[Ref, list[tuple[End, tuple[int, ...]]]] = field(default_factory=dict)
-    focus: Found | None = None
 
 
 def plan(model: Model, view: View) -> Plan:
     """The scene of ``model`` as ``view`` asks for it, but for the losses."""
     union, first = (Union() if view.diff else None), model
     model = union.model(model, view.diff) if union and view.diff else model
-    made = Plan(model, Facts(model, union), view, Shapes(model, view.shapes), first, union)
+    made = Plan(model, Facts(model, union), view, first, union)
     made.focus = find(model, view.focus, "--focus") if view.focus else None
     opened = [_with_body(find(model, path, "--expand"), path) for path in view.expand]
     expanded = [node for found in opened for node in (*found.around, found.node)]
@@ -62,7 +42,7 @@ def plan(model: Model, view: View) -> Plan:
     if union and view.depth == 1:
 
         def differs(body: Graph) -> bool:
-            return bool(marking.of(union, body.nodes.values()))
+            return bool(marks_of(union, body.nodes.values()))
 
         found = [block for block in distinct(shown, skip, FULL, differs) if differs(block.body)]
     for i, panel in enumerate(found):
@@ -97,9 +77,9 @@ def _tell_apart(scene: Scene, found: list[Found], alone: bool) -> None:
         if titles.count(frame.title) > 1 and panel.node.mode == "call":
             frame.note = panel.path
         elif titles.count(frame.title) > 1:
-            frame.badge = f"× {number(alike(panel))}"
-        elif alone and alike(panel) != panel.node.count:
-            frame.badge = f"× {number(alike(panel))} of {number(panel.node.count)}"
+            frame.badge = f"× {number(copies_of(panel.node, panel.body))}"
+        elif alone and copies_of(panel.node, panel.body) != panel.node.count:
+            frame.badge = f"× {number(copies_of(panel.node, panel.body))} of {number(panel.node.count)}"
 
 
 def _inside(column: int) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from dsvgraph_graphviz.scene.merge import Cell
 from dsvgraph_graphviz.style import theme
 from dsvgraph_graphviz.style.markup import box, cell, label, plain, table, words
 from dsvgraph_graphviz.style.theme import Hue
@@ -13,6 +13,15 @@ WIDE, NARROW, PILL, CELL = 190, 126, 110, 60
 BADGE = 22  # height
 LETTER = 5.4  # width of a letter of a quiet line
 CHIP, GAP, DOTS = 26, 4, 16  # widths in the row of experts
+
+
+@dataclass
+class Cell:
+    """One cell of a card: its port, its text, and whether it stands out by its colour."""
+
+    port: str
+    text: str
+    highlighted: bool = False
 
 
 def pill(
@@ -69,13 +78,13 @@ def _head(title: str, lines: Sequence[str], hue: Hue, badge: str, width: int) ->
 def _cells(cells: Sequence[Cell], hue: Hue) -> list[str]:
     """One row of cells with ports, as a table of its own so that its columns are free; none for no cells."""
     width = max(CELL, WIDE // max(1, len(cells)))  # cells of one number stand over each other
-    inner = "".join(_cell(c, theme.AMBER if c.turned else hue, width) for c in cells)
+    inner = "".join(_cell(c, theme.AMBER if c.highlighted else hue, width) for c in cells)
     return [cell(table([inner], border=0, cellspacing=3, cellpadding=0))] if cells else []
 
 
 def _stack(cells: Sequence[Cell], hue: Hue) -> list[str]:
     """Cells under each other."""
-    rows = [_cell(c, theme.AMBER if c.turned else hue) for c in cells]
+    rows = [_cell(c, theme.AMBER if c.highlighted else hue) for c in cells]
     return [cell(table(rows, border=0, cellspacing=3, cellpadding=0))] if cells else []
 
 

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from dsvgraph_graphviz.model.roles import Role
+from enum import StrEnum
 
 SANS, MONO = "Arial", "Courier"
 HEADING, SUBHEADING, TITLE, BODY, QUIET, SMALL, SHAPE = 26, 13, 14, 13, 11, 10, 10.5
 
 INK, MUTED, LINE, RAIL, PAPER = "#0F172A", "#475569", "#64748B", "#94A3B8", "#FFFFFF"
+
+
+class Role(StrEnum):
+    """The roles that have a hue."""
+
+    TOKENS = "tokens"
+    EMBEDDING = "embedding"
+    HEAD = "head"
+    POSITION = "position"
+    ATTENTION = "attention"
+    KEYS = "keys"
+    DENSE = "dense"
+    EXPERTS = "experts"
+    MTP = "mtp"
+    LOSS = "loss"
+    NORM = "norm"
+    PLAIN = "plain"
 
 
 @dataclass(frozen=True)

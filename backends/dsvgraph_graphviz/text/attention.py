@@ -8,10 +8,9 @@ from typing import Any
 
 from dsvgraph.dims import Poly
 from dsvgraph.graph import Graph, Node
-from dsvgraph_graphviz.model.facts import ranks
-from dsvgraph_graphviz.model.layers import strands
-from dsvgraph_graphviz.scene.merge import turned, value_name
-from dsvgraph_graphviz.text.words import number
+from dsvgraph_graphviz.model.layers import ranks, strands
+from dsvgraph_graphviz.model.merge import turned, value_name
+from dsvgraph_graphviz.style.words import number
 
 
 def heads_of(node: Node) -> list[str]:

@@ -8,24 +8,23 @@ from dsvgraph.dims import Size
 from dsvgraph.graph import join, span_text
 from dsvgraph.passes.compare.diff import diff
 from dsvgraph.passes.count.cost import Cost
-from dsvgraph_graphviz.model.columns import chains
+from dsvgraph_graphviz.model.copies import chains, has_body
 from dsvgraph_graphviz.model.facts import BATCH, LENGTH, Facts
 from dsvgraph_graphviz.model.find import Found
 from dsvgraph_graphviz.model.shares import Shares
-from dsvgraph_graphviz.scene.marking import totals as both_totals
-from dsvgraph_graphviz.scene.opening import has_body
-from dsvgraph_graphviz.scene.plan import Plan
+from dsvgraph_graphviz.model.view import Subject
 from dsvgraph_graphviz.style import theme
 from dsvgraph_graphviz.style.markup import cell, label, table, words
+from dsvgraph_graphviz.style.words import cut, features, flops, number, op_title, readable, short
+from dsvgraph_graphviz.text.differences import totals as both_totals
 from dsvgraph_graphviz.text.labels import Labels
 from dsvgraph_graphviz.text.losses import chain_weight
 from dsvgraph_graphviz.text.titles import block_title
-from dsvgraph_graphviz.text.words import cut, features, flops, number, op_title, readable, short
 
 NAME = 60  # characters
 
 
-def heading(made: Plan) -> str:
+def heading(made: Subject) -> str:
     """The title as a label."""
     totals, added = lines(made)
     more = theme.TEAL.text if made.focus else theme.PINK.text
@@ -42,7 +41,7 @@ def _row(text: str, color: str, size: float, bold: bool = False, longest: int = 
     return cell(words(cut(text, longest), color, size, bold), align="left")
 
 
-def lines(made: Plan) -> tuple[str, str]:
+def lines(made: Subject) -> tuple[str, str]:
     """The totals in words, and what the columns add to them; for one block its own, and what decoding keeps."""
     if made.union and made.view.diff:
         both, kinds = both_totals(diff(made.first, made.view.diff, BATCH, LENGTH))
@@ -57,7 +56,7 @@ def lines(made: Plan) -> tuple[str, str]:
 # -- one block ----------------------------------------------------------------------------------
 
 
-def title(made: Plan) -> str:
+def title(made: Subject) -> str:
     """The name of the model, or of the block that is drawn alone."""
     found = made.focus
     if found is None:
@@ -68,7 +67,7 @@ def title(made: Plan) -> str:
     return block_title(found.body, made.facts)
 
 
-def names(made: Plan) -> str:
+def names(made: Subject) -> str:
     """The name of the model, or of both that are compared."""
     return " → ".join(dict.fromkeys([made.first.name, made.view.diff.name if made.view.diff else made.first.name]))
 
@@ -79,7 +78,7 @@ def place(found: Found, model: str) -> str:
     return f"{model} · {found.path if once else join(found.path, span_text(node.start, node.count))}"
 
 
-def _own(made: Plan, found: Found) -> list[str]:
+def _own(made: Subject, found: Found) -> list[str]:
     facts, node = made.facts, found.node
     inside = found.body if has_body(node) else None
     said = Labels(facts, made.view).about(inside) if inside else [op_title(node) if node.op else node.callee]
@@ -123,7 +122,7 @@ def _totals(cost: Cost) -> list[str]:
     return found
 
 
-def _sizes(made: Plan) -> list[str]:
+def _sizes(made: Subject) -> list[str]:
     """Layers, width and vocabulary, as far as the model has them."""
     found = []
     if layers := _layers(made):
@@ -135,7 +134,7 @@ def _sizes(made: Plan) -> list[str]:
     return found
 
 
-def _layers(made: Plan) -> Size:
+def _layers(made: Subject) -> Size:
     """Layers of the main column, those of all copies."""
     roles, outside = made.facts.roles, chains(made.model)
     if roles.is_layer_body(made.model):
@@ -148,7 +147,7 @@ def _work(cost: Cost) -> list[str]:
     return [f"{flops(work)} / token forward at T {number(LENGTH)}"] if work else []
 
 
-def _added(made: Plan, cost: Cost) -> list[str]:
+def _added(made: Subject, cost: Cost) -> list[str]:
     more = cost.parameters.total - cost.parameters.inference
     names = [f"{readable(n.name)} depth {number(n.count)}" for n in chains(made.model)]
     if not names or not more:

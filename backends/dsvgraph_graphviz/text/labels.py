@@ -10,18 +10,18 @@ from typing import Any
 from dsvgraph.dims import Poly, Size
 from dsvgraph.graph import Graph, Node, join
 from dsvgraph.ops.base import Kind
-from dsvgraph_graphviz.model.facts import Facts, parts, width
-from dsvgraph_graphviz.model.roles import Role
+from dsvgraph_graphviz.model.facts import Facts
+from dsvgraph_graphviz.model.layers import width
+from dsvgraph_graphviz.model.merge import Fused
 from dsvgraph_graphviz.model.shares import LEAST, SMALL, Shares
 from dsvgraph_graphviz.model.union import Mark
 from dsvgraph_graphviz.model.view import View
-from dsvgraph_graphviz.scene.marking import frame, marked, notes
-from dsvgraph_graphviz.scene.merge import Cell, Fused
 from dsvgraph_graphviz.style import cards
-from dsvgraph_graphviz.style.theme import HUES, PAPER, Hue
+from dsvgraph_graphviz.style.theme import HUES, PAPER, Hue, Role
+from dsvgraph_graphviz.style.words import cut, features, number, op_title, product, short, times
 from dsvgraph_graphviz.text.attention import attention_words, heads_of, inside_attention, scale_of, softmax
+from dsvgraph_graphviz.text.differences import frame, marked, notes
 from dsvgraph_graphviz.text.titles import LAYERS, block_title, contents
-from dsvgraph_graphviz.text.words import cut, features, number, op_title, product, short, times
 
 PILLS = {Role.NORM, Role.POSITION}
 ROLE_TITLES = {Role.EMBEDDING: "Embedding", Role.HEAD: "Output head"}
@@ -93,7 +93,7 @@ class Labels:
         """The labels of an open attention: of its scores, and of what they weigh."""
         hue = self.hue(graph, (node,), Role.ATTENTION)
         way = self.view.direction
-        cells = {port: Cell(port, port) for port in ("q", "k", "v", "weights")}
+        cells = {port: cards.Cell(port, port) for port in ("q", "k", "v", "weights")}
         scores = cards.card(
             softmax(node), [scale_of(node)], hue, below=[cells["q"], cells["k"]], direction=way,
             notes=notes(marks, self.facts), frame=frame(marks),
@@ -196,7 +196,7 @@ class Labels:
         found = self.facts.find(graph, "router")
         body = found[0] if found else graph
         many = next((n for n in body.nodes.values() if n.mode == "each"), None)
-        beside = [n for n, role in parts(body, self.facts) if role == Role.DENSE and n is not many]
+        beside = [n for n, role in self.facts.roles.sublayers(body) if role == Role.DENSE and n is not many]
         return many, _shared_count(many, beside), _router_words(found[1].op) if found else ""
 
     def expert_words(self, graph: Graph) -> list[str]:

@@ -9,14 +9,11 @@ from typing import Any
 
 from dsvgraph.dims import Poly, Size, symbol
 from dsvgraph.expr import Expr, evaluate
-from dsvgraph.graph import Loss, Model, Ref, walk
+from dsvgraph.graph import Loss, Model, walk
 from dsvgraph.patterns import matches
-from dsvgraph_graphviz.model.roles import Role
-from dsvgraph_graphviz.scene.parts import Card, End
-from dsvgraph_graphviz.scene.plan import Plan
-from dsvgraph_graphviz.style import cards
-from dsvgraph_graphviz.style.theme import HUES
-from dsvgraph_graphviz.text.words import cut, decimal, number, spot, subscript, tokens
+from dsvgraph_graphviz.style import theme
+from dsvgraph_graphviz.style.markup import cell, label, table, words
+from dsvgraph_graphviz.style.words import cut, decimal, number, subscript, tokens
 
 LATER = 1e18  # tokens: past the end of any schedule
 NUMBERS = re.compile(r"[\d.e+-]+( → [\d.e+-]+)?")
@@ -36,50 +33,7 @@ class Term:
     factor: str
 
 
-def score(made: Plan) -> list[Term]:
-    """Puts a card for every loss, and for every output that no loss reads, on top of its column."""
-    found = []
-    for loss in made.model.losses:
-        if loss.kind == "cross_entropy" and loss.output:
-            found += _cards(made, loss)
-    _outputs(made)
-    return found
-
-
-def _cards(made: Plan, loss: Loss) -> list[Term]:
-    """The cards of one loss: one for every column that it scores."""
-    found = []
-    for end, depths in _ends(made, made.model.outputs[loss.output or ""]):
-        if scored := [depth for depth in loss.depths if not depths or depth in depths]:
-            found.append(_card(made, loss, scored, end))
-    return found
-
-
-def _ends(made: Plan, ref: Ref) -> list[tuple[End, tuple[int, ...]]]:
-    """Where a value ends, in each column that makes a part of it, with the depths of this part; none are all."""
-    return made.stacked.get(ref) or ([(made.ends[ref], ())] if ref in made.ends else [])
-
-
-def _card(made: Plan, loss: Loss, depths: list[int], end: End) -> Term:
-    """The card of one loss at depths that are drawn together."""
-    place, first, last = made.scene.cards[end.card], depths[0], depths[-1]
-    names = [_name(made.model, loss, depth) for depth in dict.fromkeys((first, last))]
-    ahead = [_predicted(loss, depth) for depth in dict.fromkeys((first, last))]
-    times = f"× {number(len(depths))}" if len(depths) > 1 else ""
-    label = cards.loss(" … ".join(names), f"predicts {' to '.join(ahead)}", HUES[Role.LOSS], times)
-    id_ = term_card(loss, first)
-    tip = f"{loss.name}\n{spot(loss.span)}"
-    made.scene.add(Card(id_, label, place.column, _column(made, place), Role.LOSS, "loss", tip))
-    shape = made.shapes.of(made.model, made.model.outputs[loss.output or ""]) if not first else ""
-    made.scene.wire(end, End(id_), shape)
-    weights = list(dict.fromkeys(weight(loss.weight, depth) for depth in depths))
-    own = weights[0] if len(weights) == 1 else f"{weights[0]} … {weights[-1]}"
-    plain = own.split(" → ")[0] if len(weights) == 1 else f"( {own} )"
-    name = " + … + ".join(names)
-    return Term(id_, name, own, f"λ{_over(loss)}" if chain_weight(made.model, loss) else plain)
-
-
-def _predicted(loss: Loss, depth: int) -> str:
+def predicted(loss: Loss, depth: int) -> str:
     """The first and the last token of those that a loss predicts in the picture."""
     ahead = value(loss.shift, depth, 0) if loss.shift else 1
     names = tokens(int(ahead)) if isinstance(ahead, int) else ["?"]
@@ -91,7 +45,7 @@ def term_card(loss: Loss, depth: int) -> str:
     return f"loss/{loss.name}" + (f"-{depth}" if depth else "")
 
 
-def _over(loss: Loss) -> str:
+def over(loss: Loss) -> str:
     return f"/{len(loss.depths)}" if len(loss.depths) > 1 else ""
 
 
@@ -110,27 +64,7 @@ def chain_weight(model: Model, loss: Loss | None = None) -> list[str]:
     return ["λ = " + " → ".join(dict.fromkeys(f"{end:.3g}" for end in ends))]
 
 
-def _column(made: Plan, card: Card) -> str:
-    """The outermost frame around a card."""
-    cluster = card.cluster
-    while made.scene.clusters[cluster].parent:
-        cluster = made.scene.clusters[cluster].parent
-    return cluster
-
-
-def _outputs(made: Plan) -> None:
-    """Outputs that nothing scores end in their name, in each column that makes a part of them."""
-    scored = {loss.output for loss in made.model.losses}
-    for name, ref in made.model.outputs.items():
-        for end, depths in _ends(made, ref) if name not in scored else ():
-            place, part = made.scene.cards[end.card], "-".join(map(str, depths[:1]))
-            id_ = f"out/{name}" + (f"-{part}" if part else "")
-            label = cards.text(cut(name) + (subscript(depths[0]) if len(depths) == 1 else ""))
-            made.scene.add(Card(id_, label, place.column, _column(made, place), Role.PLAIN, "exit", shape="text"))
-            made.scene.wire(end, End(id_), made.shapes.of(made.model, ref))
-
-
-def _name(model: Model, loss: Loss, depth: int) -> str:
+def loss_name(model: Model, loss: Loss, depth: int) -> str:
     """L₀, L₁, ... by depth if no other loss has one of these depths, else the line's name with the depth."""
     others = (one for one in model.losses if one is not loss and one.kind == "cross_entropy")
     if not any(set(one.depths) & set(loss.depths) for one in others):
@@ -189,3 +123,12 @@ def _routers(model: Model, loss: Loss) -> str:
         if visit.node.callee == "router" and matches(loss.routers or "", visit.path):
             count = count + visit.copies
     return f"{number(count)} router{'' if count == 1 else 's'}"
+
+
+def sum_label(model: Model, terms: list[Term]) -> str:
+    """What stands in the bar over the losses: their sum, and what is done beside it."""
+    hue = theme.ROSE
+    rows = [cell(words(formula(terms), hue.title, 15, bold=True))] if terms else []
+    rows += [cell(words(" · ".join(more), hue.text, theme.QUIET))] if (more := auxiliary(model)) else []
+    rows = [cell("", height=6), *rows]  # as much room above the words as graphviz leaves below
+    return label(table(rows, border=0, cellspacing=0, cellpadding=2))

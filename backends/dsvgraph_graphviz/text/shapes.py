@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Model, Node, Ref
 from dsvgraph.passes.count.formulas import generic
 from dsvgraph.types import Type
-from dsvgraph_graphviz.text.words import shape
 
 MODES = ("numbers", "symbolic", "off")
 
@@ -40,3 +40,13 @@ class Shapes:
 
     def _text(self, type_: Type) -> str:
         return "" if self.mode == "off" else shape(type_)
+
+
+def shape(type_: Type) -> str:
+    """The shape on an edge: B,T,7168."""
+    return ",".join(_axis(s) for s in type_.shape)
+
+
+def _axis(size: Size) -> str:
+    text = str(size)
+    return text if " " not in text else f"({text})"

@@ -7,10 +7,10 @@ from collections.abc import Collection
 from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Node
 from dsvgraph.ops.base import Kind
-from dsvgraph_graphviz.model.facts import Facts, ranks, width
-from dsvgraph_graphviz.model.layers import Network, networks, repeated, strands
-from dsvgraph_graphviz.model.roles import Role
-from dsvgraph_graphviz.text.words import cut, first_words, number, op_title
+from dsvgraph_graphviz.model.facts import Facts
+from dsvgraph_graphviz.model.layers import Network, networks, ranks, repeated, strands, width
+from dsvgraph_graphviz.style.theme import Role
+from dsvgraph_graphviz.style.words import cut, first_words, number, op_title
 
 LAYERS = {Role.DENSE: "Dense block", Role.EXPERTS: "MoE block"}
 PARTS = (Role.ATTENTION, Role.DENSE, Role.EXPERTS)

@@ -6,23 +6,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from dsvgraph.graph import Graph, Node, Ref
+from dsvgraph_graphviz.style.cards import Cell
 from dsvgraph_graphviz.style.markup import as_id
-from dsvgraph_graphviz.text.words import cut, features, number, op_title
+from dsvgraph_graphviz.style.words import cut, features, number, op_title
 
 WIDE, DRAWN = 24, 12  # values that enter or leave a card; of more the first ones are drawn
 NORMS = ("rms_norm", "layer_norm")
 
 
-@dataclass
-class Cell:
-    """One cell of a card: its port, its words, and what is wired into it (for a value that comes in)."""
+@dataclass(kw_only=True)
+class InputCell(Cell):
+    """The cell of a value that comes in: what is wired into it, the name of the value, and a norm drawn in the cell."""
 
-    port: str
-    text: str
-    ref: Ref | None = None
-    name: str = ""  # of the value
-    turned: bool = False  # by its position
-    norm: Node | None = None  # drawn in the cell
+    ref: Ref
+    name: str = ""
+    norm: Node | None = None
 
 
 @dataclass
@@ -32,7 +30,7 @@ class Fused:
     node: Node
     concat: Node | None = None
     split: Node | None = None
-    below: list[Cell] = field(default_factory=list)
+    below: list[InputCell] = field(default_factory=list)
     above: list[Cell] = field(default_factory=list)
 
     @property
@@ -74,7 +72,7 @@ class Fused:
         """What is wired into the card, by port."""
         if self.wide:
             return (self.concat or self.node).inputs
-        return {c.port: c.ref for c in self.below if c.ref} or self.node.inputs
+        return {c.port: c.ref for c in self.below} or self.node.inputs
 
 
 def out_port(output: str) -> str:
@@ -139,7 +137,7 @@ def _untangle(graph: Graph, card: Fused, across: dict[str, float], steps: Steps)
         places = _places(graph, card.last, across, steps)
         card.above = sorted(_leaving(graph, card.last), key=lambda c: places.get(c.port, (0, 0)))
     if card.concat:
-        sources = {c.port: c.ref.node for c in card.below if c.ref}
+        sources = {c.port: c.ref.node for c in card.below}
         card.below.sort(key=lambda c: (across.get(sources[c.port], 0), -steps.before.get(sources[c.port], 0)))
 
 
@@ -173,7 +171,7 @@ def _card(graph: Graph, node: Node, kept: set[str], inner: set[str]) -> Fused:
         ports = ports[:DRAWN] if card.wide else ports
         card.below = [_joined(graph, card.concat, p, r, kept, inner) for p, r in ports]
     elif card.node.op and not card.node.op.variadic and len(card.node.inputs) > 1:
-        card.below = [Cell(port, port, card.node.inputs[port]) for port in entries(graph, card.node)]
+        card.below = [InputCell(port, port, ref=card.node.inputs[port]) for port in entries(graph, card.node)]
     return card
 
 
@@ -215,15 +213,16 @@ def _concat(graph: Graph, node: Node, kept: set[str]) -> Node | None:
     return source if source is not None and source.callee == "concat" else None
 
 
-def _joined(graph: Graph, concat: Node, port: str, ref: Ref, kept: set[str], inner: set[str]) -> Cell:
+def _joined(graph: Graph, concat: Node, port: str, ref: Ref, kept: set[str], inner: set[str]) -> InputCell:
     """A cell for one joined value; a norm that is only for it is drawn in it."""
     source = _only_for(graph, ref, concat, kept)
     if source is None or source.callee not in NORMS:
         name = value_name(graph, ref)
-        return Cell(port, f"{name} {number(graph.type(ref).shape[-1])}", ref, name, turned(graph, ref))
+        text = f"{name} {number(graph.type(ref).shape[-1])}"
+        return InputCell(port, text, turned(graph, ref), ref=ref, name=name)
     inner.add(source.name)
     behind = source.inputs["x"]
-    return Cell(port, f"{op_title(source)} {behind.node}", behind, behind.node, norm=source)
+    return InputCell(port, f"{op_title(source)} {behind.node}", ref=behind, name=behind.node, norm=source)
 
 
 def value_name(graph: Graph, ref: Ref) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 from dsvgraph.dims import Poly, Size
 from dsvgraph.errors import Span, printable
 from dsvgraph.graph import Node
-from dsvgraph.types import Type
 
 UNITS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
@@ -61,16 +60,6 @@ def subscript(value: int) -> str:
     '₁₂'
     """
     return str(value).translate(SUBSCRIPTS)
-
-
-def shape(type_: Type) -> str:
-    """The shape on an edge: B,T,7168."""
-    return ",".join(_axis(s) for s in type_.shape)
-
-
-def _axis(size: Size) -> str:
-    text = str(size)
-    return text if " " not in text else f"({text})"
 
 
 def times(node: Node) -> str:

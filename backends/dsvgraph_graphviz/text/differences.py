@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 from dsvgraph.passes.compare.diff import Diff
 from dsvgraph_graphviz.model.facts import Facts
-from dsvgraph_graphviz.model.union import Mark, Union
+from dsvgraph_graphviz.model.union import Mark
 from dsvgraph_graphviz.style import theme
 from dsvgraph_graphviz.style.markup import cell, label, table, words
-from dsvgraph_graphviz.text.words import cut, flops, short
+from dsvgraph_graphviz.style.words import cut, flops, short
 
 SIGNS = {
     "added": ("+", theme.GREEN), "removed": ("−", theme.ROSE), "replaced": ("⇄", theme.AMBER),
@@ -90,8 +90,3 @@ def totals(found: Diff) -> tuple[str, str]:
     kinds = {kind: len(found.of(kind)) for kind in SIGNS}
     counts = [f"{SIGNS[kind][0]} {count} {kind}" for kind, count in kinds.items() if count]
     return " · ".join(line.strip() for line in lines), " · ".join(counts) or "no line differs"
-
-
-def of(union: Union | None, nodes: Iterable[object]) -> list[Mark]:
-    """The marks of the nodes that one card shows."""
-    return [union.marks[id(node)] for node in nodes if union and id(node) in union.marks]

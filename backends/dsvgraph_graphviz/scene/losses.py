@@ -1,0 +1,73 @@
+"""The losses of a model in its picture: a card for every term, on top of the column that it scores."""
+
+from __future__ import annotations
+
+from dsvgraph.graph import Loss, Ref
+from dsvgraph_graphviz.scene.parts import Card, End, Plan
+from dsvgraph_graphviz.style import cards
+from dsvgraph_graphviz.style.theme import HUES, Role
+from dsvgraph_graphviz.style.words import cut, number, spot, subscript
+from dsvgraph_graphviz.text.losses import Term, chain_weight, loss_name, over, predicted, term_card, weight
+
+
+def score(made: Plan) -> list[Term]:
+    """Puts a card for every loss, and for every output that no loss reads, on top of its column."""
+    found = []
+    for loss in made.model.losses:
+        if loss.kind == "cross_entropy" and loss.output:
+            found += _cards(made, loss)
+    _outputs(made)
+    return found
+
+
+def _cards(made: Plan, loss: Loss) -> list[Term]:
+    """The cards of one loss: one for every column that it scores."""
+    found = []
+    for end, depths in _ends(made, made.model.outputs[loss.output or ""]):
+        if scored := [depth for depth in loss.depths if not depths or depth in depths]:
+            found.append(_card(made, loss, scored, end))
+    return found
+
+
+def _ends(made: Plan, ref: Ref) -> list[tuple[End, tuple[int, ...]]]:
+    """Where a value ends, in each column that makes a part of it, with the depths of this part; none are all."""
+    return made.stacked.get(ref) or ([(made.ends[ref], ())] if ref in made.ends else [])
+
+
+def _card(made: Plan, loss: Loss, depths: list[int], end: End) -> Term:
+    """The card of one loss at depths that are drawn together."""
+    place, first, last = made.scene.cards[end.card], depths[0], depths[-1]
+    names = [loss_name(made.model, loss, depth) for depth in dict.fromkeys((first, last))]
+    ahead = [predicted(loss, depth) for depth in dict.fromkeys((first, last))]
+    times = f"× {number(len(depths))}" if len(depths) > 1 else ""
+    label = cards.loss(" … ".join(names), f"predicts {' to '.join(ahead)}", HUES[Role.LOSS], times)
+    id_ = term_card(loss, first)
+    tip = f"{loss.name}\n{spot(loss.span)}"
+    made.scene.add(Card(id_, label, place.column, _column(made, place), Role.LOSS, "loss", tip))
+    shape = made.shapes.of(made.model, made.model.outputs[loss.output or ""]) if not first else ""
+    made.scene.wire(end, End(id_), shape)
+    weights = list(dict.fromkeys(weight(loss.weight, depth) for depth in depths))
+    own = weights[0] if len(weights) == 1 else f"{weights[0]} … {weights[-1]}"
+    plain = own.split(" → ")[0] if len(weights) == 1 else f"( {own} )"
+    name = " + … + ".join(names)
+    return Term(id_, name, own, f"λ{over(loss)}" if chain_weight(made.model, loss) else plain)
+
+
+def _column(made: Plan, card: Card) -> str:
+    """The outermost frame around a card."""
+    cluster = card.cluster
+    while made.scene.clusters[cluster].parent:
+        cluster = made.scene.clusters[cluster].parent
+    return cluster
+
+
+def _outputs(made: Plan) -> None:
+    """Outputs that nothing scores end in their name, in each column that makes a part of them."""
+    scored = {loss.output for loss in made.model.losses}
+    for name, ref in made.model.outputs.items():
+        for end, depths in _ends(made, ref) if name not in scored else ():
+            place, part = made.scene.cards[end.card], "-".join(map(str, depths[:1]))
+            id_ = f"out/{name}" + (f"-{part}" if part else "")
+            label = cards.text(cut(name) + (subscript(depths[0]) if len(depths) == 1 else ""))
+            made.scene.add(Card(id_, label, place.column, _column(made, place), Role.PLAIN, "exit", shape="text"))
+            made.scene.wire(end, End(id_), made.shapes.of(made.model, ref))
