@@ -46,41 +46,14 @@ def loads(text: str, config: Mapping[str, Any] | None = None, name: str = "<spec
 
 
 def render(graph: Model, path: str | PathLike[str], depth: int = 1, **view: Any) -> Path:
-    """Draws ``graph`` into ``path``: svg, png, pdf, html, dot, mmd or json by its ending; every depth opens blocks.
+    """Draw ``graph`` to ``path``, in the format of its ending, and return ``path``.
 
-    ``view`` is what `dsvgraph render` has as options: focus, expand, theme, shapes, weights, heat, direction,
-    and diff, another model. Raises DsvError where the file cannot be written or graphviz is not there.
+    ``depth`` and ``view`` are the fields of `dsvgraph.backends.View`, the options of `dsvgraph render`.
+    Raise DsvError if nothing draws this ending, if the file cannot be written, or if a package is missing.
     """
-    from dsvgraph.backends import artist
+    from dsvgraph.backends import renderer
 
-    drawn: Path = artist(path).render(graph, Path(path), depth, **view)
-    return drawn
-
-
-def _picture(graph: Model) -> str | None:
-    """The diagram as SVG for notebooks; nothing where it cannot be drawn, they show the text then."""
-    from dsvgraph.backends import backend
-
-    try:
-        svg: str = backend("graphviz", "drawing").svg(graph)
-    except DsvError:
-        return None
-    return svg[svg.index("<svg") :]
-
-
-def _page(graph: Model) -> str | None:
-    """The page that unfolds, in a frame for notebooks."""
-    from dsvgraph.backends import backend
-
-    try:
-        framed: str = backend("html", "drawing").framed(graph)
-    except DsvError:
-        return None
-    return framed
-
-
-Model.picture = staticmethod(_picture)
-Model.page = staticmethod(_page)
+    return renderer(path).render(graph, Path(path), depth, **view)
 
 
 def __getattr__(name: str) -> Any:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dsvgraph.dims import Size
-from dsvgraph.errors import Span
+from dsvgraph.errors import DsvError, Span
 from dsvgraph.expr import Expr
 from dsvgraph.ops import Op
 from dsvgraph.ops.base import Kind
@@ -237,16 +239,14 @@ class Model(Graph):
     spec: Spec | None = field(default=None, repr=False)
     init: tuple[tuple[str, Init], ...] = ()
     trained: tuple[tuple[str, bool], ...] = ()
-    picture: ClassVar[Callable[[Model], str | None]] = staticmethod(lambda _: None)  # who draws is known further down
-    page: ClassVar[Callable[[Model], str | None]] = staticmethod(lambda _: None)
 
     def _repr_svg_(self) -> str | None:
-        """What a notebook prints."""
-        return Model.picture(self)
+        """Return the picture that a notebook shows; None if it cannot be drawn, and the notebook shows the text."""
+        return _displayed(self, "svg")
 
     def _repr_html_(self) -> str | None:
-        """What a notebook shows: a page that unfolds."""
-        return Model.page(self)
+        """Return the page that a notebook shows, or None."""
+        return _displayed(self, "html")
 
     @cached_property
     def routers(self) -> list[str]:
@@ -262,6 +262,14 @@ class Model(Graph):
     def depths(self) -> int:
         """The largest depth that a loss speaks of."""
         return max((d for loss in self.losses for d in loss.depths), default=0)
+
+
+def _displayed(model: Model, kind: str) -> str | None:
+    """Return what the first entry point ``kind`` of `dsvgraph.displays` makes of ``model``; None if none can."""
+    for point in entry_points(group="dsvgraph.displays", name=kind):
+        with suppress(DsvError, ImportError):
+            return str(point.load()(model))
+    return None
 
 
 def join(*parts: str) -> str:

@@ -9,7 +9,7 @@ import sys
 import tomllib
 import zipfile
 from collections.abc import Iterator
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import networkx
@@ -47,6 +47,7 @@ MODULE_OF = {
     "pygls": "pygls lsprotocol",
 }  # where it is not the package's name
 BESIDE = {"dsvgraph_html": {"dsvgraph_graphviz"}}  # the page draws the cards of the pictures
+FORMATS = {"json", "svg", "html"}  # of reports, and what notebooks ask for
 LINES = 320
 CYCLES = {
     frozenset(f"dsvgraph.build.{name}" for name in ("attributes", "body", "builder", "copies", "decoding.cuts")),
@@ -175,9 +176,31 @@ def test_packages_are_typed(name: str) -> None:
     assert (PACKAGES[name] / "py.typed").is_file()
 
 
-def test_backends_are_found_by_entry_point() -> None:
-    found = {point.name: point.value for point in entry_points(group="dsvgraph.backends")}
-    assert found.items() >= {"torch": "dsvgraph_torch", "graphviz": "dsvgraph_graphviz"}.items()
+def test_entry_points_name_what_is_there() -> None:
+    """Each names a module of the project, and in brackets an extra that it has."""
+    groups = PROJECT["entry-points"]
+    declared = [(name, value, group) for group, points in groups.items() for name, value in points.items()]
+    assert len(declared) > 15
+    for name, value, group in declared:
+        point = EntryPoint(name, value, group)
+        assert {*point.extras} <= PROJECT["optional-dependencies"].keys()
+        folder = PACKAGES[point.module.split(".")[0]].joinpath(*point.module.split(".")[1:])
+        assert (folder / "__init__.py").is_file() or folder.with_suffix(".py").is_file()
+
+
+def test_the_core_names_no_backend() -> None:
+    """Neither a package below backends/ nor its entry points stand in the core, but for the words of commands."""
+    names = {name for name in PACKAGES if name != "dsvgraph"}
+    assert not [f"{ident(path)}: {name}" for path in CORE for name in names if name in path.read_text(encoding="utf-8")]
+    entries = {name for points in PROJECT["entry-points"].values() for name in points} | {"graphviz", "hf"}
+    literals = [
+        (path, node.lineno, node.value)
+        for path in CORE
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    wrong = [f"{ident(path)}:{line}: {text}" for path, line, text in literals if text in entries - FORMATS]
+    assert len(literals) > 2000 and not wrong
 
 
 def isolated(code: str, cwd: Path) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import graphviz
 
+from dsvgraph.backends import View
 from dsvgraph.errors import DsvError
 from dsvgraph.files import write_atomic
 from dsvgraph.graph import Model
@@ -20,17 +21,16 @@ from dsvgraph_graphviz.dot.draw import draw, failure
 from dsvgraph_graphviz.formats.engine import ending_of, picture
 from dsvgraph_graphviz.formats.explorer import explorer
 from dsvgraph_graphviz.formats.mermaid import mermaid
-from dsvgraph_graphviz.model.view import View
 from dsvgraph_graphviz.scene import Plan, check_size, plan, score
 from dsvgraph_graphviz.style.palettes import recoloured
 from dsvgraph_graphviz.text.heading import heading, lines, title
 from dsvgraph_graphviz.text.losses import chain_weight, formula, sum_label
 
-__all__ = ["dot_source", "render", "render_error", "svg"]
+__all__ = ["dot_source", "inline", "render", "render_error", "svg"]
 
 
 def render(graph: Model, path: str | PathLike[str], depth: int = 1, **view: Any) -> Path:
-    """Draws ``graph`` into ``path``, by its ending (`engine.ENDINGS`); ``view`` as in `view.View`.
+    """Draws ``graph`` into ``path``, by its ending (`engine.ENDINGS`); ``view`` holds the other fields of View.
 
     Raises DsvError where the file cannot be written, a path is none, or there is no graphviz.
     """
@@ -68,6 +68,12 @@ def render_error(error: DsvError, path: str | PathLike[str], theme: str = "light
 def svg(graph: Model, depth: int = 1, **view: Any) -> str:
     """The picture as an SVG; raises DsvError where there is no graphviz."""
     return _made(plan(graph, View(depth, **view)), "svg").decode()
+
+
+def inline(graph: Model) -> str:
+    """The picture as an element of an HTML document; raises DsvError where there is no graphviz."""
+    text = svg(graph)
+    return text[text.index("<svg") :]
 
 
 def dot_source(graph: Model, depth: int = 1, **view: Any) -> str:

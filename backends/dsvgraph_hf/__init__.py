@@ -10,11 +10,11 @@ from dsvgraph_hf.config.importer import spec_of
 if TYPE_CHECKING:
     from dsvgraph_hf.exporting.exporter import export
     from dsvgraph_hf.exporting.recognise import config_of
-    from dsvgraph_hf.weights.tensors import check, fill, load, report, save
+    from dsvgraph_hf.weights.tensors import check, fill, load, save
 
-__all__ = ["check", "config_of", "export", "fill", "load", "report", "save", "spec_of"]
+__all__ = ["check", "config_of", "export", "fill", "load", "save", "spec_of"]
 
-PLACES = dict.fromkeys(("check", "fill", "load", "report", "save"), "weights.tensors")
+PLACES = dict.fromkeys(("check", "fill", "load", "save"), "weights.tensors")
 PLACES |= {"config_of": "exporting.recognise", "export": "exporting.exporter"}
 
 

@@ -12,11 +12,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from dsvgraph.backends import View
 from dsvgraph.errors import DsvError, printable
 from dsvgraph.files import write_atomic
 from dsvgraph.graph import Model
 from dsvgraph_graphviz.model.find import find
-from dsvgraph_graphviz.model.view import View
 from dsvgraph_html.document import page
 from dsvgraph_html.model import folded
 
@@ -26,7 +26,7 @@ __all__ = ["folded", "framed", "html", "render", "render_error"]
 def html(model: Model, depth: int = 1, **view: Any) -> str:
     """The page as text; it needs no graphviz on this machine, since it brings its own.
 
-    ``view`` as in `dsvgraph_graphviz.model.view.View`: ``depth``, ``expand`` and ``focus`` say what is open at first
+    ``view`` as in `dsvgraph.backends.View`: ``depth``, ``expand`` and ``focus`` say what is open at first
     and where the page opens. Raises DsvError for a path that names nothing, and for what no page shows.
     """
     wanted = View(depth, **view)

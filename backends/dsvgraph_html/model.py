@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from dsvgraph.backends import View
 from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Model, Node, Ref, join, span_text
 from dsvgraph_graphviz.model.copies import has_body, kinds
 from dsvgraph_graphviz.model.facts import Facts
 from dsvgraph_graphviz.model.layers import attentions
 from dsvgraph_graphviz.model.shares import NAMES
-from dsvgraph_graphviz.model.view import View
 from dsvgraph_graphviz.scene import Card, Cluster, End, Opener, Place, Plan, Scene, plan, score
 from dsvgraph_graphviz.style import cards
 from dsvgraph_graphviz.style.theme import Role

@@ -53,14 +53,14 @@ def train(model: Model, options: Mapping[str, Any], console: Console | None = No
     return run(model, TrainOptions.given(**options), console or Console())
 
 
-def verify(model: Model, batch: int = 1, seq: int = 4096, tell: Callable[[str], object] | None = None) -> Any:
-    """Runs the compiled module under torch's FlopCounterMode and compares it with the cost, block by block.
+def verify(model: Model, batch: int = 1, seq: int = 4096, notify: Callable[[str], object] | None = None) -> Any:
+    """Run the compiled module under torch's FlopCounterMode and compare it with the cost, block by block.
 
-    ``tell`` hears what is done next. Raises DsvError where the model cannot be compiled.
+    ``notify`` is called with the name of each step that begins. Raise DsvError if the model cannot be compiled.
     """
     from dsvgraph_torch.verification.report import verify as run
 
-    return run(model, batch, seq, tell or (lambda words: None))
+    return run(model, batch, seq, notify or (lambda words: None))
 
 
 def checkpoint(folder: Path) -> Path | None:

@@ -16,15 +16,17 @@ from dsvgraph_torch.training.preflight import memory_of
 
 
 def empty(
-    model: Model, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32, kernels: str = "plain"
+    model: Model, device: str | torch.device = "cpu", dtype: torch.dtype | None = None, kernels: str = "plain"
 ) -> nn.Module:
     """The module of `compile` with weights that hold nothing yet: never more in memory than they take.
 
     Parameters are of ``dtype``, buffers of float32. Raises DsvError where ``device`` has less memory.
     """
-    module = constructed(model, "meta", kernels)
+    module, dtype = constructed(model, "meta", kernels), dtype or torch.float32
     for parameter in module.parameters():
         parameter.data = parameter.data.to(dtype)
+    if str(device) == "meta":
+        return module
     saved = module.state_dict()
     needed, there = sum(weight.nbytes for weight in saved.values()), memory_of(torch.device(device))
     if needed > there:

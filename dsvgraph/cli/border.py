@@ -21,10 +21,20 @@ HUNG_UP = 141  # the reader of a pipe has gone, as after SIGPIPE
 
 
 class Command(TyperCommand):
-    """A command whose errors are told as the border tells them, and that never writes over what it reads."""
+    """A command whose errors are printed by the border, and that never writes over what it reads."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help; `{endings}` in it stands for the endings that installed packages draw."""
+        for param in self.params:
+            words = getattr(param, "help", None) or ""
+            if "{endings}" in words:
+                from dsvgraph.backends import endings
+
+                param.help = words.replace("{endings}", ", ".join(endings()))  # type: ignore[attr-defined]
+        super().format_help(ctx, formatter)
 
     def invoke(self, ctx: Any) -> Any:
-        """Runs the command."""
+        """Run the command."""
         with border("json" if ctx.params.get("as_json") else str(ctx.params.get("form", "text"))), inputs_kept():
             return super().invoke(ctx)
 

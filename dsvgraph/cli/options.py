@@ -70,6 +70,10 @@ SetOption = Annotated[
     list[Setting] | None,
     typer.Option("--set", metavar="NAME=VALUE", parser=setting, help="Another value in `config`; repeatable."),
 ]
+BackendOption = Annotated[
+    str | None,
+    typer.Option("--backend", metavar="NAME", help="Which installed backend to use. [the one of dsvgraph]"),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, errors too.")]
 CsvOption = Annotated[
     Path | None, typer.Option("--csv", metavar="FILE", help="Write the table as CSV; - to standard output.")

@@ -15,7 +15,7 @@ graphviz_backend = pytest.importorskip("dsvgraph_graphviz", reason="needs `pip i
 
 from pictures import model, source  # noqa: E402
 
-from dsvgraph_graphviz.model.view import View  # noqa: E402
+from dsvgraph.backends import View  # noqa: E402
 from dsvgraph_graphviz.scene.plan import plan  # noqa: E402
 
 ROOT = Path(__file__).parents[2]

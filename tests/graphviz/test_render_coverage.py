@@ -16,9 +16,9 @@ graphviz_backend = pytest.importorskip("dsvgraph_graphviz", reason="needs `pip i
 
 from pictures import model  # noqa: E402
 
+from dsvgraph.backends import View  # noqa: E402
 from dsvgraph_graphviz.model.copies import has_body  # noqa: E402
 from dsvgraph_graphviz.model.shares import LEAST, SMALL, Shares  # noqa: E402
-from dsvgraph_graphviz.model.view import View  # noqa: E402
 from dsvgraph_graphviz.scene.coverage import coverage  # noqa: E402
 from dsvgraph_graphviz.scene.losses import score  # noqa: E402
 from dsvgraph_graphviz.scene.plan import plan  # noqa: E402

@@ -5,10 +5,9 @@ import json
 import shutil
 
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
-from dsvgraph.cli import app
+from dsvgraph.cli import app, progress
 from dsvgraph.errors import DsvError
 
 torch = pytest.importorskip("torch")
@@ -120,13 +119,18 @@ def test_a_wrong_folder_is_refused_before_a_run_has_one(hub, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_bar_is_drawn_where_there_is_a_terminal(hub):
+def test_a_bar_is_drawn_where_there_is_a_terminal(hub, monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
     folder, found = hub
     seen = {}
     for terminal in (True, False):
-        console = Console(file=io.StringIO(), force_terminal=terminal, width=100, _environ={"TERM": "xterm"})
-        dsvgraph_hf.report(small(), folder, console=console)
-        seen[terminal] = console.file.getvalue()
+        stream = io.StringIO()
+        stream.isatty = lambda answer=terminal: answer
+        with progress.bytes_done("loading", stream) as advance:
+            dsvgraph_hf.fill(dsvgraph_torch.compile(small()), small(), folder, progress=advance)
+        seen[terminal] = stream.getvalue()
     total = sum(t.nbytes for t in found.values())
     assert seen[False] == "" and "loading" in seen[True]
     assert f"{total / 1000:.1f}/{total / 1000:.1f} kB" in seen[True]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import dsvgraph
+from dsvgraph.backends.verification import Verification
 from dsvgraph_torch import verify
-from dsvgraph_torch.verification.report import Verified
 
 
-def verified(model: dsvgraph.Model, batch: int = 1, seq: int = 40) -> Verified:
+def verified(model: dsvgraph.Model, batch: int = 1, seq: int = 40) -> Verification:
     """The model verified; its blocks are all told apart."""
     found = verify(model, batch, seq)
     assert [run.device for run in found.runs] == ["meta", "cpu"]
@@ -17,7 +17,7 @@ def verified(model: dsvgraph.Model, batch: int = 1, seq: int = 40) -> Verified:
     return found
 
 
-def differences(found: Verified) -> list[Any]:
+def differences(found: Verification) -> list[Any]:
     return [b for run in found.runs for b in (run.total, *run.blocks, *run.lines) if not b.equal]
 
 

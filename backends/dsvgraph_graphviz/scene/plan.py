@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dsvgraph.backends import FULL, View
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Model, Node, Ref, join
 from dsvgraph.types import Type
@@ -11,7 +12,6 @@ from dsvgraph_graphviz.model.find import Found, find
 from dsvgraph_graphviz.model.layers import attentions
 from dsvgraph_graphviz.model.merge import single
 from dsvgraph_graphviz.model.union import Union, marks_of
-from dsvgraph_graphviz.model.view import FULL, View
 from dsvgraph_graphviz.scene.depths import KINDS, draw_columns
 from dsvgraph_graphviz.scene.opening import Opener, Place
 from dsvgraph_graphviz.scene.panels import destination, distinct, most_repeated, origin

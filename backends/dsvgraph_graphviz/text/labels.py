@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from dsvgraph.backends import View
 from dsvgraph.dims import Poly, Size
 from dsvgraph.graph import Graph, Node, join
 from dsvgraph.ops.base import Kind
@@ -15,7 +16,6 @@ from dsvgraph_graphviz.model.layers import width
 from dsvgraph_graphviz.model.merge import Fused
 from dsvgraph_graphviz.model.shares import LEAST, SMALL, Shares
 from dsvgraph_graphviz.model.union import Mark
-from dsvgraph_graphviz.model.view import View
 from dsvgraph_graphviz.style import cards
 from dsvgraph_graphviz.style.theme import HUES, PAPER, Hue, Role
 from dsvgraph_graphviz.style.words import cut, features, number, op_title, product, short, times

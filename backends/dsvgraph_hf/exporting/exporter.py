@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dsvgraph.backends.contracts import Progress
 from dsvgraph.errors import DsvError
 from dsvgraph.files import told, write_atomic
 from dsvgraph.graph import Model
 from dsvgraph_hf.config.source import NAME
 from dsvgraph_hf.exporting.recognise import config_of
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 def export(
@@ -27,12 +25,12 @@ def export(
     dtype: str = "float32",
     max_shard_size: int | str = "5GB",
     drop_mtp: bool = False,
-    console: Console | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Writes ``model`` into a new folder (or an empty one) as transformers reads it; what was written, by name.
 
     The weights are those of a run's folder, or those that ``seed`` begins with; config.json is
-    written last, so that a folder with one is whole. ``config_only`` needs no torch. ``console`` may show a bar.
+    written last, so that a folder with one is whole. ``config_only`` needs no torch.
     Raises DsvError where no class of transformers computes the model, or the folder is in use.
     """
     config, folder = config_of(model, dtype, drop_mtp), Path(folder)
@@ -40,7 +38,7 @@ def export(
     facts: dict[str, Any] = {"folder": str(folder), "class": config["architectures"][0]}
     try:
         if not config_only:
-            facts |= _weights(model, folder, config, run, seed, dtype, max_shard_size, drop_mtp, console)
+            facts |= _weights(model, folder, config, run, seed, dtype, max_shard_size, drop_mtp, progress)
         write_atomic(folder / NAME, json.dumps(config, indent=2) + "\n")
     except BaseException:
         if fresh:
@@ -63,13 +61,11 @@ def _made(folder: Path) -> bool:
 
 
 def _weights(model: Model, folder: Path, config: dict[str, Any], run: Any, seed: int, *options: Any) -> dict[str, Any]:
-    from dsvgraph_hf.weights.progress import bar
     from dsvgraph_hf.weights.tensors import save
 
-    dtype, size, drop_mtp, console = options
-    with bar(console, "writing") as progress:
-        saved = save(
-            model, folder, config, run=run, seed=seed, dtype=dtype, max_shard_size=size, drop_mtp=drop_mtp,
-            progress=progress,
-        )  # fmt: skip
+    dtype, size, drop_mtp, progress = options
+    saved = save(
+        model, folder, config, run=run, seed=seed, dtype=dtype, max_shard_size=size, drop_mtp=drop_mtp,
+        progress=progress,
+    )  # fmt: skip
     return {"tensors": saved.tensors, "bytes": saved.bytes, "dtype": saved.dtype}

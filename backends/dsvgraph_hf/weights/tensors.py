@@ -5,28 +5,25 @@ Everything goes tensor by tensor: nothing here holds a model twice, and an expor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
-from dsvgraph.backends import backend
+from dsvgraph.backends import module_builder
+from dsvgraph.backends.contracts import Progress
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
+from dsvgraph.passes.graph.instances import aliases
 from dsvgraph_hf.exporting.facts import spare
 from dsvgraph_hf.weights import fp8, layout
 from dsvgraph_hf.weights.layout import Part, Shape, Stored
 from dsvgraph_hf.weights.matching import Match, is_mtp, match
-from dsvgraph_hf.weights.progress import bar
 from dsvgraph_hf.weights.shards import Folder
 from dsvgraph_hf.weights.writer import Planned, Writer, bytes_of
-
-Progress = Callable[[int, int], None]
-"""Told of bytes done, and of all."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SHARD = "5GB"
@@ -50,6 +47,10 @@ class Loaded:
     dequantised: int
     copies: int
     left_out: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return names and values as plain data."""
+        return {**vars(self), "folder": str(self.folder), "dtypes": ", ".join(self.dtypes)}
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def load(
     not given); statistics such as a router's selection bias stay in float32.
     Raises DsvError where the folder is damaged or is not of this spec.
     """
-    module = _backend().empty(model, device, dtype or torch.float32, kernels)
+    module = module_builder().empty(model, device, dtype, kernels)
     fill(module, model, folder, drop_mtp=drop_mtp, progress=progress)
     return module
 
@@ -124,14 +125,6 @@ def fill(
     )
 
 
-def report(model: Model, folder: str | Path, drop_mtp: bool = False, console: Console | None = None) -> dict[str, Any]:
-    """Loads a folder as ``load`` does and tells what was read; ``console`` may show a bar."""
-    module = _backend().empty(model)
-    with bar(console, "loading") as progress:
-        loaded = fill(module, model, folder, drop_mtp=drop_mtp, progress=progress)
-    return {**vars(loaded), "folder": str(loaded.folder), "dtypes": ", ".join(loaded.dtypes)}
-
-
 def save(
     model: Model,
     folder: str | Path,
@@ -162,7 +155,7 @@ def save(
         for name, stored in output.stored.items()
     ]
     plan += [Planned(name, output.stored[owner].shape, DTYPES[dtype]) for name, owner in output.copies.items()]
-    source = _of_run(model, module, Path(run)) if run is not None else _backend().initial(module, seed)
+    source = _of_run(model, module, Path(run)) if run is not None else module_builder().initial(module, seed)
     with Writer(Path(folder), plan, bytes_of(max_shard_size)) as writer:
         _write(writer, source, output, progress)
     return Saved(Path(folder), tuple(writer.files), len(plan), writer.size, dtype)
@@ -174,7 +167,7 @@ def _planned(model: Model, module: nn.Module, config: dict[str, Any], drop_mtp: 
     left_out = spare(model) if drop_mtp else ()
     shapes = {path: shape for path, shape in _shapes(module).items() if not path.startswith(left_out)}
     stored = (layout.packed if config.get("model_type") == "gpt_oss" else layout.plain)(shapes)
-    seconds = {} if drop_mtp else _backend().aliases(model)
+    seconds = {} if drop_mtp else aliases(model)
     return Match(stored, {name: owner for name, owner in seconds.items() if is_mtp(name, layers)})
 
 
@@ -215,7 +208,7 @@ def _of_run(model: Model, module: nn.Module, run: Path) -> Iterator[tuple[str, T
 
 def _opened(folder: str | Path) -> Folder:
     """The tensors of a folder, or of the newest checkpoint where it is that of a run; raises DsvError."""
-    return Folder(_backend().checkpoint(Path(folder)) or Path(folder))
+    return Folder(module_builder().checkpoint(Path(folder)) or Path(folder))
 
 
 def _read(source: Folder, found: Match) -> Iterator[tuple[str, Tensor]]:
@@ -234,16 +227,12 @@ def _read(source: Folder, found: Match) -> Iterator[tuple[str, Tensor]]:
 def _matched(model: Model, folder: Folder, shapes: dict[str, Shape], drop_mtp: bool) -> Match:
     layers = folder.config.get("num_hidden_layers", model.config.get("num_hidden_layers"))
     layers = layers if isinstance(layers, int) else UNNUMBERED
-    return match(folder, shapes, _backend().aliases(model), model.name, layers, drop_mtp)
-
-
-def _backend() -> Any:
-    return backend("torch", "reading and writing weights")
+    return match(folder, shapes, aliases(model), model.name, layers, drop_mtp)
 
 
 def _meta(model: Model) -> nn.Module:
     """The module with shapes and no numbers."""
-    module: nn.Module = _backend().compile(model, device="meta")
+    module: nn.Module = module_builder().empty(model, "meta")
     return module
 
 

@@ -15,7 +15,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 import dsvgraph
-from dsvgraph.backends import backend
+from dsvgraph.backends import weight_reader
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph_torch.runs import notices
@@ -75,7 +75,7 @@ def start(graph: Model, options: TrainOptions, console: Console, held: ExitStack
     """A trainer in a new run folder, which ``held`` keeps for it."""
     check(graph, options.seq, options.torch_device())
     if options.weights:
-        backend("hf", "loading weights").check(graph, options.weights, drop_mtp=options.drop_mtp)
+        weight_reader().check(graph, options.weights, drop_mtp=options.drop_mtp)
     run = Run(options.out or default_folder(graph.name))
     corpus = load_corpus(options.data, options.batch, options.seq, run.path)
     check_disk(graph, run.path)
@@ -113,12 +113,13 @@ def resume(graph: Model, options: TrainOptions, console: Console, held: ExitStac
 
 def build(graph: Model, options: TrainOptions, device: torch.device) -> Any:
     """The module on its device, with the weights of a folder or those of the seed."""
-    from dsvgraph_torch import compile
+    from dsvgraph_torch import compile, empty
 
     kernels = "fast" if device.type == "cpu" else "plain"
     if options.weights:
-        hf = backend("hf", "loading weights")
-        return hf.load(graph, options.weights, device, drop_mtp=options.drop_mtp, kernels=kernels)
+        module = empty(graph, device, kernels=kernels)
+        weight_reader().fill(module, graph, options.weights, drop_mtp=options.drop_mtp)
+        return module
     return compile(graph, seed=options.seed, kernels=kernels).to(device)
 
 

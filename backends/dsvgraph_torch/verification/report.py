@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from dsvgraph.backends.verification import Block, Measurement, Pair, Step, Uncounted, Verification
 from dsvgraph.dims import evaluate
 from dsvgraph.graph import Model, walk
 from dsvgraph.ops.tape import Key
@@ -32,135 +32,39 @@ SHORT = (2, 24)  # rows and tokens of the run with real numbers
 REAL = 40_000_000  # parameters that are run with real numbers as they are
 
 
-@dataclass(frozen=True)
-class Pair:
-    """FLOPs as the cost has them, and as torch counted them."""
-
-    ours: int
-    torch: int
-
-    @property
-    def difference(self) -> int:
-        """What torch counted more."""
-        return self.torch - self.ours
-
-
-@dataclass(frozen=True)
-class Block:
-    """One row of the cost, or one line of the spec, both ways."""
-
-    path: str
-    line: str
-    block: str
-    depth: int
-    copies: int
-    forward: Pair
-    backward: Pair
-
-    @property
-    def equal(self) -> bool:
-        """Whether both passes are equal to the unit."""
-        return not (self.forward.difference or self.backward.difference)
-
-
-@dataclass(frozen=True)
-class Uncounted:
-    """An op without a formula: what it is, how often it ran, how many numbers it made."""
-
-    op: str
-    calls: int
-    elements: int
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of the module: where, in which sizes, and what was found."""
-
-    device: str
-    batch: int
-    seq: int
-    changed: Mapping[str, int]  # config of the scaled-down twin
-    total: Block
-    blocks: tuple[Block, ...]
-    lines: tuple[Block, ...]  # of the spec, that differ
-    by_op: Mapping[str, int]  # all that was counted, forward and backward
-    registered: tuple[str, ...]  # of these, ops that torch itself has no formula for
-    padding: int  # of it, products with zeros that a kernel wants
-    recomputed: int  # of it, forward work that the backward does again
-    uncounted: tuple[Uncounted, ...]
-
-    @property
-    def equal(self) -> bool:
-        """Whether the whole and every block are equal, forward and backward."""
-        return self.total.equal and all(block.equal for block in self.blocks) and not self.lines
-
-
-@dataclass(frozen=True)
-class Step:
-    """A training step with its losses, on the meta device, in the sizes of the first run."""
-
-    forward: Pair
-    backward: Pair
-    without_target: int  # forward FLOPs of heads that the cost counts and no loss needs
-    recomputed: int  # logits that the backward makes again, a chunk at a time
-
-    @property
-    def equal(self) -> bool:
-        """Whether both passes are equal to the unit."""
-        return not (self.forward.difference or self.backward.difference)
-
-
-@dataclass(frozen=True)
-class Verified:
-    """All runs of one model."""
-
-    name: str
-    runs: tuple[Run, ...]
-    step: Step | None = None  # where the spec has losses and freezes nothing
-    skipped: str = ""  # why there is no run on the meta device
-
-    @property
-    def equal(self) -> bool:
-        """Whether every run was."""
-        return all(run.equal for run in self.runs) and (self.step is None or self.step.equal)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Everything as plain data, for ``--json``."""
-        runs = [{"equal": run.equal, **asdict(run)} for run in self.runs]
-        skipped = {"skipped": self.skipped} if self.skipped else {}
-        step = asdict(self.step) if self.step else None
-        return {"name": self.name, "equal": self.equal, "attention": "square", **skipped, "runs": runs, "step": step}
-
-
-def verify(model: Model, batch: int = 1, seq: int = 4096, tell: Any = lambda words: None) -> Verified:
-    """Runs the compiled module and compares; ``tell`` hears what is done next.
+def verify(model: Model, batch: int = 1, seq: int = 4096, notify: Any = lambda words: None) -> Verification:
+    """Run the compiled module and compare; ``notify`` is called with the name of each step that begins.
 
     ``batch`` rows of ``seq`` tokens go through the run on the meta device.
 
-    Raises DsvError where the model cannot be compiled, or an embedding has no row for what a shift fills in.
+    Raise DsvError if the model cannot be compiled, or if an embedding has no row for what a shift fills in.
     """
     check_embeddings(model, 1)
     if cost(model, formulas=False).parameters.total <= REAL:
-        tell("running it with real numbers")
+        notify("running it with real numbers")
         module = compile(model)
         real = _run(model, module, SHORT[0], length(model, SHORT[1]))
         module.zero_grad()
         module.to("meta")
     else:
-        tell("running a scaled-down twin with real numbers")
+        notify("running a reduced model with real numbers")
         small, changed = twin(model)
         real = _run(small, compile(small), SHORT[0], length(small, SHORT[1]), changed)
         module = compile(model, "meta")
-    tell("running it on the meta device")
+    notify("running it on the meta device")
     try:
         first = _run(model, module, batch, seq)
         module.zero_grad()
-        return Verified(model.name, (first, real), _step(model, module, batch, seq))
+        return _verification(model, (first, real), step=_step(model, module, batch, seq))
     except RuntimeError as error:
         words = str(error).splitlines()[0]
         if "meta" not in words:
             raise
-        return Verified(model.name, (real,), skipped=f"it cannot run on the meta device: {words}")
+        return _verification(model, (real,), skipped=f"it cannot run on the meta device: {words}")
+
+
+def _verification(model: Model, runs: tuple[Measurement, ...], **more: Any) -> Verification:
+    return Verification(name=model.name, backend="torch", counter="torch's FlopCounterMode", runs=runs, **more)
 
 
 def _step(model: Model, module: nn.Module, batch: int, seq: int) -> Step | None:
@@ -175,18 +79,28 @@ def _step(model: Model, module: nn.Module, batch: int, seq: int) -> Step | None:
     return Step(Pair(forward, sums[0]), Pair(back, sums[1]), less, again)
 
 
-def _run(model: Model, module: nn.Module, batch: int, seq: int, changed: Mapping[str, int] | None = None) -> Run:
+def _run(
+    model: Model, module: nn.Module, batch: int, seq: int, changed: Mapping[str, int] | None = None
+) -> Measurement:
     ours = cost(model, batch, seq, attention="square", formulas=False)
     device = next(module.parameters()).device.type
     with evenly(model, module):
         counts = counted(module, _inputs(model, device, batch, seq))
     found = Comparison(model, ours, counts)
-    return Run(
-        device, batch, seq, changed or {}, found.total(), tuple(found.blocks()), tuple(found.lines()),
-        dict(counts.by_op), tuple(sorted(counts.registered)),
-        sum(counts.padding.values()), sum(counts.recomputed.values()),
-        tuple(Uncounted(op, calls, counts.elements[op]) for op, calls in counts.calls.most_common()),
-    )  # fmt: skip
+    return Measurement(
+        device=device,
+        batch=batch,
+        seq=seq,
+        changed=changed or {},
+        total=found.total(),
+        blocks=tuple(found.blocks()),
+        lines=tuple(found.lines()),
+        by_op=dict(counts.by_op),
+        registered=tuple(sorted(counts.registered)),
+        padding=sum(counts.padding.values()),
+        recomputed=sum(counts.recomputed.values()),
+        uncounted=tuple(Uncounted(op, calls, counts.elements[op]) for op, calls in counts.calls.most_common()),
+    )
 
 
 def _inputs(model: Model, device: str, batch: int, seq: int) -> dict[str, torch.Tensor]:

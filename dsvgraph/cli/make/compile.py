@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from dsvgraph.backends import backend
-from dsvgraph.cli import output
+from dsvgraph import backends
+from dsvgraph.cli import output, progress
 from dsvgraph.cli.border import INTERRUPTED
-from dsvgraph.cli.options import JsonOption, SetOption, SpecArgument, load
+from dsvgraph.cli.options import BackendOption, JsonOption, SetOption, SpecArgument, load
 from dsvgraph.files import note_input, write_atomic
 from dsvgraph.graph import Model
 
@@ -29,7 +29,7 @@ class Dtype(StrEnum):
 
 
 def _training(option: str, words: str, metavar: str = "N", least: float | None = None, **more: Any) -> Any:
-    """An option that goes with --train, with the bounds that the torch backend has for it."""
+    """Return an option that goes with --train."""
     return typer.Option(option, help=words, metavar=metavar, min=least, rich_help_panel=PANEL, **more)
 
 
@@ -75,6 +75,7 @@ def run(
     spec: SpecArgument,
     settings: SetOption = None,
     as_json: JsonOption = False,
+    backend: BackendOption = None,
     emit: Emit = None,
     train: Train = False,
     weights: Weights = None,
@@ -104,44 +105,48 @@ def run(
     if drop_mtp and not weights:
         raise typer.BadParameter("goes with --weights", ctx=ctx, param_hint="--drop-mtp")
     model = load(spec, settings)
-    torch = backend("torch", "compiling")
+    trainer = backends.trainer(backend, "compiling") if train else None
     for path in filter(None, (weights, data)):
         note_input(path)  # what --emit writes comes before they are read
     if emit:
-        write_atomic(emit, torch.emit(model))
-    if train:
+        write_atomic(emit, backends.compiler(backend).emit(model))
+    if trainer:
         begin = {"weights": weights, "drop_mtp": drop_mtp} if weights else {}
-        _train(torch, model, given | begin, as_json)
+        _train(trainer, model, given | begin, as_json)
     else:
-        loaded = _loaded(model, weights, drop_mtp, as_json) if weights else {}
-        _report(torch, model, emit, loaded, as_json)
+        compiler = backends.compiler(backend)
+        loaded = _loaded(model, backend, weights, drop_mtp, as_json) if weights else {}
+        _report(compiler, model, emit, loaded, as_json)
 
 
 def training_options(ctx: typer.Context) -> dict[str, Any]:
-    """What was given of the options that go with --train, as plain values."""
-    others = ("spec", "settings", "as_json", "emit", "train", *LOADING)
+    """Return the options of --train that were given, as plain values."""
+    others = ("spec", "settings", "as_json", "backend", "emit", "train", *LOADING)
     given = {n: v for n, v in ctx.params.items() if n not in others and v is not None and v is not False}
     return {name: value.value if isinstance(value, Enum) else value for name, value in given.items()}
 
 
-def _loaded(model: Model, folder: Path, drop_mtp: bool, as_json: bool) -> dict[str, Any]:
-    """Fills the module with the weights of a folder; what was read, by name."""
-    console = output.console(sys.stderr if as_json else sys.stdout)
-    facts: dict[str, Any] = backend("hf", "loading weights").report(model, folder, drop_mtp, console)
-    return facts
+def _loaded(model: Model, backend: str | None, folder: Path, drop_mtp: bool, as_json: bool) -> dict[str, Any]:
+    """Fill the module with the weights of a folder, and return what was read, by name."""
+    reader = backends.weight_reader()
+    module = backends.module_builder(backend, "loading weights").empty(model)
+    with progress.bytes_done("loading", sys.stderr if as_json else sys.stdout) as advance:
+        return reader.fill(module, model, folder, drop_mtp=drop_mtp, progress=advance).as_dict()
 
 
-def _report(torch: Any, model: Model, emitted: Path | None, loaded: dict[str, Any], as_json: bool) -> None:
-    facts = torch.report(model) | ({"emitted": str(emitted)} if emitted else {})
+def _report(
+    compiler: backends.Compiler, model: Model, emitted: Path | None, loaded: dict[str, Any], as_json: bool
+) -> None:
+    facts = {**compiler.report(model), **({"emitted": str(emitted)} if emitted else {})}
     if as_json:
         output.data(facts | ({"loaded": loaded} if loaded else {}))
     else:
         output.write(output.pairs((name.replace("_", " "), value) for name, value in (facts | loaded).items()))
 
 
-def _train(torch: Any, model: Model, given: dict[str, Any], as_json: bool) -> None:
-    """Trains; with --json the progress goes to standard error and the result to standard output."""
-    result = torch.train(model, given, output.console(sys.stderr if as_json else sys.stdout))
+def _train(trainer: backends.Trainer, model: Model, given: dict[str, Any], as_json: bool) -> None:
+    """Train; with --json, the progress goes to standard error and the result to standard output."""
+    result = trainer.train(model, given, output.console(sys.stderr if as_json else sys.stdout))
     if as_json:
         output.data(vars(result))
     if result.interrupted:

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-from dsvgraph.backends import backend
-from dsvgraph.cli import output
-from dsvgraph.cli.options import JsonOption, SetOption, bundled_names, load
+from dsvgraph import backends
+from dsvgraph.cli import output, progress
+from dsvgraph.cli.options import BackendOption, JsonOption, SetOption, bundled_names, load
 from dsvgraph.errors import printable
 
 SPEC = "spec.yaml"  # of a run's folder
@@ -52,6 +52,7 @@ def run(
     drop_mtp: DropMtp = False,
     settings: SetOption = None,
     as_json: JsonOption = False,
+    backend: BackendOption = None,
 ) -> None:
     """Write a model folder that transformers loads, or say why no class of transformers computes the model."""
     trained = (Path(model) / SPEC).is_file()
@@ -60,17 +61,18 @@ def run(
             raise typer.BadParameter("goes with a spec, not with a run", ctx=ctx, param_hint=option)
     with _uncollected(config_only):
         graph = load(str(Path(model) / SPEC) if trained else model, settings)
-        facts = backend("hf", "exporting").export(
-            graph, folder, config_only=config_only, run=model if trained else None, seed=seed or 0, dtype=dtype.value,
-            max_shard_size=max_shard_size, drop_mtp=drop_mtp,
-            console=None if config_only else output.console(sys.stderr),
-        )  # fmt: skip
-    _told(facts, as_json)
+        exporter = backends.exporter(backend)
+        with progress.bytes_done("writing", None if config_only else sys.stderr) as advance:
+            facts = exporter.export(
+                graph, folder, config_only=config_only, run=Path(model) if trained else None, seed=seed or 0,
+                dtype=dtype.value, max_shard_size=max_shard_size, drop_mtp=drop_mtp, progress=advance,
+            )  # fmt: skip
+    _print(facts, as_json)
 
 
 @contextmanager
 def _uncollected(short: bool) -> Iterator[None]:
-    """Collects no garbage where the work is ``short``: it would take a tenth of the time, and there is none."""
+    """Switch the garbage collector off if the work is ``short``: it would take a tenth of the time and find nothing."""
     collecting = gc.isenabled()
     if short:
         gc.disable()
@@ -81,7 +83,7 @@ def _uncollected(short: bool) -> Iterator[None]:
             gc.enable()
 
 
-def _told(facts: dict[str, Any], as_json: bool) -> None:
+def _print(facts: dict[str, Any], as_json: bool) -> None:
     if as_json:
         output.data(facts)
         return

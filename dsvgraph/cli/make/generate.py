@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from dsvgraph.backends import backend
+from dsvgraph import backends
 from dsvgraph.cli import output
+from dsvgraph.cli.options import BackendOption
 from dsvgraph.errors import printable
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False)]
@@ -30,11 +31,12 @@ def run(
     top_k: TopK = 50,
     seed: Seed = 0,
     device: Device = "auto",
+    backend: BackendOption = None,
 ) -> None:
     """Continue a prompt with a trained run, its MTP heads dropped."""
-    torch = backend("torch", "generating text")
+    trainer = backends.trainer(backend, "generating text")
     text = prompt.encode(errors="replace").decode()  # what no UTF-8 terminal sent
-    _stream([text], torch.generate(folder, text, tokens, temperature, top_k, seed, device=device))
+    _stream([text], trainer.generate(folder, text, tokens, temperature, top_k, seed, device=device))
 
 
 def _stream(*parts: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dsvgraph.backends import backend
+from dsvgraph.backends import importer
 from dsvgraph.files import write_atomic
 
 Config = Annotated[Path, typer.Argument(metavar="PATH", help="A config.json, or a model's folder.", show_default=False)]
@@ -16,7 +16,7 @@ Output = Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", h
 
 def run(config: Config, path: Output = None) -> None:
     """Turn a Hugging Face config.json into a spec, or say what in it has no meaning here."""
-    text = backend("hf", "reading Hugging Face's files").spec_of(config)
+    text = importer(config).spec_of(config)
     if path is None:
         print(text, end="")
     else:

@@ -7,19 +7,16 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from dsvgraph.backends import artist
+from dsvgraph.backends import FULL, endings, renderer
 from dsvgraph.cli.make.watch import watch
 from dsvgraph.cli.options import SetOption, SpecArgument, bundled_names, load
 from dsvgraph.graph import Model
 
-FULL = 1_000  # levels, more than any spec has
-FORMATS = (".svg", ".png", ".pdf", ".html", ".dot", ".mmd", ".mermaid", ".json")
-
 
 def _format(path: Path | None) -> Path | None:
-    """Refuses a file whose ending is no picture's."""
-    if path is not None and path.suffix.lower() not in FORMATS:
-        raise typer.BadParameter(f"`{path}` must end in one of {', '.join(FORMATS)}")
+    """Refuse a file that nothing draws."""
+    if path is not None and path.suffix.lower().removeprefix(".") not in (known := endings()):
+        raise typer.BadParameter(f"`{path}` must end in one of {', '.join(f'.{ending}' for ending in known)}")
     return path
 
 
@@ -27,8 +24,7 @@ Output = Annotated[
     Path | None,
     typer.Option(
         "-o", "--output", metavar="FILE", callback=_format,
-        help="Where to, by its ending: svg, png, pdf, html, dot, mmd (Mermaid) or json (Model Explorer). "
-        "[default: SPEC.svg]",
+        help="Where to, by its ending: {endings}. [default: SPEC.svg]",
     ),
 ]  # fmt: skip
 
@@ -100,7 +96,7 @@ def run(
         "focus": focus, "expand": tuple(expand or ()), "theme": theme, "shapes": shapes,
         "weights": weights, "heat": heat or "", "direction": direction,
     }  # fmt: skip
-    drawing = artist(path)
+    drawing = renderer(path)
 
     def draw() -> list[Model]:
         model = load(spec, settings if diff != spec else None)

@@ -16,7 +16,7 @@ PAUSE = 0.3  # seconds between two looks
 Stamp = dict[Path, int]
 
 
-def watch(names: list[str], draw: Callable[[], list[Model]], show: Callable[[DsvError], None]) -> None:
+def watch(names: list[str], draw: Callable[[], list[Model]], show: Callable[[DsvError], object]) -> None:
     """Calls ``draw`` now and after every change, until interrupted; ``show`` gets the errors of a spec.
 
     ``names`` are the specs, ``draw`` returns their models. Raises DsvError where there is no such spec at first;

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from dsvgraph.backends import backend
-from dsvgraph.cli import output
-from dsvgraph.cli import rows as sheet
+from dsvgraph.backends import verifier
+from dsvgraph.cli import csv_table, output, progress
 from dsvgraph.cli.border import WRONG
 from dsvgraph.cli.options import (
+    BackendOption,
     BatchOption,
     CsvOption,
     JsonOption,
@@ -25,7 +25,7 @@ from dsvgraph.cli.options import (
     load,
     outputs_apart,
 )
-from dsvgraph.cli.read import planned, verified
+from dsvgraph.cli.read import plan_report, verify_report
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -57,18 +57,19 @@ def run(
     spec: SpecArgument,
     batch: BatchOption = 1,
     seq: SeqOption = 4096,
-    attention: planned.WayOption = None,
+    attention: plan_report.WayOption = None,
     recompute: RecomputeOption = Recompute.none,
     verify: Verify = False,
-    phase: planned.PhaseOption = None,
-    context: planned.ContextOption = None,
-    dtype: planned.DtypeOption = None,
-    drafting: planned.DraftingOption = False,
-    device: planned.DeviceOption = None,
-    mfu: planned.MfuOption = None,
-    tokens_per_second: planned.RateOption = None,
-    tokens: planned.TokensOption = None,
-    by: planned.ByOption = None,
+    backend: BackendOption = None,
+    phase: plan_report.PhaseOption = None,
+    context: plan_report.ContextOption = None,
+    dtype: plan_report.DtypeOption = None,
+    drafting: plan_report.DraftingOption = False,
+    device: plan_report.DeviceOption = None,
+    mfu: plan_report.MfuOption = None,
+    tokens_per_second: plan_report.RateOption = None,
+    tokens: plan_report.TokensOption = None,
+    by: plan_report.ByOption = None,
     settings: SetOption = None,
     as_json: JsonOption = False,
     csv: CsvOption = None,
@@ -85,7 +86,7 @@ def run(
             raise typer.BadParameter(
                 "counts one forward and backward, and goes with no option of a run", param_hint="--verify"
             )
-        sys.exit(_verify(model, batch, seq, as_json))
+        sys.exit(_verify(model, batch, seq, backend, as_json))
     if any(value is not None for value in asked):
         run = Run(phase or "train", context, dtype or "bfloat16", drafting, device, mfu, tokens_per_second, tokens)
         _plan(model, run, (batch, seq, attention, recompute.value), by or "total", as_json, csv)
@@ -113,7 +114,7 @@ def _count(model: Model, counting: Any, as_json: bool, csv: Path | None) -> None
 
     found = cost(model, *counting)
     if csv:
-        sheet.write(csv, SHEET, sheet.facts(found.as_dict()))
+        csv_table.write(csv, SHEET, csv_table.facts(found.as_dict()))
     if as_json:
         output.data(found.as_dict())
     elif str(csv) != "-":
@@ -137,23 +138,23 @@ def _plan(model: Model, run: Run, counting: Any, by: str, as_json: bool, csv: Pa
     ))  # fmt: skip
     groups = [] if by == "total" else [plain(part) for part in found.by(by, on)]
     if csv and groups:
-        sheet.write(csv, [by, *list(groups[0])[1:]], [list(part.values()) for part in groups])
+        csv_table.write(csv, [by, *list(groups[0])[1:]], [list(part.values()) for part in groups])
     elif csv:
-        sheet.write(csv, SHEET, sheet.facts(found.as_dict()))
+        csv_table.write(csv, SHEET, csv_table.facts(found.as_dict()))
     if as_json:
         output.data(found.as_dict() | ({"by": groups} if groups else {}))
     elif str(csv) != "-":
-        output.write(*planned.parts(found, by, on))
+        output.write(*plan_report.parts(found, by, on))
 
 
-def _verify(model: Model, batch: int, seq: int, as_json: bool) -> int:
-    """Tells what torch counted; returns the exit code."""
-    with verified.told("compiling") as tell:
-        found = backend("torch", "verifying").verify(model, batch, seq, tell)
+def _verify(model: Model, batch: int, seq: int, backend: str | None, as_json: bool) -> int:
+    """Print the cost beside what the compiled module computes, and return the exit code."""
+    with progress.status("compiling") as notify:
+        found = verifier(backend).verify(model, batch, seq, notify)
     if as_json:
         output.data(found.as_dict())
     else:
-        output.write(*verified.parts(found))
+        output.write(*verify_report.parts(found))
     return 0 if found.equal else WRONG
 
 

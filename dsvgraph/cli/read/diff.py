@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from dsvgraph.cli import output
-from dsvgraph.cli import rows as sheet
+from dsvgraph.cli import csv_table, output
 from dsvgraph.cli.options import (
     Attention,
     AttentionOption,
@@ -107,7 +106,7 @@ class To(NamedTuple):
     def files(self, names: Sequence[str], costs: Sequence[Cost]) -> None:
         """Writes the table and the picture that were asked for."""
         if self.csv:
-            sheet.write(self.csv, SHEET, _rows(names, costs))
+            csv_table.write(self.csv, SHEET, _rows(names, costs))
         if self.plot:
             from dsvgraph.passes.compare.plots import bars
 
@@ -127,13 +126,13 @@ def _rows(names: Sequence[str], costs: Sequence[Cost]) -> Iterator[tuple[object,
         for name in dict.fromkeys(name for found in facts for name in found):
             value, base = own.get(name, 0), facts[0].get(name, 0)
             percent = 100 * (value - base) / base if base else None
-            yield model, name, value, sheet.unit(name, value), value - base, percent
+            yield model, name, value, csv_table.unit(name, value), value - base, percent
 
 
 def _facts(cost: Cost) -> dict[str, float]:
     """The numbers of a cost by name."""
     sections = {name: part for name, part in cost.as_dict().items() if name in COUNTED}
-    return {name: value for name, value, _ in sheet.facts(sections) if isinstance(value, (int, float))}
+    return {name: value for name, value, _ in csv_table.facts(sections) if isinstance(value, (int, float))}
 
 
 # -- two models ---------------------------------------------------------------------------------

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -14,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from dsvgraph import loader
-from dsvgraph.cli import output
-from dsvgraph.cli import rows as sheet
+from dsvgraph.cli import csv_table, output, progress
 from dsvgraph.cli.border import WRONG
 from dsvgraph.cli.options import (
     Attention,
@@ -123,7 +121,7 @@ def run(
     for aim in aims:
         if not all(map(_is_number, grid.get(aim.name, ()))):
             raise typer.BadParameter(f"`{aim.name}` has values that are no numbers, so none is better")
-    with _told(prod(map(len, grid.values()))) as tell:
+    with progress.items_done(prod(map(len, grid.values()))) as tell:
         every = sweep(model.spec, grid, batch, seq, attention.value, columns, None, tell)
     found = _chosen(model.name, grid, columns, every, condition, sort)
     found.front = front(found.points, aims[0].name, aims[1].name, (aims[0].better != "more", aims[1].better == "less"))
@@ -185,32 +183,11 @@ def _chosen(
     return Found(name, grid, columns, len(every), points, [p for p in every if p.error])
 
 
-@contextmanager
-def _told(total: int) -> Iterator[Callable[[int], object]]:
-    """A progress bar on a terminal; yields what to call with how many are done."""
-    if not output.coloured(sys.stderr):
-        yield lambda _: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    bar = Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=output.console(sys.stderr))
-    task = bar.add_task("", total=total)
-
-    def tell(done: int) -> None:
-        bar.start()  # not before the processes are there
-        bar.update(task, completed=done)
-
-    try:
-        yield tell
-    finally:
-        bar.stop()
-
-
 def _report(found: Found, top: int, aims: tuple[Aim, Aim], as_json: bool, csv: Path | None, plot: Path | None) -> None:
     best = {id(point) for point in found.front}
     if csv:
         rows = ([*map(p.get, found.names), int(id(p) in best), p.error] for p in [*found.points, *found.failed])
-        sheet.write(csv, [*found.names, "front", "error"], rows)
+        csv_table.write(csv, [*found.names, "front", "error"], rows)
     if plot:
         _plot(found, aims, plot)
     if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,8 +42,8 @@ class Torch:
 @pytest.fixture
 def torch(monkeypatch):
     made = Torch()
-    for module in (compile, generate):
-        monkeypatch.setattr(module, "backend", lambda *_: made)
+    for find in ("compiler", "trainer"):
+        monkeypatch.setattr(backends, find, lambda *_: made)
     return made
 
 
@@ -114,35 +115,107 @@ def test_render_draws_beside_where_one_stands(dsv, tmp_path, monkeypatch):
         return path
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(render, "artist", lambda _: SimpleNamespace(render=draw))
+    monkeypatch.setattr(render, "renderer", lambda _: SimpleNamespace(render=draw))
     assert dsv("render", "deepseek_v3", "--depth", 1).out == "deepseek_v3.svg\n"
     assert Path("deepseek_v3.svg").read_text() == "DeepSeek-V3 1"
 
 
+# -- found by entry points --------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
-    ("command", "extra"),
+    ("command", "package", "extra"),
     [
-        (("compile", "deepseek_v3"), "torch"),
-        (("render", "deepseek_v3"), "draw"),
-        (("generate", "run"), "torch"),
+        (("compile", "deepseek_v3"), "torch", "torch"),
+        (("compile", "deepseek_v3", "--train"), "torch", "torch"),
+        (("cost", "deepseek_v3", "--verify"), "torch", "torch"),
+        (("generate", "run"), "torch", "torch"),
+        (("render", "deepseek_v3"), "graphviz", "draw"),
+        (("lsp",), "lsprotocol", "lsp"),
     ],
 )
-def test_a_missing_backend_says_how_to_get_it(command, extra, dsv, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(backends, "entry_points", lambda **_: [])
-    for name in ("dsvgraph_torch", "dsvgraph_graphviz"):
-        monkeypatch.setitem(sys.modules, name, None)
-    answer = dsv(*command)
-    assert (answer.code, answer.out) == (1, "")
-    assert "is not installed" in answer.err
-    assert f"pip install 'dsvgraph[{extra}]'" in answer.err
+def test_a_missing_package_says_which_extra_brings_it(command, package, extra, tmp_path):
+    """In a process that cannot import the package, and that has the rest."""
+    code = f"import sys; sys.modules[{package!r}] = None; from dsvgraph.cli import main; main()"
+    env = {**os.environ, "NO_COLOR": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    assert f"`{package}` is not installed" in done.stderr
+    assert f"pip install 'dsvgraph[{extra}]'" in done.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_a_backend_may_be_somebody_elses(monkeypatch):
-    point = SimpleNamespace(load=lambda: "theirs")
-    monkeypatch.setattr(backends, "entry_points", lambda group, name: [point] if name == "jax" else [])
-    assert backends.backend("jax", "compiling") == "theirs"
+GOOD = "def spec_of(path):\n    return f'name: {path.name}\\n'\n"
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Installs a package with importers of the given names, each a module of the given text."""
+
+    def install(name: str, **importers: str) -> None:
+        folder = tmp_path / "site" / name
+        folder.mkdir(parents=True)
+        about = folder / f"{name}-1.0.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        lines = [f"{ending} = {name}_{ending}\n" for ending in importers]
+        (about / "entry_points.txt").write_text(f"[dsvgraph.importers]\n{''.join(lines)}")
+        for ending, text in importers.items():
+            (folder / f"{name}_{ending}.py").write_text(text)
+            monkeypatch.delitem(sys.modules, f"{name}_{ending}", raising=False)
+        monkeypatch.syspath_prepend(str(folder))
+
+    return install
+
+
+def test_an_importer_of_another_package_is_found_by_the_ending_of_the_file(dsv, installed):
+    installed("theirs", gguf=GOOD)
+    answer = dsv("import", "model.gguf")
+    assert (answer.code, answer.out, answer.err) == (0, "name: model.gguf\n", "")
+
+
+def test_what_comes_with_dsvgraph_is_the_default(dsv, installed):
+    installed("theirs", json=GOOD)
+    assert "there is no file" in dsv("import", "none.json").err
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("import no_such_package", "`no_such_package` is not installed"),
+        ("1 / 0", "theirs cannot be imported: ZeroDivisionError: division by zero"),
+        ("x = 1", "`theirs_gguf` of theirs has no `spec_of`"),
+    ],
+)
+def test_a_package_that_does_not_meet_the_contract_is_named(text, words, dsv, installed):
+    installed("theirs", gguf=text)
+    answer = dsv("import", "model.gguf")
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err.startswith(f"error: importing needs the backend `gguf`: {words}")
+
+
+def test_two_packages_with_one_name_are_refused(dsv, installed):
+    installed("theirs", gguf=GOOD)
+    installed("others", gguf=GOOD)
+    answer = dsv("import", "model.gguf")
+    assert (answer.code, answer.out) == (1, "")
+    assert "importing: the packages `others`, `theirs` all bring a backend `gguf`" in answer.err
+
+
+def test_a_backend_that_is_not_there_is_told_with_those_that_are(dsv, small):
+    answer = dsv("compile", small(), "--backend", "torhc")
+    assert answer.code == 1
+    assert answer.err == "error: compiling: there is no backend `torhc`\n  = help: did you mean `torch`?\n"
+
+
+def test_an_ending_that_nothing_draws_lists_those_that_are(dsv, small):
+    answer = dsv("render", small(), "-o", "model.tiff")
+    assert answer.code == 2
+    for ending in backends.endings():
+        assert f".{ending}" in answer.err
+    assert {*backends.endings()} >= {"svg", "png", "pdf", "html", "dot", "mmd", "mermaid", "json"}
 
 
 # -- the torch backend as it is ---------------------------------------------------------------------

@@ -172,7 +172,7 @@ def test_sums_of_products() -> None:
     """Products with a sum are counted, those without are pointwise, here and there; gains of no norm are too."""
     found = verified(dsvgraph.loads(STREAMS))
     assert found.equal, differences(found)
-    forward = found.runs[0].total.forward.torch
+    forward = found.runs[0].total.forward.counted
     assert forward == 2 * 40 * (2 * (64 * 16 + 4 * 4 * 16) + 16 * 4 + 4 * 16 + 64 * 24)
     assert any(u.op == "aten.mul" for u in found.runs[0].uncounted)
 

@@ -1,0 +1,57 @@
+"""Backends: what a graph becomes. Their contracts, and how installed packages that meet them are found."""
+
+from dsvgraph.backends.contracts import (
+    FULL,
+    Compiler,
+    Exporter,
+    Importer,
+    LanguageServer,
+    Loaded,
+    ModuleBuilder,
+    Renderer,
+    Trainer,
+    TrainResult,
+    Verifier,
+    View,
+    WeightReader,
+)
+from dsvgraph.backends.discovery import (
+    compiler,
+    endings,
+    exporter,
+    importer,
+    language_server,
+    module_builder,
+    renderer,
+    trainer,
+    verifier,
+    weight_reader,
+)
+from dsvgraph.backends.verification import Verification
+
+__all__ = [
+    "FULL",
+    "Compiler",
+    "Exporter",
+    "Importer",
+    "LanguageServer",
+    "Loaded",
+    "ModuleBuilder",
+    "Renderer",
+    "TrainResult",
+    "Trainer",
+    "Verification",
+    "Verifier",
+    "View",
+    "WeightReader",
+    "compiler",
+    "endings",
+    "exporter",
+    "importer",
+    "language_server",
+    "module_builder",
+    "renderer",
+    "trainer",
+    "verifier",
+    "weight_reader",
+]

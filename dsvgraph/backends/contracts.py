@@ -1,0 +1,192 @@
+"""The contracts between dsvgraph and its backends, one Protocol for each group of entry points.
+
+An entry point names an object that has the methods of its contract: a module with these functions, or an
+instance of a class. A backend meets as few contracts as it likes, and imports no other backend.
+CONTRIBUTING.md, "A new backend", lists the groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dsvgraph.backends.verification import Verification
+from dsvgraph.errors import DsvError
+from dsvgraph.graph import Model
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Progress = Callable[[int, int], object]
+"""Called with the number of bytes that are done, and of all."""
+
+
+FULL = 1_000
+"""A depth of a View that no spec reaches."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What is drawn of a model, and how: the options of `dsvgraph render`.
+
+    ``depth`` 1 shows the lines of the model and its most repeated block; every level more opens the blocks
+    that are then shown, each distinct one once, beside them. ``focus`` is the path of the block to draw alone,
+    ``expand`` holds the paths of blocks to open in their place, ``diff`` is another model to compare with.
+    """
+
+    depth: int = 1
+    focus: str = ""
+    expand: tuple[str, ...] = ()
+    theme: str = "light"
+    shapes: str = "numbers"
+    weights: bool = False
+    heat: str = ""
+    direction: str = "BT"
+    diff: Model | None = None
+
+
+class Renderer(Protocol):
+    """Draws a model. Group `dsvgraph.renderers`, one entry for each ending of a file, without the dot."""
+
+    def render(self, graph: Model, path: Path, depth: int = 1, **view: Any) -> Path:
+        """Write the picture of ``graph`` to ``path`` and return ``path``; ``view`` holds the other fields of View.
+
+        Raise DsvError if the file cannot be written, or for an option of the view that has no meaning here.
+        """
+
+    def render_error(self, error: DsvError, path: Path, theme: str = "light") -> Path:
+        """Show ``error`` in place of the picture, or leave the file as it is; return ``path``."""
+
+
+class Compiler(Protocol):
+    """Turns a model into source text. Group `dsvgraph.compilers`."""
+
+    def emit(self, model: Model) -> str:
+        """Return the model as one source file. Raise DsvError if the model cannot be lowered."""
+
+    def report(self, model: Model) -> Mapping[str, Any]:
+        """Compile the model, and return what came of it as names and values, in the order to print them.
+
+        Raise DsvError if the parameters of the result differ from those of the graph.
+        """
+
+
+class TrainResult(Protocol):
+    """The result of a training run: a dataclass, whose fields `compile --train --json` prints."""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the run was stopped before its last step."""
+
+
+class Trainer(Protocol):
+    """Trains a model, and samples from what it trained. Group `dsvgraph.trainers`."""
+
+    def train(self, model: Model, options: Mapping[str, Any], console: Console) -> TrainResult:
+        """Train ``model`` and leave a run folder, with the spec as `spec.yaml` in it.
+
+        ``options`` are those of `compile --train` that were given, by name, and ``weights`` (a folder) with
+        ``drop_mtp``. Raise DsvError on wrong options or data, a folder in use, a full disk, or diverging losses.
+        """
+
+    def generate(
+        self, run_dir: Path, prompt: str, tokens: int, temperature: float, top_k: int, seed: int, *, device: str
+    ) -> Iterator[str]:
+        """Yield the continuation of ``prompt`` piece by piece. Raise DsvError if ``run_dir`` has no weights."""
+
+
+class Verifier(Protocol):
+    """Runs the compiled model and compares what it computes with the cost. Group `dsvgraph.verifiers`."""
+
+    def verify(
+        self, model: Model, batch: int = 1, seq: int = 4096, notify: Callable[[str], object] | None = None
+    ) -> Verification:
+        """Count ``batch`` rows of ``seq`` tokens; ``notify`` is called with the name of each step that begins.
+
+        Raise DsvError if the model cannot be compiled.
+        """
+
+
+class ModuleBuilder(Protocol):
+    """Builds `torch.nn.Module`s, for backends that read or write weights. Group `dsvgraph.modules`.
+
+    The names in `state_dict()` of a module are the paths of the graph.
+    """
+
+    def empty(self, model: Model, device: Any = "cpu", dtype: Any = None, kernels: str = "plain") -> Any:
+        """Return the module with weights that hold nothing yet; on the device `meta`, nothing is allocated.
+
+        Parameters are of ``dtype``, a torch.dtype (None for float32), buffers of float32; ``kernels`` is `plain`,
+        the source as it is emitted, or `fast`, the same up to rounding.
+        Raise DsvError if ``device`` has too little memory.
+        """
+
+    def initial(self, module: Any, seed: int = 0) -> Iterator[tuple[str, Any]]:
+        """Yield path and first value of every weight, in the order of `state_dict()`; the module stays as it is."""
+
+    def checkpoint(self, folder: Path) -> Path | None:
+        """Return the folder with the newest weights of a run, or None if ``folder`` is not that of a run.
+
+        Raise DsvError if the run has no weights, or if they were changed after they were saved.
+        """
+
+
+class Loaded(Protocol):
+    """What was read from a folder of weights."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return names and values, in the order to print them."""
+
+
+class WeightReader(Protocol):
+    """Reads weights into modules. Group `dsvgraph.weights`."""
+
+    def check(self, model: Model, folder: Path, *, drop_mtp: bool = False) -> object:
+        """Raise DsvError if ``folder`` does not hold the weights of ``model``, by path and by shape.
+
+        With ``drop_mtp``, the folder may hold MTP modules that the model does not have.
+        """
+
+    def fill(
+        self, module: Any, model: Model, folder: Path, *, drop_mtp: bool = False, progress: Progress | None = None
+    ) -> Loaded:
+        """Fill the weights of ``module`` in place. Raise DsvError as `check` does, before the first one is changed."""
+
+
+class Importer(Protocol):
+    """Turns a file of another format into a spec. Group `dsvgraph.importers`, named by the ending of the file."""
+
+    def spec_of(self, path: Path) -> str:
+        """Return the text of a spec. Raise DsvError for what the file says and a spec cannot express."""
+
+
+class Exporter(Protocol):
+    """Writes a model as a folder of another format. Group `dsvgraph.exporters`."""
+
+    def export(
+        self,
+        model: Model,
+        folder: Path,
+        *,
+        config_only: bool = False,
+        run: Path | None = None,
+        seed: int = 0,
+        dtype: str = "float32",
+        max_shard_size: int | str = "5GB",
+        drop_mtp: bool = False,
+        progress: Progress | None = None,
+    ) -> dict[str, Any]:
+        """Write ``folder``, a new or an empty one, and return what was written by name, with `files` as a list.
+
+        The weights are those of the folder ``run``, or the first values that ``seed`` gives; ``config_only``
+        writes none. Raise DsvError if the format cannot express the model, or if the folder is in use.
+        """
+
+
+class LanguageServer(Protocol):
+    """Serves an editor. Group `dsvgraph.servers`."""
+
+    def serve(self) -> None:
+        """Speak the Language Server Protocol on standard input and output until the editor ends it."""
