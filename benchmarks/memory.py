@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 import dsvgraph
 import dsvgraph_torch
+from dsvgraph.graph import Mode
 from dsvgraph.passes.count.cost import cost
 from dsvgraph.passes.estimate.memory import TrainingMemory, training
 
@@ -116,7 +117,7 @@ def checkpointed(module: torch.nn.Module, model: dsvgraph.Model) -> None:
 def repeated(model: dsvgraph.Model) -> Iterator[str]:
     """Paths of the copies."""
     for node in model.nodes.values():
-        if node.mode == "repeat":
+        if node.mode is Mode.REPEAT:
             yield from dict.fromkeys(node.segment(number) for number, _ in node.copy_graphs())
 
 

@@ -15,6 +15,8 @@ from pathlib import Path
 import networkx
 import pytest
 
+from dsvgraph.graph import Mode, PortRole
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"dsvgraph": ROOT / "dsvgraph"} | {p.name: p for p in (ROOT / "backends").glob("dsvgraph_*")}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -236,3 +238,16 @@ def test_wheel(tmp_path: Path) -> None:
     assert {n.split("/")[0] for n in names if ".dist-info/" not in n} == set(PACKAGES)
     assert names >= {f"dsvgraph/{ident(p)}" for p in (ROOT / "specs").rglob("*.yaml")}
     assert names >= {f"{package}/py.typed" for package in PACKAGES}
+
+
+def test_closed_sets_are_compared_by_member() -> None:
+    """What an enum names is not compared with its text: a slip in a text would only be false."""
+    enums = {"mode": Mode, "role": PortRole, "roles": PortRole}
+    found, wrong = 0, list[str]()
+    for path in sources("dsvgraph", "backends", "benchmarks"):
+        for compare in (n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Compare)):
+            names = {getattr(n, "attr", getattr(n, "id", "")) for n in ast.walk(compare)} & enums.keys()
+            texts = {n.value for n in ast.walk(compare) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+            found += bool(names)
+            wrong += [f"{ident(path)}:{compare.lineno}" for name in names if texts & {*map(str, enums[name])}]
+    assert found > 50 and not wrong

@@ -8,7 +8,7 @@ from typing import Any
 
 from dsvgraph.dims import Size
 from dsvgraph.errors import Span, printable
-from dsvgraph.graph import Graph, Loss, Node
+from dsvgraph.graph import Graph, Loss, Mode, Node
 from dsvgraph_graphviz.model.facts import Facts
 from dsvgraph_graphviz.style.words import flops, number, op_title, short, spot, times
 from dsvgraph_graphviz.text.losses import weight
@@ -24,7 +24,7 @@ def told(facts: Facts, graph: Graph, node: Node) -> dict[str, Any]:
         "name": node.name,
         "callee": node.callee,
         "does": op_title(node) if node.op else _first(node.copies[0].graph.doc) if node.copies else "",
-        "copies": times(node) if node.mode != "call" else "",
+        "copies": times(node) if node.mode is not Mode.CALL else "",
         "line": spot(node.span),
         "yaml": written(node.span) if node.span else "",
         "in": [[port, str(type_)] for port, type_ in node.ins.items()],

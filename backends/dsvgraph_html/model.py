@@ -8,7 +8,7 @@ from typing import Any
 
 from dsvgraph.backends import View
 from dsvgraph.dims import Size
-from dsvgraph.graph import Graph, Model, Node, Ref, join, span_text
+from dsvgraph.graph import Graph, Mode, Model, Node, Ref, join, span_text
 from dsvgraph_graphviz.model.copies import has_body, kinds
 from dsvgraph_graphviz.model.facts import Facts
 from dsvgraph_graphviz.model.layers import attentions
@@ -117,7 +117,7 @@ class _Pictures:
 
     def _card(self, card: Card, graph: Graph, node: Node) -> dict[str, Any]:
         path = card.tip.split("\n")[0]
-        path = path.removesuffix(".*") if node.mode != "call" else path
+        path = path.removesuffix(".*") if node.mode is not Mode.CALL else path
         path = "" if path == node.name and not node.at else path  # a tip has some word for every line
         found = {
             **told(self.facts, graph, node),
@@ -140,7 +140,7 @@ class _Pictures:
             self._lend(graph, node, copies.graph)
             if copies.graph not in self.order:
                 self.order.append(copies.graph)
-            spans = _spans(node, copies.graph) if node.mode != "call" else []
+            spans = _spans(node, copies.graph) if node.mode is not Mode.CALL else []
             found.append({"picture": self.order.index(copies.graph) + 1, **_copies(node, copies.count, spans)})
         return found
 
@@ -193,7 +193,7 @@ def _spans(node: Node, graph: Graph) -> list[tuple[Size, Size]]:
 
 def _copies(node: Node, count: Size, spans: list[tuple[Size, Size]]) -> dict[str, Any]:
     """How a path names the copies of one kind, their numbers, and how many they are."""
-    if node.mode == "call":
+    if node.mode is Mode.CALL:
         return {"at": "", "badge": ""}
     texts = [span_text(*span)[1:-1] for span in spans]
     texts = texts if len(texts) <= SPANS else [*texts[: SPANS - 2], "…", texts[-1]]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from dsvgraph.dims import Size, names, ratio, total
-from dsvgraph.graph import Graph, Model, Node, join, span_text, walk
+from dsvgraph.graph import Graph, Mode, Model, Node, join, span_text, walk
 from dsvgraph.passes.count.formulas import generic, whole_numbers
 from dsvgraph.passes.count.quantity import number
 from dsvgraph.passes.count.tally import Meter
@@ -27,7 +27,7 @@ def node_info(model: Model | None, graph: Graph, node: Node) -> Iterator[str]:
     for name, weight in node.weights.items():
         yield f"- weight `{name}` {_shape(generic_node.weights[name].type, weight.type)}"
     yield from (f"- weight `{name}` of `{ref}`" for name, ref in node.tied.items())
-    if node.mode != "call":
+    if node.mode is not Mode.CALL:
         yield f"- {node.mode} `{node.count}` from {node.start}"
     owned = _owned(node)
     if owned:
@@ -92,7 +92,7 @@ def _per_token(model: Model, graph: Graph, node: Node, row: Type, sizes: dict[st
 
 
 def _paths(model: Model, node: Node) -> Iterator[str]:
-    copies = span_text(node.start, node.count) if node.mode != "call" else ""
+    copies = span_text(node.start, node.count) if node.mode is not Mode.CALL else ""
     found = [(join(visit.path, copies), visit.copies) for visit in walk(model) if visit.node is node]
     for path, times in found[:MAX_PATHS]:
         yield f"- path `{path}`" + (f", {times} copies" if times != 1 else "")

@@ -136,7 +136,7 @@ def weights(graph: Graph, prefix: str = "") -> dict[str, tuple[Size, ...]]:
         path = join(prefix, node.at)
         found.update({join(path, w): weight.shape for w, weight in node.weights.items()})
         for number, copy in node.copy_graphs():
-            inner = path if node.mode == "call" else join(path, str(number))
+            inner = join(prefix, node.segment(number))
             if copy not in below:
                 below[copy] = weights(copy)
             found.update({join(inner, p): shape for p, shape in below[copy].items()})

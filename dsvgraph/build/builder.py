@@ -15,7 +15,7 @@ from dsvgraph.build.scope import At, ConfigScope, Given, Library, Scope, free_na
 from dsvgraph.codes import Code
 from dsvgraph.dims import Poly, Size, names
 from dsvgraph.errors import DsvError, Note, Span
-from dsvgraph.graph import Graph, Node
+from dsvgraph.graph import Graph, Mode, Node
 from dsvgraph.ops import OPS
 from dsvgraph.ops.base import RESERVED
 from dsvgraph.spec import Part, Spec
@@ -222,7 +222,7 @@ def _called(error: DsvError, line: Line) -> DsvError:
 
 def _copies(node: Node, inside: Mapping[Graph, int]) -> int:
     """How many copies a line makes, those inside of them too; a number that is open counts as one."""
-    own = 0 if node.mode == "call" else 1
+    own = 0 if node.mode is Mode.CALL else 1
     counts = [(copies.graph, copies.count if isinstance(copies.count, int) else 1) for copies in node.copies]
     return sum(count * (own + inside.get(graph, 0)) for graph, count in counts)
 

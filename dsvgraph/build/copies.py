@@ -20,7 +20,7 @@ from dsvgraph.build.scope import Scope, free_names, freeze
 from dsvgraph.codes import Code
 from dsvgraph.dims import Poly, Size
 from dsvgraph.errors import DsvError, Fault
-from dsvgraph.graph import Copies, Graph, Node, Ref
+from dsvgraph.graph import Copies, Graph, Mode, Node, PortRole, Ref
 from dsvgraph.ops import OPS, Op
 from dsvgraph.types import Type, shown
 
@@ -32,7 +32,7 @@ MAX_COPIES = 10_000
 
 def build(body: Body, line: Line) -> Node:
     """The node of a line with `repeat` or `each`; raises DsvError where copies do not fit."""
-    mode = "repeat" if line.repeat is not None else "each"
+    mode = Mode.REPEAT if line.repeat is not None else Mode.EACH
     if not line.at:
         hint = "copies are numbered below an address: `at: layers` gives layers.0, layers.1, ..."
         raise DsvError("copies need an address, not `.`", line.where("at"), code=Code.COPY_ADDRESS, hint=hint)
@@ -50,17 +50,17 @@ def build(body: Body, line: Line) -> Node:
         copies=tuple(groups) if count != 0 else (), mode=mode, count=count, start=start, reused=reused, tied=tied,
         span=line.span,
     )  # fmt: skip
-    node.roles = roles | {o: "stacked" for o in types if o not in roles}
+    node.roles = roles | {o: PortRole.STACKED for o in types if o not in roles}
     for port, type_ in types.items():
-        carried = roles.get(port) == "carried"
+        carried = roles.get(port) is PortRole.CARRIED
         node.outputs[port] = type_ if carried else replace(type_, shape=(count, *type_.shape))
     _check_order(node, roles, body)
     horizons.of_copies(body.graph, node)
     return node
 
 
-def _count(body: Body, line: Line, mode: str) -> Size:
-    raw, span = (line.repeat if mode == "repeat" else line.each), line.where(mode)
+def _count(body: Body, line: Line, mode: Mode) -> Size:
+    raw, span = (line.repeat if mode is Mode.REPEAT else line.each), line.where(mode)
     body.builder.value(raw, span, body.scope)
     count = body.scope.size(raw, span, least=0)
     if isinstance(count, int) and count > MAX_COPIES:
@@ -69,7 +69,7 @@ def _count(body: Body, line: Line, mode: str) -> Size:
     return count
 
 
-def _reused(body: Body, line: Line, mode: str) -> bool:
+def _reused(body: Body, line: Line, mode: Mode) -> bool:
     """Whether the copies use one set of weights."""
     if line.tied is None:
         return False
@@ -78,7 +78,7 @@ def _reused(body: Body, line: Line, mode: str) -> bool:
     if not isinstance(value, bool):
         fault = Fault(Code.BAD_VALUE, f"expected true or false, found `{shown(value)}`")
         raise body.scope.fault(line.tied, None, span, fault, "`tied`")
-    if value and mode == "each":
+    if value and mode is Mode.EACH:
         hint = "`repeat` chains them and lets them use one set"
         raise DsvError(
             "copies side by side have weights of their own", line.at_key("tied"), code=Code.TIED_COPIES, hint=hint
@@ -99,20 +99,22 @@ def _sources(body: Body, line: Line) -> tuple[dict[str, Ref], dict[str, Ref]]:
     return sources, tied
 
 
-def _roles(body: Body, line: Line, mode: str, ports: list[str], tied: list[str]) -> dict[str, str]:
-    """What happens to each input over the copies: carried, shared or sliced."""
-    for key, listed in (("slice", line.slice), ("share", line.share)):
-        for i, port in enumerate(listed):
+def _roles(body: Body, line: Line, mode: Mode, ports: list[str], tied: list[str]) -> dict[str, PortRole]:
+    """Return the role of each input: what `slice` and `share` say, or what follows from the block's outputs."""
+    for key, names in (("slice", line.slice), ("share", line.share)):
+        for i, port in enumerate(names):
             if port not in ports:
                 message, hint = unknown("input", port, ports, line.callee)
                 raise DsvError(message, line.where(key, i), code=Code.NO_INPUT, hint=hint)
             if port in line.slice and port in line.share:
                 raise DsvError(f"`{port}` cannot be sliced and shared", line.where(key), code=Code.COPY_KEYS)
-    if mode == "each":
-        return {p: "shared" if p in line.share or (p in tied and p not in line.slice) else "sliced" for p in ports}
-    outs = _outputs(body, line, ports)
-    rest = {p: "sliced" if p in line.slice else "shared" for p in ports}
-    return {p: "carried" if p in outs and p not in line.slice and p not in line.share else rest[p] for p in ports}
+    if mode is Mode.EACH:
+        unlisted = {p: PortRole.SHARED if p in tied else PortRole.SLICED for p in ports}
+    else:
+        outs = _outputs(body, line, ports)
+        unlisted = {p: PortRole.CARRIED if p in outs else PortRole.SHARED for p in ports}
+    listed = dict.fromkeys(line.slice, PortRole.SLICED) | dict.fromkeys(line.share, PortRole.SHARED)
+    return unlisted | listed
 
 
 def _outputs(body: Body, line: Line, ports: list[str]) -> list[str]:
@@ -122,9 +124,9 @@ def _outputs(body: Body, line: Line, ports: list[str]) -> list[str]:
     return list(out) if isinstance(out, dict) else ["y"]
 
 
-def _cut(port: str, type_: Type, role: str, count: Size, line: Line, body: Body) -> Type:
+def _cut(port: str, type_: Type, role: PortRole, count: Size, line: Line, body: Body) -> Type:
     """The type that one copy sees of an input."""
-    if role != "sliced":
+    if role is not PortRole.SLICED:
         return type_
     if not type_.shape or type_.shape[0] != count:
         words = f"`{port}` is {type_}; one piece per copy needs a first axis of {count}"
@@ -133,24 +135,24 @@ def _cut(port: str, type_: Type, role: str, count: Size, line: Line, body: Body)
     return replace(type_, shape=type_.shape[1:])
 
 
-def _check_order(node: Node, roles: dict[str, str], body: Body) -> None:
+def _check_order(node: Node, roles: dict[str, PortRole], body: Body) -> None:
     """Rows sorted by expert stay with their expert: cut by `each`, or carried whole."""
-    allowed = "sliced" if node.mode == "each" else "carried"
+    allowed = PortRole.SLICED if node.mode is Mode.EACH else PortRole.CARRIED
     path = body.builder.path()
     sent = [port for port, type_ in node.ins.items() if type_.order]
-    if node.mode == "each" and sent and (len(node.sources) > 1 or len(node.outputs) > 1):
+    if node.mode is Mode.EACH and sent and (len(node.sources) > 1 or len(node.outputs) > 1):
         words = "experts have one input and one output"
         raise DsvError(words, node.span, code=Code.NOT_LOWERED, path=path)
-    if sent and any(roles[port] == "sliced" and not type_.order for port, type_ in _wired(node, body).items()):
+    if sent and any(roles[port] is PortRole.SLICED and not type_.order for port, type_ in _wired(node, body).items()):
         words = "copies inside experts cannot slice a weight, which each expert has for itself"
         raise DsvError(words, node.span, code=Code.NOT_LOWERED, path=path)
     for port, type_ in node.ins.items():
-        if type_.order and roles[port] not in (allowed, "shared" if node.mode == "repeat" else allowed):
+        if type_.order and roles[port] not in (allowed, PortRole.SHARED if node.mode is Mode.REPEAT else allowed):
             raise DsvError(
                 f"`{port}` is sorted by expert: only `each` cuts it", node.span, code=Code.ROW_ORDER, path=path
             )
     for port, type_ in node.outputs.items():
-        if type_.order and node.mode == "repeat" and roles.get(port) != "carried":
+        if type_.order and node.mode is Mode.REPEAT and roles.get(port) is not PortRole.CARRIED:
             raise DsvError(
                 f"`{port}` is sorted by expert, so it cannot be stacked", node.span, code=Code.ROW_ORDER, path=path
             )
@@ -167,7 +169,7 @@ def _indexed(scope: Scope, index: Size) -> Scope:
 class _Copies:
     """Builds the copies of one line; equal copies are one graph."""
 
-    def __init__(self, body: Body, line: Line, roles: dict[str, str], start: Size, reused: bool) -> None:
+    def __init__(self, body: Body, line: Line, roles: dict[str, PortRole], start: Size, reused: bool) -> None:
         self.body, self.line, self.roles, self.start, self.reused = body, line, roles, start, reused
 
     def build(self, count: Size, ins: dict[str, Type]) -> tuple[list[Copies], dict[str, Type]]:
@@ -203,7 +205,7 @@ class _Copies:
         graph = self.op(scope, ins) if is_op(self.line.callee) else self.block(scope, index, ins)
         types = {o: graph.type(r) for o, r in graph.outputs.items()}
         for port, role in self.roles.items():
-            if role == "carried" and types[port] != ins[port]:
+            if role is PortRole.CARRIED and types[port] != ins[port]:
                 words = f"`{port}` is carried from copy to copy, so it must keep its type"
                 raise DsvError(
                     f"{words}: {ins[port]} goes in, {types[port]} comes out",

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from dsvgraph.codes import Code
 from dsvgraph.dims import Size
 from dsvgraph.errors import DsvError
-from dsvgraph.graph import Graph, Model, Node, join
+from dsvgraph.graph import Graph, Mode, Model, Node, join
 from dsvgraph.patterns import Patterns
 
 
@@ -71,8 +71,8 @@ def alike(node: Node, place: Place) -> list[Alike]:
     """
     found, number = list[Alike](), node.start
     for copies in node.copies:
-        below = place.inside(node.at) if node.mode != "call" else place.inside(node.segment(number))
-        if node.mode == "call" or not below.state or not isinstance(copies.count, int):
+        below = place.inside(node.at) if node.mode is not Mode.CALL else place.inside(node.segment(number))
+        if node.mode is Mode.CALL or not below.state or not isinstance(copies.count, int):
             found.append(Alike(copies.graph, below, number, copies.count))
         else:
             first = int(number)  # type: ignore[arg-type]
@@ -100,7 +100,7 @@ def _check(graph: Graph, place: Place, model: Model, seen: set[tuple[Graph, Plac
     seen.add((graph, place))
     for node in graph.nodes.values():
         parts = alike(node, place) if node.copies else []
-        if node.mode == "each" and any(type_.order for type_ in node.ins.values()):
+        if node.mode is Mode.EACH and any(type_.order for type_ in node.ins.values()):
             for _, copies in groupby(
                 parts, key=lambda part: part.graph
             ):  # equal copies in a row have parameters of its own

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from dsvgraph.graph import Copies, Graph, Node, Ref
+from dsvgraph.graph import Copies, Graph, Node, PortRole, Ref
 from dsvgraph.types import Horizon, Horizons
 
 
@@ -43,7 +43,7 @@ def of_call(graph: Graph, node: Node) -> None:
 def slices(graph: Graph, ref: Ref) -> list[Horizons]:
     """What each piece along the first axis of ``ref`` has seen, where that is known."""
     node = graph.nodes.get(ref.node)
-    if node is None or node.roles.get(ref.port) == "carried":
+    if node is None or ref.port in node.carried:
         return []
     return node.copy_horizons.get(ref.port, [])
 
@@ -55,7 +55,7 @@ def of_copies(graph: Graph, node: Node) -> None:
         chain.follow(copies)
     node.copy_horizons = chain.found
     for o in node.outputs:
-        carried = node.roles.get(o) == "carried"
+        carried = o in node.carried
         node.horizons[o] = chain.state[o] if carried else Horizons.join(chain.found[o])
 
 
@@ -64,9 +64,9 @@ class _Chain:
 
     def __init__(self, graph: Graph, node: Node) -> None:
         self.state = {p: graph.horizons_of(r) for p, r in node.sources.items()}
-        sliced = [p for p, role in node.roles.items() if role == "sliced"]
+        sliced = [p for p, role in node.roles.items() if role is PortRole.SLICED]
         self.pieces = {p: found for p in sliced if (found := slices(graph, node.sources[p]))}
-        self.carried = [p for p, role in node.roles.items() if role == "carried"]
+        self.carried = node.carried
         self.found: dict[str, list[Horizons]] = {o: [] for o in node.outputs}
         self.number = 0
 

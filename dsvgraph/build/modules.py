@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError, Fault
-from dsvgraph.graph import Graph, Node
+from dsvgraph.graph import Graph, Mode, Node
 from dsvgraph.ops import OPS, Op
 from dsvgraph.ops.base import Kind
 from dsvgraph.types import Weight
@@ -50,7 +50,7 @@ class Claim(NamedTuple):
 def claims(graph: Graph) -> Iterator[Claim]:
     """What the lines of a class claim, those of blocks at `.` too, which are written into it."""
     for node in graph.nodes.values():
-        if node.mode == "call" and node.copies and not node.at:
+        if node.mode is Mode.CALL and node.copies and not node.at:
             yield from claims(node.copies[0].graph)
         elif node.weights or node.copies:
             yield Claim(node.at, _kind(node), node)
@@ -59,8 +59,8 @@ def claims(graph: Graph) -> Iterator[Claim]:
 def _kind(node: Node) -> str:
     if node.op:
         return "module" if _alone(node.op) else "weights"
-    sent = node.mode == "each" and any(type_.order for type_ in node.ins.values())
-    return "module" if sent or node.mode == "call" else "list"
+    sent = node.mode is Mode.EACH and any(type_.order for type_ in node.ins.values())
+    return "module" if sent or node.mode is Mode.CALL else "list"
 
 
 def _alone(op: Op) -> bool:
@@ -120,7 +120,7 @@ def check_reads(graph: Graph, node: Node, level: int, path: str) -> None:
             words = f"`{ref}` stacks what no copies made, so there is nothing to read"
             raise DsvError(words, node.span, code=Code.NO_PIECE, path=path)
         if orders[port].startswith(f"{level}:") and not (
-            node.mode == "each" or (node.op and node.op.positions.unsorts)
+            node.mode is Mode.EACH or (node.op and node.op.positions.unsorts)
         ):
             words = f"`{ref}` is sorted by expert: only `each` and `combine` read it"
             hint = "put the line into the block of the experts"

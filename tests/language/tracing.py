@@ -55,12 +55,12 @@ def copies(node: Node, given: dict[str, Value]) -> dict[str, Value]:
         sliced = {p: v[k] for p, v in given.items() if node.roles.get(p) == "sliced"}
         found = trace(graph, {p: (given | sliced)[p] for p in graph.inputs})
         outs = {port: found[ref] for port, ref in graph.outputs.items()}
-        given |= {p: v for p, v in outs.items() if node.roles.get(p) == "carried"}
+        given |= {p: v for p, v in outs.items() if p in node.carried}
         for port, value in outs.items():
             stacked[port].append(value)
     if node.mode == "call":
         return {port: found[0] for port, found in stacked.items()}
-    return {p: given[p] if node.roles.get(p) == "carried" else found for p, found in stacked.items()}
+    return {p: given[p] if p in node.carried else found for p, found in stacked.items()}
 
 
 def horizon(value: Value, name: str) -> float:

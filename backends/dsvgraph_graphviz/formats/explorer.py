@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dsvgraph.graph import Graph, Model, Node, Ref, join, span_text
+from dsvgraph.graph import Graph, Mode, Model, Node, Ref, join, span_text
 from dsvgraph.passes.text.signature import value
 from dsvgraph.types import Type
 from dsvgraph_graphviz.model.facts import Facts
@@ -66,12 +66,12 @@ class _Walk:
         """Every kind of copies in a row: what is carried goes from one to the next."""
         state, found, start = dict(wired), dict[str, Source](), node.start
         for copies in node.stored:
-            once = node.mode == "call"
+            once = node.mode is Mode.CALL
             span = "" if once else span_text(start, copies.count)
             inner = "/".join(part for part in (space, node.name + (f" {span}" if span else "")) if part)
             self.groups[inner] = self._about(copies.graph, node, join(path, span))
             outs = self.body(copies.graph, state, join(path, span), inner)
-            state |= {port: source for port, source in outs.items() if node.roles.get(port) == "carried"}
+            state |= {port: source for port, source in outs.items() if port in node.carried}
             found |= outs
             start = start + copies.count
         return found or {port: wired[port] for port in node.outputs if port in wired}
@@ -79,7 +79,7 @@ class _Walk:
     def _about(self, graph: Graph, node: Node, path: str) -> dict[str, str]:
         count = number(self.facts.parameters(graph))
         about = {"path": path, "block": block_title(graph, self.facts), "parameters of one": count}
-        return about if node.mode == "call" else {**about, "copies": times(node)}
+        return about if node.mode is Mode.CALL else {**about, "copies": times(node)}
 
     def _add(
         self, id_: str, label: str, space: str, attrs: Mapping[str, str], edges: list[dict[str, str]],

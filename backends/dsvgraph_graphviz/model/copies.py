@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dsvgraph.dims import Size
-from dsvgraph.graph import Copies, Graph, Model, Node
+from dsvgraph.graph import Copies, Graph, Mode, Model, Node
 
 MANY_GROUPS = 3  # kinds of copies drawn in a row; more are folded by kind
 
@@ -12,7 +12,7 @@ def chains(model: Model) -> list[Node]:
     """Repeated lines whose copies' outputs a loss scores one by one."""
     scored = {model.outputs[loss.output] for loss in model.losses if loss.output and loss.depths != (0,)}
     found = [model.nodes[ref.node] for ref in scored if ref.node in model.nodes]
-    repeated = [n for n in found if n.mode == "repeat" and n.copies and n not in _read_by_others(model)]
+    repeated = [n for n in found if n.mode is Mode.REPEAT and n.copies and n not in _read_by_others(model)]
     return [n for n in model.nodes.values() if n in repeated]
 
 

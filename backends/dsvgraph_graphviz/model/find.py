@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from dsvgraph.errors import DsvError, nearest
-from dsvgraph.graph import Copies, Graph, Model, Node, join, span_text
+from dsvgraph.graph import Copies, Graph, Mode, Model, Node, join, span_text
 
 SPAN = re.compile(r"\[([^-\]]+)(?:-([^\]]+))?\]")
 
@@ -59,7 +59,7 @@ def places(
     """Every line below ``graph`` and every kind of copy, callers first, ``below`` levels deep."""
     for node in graph.nodes.values() if below > 0 else ():
         path, name = join(prefix, node.at), join(line, node.name)
-        once = node.mode == "call"
+        once = node.mode is Mode.CALL
         yield Found(path, graph, node, node.copies[0] if once and node.copies else None, around, name)
         start = node.start
         for copies in node.stored:

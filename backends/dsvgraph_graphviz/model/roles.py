@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from dsvgraph.dims import Size, total
-from dsvgraph.graph import Graph, Model, Node, Ref
+from dsvgraph.graph import Graph, Mode, Model, Node, Ref
 from dsvgraph.ops.base import Kind
 from dsvgraph_graphviz.model.layers import attentions, networks, strands
 from dsvgraph_graphviz.style.theme import Role
@@ -79,16 +79,15 @@ class Roles:
         """How many layers ``graph`` has, those of all copies: an attention and a feed-forward network make one."""
         if not self.is_layer_body(graph):
             return self.layers_of(graph.nodes.values())
-        roles = [(self.of(n), n.count if n.mode == "repeat" else 1) for n in graph.nodes.values() if n.copies]
+        roles = [(self.of(n), n.count if n.mode is Mode.REPEAT else 1) for n in graph.nodes.values() if n.copies]
         some = [total(count for role, count in roles if role == Role.ATTENTION) + len(attentions(graph))]
         some += [total(count for role, count in roles if role in (Role.DENSE, Role.EXPERTS)) + len(networks(graph))]
         return max(1, min(some)) if all(isinstance(count, int) for count in some) else some[0]  # type: ignore[type-var]
 
     def layers_of(self, nodes: Iterable[Node]) -> Size:
         """How many layers ``nodes`` have."""
-        return total(
-            self.layers(copies.graph) * copies.count for node in nodes for copies in node.copies if node.mode != "each"
-        )
+        chained = (copies for node in nodes if node.mode is not Mode.EACH for copies in node.copies)
+        return total(self.layers(copies.graph) * copies.count for copies in chained)
 
     def of(self, node: Node, around: Role = Role.PLAIN) -> Role:
         """The role of ``node`` in a body whose own role is ``around``."""

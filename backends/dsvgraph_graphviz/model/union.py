@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from dsvgraph.dims import Size
 from dsvgraph.errors import DsvError
-from dsvgraph.graph import Copies, Graph, Model, Node, Ref
+from dsvgraph.graph import Copies, Graph, Mode, Model, Node, Ref
 from dsvgraph.passes.compare.lines import aligned, alike, differences
 from dsvgraph.passes.compare.matching import pairs
 from dsvgraph_graphviz.model.copies import chains
@@ -123,7 +123,7 @@ class Union:
             self._wires(mark, old, new, names)
         if alike(old, new) and ((old.copies and new.copies) or new.name in self._chains):
             node.copies = tuple(self._copies(old, new))
-            node.count = sum((copies.count for copies in node.copies), start=0) if new.mode != "call" else 1
+            node.count = sum((copies.count for copies in node.copies), start=0) if new.mode is not Mode.CALL else 1
         if old.count != new.count:
             mark.copies = (old.count, new.count)
         inside = [copies.graph for copies in node.copies] != [copies.graph for copies in new.copies]
@@ -141,7 +141,7 @@ class Union:
 
     def _copies(self, old: Node, new: Node) -> Iterator[Copies]:
         """The copies of both side by side, then those that only the second has; of a chain the first's too."""
-        if new.mode == "call" or old.mode == "call":
+        if new.mode is Mode.CALL or old.mode is Mode.CALL:
             yield Copies(self.graph(old.copies[0].graph, new.copies[0].graph), 1)
             return
         done = 0
@@ -184,4 +184,4 @@ def _is_there(both: Graph, ref: Ref) -> bool:
 
 
 def _said(node: Node) -> str:
-    return node.callee if node.mode == "call" else f"{node.callee} × {node.count}"
+    return node.callee if node.mode is Mode.CALL else f"{node.callee} × {node.count}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from dsvgraph.graph import Graph, Node, join, span_text
+from dsvgraph.graph import Graph, Mode, Node, join, span_text
 from dsvgraph_graphviz.scene.parts import Body, Scene
 
 Holder = str | Body
@@ -55,7 +55,7 @@ class _Coverage:
             yield Lies(here, node, tuple(tuple(map(_name, holders)) for holders in own))
             start = node.start
             for i, copies in enumerate(node.stored):
-                inner = here if node.mode == "call" else join(here, span_text(start, copies.count))
+                inner = here if node.mode is Mode.CALL else join(here, span_text(start, copies.count))
                 parts = [part for holders in held for part in self._parts(node, i, holders)]
                 yield from self.lines(copies.graph, inner, parts)
                 start = start + copies.count

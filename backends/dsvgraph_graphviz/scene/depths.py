@@ -61,7 +61,7 @@ def draw_columns(made: Plan, opener: Opener, node: Node, place: Place) -> None:
         ends = opener.body(column.graph, before, inner)
         outs = {name: ends[ref] for name, ref in column.graph.outputs.items()}
         ahead.moved(column, before, outs)
-        state |= {port: end for port, end in outs.items() if node.roles.get(port) == "carried"}
+        state |= {port: end for port, end in outs.items() if port in node.carried}
         for port, end in outs.items():
             made.ends[Ref(node.name, port)] = end
             made.stacked.setdefault(Ref(node.name, port), []).append((end, column.depths))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dsvgraph.graph import Graph, Node, Ref, join
+from dsvgraph.graph import Graph, Mode, Node, Ref, join
 from dsvgraph.ops.memory import Rows
 from dsvgraph_graphviz.model.copies import MANY_GROUPS, groups_of, has_body, kinds
 from dsvgraph_graphviz.model.layers import outward, strands
@@ -191,13 +191,13 @@ class Opener:
             inner = replace(place, line=node, within=place.id, groups=alike, copy=None)
             one = replace(node, copies=(copies,), count=copies.count)
             outs = self._frame(graph, one, state, inner, f"-{i + 1}" if i else "")
-            state |= {port: end for port, end in outs.items() if node.roles.get(port) == "carried"}
+            state |= {port: end for port, end in outs.items() if port in node.carried}
             ends.update({Ref(node.name, port): end for port, end in outs.items()})
 
     def _frame(self, graph: Graph, node: Node, state: dict[str, End], place: Place, suffix: str) -> dict[str, End]:
         """One open block in a frame of its own; the ends of its outputs."""
         role, id_ = self.facts.roles.of(node, place.role), place.id + node.name + suffix
-        once = node.mode == "call"
+        once = node.mode is Mode.CALL
         title = self.labels.title(graph, node, role)
         badge = "" if once else times(node)
         self.scene.clusters[id_] = Cluster(id_, title, role, place.cluster, badge, tip(node, place))
@@ -248,6 +248,6 @@ def _leaving(card: Fused, id_: str) -> Ends:
 
 def tip(node: Node, place: Place, others: Sequence[Node] = ()) -> str:
     """The path of a node, what it is, the line of the spec that says so, and which ``others`` are in its box."""
-    path = join(place.path, node.at, "" if node.mode == "call" else "*")
+    path = join(place.path, node.at, "" if node.mode is Mode.CALL else "*")
     more = f"with {', '.join(other.name for other in others)}" if others else ""
     return "\n".join(part for part in (path or node.name, node.callee, spot(node.span), more) if part)

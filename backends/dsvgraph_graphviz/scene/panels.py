@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from dsvgraph.dims import Poly, Size
-from dsvgraph.graph import Graph, Node
+from dsvgraph.graph import Graph, Mode, Node
 from dsvgraph_graphviz.model.copies import copies_of
 from dsvgraph_graphviz.model.facts import Facts
 from dsvgraph_graphviz.model.find import Found, places
@@ -17,7 +17,7 @@ RESIDUAL = "to residual sum"
 
 def most_repeated(shown: Mapping[Graph, str], skip: Collection[Node]) -> list[Found]:
     """The first of the equal layers that there are most of, if there are more than one and they have a body."""
-    layers = [found for found in _blocks(shown, skip) if found.node.mode == "repeat"]
+    layers = [found for found in _blocks(shown, skip) if found.node.mode is Mode.REPEAT]
     many = [(rank, found) for found in layers if (rank := _rank(copies_of(found.node, found.body))) > 1]
     return [max(many, key=lambda pair: pair[0])[1]] if many else []
 
@@ -84,7 +84,7 @@ def _attributes(node: Node) -> str:
 
 def origin(facts: Facts, graph: Graph, node: Node, port: str) -> str:
     """Where an input of ``node`` comes from, in words."""
-    if node.roles.get(port) == "carried":
+    if port in node.carried:
         return "from previous block"
     ref = node.sources.get(port)
     source = graph.nodes.get(ref.node) if ref else None
@@ -97,7 +97,7 @@ def origin(facts: Facts, graph: Graph, node: Node, port: str) -> str:
 
 def destination(facts: Facts, graph: Graph, node: Node, port: str) -> str:
     """Where an output of ``node`` goes to, in words."""
-    if node.roles.get(port) == "carried":
+    if port in node.carried:
         return "to next block"
     edges = graph.net.out_edges(node.name, data=True)
     readers = [graph.nodes[r] for _, r, e in edges if e["src"] == port]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dsvgraph.backends import FULL, View
 from dsvgraph.errors import DsvError
-from dsvgraph.graph import Graph, Model, Node, Ref, join
+from dsvgraph.graph import Graph, Mode, Model, Node, Ref, join
 from dsvgraph.types import Type
 from dsvgraph_graphviz.model.copies import chains, copies_of, has_body
 from dsvgraph_graphviz.model.facts import Facts
@@ -74,7 +74,7 @@ def _tell_apart(scene: Scene, found: list[Found], alone: bool) -> None:
     frames = [scene.clusters[_inside(-1 - i)] for i in range(len(found))]
     titles = [frame.title for frame in frames]
     for frame, panel in zip(frames, found, strict=True):
-        if titles.count(frame.title) > 1 and panel.node.mode == "call":
+        if titles.count(frame.title) > 1 and panel.node.mode is Mode.CALL:
             frame.note = panel.path
         elif titles.count(frame.title) > 1:
             frame.badge = f"× {number(copies_of(panel.node, panel.body))}"

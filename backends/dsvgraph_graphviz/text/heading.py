@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from dsvgraph.dims import Size
-from dsvgraph.graph import join, span_text
+from dsvgraph.graph import Mode, join, span_text
 from dsvgraph.passes.compare.diff import diff
 from dsvgraph.passes.count.cost import Cost
 from dsvgraph_graphviz.model.copies import chains, has_body
@@ -74,7 +74,7 @@ def names(made: Subject) -> str:
 
 def place(found: Found, model: str) -> str:
     """Where a block stands."""
-    node, once = found.node, found.node.mode == "call" or found.copies
+    node, once = found.node, found.node.mode is Mode.CALL or found.copies
     return f"{model} · {found.path if once else join(found.path, span_text(node.start, node.count))}"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from dsvgraph.backends import View
 from dsvgraph.dims import Poly, Size
-from dsvgraph.graph import Graph, Node, join
+from dsvgraph.graph import Graph, Mode, Node, join
 from dsvgraph.ops.base import Kind
 from dsvgraph_graphviz.model.facts import Facts
 from dsvgraph_graphviz.model.layers import width
@@ -104,7 +104,7 @@ class Labels:
     def _card(self, graph: Graph, card: Fused, role: Role, named: bool, marks: list[Mark]) -> str:
         node = card.node
         layer = self.facts.roles.is_layer(node)
-        badge = times(node) if node.copies and (node.mode != "call" or layer) else ""
+        badge = times(node) if node.copies and (node.mode is not Mode.CALL or layer) else ""
         hue = self.hue(graph, card.lines, role)
         hue = replace(hue, fill=PAPER) if node.callee == "concat" and not self.heat else hue
         title = self.title(graph, node, role, named)
@@ -195,7 +195,7 @@ class Labels:
         """The line of experts, how many experts' widths stand beside it, and the router in words."""
         found = self.facts.find(graph, "router")
         body = found[0] if found else graph
-        many = next((n for n in body.nodes.values() if n.mode == "each"), None)
+        many = next((n for n in body.nodes.values() if n.mode is Mode.EACH), None)
         beside = [n for n, role in self.facts.roles.sublayers(body) if role == Role.DENSE and n is not many]
         return many, _shared_count(many, beside), _router_words(found[1].op) if found else ""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
-from dsvgraph.graph import Model, Node, join
+from dsvgraph.graph import Mode, Model, Node, join
 from dsvgraph_hf.config import rope
 from dsvgraph_hf.config.rope import Rope
 from dsvgraph_hf.exporting.numbering import Numbered, scaling
@@ -24,7 +24,9 @@ def spare(model: Model) -> tuple[str, ...]:
     """How the paths of weights begin that the main output does without: heads that only train."""
     needed = model.needed([main_output(model.outputs)])
     nodes = [node for node in model.nodes.values() if node.name not in needed]
-    places = [[node.at] if node.mode == "call" else [node.segment(n) for n, _ in node.copy_graphs()] for node in nodes]
+    places = [
+        [node.at] if node.mode is Mode.CALL else [node.segment(n) for n, _ in node.copy_graphs()] for node in nodes
+    ]
     return tuple(f"{place}." for found in places for place in found if place)
 
 

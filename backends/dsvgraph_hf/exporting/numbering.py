@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from dsvgraph.graph import Graph, Model, Node, Ref, join
+from dsvgraph.graph import Graph, Mode, Model, Node, PortRole, Ref, join
 from dsvgraph.ops import Op
 
 COMMUTES = ("add", "mul")
@@ -87,9 +87,9 @@ class _Walk:
         return {port: self.number(*self.keys[node], wired, port) for port in node.outputs}
 
     def block(self, node: Node, prefix: str, ins: Mapping[str, int]) -> dict[str, int]:
-        if node.mode == "call":
+        if node.mode is Mode.CALL:
             return self.graph(node.copies[0].graph, join(prefix, node.at), ins)
-        if node.mode == "each":
+        if node.mode is Mode.EACH:
             return self.each(node, prefix, ins)
         return self.repeat(node, prefix, dict(ins))
 
@@ -99,7 +99,7 @@ class _Walk:
         start = node.start
         for copies in node.copies:
             path = join(prefix, node.at, f"[{start}-{start + copies.count - 1}]")
-            sliced = {p: n if node.roles[p] == "shared" else self.number("piece", n) for p, n in ins.items()}
+            sliced = {p: n if node.roles[p] is PortRole.SHARED else self.number("piece", n) for p, n in ins.items()}
             for port, number in self.graph(copies.graph, path, sliced).items():
                 found[port].append((number, copies.count))
             start = start + copies.count
@@ -107,11 +107,11 @@ class _Walk:
 
     def repeat(self, node: Node, prefix: str, ins: dict[str, int]) -> dict[str, int]:
         """Copies in a chain, one by one."""
-        stacked: dict[str, list[int]] = {port: [] for port in node.outputs if node.roles.get(port) != "carried"}
+        stacked: dict[str, list[int]] = {port: [] for port in node.outputs if port not in node.carried}
         for i, (number, graph) in enumerate(node.copy_graphs()):
-            given = {p: self.number("piece", i, n) if node.roles[p] == "sliced" else n for p, n in ins.items()}
+            given = {p: self.number("piece", i, n) if node.roles[p] is PortRole.SLICED else n for p, n in ins.items()}
             outs = self.graph(graph, join(prefix, node.segment(number)), given)
-            ins |= {port: n for port, n in outs.items() if node.roles.get(port) == "carried"}
+            ins |= {port: n for port, n in outs.items() if port in node.carried}
             for port, numbers in stacked.items():
                 numbers.append(outs[port])
         whole = {

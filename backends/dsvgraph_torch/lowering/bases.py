@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dsvgraph.graph import Graph, Node
+from dsvgraph.graph import Graph, Mode, Node
 
 
 def extended(graph: Graph) -> Node | None:
     """The one block at `.` that a class can extend: no address of the two may meet."""
-    inner = [n for n in graph.nodes.values() if n.mode == "call" and not n.op and not n.at]
+    inner = [n for n in graph.nodes.values() if n.mode is Mode.CALL and not n.op and not n.at]
     if len(inner) != 1 or any(n.weights and not n.at for n in graph.nodes.values()):
         return None
     below = _first_steps(inner[0].copies[0].graph)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dsvgraph.build.decoding.state import Decoding
 from dsvgraph.build.modules import claims
-from dsvgraph.graph import Graph, Node, Ref
+from dsvgraph.graph import Graph, Mode, Node, Ref
 from dsvgraph_torch.lowering import forms, loops, ops
 from dsvgraph_torch.lowering.bases import extended
 from dsvgraph_torch.lowering.forms import Forms
@@ -93,9 +93,9 @@ class Writer:
         for node in nodes:
             if node.op:
                 self.op(node)
-            elif node.mode == "call":
+            elif node.mode is Mode.CALL:
                 (self.extend_parent if node is self.parent else self.call if node.at else self.inline)(node)
-            elif node.mode == "each":
+            elif node.mode is Mode.EACH:
                 loops.each(self, node)
             else:
                 loops.repeat(self, node)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsvgraph.graph import Graph, Model, Node, Ref
+from dsvgraph.graph import Graph, Mode, Model, Node, Ref
 from dsvgraph.ops.weighted import Linear
 
 
@@ -24,9 +24,9 @@ def behind(model: Model, graph: Graph, ref: Ref) -> set[tuple[Graph, str]]:
         op = node.op
         plain = isinstance(op, Linear) and len(op.out) == 1 and op.contract == 1 and not op.bias
         return {(graph, node.name)} if plain else set()
-    if node.mode == "each" or node.roles.get(ref.port) == "carried" or _used_elsewhere(model, node):
+    if node.mode is Mode.EACH or ref.port in node.carried or _used_elsewhere(model, node):
         return set()
-    if node.mode == "repeat" and not isinstance(graph, Model):  # a block returns one stacked value
+    if node.mode is Mode.REPEAT and not isinstance(graph, Model):  # a block returns one stacked value
         return set()
     inner = [behind(model, copies.graph, copies.graph.outputs[ref.port]) for copies in node.copies]
     return set().union(*inner) if all(inner) else set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from dsvgraph.graph import Model, Node, Ref
+from dsvgraph.graph import Model, Node, PortRole, Ref
 from dsvgraph_torch.lowering.sharing import Made, made
 from dsvgraph_torch.lowering.source import NOTHING, assign, block, expression, path, statement, tree
 
@@ -84,7 +84,7 @@ def _added(whole: ast.expr, parts: list[Made], count: int) -> ast.stmt:
 def _stacked(writer: Writer, node: Node) -> None:
     """Copies over a first axis that is a number: a loop, results stacked."""
     part = _extend(writer, node)
-    outs = _loop(writer, node, part, carried=[])
+    outs = _loop(writer, node, part, carried=())
     for port, name in outs.items():
         writer.line(stacked(name), note=str(node.outputs[port]))
 
@@ -99,7 +99,7 @@ def repeat(writer: Writer, node: Node) -> None:
     if not node.copies:
         return _none(writer, node)
     part = _extend(writer, node)
-    carried = [p for p, r in node.roles.items() if r == "carried"]
+    carried = node.carried
     outs = _loop(writer, node, part, carried)
     consumed = {r for n in writer.graph.nodes.values() for r in n.sources.values()}
     returned = set(writer.graph.outputs.values()) if not isinstance(writer.graph, Model) else set()
@@ -113,24 +113,24 @@ def repeat(writer: Writer, node: Node) -> None:
 def _none(writer: Writer, node: Node) -> None:
     """No copies: what is carried passes by, what is stacked has nothing in it."""
     for port in node.outputs:
-        carried = node.roles.get(port) == "carried"
+        carried = port in node.carried
         rows = _all_rows(writer, node)
         value = writer.value(node.inputs[port], rows) if carried else NOTHING
         writer.forms.bind(Ref(node.name, port), value, rows)
 
 
 def _all_rows(writer: Writer, node: Node) -> bool:
-    """Whether a line groups over the rows of earlier positions too."""
+    """Whether a line runs over the rows of earlier positions too."""
     return node.name in writer.found.between
 
 
-def _loop(writer: Writer, node: Node, part: ast.expr, carried: list[str]) -> dict[str, str]:
+def _loop(writer: Writer, node: Node, part: ast.expr, carried: tuple[str, ...]) -> dict[str, str]:
     """The loop over copies; returns the variables of the collected outputs."""
     names, rows = {p: writer.target(node, p) for p in node.outputs}, _all_rows(writer, node)
     first = [tree(writer.value(node.inputs[p], rows) if p in carried else NOTHING) for p in names]
     value = first[0] if len(first) == 1 else ast.Tuple(first, ast.Load())
     writer.line(assign(list(names.values()), value), node, writer.shapes(node))
-    sliced = [p for p, r in node.roles.items() if r == "sliced"]
+    sliced = [p for p, r in node.roles.items() if r is PortRole.SLICED]
     copy = part if node.reused else expression("copy")
     body = _step(writer, node, copy, names, carried, sliced)
     if node.reused:
@@ -141,7 +141,7 @@ def _loop(writer: Writer, node: Node, part: ast.expr, carried: list[str]) -> dic
 
 
 def _step(
-    writer: Writer, node: Node, copy: ast.expr, names: dict[str, str], carried: list[str], sliced: list[str]
+    writer: Writer, node: Node, copy: ast.expr, names: dict[str, str], carried: tuple[str, ...], sliced: list[str]
 ) -> list[ast.stmt]:
     """One turn of the loop."""
     inner = node.copies[0].graph

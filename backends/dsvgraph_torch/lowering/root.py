@@ -7,7 +7,7 @@ import ast
 from dsvgraph import expr
 from dsvgraph.build.losses.predictions import seen
 from dsvgraph.expr import Expr
-from dsvgraph.graph import Loss, Model, Node, Ref, join, walk
+from dsvgraph.graph import Loss, Mode, Model, Node, Ref, join, walk
 from dsvgraph.passes.graph.instances import fills
 from dsvgraph.patterns import matches_all, ranged, regex
 from dsvgraph.types import Init
@@ -178,7 +178,7 @@ def _returned(model: Model, writer: Writer) -> dict[str, ast.expr]:
 def _in_list(model: Model, ref: Ref) -> bool:
     """Whether what copies make is still a list of their values: nothing in the model reads it stacked."""
     node = model.nodes.get(ref.node)
-    listed = node is not None and node.mode == "repeat" and node.roles.get(ref.port) != "carried"
+    listed = node is not None and node.mode is Mode.REPEAT and ref.port not in node.carried
     return listed and not any(ref in n.sources.values() for n in model.nodes.values())
 
 

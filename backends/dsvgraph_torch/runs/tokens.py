@@ -54,7 +54,7 @@ class _Tokens:
         ):  # the second time with what the last copy gives the first of equal ones
             for port, ids in self.outputs(copies.graph, ins).items():
                 outs[port] = _all([outs.get(port, {}), ids])
-                if node.roles.get(port) == "carried":
+                if port in node.carried:
                     ins = {**ins, port: _all([ins.get(port, {}), ids])}
         return outs
 

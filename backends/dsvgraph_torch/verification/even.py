@@ -12,12 +12,12 @@ from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes
 
 from dsvgraph.dims import evaluate
-from dsvgraph.graph import Model, walk
+from dsvgraph.graph import Mode, Model, walk
 
 
 def length(model: Model, least: int) -> int:
     """The least number of tokens of a row, at least ``least``, that can be sent evenly to experts that differ."""
-    counts = [v.node.count for v in walk(model) if v.node.mode == "each" and len(v.node.copies) > 1]
+    counts = [v.node.count for v in walk(model) if v.node.mode is Mode.EACH and len(v.node.copies) > 1]
     whole = lcm(*(int(evaluate(count, {})) for count in counts))
     return -(-least // whole) * whole
 
@@ -25,7 +25,7 @@ def length(model: Model, least: int) -> int:
 @contextmanager
 def evenly(model: Model, module: nn.Module) -> Iterator[None]:
     """Within it every expert gets as many tokens as another, if experts of ``model`` differ."""
-    differ = any(v.node.mode == "each" and len(v.node.copies) > 1 for v in walk(model))
+    differ = any(v.node.mode is Mode.EACH and len(v.node.copies) > 1 for v in walk(model))
     routers = [part for part in module.modules() if type(part).__name__ == "Router"] if differ else []
     hooks = [router.register_forward_hook(_spread) for router in routers]
     try:

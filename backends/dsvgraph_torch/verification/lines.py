@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from dsvgraph.dims import Size
-from dsvgraph.graph import Graph, Model, Node
+from dsvgraph.graph import Graph, Mode, Model, Node
 from dsvgraph.ops.tape import Key
 from dsvgraph.passes.count.gradients import Costs, backward
 from dsvgraph.passes.count.quantity import number
@@ -83,11 +83,11 @@ def _paths(node: Node, inner: Graph, paths: tuple[Path, ...]) -> tuple[Path, ...
     """Where the lines of ``inner`` run: in modules of their own, or in the caller's if it has no address."""
     at = tuple(node.at.split(".")) if node.at else ()
     there = tuple((*path, *at) for path in paths)
-    if node.mode == "call":
+    if node.mode is Mode.CALL:
         return there
     numbers = frozenset(int(n) for n, graph in node.copy_graphs() if graph is inner)  # type: ignore[arg-type]
     copies = tuple((*path, numbers) for path in there)
-    if node.mode == "repeat":
+    if node.mode is Mode.REPEAT:
         return copies
     if len(node.copies) == 1:
         return (*copies, *there)  # experts side by side are one module

@@ -8,7 +8,7 @@ from dsvgraph import expr
 from dsvgraph.build.freezing import root
 from dsvgraph.build.losses.predictions import seen
 from dsvgraph.dims import evaluate, total
-from dsvgraph.graph import Graph, Loss, Model, Ref
+from dsvgraph.graph import Graph, Loss, Mode, Model, Ref
 from dsvgraph.passes.count.gradients import NONE, Backward, Copy, backward
 from dsvgraph.passes.count.quantity import number
 from dsvgraph.passes.count.tally import Meter, input_sizes, tokens
@@ -56,7 +56,7 @@ def _head(ways: Backward, copy: Copy, ref: Ref, depth: int) -> tuple[int, int]:
     node, flow = copy.graph.nodes[ref.node], ways.flow(copy)
     if node.op:
         return _flops(copy.graph, node.name), len(ways.operands(node, flow))
-    chained = node.mode == "repeat"
+    chained = node.mode is Mode.REPEAT
     copies = [one for one, equal in flow.copies[node.name] for _ in range(int(equal))]  # type: ignore[arg-type]
     inner = copies[depth - 1 if chained else 0]
     return _head(ways, inner, inner.graph.outputs[ref.port], 0 if chained else depth)

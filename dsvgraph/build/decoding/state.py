@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from dsvgraph.dims import Size, names
-from dsvgraph.graph import Graph, Model, Node, Ref
+from dsvgraph.graph import Graph, Mode, Model, Node, PortRole, Ref
 from dsvgraph.ops.memory import Rows, State
 from dsvgraph.types import Type
 
@@ -188,7 +188,8 @@ class _Finding:
 
     def _look_inside(self, node: Node) -> None:
         """What a block reads with all rows is kept out here, where it is made, if all copies read the same value."""
-        whole = {p for p in node.sources if node.roles.get(p, "shared") == "shared" and self._has_rows(node.sources[p])}
+        shared = [p for p in node.sources if node.roles.get(p, PortRole.SHARED) is PortRole.SHARED]
+        whole = {p for p in shared if self._has_rows(node.sources[p])}
         offered = frozenset(p for p in whole if self.free or node.sources[p] in self.made)
         used: dict[str, Rows] = {}
         for copies in node.copies:
@@ -227,7 +228,7 @@ class _Finding:
     def _ask(self, ref: Ref, rows: Rows) -> bool:
         """Whether the block that makes ``ref`` has its rows, and now returns them."""
         node = self.graph.nodes.get(ref.node)
-        if node is None or node.op or node.mode != "call" or node.name not in self.found.inner:
+        if node is None or node.op or node.mode is not Mode.CALL or node.name not in self.found.inner:
             return False
         (inner,) = self.found.inner[node.name]
         if inner.graph.outputs[ref.port] not in inner.rows:

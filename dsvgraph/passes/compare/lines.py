@@ -10,7 +10,7 @@ from typing import Any
 
 from dsvgraph.dims import total
 from dsvgraph.errors import Span
-from dsvgraph.graph import Graph, Model, Node, join, span_text
+from dsvgraph.graph import Graph, Mode, Model, Node, PortRole, join, span_text
 from dsvgraph.passes.compare.matching import Stretch, named, pairs, stretches
 from dsvgraph.passes.graph.needs import Dependence
 from dsvgraph.passes.graph.paths import listed, weights
@@ -125,8 +125,8 @@ def _owning(node: Node, own: Mapping[str, str], other: Mapping[str, str]) -> dic
 
 def _role(node: Node, port: str) -> str:
     """How a repeated block gets a port, where that is not one value for all copies."""
-    role = node.roles.get(port, "shared") if node.mode == "repeat" else "shared"
-    return "" if role == "shared" else f" ({role})"
+    role = node.roles.get(port, PortRole.SHARED) if node.mode is Mode.REPEAT else PortRole.SHARED
+    return "" if role is PortRole.SHARED else f" ({role})"
 
 
 def _differing(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, str]:
@@ -143,7 +143,7 @@ def _sizes(node: Node) -> dict[str, str]:
     """Attributes, owned weights and the number of copies, as text."""
     found = {k: value(v) for k, v in node.op.model_dump().items()} if node.op else {}
     found |= {name: str(weight.type) for name, weight in node.weights.items()}
-    return found if node.mode == "call" else {**found, "copies": f"{node.count}{_one_set(node)}"}
+    return found if node.mode is Mode.CALL else {**found, "copies": f"{node.count}{_one_set(node)}"}
 
 
 def _one_set(node: Node) -> str:
@@ -156,7 +156,7 @@ def _shapes(node: Node) -> tuple[Any, ...]:
 
 def _copies(old: Node, new: Node, path: str) -> Iterator[tuple[str, Graph, Graph]]:
     """Pairs of graphs that stand at the same copies, with their path in the new model."""
-    if new.mode == "call" or old.mode == "call":
+    if new.mode is Mode.CALL or old.mode is Mode.CALL:
         if old.copies and new.copies:
             yield path, old.copies[0].graph, new.copies[0].graph
         return
@@ -172,7 +172,7 @@ def _copies(old: Node, new: Node, path: str) -> Iterator[tuple[str, Graph, Graph
 
 def _more_copies(old: Node, new: Node, path: str, reaches: tuple[str, ...]) -> Iterator[Change]:
     """Copies that one side alone has between others, or that are of another kind than the last."""
-    if new.mode != "repeat" or old.mode != "repeat":
+    if new.mode is not Mode.REPEAT or old.mode is not Mode.REPEAT:
         return
     found = list(stretches(old, new))
     for i, stretch in enumerate(found):
@@ -219,7 +219,7 @@ def _ends(node: Node) -> list[int]:
 def _described(node: Node) -> str:
     """What a line is, with the weights that it brings."""
     owned = sum(w.numel * w_copies for w, w_copies in _owned(node))
-    copies = "" if node.mode == "call" else f" x {node.count}{_one_set(node)}"
+    copies = "" if node.mode is Mode.CALL else f" x {node.count}{_one_set(node)}"
     return f"{node.callee}{copies}" + (f", {owned:,} parameters" if owned else "")
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from dsvgraph.build import build
 from dsvgraph.dims import names
 from dsvgraph.errors import Diagnostic, DsvError
-from dsvgraph.graph import Model, walk
+from dsvgraph.graph import Mode, Model, walk
 from dsvgraph.spec import with_settings
 
 TRIES = 8  # each names what cannot stay symbolic
@@ -54,5 +54,5 @@ def _words(text: str) -> set[str]:
 
 def counting(model: Model) -> set[str]:
     """The config names that layers are counted by (the counts of `repeat`)."""
-    counts = [v.node.count for v in walk(model) if v.node.mode == "repeat"]
+    counts = [v.node.count for v in walk(model) if v.node.mode is Mode.REPEAT]
     return set[str]().union(*(names(c) for c in counts)) & model.config.keys()

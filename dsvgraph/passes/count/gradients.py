@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from dsvgraph.build.freezing import Place, alike, root
 from dsvgraph.dims import Size
-from dsvgraph.graph import Graph, Model, Node, Ref, join
+from dsvgraph.graph import Graph, Mode, Model, Node, Ref, join
 from dsvgraph.ops.tape import Key
 from dsvgraph.passes.count.tally import Meter, known_types
 from dsvgraph.passes.graph.needs import Ports
@@ -106,10 +106,10 @@ class Backward:
 
     def _block_outputs(self, node: Node, copy: Copy, flow: Flow) -> Ports:
         read = self.operands(node, flow)
-        carried = frozenset(p for p, role in node.roles.items() if role == "carried")
+        carried = frozenset(node.carried)
         state, outs, found = read & carried, NONE, flow.copies.setdefault(node.name, [])
         for part in alike(node, copy.place):
-            left = part.count if isinstance(part.count, int) or node.mode == "each" else SAMPLE
+            left = part.count if isinstance(part.count, int) or node.mode is Mode.EACH else SAMPLE
             while left:
                 one = Copy(part.graph, state | (read - carried), part.place)
                 given = self.given(one)
@@ -164,7 +164,7 @@ class Backward:
         return needed
 
     def _block(self, node: Node, flow: Flow, ports: Ports, found: dict[Key, Size]) -> Ports:
-        carried = frozenset(p for p, role in node.roles.items() if role == "carried")
+        carried = frozenset(node.carried)
         state, passed, steps = ports & carried, NONE, dict[tuple[Copy, Ports], Size]()
         for one, left in reversed(flow.copies[node.name]):
             while left:
@@ -183,7 +183,7 @@ class Backward:
 
     def _counted(self, node: Node, steps: dict[tuple[Copy, Ports], Size]) -> Iterator[tuple[tuple[Copy, Ports], Size]]:
         """Each different step with how often it is taken; one for all where their number is open."""
-        if node.mode == "each" or all(isinstance(copies.count, int) for copies in node.copies):
+        if node.mode is Mode.EACH or all(isinstance(copies.count, int) for copies in node.copies):
             yield from steps.items()
             return
         first, *others = steps

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from dsvgraph.build.freezing import Place, alike, root
 from dsvgraph.dims import Size, total
-from dsvgraph.graph import Graph, Model, Node, Ref, join
+from dsvgraph.graph import Graph, Mode, Model, Node, Ref, join
 from dsvgraph.ops.tape import FLOAT, HALF, LONG, Key, Site, Storage, Tape, Value
 from dsvgraph.passes.count.quantity import largest, number
 from dsvgraph.passes.count.tally import known_types
@@ -91,7 +91,7 @@ class Activations:
         values = {Ref(p, p): _input(t.numel, t.dtype) for p, t in self.model.inputs.items()}
         for node in self.model.nodes.values():
             before = _noted(tape)
-            if node.mode == "repeat":
+            if node.mode is Mode.REPEAT:
                 self._repeat(tape, self.model, node, values, place, top=True)
             else:
                 self._line(tape, self.model, node, values, place, False)
@@ -149,7 +149,7 @@ class Activations:
 
     def _line(self, tape: Tape, graph: Graph, node: Node, values: dict[Ref, Value], place: Place, side: bool) -> None:
         """Runs one line of a graph."""
-        if node.mode == "repeat":
+        if node.mode is Mode.REPEAT:
             return self._repeat(tape, graph, node, values, place)
         for name, weight in node.weights.items():
             trained = weight.trained and not place.freezes(join(node.at, name))
@@ -176,7 +176,7 @@ class Activations:
         parts, outs, grad = alike(node, place), dict[str, Value](), False
         numbers = {graph: i for i, graph in enumerate(dict.fromkeys(part.graph for part in parts))}
         for part in parts:
-            found = self.summary(part.graph, _forms(ins), part.place, side or node.mode == "each")
+            found = self.summary(part.graph, _forms(ins), part.place, side or node.mode is Mode.EACH)
             self._note(tape, values, found.busy * part.count)
             tape.here = ((node.name, numbers[part.graph]),)
             outs = _applied(tape, found, ins, part.count)
@@ -201,13 +201,13 @@ class Activations:
                 self._note(tape, values, found.busy)
             tape.here = ((node.name, numbers[inner]),)
             outs = _applied(tape, found, ins, 1, checkpoint, own=not (node.reused and i))
-            ins.update({p: v for p, v in outs.items() if node.roles.get(p) == "carried"})
+            ins.update({p: v for p, v in outs.items() if p in node.carried})
             if top:
                 again = found.whole + found.copied - found.for_losses if checkpoint else 0
                 self._piece(tape, before, node, inner, node.segment(copy), again, self._busy(found, inner))
         for port, type_ in node.outputs.items():
-            last = ins.get(port) if node.roles.get(port) == "carried" else outs.get(port)
-            stacked = node.roles.get(port) != "carried" and last is not None
+            last = ins.get(port) if port in node.carried else outs.get(port)
+            stacked = port not in node.carried and last is not None
             value = tape.fresh(type_.numel, last.width, last.grad) if stacked and last else last
             values[Ref(node.name, port)] = value or _input(type_.numel, type_.dtype)
 

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from dsvgraph.build.decoding.state import Decoder, Decoding
 from dsvgraph.dims import Size, evaluate, substitute, symbol, total
-from dsvgraph.graph import Graph, Model, Node, Ref, join, span_text
+from dsvgraph.graph import Graph, Mode, Model, Node, Ref, join, span_text
 from dsvgraph.ops.base import Kind
 from dsvgraph.ops.memory import Rows
 from dsvgraph.ops.tape import HALF, Key
@@ -151,7 +151,7 @@ class Worker:
             united[copies.graph] = united.get(copies.graph, frozenset()) | (outputs or frozenset())
         for i, (graph, (path, count)) in enumerate(copy_paths(node, join(place.path, node.at)).items()):
             outputs, found = united[graph], self._found_inside(place, node, graph)
-            role = "experts" if node.mode == "each" else place.role if place.role != "attention" else "dense"
+            role = "experts" if node.mode is Mode.EACH else place.role if place.role != "attention" else "dense"
             inside = _Place(
                 graph, path, place.copies * count, place.stored * (1 if node.reused else count), outputs,
                 role if outputs else "extra heads", (*place.key, (node.name, i)), _exact(place, node, graph),
@@ -305,7 +305,7 @@ def _exact(place: _Place, node: Node, graph: Graph) -> tuple[str, ...]:
     found, start = [], node.start
     for copies in node.stored:
         if copies.graph is graph:
-            inner = node.at if node.mode == "call" else join(node.at, span_text(start, copies.count))
+            inner = node.at if node.mode is Mode.CALL else join(node.at, span_text(start, copies.count))
             found += [join(path, inner) for path in place.exact]
         start = start + copies.count
     return tuple(found)

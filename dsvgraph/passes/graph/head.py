@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dsvgraph.dims import Size
-from dsvgraph.graph import Graph, Model, Ref
+from dsvgraph.graph import Graph, Mode, Model, Ref
 from dsvgraph.ops.base import Pointwise
 from dsvgraph.ops.weighted import Linear
 
@@ -25,5 +25,5 @@ def _behind(graph: Graph, ref: Ref) -> Size:
         return sum((graph.type(r).numel for r in node.tied.values()), start=owned)
     if isinstance(node.op, Pointwise):
         return _behind(graph, next(iter(node.inputs.values())))
-    once = node.op is None and node.mode == "call"
+    once = node.op is None and node.mode is Mode.CALL
     return _behind(node.copies[0].graph, node.copies[0].graph.outputs[ref.port]) if once else 0

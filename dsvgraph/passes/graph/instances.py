@@ -26,7 +26,7 @@ def _aliases(graph: Graph, prefix: str, env: Names) -> Iterator[tuple[str, str]]
         inner = {p: o for p, r in node.sources.items() if (o := _owner(graph, prefix, r, env))}
         if inner and not node.op:
             for number, copy in node.copy_graphs():
-                yield from _aliases(copy, path if node.mode == "call" else join(path, str(number)), inner)
+                yield from _aliases(copy, join(prefix, node.segment(number)), inner)
 
 
 def _owner(graph: Graph, prefix: str, ref: Ref, env: Names) -> str | None:
@@ -58,17 +58,16 @@ def _fills(graph: Graph, prefix: str, env: dict[str, Horizons], turn: Turn) -> I
         if node.callee == "router":
             yield path, turn, seen["x"].fill
         elif not node.op and _routes(node):
-            yield from _copies(node, path, seen, turn)
+            yield from _copies(node, prefix, seen, turn)
 
 
 def _routes(node: Node) -> bool:
     return any(n.callee == "router" or _routes(n) for copies in node.copies for n in copies.graph.nodes.values())
 
 
-def _copies(node: Node, path: str, seen: dict[str, Horizons], turn: Turn) -> Iterator[tuple[str, Turn, int]]:
+def _copies(node: Node, prefix: str, seen: dict[str, Horizons], turn: Turn) -> Iterator[tuple[str, Turn, int]]:
     for i, (number, copy) in enumerate(node.copy_graphs()):
-        inner = path if node.mode == "call" else join(path, str(number))
+        inner = join(prefix, node.segment(number))
         yield from _fills(copy, inner, seen, (*turn, i) if node.reused else turn)
-        for port, role in node.roles.items():
-            if role == "carried":
-                seen = {**seen, port: copy.horizons[port].after(seen)}
+        for port in node.carried:
+            seen = {**seen, port: copy.horizons[port].after(seen)}

@@ -68,7 +68,7 @@ class Dependence:
         """The ports that ``node`` must read to give ``ports``, and what each group of its copies must give."""
         if node.op:
             return (frozenset() if ports.isdisjoint(node.outputs) else frozenset(node.sources)), ()
-        carried = frozenset(p for p, role in node.roles.items() if role == "carried")
+        carried = frozenset(node.carried)
         state, read, found = ports & carried, frozenset[str](), []
         for copies in reversed(node.copies):
             wanted = self._settled(copies, state | (ports - carried), carried)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 from dsvgraph.dims import Size
-from dsvgraph.graph import Graph, Node, join, span_text, walk
+from dsvgraph.graph import Graph, Mode, Node, join, span_text, walk
 from dsvgraph.patterns import fitting
 from dsvgraph.types import Weight
 
@@ -52,7 +52,7 @@ def copy_paths(node: Node, path: str) -> dict[Graph, tuple[str, Size]]:
         spans.setdefault(copies.graph, []).append(span_text(start, stored.count)[1:-1])
         counts[copies.graph] = counts.get(copies.graph, 0) + copies.count
         start = start + stored.count
-    paths = {graph: path if node.mode == "call" else join(path, listed(s)) for graph, s in spans.items()}
+    paths = {graph: path if node.mode is Mode.CALL else join(path, listed(s)) for graph, s in spans.items()}
     return {graph: (paths[graph], counts[graph]) for graph in spans}
 
 

@@ -116,7 +116,7 @@ def _patterns(model: Model) -> Iterator[Diagnostic]:
     assert model.spec is not None
     sections = {"init": model.spec.init, "trained": model.spec.trained}
     paths = [owned.path for owned in weights(model)]
-    empty = tuple(f"{visit.path}." for visit in walk(model) if visit.node.mode != "call" and visit.node.count == 0)
+    empty = tuple(f"{visit.path}." for visit in walk(model) if visit.node.count == 0)
     told = 0
     for section, parts in sections.items():
         fit = {number for path in paths for found, _ in fitting(parts, path) for number in found}

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dsvgraph.expr import Expr, to_text
-from dsvgraph.graph import Graph, Loss, Model, Node, Ref, join, span_text
+from dsvgraph.graph import Graph, Loss, Mode, Model, Node, Ref, join, span_text
 
 LARGE = re.compile(r"\b\d{7,}\.0\b")
 
@@ -42,7 +42,7 @@ def _node(node: Node, prefix: str) -> Iterator[str]:
         yield f"{join(path, name)}: {weight.type}" + ("" if weight.trained else " without gradient")
     start = node.start
     for copies in node.stored:
-        inner = path if node.mode == "call" else join(path, span_text(start, copies.count))
+        inner = path if node.mode is Mode.CALL else join(path, span_text(start, copies.count))
         yield from _graph(copies.graph, inner)
         start = start + copies.count
 
@@ -75,7 +75,7 @@ def value(found: Any) -> str:
 
 
 def _copies(node: Node) -> str:
-    if node.mode == "call":
+    if node.mode is Mode.CALL:
         return ""
     roles = ", ".join(f"{port} {role}" for port, role in sorted(node.roles.items()))
     return f" {node.mode} {node.count} from {node.start}{' tied' if node.reused else ''} ({roles})"

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from dsvgraph.build.losses.lines import number
 from dsvgraph.errors import DsvError
-from dsvgraph.graph import Loss, Model, Node
+from dsvgraph.graph import Loss, Mode, Model, Node
 from dsvgraph.passes.count.cost import cost
 from dsvgraph.passes.graph.paths import copy_paths
 from dsvgraph.passes.text.signature import expression
@@ -35,7 +35,7 @@ def _ports(model: Model) -> Iterator[tuple[str, str]]:
 def _layers(model: Model) -> Iterator[tuple[str, str]]:
     """Every group of equal copies on the first page."""
     for node in model.nodes.values():
-        if node.mode != "call":
+        if node.mode is not Mode.CALL:
             yield node.name, ", ".join(_runs(node)) or "none"
 
 

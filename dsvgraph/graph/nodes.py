@@ -1,21 +1,18 @@
-"""The graph: what a spec means once every port has a type. An untyped graph never exists."""
+"""Nodes and the graphs that they make."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cached_property
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dsvgraph.dims import Size
-from dsvgraph.errors import DsvError, Span
-from dsvgraph.expr import Expr
+from dsvgraph.errors import Span
 from dsvgraph.ops import Op
 from dsvgraph.ops.base import Kind
-from dsvgraph.spec import Spec
-from dsvgraph.types import Horizon, Horizons, Init, Type, Weight
+from dsvgraph.types import Horizon, Horizons, Type, Weight
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -46,14 +43,31 @@ class Copies(NamedTuple):
     count: Size  # type: ignore[assignment]  # a tuple has a method of this name
 
 
+class Mode(StrEnum):
+    """How often a line calls its block or op."""
+
+    CALL = "call"  # once
+    REPEAT = "repeat"  # copies one after another, each on what the one before it gives
+    EACH = "each"  # copies side by side, each on its own piece of the inputs
+
+
+class PortRole(StrEnum):
+    """What happens to the value at a port of a line with copies."""
+
+    CARRIED = "carried"  # goes from each copy to the next
+    SHARED = "shared"  # every copy reads the same value
+    SLICED = "sliced"  # every copy reads its own piece along the first axis
+    STACKED = "stacked"  # the outputs of all copies, along a new first axis
+
+
 @dataclass(eq=False)
 class Node:
     """One line of a body. Either ``op`` is set, or ``copies`` (a plain call is one copy).
 
     ``at`` is the address below the enclosing path ("" adds nothing); under ``repeat`` and
     ``each`` copies are numbered from ``start``; where they are ``reused`` they are one set of
-    weights with the number ``start``, used ``count`` times. ``roles`` tells for each input of a
-    repeated block whether it is carried, shared or sliced; outputs that are not carried are stacked.
+    weights with the number ``start``, used ``count`` times. ``roles`` holds what happens to
+    each port of a line with copies.
     ``horizons`` holds what each output has seen, ``copy_horizons`` the same for each piece of a stacked one.
     """
 
@@ -65,11 +79,11 @@ class Node:
     outputs: dict[str, Type]
     op: Op | None = None
     copies: tuple[Copies, ...] = ()
-    mode: str = "call"  # call, repeat, each
+    mode: Mode = Mode.CALL
     count: Size = 1
     start: Size = 0
     reused: bool = False
-    roles: dict[str, str] = field(default_factory=dict)
+    roles: dict[str, PortRole] = field(default_factory=dict)
     weights: dict[str, Weight] = field(default_factory=dict)
     tied: dict[str, Ref] = field(default_factory=dict)
     horizons: dict[str, Horizons] = field(default_factory=dict)
@@ -85,6 +99,11 @@ class Node:
     def sources(self) -> dict[str, Ref]:
         """Everything wired into the node: inputs and tied weights, by port."""
         return {**self.inputs, **self.tied}
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """Return the names of the ports whose values go from each copy to the next."""
+        return tuple(port for port, role in self.roles.items() if role is PortRole.CARRIED)
 
     @property
     def stored(self) -> tuple[Copies, ...]:
@@ -104,7 +123,7 @@ class Node:
 
     def segment(self, number: Size) -> str:
         """The address of one copy below the enclosing path."""
-        return self.at if self.mode == "call" else join(self.at, str(number))
+        return self.at if self.mode is Mode.CALL else join(self.at, str(number))
 
 
 @dataclass(eq=False)
@@ -208,75 +227,6 @@ class Graph:
         return found
 
 
-@dataclass(frozen=True)
-class Loss:
-    """One line of the loss: what it scores, against what, with which weight.
-
-    ``weight``, ``shift``, ``divide`` and ``stride`` are expressions over config names (already filled in),
-    ``depth`` (1, 2, ... of a stacked output), ``tokens`` (seen so far), ``valid`` (targets
-    counted), B and T. ``depths`` holds 0 for an output that is not stacked.
-    """
-
-    name: str
-    kind: str  # cross_entropy, sequence_balance, bias_update
-    output: str | None
-    target: str | None
-    weight: Expr
-    shift: Expr | None
-    divide: Expr | None
-    depths: tuple[int, ...]
-    routers: str | None = None
-    span: Span | None = None
-    stride: Expr | None = None
-
-
-@dataclass(eq=False)
-class Model(Graph):
-    """The whole graph of a spec, with its losses, its config and its sections by path."""
-
-    losses: tuple[Loss, ...] = ()
-    config: Mapping[str, Any] = field(default_factory=dict)
-    spec: Spec | None = field(default=None, repr=False)
-    init: tuple[tuple[str, Init], ...] = ()
-    trained: tuple[tuple[str, bool], ...] = ()
-
-    def _repr_svg_(self) -> str | None:
-        """Return the picture that a notebook shows; None if it cannot be drawn, and the notebook shows the text."""
-        return _displayed(self, "svg")
-
-    def _repr_html_(self) -> str | None:
-        """Return the page that a notebook shows, or None."""
-        return _displayed(self, "html")
-
-    @cached_property
-    def routers(self) -> list[str]:
-        """Paths of the routers, once all lines are there."""
-        return [visit.path for visit in walk(self) if visit.node.callee == "router"]
-
-    @property
-    def lengths(self) -> list[Size]:
-        """The numbers of positions of its rows: one, unless inputs have rows of their own."""
-        return list(dict.fromkeys(type_.shape[1] for type_ in self.inputs.values() if type_.rank > 1))
-
-    @property
-    def depths(self) -> int:
-        """The largest depth that a loss speaks of."""
-        return max((d for loss in self.losses for d in loss.depths), default=0)
-
-
-def _displayed(model: Model, kind: str) -> str | None:
-    """Return what the first entry point ``kind`` of `dsvgraph.displays` makes of ``model``; None if none can."""
-    for point in entry_points(group="dsvgraph.displays", name=kind):
-        with suppress(DsvError, ImportError):
-            return str(point.load()(model))
-    return None
-
-
-def join(*parts: str) -> str:
-    """A path of the parts that are not empty."""
-    return ".".join(filter(None, parts))
-
-
 class Visit(NamedTuple):
     """One node of the whole, seen once for all its equal copies."""
 
@@ -304,10 +254,15 @@ def walk(graph: Graph, prefix: str = "", copies: Size = 1) -> Iterator[Visit]:
         path, start, below = join(prefix, node.at), node.start, []
         yield Visit(path, node, copies)
         for group in node.stored:
-            inner = path if node.mode == "call" else join(path, span_text(start, group.count))
+            inner = path if node.mode is Mode.CALL else join(path, span_text(start, group.count))
             below.append((iter(group.graph.nodes.values()), inner, copies * group.count))
             start = start + group.count
         open_ += reversed(below)
+
+
+def join(*parts: str) -> str:
+    """A path of the parts that are not empty."""
+    return ".".join(filter(None, parts))
 
 
 def span_text(start: Size, count: Size) -> str:

@@ -1,0 +1,81 @@
+"""The whole graph of a spec, with what stands beside its graph: losses, config, sections by path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import entry_points
+from typing import Any
+
+from dsvgraph.dims import Size
+from dsvgraph.errors import DsvError, Span
+from dsvgraph.expr import Expr
+from dsvgraph.graph.nodes import Graph, walk
+from dsvgraph.spec import Spec
+from dsvgraph.types import Init
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One line of the loss: what it scores, against what, with which weight.
+
+    ``weight``, ``shift``, ``divide`` and ``stride`` are expressions over config names (already filled in),
+    ``depth`` (1, 2, ... of a stacked output), ``tokens`` (seen so far), ``valid`` (targets
+    counted), B and T. ``depths`` holds 0 for an output that is not stacked.
+    """
+
+    name: str
+    kind: str  # cross_entropy, sequence_balance, bias_update
+    output: str | None
+    target: str | None
+    weight: Expr
+    shift: Expr | None
+    divide: Expr | None
+    depths: tuple[int, ...]
+    routers: str | None = None
+    span: Span | None = None
+    stride: Expr | None = None
+
+
+@dataclass(eq=False)
+class Model(Graph):
+    """The whole graph of a spec, with its losses, its config and its sections by path."""
+
+    losses: tuple[Loss, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    spec: Spec | None = field(default=None, repr=False)
+    init: tuple[tuple[str, Init], ...] = ()
+    trained: tuple[tuple[str, bool], ...] = ()
+
+    def _repr_svg_(self) -> str | None:
+        """Return the picture that a notebook shows; None if it cannot be drawn, and the notebook shows the text."""
+        return _displayed(self, "svg")
+
+    def _repr_html_(self) -> str | None:
+        """Return the page that a notebook shows, or None."""
+        return _displayed(self, "html")
+
+    @cached_property
+    def routers(self) -> list[str]:
+        """Paths of the routers, once all lines are there."""
+        return [visit.path for visit in walk(self) if visit.node.callee == "router"]
+
+    @property
+    def lengths(self) -> list[Size]:
+        """The numbers of positions of its rows: one, unless inputs have rows of their own."""
+        return list(dict.fromkeys(type_.shape[1] for type_ in self.inputs.values() if type_.rank > 1))
+
+    @property
+    def depths(self) -> int:
+        """The largest depth that a loss speaks of."""
+        return max((d for loss in self.losses for d in loss.depths), default=0)
+
+
+def _displayed(model: Model, kind: str) -> str | None:
+    """Return what the first entry point ``kind`` of `dsvgraph.displays` makes of ``model``; None if none can."""
+    for point in entry_points(group="dsvgraph.displays", name=kind):
+        with suppress(DsvError, ImportError):
+            return str(point.load()(model))
+    return None
