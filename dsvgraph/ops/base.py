@@ -14,9 +14,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from dsvgraph.dims import Size, total
-from dsvgraph.ops.memory import Memory, nothing
+from dsvgraph.ops.decoding import DecodingState, stateless
 from dsvgraph.ops.shapes import need_float, rows
-from dsvgraph.ops.tape import Site, Tape, Value
+from dsvgraph.ops.tape import Execution, Tape, Value
 from dsvgraph.types import Type, Weight, as_size
 
 RESERVED = ("at", "repeat", "each", "slice", "share", "tied")
@@ -123,7 +123,7 @@ class Op(BaseModel):
         """Return the forward FLOPs: the sum over `products`."""
         return total(found.flops for found in self.products(ins, outs, attention))
 
-    def keep(self, tape: Tape, site: Site) -> Value | dict[str, Value]:
+    def keep(self, tape: Tape, execution: Execution) -> Value | dict[str, Value]:
         """Note on ``tape`` what autograd keeps of the forward for the backward; return the outputs."""
         raise NotImplementedError
 
@@ -135,7 +135,7 @@ class Op(BaseModel):
         """Return how many positions ahead of its own the op looks at one input."""
         return self.shift()
 
-    def remembers(self, ins: Types, outs: Types) -> Memory:
+    def decoding_state(self, ins: Types, outs: Types) -> DecodingState:
         """Return what the op needs of earlier positions while decoding: inputs by port, and states that it carries."""
         raise NotImplementedError
 
@@ -175,7 +175,7 @@ class PerPosition(Op):
     """Base of the ops that treat each position alone and leave all but the last axis where it is."""
 
     positions: ClassVar[Positions] = EACH
-    remembers = nothing
+    decoding_state = stateless
 
     def shift(self) -> float:
         return 0
@@ -224,8 +224,8 @@ class Pointwise(Weightless, Uncounted, PerPosition):
     def mixed(self, ins: Types) -> list[Size]:
         return []
 
-    def keep(self, tape: Tape, site: Site) -> Value | dict[str, Value]:
-        found = tape.fresh(site.out.numel, max(v.width for v in site.ins.values()), site.grad)
-        if site.grad and self.saved is not Saved.NOTHING:
-            tape.keep(site.x if self.saved is Saved.INPUT else found)
+    def keep(self, tape: Tape, execution: Execution) -> Value | dict[str, Value]:
+        found = tape.fresh(execution.out.numel, max(v.width for v in execution.ins.values()), execution.grad)
+        if execution.grad and self.saved is not Saved.NOTHING:
+            tape.keep(execution.x if self.saved is Saved.INPUT else found)
         return found

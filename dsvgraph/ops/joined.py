@@ -12,7 +12,7 @@ from dsvgraph.dims import Size, names, product, symbol
 from dsvgraph.errors import Fault
 from dsvgraph.ops.base import Kind, PerPosition, Product, Types, Weightless, product_of
 from dsvgraph.ops.shapes import need_float
-from dsvgraph.ops.tape import Site, Tape, Value
+from dsvgraph.ops.tape import Execution, Tape, Value
 from dsvgraph.types import Type
 
 EQUATION = re.compile(r"[A-Za-z]+(,[A-Za-z]+)*->[A-Za-z]+\Z")
@@ -54,11 +54,11 @@ class Einsum(Weightless, PerPosition):
         multiplied = tuple(size for a, size in sizes.items() if a in kept or a in inside)
         return [product_of(2 * product(multiplied), *ins)]
 
-    def keep(self, tape: Tape, site: Site) -> Value:
-        first, *others = (tape.cast(v, tape.low) for v in site.ins.values())
+    def keep(self, tape: Tape, execution: Execution) -> Value:
+        first, *others = (tape.cast(v, tape.low) for v in execution.ins.values())
         for other in others:
             tape.product(first, other)
-            first = tape.fresh(site.out.numel, tape.low, first.grad or other.grad)
+            first = tape.fresh(execution.out.numel, tape.low, first.grad or other.grad)
         return first
 
     def keeps_first(self, port: str, ins: Types) -> bool:

@@ -13,7 +13,7 @@ from dsvgraph.errors import Fault
 from dsvgraph.names import is_name, why_no_name
 from dsvgraph.ops.base import Kind, PerPosition, Pointwise, Saved, SizeAttr, Types, Uncounted, Weightless
 from dsvgraph.ops.shapes import broadcast, need_float, need_rank, same
-from dsvgraph.ops.tape import BYTE, Site, Tape, Value
+from dsvgraph.ops.tape import BYTE, Execution, Tape, Value
 from dsvgraph.types import Type, as_size
 
 
@@ -41,11 +41,11 @@ class Mul(Add):
     title: ClassVar[str] = "mul"
     formula: ClassVar[str] = "y = x0 * x1 * ..."
 
-    def keep(self, tape: Tape, site: Site) -> Value:
-        first, *others = site.ins.values()
+    def keep(self, tape: Tape, execution: Execution) -> Value:
+        first, *others = execution.ins.values()
         for other in others:
             tape.product(first, other)
-            first = tape.fresh(site.out.numel, max(first.width, other.width), first.grad or other.grad)
+            first = tape.fresh(execution.out.numel, max(first.width, other.width), first.grad or other.grad)
         return first
 
 
@@ -146,12 +146,12 @@ class Dropout(Pointwise):
     saved: ClassVar[Saved] = Saved.NOTHING
     p: float = Field(default=0.1, ge=0, lt=1)
 
-    def keep(self, tape: Tape, site: Site) -> Value | dict[str, Value]:
+    def keep(self, tape: Tape, execution: Execution) -> Value | dict[str, Value]:
         if not self.p:
-            return site.x
-        if site.grad:
-            tape.keep_new(site.out.numel, BYTE if tape.fused else site.x.width)
-        return super().keep(tape, site)
+            return execution.x
+        if execution.grad:
+            tape.keep_new(execution.out.numel, BYTE if tape.fused else execution.x.width)
+        return super().keep(tape, execution)
 
 
 class Detach(Pointwise):
@@ -167,8 +167,8 @@ class Detach(Pointwise):
     def outputs(self, ins: Types) -> dict[str, Type]:
         return {"y": ins["x"]}
 
-    def keep(self, tape: Tape, site: Site) -> Value:
-        return replace(site.x, grad=False)
+    def keep(self, tape: Tape, execution: Execution) -> Value:
+        return replace(execution.x, grad=False)
 
 
 class _LastAxis(Weightless, Uncounted, PerPosition):
@@ -183,8 +183,8 @@ class _LastAxis(Weightless, Uncounted, PerPosition):
 class _View(_LastAxis):
     """Base of the ops whose outputs are parts of the input, or the input again: no memory of their own."""
 
-    def keep(self, tape: Tape, site: Site) -> dict[str, Value]:
-        return {p: replace(site.x, numel=t.numel, strided=True) for p, t in site.outputs.items()}
+    def keep(self, tape: Tape, execution: Execution) -> dict[str, Value]:
+        return {p: replace(execution.x, numel=t.numel, strided=True) for p, t in execution.outputs.items()}
 
 
 class Concat(_LastAxis):
@@ -205,8 +205,8 @@ class Concat(_LastAxis):
             same(types[0].dtype, x.dtype, "concat joins one kind of number")
         return {"y": types[0].with_last(total(x.shape[-1] for x in types))}
 
-    def keep(self, tape: Tape, site: Site) -> Value:
-        return tape.fresh(site.out.numel, max(v.width for v in site.ins.values()), site.grad)
+    def keep(self, tape: Tape, execution: Execution) -> Value:
+        return tape.fresh(execution.out.numel, max(v.width for v in execution.ins.values()), execution.grad)
 
 
 def _parts(value: Any) -> dict[str, Any]:

@@ -26,7 +26,7 @@ DECLARATIONS = {  # what a class declares itself, or a base between it and Op, a
     "products": "its products with their operands; `Uncounted` for none",
     "keep": "what autograd keeps for the backward",
     "shift": "how far ahead of its own position it looks; `PerPosition` for not at all",
-    "remembers": "what it needs of earlier positions while decoding; `memory.nothing` for nothing",
+    "decoding_state": "what it needs of earlier positions while decoding; `decoding.stateless` for nothing",
     "keeps_first": "whether pieces along the first axis stay apart; `PerPosition` or `AlongRow`",
     "moved": "the axes that it puts elsewhere; `PerPosition` or `AlongRow` for none",
     "mixed": "the axes that it mixes",

@@ -20,9 +20,9 @@ from dsvgraph.ops.base import (
     Weightless,
     product_of,
 )
-from dsvgraph.ops.memory import nothing
+from dsvgraph.ops.decoding import stateless
 from dsvgraph.ops.shapes import need_float, need_int, need_rank, rows, same
-from dsvgraph.ops.tape import FLOAT, LONG, Site, Storage, Tape, Value
+from dsvgraph.ops.tape import FLOAT, LONG, Execution, Storage, Tape, Value
 from dsvgraph.types import NORMAL, ZEROS, Type, Weight, WeightKind
 
 
@@ -32,7 +32,7 @@ class Routing(AlongRow):
     kind: ClassVar[Kind] = Kind.ROUTING
     side_by_side: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
-    remembers = nothing
+    decoding_state = stateless
 
     def shift(self) -> float:
         return 0
@@ -103,21 +103,21 @@ class Router(Routing):
     def products(self, ins: Types, outs: Types, attention: str = "causal") -> list[Product]:
         return [product_of(2 * (ins["x"].numel * self.experts), "x", "weight")]
 
-    def keep(self, tape: Tape, site: Site) -> dict[str, Value]:
+    def keep(self, tape: Tape, execution: Execution) -> dict[str, Value]:
         """In float32 whatever the precision: x, the scores of all experts, the chosen ones and their sum."""
-        x, chosen, tokens = tape.cast(site.x, FLOAT), site.outputs["index"].numel, rows(site.types["x"])
+        x, chosen, tokens = tape.cast(execution.x, FLOAT), execution.outputs["index"].numel, rows(execution.types["x"])
         index = Value(Storage(chosen, LONG), chosen, LONG, False)
-        if site.ins["weight"].grad:
+        if execution.ins["weight"].grad:
             tape.keep(x)
-        if site.grad:
+        if execution.grad:
             tape.keep(index)
             tape.keep_new(tokens * self.experts, FLOAT)
             if self.normalize:
                 tape.keep_new(chosen + tokens, FLOAT)
             if tape.balanced:
                 tape.keep_new(chosen, LONG)
-                tape.keep_new(tokens + site.types["x"].shape[0] * self.experts, FLOAT)
-        return {"index": index, "score": tape.fresh(chosen, FLOAT, site.grad)}
+                tape.keep_new(tokens + execution.types["x"].shape[0] * self.experts, FLOAT)
+        return {"index": index, "score": tape.fresh(chosen, FLOAT, execution.grad)}
 
 
 def _share(index: Type, experts: Size) -> Size:
@@ -147,10 +147,10 @@ class Dispatch(Weightless, Uncounted, Routing):
         same(x.shape[:-1], index.shape[:-1], "x and index differ in positions")
         return {"y": Type((self.experts, _share(index, self.experts), x.shape[-1]))}
 
-    def keep(self, tape: Tape, site: Site) -> Value:
-        if site.x.grad:
-            tape.keep_new(site.ins["index"].numel, LONG)
-        return tape.fresh(site.out.numel, site.x.width, site.x.grad)
+    def keep(self, tape: Tape, execution: Execution) -> Value:
+        if execution.x.grad:
+            tape.keep_new(execution.ins["index"].numel, LONG)
+        return tape.fresh(execution.out.numel, execution.x.width, execution.x.grad)
 
 
 class Combine(Weightless, Uncounted, Routing):
@@ -176,10 +176,10 @@ class Combine(Weightless, Uncounted, Routing):
     def keeps_first(self, port: str, ins: Types) -> bool:
         return ins[port].rank > 1
 
-    def keep(self, tape: Tape, site: Site) -> Value:
-        x, score = site.ins["x"], site.ins["score"]
+    def keep(self, tape: Tape, execution: Execution) -> Value:
+        x, score = execution.ins["x"], execution.ins["score"]
         if x.grad:
-            tape.keep_new(site.ins["index"].numel, LONG)
+            tape.keep_new(execution.ins["index"].numel, LONG)
         tape.product(tape.fresh(x.numel, x.width, x.grad), tape.cast(score, x.width))
         tape.fresh(x.numel, x.width)  # weighed, before it is summed
-        return tape.fresh(site.out.numel, x.width, site.grad)
+        return tape.fresh(execution.out.numel, x.width, execution.grad)

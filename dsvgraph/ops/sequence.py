@@ -12,9 +12,9 @@ from dsvgraph.codes import Code
 from dsvgraph.dims import Poly, Size
 from dsvgraph.errors import Fault
 from dsvgraph.ops.base import AlongRow, Kind, Product, SizeAttr, Types, Uncounted, Weightless, product_of
-from dsvgraph.ops.memory import Memory, Rows, nothing
+from dsvgraph.ops.decoding import DecodingState, Past, stateless
 from dsvgraph.ops.shapes import need_float, need_rank, rows, same
-from dsvgraph.ops.tape import FLOAT, HALF, Site, Tape, Value
+from dsvgraph.ops.tape import FLOAT, HALF, Execution, Tape, Value
 from dsvgraph.types import NORMAL, Type, Weight, WeightKind, shown
 
 LARGEST = 1e24  # radians a position: a row of 2**40 positions stays below the largest float32
@@ -93,7 +93,7 @@ class Rope(Weightless, Uncounted, AlongRow):
     formula: ClassVar[str] = "y[2i:2i+2] = rotation(position * theta**(-2i/R)) x[2i:2i+2]"
     side_by_side: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
-    remembers = nothing
+    decoding_state = stateless
     theta: float = Field(default=10000.0, gt=0)
     interleave: bool = False
     scaling: Annotated[dict[str, Any] | None, BeforeValidator(_scaling)] = None
@@ -124,15 +124,15 @@ class Rope(Weightless, Uncounted, AlongRow):
         if not math.isnan(self.theta) and max(1.0, 1 / self.theta) / min(1, known) > LARGEST:
             raise Fault(Code.BAD_VALUE, f"the angles of `rope` overflow: `theta` {self.theta:g}, factor {known:g}")
 
-    def keep(self, tape: Tape, site: Site) -> Value:
+    def keep(self, tape: Tape, execution: Execution) -> Value:
         """Cosines and sines: in 32 bits all layers share them, in 16 each has its own copy."""
-        tables = site.out.shape[1] * site.out.shape[-1]
-        if site.grad and site.x.width == HALF:
+        tables = execution.out.shape[1] * execution.out.shape[-1]
+        if execution.grad and execution.x.width == HALF:
             tape.keep_new(tables, HALF)
-        elif site.grad:
-            what = ("rope", site.out.shape[1], site.out.shape[-1], self.theta, repr(self.scaling))
+        elif execution.grad:
+            what = ("rope", execution.out.shape[1], execution.out.shape[-1], self.theta, repr(self.scaling))
             tape.keep_shared(what, tables, FLOAT)
-        return tape.fresh(site.out.numel, site.x.width, site.grad)
+        return tape.fresh(execution.out.numel, execution.x.width, execution.grad)
 
     def shift(self) -> float:
         return 0
@@ -220,21 +220,21 @@ class Attention(AlongRow):
         hidden = length - window  # keys that the window keeps from the last query
         return (square - hidden * hidden) if self.causal else (2 * square - hidden * (hidden + 1))
 
-    def keep(self, tape: Tape, site: Site) -> Value:
+    def keep(self, tape: Tape, execution: Execution) -> Value:
         """A fused kernel keeps queries, keys, values, the result and a number per row, at one width of heads."""
-        q, v = site.types["q"], site.types["v"]
+        q, v = execution.types["q"], execution.types["v"]
         batch, length, heads, wide = *q.shape[:3], _wider(q.shape[-1], v.shape[-1])
         extra = 8 if self.sinks else 0
-        if site.grad:
+        if execution.grad:
             for port in self.ports:
-                tape.keep_new(batch * site.types[port].shape[1] * site.types[port].shape[2] * (wide + extra), tape.low)
+                tape.keep_new(rows(execution.types[port], 1) * (wide + extra), tape.low)
             tape.keep_new(batch * length * heads, FLOAT)
             if self.sinks or self.window:  # a mask that is written out
-                tape.keep_new(length * site.types["k"].shape[1], tape.low)
-        whole = tape.fresh(batch * length * heads * (wide + extra), tape.low, site.grad)
-        if site.grad:
+                tape.keep_new(length * execution.types["k"].shape[1], tape.low)
+        whole = tape.fresh(batch * length * heads * (wide + extra), tape.low, execution.grad)
+        if execution.grad:
             tape.keep(whole)
-        return replace(whole, numel=site.out.numel, strided=bool(extra) or wide != v.shape[-1])
+        return replace(whole, numel=execution.out.numel, strided=bool(extra) or wide != v.shape[-1])
 
     def shift(self) -> float:
         return 0 if self.causal else math.inf
@@ -243,9 +243,9 @@ class Attention(AlongRow):
         """A query is of its own position; keys and values are of all that it sees."""
         return 0 if port == "q" else self.shift()
 
-    def remembers(self, ins: Types, outs: Types) -> Memory:
+    def decoding_state(self, ins: Types, outs: Types) -> DecodingState:
         """All keys and values, of which a window reads some: what a draft added can still be taken back."""
-        kept = Rows(read=self.window)
+        kept = Past(read=self.window)
         return {"k": kept, "v": kept} if self.causal else {}
 
     def mixed(self, ins: Types) -> list[Size]:
@@ -277,14 +277,14 @@ class Shift(Weightless, Uncounted, AlongRow):
         need_rank(ins["x"], 2, "x")
         return {"y": ins["x"]}
 
-    def keep(self, tape: Tape, site: Site) -> Value:
-        return tape.fresh(site.out.numel, site.x.width, site.grad)
+    def keep(self, tape: Tape, execution: Execution) -> Value:
+        return tape.fresh(execution.out.numel, execution.x.width, execution.grad)
 
     def shift(self) -> float:
         return self.by
 
-    def remembers(self, ins: Types, outs: Types) -> Memory:
-        return {"x": Rows(-self.by, 1 - self.by)} if self.by < 0 else {}
+    def decoding_state(self, ins: Types, outs: Types) -> DecodingState:
+        return {"x": Past(-self.by, 1 - self.by)} if self.by < 0 else {}
 
     def mixed(self, ins: Types) -> list[Size]:
         return []

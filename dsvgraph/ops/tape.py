@@ -111,10 +111,10 @@ class Tape:
 
 
 @dataclass(frozen=True)
-class Site:
-    """An op where it runs: the values and types of what it reads by port (weights too), the types of its outputs.
+class Execution:
+    """One execution of an op: the values and types of its inputs and weights by port, and the types of its outputs.
 
-    ``side_by_side``: its rows belong to copies with stacked weights.
+    ``side_by_side`` is set where its rows belong to copies with stacked weights.
     """
 
     ins: Mapping[str, Value]

@@ -11,7 +11,7 @@ from dsvgraph.dims import Size, product
 from dsvgraph.errors import Fault
 from dsvgraph.ops.base import Kind, PerPosition, Product, SizeAttr, Types, Uncounted, product_of
 from dsvgraph.ops.shapes import need_float, need_int, need_rank, rows
-from dsvgraph.ops.tape import FLOAT, Site, Tape, Value
+from dsvgraph.ops.tape import FLOAT, Execution, Tape, Value
 from dsvgraph.types import NORMAL, ONES, ZEROS, Type, Weight, WeightKind, as_size
 
 
@@ -55,10 +55,10 @@ class Embedding(Uncounted, PerPosition):
     def vectors(self, ins: Types) -> Size:
         return ins["x"].numel
 
-    def keep(self, tape: Tape, site: Site) -> Value:
-        if site.ins["weight"].grad:
-            tape.keep(site.x)
-        return tape.fresh(site.out.numel, FLOAT, site.ins["weight"].grad)
+    def keep(self, tape: Tape, execution: Execution) -> Value:
+        if execution.ins["weight"].grad:
+            tape.keep(execution.x)
+        return tape.fresh(execution.out.numel, FLOAT, execution.ins["weight"].grad)
 
     def mixed(self, ins: Types) -> list[Size]:
         return []
@@ -103,20 +103,20 @@ class Linear(PerPosition):
         width = product(ins["x"].shape[ins["x"].rank - self.contract :])
         return [product_of(2 * self.vectors(ins) * width * product(self.out), "x", "weight")]
 
-    def keep(self, tape: Tape, site: Site) -> Value:
-        weight, x = site.ins["weight"], site.x
-        cut = site.ahead > 1 and tape.batch > 1  # positions without a target are cut off each row
+    def keep(self, tape: Tape, execution: Execution) -> Value:
+        weight, x = execution.ins["weight"], execution.x
+        cut = execution.ahead > 1 and tape.batch > 1  # positions without a target are cut off each row
         for copied in (self.contract > 1 and x.strided, cut):
             x = tape.fresh(x.numel, x.width, x.grad) if copied else x
-        if site.head == "chunks":
+        if execution.head == "chunks":
             tape.keep(x)
         else:
             x = tape.cast(x, tape.low)
             tape.product(x, tape.cast(weight, tape.low))
-        if site.head:  # the loss makes the logits
+        if execution.head:  # the loss makes the logits
             tape.keep_for_loss(x)
-            return tape.fresh(0, tape.low, site.grad)
-        return tape.fresh(site.out.numel, tape.low, site.grad)
+            return tape.fresh(0, tape.low, execution.grad)
+        return tape.fresh(execution.out.numel, tape.low, execution.grad)
 
     def keeps_first(self, port: str, ins: Types) -> bool:
         return ins[port].rank > self.contract
@@ -157,9 +157,9 @@ class Affine(Uncounted, PerPosition):
     def vectors(self, ins: Types) -> Size:
         return rows(ins["x"])
 
-    def keep(self, tape: Tape, site: Site) -> Value:
-        tape.product(site.x, site.ins["weight"])
-        return tape.fresh(site.out.numel, max(site.x.width, FLOAT), site.grad)
+    def keep(self, tape: Tape, execution: Execution) -> Value:
+        tape.product(execution.x, execution.ins["weight"])
+        return tape.fresh(execution.out.numel, max(execution.x.width, FLOAT), execution.grad)
 
     def mixed(self, ins: Types) -> list[Size]:
         return list(ins["x"].shape[ins["x"].rank - self.axes :])
@@ -196,17 +196,17 @@ class RMSNorm(PerPosition):
     def products(self, ins: Types, outs: Types, attention: str = "causal") -> list[Product]:
         return [product_of(2 * ins["x"].numel, "x", "weight")]
 
-    def keep(self, tape: Tape, site: Site) -> Value:
-        x = tape.cast(site.x, FLOAT)
-        if x.grad or (tape.fused and site.grad):
+    def keep(self, tape: Tape, execution: Execution) -> Value:
+        x = tape.cast(execution.x, FLOAT)
+        if x.grad or (tape.fused and execution.grad):
             tape.keep(x)
-            tape.keep_new(rows(site.types["x"]), FLOAT)
-        if site.ins["weight"].grad and not tape.fused:
+            tape.keep_new(rows(execution.types["x"]), FLOAT)
+        if execution.ins["weight"].grad and not tape.fused:
             tape.keep_new(x.numel, FLOAT)
-        if site.grad and site.side_by_side:  # the gains are gathered row by row
+        if execution.grad and execution.side_by_side:  # the gains are gathered row by row
             tape.keep_new(x.numel, FLOAT)
             tape.keep_new(x.numel, FLOAT)
-        return tape.fresh(site.out.numel, FLOAT, site.grad)
+        return tape.fresh(execution.out.numel, FLOAT, execution.grad)
 
     def mixed(self, ins: Types) -> list[Size]:
         return [ins["x"].shape[-1]]
@@ -226,9 +226,9 @@ class LayerNorm(RMSNorm):
         gain = super().weights(ins)["weight"]
         return {"weight": gain, "bias": Weight(gain.shape, ZEROS, WeightKind.OFFSET)}
 
-    def keep(self, tape: Tape, site: Site) -> Value:
-        x = tape.cast(site.x, FLOAT)
-        if site.grad:
+    def keep(self, tape: Tape, execution: Execution) -> Value:
+        x = tape.cast(execution.x, FLOAT)
+        if execution.grad:
             tape.keep(x)
-            tape.keep_new(rows(site.types["x"]), 2 * FLOAT)
-        return tape.fresh(site.out.numel, FLOAT, site.grad)
+            tape.keep_new(rows(execution.types["x"]), 2 * FLOAT)
+        return tape.fresh(execution.out.numel, FLOAT, execution.grad)

@@ -39,13 +39,13 @@ class Complete(Op):
     def products(self, ins: Any, outs: Any, attention: str = "causal") -> list[Any]:
         return []
 
-    def keep(self, tape: Any, site: Any) -> Any:
-        return site.x
+    def keep(self, tape: Any, execution: Any) -> Any:
+        return execution.x
 
     def shift(self) -> float:
         return 0
 
-    def remembers(self, ins: Any, outs: Any) -> dict[str, Any]:
+    def decoding_state(self, ins: Any, outs: Any) -> dict[str, Any]:
         return {}
 
     def keeps_first(self, port: str, ins: Any) -> bool:
@@ -164,12 +164,12 @@ def test_a_weight_that_an_op_owns_cannot_be_wired() -> None:
 
 def test_an_op_over_earlier_rows_is_not_planned_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """What an op of another package computes over the cached rows is unknown: no number in its place."""
-    from dsvgraph.ops.memory import Rows
+    from dsvgraph.ops.decoding import Past
     from dsvgraph.passes.estimate import Options, plan
 
     members = {
         "op": "linear_attention", "title": "linear attention", "__doc__": "Looks back: [B, T, D] -> the same.",
-        "remembers": lambda self, ins, outs: {"x": Rows()}, "formula": "y = x",
+        "decoding_state": lambda self, ins, outs: {"x": Past()}, "formula": "y = x",
         "products": lambda self, ins, outs, attention="causal": [product_of(ins["x"].numel, "x", "x")],
     }  # fmt: skip
     monkeypatch.setitem(OPS, "linear_attention", without("", **members))

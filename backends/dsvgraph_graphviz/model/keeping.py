@@ -7,7 +7,7 @@ from functools import cached_property
 from dsvgraph.build.decoding.state import Decoding, Missing
 from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Model, Ref
-from dsvgraph.ops.memory import Rows, State
+from dsvgraph.ops.decoding import Past, State
 from dsvgraph.passes.graph.decoding import Keeper, decoding, looks_ahead
 from dsvgraph_graphviz.model.union import Union
 from dsvgraph_graphviz.style.words import features, number
@@ -37,7 +37,7 @@ class Keeping:
                 return []
         return self._found.get(graph, [])
 
-    def values(self, graph: Graph) -> dict[Ref, Rows]:
+    def values(self, graph: Graph) -> dict[Ref, Past]:
         """The values that are kept in ``graph`` itself."""
         return {ref: rows for one in self.of(graph) for ref, rows in one.kept.items()}
 
@@ -63,6 +63,6 @@ class Keeping:
         return found
 
 
-def held(size: str, rows: Rows) -> str:
+def held(size: str, rows: Past) -> str:
     """A size with the number of rows that it is kept for, where these are not all."""
     return size if rows.last is None else f"{size} of the last {number(rows.last)}"

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dsvgraph.graph import Graph, Mode, Node, Ref, join
-from dsvgraph.ops.memory import Rows
+from dsvgraph.ops.decoding import Past
 from dsvgraph_graphviz.model.copies import MANY_GROUPS, groups_of, has_body, kinds
 from dsvgraph_graphviz.model.layers import outward, strands
 from dsvgraph_graphviz.model.merge import Fused, InputCell, fused, out_port
@@ -139,7 +139,7 @@ class Opener:
             self.scene.wire(ends[ref], End(id_), "", f"was {ref}", "gone")
         ends.update(_leaving(card, id_))
 
-    def _cached(self, graph: Graph, ref: Ref, kept: Mapping[Ref, Rows], ends: Ends, place: Place) -> None:
+    def _cached(self, graph: Graph, ref: Ref, kept: Mapping[Ref, Past], ends: Ends, place: Place) -> None:
         """A card of its own for a value that decoding keeps."""
         if ref not in kept or ref not in ends:
             return

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from dsvgraph.build.decoding.state import Decoding, axis
 from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Node, Ref, walk
-from dsvgraph.ops.memory import State
+from dsvgraph.ops.decoding import State
 from dsvgraph_torch.lowering.names import variable
 from dsvgraph_torch.lowering.source import assign, expression, literal, path
 
@@ -106,8 +106,8 @@ def key(writer: Writer, name: str) -> ast.expr:
 def states(writer: Writer, node: Node) -> dict[str, ast.expr]:
     """Return the places in the cache of the tensors that an op carries from position to position."""
     assert node.op is not None
-    found = node.op.remembers(node.ins, node.outputs)
-    return {n: key(writer, f"{node.name}_{n}") for n, memory in found.items() if isinstance(memory, State)}
+    found = node.op.decoding_state(node.ins, node.outputs)
+    return {n: key(writer, f"{node.name}_{n}") for n, kept in found.items() if isinstance(kept, State)}
 
 
 def numbered(root: Decoding) -> bool:

@@ -1,6 +1,6 @@
 """What decoding keeps of earlier positions: derived from the ops, at the values that `cache` chooses.
 
-While decoding, a model computes the new positions alone. An op that looks at earlier ones (`remembers`)
+While decoding, a model computes the new positions alone. An op that looks at earlier ones (`decoding_state`)
 reads some of its inputs with the rows of earlier positions in front of the new ones. Such rows are kept
 where the value is made, once for all that read it; or, where a block has a list `cache`, the listed values
 are kept and the lines between them and the op run over all rows again. These lines act on one position at
@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 
 from dsvgraph.dims import Size, names
 from dsvgraph.graph import Graph, Mode, Model, Node, PortRole, Ref
-from dsvgraph.ops.memory import Rows, State
+from dsvgraph.ops.decoding import Past, State
 from dsvgraph.types import Type
 
-ALL = Rows()
-Asked = frozenset[tuple[str, Rows]]
+ALL = Past()
+Asked = frozenset[tuple[str, Past]]
 
 
 class Missing(Exception):
@@ -43,10 +43,10 @@ class Decoding:
     lines: frozenset[str] = frozenset()
     given: frozenset[str] = frozenset()
     asked: frozenset[str] = frozenset()
-    used: dict[str, Rows] = field(default_factory=dict)
-    kept: dict[Ref, Rows] = field(default_factory=dict)
-    between: dict[str, Rows] = field(default_factory=dict)
-    rows: dict[Ref, Rows] = field(default_factory=dict)
+    used: dict[str, Past] = field(default_factory=dict)
+    kept: dict[Ref, Past] = field(default_factory=dict)
+    between: dict[str, Past] = field(default_factory=dict)
+    rows: dict[Ref, Past] = field(default_factory=dict)
     states: dict[tuple[str, str], State] = field(default_factory=dict)
     inner: dict[str, tuple[Decoding, ...]] = field(default_factory=dict)
 
@@ -60,7 +60,7 @@ class Decoding:
         if node.name in self.between:
             return True
         if node.op and node.name in self.lines:
-            return isinstance(node.op.remembers(node.ins, node.outputs).get(port), Rows)
+            return isinstance(node.op.decoding_state(node.ins, node.outputs).get(port), Past)
         return any(port in inner.given for inner in self.inner.get(node.name, ()))
 
     def returns_rows(self, node: Node, port: str) -> bool:
@@ -130,7 +130,7 @@ class Decoder:
     def alone(self, node: Node) -> bool:
         """Whether a line makes a position of the same position of its inputs alone."""
         if node.op:
-            return not node.op.shift() and not node.op.remembers(node.ins, node.outputs)
+            return not node.op.shift() and not node.op.decoding_state(node.ins, node.outputs)
         return all(self.acts_alone(copies.graph) for copies in node.copies)
 
     def has_rows(self, type_: Type) -> bool:
@@ -156,7 +156,7 @@ class _Finding:
         self.ends = {Ref(p, p) for p in given} if sealed else set(graph.cache)
         self.made = set(self.ends)  # what can be had with the rows of earlier positions
         self.found = Decoding(graph, frozenset(n.name for n in self.nodes), given)
-        self.wants: list[tuple[Node, Ref, Rows]] = []
+        self.wants: list[tuple[Node, Ref, Past]] = []
 
     def run(self, asked: Asked) -> Decoding:
         for node in self.nodes:
@@ -178,11 +178,11 @@ class _Finding:
             if all(ref in self.made or not self._has_rows(ref) for ref in node.sources.values()):
                 self.made |= {Ref(node.name, port) for port in node.outputs}
         elif node.op:
-            for name, memory in node.op.remembers(node.ins, node.outputs).items():
-                if isinstance(memory, State):
-                    self.found.states[node.name, name] = memory
+            for name, kept in node.op.decoding_state(node.ins, node.outputs).items():
+                if isinstance(kept, State):
+                    self.found.states[node.name, name] = kept
                 else:
-                    self.wants.append((node, node.inputs[name], memory))
+                    self.wants.append((node, node.inputs[name], kept))
         elif node.copies:
             self._look_inside(node)
 
@@ -191,7 +191,7 @@ class _Finding:
         shared = [p for p in node.sources if node.roles.get(p, PortRole.SHARED) is PortRole.SHARED]
         whole = {p for p in shared if self._has_rows(node.sources[p])}
         offered = frozenset(p for p in whole if self.free or node.sources[p] in self.made)
-        used: dict[str, Rows] = {}
+        used: dict[str, Past] = {}
         for copies in node.copies:
             for port, rows in self.decoder.of(copies.graph, offered, not self.free).used.items():
                 used[port] = joined(used.get(port), rows)
@@ -205,7 +205,7 @@ class _Finding:
 
     # -- where it comes from -----------------------------------------------------------------
 
-    def _need(self, node: Node, ref: Ref, rows: Rows) -> None:
+    def _need(self, node: Node, ref: Ref, rows: Past) -> None:
         """``node`` reads ``ref`` with rows of earlier positions; raises Missing where nobody can give them."""
         if not self._has_rows(ref):
             return
@@ -216,7 +216,7 @@ class _Finding:
         else:
             raise Missing(self.graph, node, ref)
 
-    def _take(self, ref: Ref, rows: Rows) -> None:
+    def _take(self, ref: Ref, rows: Past) -> None:
         """Rows that arrive with an input, that a block below has anyway, or that are kept here."""
         found = self.found
         found.rows[ref] = rows = joined(found.rows.get(ref), rows)
@@ -225,7 +225,7 @@ class _Finding:
         elif not self._ask(ref, rows):
             found.kept[ref] = rows
 
-    def _ask(self, ref: Ref, rows: Rows) -> bool:
+    def _ask(self, ref: Ref, rows: Past) -> bool:
         """Whether the block that makes ``ref`` has its rows, and now returns them."""
         node = self.graph.nodes.get(ref.node)
         if node is None or node.op or node.mode is not Mode.CALL or node.name not in self.found.inner:
@@ -238,9 +238,9 @@ class _Finding:
         self.found.inner[node.name] = (again,)
         return True
 
-    def _between(self, node: Node, rows: Rows) -> None:
+    def _between(self, node: Node, rows: Past) -> None:
         """``node`` runs over all rows, and so does what it reads."""
-        before, rows = self.found.between.get(node.name), Rows(None, rows.read)
+        before, rows = self.found.between.get(node.name), Past(None, rows.read)
         wider = joined(before, rows)
         if wider == before:
             return
@@ -264,9 +264,9 @@ class _Finding:
         )  # fmt: skip
 
 
-def joined(a: Rows | None, b: Rows) -> Rows:
+def joined(a: Past | None, b: Past) -> Past:
     """What is enough for two readers."""
-    return b if a is None else Rows(_most(a.last, b.last), _most(a.read, b.read))
+    return b if a is None else Past(_most(a.last, b.last), _most(a.read, b.read))
 
 
 def _most(a: Size | None, b: Size | None) -> Size | None:

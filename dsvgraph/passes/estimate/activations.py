@@ -12,7 +12,7 @@ from typing import NamedTuple
 from dsvgraph.build.freezing import Place, alike, root
 from dsvgraph.dims import Size, total
 from dsvgraph.graph import Graph, Mode, Model, Node, Ref, join
-from dsvgraph.ops.tape import FLOAT, HALF, LONG, Key, Site, Storage, Tape, Value
+from dsvgraph.ops.tape import FLOAT, HALF, LONG, Execution, Key, Storage, Tape, Value
 from dsvgraph.passes.count.quantity import largest, number
 from dsvgraph.passes.count.tally import known_types
 from dsvgraph.passes.estimate.logits import Logits
@@ -162,7 +162,7 @@ class Activations:
             kind, ahead = self.logits.heads.get((graph, node.name), ("", 1))
             tape.now.clear()
             tape.here = ((node.name, 0),)
-            outs = _run(tape, node, Site(ins, _types(graph, node), node.outputs, side, kind, ahead))
+            outs = _run(tape, node, Execution(ins, _types(graph, node), node.outputs, side, kind, ahead))
             self._note(tape, values)
         else:
             outs = self._blocks(tape, node, ins, values, place, side)
@@ -212,10 +212,10 @@ class Activations:
             values[Ref(node.name, port)] = value or _input(type_.numel, type_.dtype)
 
 
-def _run(tape: Tape, node: Node, site: Site) -> dict[str, Value]:
+def _run(tape: Tape, node: Node, execution: Execution) -> dict[str, Value]:
     """Runs one op on the tape."""
     assert node.op is not None
-    found = node.op.keep(tape, site)
+    found = node.op.keep(tape, execution)
     return found if isinstance(found, dict) else {node.first: found}
 
 

@@ -10,7 +10,7 @@ from dsvgraph.codes import Code
 from dsvgraph.dims import Size, total
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Node
-from dsvgraph.ops.memory import Memory, Rows, State
+from dsvgraph.ops.decoding import DecodingState, Past, State
 from dsvgraph.ops.tape import FLOAT
 from dsvgraph.passes.count.quantity import number
 
@@ -45,15 +45,15 @@ class Moved:
         return " + ".join([*([str(self.always)] if self.always or not parts else []), *parts])
 
 
-def of_states(node: Node, memory: Memory) -> Size:
+def of_states(node: Node, state: DecodingState) -> Size:
     """Return the bytes of the states that an op reads and writes in a decoding step, in float32.
 
     Raise DsvError if the op reads earlier rows: what is computed over them is known of `attention` alone.
     """
-    if any(isinstance(kept, Rows) for kept in memory.values()):
+    if any(isinstance(kept, Past) for kept in state.values()):
         words = f"what `{node.callee}` computes over earlier positions while decoding is not known"
         raise DsvError(words, node.span, code=Code.CACHE, hint="plan its training or a prefill")
-    return 2 * FLOAT * total(kept.type.numel for kept in memory.values() if isinstance(kept, State))
+    return 2 * FLOAT * total(kept.type.numel for kept in state.values() if isinstance(kept, State))
 
 
 def _factor(size: Size) -> str:

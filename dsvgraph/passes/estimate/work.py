@@ -16,7 +16,7 @@ from dsvgraph.build.decoding.state import Decoder, Decoding
 from dsvgraph.dims import Size, evaluate, substitute, symbol, total
 from dsvgraph.graph import Graph, Mode, Model, Node, Ref, join, span_text
 from dsvgraph.ops.base import Kind
-from dsvgraph.ops.memory import Rows
+from dsvgraph.ops.decoding import Past
 from dsvgraph.ops.tape import HALF, Key
 from dsvgraph.passes.count.gradients import Costs
 from dsvgraph.passes.count.quantity import number
@@ -236,7 +236,7 @@ class Worker:
             return 0, Moved()
         moved = self._moved(graph, node, when)
         if decoding:
-            moved = moved + Moved(substitute(of_states(node, op.remembers(known, node.outputs)), self.one))
+            moved = moved + Moved(substitute(of_states(node, op.decoding_state(known, node.outputs)), self.one))
         return flops, moved
 
     def _moved(self, graph: Graph, node: Node, when: Mapping[str, Size]) -> Moved:
@@ -257,7 +257,7 @@ class Worker:
         kept = [self._rows(rows) * found.graph.type(ref).numel for ref, rows in found.kept.items() if ref.node == name]
         return substitute(total([*kept, *(s.type.numel for (n, _), s in found.states.items() if n == name)]), self.one)
 
-    def _rows(self, rows: Rows) -> Size:
+    def _rows(self, rows: Past) -> Size:
         """Positions of a row in the cache: no more than are looked at."""
         return self._seen(rows.read if rows.last is None else rows.last)
 

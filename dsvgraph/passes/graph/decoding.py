@@ -8,7 +8,7 @@ from typing import NamedTuple
 from dsvgraph.build.decoding.state import Decoder, Decoding
 from dsvgraph.dims import Size, evaluate, product, total
 from dsvgraph.graph import Graph, Model, Node, Ref
-from dsvgraph.ops.memory import Rows
+from dsvgraph.ops.decoding import Past
 from dsvgraph.passes.graph.needs import Dependence, Needs
 
 
@@ -65,7 +65,7 @@ class Keeper:
             kept = kept.plus(self.of(inner), copies.count)
         return kept
 
-    def of_value(self, graph: Graph, ref: Ref, rows: Rows) -> Kept:
+    def of_value(self, graph: Graph, ref: Ref, rows: Past) -> Kept:
         """What is kept of one value: all rows, or the last ones."""
         type_, length = graph.type(ref), self.decoder.length
         if rows.last is None or evaluate(length - rows.last, self.values) < 0:  # type: ignore[operator]

@@ -8,9 +8,9 @@ from dsvgraph.codes import Code
 from dsvgraph.dims import Size
 from dsvgraph.errors import Fault
 from dsvgraph.ops.base import AlongRow, Kind, Product, Types, product_of
-from dsvgraph.ops.memory import Memory, State
+from dsvgraph.ops.decoding import DecodingState, State
 from dsvgraph.ops.shapes import need_float, rows, same
-from dsvgraph.ops.tape import FLOAT, Site, Tape, Value
+from dsvgraph.ops.tape import FLOAT, Execution, Tape, Value
 from dsvgraph.types import ONES, ZEROS, Type, Weight, WeightKind
 
 
@@ -63,20 +63,20 @@ class GatedDelta(AlongRow):
             product_of(once, "q", "k v a b A_log dt_bias"),
         ]
 
-    def keep(self, tape: Tape, site: Site) -> Value:
+    def keep(self, tape: Tape, execution: Execution) -> Value:
         """In float32 whatever the precision: two states a position and the first, and the vectors between them."""
-        q, v = site.types["q"], site.types["v"]
-        gates, keys = site.types["a"].numel, site.types["k"].numel
+        q, v = execution.types["q"], execution.types["v"]
+        gates, keys = execution.types["a"].numel, execution.types["k"].numel
         states = (2 * q.shape[1] + 1) * (q.shape[0] * q.shape[2] * q.shape[3] * v.shape[3])
-        if site.grad:
-            tape.keep(*(tape.cast(site.ins[port], FLOAT) for port in "qk"))
+        if execution.grad:
+            tape.keep(*(tape.cast(execution.ins[port], FLOAT) for port in "qk"))
             tape.keep_new(states + 6 * gates + 3 * keys + 2 * v.numel + 2 * q.shape[2], FLOAT)
-        return tape.fresh(site.out.numel, FLOAT, site.grad)
+        return tape.fresh(execution.out.numel, FLOAT, execution.grad)
 
     def shift(self) -> float:
         return 0
 
-    def remembers(self, ins: Types, outs: Types) -> Memory:
+    def decoding_state(self, ins: Types, outs: Types) -> DecodingState:
         q, v = ins["q"], ins["v"]
         return {"state": State(Type((q.shape[0], q.shape[2], q.shape[3], v.shape[3])))}
 

@@ -10,10 +10,10 @@ from dsvgraph.types import Type
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Earlier positions of an input: all of them are kept, or the ``last`` ones.
+class Past:
+    """The earlier positions of an input that decoding keeps: the ``last`` ones, or all.
 
-    ``read`` tells how many of the rows, the new one among them, a position looks at, where that is not all.
+    ``read`` is how many positions, the new one among them, a position looks at; None for all.
     """
 
     last: Size | None = None
@@ -30,10 +30,10 @@ class State:
     type: Type
 
 
-Memory = Mapping[str, Rows | State]
-"""What is remembered by name: of an input the name of its port, of a state a name of the op's own."""
+DecodingState = Mapping[str, Past | State]
+"""What is kept, by name: the name of an input's port, or a name that the op gives its state."""
 
 
-def nothing(self: object, ins: Mapping[str, Type], outs: Mapping[str, Type]) -> Memory:
-    """The memory of an op whose output at a position is made of its inputs at this position alone."""
+def stateless(self: object, ins: Mapping[str, Type], outs: Mapping[str, Type]) -> DecodingState:
+    """Return the state of an op whose output at a position depends on its inputs at this position alone."""
     return {}
