@@ -10,7 +10,7 @@ from dsvgraph.passes.text.reference import ops
 from dsvgraph.passes.text.reference.rows import written
 from dsvgraph.passes.text.schema.lines import KEYS
 from dsvgraph.passes.text.schema.spec import LOSS_KEYS, LOSS_WORDS
-from dsvgraph.passes.text.schema.words import block_words, op_words
+from dsvgraph.passes.text.schema.words import block_markdown, op_markdown
 from dsvgraph.spec import BlockModel, Entry, PublishedModel, SpecModel
 from dsvgraph.types import shown
 from dsvgraph_lsp.cursor import NAME
@@ -73,13 +73,13 @@ def _reference(scope: Scope, name: str, port: str) -> str:
 def call_documentation(scope: Scope, name: str) -> str:
     """Return the documentation of an op or a block; empty if there is none of this name."""
     if name in OPS:
-        return f"**{name}**: op\n\n{op_words(ops()[name])}"
+        return f"**{name}**: op\n\n{op_markdown(ops()[name])}"
     if name not in scope.blocks:
         return ""
     part = scope.blocks[name]
     model = part.model
     origin = f"block of {file_of(span.source).name}" if (span := part.key()) else "block"
-    return f"**{name}**: {origin}\n\n{block_words(model.doc, model.args, model.inputs, model.out)}"
+    return f"**{name}**: {origin}\n\n{block_markdown(model.doc, model.args, model.inputs, model.out)}"
 
 
 def attribute_documentation(scope: Scope, key: str) -> str:

@@ -7,9 +7,9 @@ from functools import lru_cache
 
 from dsvgraph.dims import Size, names, ratio, total
 from dsvgraph.graph import Graph, Mode, Model, Node, join, span_text, walk
-from dsvgraph.passes.count.formulas import generic, whole_numbers
+from dsvgraph.passes.count.generic import generic_model, integer_config
+from dsvgraph.passes.count.graph_counts import GraphCounter
 from dsvgraph.passes.count.quantity import number
-from dsvgraph.passes.count.tally import Meter
 from dsvgraph.types import Type
 
 SEQ = 4096  # tokens of the row that FLOPs are counted for
@@ -40,7 +40,7 @@ def node_info(model: Model | None, graph: Graph, node: Node) -> Iterator[str]:
 @lru_cache(maxsize=8)
 def _generic_model(model: Model) -> Model | None:
     """Return ``model`` with names for its sizes."""
-    return generic(model)
+    return generic_model(model)
 
 
 def _in_generic_model(model: Model, graph: Graph, node: Node) -> NodeInModel | None:
@@ -80,15 +80,15 @@ def _flops(whole: NodeInModel, named: NodeInModel | None) -> Iterator[str]:
     size = _per_token(*whole, row, sizes)
     if not size:
         return
-    formula = str(_per_token(*named, row, {**whole_numbers(model), **sizes})) if named else ""
+    formula = str(_per_token(*named, row, {**integer_config(model), **sizes})) if named else ""
     suffix = f" = `{formula}`" if formula and len(formula) <= MAX_FORMULA else ""
     yield f"- FLOPs {number(size, sizes):,.0f} a token, at {SEQ:,} tokens{suffix}"
 
 
 def _per_token(model: Model, graph: Graph, node: Node, row: Type, sizes: dict[str, int]) -> Size:
     positions = row.shape[0] * row.shape[1]
-    meter = Meter(positions, sizes)
-    return ratio(meter.node(graph, node, meter.needs(graph, None), True).forward, positions)
+    counter = GraphCounter(positions, sizes)
+    return ratio(counter.node(graph, node, counter.needed(graph, None), True).forward, positions)
 
 
 def _paths(model: Model, node: Node) -> Iterator[str]:

@@ -10,11 +10,11 @@ from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Model, Node
 from dsvgraph.ops.base import Kind
 from dsvgraph.passes.count.cost import Cost, cost
-from dsvgraph.passes.count.formulas import whole_numbers
+from dsvgraph.passes.count.generic import integer_config
+from dsvgraph.passes.count.graph_counts import GraphCounter
 from dsvgraph.passes.count.quantity import number
-from dsvgraph.passes.count.tally import Meter
-from dsvgraph.passes.graph.decoding import Keeper
-from dsvgraph.passes.graph.needs import Needs
+from dsvgraph.passes.graph.decoding import CacheCounter
+from dsvgraph.passes.graph.dependencies import Dependencies
 from dsvgraph.spec import with_settings
 from dsvgraph_graphviz.model.keeping import Keeping
 from dsvgraph_graphviz.model.roles import Roles
@@ -35,12 +35,12 @@ class Facts:
         self.model = model
         self.roles = Roles(model)
         self._kept: dict[Graph, float] = {}
-        self._needs: dict[Graph, Needs] = {}
+        self._needs: dict[Graph, Dependencies] = {}
         rows = next((t for t in model.inputs.values() if t.rank > 1), None)
         self._values = _sizes(model)
         known = {**_numbers(model), **self._values}
-        self.keeping = Keeping(model, Keeper(model, known), self._union)
-        self._meter = Meter(rows.shape[0] * rows.shape[1] if rows else 1, known)
+        self.keeping = Keeping(model, CacheCounter(model, known), self._union)
+        self._counter = GraphCounter(rows.shape[0] * rows.shape[1] if rows else 1, known)
 
     def parameters(self, graph: Graph, node: Node | None = None) -> Size:
         """Parameters owned by ``graph``, or by one node of it with all its copies."""
@@ -53,21 +53,21 @@ class Facts:
 
     def _tally(self, graph: Graph, node: Node | None) -> Any:
         if node is None:
-            return self._meter.of(self._union.real.get(graph, graph))
+            return self._counter.of(self._union.real.get(graph, graph))
         graph, node = self._union.nodes.get(id(node), (graph, node))
         if graph not in self._needs:
-            self._needs[graph] = self._meter.depends.whole(graph)
-        return self._meter.node(graph, node, self._needs[graph], True)
+            self._needs[graph] = self._counter.dependencies.whole(graph)
+        return self._counter.node(graph, node, self._needs[graph], True)
 
     def work(self, graph: Graph, node: Node | None = None) -> float | None:
         """Forward FLOPs per token of ``graph``, or of one node of it with all its copies; None without numbers."""
-        found = ratio(self._tally(graph, node).forward, self._meter.tokens)
+        found = ratio(self._tally(graph, node).forward, self._counter.tokens)
         return None if names(found) - self._values.keys() else float(number(found, self._values))
 
     def cache(self, graph: Graph, node: Node) -> float:
         """Values that decoding keeps per token of one node with all its copies."""
         graph, node = self._union.nodes.get(id(node), (graph, node))
-        return self.count(ratio(self.keeping.count(graph, node.name), self._meter.tokens))
+        return self.count(ratio(self.keeping.count(graph, node.name), self._counter.tokens))
 
     def count(self, size: Size) -> float:
         """A size as a number; 0 where some name in it has none."""
@@ -124,4 +124,4 @@ def _numbers(model: Model) -> dict[str, int]:
     """The numbers of names that are left open: what shares of tokens are compared by."""
     if model.spec is None or not model.spec.symbolic:
         return {}
-    return whole_numbers(build(with_settings(model.spec, {})))
+    return integer_config(build(with_settings(model.spec, {})))

@@ -8,7 +8,7 @@ from dsvgraph.build.decoding.state import Decoding, Missing
 from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Model, Ref
 from dsvgraph.ops.decoding import Past, State
-from dsvgraph.passes.graph.decoding import Keeper, decoding, looks_ahead
+from dsvgraph.passes.graph.decoding import CacheCounter, decoding, looks_ahead
 from dsvgraph_graphviz.model.union import Union
 from dsvgraph_graphviz.style.words import features, number
 
@@ -16,7 +16,7 @@ from dsvgraph_graphviz.style.words import features, number
 class Keeping:
     """Answers for one model, all its outputs decoded; of two models in one graph for each body alone."""
 
-    def __init__(self, model: Model, keeper: Keeper, union: Union) -> None:
+    def __init__(self, model: Model, keeper: CacheCounter, union: Union) -> None:
         self.model, self.keeper, self.union = model, keeper, union
 
     @cached_property

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from dsvgraph.dims import Size
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Copies, Graph, Mode, Model, Node, Ref
-from dsvgraph.passes.compare.lines import aligned, alike, differences
-from dsvgraph.passes.compare.matching import pairs
+from dsvgraph.passes.compare.lines import aligned, differences, is_variant
+from dsvgraph.passes.compare.matching import matched_lines
 from dsvgraph_graphviz.model.copies import chains
 
 Real = tuple[Graph, Node]
@@ -57,7 +57,7 @@ class Union:
 
     def _outputs(self, a: Graph, b: Graph, both: Graph) -> Iterator[tuple[str, Ref]]:
         """Outputs that only the first has, where what makes them is still there."""
-        names = {old.name: new.name for old, new in pairs(a, b)}
+        names = {old.name: new.name for old, new in matched_lines(a, b)}
         for name, ref in a.outputs.items():
             ref = Ref(names.get(ref.node, ref.node), ref.port)
             if ref.node in both.nodes and ref.port in both.nodes[ref.node].outputs:
@@ -75,7 +75,7 @@ class Union:
     def differ(self, a: Graph, b: Graph) -> bool:
         """Whether two bodies differ in any line, or inside one."""
         if (a, b) not in self._differ:
-            found = [] if a is b else pairs(a, b)
+            found = [] if a is b else matched_lines(a, b)
             names = {old.name: new.name for old, new in found}
             other = a is not b and len(found) < max(len(a.nodes), len(b.nodes))
             self._differ[a, b] = other or any(
@@ -89,7 +89,7 @@ class Union:
 
     def _fill(self, both: Graph, a: Graph, b: Graph) -> None:
         self.real[both] = b
-        olds = {new.name: old for old, new in pairs(a, b)}
+        olds = {new.name: old for old, new in matched_lines(a, b)}
         names = {old.name: new for new, old in olds.items()}
         nodes = {name: self._kept(a, b, olds.get(name), node, names) for name, node in b.nodes.items()}
         order = list(b.nodes)
@@ -121,7 +121,7 @@ class Union:
         mark = Mark(found, (a, old), (b, new))
         if "rewired" in mark.kinds:
             self._wires(mark, old, new, names)
-        if alike(old, new) and ((old.copies and new.copies) or new.name in self._chains):
+        if is_variant(old, new) and ((old.copies and new.copies) or new.name in self._chains):
             node.copies = tuple(self._copies(old, new))
             node.count = sum((copies.count for copies in node.copies), start=0) if new.mode is not Mode.CALL else 1
         if old.count != new.count:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Model, Node, Ref
-from dsvgraph.passes.count.formulas import generic
+from dsvgraph.passes.count.generic import generic_model
 from dsvgraph.types import Type
 
 MODES = ("numbers", "symbolic", "off")
@@ -16,7 +16,7 @@ class Shapes:
     def __init__(self, model: Model, mode: str) -> None:
         self.mode = mode
         self._twins: dict[Graph, Graph] = {}
-        if mode == "symbolic" and (twin := generic(model)):
+        if mode == "symbolic" and (twin := generic_model(model)):
             self._pair(model, twin)
 
     def _pair(self, graph: Graph, twin: Graph) -> None:

@@ -7,7 +7,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsvgraph.passes.compare.plots import shown
+from dsvgraph.passes.compare.plots import plot_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,12 +49,12 @@ def _draw_loss(axes: Axes, steps: list[dict[str, Any]], name: str, colour: str) 
     if not measured:
         return
     x, y = zip(*measured, strict=True)
-    axes.plot(x, y, color=colour, linewidth=2, marker="o", markersize=4, label=shown(f"{name}  {y[-1]:.3f}"))
+    axes.plot(x, y, color=colour, linewidth=2, marker="o", markersize=4, label=plot_text(f"{name}  {y[-1]:.3f}"))
 
 
 def _dress(axes: Axes, title: str, tokens: int) -> None:
     unit, word = (1e6, " (millions)") if tokens >= 1e6 else (1e3, " (thousands)") if tokens >= 1e4 else (1, "")
-    axes.set_title(shown(title), loc="left", color=INK, fontsize=12, fontweight="bold")
+    axes.set_title(plot_text(title), loc="left", color=INK, fontsize=12, fontweight="bold")
     axes.set_xlabel(f"tokens seen{word}", color=INK)
     axes.set_ylabel("loss (nats per token)", color=INK)
     axes.grid(axis="y", color="#e6e8ee", linewidth=0.8)

@@ -13,7 +13,7 @@ import torch
 
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
-from dsvgraph.passes.lint.unlearned import computed, learning
+from dsvgraph.passes.lint.training import computed_nodes, trained_nodes
 from dsvgraph_torch.module import weights
 from dsvgraph_torch.runs.tokens import check_embeddings
 from dsvgraph_torch.training.data import VOCABULARY
@@ -56,14 +56,14 @@ def _check_head(head: Head, graph: Model, seq: int) -> None:
 
 def _check_trained(graph: Model) -> None:
     """There is a parameter to train, and a loss that reaches it."""
-    trained = learning(graph)
+    trained = trained_nodes(graph)
     if not trained:
         frozen = [pattern for pattern, on in graph.trained if not on]
         span = graph.spec.trained[frozen[-1]].key() if graph.spec and frozen else graph.span
         why = "`trained` freezes every parameter" if frozen else "it has no parameters"
         raise DsvError(f"{graph.name} has nothing to train: {why}", span)
     losses = [loss for loss in graph.losses if loss.kind == "cross_entropy"]
-    if not trained & computed(graph, frozenset(str(loss.output) for loss in losses)):
+    if not trained & computed_nodes(graph, frozenset(str(loss.output) for loss in losses)):
         raise DsvError(
             f"{graph.name} has nothing to train: no loss reaches a parameter that is trained", losses[0].span
         )

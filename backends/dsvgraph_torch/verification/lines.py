@@ -9,9 +9,9 @@ from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Mode, Model, Node
 from dsvgraph.ops.tape import Key
 from dsvgraph.passes.count.gradients import Costs, backward
+from dsvgraph.passes.count.graph_counts import GraphCounter, input_sizes, tokens
 from dsvgraph.passes.count.quantity import number
-from dsvgraph.passes.count.tally import Meter, input_sizes, tokens
-from dsvgraph.passes.graph.paths import listed
+from dsvgraph.passes.graph.paths import bracketed
 from dsvgraph_torch.lowering.body import place
 from dsvgraph_torch.verification.counter import Site
 
@@ -47,19 +47,19 @@ def _text(step: Step) -> str:
     if isinstance(step, str):
         return step
     whole = len(step) == max(step) - min(step) + 1 if step else False
-    return f"[{min(step)}-{max(step)}]" if whole and len(step) > 1 else listed([str(n) for n in sorted(step)])
+    return f"[{min(step)}-{max(step)}]" if whole and len(step) > 1 else bracketed([str(n) for n in sorted(step)])
 
 
 def units(model: Model, batch: int, seq: int) -> Iterator[Unit]:
     """One unit for each op of ``model``, with attention as whole squares."""
-    meter = Meter(tokens(model), input_sizes(model, batch, seq), "square")
-    yield from _Walk(meter, backward(model, meter)).inside(model, ((),), (), 1)
+    counter = GraphCounter(tokens(model), input_sizes(model, batch, seq), "square")
+    yield from _Walk(counter, backward(model, counter)).inside(model, ((),), (), 1)
 
 
 class _Walk(NamedTuple):
     """Goes through a model, op by op."""
 
-    meter: Meter
+    counter: GraphCounter
     costs: Costs
 
     def inside(self, graph: Graph, paths: tuple[Path, ...], key: Key, copies: Size) -> Iterator[Unit]:
@@ -72,10 +72,10 @@ class _Walk(NamedTuple):
                 yield from self.inside(inner, _paths(node, inner, paths), below_it, copies * count)
 
     def _unit(self, graph: Graph, node: Node, paths: tuple[Path, ...], key: Key, copies: Size) -> Unit:
-        whole = self.meter.depends.whole(graph)
-        forward = self.meter.node(graph, node, whole, True).forward * copies
+        whole = self.counter.dependencies.whole(graph)
+        forward = self.counter.node(graph, node, whole, True).forward * copies
         own = (*key, (node.name, 0))
-        sums = (int(number(size, self.meter.values)) for size in (forward, self.costs.get(own, 0)))
+        sums = (int(number(size, self.counter.values)) for size in (forward, self.costs.get(own, 0)))
         return Unit(own, paths, place(node), *sums)
 
 

@@ -8,7 +8,7 @@ from dsvgraph.build import build
 from dsvgraph.dims import names
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model, walk
-from dsvgraph.passes.count.formulas import counting, generic, whole_numbers
+from dsvgraph.passes.count.generic import generic_model, integer_config, repeat_names
 from dsvgraph.spec import with_settings
 
 MOST = 128  # times smaller
@@ -22,8 +22,8 @@ def twin(model: Model) -> tuple[Model, dict[str, int]]:
     same lines; where a size makes the spec wrong, the sizes that the error names are divided by less.
     """
     assert model.spec is not None
-    named = generic(model)
-    over = {n: _divisor(v) for n, v in whole_numbers(model).items() if named is None or n in _sizes(named)}
+    named = generic_model(model)
+    over = {n: _divisor(v) for n, v in integer_config(model).items() if named is None or n in _sizes(named)}
     over = {n: d for n, d in over.items() if d > 1}
     while over:
         changed = {n: model.config[n] // d for n, d in over.items()}
@@ -41,7 +41,7 @@ def twin(model: Model) -> tuple[Model, dict[str, int]]:
 def _sizes(named: Model) -> set[str]:
     """The names that weights are large by, but for those that layers are counted by."""
     shapes = [size for visit in walk(named) for w in visit.node.weights.values() for size in w.shape]
-    return set[str]().union(*map(names, shapes)) - counting(named)
+    return set[str]().union(*map(names, shapes)) - repeat_names(named)
 
 
 def _divisor(value: int) -> int:

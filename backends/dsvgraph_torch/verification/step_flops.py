@@ -10,8 +10,8 @@ from dsvgraph.build.losses.predictions import seen
 from dsvgraph.dims import evaluate, total
 from dsvgraph.graph import Graph, Loss, Mode, Model, Ref
 from dsvgraph.passes.count.gradients import NONE, Backward, Copy, backward
+from dsvgraph.passes.count.graph_counts import GraphCounter, input_sizes, tokens
 from dsvgraph.passes.count.quantity import number
-from dsvgraph.passes.count.tally import Meter, input_sizes, tokens
 from dsvgraph.patterns import matches_all
 from dsvgraph_torch.lowering.deferred import behind
 
@@ -21,12 +21,12 @@ def expected(model: Model, batch: int, seq: int) -> tuple[int, int, int]:
 
     A cross-entropy multiplies its head for the positions that have a target; the cost counts all.
     """
-    meter = Meter(tokens(model), input_sizes(model, batch, seq), "square")
-    forward = int(number(meter.of(model).forward, meter.values))
+    counter = GraphCounter(tokens(model), input_sizes(model, batch, seq), "square")
+    forward = int(number(counter.of(model).forward, counter.values))
     scored = frozenset(loss.output for loss in model.losses if loss.output)
     balanced = any(loss.kind == "sequence_balance" and _all_routers(loss, model) for loss in model.losses)
-    back = int(number(total(backward(model, meter, scored, balanced).values()), meter.values))
-    unused = list(_unused(model, meter, seq))
+    back = int(number(total(backward(model, counter, scored, balanced).values()), counter.values))
+    unused = list(_unused(model, counter, seq))
     less = batch * sum(flops for flops, _ in unused)
     return forward - less, back - batch * sum(flops * products for flops, products in unused), less
 
@@ -35,11 +35,11 @@ def _all_routers(loss: Loss, model: Model) -> bool:
     return all(matches_all(loss.routers or "", path) for path in model.routers)
 
 
-def _unused(model: Model, meter: Meter, seq: int) -> Iterator[tuple[int, int]]:
+def _unused(model: Model, counter: GraphCounter, seq: int) -> Iterator[tuple[int, int]]:
     """FLOPs of one row of a batch that the cost counts for a head and no loss needs, and how many products
     of its backward pass have as many. A head that several losses score is counted once and multiplied for each.
     """
-    ways, first = Backward(meter), dict[str, Loss]()
+    ways, first = Backward(counter), dict[str, Loss]()
     for loss in model.losses:
         ref = model.outputs.get(loss.output or "")
         if loss.kind != "cross_entropy" or ref is None or not behind(model, model, ref):

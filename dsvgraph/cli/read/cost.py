@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from dsvgraph.graph import Model
+    from dsvgraph.passes.count.by_block import BlockCost
     from dsvgraph.passes.count.cost import Cost
-    from dsvgraph.passes.count.rows import Row
 
 TOTALS = {
     "parameters": (
@@ -222,5 +222,5 @@ def _notes(found: Cost) -> Iterator[RenderableType]:
         yield f"longer ones, sums of these, are in --json: {', '.join(long)}"
 
 
-def _label(row: Row) -> str:
+def _label(row: BlockCost) -> str:
     return row.line if row.line == row.block else f"{row.line} ({row.block})"

@@ -108,7 +108,7 @@ def run(
 
     A combination that does not check is a row that says why.
     """
-    from dsvgraph.passes.compare.sweep import Condition, front, sweep
+    from dsvgraph.passes.compare.sweep import Condition, pareto_front, sweep
 
     outputs_apart(csv, plot, as_json)
     model = load(spec, settings)
@@ -124,7 +124,9 @@ def run(
     with progress.items_done(prod(map(len, grid.values()))) as tell:
         every = sweep(model.spec, grid, batch, seq, attention.value, columns, None, tell)
     found = _chosen(model.name, grid, columns, every, condition, sort)
-    found.front = front(found.points, aims[0].name, aims[1].name, (aims[0].better != "more", aims[1].better == "less"))
+    found.front = pareto_front(
+        found.points, aims[0].name, aims[1].name, (aims[0].better != "more", aims[1].better == "less")
+    )
     _report(found, top, aims, as_json, csv, plot)
     if not found.points and len(found.failed) == found.tried:
         sys.exit(WRONG)

@@ -15,7 +15,7 @@ from dsvgraph.cli.options import JsonOption, load
 if TYPE_CHECKING:
     from dsvgraph.errors import Diagnostic
     from dsvgraph.graph import Model
-    from dsvgraph.passes.compare.zoo import Standing
+    from dsvgraph.passes.compare.zoo import PublishedComparison
 
 COUNTS = {"all": "all", "without_embedding": "no embedding", "without_embedding_and_head": "neither"}
 AGREES = {"rounded": "yes", "cut": "cut", "": "NO", None: None}
@@ -36,10 +36,10 @@ def run(specs: Specs = None, as_json: JsonOption = False, markdown: MarkdownOpti
 
     The exit code is 1 where a published figure is contradicted.
     """
-    from dsvgraph.passes.compare.zoo import contradictions, standing
+    from dsvgraph.passes.compare.zoo import compare_published, contradictions
 
     models = [*bundled(), *map(load, specs or ())]
-    found = [standing(model) for model in models]
+    found = [compare_published(model) for model in models]
     wrong = [told for model, entry in zip(models, found, strict=True) for told in contradictions(model, entry)]
     if as_json:
         _print_json(found, wrong)
@@ -62,7 +62,7 @@ def bundled() -> list[Model]:
     return sorted(models, key=lambda model: model.spec is None or model.spec.published is None)
 
 
-def markdown_lines(found: list[Standing]) -> Iterator[str]:
+def markdown_lines(found: list[PublishedComparison]) -> Iterator[str]:
     """The table of docs/zoo.md: every convention in a column of its own."""
     yield "| model | parameters | published | active: all | no embedding | neither | published | counts | agrees |"
     yield "|---|--:|--:|--:|--:|--:|--:|---|---|"
@@ -72,7 +72,7 @@ def markdown_lines(found: list[Standing]) -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
-def _row(entry: Standing) -> tuple[object, ...]:
+def _row(entry: PublishedComparison) -> tuple[object, ...]:
     """The cells of one model: its active count is by the convention that is published."""
     figures, agree = entry.published or {}, entry.agree or {}
     counts = figures.get("active_counts", "all")
@@ -83,6 +83,6 @@ def _row(entry: Standing) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _print_json(found: list[Standing], wrong: list[Diagnostic]) -> None:
+def _print_json(found: list[PublishedComparison], wrong: list[Diagnostic]) -> None:
     errors = [diagnostic.as_dict() for diagnostic in wrong]
     output.data({"ok": not wrong, "models": [entry.as_dict() for entry in found], "errors": errors})

@@ -15,7 +15,7 @@ from dsvgraph.graph import Model
 from dsvgraph.passes.compare.lines import Change, compare
 from dsvgraph.passes.compare.shared import shared
 from dsvgraph.passes.count.cost import Cost, cost
-from dsvgraph.passes.count.tally import Attention
+from dsvgraph.passes.count.graph_counts import Attention
 from dsvgraph.passes.text.signature import loss_parts, value
 from dsvgraph.spec import with_settings
 
@@ -23,7 +23,7 @@ DEPTH = "num_nextn_predict_layers"  # Hugging Face's name for the depth of the M
 
 
 @dataclass(frozen=True)
-class Setting:
+class ValueChange:
     """A config value, a loss's part or a pattern that differs; None where one side has none."""
 
     name: str
@@ -45,9 +45,9 @@ class Diff:
     a: str
     b: str
     changes: tuple[Change, ...]
-    config: tuple[Setting, ...]
-    losses: tuple[Setting, ...]
-    sections: tuple[Setting, ...]  # init and trained, by path pattern
+    config: tuple[ValueChange, ...]
+    losses: tuple[ValueChange, ...]
+    sections: tuple[ValueChange, ...]  # init and trained, by path pattern
     costs: tuple[Cost, Cost]
     shared: int  # elements of the weights with one path and one shape in both
 
@@ -119,23 +119,23 @@ def _numeric(model: Model) -> Model:
     return build(with_settings(model.spec, {}))
 
 
-def _settings(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[Setting]:
+def _settings(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[ValueChange]:
     for name in {**before, **after}:
         if before.get(name) != after.get(name):
-            yield Setting(name, before.get(name), after.get(name))
+            yield ValueChange(name, before.get(name), after.get(name))
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:
     return {name: value(v) for name, v in values.items()}
 
 
-def _losses(a: Model, b: Model) -> Iterator[Setting]:
+def _losses(a: Model, b: Model) -> Iterator[ValueChange]:
     """Lines that one side lacks, and the parts of the others that differ."""
     before, after = ({loss.name: loss_parts(loss) for loss in m.losses} for m in (a, b))
     for name in {**before, **after}:
         old, new = before.get(name), after.get(name)
         if old is None or new is None:
-            yield Setting(name, _joined(old), _joined(new))
+            yield ValueChange(name, _joined(old), _joined(new))
         else:
             shared = {"depths"} if "none" in (old.get("depths"), new.get("depths")) else {*old, *new}
             sides = [{f"{name}.{p}": t for p, t in s.items() if p in shared} for s in (old, new)]

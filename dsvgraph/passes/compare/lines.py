@@ -11,9 +11,9 @@ from typing import Any
 from dsvgraph.dims import total
 from dsvgraph.errors import Span
 from dsvgraph.graph import Graph, Mode, Model, Node, PortRole, join, span_text
-from dsvgraph.passes.compare.matching import Stretch, named, pairs, stretches
-from dsvgraph.passes.graph.needs import Dependence
-from dsvgraph.passes.graph.paths import listed, weights
+from dsvgraph.passes.compare.matching import CopyRange, aligned_copies, matched_lines, named
+from dsvgraph.passes.graph.dependencies import DependencyAnalysis
+from dsvgraph.passes.graph.paths import bracketed, weights
 from dsvgraph.passes.text.signature import value
 
 
@@ -55,7 +55,7 @@ def _one(found: list[Change]) -> Change:
 
 
 def _graphs(a: Graph, b: Graph, prefix: str, reaches: tuple[str, ...]) -> Iterator[Change]:
-    found = pairs(a, b)
+    found = matched_lines(a, b)
     names = {old.name: new.name for old, new in found}
     for old, new in found:
         outputs = reaches or _reached(a, old.name) + _reached(b, new.name)
@@ -67,13 +67,13 @@ def _graphs(a: Graph, b: Graph, prefix: str, reaches: tuple[str, ...]) -> Iterat
                 outputs = reaches or _reached(graph, node.name)
                 places = (None, node.span) if kind == "added" else (node.span, None)
                 yield Change(kind, join(prefix, node.at), node.name, *texts, outputs, (), places)
-    yield from _borders(a, b, prefix, names, reaches)
+    yield from _interface(a, b, prefix, names, reaches)
 
 
 def _reached(graph: Graph, name: str) -> tuple[str, ...]:
     """The outputs that depend on a line (not those that only borrow a weight from what follows it)."""
-    depends = Dependence()
-    return tuple(o for o in graph.outputs if name in depends.of(graph, [o]).ports)
+    dependencies = DependencyAnalysis()
+    return tuple(o for o in graph.outputs if name in dependencies.of(graph, [o]).ports)
 
 
 def _nodes(
@@ -84,7 +84,7 @@ def _nodes(
         if kind == "renamed":
             before, after = before or ".", after or "."
         yield Change(kind, path, new.name, before, after, reaches, (), (old.span, new.span))
-    if alike(old, new):
+    if is_variant(old, new):
         yield from _more_copies(old, new, path, reaches)
         for inner, one, other in _copies(old, new, path):
             yield from _graphs(one, other, inner, reaches)
@@ -97,7 +97,7 @@ def differences(a: Graph, b: Graph, old: Node, new: Node, names: Mapping[str, st
         yield "rewired", *_differing(_owning(old, *wires), _owning(new, *reversed(wires)))
     if old.at != new.at:
         yield "renamed", old.at, new.at
-    if not alike(old, new):
+    if not is_variant(old, new):
         yield "replaced", _described(old), _described(new)
         return
     sizes = _sizes(old), _sizes(new)
@@ -105,7 +105,7 @@ def differences(a: Graph, b: Graph, old: Node, new: Node, names: Mapping[str, st
         yield ("resized" if _shapes(old) != _shapes(new) else "changed"), *_differing(*sizes)
 
 
-def alike(old: Node, new: Node) -> bool:
+def is_variant(old: Node, new: Node) -> bool:
     """Whether two lines call the same, or blocks that are variants: half of the lines have equal names."""
     if old.callee == new.callee or old.op or new.op or not (old.copies and new.copies):
         return old.callee == new.callee
@@ -161,33 +161,33 @@ def _copies(old: Node, new: Node, path: str) -> Iterator[tuple[str, Graph, Graph
             yield path, old.copies[0].graph, new.copies[0].graph
         return
     spans: dict[tuple[Graph, Graph], list[str]] = {}
-    for _, at, count, (one, other) in stretches(old, new):
+    for _, at, count, (one, other) in aligned_copies(old, new):
         if one and other and at is not None:
             spans.setdefault((one, other), []).append(span_text(new.start + at, count)[1:-1])
     if new.reused:
         spans = {pair: [span_text(new.start, 1)[1:-1]] for pair in spans}
     for (one, other), found in spans.items():
-        yield join(path, listed(found)), one, other
+        yield join(path, bracketed(found)), one, other
 
 
 def _more_copies(old: Node, new: Node, path: str, reaches: tuple[str, ...]) -> Iterator[Change]:
     """Copies that one side alone has between others, or that are of another kind than the last."""
     if new.mode is not Mode.REPEAT or old.mode is not Mode.REPEAT:
         return
-    found = list(stretches(old, new))
-    for i, stretch in enumerate(found):
-        if None in stretch.graphs and not _goes_on(found, i):
-            node, at = (new, stretch.new) if stretch.old is None else (old, stretch.old)
-            graph = next(filter(None, stretch.graphs))
-            owned = total(w.weight.numel * w.copies for w in weights(graph)) * stretch.copies
-            text = f"{graph.name} x {stretch.copies}, {owned:,} parameters"
-            here = join(path, span_text(node.start + (at or 0), stretch.copies))
+    found = list(aligned_copies(old, new))
+    for i, range_ in enumerate(found):
+        if None in range_.graphs and not _goes_on(found, i):
+            node, at = (new, range_.new) if range_.old is None else (old, range_.old)
+            graph = next(filter(None, range_.graphs))
+            owned = total(w.weight.numel * w.copies for w in weights(graph)) * range_.copies
+            text = f"{graph.name} x {range_.copies}, {owned:,} parameters"
+            here = join(path, span_text(node.start + (at or 0), range_.copies))
             texts = ("", text) if node is new else (text, "")
             places = (None, new.span) if node is new else (old.span, None)
             yield Change("added" if node is new else "removed", here, node.name, *texts, reaches, (), places)
 
 
-def _goes_on(found: list[Stretch], i: int) -> bool:
+def _goes_on(found: list[CopyRange], i: int) -> bool:
     """Whether copies are at the end and like those before them, so that their number says all."""
     last = next((s for s in reversed(found[:i]) if None not in s.graphs), None)
     here = next(filter(None, found[i].graphs))
@@ -231,7 +231,7 @@ def _owned(node: Node) -> Iterator[tuple[Any, Any]]:
             yield owned.weight, owned.copies * copies.count
 
 
-def _borders(a: Graph, b: Graph, prefix: str, names: Mapping[str, str], reaches: tuple[str, ...]) -> Iterator[Change]:
+def _interface(a: Graph, b: Graph, prefix: str, names: Mapping[str, str], reaches: tuple[str, ...]) -> Iterator[Change]:
     """Outputs and cache of a block, and the inputs of the whole graph."""
     for name in {**a.outputs, **b.outputs}:
         before, after = _out(a, name, names), _out(b, name, {})

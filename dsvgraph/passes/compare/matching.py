@@ -13,7 +13,7 @@ MANY = 500  # copies that are still aligned by what they are
 Key = Callable[[Graph, Node, Mapping[str, str]], Any]
 
 
-def pairs(a: Graph, b: Graph) -> list[tuple[Node, Node]]:
+def matched_lines(a: Graph, b: Graph) -> list[tuple[Node, Node]]:
     """Lines that are one: of one name, else of one address, else those that read the same or are read by the same."""
     found = {name: name for name in a.nodes if name in b.nodes}
     _match(a, b, found, lambda graph, node, names: (node.at, node.callee))
@@ -66,7 +66,7 @@ def named(graph: Graph, ref: Ref, names: Mapping[str, str]) -> str:
     return name if node is None or ref.port == node.first else f"{name}.{ref.port}"
 
 
-class Stretch(NamedTuple):
+class CopyRange(NamedTuple):
     """Copies in a row that are the same on a side: their place and graph there, or None where it has none."""
 
     old: int | None
@@ -75,10 +75,10 @@ class Stretch(NamedTuple):
     graphs: tuple[Graph | None, Graph | None]
 
 
-def stretches(old: Node, new: Node) -> Iterator[Stretch]:
+def aligned_copies(old: Node, new: Node) -> Iterator[CopyRange]:
     """The copies of two repeated lines, side by side: equal kinds beside each other, in order."""
     ours, theirs = ([graph for _, graph in node.copy_graphs()] for node in (old, new))
-    last: Stretch | None = None
+    last: CopyRange | None = None
     for i, j in _aligned(ours, theirs):
         graphs = (None if i is None else ours[i], None if j is None else theirs[j])
         if last and last.graphs == graphs:
@@ -86,7 +86,7 @@ def stretches(old: Node, new: Node) -> Iterator[Stretch]:
             continue
         if last:
             yield last
-        last = Stretch(i, j, 1, graphs)
+        last = CopyRange(i, j, 1, graphs)
     if last:
         yield last
 

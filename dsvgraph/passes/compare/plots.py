@@ -33,13 +33,13 @@ def bars(path: Path, names: Sequence[str], panels: Mapping[str, Sequence[float]]
         axes = figure.add_subplot(1, len(panels), i + 1)
         axes.bar(range(len(names)), values, color=BLUE, width=0.6)
         turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 4 else {}
-        axes.set_xticks(range(len(names)), [shown(name, TICK) for name in names], **turned)
+        axes.set_xticks(range(len(names)), [plot_text(name, TICK) for name in names], **turned)
         _dress(axes, quantity)
-    figure.suptitle(shown(title), color=INK, fontsize=11)
+    figure.suptitle(plot_text(title), color=INK, fontsize=11)
     _save(figure, path)
 
 
-def shown(text: str, longest: int = LONGEST) -> str:
+def plot_text(text: str, longest: int = LONGEST) -> str:
     """``text`` as Matplotlib draws it letter by letter: no formula between dollars, and in a legend whatever it begins
     with."""
     text = clipped(printable(text), longest).replace("$", r"\$")
@@ -49,8 +49,8 @@ def shown(text: str, longest: int = LONGEST) -> str:
 def _begun(title: str, x: str, y: str) -> tuple[Any, Any]:
     figure = _figure((7.2, 4.8))
     axes = figure.add_subplot()
-    axes.set_xlabel(shown(x), color=INK)
-    axes.set_ylabel(shown(y), color=INK)
+    axes.set_xlabel(plot_text(x), color=INK)
+    axes.set_ylabel(plot_text(y), color=INK)
     _dress(axes, title)
     return axes, lambda path: _save(figure, path)
 
@@ -74,7 +74,7 @@ def _save(figure: Any, path: Path) -> None:
 def _dress(axes: Axes, title: str) -> None:
     from matplotlib.ticker import EngFormatter
 
-    axes.set_title(shown(title), color=INK, fontsize=10)
+    axes.set_title(plot_text(title), color=INK, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)
     axes.tick_params(colors=INK, labelsize=8)

@@ -21,10 +21,10 @@ from dsvgraph.expr import Expr, evaluate, parse
 from dsvgraph.graph import Model
 from dsvgraph.passes.count.cost import BYTES
 from dsvgraph.passes.count.gradients import Backward
+from dsvgraph.passes.count.graph_counts import Attention, GraphCounter, input_sizes, tokens
 from dsvgraph.passes.count.quantity import number
-from dsvgraph.passes.count.tally import Attention, Meter, input_sizes, tokens
-from dsvgraph.passes.graph.decoding import Keeper
-from dsvgraph.passes.graph.head import head_weights
+from dsvgraph.passes.graph.decoding import CacheCounter
+from dsvgraph.passes.graph.output_layer import output_layer_size
 from dsvgraph.spec import Spec, with_settings
 
 COUNTS: Mapping[str, str] = {
@@ -104,18 +104,18 @@ class _Counting:
 
     def points(self, chunk: Iterable[Mapping[str, Any]]) -> list[Point]:
         """The combinations of a chunk: blocks that they have in common are built and counted once."""
-        build_cache, meters = BuildCache(), _Meters(self.batch, self.seq, self.attention)
-        return [self._point(settings, build_cache, meters) for settings in chunk]
+        build_cache, counters = BuildCache(), _Counters(self.batch, self.seq, self.attention)
+        return [self._point(settings, build_cache, counters) for settings in chunk]
 
-    def _point(self, settings: Mapping[str, Any], build_cache: BuildCache, meters: _Meters) -> Point:
+    def _point(self, settings: Mapping[str, Any], build_cache: BuildCache, counters: _Counters) -> Point:
         try:
             model = build(with_settings(self.spec, settings), build_cache)
-            return Point(settings, _quantities(model, meters, self.wanted))
+            return Point(settings, _quantities(model, counters, self.wanted))
         except DsvError as error:
             return Point(settings, {}, error.diagnostics[0].message)
 
 
-class _Meters:
+class _Counters:
     """Meters for models in turn: models with equal inputs have one, and its memory."""
 
     def __init__(self, batch: int, seq: int, attention: Attention) -> None:
@@ -127,35 +127,35 @@ class _Meters:
         size, values = tokens(model), input_sizes(model, self.batch, self.seq)
         key = size, *values.items()
         if key not in self.found:
-            self.found[key] = Backward(Meter(size, values, self.attention))
+            self.found[key] = Backward(GraphCounter(size, values, self.attention))
         return self.found[key]
 
 
-def _quantities(model: Model, meters: _Meters, wanted: Container[str]) -> dict[str, float]:
+def _quantities(model: Model, counters: _Counters, wanted: Container[str]) -> dict[str, float]:
     """The wanted quantities of a model, equal to those of `cost` by the names there."""
-    backward = meters.of(model)
-    meter = backward.meter
-    every, kept = meter.of(model), meter.of(model, frozenset([next(iter(model.outputs))]))
+    backward = counters.of(model)
+    counter = backward.counter
+    every, kept = counter.of(model), counter.of(model, frozenset([next(iter(model.outputs))]))
     outside = kept.active - kept.embedding
     sizes: dict[str, Callable[[], Size]] = {
         "total": lambda: every.parameters,
         "inference": lambda: kept.parameters,
         "active": lambda: kept.active,
         "active_without_embedding": lambda: outside,
-        "active_without_embedding_and_head": lambda: outside - head_weights(model),
-        "inference_flops": lambda: ratio(kept.forward, meter.tokens),
-        "train_flops": lambda: ratio(every.forward + total(backward.of(model).values()), meter.tokens),
-        "cache": lambda: ratio(Keeper(model, meter.values).of_model().growing, meter.tokens) * BYTES,
+        "active_without_embedding_and_head": lambda: outside - output_layer_size(model),
+        "inference_flops": lambda: ratio(kept.forward, counter.tokens),
+        "train_flops": lambda: ratio(every.forward + total(backward.of(model).values()), counter.tokens),
+        "cache": lambda: ratio(CacheCounter(model, counter.values).of_model().growing, counter.tokens) * BYTES,
     }
-    found = {name: number(size(), meter.values) for name, size in sizes.items() if name in wanted}
+    found = {name: number(size(), counter.values) for name, size in sizes.items() if name in wanted}
     asked = [name for name in MEMORY if name in wanted]
-    return found | (_memory(model, meters, asked) if asked else {})
+    return found | (_memory(model, counters, asked) if asked else {})
 
 
-def _memory(model: Model, meters: _Meters, wanted: Iterable[str]) -> dict[str, float]:
+def _memory(model: Model, counters: _Counters, wanted: Iterable[str]) -> dict[str, float]:
     from dsvgraph.passes.estimate import Options, plan
 
-    memory = plan(model, Options(batch=meters.batch, seq=meters.seq)).memory
+    memory = plan(model, Options(batch=counters.batch, seq=counters.seq)).memory
     return {name: getattr(memory, name).value for name in wanted}
 
 
@@ -177,7 +177,7 @@ def _mapped(counting: _Counting, chunks: Iterable[Sequence[Mapping[str, Any]]], 
         return
     forks = "fork" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork" if forks else None)
-    with ProcessPoolExecutor(workers, context, _begin, (counting,)) as pool:
+    with ProcessPoolExecutor(workers, context, _start_worker, (counting,)) as pool:
         try:
             yield from pool.map(_points, chunks)
         except BrokenProcessPool:
@@ -187,30 +187,30 @@ def _mapped(counting: _Counting, chunks: Iterable[Sequence[Mapping[str, Any]]], 
             pool.shutdown(cancel_futures=True)
 
 
-def _begin(counting: _Counting) -> None:
+def _start_worker(counting: _Counting) -> None:
     """What a process keeps for all its chunks; Ctrl-C is for the one that started it."""
-    global _mine
+    global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()
     gc.disable()  # looking for garbage at every turn would take a sixth of the time
-    _mine = _Mine(counting)
+    _worker = _WorkerState(counting)
 
 
 @dataclass
-class _Mine:
+class _WorkerState:
     counting: _Counting
     chunks: int = 0
 
 
-_mine: _Mine | None = None
+_worker: _WorkerState | None = None
 
 
 def _points(chunk: Sequence[Mapping[str, Any]]) -> list[Point]:
-    assert _mine is not None
-    _mine.chunks += 1
-    if _mine.chunks % TASKS == 0:
+    assert _worker is not None
+    _worker.chunks += 1
+    if _worker.chunks % TASKS == 0:
         gc.collect()
-    return _mine.counting.points(chunk)
+    return _worker.counting.points(chunk)
 
 
 # -- choosing -----------------------------------------------------------------------------------
@@ -258,7 +258,7 @@ class Condition:
         return self.config.get(name) if found is None else found
 
 
-def front(points: Iterable[Point], x: str, y: str, less: tuple[bool, bool] = (True, False)) -> list[Point]:
+def pareto_front(points: Iterable[Point], x: str, y: str, less: tuple[bool, bool] = (True, False)) -> list[Point]:
     """The points that no other beats in both: ``less`` says of x and of y whether less is better.
 
     In order of x; of equal points all are kept.

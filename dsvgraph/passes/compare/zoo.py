@@ -19,7 +19,7 @@ ROUNDED, CUT = "rounded", "cut"  # how a count becomes a published figure
 
 
 @dataclass(frozen=True)
-class Standing:
+class PublishedComparison:
     """One model: what is counted, what is published, and how the one becomes the other.
 
     ``parameters`` is what the first output depends on, ``total`` everything; ``active`` is by convention.
@@ -45,23 +45,23 @@ class Standing:
         return {**asdict(self), "ok": self.ok}
 
 
-def standing(model: Model) -> Standing:
+def compare_published(model: Model) -> PublishedComparison:
     """The counts of ``model`` beside its published figures, where its spec has any."""
     counts = cost(model, formulas=False).parameters
     active = {name: getattr(counts, "active" if name == "all" else f"active_{name}") for name in CONVENTIONS}
     part = model.spec.published if model.spec else None
     if part is None:
-        return Standing(model.name, counts.total, counts.inference, active)
+        return PublishedComparison(model.name, counts.total, counts.inference, active)
     figures: dict[str, str] = part.model.model_dump(exclude_none=True)
-    agree = {"parameters": becomes(counts.inference, figures["parameters"])}
+    agree = {"parameters": agreement(counts.inference, figures["parameters"])}
     fits: tuple[str, ...] = ()
     if "active" in figures:
-        agree["active"] = becomes(active[figures["active_counts"]], figures["active"])
-        fits = tuple(name for name in CONVENTIONS if becomes(active[name], figures["active"]))
-    return Standing(model.name, counts.total, counts.inference, active, figures, agree, fits)
+        agree["active"] = agreement(active[figures["active_counts"]], figures["active"])
+        fits = tuple(name for name in CONVENTIONS if agreement(active[name], figures["active"]))
+    return PublishedComparison(model.name, counts.total, counts.inference, active, figures, agree, fits)
 
 
-def becomes(count: int, figure: str) -> str:
+def agreement(count: int, figure: str) -> str:
     """How ``count`` becomes the published ``figure``: `rounded`, `cut`, or "" where it does not.
 
     A figure is digits and a unit, such as 2.4B; 2,451,435,008 is 2.5B rounded and 2.4B cut.
@@ -75,7 +75,7 @@ def becomes(count: int, figure: str) -> str:
     return ""
 
 
-def contradictions(model: Model, found: Standing) -> Iterator[Diagnostic]:
+def contradictions(model: Model, found: PublishedComparison) -> Iterator[Diagnostic]:
     """A diagnostic at each published figure that the counts do not give."""
     part = model.spec.published if model.spec else None
     for name, word in (found.agree or {}).items():
@@ -83,7 +83,7 @@ def contradictions(model: Model, found: Standing) -> Iterator[Diagnostic]:
             yield _contradiction(part, name, found)
 
 
-def _contradiction(part: Part, name: str, found: Standing) -> Diagnostic:
+def _contradiction(part: Part, name: str, found: PublishedComparison) -> Diagnostic:
     figures = found.published or {}
     counts = found.parameters if name == "parameters" else found.active[figures["active_counts"]]
     other = [c for c in found.fits if name == "active"]

@@ -14,14 +14,14 @@ from typing import Any, Literal
 from dsvgraph.build import build
 from dsvgraph.dims import Size, names, ratio, substitute, total
 from dsvgraph.graph import Model
-from dsvgraph.passes.count.formulas import counting, generic, whole_numbers
+from dsvgraph.passes.count.by_block import BlockCost, block_costs
+from dsvgraph.passes.count.generic import generic_model, integer_config, repeat_names
 from dsvgraph.passes.count.gradients import Costs, Unequal, backward
+from dsvgraph.passes.count.graph_counts import Attention, GraphCounter, batch, input_sizes, one_of, tokens
 from dsvgraph.passes.count.quantity import number, plain
-from dsvgraph.passes.count.rows import Row, rows
-from dsvgraph.passes.count.tally import Attention, Meter, batch, input_sizes, one_of, tokens
-from dsvgraph.passes.graph.decoding import Keeper
-from dsvgraph.passes.graph.head import head_weights
-from dsvgraph.passes.graph.paths import decided, weights
+from dsvgraph.passes.graph.decoding import CacheCounter
+from dsvgraph.passes.graph.output_layer import output_layer_size
+from dsvgraph.passes.graph.paths import last_matches, weights
 from dsvgraph.spec import with_settings
 
 Recompute = Literal["none", "full"]
@@ -89,7 +89,7 @@ class Cost:
     flops: Flops
     kv_cache: KVCache
     symbolic: Mapping[str, Any] = field(default_factory=dict)
-    blocks: tuple[Row, ...] = ()
+    blocks: tuple[BlockCost, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The cost as plain data, for ``--json``."""
@@ -113,17 +113,21 @@ def cost(
     one_of(Recompute, "recompute", recompute)
     if model.spec is not None and model.spec.symbolic:
         model = build(with_settings(model.spec, {}))
-    counts = _Counts(model, input_sizes(model, batch, seq), attention, recompute, bool(model.trained))
-    twin = _generic(model, counts) if formulas else None
+    counts = _Quantities(model, input_sizes(model, batch, seq), attention, recompute, bool(model.trained))
+    generic = _over_config_names(model, counts) if formulas else None
     return Cost(
         model.name, batch, seq, _parameters(model, counts), _flops(counts),
         KVCache(**counts.numbers("kv_cache")),
-        _symbolic(twin) if twin else {},
-        tuple(rows(model, counts.meter, counts.backward or {}, *((twin.model, twin.meter) if twin else ()))),
+        _symbolic(generic) if generic else {},
+        tuple(block_costs(model, counts.counter, counts.backward or {}, *_graph_and_counter(generic))),
     )  # fmt: skip
 
 
-class _Counts:
+def _graph_and_counter(generic: _Quantities | None) -> tuple[Model | None, GraphCounter | None]:
+    return (generic.model, generic.counter) if generic else (None, None)
+
+
+class _Quantities:
     """The sums of one model, as sizes in B, T and the names that it left open."""
 
     def __init__(
@@ -132,16 +136,16 @@ class _Counts:
         self.model, self.values, self.attention, self.recompute = model, values, attention, recompute
         self.frozen = frozen  # by the spec's section `trained`, whose paths have numbers and no formula
         self.tokens, self.rows = tokens(model), batch(model)
-        self.meter = Meter(self.tokens, values, attention)
-        self.all = self.meter.of(model)
-        self.kept = self.meter.of(model, frozenset([next(iter(model.outputs))]))
-        self.head = head_weights(model)
-        keeper = Keeper(model, values)
+        self.counter = GraphCounter(self.tokens, values, attention)
+        self.whole = self.counter.of(model)
+        self.inference = self.counter.of(model, frozenset([next(iter(model.outputs))]))
+        self.output_layer = output_layer_size(model)
+        keeper = CacheCounter(model, values)
         self.cache, self.cache_of_all = keeper.of_model(), keeper.of_model(heads=True)
         self.found: dict[str, dict[str, Any]] = {}
         self.backward: Costs | None = None  # where copies of an open number differ
         with suppress(Unequal):
-            self.backward = backward(model, self.meter)
+            self.backward = backward(model, self.counter)
 
     def numbers(self, section: str) -> dict[str, Any]:
         """The values of one section of the quantities."""
@@ -152,18 +156,22 @@ class _Counts:
     @cached_property
     def sizes(self) -> dict[str, dict[str, Size]]:
         """All quantities with every name that is open."""
-        return self._quantities({})
+        return self._by_section({})
 
     def formulas(self, kept: set[str]) -> dict[str, dict[str, str]]:
         """The quantities with ``kept`` (and the inputs' sizes) as names, all others as numbers."""
         sizes = {n for t in self.model.inputs.values() for s in t.shape for n in names(s)}
         values = {n: v for n, v in self.values.items() if n not in kept | sizes}
-        found = self._quantities(values)
+        found = self._by_section(values)
         return {part: {name: str(size) for name, size in sizes.items()} for part, sizes in found.items()}
 
-    def _quantities(self, values: Mapping[str, int]) -> dict[str, dict[str, Size]]:
+    def _by_section(self, values: Mapping[str, int]) -> dict[str, dict[str, Size]]:
         """What has a formula, by section and name as in the JSON."""
-        every, kept, head = self.all.filled(values), self.kept.filled(values), substitute(self.head, values)
+        every, kept, head = (
+            self.whole.filled(values),
+            self.inference.filled(values),
+            substitute(self.output_layer, values),
+        )
         return {
             "parameters": {
                 "total": every.parameters,
@@ -201,7 +209,7 @@ class _Counts:
         return found | {f"{name}_per_token": ratio(size, self.tokens) for name, size in found.items()}
 
 
-def _parameters(model: Model, counts: _Counts) -> Parameters:
+def _parameters(model: Model, counts: _Quantities) -> Parameters:
     numbers = counts.numbers("parameters")
     if counts.frozen:
         untrained = _untrained(model)
@@ -213,33 +221,33 @@ def _untrained(model: Model) -> int:
     """Weights without a gradient, by themselves or by the spec's section `trained`."""
     count = 0
     for path, weight, _ in weights(model):
-        for trained, copies in decided(path, model.trained):
+        for trained, copies in last_matches(path, model.trained):
             frozen = trained is False or not weight.trained
             count += int(weight.numel) * copies if frozen else 0  # type: ignore[arg-type]
     return count
 
 
-def _flops(counts: _Counts) -> Flops:
-    by_op = {op: number(size, counts.values) for op, size in counts.all.flops.items()}
+def _flops(counts: _Quantities) -> Flops:
+    by_op = {op: number(size, counts.values) for op, size in counts.whole.flops.items()}
     return Flops(counts.attention, counts.recompute, **counts.numbers("flops"), by_op=by_op)
 
 
-def _generic(model: Model, counts: _Counts) -> _Counts | None:
+def _over_config_names(model: Model, counts: _Quantities) -> _Quantities | None:
     """The same sums over config names; None unless they give the same numbers."""
-    twin = generic(model)
-    if twin is None:
+    generic = generic_model(model)
+    if generic is None:
         return None
-    values = {**whole_numbers(model), **counts.values}
-    found = _Counts(twin, values, counts.attention, counts.recompute, counts.frozen)
+    values = {**integer_config(model), **counts.values}
+    found = _Quantities(generic, values, counts.attention, counts.recompute, counts.frozen)
     if found.backward is not None and found.numbers("flops") != counts.numbers("flops"):
-        found = _Counts(twin, values, counts.attention, counts.recompute, counts.frozen)
+        found = _Quantities(generic, values, counts.attention, counts.recompute, counts.frozen)
         found.backward = None  # frozen weights have no names
     sections = ("parameters", "flops", "kv_cache")
     return found if all(found.numbers(s).items() <= counts.numbers(s).items() for s in sections) else None
 
 
-def _symbolic(counts: _Counts) -> dict[str, Any]:
+def _symbolic(counts: _Quantities) -> dict[str, Any]:
     """Formulas: in what inference drops (MTP depth), and in every name that layers are counted by."""
-    layers = counting(counts.model)
-    heads = layers & names(counts.all.parameters) - names(counts.kept.parameters)
+    layers = repeat_names(counts.model)
+    heads = layers & names(counts.whole.parameters) - names(counts.inference.parameters)
     return {"heads": sorted(heads), **counts.formulas(heads), "by_layers": counts.formulas(layers)}

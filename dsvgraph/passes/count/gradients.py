@@ -14,8 +14,8 @@ from dsvgraph.build.freezing import Place, alike, root
 from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Mode, Model, Node, Ref, join
 from dsvgraph.ops.tape import Key
-from dsvgraph.passes.count.tally import Meter, known_types
-from dsvgraph.passes.graph.needs import Ports
+from dsvgraph.passes.count.graph_counts import GraphCounter, known_types
+from dsvgraph.passes.graph.dependencies import Ports
 from dsvgraph.types import WeightKind
 
 Costs = Mapping[Key, Size]
@@ -43,13 +43,13 @@ class Flow:
     copies: dict[str, list[tuple[Copy, Size]]] = field(default_factory=dict)
 
 
-def backward(model: Model, meter: Meter, outputs: Ports | None = None, balanced: bool = False) -> Costs:
+def backward(model: Model, counter: GraphCounter, outputs: Ports | None = None, balanced: bool = False) -> Costs:
     """FLOPs of the backward pass from every output, or from some, by op, all its copies together.
 
     ``balanced``: a loss over the scores of all routers sends gradients too. Raises Unequal where copies of
     an open number differ.
     """
-    return Backward(meter, balanced).of(model, outputs)
+    return Backward(counter, balanced).of(model, outputs)
 
 
 def below(costs: Costs) -> Costs:
@@ -67,8 +67,8 @@ class Backward:
     Blocks that models share are looked at once.
     """
 
-    def __init__(self, meter: Meter, balanced: bool = False) -> None:
-        self.meter, self.balanced = meter, balanced
+    def __init__(self, counter: GraphCounter, balanced: bool = False) -> None:
+        self.counter, self.balanced = counter, balanced
         self.chooses: dict[Graph, bool] = {}  # whether there are routers in it or below
         self.flows: dict[Copy, Flow] = {}
         self.memo: dict[tuple[Copy, Ports], tuple[Costs, Ports]] = {}
@@ -156,8 +156,8 @@ class Backward:
         needed = self.operands(node, flow)
         total: Size = 0
         known = known_types(copy.graph, node)
-        op = self.meter.seen(node.op, node.ins)
-        for product in op.products(known, node.outputs, self.meter.attention):
+        op = self.counter.effective_op(node.op, node.ins)
+        for product in op.products(known, node.outputs, self.counter.attention):
             total = total + product.flops * sum(not needed.isdisjoint(ports) for ports in product.operands)
         if total:
             found[((node.name, 0),)] = total

@@ -12,23 +12,24 @@ from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph.passes.count.cost import Cost, Recompute, cost
 from dsvgraph.passes.count.gradients import backward
+from dsvgraph.passes.count.graph_counts import Attention, GraphCounter, input_sizes, one_of, tokens
 from dsvgraph.passes.count.quantity import Quantity, over, plain
-from dsvgraph.passes.count.tally import Attention, Meter, input_sizes, one_of, tokens
+from dsvgraph.passes.estimate.aggregation import Aggregation, FlopsAndBytes, Part
 from dsvgraph.passes.estimate.devices import Device, device, devices
 from dsvgraph.passes.estimate.drafting import Draft, drafted, expected_tokens
 from dsvgraph.passes.estimate.memory import (
     WIDTH,
+    ActivationRuns,
     Dtype,
     InferenceMemory,
-    Steps,
     TrainingMemory,
+    activation_runs,
     inference,
-    steps,
     training,
 )
+from dsvgraph.passes.estimate.op_costs import CostWalk
 from dsvgraph.passes.estimate.roofline import Rate, Roofline, at_mfu, at_rate
-from dsvgraph.passes.estimate.sums import Part, Sums, Traffic
-from dsvgraph.passes.estimate.work import Phase, Setting, Way, Work, Worker
+from dsvgraph.passes.estimate.workload import AttentionMode, OpCost, Phase, Workload
 from dsvgraph.passes.graph.decoding import looks_ahead
 from dsvgraph.spec import with_settings
 
@@ -47,7 +48,7 @@ class Options:
     seq: int = 4096
     context: int | None = None  # None: ``seq``
     dtype: Dtype = "bfloat16"
-    attention: Way | None = None  # None: absorbed when decoding, else causal
+    attention: AttentionMode | None = None  # None: absorbed when decoding, else causal
     recompute: Recompute = "none"
     drafting: bool = False
     device: Device | None = None
@@ -70,13 +71,13 @@ class Plan:
     recompute: str
     drafting: bool
     tokens_per_step: int
-    flops: Traffic
+    flops: FlopsAndBytes
     memory: TrainingMemory | InferenceMemory
     roofline: Roofline | None
     run: Rate | None
     drafts: tuple[Draft, ...]
-    work: tuple[Work, ...] = field(default=(), repr=False)
-    sums: Sums | None = field(default=None, repr=False)
+    op_costs: tuple[OpCost, ...] = field(default=(), repr=False)
+    aggregation: Aggregation | None = field(default=None, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as plain data, for ``--json``."""
@@ -85,8 +86,8 @@ class Plan:
 
     def by(self, what: str, on: Device | None = None) -> list[Part]:
         """The work by ``role``, ``block`` or ``path``, in the model's order; it adds up to the whole."""
-        assert self.sums is not None
-        return self.sums.parts(self.work, what, on)
+        assert self.aggregation is not None
+        return self.aggregation.parts(self.op_costs, what, on)
 
 
 def plan(model: Model, options: Options | None = None) -> Plan:
@@ -106,19 +107,22 @@ class _Planner:
         self.context = options.seq if options.context is None else options.context
         self.attention = options.attention or ("absorbed" if options.phase == "decode" else "causal")
         self.train = options.phase == "train"
-        self.heads = self.train or options.drafting
-        self.again = self.train and options.recompute == "full"
+        self.all_outputs = self.train or options.drafting
+        self.recomputed = self.train and options.recompute == "full"
 
     def plan(self) -> Plan:
         o, counts = self.o, self.counts()
-        runs = steps(self.model, o.batch, o.seq, o.dtype) if self.train else None
-        worker = self.worker(self.setting(1 + self.drafts), runs)
-        work, sums = tuple(worker.work()), self.sums(worker)
-        flops, memory = sums.traffic(work), self.memory(counts, worker, sums.cache(work), runs)
+        runs = activation_runs(self.model, o.batch, o.seq, o.dtype) if self.train else None
+        walk = self.walk(self.workload(1 + self.drafts), runs)
+        op_costs, aggregation = tuple(walk.op_costs()), self.aggregation(walk)
+        flops, memory = (
+            aggregation.flops_and_bytes(op_costs),
+            self.memory(counts, walk, aggregation.cache(op_costs), runs),
+        )
         return Plan(
             self.model.name, o.phase, o.batch, o.seq, self.context, o.dtype, self.attention, o.recompute, o.drafting,
-            sums.rows, flops, memory, self.roofline(work, flops, sums, memory), self.rate(flops),
-            self.drafted(work, sums), work, sums,
+            aggregation.rows, flops, memory, self.roofline(op_costs, flops, aggregation, memory), self.rate(flops),
+            self.drafted(op_costs, aggregation), op_costs, aggregation,
         )  # fmt: skip
 
     @property
@@ -129,45 +133,51 @@ class _Planner:
     def counts(self) -> Cost:
         return cost(self.model, self.o.batch, self.o.seq, "causal", formulas=False)
 
-    def setting(self, queries: int = 1, heads: bool | None = None) -> Setting:
-        return Setting(
+    def workload(self, queries: int = 1, all_outputs: bool | None = None) -> Workload:
+        return Workload(
             self.o.phase, self.o.batch, self.o.seq, self.context, self.attention, WIDTH[self.o.dtype],
-            self.heads if heads is None else heads, queries,
+            self.all_outputs if all_outputs is None else all_outputs, queries,
         )  # fmt: skip
 
-    def worker(self, setting: Setting, runs: Steps | None = None) -> Worker:
+    def walk(self, workload: Workload, runs: ActivationRuns | None = None) -> CostWalk:
         costs = {}
         if self.train:
             attention: Attention = "causal" if self.attention == "causal" else "full"
             sizes = input_sizes(self.model, self.o.batch, self.o.seq)
-            costs = dict(backward(self.model, Meter(tokens(self.model), sizes, attention)))
-        kept = (runs.checkpointed if self.again else runs.plain).kept if runs else {}
-        return Worker(self.model, setting, costs, kept)
+            costs = dict(backward(self.model, GraphCounter(tokens(self.model), sizes, attention)))
+        kept = (runs.checkpointed if self.recomputed else runs.plain).kept if runs else {}
+        return CostWalk(self.model, workload, costs, kept)
 
-    def sums(self, worker: Worker) -> Sums:
-        rows = self.o.batch * worker.setting.rows
-        return Sums(self.o.dtype, self.train, self.again, rows, worker.values, worker.tokens)
+    def aggregation(self, walk: CostWalk) -> Aggregation:
+        rows = self.o.batch * walk.workload.rows
+        return Aggregation(self.o.dtype, self.train, self.recomputed, rows, walk.values, walk.tokens)
 
-    def memory(self, counts: Cost, worker: Worker, held: Size, runs: Steps | None) -> TrainingMemory | InferenceMemory:
+    def memory(
+        self, counts: Cost, walk: CostWalk, cache_bytes: Size, runs: ActivationRuns | None
+    ) -> TrainingMemory | InferenceMemory:
         o, owned = self.o, counts.parameters
         if self.train:
             return training(self.model, o.batch, o.seq, owned.trained, o.dtype, owned=owned.total, runs=runs)
-        weights = owned.total if self.heads else owned.inference
+        weights = owned.total if self.all_outputs else owned.inference
         cache = counts.kv_cache
         per_token, per_row = cache.elements_per_token, cache.elements_per_row
-        if self.heads:
+        if self.all_outputs:
             per_token, per_row = cache.elements_per_token_all_outputs, cache.elements_per_row_all_outputs
-        return inference(weights, per_token, per_row, o.dtype, held, worker.rows, worker.context, worker.values)
+        return inference(weights, per_token, per_row, o.dtype, cache_bytes, walk.rows, walk.context, walk.values)
 
     def roofline(
-        self, work: Iterable[Work], flops: Traffic, sums: Sums, memory: TrainingMemory | InferenceMemory
+        self,
+        op_costs: Iterable[OpCost],
+        flops: FlopsAndBytes,
+        aggregation: Aggregation,
+        memory: TrainingMemory | InferenceMemory,
     ) -> Roofline | None:
         on = self.o.device
         if on is None:
             return None
-        time, peak = sums.seconds(work, on), on.peak(self.o.dtype)
+        time, peak = aggregation.seconds(op_costs, on), on.peak(self.o.dtype)
         queries = 1 + self.drafts  # of which one is made for sure
-        best, made = time.best, divide(sums.tokens, queries)
+        best, made = time.best, divide(aggregation.tokens, queries)
         used = (flops.forward.value + flops.backward.value) / best.value / peak
         whole = over(f"{flops.forward.formula} + {flops.backward.formula}", peak)
         taken = memory.peak if isinstance(memory, TrainingMemory) else memory.total
@@ -178,12 +188,12 @@ class _Planner:
             seconds=best,
             seconds_computing=time.computing,
             seconds_moving=time.moving,
-            tokens_per_second=Quantity(sums.rows / queries / best.value, f"{made}/({best.formula})"),
+            tokens_per_second=Quantity(aggregation.rows / queries / best.value, f"{made}/({best.formula})"),
             mfu=Quantity(used, f"{whole}/({best.formula})"),
             fits=taken.value <= on.memory,
         )
 
-    def rate(self, flops: Traffic) -> Rate | None:
+    def rate(self, flops: FlopsAndBytes) -> Rate | None:
         o = self.o
         if o.device is None or (o.mfu is None and o.rate is None):
             return None
@@ -192,13 +202,16 @@ class _Planner:
             return at_mfu(o.device, o.dtype, needed, o.mfu, o.tokens)
         return at_rate(o.device, o.dtype, needed, o.rate or 0.0, o.tokens)
 
-    def drafted(self, work: Iterable[Work], sums: Sums) -> tuple[Draft, ...]:
+    def drafted(self, op_costs: Iterable[OpCost], aggregation: Aggregation) -> tuple[Draft, ...]:
         if not self.drafts:
             return ()
         on, times = self.o.device, None
         if on is not None:
-            alone = self.worker(self.setting(1, heads=False))
-            times = sums.seconds(work, on), replace(sums, tokens=alone.tokens).seconds(alone.work(), on)
+            alone = self.walk(self.workload(1, all_outputs=False))
+            times = (
+                aggregation.seconds(op_costs, on),
+                replace(aggregation, tokens=alone.tokens).seconds(alone.op_costs(), on),
+            )
         return drafted(self.drafts, times)
 
 
@@ -234,7 +247,7 @@ def _check_values(o: Options) -> None:
     for words, what in ((Phase, "phase"), (Dtype, "dtype"), (Recompute, "recompute")):
         one_of(words, what, getattr(o, what))
     if o.attention is not None:
-        one_of(Way, "attention", o.attention)
+        one_of(AttentionMode, "attention", o.attention)
     for what in ("context", "mfu", "rate", "tokens"):
         if (value := getattr(o, what)) is not None and not value > 0:
             raise DsvError(f"`{what}` is above zero, found `{value}`")

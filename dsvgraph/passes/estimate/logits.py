@@ -17,20 +17,20 @@ CHUNK = 2**25  # logits that a loss makes at once
 class Logits:
     """The logits of a model's cross-entropies, with ``values`` for its sizes.
 
-    ``heads``: the linear maps that make them, with `whole` or, where a loss multiplies them in
+    ``output_layers``: the linear maps that make them, with `whole` or, where a loss multiplies them in
     pieces, `chunks`; and how far ahead their nearest target lies.
     """
 
     def __init__(self, model: Model, values: Mapping[str, int]) -> None:
         self.model, self.values = model, values
         self.losses = [loss for loss in model.losses if loss.kind == "cross_entropy" and loss.output]
-        self.heads = {key: ahead for loss in self.losses for key, ahead in self._heads(loss)}
+        self.output_layers = {key: ahead for loss in self.losses for key, ahead in self._layers_of(loss)}
 
-    def _heads(self, loss: Loss) -> Iterator[tuple[tuple[Graph, str], tuple[str, int]]]:
+    def _layers_of(self, loss: Loss) -> Iterator[tuple[tuple[Graph, str], tuple[str, int]]]:
         assert loss.output is not None
         chunks = any(map(self._chunked, self._sizes(loss)))
         ahead = max(_aheads(loss), default=1)
-        for key in heads_behind(self.model, self.model.outputs[loss.output]):
+        for key in output_layers(self.model, self.model.outputs[loss.output]):
             yield key, ("chunks" if chunks else "whole", ahead)
 
     def _sizes(self, loss: Loss) -> Iterator[Size]:
@@ -57,7 +57,7 @@ class Logits:
         """Bytes if all existed at once."""
         return FLOAT * total(self._all())
 
-    def busy(self) -> Size:
+    def peak_bytes(self) -> Size:
         """The most bytes of logits at any time, in float32.
 
         The backward of a loss, the last first, makes the gradients of the logarithms and of the
@@ -76,11 +76,11 @@ def _aheads(loss: Loss) -> list[int]:
     return [1 if loss.shift is None else int(loss_number(loss.shift, depth=depth)) for depth in loss.depths]
 
 
-def heads_behind(graph: Graph, ref: Ref) -> set[tuple[Graph, str]]:
+def output_layers(graph: Graph, ref: Ref) -> set[tuple[Graph, str]]:
     """The linear maps that give ``ref``, by graph and name, followed into blocks."""
     node = graph.nodes.get(ref.node)
     if node is None:
         return set()
     if node.op:
         return {(graph, node.name)} if isinstance(node.op, Linear) else set()
-    return set().union(*(heads_behind(r.graph, r.graph.outputs[ref.port]) for r in node.copies))
+    return set().union(*(output_layers(r.graph, r.graph.outputs[ref.port]) for r in node.copies))

@@ -9,9 +9,9 @@ from typing import Literal, NamedTuple
 from dsvgraph.dims import Size, total
 from dsvgraph.graph import Model
 from dsvgraph.ops.tape import FLOAT, HALF
+from dsvgraph.passes.count.graph_counts import GraphCounter, input_sizes, tokens
 from dsvgraph.passes.count.quantity import Quantity, largest, number
-from dsvgraph.passes.count.tally import Meter, input_sizes, tokens
-from dsvgraph.passes.estimate.activations import Activations, Piece
+from dsvgraph.passes.estimate.activations import Activations, Layer
 
 Dtype = Literal["float32", "bfloat16", "float8"]
 WIDTH: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float8": 1}
@@ -51,34 +51,34 @@ class InferenceMemory:
     total: Quantity
 
 
-class Steps(NamedTuple):
+class ActivationRuns(NamedTuple):
     """A step's activations, as they are and where every layer keeps its inputs alone."""
 
     plain: Activations
     checkpointed: Activations
 
 
-def steps(model: Model, batch: int, seq: int, dtype: Dtype, fused: bool = True) -> Steps:
+def activation_runs(model: Model, batch: int, seq: int, dtype: Dtype, fused: bool = True) -> ActivationRuns:
     """Runs a model for its memory, both ways."""
     values, low = input_sizes(model, batch, seq), HALF if dtype == "bfloat16" else FLOAT
-    return Steps(*(Activations(model, values, low, fused, again) for again in (False, True)))
+    return ActivationRuns(*(Activations(model, values, low, fused, recomputed) for recomputed in (False, True)))
 
 
 def training(model: Model, batch: int, seq: int, trained: int, dtype: Dtype = "bfloat16", fused: bool = True,
-             owned: int = 0, runs: Steps | None = None) -> TrainingMemory:  # fmt: skip
+             owned: int = 0, runs: ActivationRuns | None = None) -> TrainingMemory:  # fmt: skip
     """Memory of one step on ``batch`` rows of ``seq`` tokens; ``owned`` weights, ``trained`` by gradients.
 
     ``fused`` counts with the kernels of a GPU; without it with those of a CPU.
     """
     values = input_sizes(model, batch, seq)
-    runs = runs or steps(model, batch, seq, dtype, fused)
-    grads = _Gradients(model, values, trained)
+    runs = runs or activation_runs(model, batch, seq, dtype, fused)
+    gradients = _GradientBytes(model, values, trained)
     logits = runs[0].logits
-    kept = [total(p.kept for p in run.pieces) for run in runs]
+    kept = [total(p.kept for p in run.layers) for run in runs]
     static = FLOAT * (owned + STATES * trained)
-    peaks = [peak(run, grads) for run in runs]
+    peaks = [peak(run, gradients) for run in runs]
     most = [static + found.bytes for found in peaks]
-    copies = total(p.copied for p in runs[0].pieces)
+    copies = total(p.weight_copies for p in runs[0].layers)
 
     def bytes_of(size: Size) -> Quantity:
         return Quantity.of(size, values).whole()
@@ -100,52 +100,52 @@ def training(model: Model, batch: int, seq: int, trained: int, dtype: Dtype = "b
 
 
 def inference(
-    weights: int, per_token: float, per_row: float, dtype: Dtype, held: Size, rows: Size, context: Size,
+    weights: int, per_token: float, per_row: float, dtype: Dtype, cache_bytes: Size, rows: Size, context: Size,
     values: Mapping[str, int],
 ) -> InferenceMemory:  # fmt: skip
     """Memory of inference with ``weights`` weights and so many cached numbers per token, and per row of any length.
 
-    ``held``: bytes of the cache that windows leave, of ``rows`` of ``context`` tokens. A cache of a model in 8 bits
-    stays in 16.
+    ``cache_bytes``: bytes of the cache that windows leave, of ``rows`` of ``context`` tokens. A cache of a model
+    in 8 bits stays in 16.
     """
     width, wide = WIDTH[dtype], max(WIDTH[dtype], HALF)
     cache, own = round(per_token * wide), weights * width
-    kept, whole = int(number(held, values)), (cache * context + round(per_row * wide)) * rows
+    kept, whole = int(number(cache_bytes, values)), (cache * context + round(per_row * wide)) * rows
     return InferenceMemory(
         weights=Quantity(own, f"{width}*{weights}"),
         cache_per_token=Quantity(cache, f"{wide}*{per_token}"),
-        cache=Quantity(kept, str(held)),
+        cache=Quantity(kept, str(cache_bytes)),
         cache_without_windows=Quantity.of(whole, values).whole(),
-        total=Quantity(own + kept, str(own + held)),
+        total=Quantity(own + kept, str(own + cache_bytes)),
     )
 
 
-class _Gradients:
+class _GradientBytes:
     """Bytes of the gradients that the backward of a piece leaves."""
 
     def __init__(self, model: Model, values: Mapping[str, int], trained: int) -> None:
-        self.model, self.meter, self.values = model, Meter(tokens(model), values), values
-        whole = self.meter.of(model)
+        self.model, self.counter, self.values = model, GraphCounter(tokens(model), values), values
+        whole = self.counter.of(model)
         by_op = int(number(whole.parameters - whole.untrained, values))
         self.share = trained / by_op if by_op else 0.0  # what the spec does not freeze
 
-    def of(self, piece: Piece) -> int:
+    def of(self, layer: Layer) -> int:
         """Those of its own weights; copies with one set of weights have a share each."""
-        if piece.graph is None:
-            owned: Size = total(w.numel for w in piece.node.weights.values() if w.trained)
+        if layer.graph is None:
+            owned: Size = total(w.numel for w in layer.node.weights.values() if w.trained)
         else:
-            tally = self.meter.of(piece.graph)
-            owned = tally.parameters - tally.untrained
-        uses = float(number(piece.node.count, self.values)) if piece.node.reused else 1
+            counts = self.counter.of(layer.graph)
+            owned = counts.parameters - counts.untrained
+        uses = float(number(layer.node.count, self.values)) if layer.node.reused else 1
         return round(FLOAT * self.share * float(number(owned, self.values)) / uses)
 
-    def of_shared(self, piece: Piece, low: int) -> int:
+    def of_shared(self, layer: Layer, low: int) -> int:
         """Those of weights that are used elsewhere too: what came from there and one to be added to it.
 
         In float32 the one of a product is a view, so that the sum is a third.
         """
-        names = {use.port for use in self.model.uses.get(piece.node.name, ())}
-        found = total(w.numel for name, w in piece.node.weights.items() if name in names and w.trained)
+        names = {use.port for use in self.model.uses.get(layer.node.name, ())}
+        found = total(w.numel for name, w in layer.node.weights.items() if name in names and w.trained)
         return round((3 if low == FLOAT else 2) * FLOAT * self.share * float(number(found, self.values)))
 
 
@@ -156,18 +156,20 @@ class Peak(NamedTuple):
     at: str
 
 
-def peak(run: Activations, grads: _Gradients) -> Peak:
+def peak(run: Activations, gradients: _GradientBytes) -> Peak:
     """The most bytes beside weights and states at any time of the backward, which frees and fills.
 
     At each piece: what the pieces before it keep and its own, the gradients of the pieces behind it,
     and either what is there while a checkpoint makes it anew, or that and two of the largest values
     that are on the way back.
     """
-    left, done = total(p.kept + p.copied for p in run.pieces), 0
-    found = [Peak(left + run.logits.busy(), "losses")]
-    for piece in reversed(run.pieces):
-        back, remade = piece.again + 2 * piece.largest, piece.busy if piece.again else 0
-        most = largest((back, remade, grads.of_shared(piece, run.low)), run.values)
-        found.append(Peak(left + done + most, piece.path))
-        left, done = left - piece.kept - piece.copied, done + grads.of(piece)
-    return max([*found, Peak(done, "update")], key=lambda one: number(one.bytes, run.values))
+    kept_before, gradients_so_far = total(p.kept + p.weight_copies for p in run.layers), 0
+    found = [Peak(kept_before + run.logits.peak_bytes(), "losses")]
+    for layer in reversed(run.layers):
+        on_the_way_back = layer.recomputed + 2 * layer.largest
+        recomputing = layer.peak_bytes if layer.recomputed else 0
+        most = largest((on_the_way_back, recomputing, gradients.of_shared(layer, run.low)), run.values)
+        found.append(Peak(kept_before + gradients_so_far + most, layer.path))
+        kept_before -= layer.kept + layer.weight_copies
+        gradients_so_far += gradients.of(layer)
+    return max([*found, Peak(gradients_so_far, "update")], key=lambda one: number(one.bytes, run.values))

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from dsvgraph.dims import Size, total
 from dsvgraph.errors import DsvError
 from dsvgraph.passes.count.quantity import Quantity, over
+from dsvgraph.passes.estimate.bytes_moved import BytesMoved, total_bytes
 from dsvgraph.passes.estimate.devices import Device
-from dsvgraph.passes.estimate.moved import Moved, moved
-from dsvgraph.passes.estimate.work import Work
+from dsvgraph.passes.estimate.workload import OpCost
 
 ADAMW = 28  # bytes per weight: weight, gradient and two states read, weight and two states written, in float32
 HOUR = 3600.0
@@ -51,17 +51,17 @@ class Rate:
     device_hours: Quantity | None  # for ``tokens``
 
 
-class _Share(NamedTuple):
+class _PassTime(NamedTuple):
     """One op's forward, or its backward."""
 
     computing: float  # seconds
     moving: float
     flops: Size
-    read: Moved
+    read: BytesMoved
 
 
 def seconds(
-    work: Iterable[Work], device: Device, dtype: str, passes: int, backward: bool, update: int, tokens: Size
+    op_costs: Iterable[OpCost], device: Device, dtype: str, passes: int, backward: bool, update: int, tokens: Size
 ) -> Seconds:
     """Seconds of a step: op by op the longer of computing and moving, and each of them alone.
 
@@ -69,28 +69,28 @@ def seconds(
     the optimizer moves. ``tokens``: new positions, which decide what experts are read.
     """
     peak, bandwidth = device.peak(dtype), device.bandwidth
-    moves = _Share(0.0, update / bandwidth, 0, Moved(update))
-    shares = [moves, *(share for one in work for share in _shares(one, peak, bandwidth, passes, backward))]
+    moves = _PassTime(0.0, update / bandwidth, 0, BytesMoved(update))
+    shares = [moves, *(share for one in op_costs for share in _pass_times(one, peak, bandwidth, passes, backward))]
 
-    def formula(computing: Iterable[_Share], moving: Iterable[_Share]) -> str:
-        flops, read = total(share.flops for share in computing), moved([share.read for share in moving])
-        parts = [over(str(flops), peak)] * bool(flops) + [over(read.text(tokens), bandwidth)] * bool(read)
+    def formula(computing: Iterable[_PassTime], moving: Iterable[_PassTime]) -> str:
+        flops, read = total(share.flops for share in computing), total_bytes([share.read for share in moving])
+        parts = [over(str(flops), peak)] * bool(flops) + [over(read.formula(tokens), bandwidth)] * bool(read)
         return " + ".join(parts) or "0"
 
-    waiting = [share for share in shares if share.moving >= share.computing]
-    busy = [share for share in shares if share.moving < share.computing]
+    memory_bound = [share for share in shares if share.moving >= share.computing]
+    compute_bound = [share for share in shares if share.moving < share.computing]
     return Seconds(
-        Quantity(sum(max(share.computing, share.moving) for share in shares), formula(busy, waiting)),
+        Quantity(sum(max(share.computing, share.moving) for share in shares), formula(compute_bound, memory_bound)),
         Quantity(sum(share.computing for share in shares), formula(shares, ())),
         Quantity(sum(share.moving for share in shares), formula((), shares)),
     )
 
 
-def _shares(one: Work, peak: float, bandwidth: float, passes: int, backward: bool) -> Iterator[_Share]:
+def _pass_times(one: OpCost, peak: float, bandwidth: float, passes: int, backward: bool) -> Iterator[_PassTime]:
     sizes, read = one.sizes, one.read / bandwidth
-    yield _Share(one.forward * passes / peak, read * passes, sizes.forward * passes, sizes.read.times(passes))
+    yield _PassTime(one.forward * passes / peak, read * passes, sizes.forward * passes, sizes.read.times(passes))
     if backward:
-        yield _Share(one.backward / peak, read * 2, sizes.backward, sizes.read.times(2))
+        yield _PassTime(one.backward / peak, read * 2, sizes.backward, sizes.read.times(2))
 
 
 def at_mfu(device: Device, dtype: str, flops: Quantity, mfu: float, tokens: float | None) -> Rate:

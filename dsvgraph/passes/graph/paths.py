@@ -15,7 +15,7 @@ T = TypeVar("T")
 SPAN = re.compile(r"\[(\d+)(?:-(\d+))?\]")
 
 
-class Owned(NamedTuple):
+class OwnedWeight(NamedTuple):
     """A weight where it is owned, seen once for all its equal copies."""
 
     path: str
@@ -23,14 +23,14 @@ class Owned(NamedTuple):
     copies: Size
 
 
-def weights(graph: Graph) -> Iterator[Owned]:
+def weights(graph: Graph) -> Iterator[OwnedWeight]:
     """Every owned weight; numbers of equal copies are written as a range."""
     for visit in walk(graph):
         for name, weight in visit.node.weights.items():
-            yield Owned(join(visit.path, name), weight, visit.copies)
+            yield OwnedWeight(join(visit.path, name), weight, visit.copies)
 
 
-def decided(path: str, sections: Sequence[tuple[str, T]]) -> Iterator[tuple[T | None, int]]:
+def last_matches(path: str, sections: Sequence[tuple[str, T]]) -> Iterator[tuple[T | None, int]]:
     """What the last pattern that fits says, for every kind of path that a folded path stands for, with counts.
 
     >>> list(decided("layers.[3-60].gate", [("**", True), ("layers.7.*", False)]))
@@ -52,10 +52,10 @@ def copy_paths(node: Node, path: str) -> dict[Graph, tuple[str, Size]]:
         spans.setdefault(copies.graph, []).append(span_text(start, stored.count)[1:-1])
         counts[copies.graph] = counts.get(copies.graph, 0) + copies.count
         start = start + stored.count
-    paths = {graph: path if node.mode is Mode.CALL else join(path, listed(s)) for graph, s in spans.items()}
+    paths = {graph: path if node.mode is Mode.CALL else join(path, bracketed(s)) for graph, s in spans.items()}
     return {graph: (paths[graph], counts[graph]) for graph in spans}
 
 
-def listed(spans: list[str]) -> str:
+def bracketed(spans: list[str]) -> str:
     """Numbers of copies in brackets; many are cut short."""
     return f"[{','.join(spans if len(spans) <= 6 else [*spans[:3], '...', spans[-1]])}]"

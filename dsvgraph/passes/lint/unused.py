@@ -10,12 +10,12 @@ from dsvgraph.codes import Code
 from dsvgraph.errors import MAX_ERRORS, Diagnostic, Span, nearest
 from dsvgraph.graph import Graph, Model, Node, walk
 from dsvgraph.passes.graph.paths import weights
-from dsvgraph.passes.lint.unlearned import unaligned, unlearned
-from dsvgraph.passes.text.show import used_blocks, words
+from dsvgraph.passes.lint.training import alignment_warnings, training_warnings
+from dsvgraph.passes.text.show import names_in, used_blocks
 from dsvgraph.patterns import fitting
 from dsvgraph.spec import Part, Spec
 
-TOLD = ("max_position_embeddings",)  # how long rows may be: no size depends on it, other libraries ask for it
+EXTERNAL_NAMES = ("max_position_embeddings",)  # how long rows may be: no size depends on it, other libraries ask for it
 
 
 def lint(model: Model, alignment: bool = False) -> list[Diagnostic]:
@@ -23,14 +23,19 @@ def lint(model: Model, alignment: bool = False) -> list[Diagnostic]:
 
     With ``alignment`` also the sizes that tensor cores do not like.
     """
-    found = [*_graphs(model), *_caches(model), *unlearned(model), *(unaligned(model) if alignment else ())]
+    found = [
+        *_graphs(model),
+        *_caches(model),
+        *training_warnings(model),
+        *(alignment_warnings(model) if alignment else ()),
+    ]
     if model.spec is not None:
         found += [*_config(model.spec, model.config), *_blocks(model.spec, model.config), *_patterns(model)]
     unique = list({(d.message, d.span): d for d in found}.values())
-    return sorted(unique, key=_place)
+    return sorted(unique, key=_position)
 
 
-def _place(found: Diagnostic) -> tuple[str, int, int]:
+def _position(found: Diagnostic) -> tuple[str, int, int]:
     span = found.span
     return (span.source.name, span.line, span.column) if span else ("", 0, 0)
 
@@ -71,8 +76,8 @@ def _caches(model: Model) -> Iterator[Diagnostic]:
         part = model.spec and (model.spec.graph if graph is model else model.spec.blocks.get(graph.name))
         for i, ref in unneeded(decoder.of(graph)) if graph.cache else ():
             span = part.value("cache", i) if part else graph.span
-            words = f"decoding needs no earlier positions of `{written(graph, ref)}`, so it keeps none"
-            yield _warning(Code.UNUSED_CACHE, words, span)
+            names_in = f"decoding needs no earlier positions of `{written(graph, ref)}`, so it keeps none"
+            yield _warning(Code.UNUSED_CACHE, names_in, span)
 
 
 def _input(model: Model, graph: Graph, name: str) -> Span | None:
@@ -84,23 +89,23 @@ def _input(model: Model, graph: Graph, name: str) -> Span | None:
 def _config(spec: Spec, config: Mapping[str, Any]) -> Iterator[Diagnostic]:
     """Config values of the spec's own file that no line, no argument of a block in use, and no other speaks of."""
     parts = [spec.graph, *(spec.blocks[name] for name in used_blocks(spec, config))]
-    used: set[str] = set().union(*(_said(part) for part in parts))
+    used: set[str] = set().union(*(_names_in_part(part) for part in parts))
     for section in (spec.loss, spec.init):
-        used |= words({name: part.model for name, part in section.items()})
+        used |= names_in({name: part.model for name, part in section.items()})
     fresh = used & spec.config.keys()
     while fresh:
-        more: set[str] = set().union(*(words(spec.config[name].value) for name in fresh))
+        more: set[str] = set().union(*(names_in(spec.config[name].value) for name in fresh))
         fresh = (more & spec.config.keys()) - used
         used |= more
     for name, entry in spec.config.items():
-        if name not in used and name not in TOLD and not spec.inherits(entry.span):
+        if name not in used and name not in EXTERNAL_NAMES and not spec.inherits(entry.span):
             hint = nearest(name, used - spec.config.keys())
             yield _warning(Code.UNUSED_VALUE, f"nothing uses the config value `{name}`", entry.span, hint)
 
 
-def _said(part: Part) -> set[str]:
+def _names_in_part(part: Part) -> set[str]:
     model = part.model
-    return words([dict(model.args), dict(model.inputs), dict(model.body)])
+    return names_in([dict(model.args), dict(model.inputs), dict(model.body)])
 
 
 def _blocks(spec: Spec, config: Mapping[str, Any]) -> Iterator[Diagnostic]:
@@ -117,13 +122,13 @@ def _patterns(model: Model) -> Iterator[Diagnostic]:
     sections = {"init": model.spec.init, "trained": model.spec.trained}
     paths = [owned.path for owned in weights(model)]
     empty = tuple(f"{visit.path}." for visit in walk(model) if visit.node.count == 0)
-    told = 0
+    reported = 0
     for section, parts in sections.items():
         fit = {number for path in paths for found, _ in fitting(parts, path) for number in found}
         for number, (pattern, part) in enumerate(parts.items()):
             if number in fit or pattern.startswith(empty) or model.spec.inherits(part.key()):
                 continue  # no copies now, as of a chain of depth 0; or another spec's
-            words = f"`{pattern}` in `{section}` fits no weight"
-            told += 1
-            hint = nearest(pattern, paths) if told <= MAX_ERRORS else ""  # to look for one takes a while
-            yield _warning(Code.UNUSED_PATTERN, words, part.key(), hint)
+            names_in = f"`{pattern}` in `{section}` fits no weight"
+            reported += 1
+            hint = nearest(pattern, paths) if reported <= MAX_ERRORS else ""  # to look for one takes a while
+            yield _warning(Code.UNUSED_PATTERN, names_in, part.key(), hint)

@@ -73,24 +73,24 @@ def _blocks(spec: Spec, config: Mapping[str, Any]) -> Iterator[str]:
 def used_blocks(spec: Spec, config: Mapping[str, Any]) -> set[str]:
     """The blocks that the graph can reach, by every word of the lines that it can reach."""
     found: set[str] = set()
-    fresh = (_words(spec.graph) | words({n: _plain(v) for n, v in config.items()})) & spec.blocks.keys()
+    fresh = (_names_in_part(spec.graph) | names_in({n: _plain(v) for n, v in config.items()})) & spec.blocks.keys()
     while fresh:
         found |= fresh
-        fresh = set().union(*(_words(spec.blocks[name]) for name in fresh)) & spec.blocks.keys() - found
+        fresh = set().union(*(_names_in_part(spec.blocks[name]) for name in fresh)) & spec.blocks.keys() - found
     return found
 
 
-def _words(part: Part) -> set[str]:
+def _names_in_part(part: Part) -> set[str]:
     model: BlockModel = part.model
-    return words(model.args) | words(model.body)
+    return names_in(model.args) | names_in(model.body)
 
 
-def words(value: Any) -> set[str]:
+def names_in(value: Any) -> set[str]:
     """The names in a raw value, wherever they stand."""
     if isinstance(value, Mapping):
-        return set(value).union(*(words(v) for v in value.values()))
+        return set(value).union(*(names_in(v) for v in value.values()))
     if isinstance(value, list):
-        return set().union(*(words(v) for v in value))
+        return set().union(*(names_in(v) for v in value))
     return set(WORD.findall(value)) if isinstance(value, str) else set()
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import dsvgraph
 from dsvgraph.passes.compare import sweep as sweeping
-from dsvgraph.passes.compare.sweep import Point, front, sweep
+from dsvgraph.passes.compare.sweep import Point, pareto_front, sweep
 from dsvgraph.passes.count.cost import cost
 from dsvgraph.passes.estimate import Options, plan
 
@@ -66,7 +66,7 @@ def test_processes_give_the_points_in_order():
 def test_the_front_is_what_nothing_beats():
     points = [Point({"a": a, "b": (7 * a * a + 3) % 23}, {}) for a in range(40)]
     for less in product((True, False), repeat=2):
-        best = {id(p) for p in front(points, "a", "b", less)}
+        best = {id(p) for p in pareto_front(points, "a", "b", less)}
         signs = [1 if wanted else -1 for wanted in less]
         for p in points:
             mine = signs[0] * p.settings["a"], signs[1] * p.settings["b"]

@@ -13,7 +13,7 @@ import dsvgraph
 from dsvgraph import DsvError
 from dsvgraph.codes import Code
 from dsvgraph.codes.stories import Example, page, stories
-from dsvgraph.passes.compare.zoo import contradictions, standing
+from dsvgraph.passes.compare.zoo import compare_published, contradictions
 from dsvgraph.passes.lint.unused import lint
 
 STORIES = stories()
@@ -32,7 +32,7 @@ def codes(example: Example, others: list[Example], folder: Path) -> list[str]:
         if "compile" in example.options:
             pytest.importorskip("dsvgraph_torch").compile(model)
         if "zoo" in example.options:
-            return [str(d.code) for d in contradictions(model, standing(model))]
+            return [str(d.code) for d in contradictions(model, compare_published(model))]
     except DsvError as error:
         return [str(d.code) for d in error.diagnostics]
     return [str(d.code) for d in lint(model, "alignment" in example.options)]

@@ -11,7 +11,7 @@ import dsvgraph
 from dsvgraph import DsvError
 from dsvgraph.passes.compare.sweep import sweep
 from dsvgraph.passes.count.cost import cost
-from dsvgraph.passes.count.tally import Attention
+from dsvgraph.passes.count.graph_counts import Attention
 from dsvgraph.passes.estimate import Options, plan
 
 TEXT = """

@@ -16,7 +16,7 @@ from dsvgraph.cli.options import bundled_names
 from dsvgraph.cli.read.zoo import bundled, markdown_lines
 from dsvgraph.loader import bundled as bundled_files
 from dsvgraph.loader import read
-from dsvgraph.passes.compare.zoo import becomes, standing
+from dsvgraph.passes.compare.zoo import agreement, compare_published
 from dsvgraph.passes.count.cost import cost
 from dsvgraph.passes.text.show import show
 
@@ -40,7 +40,7 @@ ACTIVE = {  # in billions: all, without the embedding, without embedding and hea
 
 @pytest.mark.parametrize("name", TOTALS)
 def test_totals_are_those_of_the_checkpoints(name: str) -> None:
-    found = standing(dsvgraph.load(name))
+    found = compare_published(dsvgraph.load(name))
     assert found.parameters == TOTALS[name]
     assert found.ok
     assert found.published
@@ -48,7 +48,7 @@ def test_totals_are_those_of_the_checkpoints(name: str) -> None:
 
 @pytest.mark.parametrize("name", ACTIVE)
 def test_active_parameters_by_convention(name: str) -> None:
-    assert tuple(round(n / 1e9, 2) for n in standing(dsvgraph.load(name)).active.values()) == ACTIVE[name]
+    assert tuple(round(n / 1e9, 2) for n in compare_published(dsvgraph.load(name)).active.values()) == ACTIVE[name]
 
 
 @pytest.mark.parametrize(
@@ -68,14 +68,14 @@ def test_active_parameters_by_convention(name: str) -> None:
     ],
 )
 def test_how_a_count_becomes_a_figure(count: int, figure: str, word: str) -> None:
-    assert becomes(count, figure) == word
+    assert agreement(count, figure) == word
 
 
 def test_conventions_that_fit() -> None:
     """DeepSeek-V3's 37B is 36.6B rounded or 37.6B cut, and nothing else."""
-    assert standing(dsvgraph.load("deepseek_v3")).fits == ("all", "without_embedding")
-    assert standing(dsvgraph.load("deepseek_moe_16b")).fits == ("all",)
-    assert standing(dsvgraph.load("qwen3_8b")).fits == ("without_embedding_and_head",)
+    assert compare_published(dsvgraph.load("deepseek_v3")).fits == ("all", "without_embedding")
+    assert compare_published(dsvgraph.load("deepseek_moe_16b")).fits == ("all",)
+    assert compare_published(dsvgraph.load("qwen3_8b")).fits == ("without_embedding_and_head",)
 
 
 # -- the section `published` ------------------------------------------------------------------
@@ -98,7 +98,7 @@ def test_blocks_that_are_included_bring_no_figures(tmp_path: Path) -> None:
 def test_figures_are_shown() -> None:
     text = show(dsvgraph.load("mixtral_8x7b"))
     assert "\npublished: {parameters: 46.7B, active: 12.9B, active_counts: all, source: " in text
-    assert standing(dsvgraph.loads(text)) == standing(dsvgraph.load("mixtral_8x7b"))
+    assert compare_published(dsvgraph.loads(text)) == compare_published(dsvgraph.load("mixtral_8x7b"))
 
 
 # -- variants ---------------------------------------------------------------------------------
@@ -130,7 +130,7 @@ def test_variants_are_bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_page_has_the_table_of_the_command(request: pytest.FixtureRequest) -> None:
-    table = "\n".join(markdown_lines([standing(model) for model in bundled()])) + "\n"
+    table = "\n".join(markdown_lines([compare_published(model) for model in bundled()])) + "\n"
     page = PAGE.read_text(encoding="utf-8")
     if request.config.getoption("--update-golden"):
         page = re.sub(r"(\|.*\n)+", lambda _: table, page, count=1)
@@ -142,7 +142,7 @@ def test_every_number_of_the_page_is_counted() -> None:
     """The integers of docs/zoo.md come from the models, and those of the MTP module from its shapes."""
     text = PAGE.read_text(encoding="utf-8")
     found = {int(n.replace(",", "")) for n in re.findall(r"\d{1,3}(?:,\d{3})+", text)}
-    known = {n for model in bundled() for n in _numbers(standing(model))} | _mtp_numbers()
+    known = {n for model in bundled() for n in _numbers(compare_published(model))} | _mtp_numbers()
     assert found <= known, f"nothing counts {sorted(found - known)}"
 
 

@@ -35,7 +35,7 @@ def test_work_adds_up_to_the_cost(name: str, attention: str) -> None:
     prefill = planned(name, phase="prefill", batch=2, seq=384, attention=attention)
     assert (train.flops.forward.value, train.flops.backward.value) == pytest.approx((flops.forward, flops.backward))
     assert prefill.flops.forward.value == pytest.approx(flops.inference_forward)
-    assert sum(one.parameters for one in train.work) == cost(model, formulas=False).parameters.total
+    assert sum(one.parameters for one in train.op_costs) == cost(model, formulas=False).parameters.total
 
 
 def test_hours_and_mfu_of_deepseek_v3() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 import dsvgraph
 from dsvgraph.passes.count.cost import cost
-from dsvgraph.passes.graph.paths import decided
+from dsvgraph.passes.graph.paths import last_matches
 from dsvgraph.passes.text.summary import summary
 
 SPECS = ["deepseek_v3", "deepseek_v3_tiny", "tutorial_mtp", "tests/specs/patterns.yaml"]
@@ -43,8 +43,8 @@ def test_tutorial_weights_decay() -> None:
 
 
 def test_copies_are_told_apart_where_a_pattern_names_a_number() -> None:
-    assert dict(decided("a.[3-60].b", [("a.7.*", "x")])) == {"x": 1, None: 57}
-    assert dict(decided("a.[3-60].b", [("**", "x")])) == {"x": 58}
-    twice = list(decided("a.[3-4].b.[3-5]", [("a.4.**", "x"), ("**.b.4", "y")]))
+    assert dict(last_matches("a.[3-60].b", [("a.7.*", "x")])) == {"x": 1, None: 57}
+    assert dict(last_matches("a.[3-60].b", [("**", "x")])) == {"x": 58}
+    twice = list(last_matches("a.[3-4].b.[3-5]", [("a.4.**", "x"), ("**.b.4", "y")]))
     assert {said: sum(n for s, n in twice if s == said) for said, _ in twice} == {None: 2, "x": 2, "y": 2}
-    assert dict(decided("a.[8-12].b", [("a.1*.b", "x")])) == {None: 2, "x": 3}
+    assert dict(last_matches("a.[8-12].b", [("a.1*.b", "x")])) == {None: 2, "x": 3}

@@ -8,7 +8,7 @@ import pytest
 
 import dsvgraph
 import dsvgraph_torch
-from dsvgraph.passes.compare.zoo import standing
+from dsvgraph.passes.compare.zoo import compare_published
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -133,4 +133,4 @@ def test_totals_are_those_of_transformers_on_the_meta_device(name):
     with torch.device("meta"):
         theirs = getattr(transformers, f"{FAMILIES[name].kind}ForCausalLM")(config_of(name, model))
     total = sum(weight.numel() for weight in theirs.state_dict().values())
-    assert standing(model).parameters == total
+    assert compare_published(model).parameters == total

@@ -18,7 +18,7 @@ from ruamel.yaml.tokens import AliasToken, AnchorToken, ScalarToken
 
 from dsvgraph.loader.scan import yaml
 
-Place = tuple[int, int]  # line and column, from 0
+Position = tuple[int, int]  # line and column, from 0
 
 ENDS = re.compile("[\x85\u2028\u2029]")
 AROUND = ("StreamStartEvent", "StreamEndEvent", "DocumentStartEvent", "DocumentEndEvent")
@@ -29,8 +29,8 @@ class Tree:
     """A scalar (``text``, ``style``), an alias (``text``), or a mapping or list with ``items``."""
 
     kind: str  # scalar, alias, mapping, list
-    start: Place
-    end: Place = (0, 0)
+    start: Position
+    end: Position = (0, 0)
     text: str = ""
     style: str = ""  # of a scalar: "" plain, otherwise its first character
     flow: bool = False
@@ -55,7 +55,7 @@ class Item:
     beside: str = ""
 
     @property
-    def start(self) -> Place:
+    def start(self) -> Position:
         return self.key.start if self.key else self.value.start
 
     @property
@@ -87,7 +87,7 @@ class _Reader:
 
     def value(self, event: Any) -> Tree:
         event = event or next(self.events)
-        start, end = _place(event.start_mark), _place(event.end_mark)
+        start, end = _position(event.start_mark), _position(event.end_mark)
         anchor = getattr(event, "anchor", None) or ""
         if isinstance(event, AliasEvent):
             return Tree("alias", start, end, anchor)
@@ -97,7 +97,7 @@ class _Reader:
         found = Tree(kind, start, flow=bool(event.flow_style), anchor=anchor)
         while not isinstance(event := next(self.events), (MappingEndEvent, SequenceEndEvent)):
             found.items.append(self.item(found, event))
-        found.end = _place(event.end_mark)
+        found.end = _position(event.end_mark)
         return found
 
     def item(self, parent: Tree, event: Event) -> Item:
@@ -110,7 +110,7 @@ class _Reader:
         return found
 
 
-def _place(mark: Any) -> Place:
+def _position(mark: Any) -> Position:
     return int(mark.line), int(mark.column)
 
 
@@ -168,14 +168,14 @@ def _texts(text: str) -> tuple[set[int], set[int]]:
     return signs, inside
 
 
-def _beside(items: list[tuple[Item, list[Item]]], place: Place) -> Item:
+def _beside(items: list[tuple[Item, list[Item]]], place: Position) -> Item:
     """The item that a comment at the end of a line speaks of: the last begun, or the braces that closed since."""
     item, around = [entry for entry in items if entry[0].start < place][-1]
     closed = (a for a in around if a.value.flow and a.value.end <= place)
     return next(closed, item)
 
 
-def _alone(items: list[tuple[Item, list[Item]]], root: Tree, place: Place) -> list[str]:
+def _alone(items: list[tuple[Item, list[Item]]], root: Tree, place: Position) -> list[str]:
     """Where a comment on a line of its own belongs: above the next item, or below the last of a deeper mapping."""
     before = [entry for entry in items if entry[0].start < place]
     after = next((item for item, _ in items if item.start > place), None)

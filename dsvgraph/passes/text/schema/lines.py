@@ -9,7 +9,7 @@ from dsvgraph import loader
 from dsvgraph.ops import OPS, Op
 from dsvgraph.passes.text.reference import OpPage, ops
 from dsvgraph.passes.text.reference.rows import first_sentence, written
-from dsvgraph.passes.text.schema.words import block_words, op_words
+from dsvgraph.passes.text.schema.words import block_markdown, op_markdown
 
 Json = dict[str, Any]
 
@@ -85,7 +85,7 @@ def _op(cls: type[Op], page: OpPage) -> Json:
     attributes = {n: _attribute(v, told[n]) for n, v in found.get("properties", {}).items()}
     owned = dict.fromkeys(cls.wired_weights, _tied())
     known: Json = {key: {"$ref": f"#/$defs/line/properties/{key}"} for key in KEYS}
-    text = op_words(page)
+    text = op_markdown(page)
     return {
         "title": page.name,
         "markdownDescription": text,
@@ -134,7 +134,7 @@ def _inputs(cls: type[Op]) -> Json:
 
 
 def _block(name: str, raw: Json) -> Json:
-    text = block_words(raw.get("doc", ""), raw.get("args", {}), raw["in"], raw["out"])
+    text = block_markdown(raw.get("doc", ""), raw.get("args", {}), raw["in"], raw["out"])
     arguments = {arg: _argument(name, value) for arg, value in raw.get("args", {}).items()}
     return {
         "title": name,

@@ -10,14 +10,14 @@ from dsvgraph.passes.text.reference import OpPage
 from dsvgraph.passes.text.reference.rows import written
 
 
-def op_words(page: OpPage) -> str:
+def op_markdown(page: OpPage) -> str:
     """What an op computes, its formula, its ports and weights."""
     code = f"```\n{page.formula}\n```" if page.formula else ""
     rows = "\n".join(f"- {row.kind} `{row.name}` {_code(row.type)}" for row in page.rows() if row.kind != "attribute")
     return "\n\n".join(filter(None, [*page.doc, code, rows]))
 
 
-def block_words(doc: str, args: Mapping[str, Any], inputs: Mapping[str, Any], out: Any) -> str:
+def block_markdown(doc: str, args: Mapping[str, Any], inputs: Mapping[str, Any], out: Any) -> str:
     """What a block is, its inputs, outputs and arguments; the parts are as they are written."""
     told = [f"`{n}`" if v is None else f"`{n}: {written(v)}`" for n, v in args.items()]
     rows = [f"- in `{port}` `{written_type(type_)}`" for port, type_ in inputs.items()]

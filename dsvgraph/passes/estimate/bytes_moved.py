@@ -16,36 +16,40 @@ from dsvgraph.passes.count.quantity import number
 
 
 @dataclass(frozen=True)
-class Moved:
+class BytesMoved:
     """``always`` and, by the share s of tokens that meet them, bytes of which 1 - (1 - s)^n are read by n tokens."""
 
     always: Size = 0
-    met: Mapping[Fraction, Size] = field(default_factory=dict)
+    by_share: Mapping[Fraction, Size] = field(default_factory=dict)
 
-    def __add__(self, other: Moved) -> Moved:
-        shares = {**self.met, **other.met}
-        return Moved(self.always + other.always, {s: self.met.get(s, 0) + other.met.get(s, 0) for s in shares})
+    def __add__(self, other: BytesMoved) -> BytesMoved:
+        shares = {**self.by_share, **other.by_share}
+        return BytesMoved(
+            self.always + other.always, {s: self.by_share.get(s, 0) + other.by_share.get(s, 0) for s in shares}
+        )
 
     def __bool__(self) -> bool:
-        return bool(self.always) or any(self.met.values())
+        return bool(self.always) or any(self.by_share.values())
 
-    def times(self, factor: Size) -> Moved:
+    def times(self, factor: Size) -> BytesMoved:
         """So often."""
-        return Moved(self.always * factor, {share: size * factor for share, size in self.met.items()})
+        return BytesMoved(self.always * factor, {share: size * factor for share, size in self.by_share.items()})
 
-    def at(self, values: Mapping[str, int], tokens: Size) -> float:
+    def value(self, values: Mapping[str, int], tokens: Size) -> float:
         """The bytes with numbers for the names, moved by ``tokens`` tokens."""
         n = float(number(tokens, values))
-        parts = (float(number(size, values)) * (1 - (1 - float(share)) ** n) for share, size in self.met.items())
+        parts = (float(number(size, values)) * (1 - (1 - float(share)) ** n) for share, size in self.by_share.items())
         return float(number(self.always, values)) + sum(parts, start=0.0)
 
-    def text(self, tokens: Size) -> str:
+    def formula(self, tokens: Size) -> str:
         """As a formula in Python's arithmetic."""
-        parts = [f"{_factor(s)}*(1 - ({1 - share})**{_factor(tokens)})" for share, s in sorted(self.met.items()) if s]
+        parts = [
+            f"{_factor(s)}*(1 - ({1 - share})**{_factor(tokens)})" for share, s in sorted(self.by_share.items()) if s
+        ]
         return " + ".join([*([str(self.always)] if self.always or not parts else []), *parts])
 
 
-def of_states(node: Node, state: DecodingState) -> Size:
+def state_bytes(node: Node, state: DecodingState) -> Size:
     """Return the bytes of the states that an op reads and writes in a decoding step, in float32.
 
     Raise DsvError if the op reads earlier rows: what is computed over them is known of `attention` alone.
@@ -61,9 +65,9 @@ def _factor(size: Size) -> str:
     return str(size) if str(size).isalnum() else f"({size})"
 
 
-def moved(parts: list[Moved]) -> Moved:
+def total_bytes(parts: list[BytesMoved]) -> BytesMoved:
     """The sum."""
-    found = Moved()
+    found = BytesMoved()
     for part in parts:
         found = found + part
     return found

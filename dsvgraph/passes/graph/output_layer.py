@@ -8,7 +8,7 @@ from dsvgraph.ops.base import Pointwise
 from dsvgraph.ops.weighted import Linear
 
 
-def head_weights(model: Model) -> Size:
+def output_layer_size(model: Model) -> Size:
     """Elements of the matrix (tied or owned) and the bias whose product is the first output; 0 without one.
 
     The output is followed back through ops that keep its shape and out of blocks that are called once.

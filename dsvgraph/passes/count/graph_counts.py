@@ -12,7 +12,7 @@ from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Model, Node, Use
 from dsvgraph.ops.base import Op
 from dsvgraph.passes.count.quantity import number
-from dsvgraph.passes.graph.needs import Dependence, Needs, Ports
+from dsvgraph.passes.graph.dependencies import Dependencies, DependencyAnalysis, Ports
 from dsvgraph.types import Type, WeightKind
 
 Flops = Mapping[str, Size]
@@ -22,7 +22,7 @@ one sees; all, as torch counts them, whatever a mask hides."""
 
 
 @dataclass(frozen=True)
-class Tally:
+class GraphCounts:
     """Sums over a graph: weights in elements, forward FLOPs by op."""
 
     parameters: Size = 0
@@ -32,26 +32,26 @@ class Tally:
     routers: Size = 0  # the part of `active` that chooses experts
     flops: Flops = field(default_factory=dict)
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
+    def __add__(self, other: GraphCounts) -> GraphCounts:
+        return GraphCounts(
             self.parameters + other.parameters, self.untrained + other.untrained, self.active + other.active,
             self.embedding + other.embedding, self.routers + other.routers, added(self.flops, other.flops),
         )  # fmt: skip
 
-    def times(self, copies: Size, stored: Size | None = None) -> Tally:
+    def times(self, copies: Size, stored: Size | None = None) -> GraphCounts:
         """The sums of ``copies`` equal graphs, of which ``stored`` (or all) have weights of their own."""
         own = copies if stored is None else stored
         if copies == 1 and own == 1:
             return self
         sums = {f: getattr(self, f) * own for f in NUMBERS}
-        return Tally(**sums, flops={op: value * copies for op, value in self.flops.items()})
+        return GraphCounts(**sums, flops={op: value * copies for op, value in self.flops.items()})
 
-    def filled(self, values: Mapping[str, int]) -> Tally:
+    def filled(self, values: Mapping[str, int]) -> GraphCounts:
         """The sums with some names replaced by numbers."""
         if not values:
             return self
         sums = {f: substitute(getattr(self, f), values) for f in NUMBERS}
-        return Tally(**sums, flops={op: substitute(value, values) for op, value in self.flops.items()})
+        return GraphCounts(**sums, flops={op: substitute(value, values) for op, value in self.flops.items()})
 
     @property
     def forward(self) -> Size:
@@ -59,7 +59,7 @@ class Tally:
         return total(self.flops.values())
 
 
-NUMBERS = [f.name for f in fields(Tally) if f.name != "flops"]
+NUMBERS = [f.name for f in fields(GraphCounts) if f.name != "flops"]
 
 
 def added(a: Flops, b: Flops) -> Flops:
@@ -116,7 +116,7 @@ def input_axes(model: Model) -> tuple[set[str], set[str]]:
     return names(rows_), names(length)
 
 
-class Meter:
+class GraphCounter:
     """Counts graphs. ``tokens`` is the size B * T; ``values`` gives names their numbers.
 
     Weights are counted where they are owned, FLOPs where they are used.
@@ -125,53 +125,53 @@ class Meter:
     def __init__(self, tokens: Size, values: Mapping[str, int], attention: Attention = "causal") -> None:
         one_of(Attention, "attention", attention)
         self.tokens, self.values, self.attention = tokens, values, attention
-        self.depends = Dependence()
-        self.memo: dict[tuple[Graph, Ports | None], Tally] = {}
+        self.dependencies = DependencyAnalysis()
+        self.memo: dict[tuple[Graph, Ports | None], GraphCounts] = {}
 
-    def of(self, graph: Graph, outputs: Ports | None = None) -> Tally:
+    def of(self, graph: Graph, outputs: Ports | None = None) -> GraphCounts:
         """The sums over what ``outputs`` depend on, or over all of ``graph``."""
         key = (graph, outputs)
         if key not in self.memo:
             self.memo[key] = self._sum(graph, outputs)
         return self.memo[key]
 
-    def needs(self, graph: Graph, outputs: Ports | None) -> Needs:
+    def needed(self, graph: Graph, outputs: Ports | None) -> Dependencies:
         """What the outputs depend on, or all of ``graph``."""
-        return self.depends.whole(graph) if outputs is None else self.depends.of(graph, outputs)
+        return self.dependencies.whole(graph) if outputs is None else self.dependencies.of(graph, outputs)
 
-    def _sum(self, graph: Graph, outputs: Ports | None) -> Tally:
-        needs = self.needs(graph, outputs)
-        total = Tally()
+    def _sum(self, graph: Graph, outputs: Ports | None) -> GraphCounts:
+        needed = self.needed(graph, outputs)
+        total = GraphCounts()
         for name, node in graph.nodes.items():
-            if name in needs.ports:
-                total = total + self.node(graph, node, needs, outputs is None)
+            if name in needed.ports:
+                total = total + self.node(graph, node, needed, outputs is None)
         return total
 
-    def node(self, graph: Graph, node: Node, needs: Needs, whole: bool) -> Tally:
+    def node(self, graph: Graph, node: Node, needed: Dependencies, whole: bool) -> GraphCounts:
         """The sums of one node with all its copies."""
         if node.op:
-            return self._op(graph, node, needs)
+            return self._op(graph, node, needed)
         copies: dict[tuple[Graph, Ports | None], Size] = {}
-        for group, outputs in zip(node.copies, needs.copies[node.name], strict=True):
+        for group, outputs in zip(node.copies, needed.copies[node.name], strict=True):
             key = (group.graph, None if whole else outputs)
             copies[key] = copies.get(key, 0) + group.count
         stored = 1 if node.reused else None
-        return sum((self.of(*key).times(count, stored) for key, count in copies.items()), start=Tally())
+        return sum((self.of(*key).times(count, stored) for key, count in copies.items()), start=GraphCounts())
 
-    def _op(self, graph: Graph, node: Node, needs: Needs) -> Tally:
+    def _op(self, graph: Graph, node: Node, needed: Dependencies) -> GraphCounts:
         assert node.op is not None
         owned = total(w.numel for w in node.weights.values())
         untrained = total(w.numel for w in node.weights.values() if not w.trained)
-        table = self._looked_up(graph, node, needs)
+        table = self._looked_up(graph, node, needed)
         chooses = total(w.numel for w in node.weights.values() if w.kind is WeightKind.CHOICE)
-        if not needs.computes(node):
-            return Tally(owned, untrained, owned, table, chooses)
-        flops = self.seen(node.op, node.ins).flops(known_types(graph, node), node.outputs, self.attention)
+        if not needed.computes(node):
+            return GraphCounts(owned, untrained, owned, table, chooses)
+        flops = self.effective_op(node.op, node.ins).flops(known_types(graph, node), node.outputs, self.attention)
         share = self.share(node)
         active = total(w.numel if w.kind is WeightKind.TABLE else w.numel * share for w in node.weights.values())
-        return Tally(owned, untrained, active, table, chooses, {node.op.op: flops} if flops else {})
+        return GraphCounts(owned, untrained, active, table, chooses, {node.op.op: flops} if flops else {})
 
-    def seen(self, op: Op, ins: Mapping[str, Type]) -> Op:
+    def effective_op(self, op: Op, ins: Mapping[str, Type]) -> Op:
         """The op without a window that is wider than the row: an attribute of this name, of whichever op."""
         window = dict(op).get("window")
         wide = window is not None and number(ins[op.ports[0]].shape[1] - window, self.values) < 0
@@ -190,23 +190,23 @@ class Meter:
         share = ratio(vectors, self.tokens)
         return share if evaluate(share, self.values) < 1 else 1
 
-    def _looked_up(self, graph: Graph, node: Node, needs: Needs) -> Size:
+    def _looked_up(self, graph: Graph, node: Node, needed: Dependencies) -> Size:
         """Elements of the node's tables that are looked up and never multiplied with."""
         tables = {name: w for name, w in node.weights.items() if w.kind is WeightKind.TABLE}
         return total(
-            w.numel for name, w in tables.items() if self._uses(graph, node.name, name, needs) <= {WeightKind.TABLE}
+            w.numel for name, w in tables.items() if self._uses(graph, node.name, name, needed) <= {WeightKind.TABLE}
         )
 
-    def _uses(self, graph: Graph, source: str, port: str, needs: Needs) -> set[WeightKind]:
+    def _uses(self, graph: Graph, source: str, port: str, needed: Dependencies) -> set[WeightKind]:
         """How the ops that read ``source.port`` (an input or a weight) use it, here and in blocks."""
         found: set[WeightKind] = set()
         for _, reader, dst in readers(graph, source, port):
             node = graph.nodes[reader]
-            if node.op and needs.computes(node):
+            if node.op and needed.computes(node):
                 wired = node.op.weights(known_types(graph, node))
                 found.add(wired[dst].kind if dst in wired else WeightKind.PRODUCT)
-            for copies, outputs in zip(node.copies, needs.copies.get(reader, ()), strict=False):
-                inner = self.depends.of(copies.graph, outputs)
+            for copies, outputs in zip(node.copies, needed.copies.get(reader, ()), strict=False):
+                inner = self.dependencies.of(copies.graph, outputs)
                 found |= self._uses(copies.graph, dst, dst, inner)
         return found
 

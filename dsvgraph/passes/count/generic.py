@@ -14,12 +14,12 @@ from dsvgraph.spec import with_settings
 TRIES = 8  # each names what cannot stay symbolic
 
 
-def whole_numbers(model: Model) -> dict[str, int]:
+def integer_config(model: Model) -> dict[str, int]:
     """The config values that are whole numbers."""
     return {n: v for n, v in model.config.items() if isinstance(v, int) and not isinstance(v, bool)}
 
 
-def generic(model: Model) -> Model | None:
+def generic_model(model: Model) -> Model | None:
     """``model`` with every whole number of its config left as a name, as far as its lines allow.
 
     A name stays a number where a line needs one (an angle, a list that cycles by layer), or
@@ -28,7 +28,7 @@ def generic(model: Model) -> Model | None:
     if model.spec is None:
         return None
     spec = replace(with_settings(model.spec, {}), loss={}, init={}, trained={})
-    left = set(whole_numbers(model))
+    left = set(integer_config(model))
     for _ in range(TRIES):
         try:
             return build(replace(spec, symbolic=frozenset(left)))
@@ -52,7 +52,7 @@ def _words(text: str) -> set[str]:
     return set(re.findall(r"[A-Za-z_]\w*", text))
 
 
-def counting(model: Model) -> set[str]:
+def repeat_names(model: Model) -> set[str]:
     """The config names that layers are counted by (the counts of `repeat`)."""
     counts = [v.node.count for v in walk(model) if v.node.mode is Mode.REPEAT]
     return set[str]().union(*(names(c) for c in counts)) & model.config.keys()

@@ -12,7 +12,7 @@ Ports = frozenset[str]
 
 
 @dataclass(frozen=True)
-class Needs:
+class Dependencies:
     """The part of one graph that some of its outputs depend on.
 
     ``ports`` tells for each node that is needed which of its outputs (or weights) are,
@@ -28,28 +28,28 @@ class Needs:
         return not self.ports.get(node.name, frozenset()).isdisjoint(node.outputs)
 
 
-class Dependence:
+class DependencyAnalysis:
     """Answers what outputs depend on; equal questions are answered once."""
 
     def __init__(self) -> None:
-        self.memo: dict[tuple[Graph, Ports], Needs] = {}
+        self.memo: dict[tuple[Graph, Ports], Dependencies] = {}
 
-    def of(self, graph: Graph, outputs: Iterable[str]) -> Needs:
+    def of(self, graph: Graph, outputs: Iterable[str]) -> Dependencies:
         """What the named ``outputs`` of ``graph`` depend on."""
         key = (graph, frozenset(outputs))
         if key not in self.memo:
             self.memo[key] = self._trace(*key)
         return self.memo[key]
 
-    def whole(self, graph: Graph) -> Needs:
+    def whole(self, graph: Graph) -> Dependencies:
         """Everything in ``graph``, needed or not; no output of lines of which only the weights are read."""
         ports = {
             n: frozenset(node.weights if n in graph.weight_only else node.outputs) for n, node in graph.nodes.items()
         }
         copies = {name: tuple(frozenset(r.graph.outputs) for r in n.copies) for name, n in graph.nodes.items()}
-        return Needs(frozenset(graph.inputs), ports, copies)
+        return Dependencies(frozenset(graph.inputs), ports, copies)
 
-    def _trace(self, graph: Graph, outputs: Ports) -> Needs:
+    def _trace(self, graph: Graph, outputs: Ports) -> Dependencies:
         """Walks the body backwards; its lines are in topological order."""
         wanted: dict[str, set[str]] = defaultdict(set)
         copies: dict[str, tuple[Ports, ...]] = {}
@@ -62,7 +62,7 @@ class Dependence:
                     if port in read:
                         wanted[ref.node].add(ref.port)
         ports = {name: frozenset(found) for name, found in wanted.items() if name in graph.nodes}
-        return Needs(frozenset(wanted.keys() & graph.inputs.keys()), ports, copies)
+        return Dependencies(frozenset(wanted.keys() & graph.inputs.keys()), ports, copies)
 
     def _reads(self, node: Node, ports: Ports) -> tuple[Ports, tuple[Ports, ...]]:
         """The ports that ``node`` must read to give ``ports``, and what each group of its copies must give."""

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from dsvgraph.dims import Size, ratio, total
 from dsvgraph.ops.tape import FLOAT, HALF
 from dsvgraph.passes.count.quantity import Quantity
+from dsvgraph.passes.estimate.bytes_moved import BytesMoved, total_bytes
 from dsvgraph.passes.estimate.devices import Device
 from dsvgraph.passes.estimate.memory import STATES, WIDTH
-from dsvgraph.passes.estimate.moved import Moved, moved
 from dsvgraph.passes.estimate.roofline import ADAMW, Seconds, seconds
-from dsvgraph.passes.estimate.work import ROLES, Work
+from dsvgraph.passes.estimate.workload import ROLES, OpCost
 
 
 @dataclass(frozen=True)
-class Traffic:
+class FlopsAndBytes:
     """Work of one step: FLOPs, and bytes between memory and chip."""
 
     forward: Quantity
@@ -53,52 +53,53 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Sums:
+class Aggregation:
     """How the work of a step is added up. ``values`` are numbers for the names in sizes."""
 
     dtype: str
     train: bool
-    again: bool  # the forward runs again in the backward
+    recomputed: bool  # the forward runs again in the backward
     rows: int  # new positions of the batch
     values: Mapping[str, int]
     tokens: Size  # the same as a size
 
-    def traffic(self, work: Iterable[Work]) -> Traffic:
-        """The sum over ``work``; of a training step with AdamW's update."""
-        work = list(work)
-        ahead, back = total(w.sizes.forward for w in work), total(w.sizes.backward for w in work)
-        whole = ahead * (1 + self.again) + back
-        update = ADAMW * sum(w.trained for w in work) * self.train
-        bytes_ = moved([w.sizes.read for w in work]).times(1 + 2 * self.train + self.again) + Moved(update)
+    def flops_and_bytes(self, op_costs: Iterable[OpCost]) -> FlopsAndBytes:
+        """The sum over ``op_costs``; of a training step with AdamW's update."""
+        op_costs = list(op_costs)
+        ahead, back = total(w.sizes.forward for w in op_costs), total(w.sizes.backward for w in op_costs)
+        whole = ahead * (1 + self.recomputed) + back
+        update = ADAMW * sum(w.trained for w in op_costs) * self.train
+        passes = 1 + 2 * self.train + self.recomputed
+        moved = total_bytes([w.sizes.read for w in op_costs]).times(passes) + BytesMoved(update)
         forward, backward, both = (Quantity.of(size, self.values) for size in (ahead, back, whole))
-        taken = Quantity(bytes_.at(self.values, self.tokens), bytes_.text(self.tokens))
+        taken = Quantity(moved.value(self.values, self.tokens), moved.formula(self.tokens))
         per_token = (forward.value + backward.value) / self.rows
-        return Traffic(
+        return FlopsAndBytes(
             forward=forward,
             backward=backward,
-            recomputed=Quantity.of(ahead * self.again, self.values),
+            recomputed=Quantity.of(ahead * self.recomputed, self.values),
             total=both,
             model_per_token=Quantity(per_token, str(ratio(ahead + back, self.tokens))),
             bytes=taken,
             intensity=both.per(taken) if taken.value else Quantity(0.0, "0"),
         )
 
-    def cache(self, work: Iterable[Work]) -> Size:
+    def cache(self, op_costs: Iterable[OpCost]) -> Size:
         """Bytes of the cache after the step; in 16 bits where the model is in 8."""
         width = 0 if self.train else max(WIDTH[self.dtype], HALF)
-        return total(w.sizes.cache for w in work) * width
+        return total(w.sizes.cache for w in op_costs) * width
 
-    def seconds(self, work: Iterable[Work], on: Device) -> Seconds:
+    def seconds(self, op_costs: Iterable[OpCost], on: Device) -> Seconds:
         """Seconds at best, of computing alone and of moving alone."""
-        work = list(work)
-        update = ADAMW * sum(w.trained for w in work) * self.train
-        return seconds(work, on, self.dtype, 1 + self.again, self.train, update, self.tokens)
+        op_costs = list(op_costs)
+        update = ADAMW * sum(w.trained for w in op_costs) * self.train
+        return seconds(op_costs, on, self.dtype, 1 + self.recomputed, self.train, update, self.tokens)
 
-    def parts(self, work: Iterable[Work], what: str, on: Device | None) -> list[Part]:
+    def parts(self, op_costs: Iterable[OpCost], what: str, on: Device | None) -> list[Part]:
         """The work by ``role``, ``block`` or ``path``, in the model's order; parts that take nothing are left out."""
-        groups: dict[str, list[Work]] = {}
-        for one in work:
-            groups.setdefault(KEYS[what](one), []).append(one)
+        groups: dict[str, list[OpCost]] = {}
+        for one in op_costs:
+            groups.setdefault(GROUPINGS[what](one), []).append(one)
         names = [r for r in ROLES if r in groups] if what == "role" else list(groups)
         whole = sum(one.forward + one.backward for group in groups.values() for one in group)
         parts = [self._part(name, groups[name], whole, on) for name in names]
@@ -106,9 +107,9 @@ class Sums:
             part for part in parts if part.parameters or part.bytes.value or part.activations.value or part.cache.value
         ]
 
-    def _part(self, name: str, work: list[Work], whole: float, on: Device | None) -> Part:
-        owned, trained = sum(one.parameters for one in work), sum(one.trained for one in work)
-        found = self.traffic(work)
+    def _part(self, name: str, op_costs: list[OpCost], whole: float, on: Device | None) -> Part:
+        owned, trained = sum(one.parameters for one in op_costs), sum(one.trained for one in op_costs)
+        found = self.flops_and_bytes(op_costs)
         share = (found.forward.value + found.backward.value) / whole if whole else 0.0
         width = FLOAT if self.train else WIDTH[self.dtype]
         return Part(
@@ -119,16 +120,16 @@ class Sums:
             backward=found.backward,
             bytes=found.bytes,
             share=share,
-            seconds=self.seconds(work, on).best if on else None,
+            seconds=self.seconds(op_costs, on).best if on else None,
             weights=width * owned,
             gradients=FLOAT * trained * self.train,
             optimizer=STATES * FLOAT * trained * self.train,
-            activations=Quantity.of(total(one.sizes.kept for one in work), self.values).whole(),
-            cache=Quantity.of(self.cache(work), self.values).whole(),
+            activations=Quantity.of(total(one.sizes.kept for one in op_costs), self.values).whole(),
+            cache=Quantity.of(self.cache(op_costs), self.values).whole(),
         )
 
 
-KEYS: Mapping[str, Callable[[Work], str]] = {
+GROUPINGS: Mapping[str, Callable[[OpCost], str]] = {
     "role": lambda one: one.role,
     "block": lambda one: one.block,
     "path": lambda one: one.path,

@@ -9,7 +9,7 @@ import pytest
 
 import dsvgraph
 from dsvgraph.graph import Graph, Model, Node
-from dsvgraph.passes.graph.needs import Dependence
+from dsvgraph.passes.graph.dependencies import DependencyAnalysis
 
 TEXT = """
 blocks:
@@ -50,18 +50,18 @@ ENDS = {"a": [(2, "r")], "b": [(2, "b")], "seen": [(k, "p") for k in range(3)]}
 def test_against_the_unrolled_graph(outputs: list[str]) -> None:
     model = dsvgraph.loads(TEXT)
     net = unrolled(model)
-    needs = Dependence().of(model, outputs)
+    needs = DependencyAnalysis().of(model, outputs)
     kept = set().union(*(nx.ancestors(net, end) | {end} for name in outputs for end in ENDS[name]))
     for line in ("one", "two", "three", "donor"):
         assert (line in needs.ports) == (("e", line) in kept), line
-    inner = Dependence().of(model.nodes["steps"].copies[0].graph, needs.copies["steps"][0])
+    inner = DependencyAnalysis().of(model.nodes["steps"].copies[0].graph, needs.copies["steps"][0])
     for line in ("p", "q", "r"):
         assert (line in inner.ports) == any((k, line) in kept for k in range(3)), line
 
 
 def test_a_lent_weight_is_not_computed() -> None:
     model = dsvgraph.loads(TEXT)
-    needs = Dependence().of(model, ["a"])
+    needs = DependencyAnalysis().of(model, ["a"])
     assert not needs.computes(model.nodes["donor"])
     assert needs.computes(model.nodes["steps"])
 
@@ -70,7 +70,7 @@ def test_a_lent_weight_is_not_computed() -> None:
 def test_heads_are_dropped_and_nothing_else(name: str) -> None:
     model = dsvgraph.load(name)
     first, *others = model.outputs
-    needs = Dependence().of(model, [first])
+    needs = DependencyAnalysis().of(model, [first])
     assert needs.ports.keys() <= model.needed([first])
     dropped = model.nodes.keys() - needs.ports.keys()
     assert dropped == {model.outputs[o].node for o in others}
@@ -78,11 +78,11 @@ def test_heads_are_dropped_and_nothing_else(name: str) -> None:
 
 def test_runs_without_copies_pass_what_they_carry() -> None:
     model = dsvgraph.loads(TEXT.replace("repeat: 3", "repeat: 0"))
-    assert Dependence().of(model, ["a"]).ports.keys() == {"steps", "one", "e"}
+    assert DependencyAnalysis().of(model, ["a"]).ports.keys() == {"steps", "one", "e"}
 
 
 def test_memo_is_by_what_is_asked() -> None:
-    model, depends = dsvgraph.loads(TEXT), Dependence()
+    model, depends = dsvgraph.loads(TEXT), DependencyAnalysis()
     inner: Graph = model.nodes["steps"].copies[0].graph
     for a, b in product([["a"], ["b"], ["seen"]], repeat=2):
         assert (depends.of(inner, a) is depends.of(inner, b)) == (a == b)

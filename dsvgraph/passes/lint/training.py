@@ -11,14 +11,14 @@ from dsvgraph.codes import Code
 from dsvgraph.errors import Diagnostic, Note, Span
 from dsvgraph.expr import Expr
 from dsvgraph.graph import Graph, Loss, Model, Node, join, walk
-from dsvgraph.passes.graph.needs import Dependence, Ports
-from dsvgraph.passes.graph.paths import decided
+from dsvgraph.passes.graph.dependencies import DependencyAnalysis, Ports
+from dsvgraph.passes.graph.paths import last_matches
 
 LENGTH = "max_position_embeddings"  # the config value that says how long rows may be
 WIDTH = 8  # tensor cores take 16-bit matrices whose sizes are its multiples (Nvidia, matrix multiplication guide)
 
 
-def unlearned(model: Model) -> Iterator[Diagnostic]:
+def training_warnings(model: Model) -> Iterator[Diagnostic]:
     """What no loss reaches or predicts, losses that weigh nothing, depths longer than a row."""
     if any(loss.output for loss in model.losses):
         yield from _unread(model)
@@ -28,7 +28,7 @@ def unlearned(model: Model) -> Iterator[Diagnostic]:
         yield from _deep(loss, model.config.get(LENGTH))
 
 
-def unaligned(model: Model) -> Iterator[Diagnostic]:
+def alignment_warnings(model: Model) -> Iterator[Diagnostic]:
     """Matrices with a size that tensor cores have no tiles for."""
     for graph in model.graphs():
         for node in graph.nodes.values():
@@ -49,10 +49,10 @@ def _warning(code: Code, message: str, span: Span | None, notes: Iterable[Note] 
 def _unread(model: Model) -> Iterator[Diagnostic]:
     """Outputs that no loss reads, or rather the lines with weights that only these need."""
     read = frozenset(loss.output for loss in model.losses if loss.output)
-    scored = computed(model, read)
+    scored = computed_nodes(model, read)
     for name in (name for name in model.outputs if name not in read):
         span = model.spec.graph.key("out", name) if model.spec else model.span
-        lost = (computed(model, frozenset([name])) - scored) & learning(model)
+        lost = (computed_nodes(model, frozenset([name])) - scored) & trained_nodes(model)
         if not lost:
             yield _warning(Code.UNUSED_OUTPUT, f"no loss reads the output `{name}`", span)
         for node in lost:
@@ -60,32 +60,32 @@ def _unread(model: Model) -> Iterator[Diagnostic]:
             yield _warning(Code.UNTRAINED, words, node.span, notes)
 
 
-def learning(model: Model) -> set[Node]:
+def trained_nodes(model: Model) -> set[Node]:
     """The nodes with a weight that is trained, somewhere."""
     found: set[Node] = set()
     for visit in walk(model):
         paths = [join(visit.path, name) for name, weight in visit.node.weights.items() if weight.trained]
-        every = (trained for path in paths for trained, _ in decided(path, model.trained))
+        every = (trained for path in paths for trained, _ in last_matches(path, model.trained))
         found |= {visit.node} if any(trained is not False for trained in every) else set()
     return found
 
 
-def computed(model: Model, outputs: Ports) -> set[Node]:
+def computed_nodes(model: Model, outputs: Ports) -> set[Node]:
     """The ops, and those whose weights they borrow, that ``outputs`` depend on, in every distinct graph."""
     found: set[Node] = set()
-    dependence, seen = Dependence(), set[tuple[Graph, Ports]]()
+    dependence, seen = DependencyAnalysis(), set[tuple[Graph, Ports]]()
     fresh: list[tuple[Graph, Ports]] = [(model, outputs)]
     while fresh:
         graph, wanted = fresh.pop()
         if (graph, wanted) in seen:
             continue
         seen.add((graph, wanted))
-        needs = dependence.of(graph, wanted)
-        for name in needs.ports:
+        needed = dependence.of(graph, wanted)
+        for name in needed.ports:
             node = graph.nodes[name]
             found |= {node} if node.op else set()
             fresh += [
-                (copies.graph, given) for copies, given in zip(node.copies, needs.copies.get(name, ()), strict=False)
+                (copies.graph, given) for copies, given in zip(node.copies, needed.copies.get(name, ()), strict=False)
             ]
     return found
 
@@ -113,12 +113,12 @@ def _at(tree: Expr, depth: int) -> Any:
 
 def _gaps(model: Model) -> Iterator[Diagnostic]:
     """Tokens that nobody predicts and a loss speaks of one behind them, once a line; a line may say that it is so."""
-    told = set()
+    reported = set()
     for heads in predictions(model, model.losses).values():
         for gap in gaps(heads):
             loss = gap.prediction.loss
-            if loss.stride is None and loss.name not in told:
-                told.add(loss.name)
+            if loss.stride is None and loss.name not in reported:
+                reported.add(loss.name)
                 yield _warning(Code.GAP, str(gap), loss.span, hint=_remedy(gap, heads))
 
 

@@ -1,0 +1,57 @@
+"""What a phase runs, and the records of what each op of it computes and moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from dsvgraph.dims import Size
+from dsvgraph.passes.estimate.bytes_moved import BytesMoved
+
+Phase = Literal["train", "prefill", "decode"]
+AttentionMode = Literal["causal", "full", "absorbed"]
+ROLES = ("embedding", "attention", "dense", "experts", "router", "norms", "head", "extra heads")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is run: ``batch`` rows of ``seq`` tokens, or of one (``queries``) behind ``context`` cached ones."""
+
+    phase: Phase
+    batch: int
+    seq: int
+    context: int
+    attention: AttentionMode
+    width: int  # bytes of a number
+    all_outputs: bool  # whether what only other outputs need runs too
+    queries: int = 1
+
+    @property
+    def rows(self) -> int:
+        """New tokens of a row."""
+        return self.queries if self.phase == "decode" else self.seq
+
+
+class OpSizes(NamedTuple):
+    """What an op takes in all its copies, as sizes in the names of the workload."""
+
+    forward: Size
+    backward: Size
+    read: BytesMoved
+    cache: Size  # numbers kept for the whole context, with what windows forget left out
+    kept: Size = 0  # bytes from a training step's forward to its backward
+
+
+class OpCost(NamedTuple):
+    """One op, all its copies: where it stands, and what its forward and backward compute and move."""
+
+    path: str
+    block: str
+    role: str
+    op: str
+    parameters: int
+    trained: int  # of them, by gradients
+    forward: float  # FLOPs
+    backward: float
+    read: float  # bytes that the forward moves
+    sizes: OpSizes
