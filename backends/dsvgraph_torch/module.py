@@ -45,7 +45,7 @@ def constructed(model: Model, device: str | torch.device, kernels: str) -> nn.Mo
     """The module as its classes leave it, its weights proved to be the graph's by path and shape."""
     if kernels not in ("plain", "fast"):
         raise ValueError(f"kernels are plain or fast, not {kernels!r}")
-    namespace = _fast(model) if kernels == "fast" else load_source(emit(model), model.name).__dict__
+    namespace = _fast(model) if kernels == "fast" else load_source(emit(model, full=True), model.name).__dict__
     with torch.device(device), Uninitialised():
         module: nn.Module = namespace[class_names(model)[model]]()
     prove(module, model)

@@ -63,8 +63,11 @@ class Renderer(Protocol):
 class Compiler(Protocol):
     """Turns a model into source text. Group `dsvgraph.compilers`."""
 
-    def emit(self, model: Model) -> str:
-        """Return the model as one source file. Raise DsvError if the model cannot be lowered."""
+    def emit(self, model: Model, full: bool = False) -> str:
+        """Return the model as one source file; ``full`` with all that a compiled model takes, packed rows for example.
+
+        Raise DsvError if the model cannot be lowered.
+        """
 
     def report(self, model: Model) -> Mapping[str, Any]:
         """Compile the model, and return what came of it as names and values, in the order to print them.

@@ -73,20 +73,8 @@ class Writer:
             self.out.source.parent = self.lowering.unit(inner)
             self.out.kept |= self.lowering.kept[inner]
         self.nodes(self.graph.nodes.values())
-        self.finish([self.value(r, name in self.found.asked) for name, r in self.graph.outputs.items()])
-        self.out.source.body = [function("def forward(self):", self.out.source.body, args)]
-
-    def finish(self, values: list[str]) -> None:
-        """Returns the outputs; a last line that only names the single output returns it itself."""
-        body = self.out.source.body
-        trees = [tree(v) for v in values]
-        result = trees[0] if len(trees) == 1 else ast.Tuple(trees, ast.Load())
-        note = ""
-        match body[-1:]:
-            case [ast.Assign([ast.Name(name)], value) as last] if values == [name]:
-                body.pop()
-                result, note = value, note_of(last)
-        self.line(statement("return result", result=result), note=note)
+        values = [self.value(r, name in self.found.asked) for name, r in self.graph.outputs.items()]
+        self.out.source.body = [function("def forward(self):", returning(self.out.source.body, values), args)]
 
     def nodes(self, nodes: Iterable[Node]) -> None:
         """The lines of several nodes, in order."""
@@ -191,9 +179,20 @@ class Writer:
         module = path(self.at(node)) if whole else None
         deferred = (self.graph, node.name) in self.lowering.deferred
         sent = path("sent") if self.copies else None
-        turns, balanced = self.lowering.turns, self.lowering.balanced
         states = forms.states(self, node)
-        return Site(node, args, module, {**tied, **owned}, sent, self.copies, deferred, balanced, turns, states)
+        return Site(
+            node=node,
+            args=args,
+            module=module,
+            weights={**tied, **owned},
+            sent=sent,
+            copies=self.copies,
+            deferred=deferred,
+            balanced=self.lowering.balanced,
+            filled=self.lowering.filled,
+            shared=self.lowering.shared,
+            states=states,
+        )
 
     def own(self, node: Node, site: Site, code: Code) -> None:
         """The submodule, or the bare weights, that a node owns."""
@@ -233,7 +232,7 @@ class Writer:
 
     def arguments(self, node: Node, inner: Graph, replaced: dict[str, ast.expr]) -> list[ast.expr]:
         values = [replaced.get(p) or self.read(node, p) for p in inner.inputs]
-        return [*values, expression("Turn(ctx, i)" if node.reused and not self.copies else self.context)]
+        return [*values, expression("CopyContext(ctx, i)" if node.reused and not self.copies else self.context)]
 
     def inline(self, node: Node) -> None:
         """A block at `.` has no module of its own: its lines stand here."""
@@ -248,6 +247,16 @@ class Writer:
         for port, ref in found.graph.outputs.items():
             rows = self.found.returns_rows(node, port)
             self.forms.bind(Ref(node.name, port), writer.value(ref, port in found.asked), rows)
+
+
+def returning(body: list[ast.stmt], values: list[str]) -> list[ast.stmt]:
+    """Return ``body`` and a return of ``values``; a last line that only computes the single value returns it itself."""
+    match body:
+        case [*before, ast.Assign([ast.Name(name)], value) as last] if values == [name]:
+            return [*before, statement("return result", note_of(last), result=value)]
+    trees = [tree(v) for v in values]
+    result = trees[0] if len(trees) == 1 else ast.Tuple(trees, ast.Load())
+    return [*body, statement("return result", result=result)]
 
 
 def place(node: Node) -> str:

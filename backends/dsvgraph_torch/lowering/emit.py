@@ -29,14 +29,19 @@ heads, Q and V widths of a head, R rotated width, E experts, K experts a token, 
 and expert, F width of an expert. Behind the lines: shapes and the line of the spec."""
 
 
-_WRITTEN: WeakKeyDictionary[Model, str] = WeakKeyDictionary()
+_WRITTEN: WeakKeyDictionary[Model, dict[bool, str]] = WeakKeyDictionary()
 
 
-def emit(model: Model) -> str:
-    """The model as the text of one Python file that needs torch and nothing else; it is written once."""
-    if model not in _WRITTEN:
-        _WRITTEN[model] = "\n\n".join([_head(model), *_whole(Classes(classes_of(model)))]) + "\n"
-    return _WRITTEN[model]
+def emit(model: Model, full: bool = False) -> str:
+    """Return the model as the text of one Python file that needs torch and nothing else; it is written once.
+
+    ``full`` writes what `compile` runs: ``forward`` and ``predict`` take ``documents`` of packed rows too, and
+    ``forward`` takes ``labels`` and refuses targets that are the ids or have another shape.
+    """
+    written = _WRITTEN.setdefault(model, {})
+    if full not in written:
+        written[full] = "\n\n".join([_head(model), *_whole(Classes(classes_of(model, full)))]) + "\n"
+    return written[full]
 
 
 class Classes:
@@ -63,9 +68,9 @@ def _whole(classes: Classes) -> tuple[str, ...]:
     return ("\n".join(imports), *map(_helper, helpers), printed(trees))
 
 
-def classes_of(model: Model) -> list[ast.stmt]:
-    """The model's own classes, callees first."""
-    lowering = Lowering(model)
+def classes_of(model: Model, full: bool = True) -> list[ast.stmt]:
+    """Return the model's own classes, callees first; ``full`` is that of `emit`."""
+    lowering = Lowering(model, full)
     top = root.write(lowering)
     classes = [*lowering.classes, top]
     share(classes, reserved() | {s.name for s in classes})

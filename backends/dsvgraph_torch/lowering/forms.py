@@ -80,7 +80,7 @@ def settle(writer: Writer, ref: Ref, port: str = "", alias: bool = False) -> Non
     if cut is not None:
         name, value = writer.new(base), forms.past[ref]
         more = [literal(cut)] if cut != 1 else []
-        writer.line(assign(name, expression("ctx.new(value, *more)", value=path(value), more=more)))
+        writer.line(assign(name, expression("ctx.newest(value, *more)", value=path(value), more=more)))
         forms.bind(ref, name, False)
     elif ref in writer.found.kept and ref not in forms.past:
         value = forms.vars[ref]
@@ -93,14 +93,14 @@ def extended(writer: Writer, ref: Ref, name: str, value: ast.expr) -> ast.expr:
     """Return a value behind what the cache holds of it for earlier positions."""
     last = writer.found.kept[ref].last
     more = {} if last is None else {"last": last}
-    return expression("ctx.extend(key, value, **more)", key=key(writer, name), value=value, more=more)
+    return expression("ctx.with_earlier(key, value, **more)", key=key(writer, name), value=value, more=more)
 
 
 def key(writer: Writer, name: str) -> ast.expr:
     """Return a place in the cache; each use of shared weights has its own."""
     name = variable(name, writer.out.kept)
     writer.out.kept.add(name)
-    return expression("(self, name, ctx.turn)" if writer.lowering.turns else "(self, name)", name=name)
+    return expression("(self, name, ctx.copy_index)" if writer.lowering.shared else "(self, name)", name=name)
 
 
 def states(writer: Writer, node: Node) -> dict[str, ast.expr]:

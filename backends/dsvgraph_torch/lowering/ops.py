@@ -33,7 +33,8 @@ class Site:
     copies: int = 0
     deferred: bool = False
     balanced: bool = False
-    turns: bool = False
+    filled: bool = False
+    shared: bool = False
     states: dict[str, ast.expr] = field(default_factory=dict)
 
     @property
@@ -209,7 +210,7 @@ def attention(s: Site) -> Code:
 @lowers("shift")
 def shift(s: Site) -> Code:
     moved = expression("shift(x, steps, ctx, **more)", x=s.x, steps=s.op.by, more=options(fill=s.op.fill or None))
-    return code("ctx.new(moved)", moved=moved) if s.op.by < 0 else Code(moved)
+    return code("ctx.newest(moved)", moved=moved) if s.op.by < 0 else Code(moved)
 
 
 @lowers("router")
@@ -222,12 +223,13 @@ def router(s: Site) -> Code:
         top_groups=o.top_groups if o.groups != 1 else None,
         score=o.score,
         normalize=o.normalize,
-        scaling=o.scaling,
+        scaling=o.scaling if o.scaling != 1 else None,
         correction_bias=o.correction_bias,
         bias=o.bias or None,
         group_score=o.group_score if o.group_score != "top2_sum" else None,
         balanced=s.balanced,
-        turns=s.turns or None,
+        filled=s.filled,
+        shared=s.shared or None,
     )
     made = expression("Router(width, experts, **more)", width=width, experts=experts, more=more)
     return Code(expression("module(x, ctx)", module=s.module, x=s.x), made)
@@ -240,7 +242,7 @@ def dispatch(s: Site) -> Code:
 
 @lowers("combine")
 def combine(s: Site) -> Code:
-    return code("combine(x, index, score)", **s.args)
+    return code("combine(x, score)", x=s.args["x"], score=s.args["score"])
 
 
 def _joined(template: str, s: Site, many: str) -> Code:

@@ -11,7 +11,7 @@ from dsvgraph.graph import Loss, Mode, Model, Node, Ref, join, walk
 from dsvgraph.passes.graph.instances import fills
 from dsvgraph.patterns import matches_all, ranged, regex
 from dsvgraph.types import Init
-from dsvgraph_torch.lowering.body import Class, Writer, place, shared
+from dsvgraph_torch.lowering.body import Class, Writer, place, returning, shared
 from dsvgraph_torch.lowering.deferred import behind
 from dsvgraph_torch.lowering.forms import inputs, numbered
 from dsvgraph_torch.lowering.names import document, reserved, variable, where
@@ -20,8 +20,6 @@ from dsvgraph_torch.lowering.sharing import Source
 from dsvgraph_torch.lowering.source import assign, block, expression, function, literal, noted, path, statement, tree
 from dsvgraph_torch.lowering.units import Lowering
 
-CONTEXT = ("positions", "documents")
-"""What a caller may say of positions, where they are those of all rows."""
 Rule = tuple[str, float, float]
 
 
@@ -90,31 +88,38 @@ def _methods(lowering: Lowering, source: Source) -> list[ast.stmt]:
     trunk_lines, source.body = source.body, []
     writer.nodes(heads)
     values = _passed(model, writer, trunk, heads, first)
-    last = path(values[0]) if len(values) == 1 else ast.Tuple([path(v) for v in values], ast.Load())
-    lines = [function("def _trunk(self, ctx):", [*trunk_lines, statement("return last", last=last)], args)]
+    lines = [function("def _trunk(self, ctx):", returning(trunk_lines, values), args)]
     handed = assign(values, expression("self._trunk(*args, ctx)", args=[path(a) for a in args]))
-    lines.append(_forward(model, args, [handed, *source.body, *_results(model, writer)]))
+    lines.append(_forward(lowering, args, [handed, *source.body, *_results(model, writer)]))
     source.body = []
     return [*lines, _predict(lowering, args, len(values))]
 
 
-def _forward(model: Model, args: list[str], body: list[ast.stmt]) -> ast.stmt:
+def _forward(lowering: Lowering, args: list[str], body: list[ast.stmt]) -> ast.stmt:
+    model = lowering.model
     types = {name: model.type(ref) for name, ref in model.outputs.items()}
     outs = ", ".join(f"{name} {type_}" for name, type_ in types.items() if 0 not in type_.shape)
-    known = CONTEXT if len(model.lengths) < 2 else ()
-    names = "".join(f", {name}=None" for name in known)
+    known = _context(lowering)
     if not model.losses:
-        head, doc = f"def forward(self{names}):", f"{outs}."
         ctx = statement("ctx = Context(*known)", known=[*map(path, known)])
-    else:
-        head = f"def forward(self, targets=None{names}, labels=None):"
-        doc = f"{outs}; losses, given targets (the token after each position) or labels (the tokens)."
-        ctx = statement("ctx = Context(*known, collect=targets is not None)", known=[*map(path, known)])
-    return function(head, [*_given(model, args, known), ctx, *body], args, doc)
+        return function("def forward(self):", [ctx, *body], args, f"{outs}.", known)
+    doc = f"{outs}; losses, given targets (the token after each position)"
+    doc += " or labels (the tokens)." if lowering.full else "."
+    ctx = statement("ctx = Context(*known, collect=targets is not None)", known=[*map(path, known)])
+    given = _given(model, args, known) if lowering.full else []
+    options = ["targets", *known, *(["labels"] if lowering.full else [])]
+    return function("def forward(self):", [*given, ctx, *body], args, doc, options)
+
+
+def _context(lowering: Lowering) -> tuple[str, ...]:
+    """Return what a caller may say of positions: nothing where rows have lengths of their own."""
+    if len(lowering.model.lengths) > 1:
+        return ()
+    return ("positions", "documents") if lowering.full else ("positions",)
 
 
 def _given(model: Model, args: list[str], known: tuple[str, ...]) -> list[ast.stmt]:
-    """The targets as the losses want them, where a line of the loss has some."""
+    """Return the line that makes targets of what the caller gives, if a line of the loss has targets."""
     target = next((loss.target for loss in model.losses if loss.target), None)
     row = dict(zip(model.inputs, args, strict=True)).get(target or "")
     documents = path("documents") if "documents" in known else literal(None)
@@ -147,12 +152,14 @@ def _predict(lowering: Lowering, args: list[str], handed: int) -> ast.stmt:
     doc = f"{next(iter(model.outputs))} alone, without the heads that only train"
     row = next((a for a, t in zip(args, model.inputs.values(), strict=True) if t.rank > 1), args[0])
     more = {"numbered": True} if numbered(lowering.root()) else {}
-    context = expression("Context(positions, documents, cache, row, **more)", row=path(row), more=more)
-    head = "def predict(self, cache=None, positions=None, documents=None):"
-    if len(model.lengths) > 1:
-        head, context, doc = "def predict(self):", expression("Context()"), f"{doc}."
+    known = _context(lowering)
+    given = [path(name) for name in known]
+    context = expression("Context(*known, cache=cache, row=row, **more)", known=given, row=path(row), more=more)
+    options = ("cache", *known) if known else ()
+    if not known:
+        context, doc = expression("Context()"), f"{doc}."
     elif lowering.ahead:
-        context = expression("Context(positions, documents)")
+        context = expression("Context(*known)", known=given)
         refused = [block("if cache is not None:", [statement("raise ValueError(self.looks_ahead)")])]
         doc = f"{doc}; no cache, since it looks ahead."
     else:
@@ -161,7 +168,7 @@ def _predict(lowering: Lowering, args: list[str], handed: int) -> ast.stmt:
     result = value if handed == 1 else expression("value[-1]", value=value)
     if _in_list(model, next(iter(model.outputs.values()))):
         result = expression("torch.stack(result)", result=result)
-    return function(head, [*refused, statement("return result", result=result)], args, doc)
+    return function("def predict(self):", [*refused, statement("return result", result=result)], args, doc, options)
 
 
 def _returned(model: Model, writer: Writer) -> dict[str, ast.expr]:
@@ -242,8 +249,9 @@ def _chosen(loss: Loss, model: Model) -> str:
 def _scored(loss: Loss, key: ast.expr, value: ast.expr, fill: list[ast.expr], function_: ast.expr) -> list[ast.stmt]:
     assert loss.shift is not None and loss.divide is not None
     args = [value, path("targets"), arithmetic(loss.shift), path("ctx"), *fill]
+    count = "valid" if loss.divide and "valid" in loss.divide.names() else "_"
     return [
-        statement("total, valid = function(*args)", function=function_, args=args),
+        statement("total, count = function(*args)", count=path(count), function=function_, args=args),
         statement("losses[key] = total / count", key=key, count=formula(loss, "divide")),
         _added(loss, key),
     ]

@@ -96,11 +96,16 @@ def assign(target: str | ast.expr | list[str], value: Any, note: str = "") -> as
     return statement("target = value", note, target=target, value=value)
 
 
-def function(template: str, body: list[ast.stmt], args: Iterable[str] = (), doc: str = "") -> ast.stmt:
-    """``template``, a definition without a body, with ``args`` after self."""
+def function(
+    template: str, body: list[ast.stmt], args: Iterable[str] = (), doc: str = "", options: Iterable[str] = ()
+) -> ast.stmt:
+    """Return ``template``, a definition without a body, with ``args`` after self; ``options`` are None by default."""
     tree = _filled(_parsed(f"{template} pass"), {})
     assert isinstance(tree, ast.FunctionDef)
     tree.args.args[1:1] = [ast.arg(identifier(a)) for a in args]
+    for name in options:
+        tree.args.args.append(ast.arg(identifier(name)))
+        tree.args.defaults.append(ast.Constant(None))
     tree.body = [*([ast.Expr(ast.Constant(doc))] if doc else []), *body]
     return tree
 
@@ -248,4 +253,5 @@ def _blank(tree: ast.AST) -> Iterator[int]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
             methods = [s for s in node.body if isinstance(s, ast.FunctionDef)]
-            yield from (m.lineno - 1 for m in methods[:1] if m is not node.body[0] and not m.decorator_list)
+            starts = (min(line.lineno for line in (m, *m.decorator_list)) for m in methods[:1] if m is not node.body[0])
+            yield from (start - 1 for start in starts)

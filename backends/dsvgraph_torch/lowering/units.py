@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dsvgraph.build.decoding.state import Decoder, Decoding
 from dsvgraph.graph import Graph, Model, Node
 from dsvgraph.passes.graph.decoding import decoding, looks_ahead
+from dsvgraph.passes.graph.instances import fills
 from dsvgraph_torch.lowering.body import Class, Writer
 from dsvgraph_torch.lowering.deferred import deferred_heads
 from dsvgraph_torch.lowering.names import class_names, document, reserved
@@ -26,8 +27,8 @@ class Unit:
 class Lowering:
     """Writes the classes of a model, callees first."""
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
+    def __init__(self, model: Model, full: bool = True) -> None:
+        self.model, self.full = model, full
         self.names = class_names(model)
         self.deferred = deferred_heads(model)
         self.decoder = Decoder.of_model(model)
@@ -35,7 +36,8 @@ class Lowering:
         self.blank: dict[Graph, Decoding] = {}
         self.given: set[str] = set()
         self.kept: dict[Decoding, set[str]] = {}
-        self.turns = any(n.reused for g in model.graphs() for n in g.nodes.values())
+        self.filled = bool(fills(model))
+        self.shared = any(n.reused for g in model.graphs() for n in g.nodes.values())
         self.balanced = any(loss.kind == "sequence_balance" for loss in model.losses)
         self.classes: list[Source] = []
         self.units: dict[Unit, int] = {}

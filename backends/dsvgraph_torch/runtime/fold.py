@@ -1,9 +1,10 @@
-"""Folding Python syntax trees: names by constants, conditions on constants decided."""
+"""Simplify Python syntax trees: replace names and attributes, decide conditions on constants."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 
@@ -29,36 +30,66 @@ def nodes(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 class Replace(ast.NodeTransformer):
-    """Names by constants."""
+    """Put what ``choose`` returns in the place of a node; where it returns None the node stays."""
 
-    def __init__(self, values: dict[str, Any]) -> None:
-        self.values = values
+    def __init__(self, choose: Callable[[ast.AST], ast.AST | None]) -> None:
+        self.choose = choose
 
-    def visit_Name(self, node: ast.Name) -> Any:
-        return self.values[node.id] if node.id in self.values and isinstance(node.ctx, ast.Load) else node
-
-
-class ReplaceSelf(Replace):
-    """Attributes of self by constants."""
-
-    def visit_Attribute(self, node: ast.Attribute) -> Any:
-        own = isinstance(node.value, ast.Name) and node.value.id == "self" and isinstance(node.ctx, ast.Load)
-        return self.values[node.attr] if own and node.attr in self.values else self.generic_visit(node)
-
-    def visit_Name(self, node: ast.Name) -> Any:
-        return node
+    def visit(self, node: ast.AST) -> Any:
+        found = self.choose(node)
+        return self.generic_visit(node) if found is None else copy.deepcopy(found)
 
 
-class InlineCalls(Replace):
-    """Calls without arguments by constants."""
+def read_of(values: Mapping[str, ast.expr]) -> Callable[[ast.AST], ast.AST | None]:
+    """Return a choice for `Replace`: the value of a name that is read."""
+    return lambda node: values.get(node.id) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) else None
 
-    def visit_Call(self, node: ast.Call) -> Any:
-        self.generic_visit(node)
-        known = isinstance(node.func, ast.Name) and node.func.id in self.values and not node.args
-        return self.values[node.func.id] if known else node  # type: ignore[attr-defined]
 
-    def visit_Name(self, node: ast.Name) -> Any:
-        return node
+def assigned(function: ast.FunctionDef) -> list[tuple[str, ast.expr]]:
+    """Return (attribute, value) of the assignments to attributes of self at the top of a function."""
+    return [pair for line in function.body for pair in _pairs(line) or ()]
+
+
+def without(line: ast.stmt, gone: set[str]) -> list[ast.stmt]:
+    """Return a line without its assignments to the attributes of self that are ``gone``."""
+    pairs = _pairs(line)
+    if pairs is None or not any(a in gone for a, _ in pairs):
+        return [line]
+    left = [(a, v) for a, v in pairs if a not in gone]
+    targets: list[ast.expr] = [ast.Attribute(ast.Name("self", ast.Load()), a, ast.Store()) for a, _ in left]
+    values = [v for _, v in left]
+    if len(left) > 1:
+        targets, values = [ast.Tuple(targets, ast.Store())], [ast.Tuple(values, ast.Load())]
+    return [ast.fix_missing_locations(ast.Assign(targets, *values, lineno=0))] if left else []
+
+
+def _pairs(line: ast.stmt) -> list[tuple[str, ast.expr]] | None:
+    """Return (attribute, value) of `self.a, self.b = x, y`; None for anything else."""
+    match line:
+        case ast.Assign([ast.Tuple(targets)], ast.Tuple(values)):
+            pass
+        case ast.Assign([ast.Attribute() as target], value):
+            targets, values = [target], [value]
+        case _:
+            return None
+    attributes = [t.attr for t in targets if isinstance(t, ast.Attribute) and isinstance(t.value, ast.Name)]
+    return list(zip(attributes, values, strict=True)) if len(attributes) == len(targets) else None
+
+
+def decided(test: ast.Compare, values: list[Any]) -> ast.Constant | None:
+    """Return the result of a comparison if it is the same for all ``values`` of its left side, else None."""
+    found = [_with(test, value) for value in values]
+    results = {f.value if isinstance(f, ast.Constant) else None for f in found}
+    return ast.Constant(results.pop()) if len(results) == 1 and None not in results else None
+
+
+def _with(test: ast.Compare, value: Any) -> ast.AST | None:
+    """Return a comparison with ``value`` as its left side, as far as it can be decided."""
+    right = test.comparators[0]
+    if constant(value) and constant(right):
+        return _compared(ast.Compare(value, test.ops, test.comparators))
+    kept = isinstance(value, ast.Attribute) and isinstance(right, ast.Constant) and right.value is None
+    return ast.Constant(isinstance(test.ops[0], ast.IsNot)) if kept else None  # a weight is not None
 
 
 class Fold(ast.NodeTransformer):
@@ -92,7 +123,10 @@ class Fold(ast.NodeTransformer):
             if truth is deciding:
                 break
         node.values = values
-        return values[0] if len(values) == 1 else node
+        if len(values) == 1:
+            return values[0]
+        comparisons = all(isinstance(v, ast.Compare) and _harmless(v) for v in values[:-1])
+        return ast.Constant(deciding) if comparisons and _truth(values[-1]) is deciding else node
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> Any:
         self.generic_visit(node)
@@ -105,6 +139,19 @@ class Fold(ast.NodeTransformer):
         if isinstance(f, ast.Attribute) and f.attr == "get" and isinstance(f.value, ast.Dict):
             default = node.args[1] if len(node.args) > 1 else ast.Constant(None)
             return _item(f.value, node.args[0], default)
+        return node
+
+    def visit_BinOp(self, node: ast.BinOp) -> Any:
+        self.generic_visit(node)
+        match node:
+            case ast.BinOp(left, ast.Mult(), ast.Constant(float(one))) if one == 1:
+                return left
+        return node
+
+    def visit_Slice(self, node: ast.Slice) -> Any:
+        self.generic_visit(node)
+        if isinstance(node.upper, ast.Constant) and node.upper.value is None:
+            node.upper = None
         return node
 
     def visit_Tuple(self, node: ast.Tuple) -> Any:
@@ -142,9 +189,6 @@ def _harmless(node: ast.AST) -> bool:
 def _truth(node: Any) -> bool | None:
     if isinstance(node, ast.Dict) and constant(node):
         return bool(node.keys)
-    if isinstance(node, ast.BoolOp) and all(map(_harmless, node.values)):
-        last, deciding = _truth(node.values[-1]), isinstance(node.op, ast.Or)
-        return last if last is deciding else None
     return bool(node.value) if isinstance(node, ast.Constant) else None
 
 
@@ -194,7 +238,7 @@ def _returned_at_once(body: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def _inline_constants(function: ast.FunctionDef) -> None:
-    """A local that is set once, to a constant, is replaced by it."""
+    """Replace a local that is set once, to a constant, by it."""
     stores = [n.id for n in nodes(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
     found: dict[str, Any] = {}
     body = []
@@ -206,4 +250,4 @@ def _inline_constants(function: ast.FunctionDef) -> None:
             body.append(s)
     if found and body:
         function.body = body
-        Replace(found).visit(function)
+        Replace(read_of(found)).visit(function)

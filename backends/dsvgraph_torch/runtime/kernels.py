@@ -50,13 +50,13 @@ def rope(x, ctx, theta, interleave=False, scaling=None):
     return torch.view_as_real(turned).flatten(-2).to(x.dtype)
 
 
-def attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal=True, window=None, sinks=None):
+def attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal=True, sinks=None, window=None):
     """plain.attention, in blocks where rows are short and gradients are wanted."""
     T, C = q_BTHQ.shape[1], k_BCGQ.shape[1]
     triangle = causal and window is None and sinks is None and ctx.documents is None and 1 < T == C <= LONGEST
     if triangle and eager_cpu(q_BTHQ) and torch.is_grad_enabled():
         return CausalBlocks.apply(q_BTHQ, k_BCGQ, v_BCGV, scale)
-    return plain.attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal, window, sinks)
+    return plain.attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal, sinks, window)
 
 
 class CausalBlocks(torch.autograd.Function):
@@ -168,10 +168,10 @@ def dispatch(x_BTD, index_BTK, experts):
     return Ragged(Spread.apply(x_BTD.flatten(0, 1), order, inverse), offsets, order, inverse)
 
 
-def combine(sent, index_BTK, score_BTK):
-    """Add up what the experts made of each token, weighted by score: [B, T, D]."""
+def combine(sent, score_BTK):
+    """Return the sum of what the experts made of each token, weighted by score: [B, T, D]."""
     y_ND = Gather.apply(sent.x, score_BTK.flatten(0, 1), sent.order, sent.inverse)
-    return y_ND.unflatten(0, index_BTK.shape[:2])
+    return y_ND.unflatten(0, score_BTK.shape[:2])
 
 
 class Spread(torch.autograd.Function):

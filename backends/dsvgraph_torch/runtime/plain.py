@@ -13,24 +13,36 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from dsvgraph_torch.runtime.context import Context as Context
-from dsvgraph_torch.runtime.context import Turn as Turn
+from dsvgraph_torch.runtime.context import CopyContext as CopyContext
+
+
+def rotary(ctx, x, theta, scaling=None):
+    """Return cosines and sines of the positions, [T, R / 2] or [B, T, R / 2], computed once per pass."""
+    key = (x.shape[1], x.shape[-1], theta, *(scaling or {}).items())
+    if key not in ctx.memo:
+        angle = ctx.at(x)[..., None] * frequencies(x.shape[-1], theta, scaling).float().to(x.device)
+        ctx.memo[key] = angle.cos() * gain(scaling), angle.sin() * gain(scaling)
+    return ctx.memo[key]
 
 
 def frequencies(dim, theta, scaling=None):
-    """Angle per position of each pair, and a gain. ``scaling`` is config.json's rope_scaling."""
-    f = theta ** -(torch.arange(0, dim, 2).double() / dim)
-    if not scaling:
-        return f, 1.0
-    kind = scaling["type"]
+    """Return the angle per position of each pair, [dim / 2]. ``scaling`` is rope_scaling of config.json."""
+    kind = scaling["type"] if scaling else None
     if kind == "yarn":
-        return yarn(f, dim, theta, scaling), yarn_gain(scaling)
+        return yarn(dim, theta, scaling)
     if kind == "llama3":
-        return llama3(f, scaling), 1.0
-    return f / scaling["factor"], 1.0
+        return llama3(dim, theta, scaling)
+    return unscaled(dim, theta) / scaling["factor"] if scaling else unscaled(dim, theta)
 
 
-def yarn(f, dim, theta, scaling):
-    """Slow turns are slowed further by the factor, fast ones kept (arXiv 2309.00071)."""
+def unscaled(dim, theta):
+    """Return the angle per position of each pair, [dim / 2]."""
+    return theta ** -(torch.arange(0, dim, 2).double() / dim)
+
+
+def yarn(dim, theta, scaling):
+    """Return the angle per position of each pair: slow rotations are slowed, fast ones kept (arXiv 2309.00071)."""
+    f = unscaled(dim, theta)
     length = scaling["original_max_position_embeddings"]
     low, high = (
         dim * math.log(length / (2 * math.pi * n)) / (2 * math.log(theta))
@@ -44,8 +56,10 @@ def yarn(f, dim, theta, scaling):
     return f / scaling["factor"] * ramp + f * (1 - ramp)
 
 
-def yarn_gain(scaling):
-    """YaRN's temperature as far as it sits in cos and sin: 1 where both mscales are equal, and not 0."""
+def gain(scaling=None):
+    """Return the factor of cosines and sines: YaRN's temperature, 1 where both mscales are equal and not 0."""
+    if not scaling or scaling["type"] != "yarn":
+        return 1.0
     if scaling.get("attention_factor") is not None:
         return scaling["attention_factor"]
     grow = 0.1 * math.log(max(scaling["factor"], 1))
@@ -54,35 +68,26 @@ def yarn_gain(scaling):
     return grow + 1
 
 
-def llama3(f, scaling):
-    """Long waves slowed by the factor, short ones kept, a blend between (Llama 3.1)."""
+def llama3(dim, theta, scaling):
+    """Return the angle per position of each pair: long waves are slowed, short ones kept (Llama 3.1)."""
+    f = unscaled(dim, theta)
     low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
-    turns = scaling["original_max_position_embeddings"] * f / (2 * math.pi)
-    keep = ((turns - low) / (high - low)).clamp(0, 1)
+    waves = scaling["original_max_position_embeddings"] * f / (2 * math.pi)
+    keep = ((waves - low) / (high - low)).clamp(0, 1)
     return f / scaling["factor"] * (1 - keep) + f * keep
 
 
-def rotary(ctx, x, theta, scaling=None):
-    """Cosines and sines of the positions, once per pass: [T, R / 2], or [B, T, R / 2]."""
-    key = (x.shape[1], x.shape[-1], theta, *(scaling or {}).items())
-    if key not in ctx.memo:
-        f, gain = frequencies(x.shape[-1], theta, scaling)
-        angle = ctx.at(x)[..., None] * f.float().to(x.device)
-        ctx.memo[key] = angle.cos() * gain, angle.sin() * gain
-    return ctx.memo[key]
-
-
 def rope(x, ctx, theta, interleave=False, scaling=None):
-    """Turns pairs of the last axis, neighbours or halves, by their position (arXiv 2104.09864)."""
+    """Rotate pairs of the last axis by the angle of their position (arXiv 2104.09864)."""
     spread = (..., *[None] * (x.dim() - 3), slice(None))  # heads, and what else stands between
     cos, sin = (t.to(x.dtype)[spread] for t in rotary(ctx, x, theta, scaling))
     a, b = x.unflatten(-1, (-1, 2)).unbind(-1) if interleave else x.chunk(2, -1)
-    turned = a * cos - b * sin, b * cos + a * sin
-    return torch.stack(turned, -1).flatten(-2) if interleave else torch.cat(turned, -1)
+    rotated = a * cos - b * sin, b * cos + a * sin
+    return torch.stack(rotated, -1).flatten(-2) if interleave else torch.cat(rotated, -1)
 
 
-def attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal=True, window=None, sinks=None):
-    """softmax(scale q k^T + mask) v, [B, T, H, V]; the queries are the last T of C positions.
+def attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal=True, sinks=None, window=None):
+    """Return softmax(scale q k^T + mask) v, [B, T, H, V]; the queries are the last T of C positions.
 
     sinks: a logit per head, [H], that joins the softmax and carries no value.
     """
@@ -90,9 +95,9 @@ def attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal=True, window=None, sink
     # where it can, the kernel masks
     plain = window is None and sinks is None and ctx.documents is None and (not causal or T in (1, C))
     mask = None if plain else q_BTHQ.new_ones(T, C, dtype=torch.bool).tril(C - T if causal else C)
-    if mask is not None and window is not None:
-        mask = mask.triu(C - T - window + 1)
-    if mask is not None and ctx.documents is not None:
+    if window is not None:
+        mask = mask.triu(C - T - window + 1)  # type: ignore[union-attr]
+    if ctx.documents is not None:
         mask = mask & (ctx.documents[:, None, -T:, None] == ctx.documents[:, None, None, -C:])
     if sinks is not None:
         q_BTHQ, k_BCGQ, v_BCGV, mask = with_sinks(q_BTHQ, k_BCGQ, v_BCGV, mask, sinks / scale)
@@ -105,7 +110,7 @@ def attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal=True, window=None, sink
 
 
 def with_sinks(q_BTHQ, k_BCGQ, v_BCGV, mask, sinks_H):
-    """A key in front of all that every query sees: its score is the head's sink, its value zero."""
+    """Put a key in front of all that every query sees: its score is the head's sink, its value zero."""
     sinks_H8 = F.pad(sinks_H[:, None], (7, 0)).to(q_BTHQ.dtype)  # fused kernels want widths in steps of 8
     k_BCGQ = F.pad(k_BCGQ, (0, 8, 0, 0, 1, 0))
     k_BCGQ[:, 0, :, -1] = 1
@@ -122,7 +127,7 @@ class RMSNorm(nn.RMSNorm):
 
 
 def shift(x_BT, by, ctx, fill=0):
-    """y[i] = x[i + by] along dim 1; positions without a source in their document are fill."""
+    """Return y[i] = x[i + by] along dim 1, ``fill`` where the row, or the document of i, does not reach so far."""
     y = torch.roll(x_BT, -by, 1)
     (y[:, -by:] if by > 0 else y[:, :-by]).fill_(fill)
     if ctx.documents is not None:
@@ -131,24 +136,25 @@ def shift(x_BT, by, ctx, fill=0):
 
 
 def precise(x):
-    """In float32 or more."""
+    """Return x in float32, or in its dtype if that is wider."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class Router(nn.Module):
-    """Chooses top_k experts by biased score and weighs them by unbiased score (arXiv 2412.19437, 12-16).
+    """Choose top_k experts by biased score and weigh them by unbiased score (arXiv 2412.19437, 12-16).
 
-    fill: how many last positions of a row are fill; they are not counted. With turns it is a
-    mapping from the turn of the context, where weights are used several times.
+    ``fill`` is how many last positions of a row are fill and are not counted (none unless ``filled``): a number, or
+    with ``shared`` (weights that several copies use) a mapping from the copy index of the context.
     """
 
     def __init__(self, dim, experts, top_k, groups=1, top_groups=1, score="sigmoid", normalize=True, scaling=1.0,
-                 correction_bias=True, bias=False, group_score="top2_sum", balanced=True, turns=False):  # fmt: skip
+                 correction_bias=True, bias=False, group_score="top2_sum", balanced=True, filled=True,
+                 shared=False):  # fmt: skip
         super().__init__()
-        self.top_k, self.groups, self.top_groups, self.scaling = top_k, groups, top_groups, scaling
+        self.top_k, self.groups, self.top_groups, self.scaling, self.fill = top_k, groups, top_groups, scaling, 0
         self.score, self.normalize, self.biased = score, normalize, bias
         self.corrected = correction_bias
-        self.group_score, self.balanced, self.turns, self.fill = group_score, balanced, turns, 0
+        self.group_score, self.balanced, self.filled, self.shared = group_score, balanced, filled, shared
         self.weight = nn.Parameter(torch.empty(experts, dim))
         if bias:
             self.bias = nn.Parameter(torch.empty(experts))
@@ -166,22 +172,20 @@ class Router(nn.Module):
         score_BTK = s_BTE.gather(-1, index_BTK)
         if self.normalize:
             score_BTK = score_BTK / (score_BTK.sum(-1, keepdim=True) + 1e-20)
-        T = max(0, x_BTD.shape[1] - (self.fill[ctx.turn] if self.turns and self.fill else self.fill))  # type: ignore[index]
-        kept_BT1 = (
-            torch.ones_like(s_BTE[:, :T, :1])
-            if ctx.documents is None
-            else ctx.within(x_BTD.shape[1] - T, x_BTD)[:, :T, None].to(s_BTE.dtype)
-        )
-        if ctx.collect and self.training:
-            self.tokens_per_expert += torch.bincount(
-                index_BTK[:, :T].flatten(), kept_BT1.expand_as(index_BTK[:, :T]).flatten(), s_BTE.shape[-1]
-            )
-        if self.balanced and ctx.collect:
-            ctx.balance[self] = ctx.balance.get(self, 0.0) + sequence_balance(s_BTE[:, :T], self.top_k, kept_BT1)
+        if ctx.collect:
+            kept_BT1 = torch.ones_like(s_BTE[..., :1])
+            if self.filled:
+                kept_BT1 = shift(kept_BT1, self.fill[ctx.copy_index] if self.shared and self.fill else self.fill, ctx)
+            if self.training:
+                self.tokens_per_expert += torch.bincount(
+                    index_BTK.flatten(), kept_BT1.expand_as(index_BTK).flatten(), s_BTE.shape[-1]
+                )
+            if self.balanced:
+                ctx.balance[self] = ctx.balance.get(self, 0.0) + sequence_balance(s_BTE, self.top_k, kept_BT1)
         return index_BTK, score_BTK * self.scaling
 
     def choose(self, c_BTE):
-        """The top_k experts out of the top_groups groups."""
+        """Return the indices of the top_k experts, out of the top_groups groups if there are several."""
         if self.corrected:
             c_BTE = c_BTE + self.e_score_correction_bias
         if self.groups > 1:
@@ -192,7 +196,7 @@ class Router(nn.Module):
         return c_BTE.topk(self.top_k, sorted=False).indices
 
     def update_bias(self, speed):
-        """b += speed * sign(mean load - load), once per optimizer step (arXiv 2408.15664)."""
+        """Add speed * sign(mean load - load) to the bias and clear the counts (arXiv 2408.15664)."""
         load = self.tokens_per_expert
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(load)
@@ -202,7 +206,7 @@ class Router(nn.Module):
 
 
 def sequence_balance(s_BTE, top_k, kept_BT1):
-    """sum_i f_i P_i per row over the positions kept, mean over the batch: 1 if even (arXiv 2412.19437, 17-20)."""
+    """Return the batch's mean of sum_i f_i P_i over a row's kept positions, 1 if even (arXiv 2412.19437, 17-20)."""
     top_BTK = s_BTE.topk(top_k, sorted=False).indices
     f_BE = s_BTE.new_zeros(len(s_BTE), s_BTE.shape[-1]).scatter_add_(
         1, top_BTK.flatten(1), kept_BT1.expand(top_BTK.shape).flatten(1)
@@ -221,16 +225,15 @@ class Ragged(NamedTuple):
 
 
 def dispatch(x_BTD, index_BTK, experts):
-    """Sends each token to each of its experts: nothing dropped, nothing padded."""
+    """Send each token to each of its experts: no token is dropped, nothing is padded."""
     expert_S, order_S = index_BTK.flatten().sort(stable=True)
-    each_E = torch.arange(experts, device=expert_S.device)
-    offsets_E = torch.searchsorted(expert_S, each_E, right=True, out_int32=True)
+    offsets_E = torch.searchsorted(expert_S, torch.arange(experts, device=x_BTD.device), right=True, out_int32=True)
     x_SD = x_BTD.flatten(0, 1)[order_S // index_BTK.shape[-1]]
     return Ragged(x_SD, offsets_E, order_S.argsort().view_as(index_BTK))
 
 
-def combine(sent, index_BTK, score_BTK):
-    """Adds up what the experts made of each token, weighted by score: [B, T, D]."""
+def combine(sent, score_BTK):
+    """Return the sum of what the experts made of each token, weighted by score: [B, T, D]."""
     return (sent.x[sent.inverse] * score_BTK[..., None].to(sent.x.dtype)).sum(-2)
 
 

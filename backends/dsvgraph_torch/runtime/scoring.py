@@ -1,4 +1,4 @@
-"""What the losses of emitted models are made of: targets, and cross-entropies, copied as far as they are used.
+"""What the losses of emitted models call: targets and cross-entropies, copied as far as they are used.
 
 Letters in names of tensors: B batch, T positions, n positions with a target, N rows of logits.
 """
@@ -11,17 +11,20 @@ from dsvgraph_torch.runtime.plain import precise
 
 
 def head(x, weight, ctx):
-    """Logits; or their two factors, where a loss will multiply them in chunks."""
+    """Return logits, or x and the weight if a loss will multiply them in chunks."""
     return (x, weight) if ctx.collect else F.linear(x, weight)
 
 
 def heads(x, weight, ctx):
-    """The same of stacked states: a pair for each depth."""
+    """Return logits, or for each of the stacked x the pair of it and the weight if losses are computed."""
     return [(piece, weight) for piece in x] if ctx.collect else F.linear(x, weight)
 
 
 def next_tokens(ids_BT, targets_BT, labels_BT, documents_BT):
-    """The token after each position, -100 where its document ends: targets, or labels (the tokens) moved by one."""
+    """Return the token after each position, -100 where its document ends: targets, or labels moved by one.
+
+    Raise ValueError unless they have the shape of the ids, and if the targets are the ids.
+    """
     given = labels_BT if targets_BT is None else targets_BT
     if given is None:
         return None
@@ -39,27 +42,26 @@ def next_tokens(ids_BT, targets_BT, labels_BT, documents_BT):
 
 
 def scored(targets_BT, ahead, fill, ctx):
-    """Targets of the first positions, [B, n]: token i + ahead is targets[i + ahead - 1]; -100 past a document's end.
+    """Return the targets of the first positions, [B, n], for position i the token i + ahead, targets[i + ahead - 1].
 
-    fill: how far on lies what the prediction at i has read.
+    They are -100 past the end of a document. ``fill``: how many tokens ahead the prediction at i has read.
     """
-    t_Bn = targets_BT[:, ahead - 1 : max(0, targets_BT.shape[1] - max(0, fill - ahead + 1))]
-    return (
-        t_Bn
-        if ctx.documents is None
-        else t_Bn.where(ctx.within(max(ahead - 1, fill), targets_BT)[:, : t_Bn.shape[1]], -100)
-    )
+    last = max(0, targets_BT.shape[1] - max(0, fill - ahead + 1)) if fill else None
+    t_Bn = targets_BT[:, ahead - 1 : last]
+    if ctx.documents is not None:
+        t_Bn = t_Bn.where(ctx.within(max(ahead - 1, fill) if fill else ahead - 1, targets_BT)[:, : t_Bn.shape[1]], -100)
+    return t_Bn
 
 
 def cross_entropy(logits, targets_BT, ahead, ctx, fill=0):
-    """Sum over positions with a target, `ahead` tokens further on, and their number."""
+    """Return the sum of losses against the tokens ``ahead`` positions further on, and the number of targets."""
     t_Bn = scored(targets_BT, ahead, fill, ctx)
     loss = F.cross_entropy(precise(logits[:, : t_Bn.shape[1]].flatten(0, 1)), t_Bn.flatten(), reduction="sum")
     return loss, (t_Bn != -100).sum().clamp(min=1)
 
 
 def head_cross_entropy(factors, targets_BT, ahead, ctx, fill=0):
-    """The same of logits x weight^T, in chunks of rows: all logits never exist at once."""
+    """Return what cross_entropy of logits x weight^T is, in chunks of rows: all logits never exist at once."""
     x, weight = factors
     t_Bn = scored(targets_BT, ahead, fill, ctx)
     size = max(1, 2**25 // len(weight))
@@ -70,7 +72,7 @@ def head_cross_entropy(factors, targets_BT, ahead, ctx, fill=0):
 
 
 def real(formula, words, tokens, positive=False):
-    """The value of a formula of the spec; raises ArithmeticError, which names it, where that is no finite number.
+    """Return the value of a formula of the spec. Raise ArithmeticError, which names it, if it is not a finite number.
 
     A number is at most 1e30 in magnitude, as in the spec.
     """

@@ -1,80 +1,43 @@
-"""Cuts the runtime down to what one model uses: options that nothing passes become constants.
+"""Reduce the runtime to what one model uses: the functions and classes that it calls, without unused options.
 
-A small partial evaluator over Python's own syntax trees: a parameter that every call leaves at one
-constant is replaced by it, conditions on constants are folded, and what is then unused is dropped.
+A partial evaluator of Python's syntax trees. It replaces parameters and attributes that always hold one constant,
+decides conditions on them, writes out what is called once and is one expression, and leaves out what nothing reads.
 """
 
 from __future__ import annotations
 
 import ast
 import math
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from dsvgraph_torch.runtime.fold import Fold, InlineCalls, Replace, ReplaceSelf, constant, nodes
+from torch import nn
 
-MISSING = object()
+from dsvgraph_torch.runtime.fold import Fold, Replace, assigned, constant, decided, nodes, read_of, without
+from dsvgraph_torch.runtime.uses import MISSING, Target, Uses, acts, names, targets
+
 ARITHMETIC = {"math": math, "max": max, "min": min}  # what a function of constants may call
+PUBLIC = {"initialise"}  # methods that callers of an emitted model use
 
 
 def specialise(main: ast.Module, definitions: dict[str, ast.stmt]) -> list[ast.stmt]:
-    """The definitions that ``main`` needs, in their order, cut to how it uses them.
+    """Return the definitions that ``main`` needs, in their order, reduced to how it uses them.
 
-    ``definitions`` and ``main`` are consumed: their trees are changed in place.
+    The trees of ``definitions`` and ``main`` are changed in place.
     """
-    _drop_methods(main, definitions)
-    changed = set(definitions)
-    while changed:
-        kept = _reachable(main, definitions)
-        trees = [main, *(definitions[n] for n in kept)]
-        uses = Uses(trees)
-        functions = [d for n in kept if isinstance(d := definitions[n], (ast.FunctionDef, ast.ClassDef))]
-        bound = {function.name for function in functions if _bind(function, uses)}
-        for name in kept:
-            if name in changed | bound:
-                definitions[name] = ast.fix_missing_locations(Fold().visit(definitions[name]))
-        changed = set(definitions) if _inline(definitions, kept, trees) else bound
-    return [definitions[n] for n in _reachable(main, definitions)]
+    before = ""
+    while True:
+        helpers = [definitions[n] for n in reachable(main, definitions)]
+        now = "".join(map(ast.dump, helpers))
+        if now == before:
+            return helpers
+        _reduce(main, helpers, definitions)
+        before = now
 
 
-def _drop_methods(main: ast.Module, definitions: dict[str, ast.stmt]) -> None:
-    """Leave out the methods of plain classes whose names nobody speaks of."""
-    trees = [main, *(definitions[n] for n in _reachable(main, definitions))]
-    spoken = {n.attr for tree in trees for n in nodes(tree) if isinstance(n, ast.Attribute)}
-    for definition in trees:
-        if isinstance(definition, ast.ClassDef) and not definition.bases:
-            methods = {s for s in definition.body if isinstance(s, ast.FunctionDef) and not s.name.startswith("__")}
-            definition.body = [s for s in definition.body if s not in methods or s.name in spoken]
-
-
-def _inline(definitions: dict[str, ast.stmt], kept: list[str], trees: list[ast.AST]) -> bool:
-    """Calls of functions that have become one constant are that constant; whether there were any."""
-    constants = {n: c for n in kept if (c := _only_constant(definitions[n])) is not None}
-    for tree in trees if constants else []:
-        InlineCalls(constants).visit(tree)
-    for name in constants:
-        del definitions[name]
-    return bool(constants)
-
-
-def _only_constant(definition: ast.stmt) -> ast.AST | None:
-    """The number that a function without parameters gives, if it is made of constants alone."""
-    if not isinstance(definition, ast.FunctionDef) or definition.args.args:
-        return None
-    stored = {n.id for n in nodes(definition) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    open_ = any(isinstance(n, ast.Subscript) for n in nodes(definition))  # of options that nobody gave
-    if open_ or not names(definition) - stored <= ARITHMETIC.keys():
-        return None
-    exec(compile(ast.Module([definition], []), definition.name, "exec"), known := dict[str, Any](ARITHMETIC))
-    with suppress(ArithmeticError, ValueError, AttributeError, TypeError):  # an emitted file fails at the same numbers
-        value = known[definition.name]()
-        return ast.Constant(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
-    return None
-
-
-def _reachable(main: ast.AST, definitions: dict[str, ast.stmt]) -> list[str]:
+def reachable(main: ast.AST, definitions: dict[str, ast.stmt]) -> list[str]:
+    """Return the names of the definitions that ``main`` reads, directly or through others, in their order."""
     found: set[str] = set()
     todo = names(main) & definitions.keys()
     while todo:
@@ -84,158 +47,192 @@ def _reachable(main: ast.AST, definitions: dict[str, ast.stmt]) -> list[str]:
     return [n for n in definitions if n in found]
 
 
-def names(tree: ast.AST) -> set[str]:
-    """Every name that a tree reads."""
-    return {n.id for n in nodes(tree) if isinstance(n, ast.Name)}
+def _reduce(main: ast.Module, helpers: list[ast.stmt], definitions: dict[str, ast.stmt]) -> None:
+    """Apply each rule once; what a rule makes possible for those before it is left to the next round."""
+    uses, lines = Uses([main, *helpers]), {id(n) for n in nodes(main) if isinstance(n, ast.Call)}
+    _drop_methods(helpers, uses)
+    for target in targets(helpers, uses):
+        _bind(target, uses, lines)
+    _bind_attributes(main, helpers, uses)
+    _drop_attributes(helpers, uses)
+    for helper in helpers:
+        ast.fix_missing_locations(Fold().visit(helper))
+    _inline_constants(main, helpers, definitions)
+    _inline_expressions(helpers, definitions, uses, lines)
 
 
-class Uses:
-    """Every use of every name, found in one walk: how often it is read, and where it is called."""
-
-    def __init__(self, trees: Iterable[ast.AST]) -> None:
-        self.reads: Counter[str] = Counter()
-        self.checks: Counter[str] = Counter()
-        self.calls: dict[str, list[ast.Call]] = {}
-        self.attributes: set[str] = set()  # read from outside: ctx.collect
-        for node in (n for tree in trees for n in nodes(tree)):
-            if isinstance(node, ast.Name):
-                self.reads[node.id] += 1
-            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                self.attributes |= {node.attr} if node.value.id != "self" else set()
-            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                self.calls.setdefault(node.func.id, []).append(node)
-                self.checks[_checked(node)] += 1
-
-    def escapes(self, name: str) -> bool:
-        """Whether ``name`` is used as a value, so that its calls are not all known."""
-        return self.reads[name] != len(self.calls.get(name, [])) + self.checks[name]
+# -- parameters ------------------------------------------------------------------------------------
 
 
-def _checked(call: ast.Call) -> str:
-    """Name of isinstance(x, Name), a use that needs no arguments."""
-    second = call.args[1] if len(call.args) == 2 else None
-    known = isinstance(call.func, ast.Name) and call.func.id == "isinstance"
-    return second.id if known and isinstance(second, ast.Name) else ""
+def _bind(target: Target, uses: Uses, lines: set[int]) -> None:
+    """Replace parameters that always have one constant value, decide conditions on the others, drop unread ones.
+
+    ``lines`` are the calls by lines of the model.
+    """
+    function = target.function
+    stored = {n.id for n in nodes(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    columns = {name: target.values(name) for name in target.parameters if name not in stored}
+    fixed = {name: values[0] for name, values in columns.items() if _one_constant(target, name, values, lines)}
+    Replace(read_of(fixed)).visit(function)
+    _decide(target, columns, uses)
+    read = {n.id for n in nodes(function) if isinstance(n, ast.Name)}
+    target.drop({name for name in target.parameters if name in fixed or (name not in read and target.pure(name))})
 
 
-def _bind(definition: ast.FunctionDef | ast.ClassDef, uses: Uses) -> bool:
-    """Replaces parameters that always have one constant value; whether there were any."""
-    function = _constructor(definition) if isinstance(definition, ast.ClassDef) else definition
-    if function is None or function.args.vararg or uses.escapes(definition.name):
+def _one_constant(target: Target, name: str, values: list[Any], lines: set[int]) -> bool:
+    """Whether all calls give one constant. Numbers that the lines of a model pass stay where a reader expects them."""
+    if not values or not all(map(constant, values)) or len({ast.dump(v) for v in values}) != 1:
         return False
-    offset = 1 if isinstance(definition, ast.ClassDef) else 0
-    calls = uses.calls.get(definition.name, [])
-    values = {a.arg: _value(function, i, a.arg, calls, offset) for i, a in enumerate(function.args.args) if i >= offset}
-    fixed = {n: v for n, v in values.items() if isinstance(v, ast.AST)}
-    if not fixed or not calls:
-        return False
-    for call in calls:
-        _drop_arguments(call, function, fixed, offset)
-    _drop_parameters(function, fixed)
-    target = definition if isinstance(definition, ast.ClassDef) else function
-    if isinstance(definition, ast.ClassDef):
-        _bind_attributes(definition, function, fixed, uses)
-    Replace(fixed).visit(function)
-    ast.fix_missing_locations(target)
-    return True
+    number = isinstance(values[0], ast.Constant) and type(values[0].value) in (int, float)
+    passed = [call for call, g in zip(target.calls, target.given(name), strict=True) if g is not MISSING]
+    return not (number and any(id(call) in lines for call in passed))
 
 
-def _constructor(definition: ast.ClassDef) -> ast.FunctionDef | None:
+def _decide(target: Target, columns: dict[str, list[Any]], uses: Uses) -> None:
+    """Replace comparisons of parameters, or of attributes that hold them, that have one result in all calls."""
+    held = {a: columns.get(v.id, []) for a, v in assigned(target.function) if isinstance(v, ast.Name)}
+    held = {a: values for a, values in held.items() if uses.stores[a] == 1 and values}
+
+    def of_name(node: ast.AST) -> ast.AST | None:
+        match node:
+            case ast.Compare(ast.Name(name), [_], [_]) if columns.get(name):
+                return decided(node, columns[name])
+        return None
+
+    def of_attribute(node: ast.AST) -> ast.AST | None:
+        match node:
+            case ast.Compare(ast.Attribute(ast.Name("self"), name), [_], [_]) if name in held:
+                return decided(node, held[name])
+        return None
+
+    Replace(of_name).visit(target.function)
+    if held:
+        Replace(of_attribute).visit(target.owner)
+
+
+# -- attributes ------------------------------------------------------------------------------------
+
+
+def _drop_methods(helpers: list[ast.stmt], uses: Uses) -> None:
+    """Leave out methods that nothing calls, other than those that torch calls."""
+    for helper in helpers:
+        if isinstance(helper, ast.ClassDef):
+            own = [s for s in helper.body if isinstance(s, ast.FunctionDef)]
+            gone = {s for s in own if not (uses.loads[s.name] or hasattr(nn.Module, s.name) or s.name in PUBLIC)}
+            helper.body = [s for s in helper.body if s not in gone]
+
+
+def _bind_attributes(main: ast.Module, helpers: list[ast.stmt], uses: Uses) -> None:
+    """Replace attributes that are set once, by a constructor to a constant."""
+    for helper in helpers:
+        if isinstance(helper, ast.ClassDef) and (init := constructor(helper)):
+            pairs = assigned(init)
+            own = Uses([helper]).stores
+            fixed = {a: v for a, v in pairs if constant(v) and own[a] == 1 and not uses.outside[a]}
+            fixed = {a: v for a, v in fixed.items() if not isinstance(v, ast.Dict)}
+            everywhere = [main, *helpers] if not helper.bases else [helper]
+            for tree in everywhere if fixed else ():
+                Replace(lambda node, fixed=fixed: _attribute(node, fixed)).visit(tree)  # type: ignore[misc]
+
+
+def _attribute(node: ast.AST, values: dict[str, Any]) -> ast.AST | None:
+    read = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+    return values.get(node.attr) if read else None  # type: ignore[attr-defined]
+
+
+def _drop_attributes(helpers: list[ast.stmt], uses: Uses) -> None:
+    """Leave out attributes that nothing reads, where computing them has no effect."""
+    for helper in helpers:
+        if isinstance(helper, ast.ClassDef) and (init := constructor(helper)):
+            gone = {a for a, v in assigned(init) if not uses.loads[a] and not acts(v)}
+            init.body = [s for line in init.body for s in without(line, gone)]
+
+
+def constructor(definition: ast.ClassDef) -> ast.FunctionDef | None:
+    """Return the ``__init__`` of a class, if it has one."""
     return next((d for d in definition.body if isinstance(d, ast.FunctionDef) and d.name == "__init__"), None)
 
 
-def _value(function: ast.FunctionDef, i: int, name: str, calls: list[Any], offset: int) -> Any:
-    """The constant that a parameter has in every call, or None."""
-    given = [_given(call, i - offset, name) for call in calls]
-    default = _default(function, i)
-    given = [default if g is MISSING else g for g in given]
-    texts = {ast.dump(g) if isinstance(g, ast.AST) else str(g) for g in given}
-    first = given[0] if given else None
-    if len(texts) != 1 or not constant(first):
+# -- calls -----------------------------------------------------------------------------------------
+
+
+def _inline_constants(main: ast.Module, helpers: list[ast.stmt], definitions: dict[str, ast.stmt]) -> None:
+    """Replace the calls of functions that compute one constant."""
+    for helper in helpers:
+        value = _only_constant(helper)
+        if value is not None and isinstance(helper, ast.FunctionDef):
+            for tree in (main, *helpers):
+                Replace(lambda node, f=helper, v=value: v if _calls(node, f) else None).visit(tree)  # type: ignore[misc]
+            del definitions[helper.name]
+
+
+def _calls(node: ast.AST, function: ast.FunctionDef) -> bool:
+    match node:
+        case ast.Call(ast.Name(name), [], []):
+            return name == function.name
+    return False
+
+
+def _only_constant(definition: ast.stmt) -> ast.expr | None:
+    """Return the number that a function without parameters computes, if it reads nothing but constants."""
+    if not isinstance(definition, ast.FunctionDef) or definition.args.args:
         return None
-    # Numbers that calls pass stay where a reader looks for them.
-    telling = isinstance(first, ast.Constant) and type(first.value) in (int, float)
-    return None if telling and any(_given(c, i - offset, name) is not MISSING for c in calls) else first
-
-
-def _given(call: ast.Call, position: int, name: str) -> Any:
-    if any(isinstance(a, ast.Starred) for a in call.args) or any(k.arg is None for k in call.keywords):
+    stored = {n.id for n in nodes(definition) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    missing = any(isinstance(n, ast.Subscript) for n in nodes(definition))  # of options that nobody gave
+    if missing or not names(definition) - stored <= ARITHMETIC.keys():
         return None
-    if position < len(call.args):
-        return call.args[position]
-    return next((k.value for k in call.keywords if k.arg == name), MISSING)
+    exec(compile(ast.Module([definition], []), definition.name, "exec"), known := dict[str, Any](ARITHMETIC))
+    with suppress(ArithmeticError, ValueError, AttributeError, TypeError):  # an emitted file fails at the same numbers
+        value = known[definition.name]()
+        return ast.Constant(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+    return None
 
 
-def _default(function: ast.FunctionDef, i: int) -> Any:
-    args = function.args
-    back = i - (len(args.args) - len(args.defaults))
-    return args.defaults[back] if back >= 0 else MISSING
+def _inline_expressions(helpers: list[ast.stmt], definitions: dict[str, ast.stmt], uses: Uses, lines: set[int]) -> None:
+    """Write out functions that are one expression and that one helper calls, once."""
+    for target in targets(helpers, uses):
+        match [s for s in target.function.body if not _documents(s)]:
+            case [ast.Return(ast.expr() as value)] if len(target.calls) == 1 and id(target.calls[0]) not in lines:
+                if _inlined(target, value, helpers) and target.owner is target.function:
+                    definitions.pop(target.function.name, None)
 
 
-def _drop_arguments(call: ast.Call, function: ast.FunctionDef, fixed: dict[str, Any], offset: int) -> None:
-    parameters = [a.arg for a in function.args.args[offset:]]
-    call.args = [a for name, a in zip(parameters, call.args, strict=False) if name not in fixed]
-    call.keywords = [k for k in call.keywords if k.arg not in fixed]
+def _documents(line: ast.stmt) -> bool:
+    return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)
 
 
-def _drop_parameters(function: ast.FunctionDef, fixed: dict[str, Any]) -> None:
-    args = function.args
-    first = len(args.args) - len(args.defaults)
-    defaults = {a.arg: args.defaults[i - first] for i, a in enumerate(args.args) if i >= first}
-    args.args = [a for a in args.args if a.arg not in fixed]
-    args.defaults = [defaults[a.arg] for a in args.args if a.arg in defaults]
+def _inlined(target: Target, value: ast.expr, helpers: list[ast.stmt]) -> bool:
+    """Replace the one call of ``target`` by its expression; whether that could be done."""
+    (call,) = target.calls
+    caller = next((f for f in _functions(helpers) if any(n is call for n in nodes(f))), None)
+    if caller is None:  # a line that is gone by now
+        return False
+    own = target.function.args.args[0].arg if target.offset else ""
+    if target.owner is not target.function and not (own == "self" and _of_self(call)):
+        return False
+    given = dict(zip(target.parameters, (v[0] for v in map(target.values, target.parameters)), strict=True))
+    reads = [n.id for n in nodes(value) if isinstance(n, ast.Name)]
+    bound = {n.id for n in nodes(caller) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    bound |= {a.arg for n in nodes(caller) if isinstance(n, ast.arguments) for a in n.args}
+    hidden = set(reads) - given.keys() - {own}
+    plain = all(v is not None and (reads.count(p) < 2 or not acts(v)) for p, v in given.items())
+    if not plain or hidden & bound or any(isinstance(n, (ast.Lambda, ast.comprehension)) for n in nodes(value)):
+        return False
+    holder = Replace(read_of(given)).visit(ast.Expr(value))
+    Replace(lambda node: holder.value if node is call else None).visit(caller)
+    return True
 
 
-def _bind_attributes(definition: ast.ClassDef, init: ast.FunctionDef, fixed: dict[str, Any], uses: Uses) -> None:
-    """``self.x = x`` of a fixed x: every read of self.x becomes the constant; nobody else may read it."""
-    found: dict[str, Any] = {}
-    body = []
-    for statement in init.body:
-        pairs = _pairs(statement)
-        if pairs is None:
-            body.append(statement)
-            continue
-        left = []
-        for attribute, value in pairs:
-            constant = isinstance(value, ast.Name) and value.id in fixed
-            if constant and attribute not in uses.attributes and not _assigned(definition, attribute, init):
-                found[attribute] = fixed[value.id]
-            else:
-                left.append((attribute, value))
-        body += _assign(left)
-    init.body = body
-    ReplaceSelf(found).visit(definition)
+def _of_self(call: ast.Call) -> bool:
+    match call.func:
+        case ast.Attribute(ast.Name("self")):
+            return True
+    return False
 
 
-def _pairs(statement: ast.stmt) -> list[tuple[str, Any]] | None:
-    """(attribute, value) of `self.a, self.b = x, y`; None for anything else."""
-    if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
-        return None
-    target, value = statement.targets[0], statement.value
-    both = isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)
-    targets = target.elts if both else [target]  # type: ignore[attr-defined]
-    values = value.elts if both else [value]  # type: ignore[attr-defined]
-    attributes = [t.attr for t in targets if isinstance(t, ast.Attribute) and isinstance(t.value, ast.Name)]
-    return list(zip(attributes, values, strict=True)) if len(attributes) == len(targets) else None
-
-
-def _assign(pairs: list[tuple[str, Any]]) -> list[ast.stmt]:
-    """`self.a, self.b = x, y` of what is left of it."""
-    if not pairs:
-        return []
-    targets: list[Any] = [ast.Attribute(ast.Name("self", ast.Load()), a, ast.Store()) for a, _ in pairs]
-    values = [v for _, v in pairs]
-    single = len(pairs) == 1
-    target = targets[0] if single else ast.Tuple(targets, ast.Store())
-    value = values[0] if single else ast.Tuple(values, ast.Load())
-    return [ast.fix_missing_locations(ast.Assign([target], value, lineno=0))]
-
-
-def _assigned(definition: ast.ClassDef, attribute: str, init: ast.FunctionDef) -> bool:
-    """Whether another method sets the attribute."""
-    methods = [d for d in definition.body if d is not init]
-    return any(
-        isinstance(n, ast.Attribute) and n.attr == attribute and isinstance(n.ctx, ast.Store)
-        for m in methods
-        for n in nodes(m)
-    )
+def _functions(helpers: list[ast.stmt]) -> Iterator[ast.FunctionDef]:
+    """Yield every function and method."""
+    for helper in helpers:
+        for tree in helper.body if isinstance(helper, ast.ClassDef) else (helper,):
+            if isinstance(tree, ast.FunctionDef):
+                yield tree

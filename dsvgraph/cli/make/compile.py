@@ -45,6 +45,9 @@ def _rate(text: str) -> float:
 
 
 Emit = Annotated[Path | None, typer.Option("--emit", metavar="FILE", help="Write it as one Python file.")]
+Full = Annotated[
+    bool, typer.Option("--full", help="With --emit: the file takes packed documents and labels too, as --train does.")
+]
 Train = Annotated[bool, typer.Option("--train", help="Train the module.")]
 Weights = Annotated[
     Path | None, typer.Option("--weights", metavar="DIR", help="Load a folder of Hugging Face safetensors.")
@@ -77,6 +80,7 @@ def run(
     as_json: JsonOption = False,
     backend: BackendOption = None,
     emit: Emit = None,
+    full: Full = False,
     train: Train = False,
     weights: Weights = None,
     drop_mtp: DropMtp = False,
@@ -102,6 +106,8 @@ def run(
     if given and not train:
         option = f"--{next(iter(given)).replace('_', '-')}"
         raise typer.BadParameter("goes with --train", ctx=ctx, param_hint=option)
+    if full and not emit:
+        raise typer.BadParameter("goes with --emit", ctx=ctx, param_hint="--full")
     if drop_mtp and not weights:
         raise typer.BadParameter("goes with --weights", ctx=ctx, param_hint="--drop-mtp")
     model = load(spec, settings)
@@ -109,7 +115,7 @@ def run(
     for path in filter(None, (weights, data)):
         note_input(path)  # what --emit writes comes before they are read
     if emit:
-        write_atomic(emit, backends.compiler(backend).emit(model))
+        write_atomic(emit, backends.compiler(backend).emit(model, full=full))
     if trainer:
         begin = {"weights": weights, "drop_mtp": drop_mtp} if weights else {}
         _train(trainer, model, given | begin, as_json)
@@ -121,7 +127,7 @@ def run(
 
 def training_options(ctx: typer.Context) -> dict[str, Any]:
     """Return the options of --train that were given, as plain values."""
-    others = ("spec", "settings", "as_json", "backend", "emit", "train", *LOADING)
+    others = ("spec", "settings", "as_json", "backend", "emit", "full", "train", *LOADING)
     given = {n: v for n, v in ctx.params.items() if n not in others and v is not None and v is not False}
     return {name: value.value if isinstance(value, Enum) else value for name, value in given.items()}
 

@@ -26,7 +26,7 @@ class Torch:
     def report(self, model: Any) -> dict[str, Any]:
         return {"name": model.name, "parameters": 1234567, "source_lines": 12}
 
-    def emit(self, model: Any) -> str:
+    def emit(self, model: Any, full: bool = False) -> str:
         return f"# {model.name}\n"
 
     def train(self, model: Any, options: dict[str, Any], console: Any) -> Any:

@@ -120,7 +120,7 @@ def by_hand(w, src, ids):
 @pytest.mark.parametrize("kernels", ["plain", "fast", "emitted"])
 def test_an_encoder_and_a_decoder_with_a_chain(kernels):
     graph = dsvgraph.loads(SPEC)
-    made = load_source(emit(graph), "two").Seq2seq().initialise() if kernels == "emitted" else None
+    made = load_source(emit(graph, full=True), "two").Seq2seq().initialise() if kernels == "emitted" else None
     module = randomised(made or compile(graph, kernels=kernels)).double()
     src, ids, targets = tokens(2, S, V), tokens(2, T, V, seed=1), tokens(2, T, V, seed=2)
     w = {k: v.detach().clone().requires_grad_() for k, v in module.state_dict().items()}

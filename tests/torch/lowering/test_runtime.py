@@ -129,9 +129,8 @@ def test_rope_scaling_is_that_of_transformers(scaling):
     rope = {**scaling, "rope_type": scaling["type"], "rope_theta": 10000.0}
     config = LlamaConfig(hidden_size=64, num_attention_heads=2, rope_parameters=rope, max_position_embeddings=4096)
     want, gain = ROPE_INIT_FUNCTIONS[scaling["type"]](config, "cpu")
-    f, our_gain = plain.frequencies(32, 10000.0, scaling)
-    torch.testing.assert_close(f.float(), want)
-    assert our_gain == pytest.approx(gain)
+    torch.testing.assert_close(plain.frequencies(32, 10000.0, scaling).float(), want)
+    assert plain.gain(scaling) == pytest.approx(gain)
 
 
 # -- attention --------------------------------------------------------------------------------------
@@ -216,7 +215,7 @@ def test_decoding_step_by_step_is_the_whole(R):
     cache, parts = {}, []
     for a, b in ((0, 3), (3, 5), (5, 6)):  # a prompt, two drafted tokens, one token
         ctx = Context(cache=cache, row=q[:, a:b])
-        keys, values = ctx.extend("k", R.rope(k[:, a:b], ctx, 100.0)), ctx.extend("v", v[:, a:b])
+        keys, values = ctx.with_earlier("k", R.rope(k[:, a:b], ctx, 100.0)), ctx.with_earlier("v", v[:, a:b])
         parts.append(R.attention(R.rope(q[:, a:b], ctx, 100.0), keys, values, ctx, 0.3))
     torch.testing.assert_close(torch.cat(parts, 1), whole, **CLOSE)
     assert set(cache) == {"k", "v", "past"} and cache["past"].shape == (2, 6, 0)
@@ -441,7 +440,7 @@ def experts(R, index):
     def run(x, score, w):
         sent = R.dispatch(x, index, 6)
         y = torch.func.functional_call(layer, {"weight": w}, (sent.x, sent))
-        return R.combine(sent._replace(x=y), index, score)
+        return R.combine(sent._replace(x=y), score)
 
     return run
 
@@ -471,7 +470,7 @@ def test_dispatch_and_combine_gradcheck(R):
 
     def through(x, score):
         sent = R.dispatch(x, index, 6)
-        return R.combine(sent._replace(x=sent.x.square()), index, score)
+        return R.combine(sent._replace(x=sent.x.square()), score)
 
     assert torch.autograd.gradcheck(through, (x, score))
 
