@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import ast
-import linecache
+import builtins
 import re
-import sys
-import types
-from itertools import count
 from typing import Any
 
 import torch
@@ -19,12 +16,11 @@ from dsvgraph.dims import Size
 from dsvgraph.errors import DsvError, listed
 from dsvgraph.graph import Graph, Model, join
 from dsvgraph.patterns import regex
+from dsvgraph_torch.emitted import load_source
 from dsvgraph_torch.lowering.emit import classes_of, emit
 from dsvgraph_torch.lowering.names import class_names
 from dsvgraph_torch.lowering.packages import extensions
-from dsvgraph_torch.lowering.source import one_line, printed
-
-_serial = count(1)
+from dsvgraph_torch.lowering.source import printed
 
 
 def compile(model: Model, device: str | torch.device | None = None, seed: int = 0, kernels: str = "plain") -> nn.Module:
@@ -68,7 +64,7 @@ def _fast(model: Model) -> dict[str, Any]:
 
     known = {**vars(plain), **vars(scoring), **vars(shell)}
     for file in extensions():
-        exec(builtins_compile(file.read_text(encoding="utf-8"), str(file), "exec"), known)
+        exec(builtins.compile(file.read_text(encoding="utf-8"), str(file), "exec", dont_inherit=True), known)
     known |= {n: v for n, v in vars(kernels).items() if not n.startswith("__")}
     classes = [_FastLinear().visit(definition) for definition in classes_of(model)]
     return load_source(printed(classes), model.name, known).__dict__
@@ -107,25 +103,6 @@ def report(model: Model) -> dict[str, Any]:
         "classes": source.count("\nclass "),
         "lines": source.count("\n"),
     }
-
-
-def load_source(source: str, name: str, known: dict[str, Any] | None = None) -> types.ModuleType:
-    """Runs emitted source as a module of its own, with ``known`` names; tracebacks show its lines."""
-    number = next(_serial)
-    title, filename = f"dsvgraph_emitted_{number}", f"<{one_line(name)}, compiled by dsvgraph ({number})>"
-    module = types.ModuleType(title)
-    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
-    module.__dict__.update({n: v for n, v in (known or {}).items() if not n.startswith("__")})
-    sys.modules[title] = module
-    exec(builtins_compile(source, filename, "exec"), module.__dict__)
-    return module
-
-
-def builtins_compile(source: str, filename: str, mode: str) -> Any:
-    """The builtin `compile`, which this file's own function hides."""
-    import builtins
-
-    return builtins.compile(source, filename, mode, dont_inherit=True)
 
 
 def weights(graph: Graph, prefix: str = "") -> dict[str, tuple[Size, ...]]:

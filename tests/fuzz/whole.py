@@ -16,7 +16,7 @@ from dsvgraph.passes.count.cost import cost
 from dsvgraph.passes.graph.decoding import looks_ahead
 from dsvgraph_graphviz import dot_source
 from dsvgraph_torch import after_step, compile, emit, prove, report
-from dsvgraph_torch.module import load_source
+from dsvgraph_torch.emitted import load_source
 
 ROWS, LENGTH = 2, 5
 SECONDS = 2.0  # of computing, for each thing that is made

@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: E402
 from helpers import SMALL, built, furthest, gradients, small, split, tokens  # noqa: E402
 
 from dsvgraph_torch import after_step, compile, emit, expert_load  # noqa: E402
-from dsvgraph_torch.module import load_source  # noqa: E402
+from dsvgraph_torch.emitted import load_source  # noqa: E402
 
 MTP = ["deepseek_v3", "deepseek_v3_paper", "tutorial_mtp", "parallel_heads"]
 NAMES = {name.rpartition("/")[2].removesuffix(".yaml"): name for name in SMALL}

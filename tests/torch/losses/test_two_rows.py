@@ -13,7 +13,7 @@ from two_rows import model, programs  # noqa: E402
 import dsvgraph  # noqa: E402
 from dsvgraph.passes.estimate import Options, plan  # noqa: E402
 from dsvgraph_torch import compile, emit  # noqa: E402
-from dsvgraph_torch.module import load_source  # noqa: E402
+from dsvgraph_torch.emitted import load_source  # noqa: E402
 from dsvgraph_torch.verification.report import verify  # noqa: E402
 
 T, S, V = 6, 5, 13
