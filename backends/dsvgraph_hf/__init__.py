@@ -5,17 +5,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dsvgraph_hf.config.importer import spec_of
+from dsvgraph_hf.importer import spec_of
 
 if TYPE_CHECKING:
     from dsvgraph_hf.exporting.exporter import export
-    from dsvgraph_hf.exporting.recognise import config_of
+    from dsvgraph_hf.exporting.find_class import config_of
     from dsvgraph_hf.weights.tensors import check, fill, load, save
 
 __all__ = ["check", "config_of", "export", "fill", "load", "save", "spec_of"]
 
 PLACES = dict.fromkeys(("check", "fill", "load", "save"), "weights.tensors")
-PLACES |= {"config_of": "exporting.recognise", "export": "exporting.exporter"}
+PLACES |= {"config_of": "exporting.find_class", "export": "exporting.exporter"}
 
 
 def __getattr__(name: str) -> Any:

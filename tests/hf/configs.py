@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 
 import dsvgraph
 from dsvgraph.passes.graph.paths import weights
-from dsvgraph_hf.config import source
-from dsvgraph_hf.config.importer import FAMILIES, spec_text
+from dsvgraph_hf.config import config_file
+from dsvgraph_hf.families import architecture, families
+from dsvgraph_hf.importer import to_text
 
 PUBLISHED = Path(__file__).parent / "published"
 ZOO = sorted(path.stem for path in PUBLISHED.glob("*.json"))
-CLASSES = {kind: name.removesuffix("ForCausalLM") for kind, name in FAMILIES.items()}
+FAMILIES = list(families())
+CLASSES = {kind: architecture(kind).removesuffix("ForCausalLM") for kind in FAMILIES}
 SPAN = re.compile(r"\[(\d+)-(\d+)\]|\[(\d+)\]")
 
 HEADS = dict(num_attention_heads=4, num_key_value_heads=2)
@@ -43,7 +45,7 @@ ENDS = dict(bos_token_id=None, eos_token_id=None, pad_token_id=None)
 def hub(kind: str, **changes: Any) -> Any:
     """transformers' config of a family, small."""
     made = getattr(transformers, f"{CLASSES[kind]}Config")(**{**SMALL[kind], **ENDS, **changes})
-    made.architectures = [FAMILIES[kind]]
+    made.architectures = [architecture(kind)]
     return made
 
 
@@ -59,7 +61,7 @@ def plain(kind: str, **changes: Any) -> dict[str, Any]:
 
 @cache
 def _text(data: str) -> str:
-    return spec_text(source.of(json.loads(data), "model"))
+    return to_text(config_file.from_dict(json.loads(data), "model"))
 
 
 def text_of(data: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from configs import PUBLISHED, SMALL, ZOO, hub, model_of, plain, saved, text_of, without_comments
+from configs import FAMILIES, PUBLISHED, SMALL, ZOO, hub, model_of, plain, saved, text_of, without_comments
 from typer.testing import CliRunner
 
 import dsvgraph
@@ -19,8 +19,9 @@ from dsvgraph.passes.lint.unused import lint
 from dsvgraph.passes.text.layout import layout
 from dsvgraph.passes.text.signature import signature
 from dsvgraph_hf import spec_of
-from dsvgraph_hf.config import source
-from dsvgraph_hf.config.importer import FAMILIES, module
+from dsvgraph_hf.config import config_file
+from dsvgraph_hf.families import families
+from dsvgraph_hf.importer import to_text
 
 YARN = {"factor": 4.0, "original_max_position_embeddings": 16, "beta_fast": 32, "beta_slow": 1}
 
@@ -266,7 +267,7 @@ VALUES = [None, True, 0, 1, -1, 2.5, 1e30, "", "x", [], [None], [1, "x"], [[]], 
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_every_field_of_every_kind_is_told_in_plain_words(kind):
-    fields = module(kind).Config.model_fields
+    fields = families()[kind].Config.model_fields
     raw = re.compile(
         r"[Ii]nput should|[Vv]alue error|not permitted|pydantic|instance of|valid (\w+ )?(string|integer|number)"
     )
@@ -342,9 +343,7 @@ def test_what_is_no_config_is_told(name, tmp_path):
 def test_where_a_mistake_stands():
     text = '{\n  "model_type": "llama",\n  "hidden_size": "32"\n}'
     with pytest.raises(DsvError) as told:
-        from dsvgraph_hf.config.importer import spec_text
-
-        spec_text(source.parse(text))
+        to_text(config_file.parse(text))
     spans = [str(d.span) for d in told.value.diagnostics if "hidden_size" in d.message]
     assert spans == ["config.json:3:18"]
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st  # noqa: E402
 from dsvgraph.passes.lint.unused import lint  # noqa: E402
 from dsvgraph.passes.text.layout import layout  # noqa: E402
 from dsvgraph_hf import config_of  # noqa: E402
-from dsvgraph_hf.exporting.numbering import Numbers  # noqa: E402
+from dsvgraph_hf.exporting.value_numbering import ValueNumbers  # noqa: E402
 
 DRAWN = settings(
     max_examples=6, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate],
@@ -54,7 +54,7 @@ def test_an_exported_config_is_read_as_the_same_spec(kind, data):
 
 def is_another_family_too(kind, again, model):
     """Whether a model without experts is one of a family that has none, layer for layer."""
-    number = Numbers()
+    number = ValueNumbers()
     return again["model_type"] != kind and number.of(model).outputs == number.of(model_of(again)).outputs
 
 

@@ -11,8 +11,8 @@ from dsvgraph.backends.contracts import Progress
 from dsvgraph.errors import DsvError
 from dsvgraph.files import told, write_atomic
 from dsvgraph.graph import Model
-from dsvgraph_hf.config.source import NAME
-from dsvgraph_hf.exporting.recognise import config_of
+from dsvgraph_hf.config.config_file import NAME
+from dsvgraph_hf.exporting.find_class import config_of
 
 
 def export(

@@ -7,11 +7,20 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from dsvgraph_hf.config import text
-from dsvgraph_hf.config.fields import Count, Positive
-from dsvgraph_hf.config.text import Draft, Row
-from dsvgraph_hf.exporting.facts import Facts
-from dsvgraph_hf.families.deepseek import Latent, latent_config
+from dsvgraph_hf.config.graph_reader import GraphReader
+from dsvgraph_hf.config.hub_config import Count, Positive
+from dsvgraph_hf.config.ignored import Values
+from dsvgraph_hf.config.spec_text import (
+    LOGITS,
+    NEXT_TOKEN,
+    SpecDraft,
+    SpecLine,
+    doc,
+    field_line,
+    field_lines,
+    size_lines,
+)
+from dsvgraph_hf.families.shared.latent_attention import LatentAttention, attributes_of
 
 MTP = """\
 mtp_layer: {h: norm, ids: input_ids, embed: embed.weight, head: lm_head.weight}
@@ -20,19 +29,18 @@ repeat: num_nextn_predict_layers"""
 MTP_LOSS = "{cross_entropy: mtp_logits, target: input_ids, shift: depth + 1, weight: 0.3 / num_nextn_predict_layers}"
 
 
-class Config(Latent):
-    """The fields of DeepseekV3Config."""
+class Config(LatentAttention):
+    """The attributes of DeepseekV3Config."""
 
-    aliases: ClassVar[dict[str, str]] = {
+    architecture: ClassVar[str] = "DeepseekV3ForCausalLM"
+    other_names: ClassVar[frozenset[str]] = frozenset({"kimi_k2"})
+    """Kimi K2's model card: DeepSeek-V3's class and weights, by another name so that servers tell the two apart."""
+    attribute_map: ClassVar[dict[str, str]] = {
         "num_local_experts": "n_routed_experts",
         "num_mtp_layers": "num_nextn_predict_layers",
     }
-    fixed: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "scoring_func": ("sigmoid",),
-        "topk_method": ("noaux_tc",),
-    }
-
-    scores: ClassVar[str] = "chosen by sigmoid scores and a bias: topk_method noaux_tc"
+    fixed: ClassVar[dict[str, Values]] = {"scoring_func": ("sigmoid",), "topk_method": ("noaux_tc",)}
+    routing_comment: ClassVar[str] = "chosen by sigmoid scores and a bias: topk_method noaux_tc"
 
     max_position_embeddings: Count = 4096
     first_k_dense_replace: int = Field(default=3, ge=0)
@@ -47,6 +55,11 @@ class Config(Latent):
     norm_topk_prob: bool = True
     routed_scaling_factor: Positive = 2.5
 
+    @property
+    def has_experts(self) -> bool:
+        """Whether a layer has experts; those of the MTP chain all do."""
+        return bool(self.sparse_layers) or self.num_nextn_predict_layers > 0
+
     def conflicts(self) -> Iterator[tuple[str, str]]:
         yield from super().conflicts()
         if self.n_group > 1 and self.n_routed_experts // self.n_group < 2:
@@ -54,49 +67,40 @@ class Config(Latent):
             yield "n_group", f"a group counts its two best experts, so `n_group` leaves two or more in each: {words}"
 
 
-def draft(c: Config) -> Draft:
-    """The template."""
+def to_spec(c: Config) -> SpecDraft:
+    """Return the spec that a config means."""
     mtp = c.num_nextn_predict_layers > 0
-    named = text.row(c, "num_nextn_predict_layers")
-    depth = [Row(named.name, named.text, named.why or "D, the depth of the MTP chain")] if mtp else []
-    groups = [text.row(c, name) for name in ("n_group", "topk_group", "norm_topk_prob")]
-    routed = bool(c.sparse) or mtp
-    return Draft(
-        "DeepSeek-V3",
-        f"DeepSeek-V3 decoder, {c.num_hidden_layers} layers of width {c.hidden_size} (arXiv 2412.19437).",
-        text.notes(c),
-        ("mla", "mlp", "moe", "decoder", *(["mtp"] if mtp else [])),
-        (
-            text.sizes(c, *c.depth(), *depth),
-            c.latent(text.row(c, "rope_interleave")),
-            c.experts(routed, *groups),
+    depth = field_line(c, "num_nextn_predict_layers")
+    depth = SpecLine(depth.name, depth.text, depth.comment or "D, the depth of the MTP chain")
+    mtp_logits = SpecLine("mtp_logits", "mtp.logits", "stacked: [D, B, T, vocab_size]")
+    selection_bias = SpecLine('"**.e_score_correction_bias"', "zeros")
+    return SpecDraft(
+        name="DeepSeek-V3",
+        doc=doc(c, "DeepSeek-V3 decoder", "2412.19437"),
+        include=("mla", "mlp", "moe", "decoder", *(["mtp"] if mtp else [])),
+        config=(
+            size_lines(c, *c.depth_lines(), *([depth] if mtp else [])),
+            c.attention_lines(field_line(c, "rope_interleave")),
+            c.mlp_lines(c.has_experts, *field_lines(c, "n_group", "topk_group", "norm_topk_prob")),
         ),
-        (
-            *c.body("moe"),
-            *([Row("mtp", MTP, "continues the numbering")] if mtp else []),
-        ),
-        (text.LOGITS, *([Row("mtp_logits", "mtp.logits", "stacked: [D, B, T, vocab_size]")] if mtp else [])),
-        (text.NEXT, *_losses(mtp, routed)),
-        (
-            text.NORMAL,
-            text.GAINS,
-            *([text.BIASES] if c.attention_bias else []),
-            *([Row('"**.e_score_correction_bias"', "zeros")] if routed else []),
-        ),
+        body=(*c.body_lines("moe"), *([SpecLine("mtp", MTP, "continues the numbering")] if mtp else [])),
+        out=(LOGITS, *([mtp_logits] if mtp else [])),
+        loss=(NEXT_TOKEN, *_losses(mtp, c.has_experts)),
+        init=(*c.init_lines(), *([selection_bias] if c.has_experts else [])),
     )
 
 
-def _losses(mtp: bool, routed: bool) -> Iterator[Row]:
-    """What the report trains with: config.json does not say."""
+def _losses(mtp: bool, experts: bool) -> Iterator[SpecLine]:
+    """Yield the losses of the report; config.json does not have them."""
     if mtp:
-        yield Row("mtp", MTP_LOSS, "arXiv 2412.19437, equation 25; 0.3 at first (section 4.2)")
-    if routed:
-        yield Row("balance", '{sequence_balance: "**.gate", weight: 0.0001}', "equations 17 to 20")
-        yield Row("bias", '{bias_update: "**.gate", speed: 0.001}', "section 2.1.2")
+        yield SpecLine("mtp", MTP_LOSS, "arXiv 2412.19437, equation 25; 0.3 at first (section 4.2)")
+    if experts:
+        yield SpecLine("balance", '{sequence_balance: "**.gate", weight: 0.0001}', "equations 17 to 20")
+        yield SpecLine("bias", '{bias_update: "**.gate", speed: 0.001}', "section 2.1.2")
 
 
-def config(f: Facts) -> dict[str, Any]:
-    """What a config.json would say of a graph, if it is of this family."""
-    interleave: Any = f.op(f.first, "rope").op
-    chain = {"num_nextn_predict_layers": len(f.heads), "rope_interleave": interleave.interleave}
-    return {**latent_config(f), **chain}
+def from_graph(graph: GraphReader) -> dict[str, Any]:
+    """Return the config that a graph of this family has; raise Missing if a part of it is absent."""
+    rope: Any = graph.op(graph.first, "rope").op
+    chain = {"num_nextn_predict_layers": len(graph.mtp_heads), "rope_interleave": rope.interleave}
+    return {**attributes_of(graph), **chain}

@@ -1,4 +1,4 @@
-"""Qwen3: norms on queries and keys."""
+"""Qwen3: a dense decoder with normalized queries and keys."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from dsvgraph_hf.config import text
-from dsvgraph_hf.config.fields import FULL, SLIDING, Count
-from dsvgraph_hf.config.text import Draft
-from dsvgraph_hf.config.unread import NORMED, Values
-from dsvgraph_hf.exporting.facts import Facts
-from dsvgraph_hf.families.sliding import Sliding, layered_windows
+from dsvgraph_hf.config import spec_text
+from dsvgraph_hf.config.graph_reader import GraphReader
+from dsvgraph_hf.config.hub_config import Count, LayerType
+from dsvgraph_hf.config.ignored import NORMED, Values
+from dsvgraph_hf.config.spec_text import SpecDraft
+from dsvgraph_hf.families.shared.grouped_queries import SlidingWindows
 
 
-class Config(Sliding):
-    """The fields of Qwen3Config."""
+class Config(SlidingWindows):
+    """The attributes of Qwen3Config."""
 
+    architecture: ClassVar[str] = "Qwen3ForCausalLM"
     foreign: ClassVar[dict[str, Values]] = NORMED
     block: ClassVar[str] = "gqa_qk_norm"
 
@@ -29,45 +30,39 @@ class Config(Sliding):
     max_window_layers: int = Field(default=28, ge=0)
 
     @property
-    def windows(self) -> list[bool]:
+    def sliding_layers(self) -> list[bool]:
         if self.layer_types is not None:
-            return super().windows
-        layers = range(self.num_hidden_layers)
-        return [
-            self.use_sliding_window and self.sliding_window is not None and i >= self.max_window_layers for i in layers
-        ]
+            return super().sliding_layers
+        slides = self.use_sliding_window and self.sliding_window is not None
+        return [slides and i >= self.max_window_layers for i in range(self.num_hidden_layers)]
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         yield from super().conflicts()
-        if SLIDING in (self.layer_types or [FULL]) and not self.use_sliding_window:
+        if LayerType.SLIDING in (self.layer_types or ()) and not self.use_sliding_window:
             yield "use_sliding_window", "`use_sliding_window` is false, and `layer_types` has sliding_attention"
 
 
-def draft(c: Config) -> Draft:
-    """The template."""
-    attn, why = c.attn()
-    layers = text.layers("layers", "embed", why=why or "", attn=attn)
-    return Draft(
-        "Qwen3",
-        f"Qwen3 decoder, {c.num_hidden_layers} layers of width {c.hidden_size} (arXiv 2505.09388).",
-        text.notes(c),
-        ("gqa", *(["sliding"] if c.window() else []), "mlp", "decoder"),
-        (text.sizes(c), (*c.attention(), *c.window()), (text.row(c, "intermediate_size"), text.hidden_act(c))),
-        text.decoder(c, layers),
-        (text.LOGITS,),
-        (text.NEXT,),
-        (text.NORMAL, text.GAINS, *([text.BIASES] if c.attention_bias else [])),
+def to_spec(c: Config) -> SpecDraft:
+    """Return the spec that a config means."""
+    attn, comment = c.attention_block()
+    mlp = (spec_text.field_line(c, "intermediate_size"), spec_text.activation_line(c))
+    return SpecDraft(
+        name="Qwen3",
+        doc=spec_text.doc(c, "Qwen3 decoder", "2505.09388"),
+        include=(*c.include(), "mlp", "decoder"),
+        config=(spec_text.size_lines(c), c.attention_lines(), mlp),
+        body=spec_text.decoder_body(c, spec_text.layers_line("layers", "embed", comment=comment, attn=attn)),
+        init=c.init_lines(),
     )
 
 
-def config(f: Facts) -> dict[str, Any]:
-    """What a config.json would say of a graph, if it is of this family."""
-    mlp = f"{f.first}.mlp"
+def from_graph(graph: GraphReader) -> dict[str, Any]:
+    """Return the config that a graph of this family has; raise Missing if a part of it is absent."""
     return {
-        **f.common(),
-        **f.queries(),
-        **layered_windows(f),
-        "use_sliding_window": any(f.windows()),
-        "intermediate_size": f.weight(f"{mlp}.gate_proj.weight")[0],
-        "hidden_act": f.act(),
+        **graph.common(),
+        **graph.heads(),
+        **graph.layer_windows(),
+        "use_sliding_window": any(graph.windows()),
+        "intermediate_size": graph.weight(f"{graph.first}.mlp.gate_proj.weight")[0],
+        "hidden_act": graph.activation(),
     }

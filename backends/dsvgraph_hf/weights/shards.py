@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dsvgraph.errors import DsvError, listed
 from dsvgraph.files import opened as regular
-from dsvgraph_hf.config.source import whole
+from dsvgraph_hf.config.config_file import parse_int
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -148,7 +148,7 @@ def _indexed(folder: Path) -> dict[str, set[str]]:
 def _json(path: Path) -> dict[str, Any]:
     try:
         with regular(path) as file:
-            found = json.loads(file.read().decode("utf-8"), parse_int=whole)
+            found = json.loads(file.read().decode("utf-8"), parse_int=parse_int)
     except OSError as error:
         raise DsvError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

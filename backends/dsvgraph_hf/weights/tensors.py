@@ -18,7 +18,7 @@ from dsvgraph.backends.contracts import Progress
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph.passes.graph.instances import aliases
-from dsvgraph_hf.exporting.facts import spare
+from dsvgraph_hf.config.graph_reader import training_only
 from dsvgraph_hf.weights import fp8, layout
 from dsvgraph_hf.weights.layout import Part, Shape, Stored
 from dsvgraph_hf.weights.matching import Match, is_mtp, match
@@ -164,7 +164,7 @@ def save(
 def _planned(model: Model, module: nn.Module, config: dict[str, Any], drop_mtp: bool) -> Match:
     """What transformers expects in the folder: the tensors, and the copies that MTP modules have."""
     layers = int(config.get("num_hidden_layers", UNNUMBERED))
-    left_out = spare(model) if drop_mtp else ()
+    left_out = training_only(model) if drop_mtp else ()
     shapes = {path: shape for path, shape in _shapes(module).items() if not path.startswith(left_out)}
     stored = (layout.packed if config.get("model_type") == "gpt_oss" else layout.plain)(shapes)
     seconds = {} if drop_mtp else aliases(model)

@@ -1,4 +1,4 @@
-"""A config.json as data with positions, and errors that point into it."""
+"""A config.json as data with the span of each value, so that errors point into the file."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ DIGITS = 4000  # of a whole number that Python reads; the loader says which are 
 
 
 @dataclass(frozen=True)
-class Config:
-    """What a config.json says, where each value stands, and what the model is called."""
+class ConfigFile:
+    """The data of a config.json, the span of each value, and the name of the model."""
 
     data: dict[str, Any]
     doc: Doc
     name: str
 
     def span(self, *path: Any) -> Span | None:
-        """Where the value at ``path`` stands; the whole for what the file does not say."""
+        """Return the span of the value at ``path``; that of the whole file for a value that is not in it."""
         return self.doc.value(*path)
 
-    def fault(self, field: str, words: str, hint: str = "", *below: Any) -> DsvError:
-        """The error that ``field`` (or what is ``below`` it) is wrong."""
-        return DsvError(words, self.span(field, *below), hint=hint)
+    def error(self, field: str, message: str, hint: str = "", *below: Any) -> DsvError:
+        """Return an error at the value of ``field``, or at that of the keys ``below`` it."""
+        return DsvError(message, self.span(field, *below), hint=hint)
 
 
-def read(path: Path) -> Config:
-    """Reads a config.json, or that of a model folder; raises DsvError where it is none."""
+def read(path: Path) -> ConfigFile:
+    """Read a config.json, or that of a model folder. Raise DsvError if there is none or it cannot be read."""
     file = path / NAME if path.is_dir() else path
     if path.is_dir() and not file.is_file():
         raise DsvError(f"there is no {NAME} in {path}")
-    return parse(_text(file), str(file), _called(file))
+    return parse(_text(file), str(file), _model_name(file))
 
 
-def parse(text: str, shown: str = NAME, name: str = "") -> Config:
-    """The text of a config.json; raises DsvError at file:line:col where it is not a JSON object."""
+def parse(text: str, shown: str = NAME, name: str = "") -> ConfigFile:
+    """Parse the text of a config.json. Raise DsvError at its line and column if it is not a JSON object."""
     try:
-        data = json.loads(text, parse_constant=_no_number, parse_int=whole)
+        data = json.loads(text, parse_constant=_refuse_constant, parse_int=parse_int)
     except RecursionError:
         raise DsvError(f"{shown}: values nest too deep") from None
     except json.JSONDecodeError as error:
@@ -59,25 +59,25 @@ def parse(text: str, shown: str = NAME, name: str = "") -> Config:
     if not isinstance(data, dict):
         raise DsvError(f"{shown}: a config is a JSON object {{...}}")
     try:
-        return Config(data, loader.parse(text.replace("\t", " "), shown), name)  # JSON is YAML, tabs apart
+        return ConfigFile(data, loader.parse(text.replace("\t", " "), shown), name)  # JSON is YAML, tabs apart
     except DsvError as error:
-        error.diagnostics = tuple(map(_told, error.diagnostics))
+        error.diagnostics = tuple(map(_with_field_name, error.diagnostics))
         raise
 
 
-def of(data: dict[str, Any], name: str = "") -> Config:
-    """A config that stands in no file, so that its mistakes stand nowhere."""
-    return Config(data, Doc(Source(NAME, ()), data), name)
+def from_dict(data: dict[str, Any], name: str = "") -> ConfigFile:
+    """Return a config that is in no file; its errors have no place."""
+    return ConfigFile(data, Doc(Source(NAME, ()), data), name)
 
 
-def unknown(config: Config, field: str, known: list[str]) -> NoReturn:
-    """Raises the error for an attribute that nobody knows."""
+def unknown_field(config: ConfigFile, field: str, known: list[str]) -> NoReturn:
+    """Raise the error for an attribute that is not known, with the nearest of ``known``."""
     hint = nearest(field, known) or "remove it if it does not change the model"
     raise DsvError(f"`{field}` is no attribute that is known", config.doc.key(field), hint=hint)
 
 
 def shown(value: Any, quoted: bool = False) -> str:
-    """A value as the file has it, cut short; a text without its marks, unless ``quoted`` tells it from a number.
+    """Return a value as JSON, cut to 60 characters; a string without its quotes, unless ``quoted``.
 
     >>> shown(None), shown("32"), shown("32", quoted=True), shown({"a": True})
     ('null', '32', '"32"', '{"a": true}')
@@ -85,20 +85,20 @@ def shown(value: Any, quoted: bool = False) -> str:
     return clipped(value if isinstance(value, str) and not quoted else json.dumps(value, ensure_ascii=False), 60)
 
 
-def _told(diagnostic: Diagnostic) -> Diagnostic:
-    """What the loader finds wrong with a value, with the name of the value."""
+def _with_field_name(diagnostic: Diagnostic) -> Diagnostic:
+    """Return an error of the loader at a value with the name of its field."""
     if (span := diagnostic.span) is None:
         return diagnostic
     key = KEY.search(span.source.lines[span.line - 1][: span.column - 1])
     return replace(diagnostic, message=f"`{key[1]}`: {diagnostic.message}") if key else diagnostic
 
 
-def _no_number(word: str) -> NoReturn:
+def _refuse_constant(word: str) -> NoReturn:
     raise ValueError(f"`{word}` is no number")
 
 
-def whole(word: str) -> int:
-    """An integer of JSON, of its first digits where there are more than Python reads."""
+def parse_int(word: str) -> int:
+    """Return an integer of JSON; of too many digits for Python, the first are read."""
     return int(word[:DIGITS])
 
 
@@ -118,13 +118,13 @@ def _text(file: Path) -> str:
         raise DsvError(f"{file} is not UTF-8 text (byte {error.start})") from None
 
 
-def _called(file: Path) -> str:
-    """What the model is called, in the 100 letters that a spec's name may have."""
-    return "".join(c for c in _named(file) if c.isprintable())[:100].strip()
+def _model_name(file: Path) -> str:
+    """Return the name of the model, cut to the 100 characters that a spec's name may have."""
+    return "".join(c for c in _folder_name(file) if c.isprintable())[:100].strip()
 
 
-def _named(file: Path) -> str:
-    """The folder, its repository in a download cache, or the file."""
+def _folder_name(file: Path) -> str:
+    """Return the name of the model's folder, of its repository in a download cache, or of the file."""
     if file.name != NAME:
         return file.stem
     folder = file.resolve().parent

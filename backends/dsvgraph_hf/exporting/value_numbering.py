@@ -1,4 +1,4 @@
-"""What a graph computes, whatever its lines and blocks are called: every value by a number.
+"""Value numbering: what a graph computes, independent of the names of its lines and blocks.
 
 Two values have one number where they are made by the same op, with the same attributes, of the
 same values, and weights where they have the same path and shape. This is value numbering, as
@@ -7,65 +7,53 @@ compilers find common subexpressions with (Alpern, Wegman and Zadeck, POPL 1988)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dsvgraph.graph import Graph, Mode, Model, Node, PortRole, Ref, join
 from dsvgraph.ops import Op
+from dsvgraph_hf.config.graph_reader import OpsByPath
+from dsvgraph_hf.config.rope import normalized_scaling
 
 COMMUTES = ("add", "mul")
-NOTHING = "nothing"  # no copies, stacked
+EMPTY_STACK = "empty stack"  # of a line with no copies
 
 
-class Numbers:
-    """Numbers of values, common to all graphs that are compared."""
+class ValueNumbers:
+    """Numbers of values, shared by all graphs that are compared."""
 
     def __init__(self) -> None:
         self.known: dict[Any, int] = {}
 
     def __call__(self, *key: Any) -> int:
-        """The number of what ``key`` describes."""
+        """Return the number of the value that ``key`` describes."""
         return self.known.setdefault(key, len(self.known))
 
-    def of(self, model: Model) -> Numbered:
-        """The values of a model, copies opened one by one (those side by side stay folded)."""
-        found = Numbered()
+    def of(self, model: Model) -> NumberedModel:
+        """Return the numbers of a model, with the copies of a repeat one by one; those of an each stay folded."""
+        found = NumberedModel()
         walk = _Walk(self, found)
         given = {name: self("input", str(type_)) for name, type_ in model.inputs.items()}
         outputs = walk.graph(model, "", given)
-        found.outputs = {name: number for name, number in outputs.items() if number != self(NOTHING)}
+        found.outputs = {name: number for name, number in outputs.items() if number != self(EMPTY_STACK)}
         return found
 
 
-class Numbered:
+class NumberedModel:
     """The numbers of a model's outputs, and its ops by path."""
 
     def __init__(self) -> None:
         self.outputs: dict[str, int] = {}
-        self.ops: dict[str, list[Node]] = {}
-        self.paths: dict[str, list[str]] = {}  # of the ops below each path
-
-    def add(self, path: str, node: Node) -> None:
-        """Takes down an op."""
-        if path not in self.ops:
-            parts = path.split(".")
-            for end in range(1, len(parts) + 1):
-                self.paths.setdefault(".".join(parts[:end]), []).append(path)
-        self.ops.setdefault(path, []).append(node)
-
-    def below(self, prefix: str) -> Iterator[Node]:
-        """The ops at a path and below it."""
-        for path in self.paths.get(prefix, ()):
-            yield from self.ops[path]
+        self.ops = OpsByPath()
 
 
 class _Walk:
-    def __init__(self, number: Numbers, found: Numbered) -> None:
+    def __init__(self, number: ValueNumbers, found: NumberedModel) -> None:
         self.number, self.found = number, found
         self.keys: dict[Node, Any] = {}  # copies share their nodes
 
     def graph(self, graph: Graph, prefix: str, given: Mapping[str, int]) -> dict[str, int]:
-        """The numbers of a graph's outputs, from those of its inputs."""
+        """Return the numbers of a graph's outputs, from those of its inputs."""
         values: dict[Ref, int] = {Ref(name, name): number for name, number in given.items()}
         for node in graph.nodes.values():
             ins = {port: values[ref] for port, ref in node.sources.items()}
@@ -78,7 +66,7 @@ class _Walk:
         return {name: values[ref] for name, ref in graph.outputs.items()}
 
     def op(self, node: Node, op: Op, path: str, ins: Mapping[str, int]) -> dict[str, int]:
-        self.found.add(path, node)
+        self.found.ops.add(path, node)
         if op.op == "dropout" and op.model_dump()["p"] == 0:
             return {port: ins[next(iter(node.inputs))] for port in node.outputs}
         wired = tuple(sorted(ins.values())) if op.op in COMMUTES else tuple(sorted(ins.items()))
@@ -94,7 +82,7 @@ class _Walk:
         return self.repeat(node, prefix, dict(ins))
 
     def each(self, node: Node, prefix: str, ins: Mapping[str, int]) -> dict[str, int]:
-        """Copies side by side: equal ones are one, their paths a range."""
+        """Return the numbers of parallel copies; equal copies are visited once, with a range as their path."""
         found: dict[str, list[Any]] = {port: [] for port in node.outputs}
         start = node.start
         for copies in node.copies:
@@ -106,7 +94,7 @@ class _Walk:
         return {port: self.number("side by side", *numbers) for port, numbers in found.items()}
 
     def repeat(self, node: Node, prefix: str, ins: dict[str, int]) -> dict[str, int]:
-        """Copies in a chain, one by one."""
+        """Return the numbers of a chain of copies, visited one by one."""
         stacked: dict[str, list[int]] = {port: [] for port in node.outputs if port not in node.carried}
         for i, (number, graph) in enumerate(node.copy_graphs()):
             given = {p: self.number("piece", i, n) if node.roles[p] is PortRole.SLICED else n for p, n in ins.items()}
@@ -115,31 +103,24 @@ class _Walk:
             for port, numbers in stacked.items():
                 numbers.append(outs[port])
         whole = {
-            port: self.number("stack", *found) if found else self.number(NOTHING) for port, found in stacked.items()
+            port: self.number("stack", *found) if found else self.number(EMPTY_STACK) for port, found in stacked.items()
         }
         return {port: whole.get(port, ins.get(port, 0)) for port in node.outputs}
 
 
 def attributes(node: Node, op: Op) -> dict[str, Any]:
-    """The attributes that change what an op computes, each in one spelling."""
+    """Return the attributes that change what an op computes, with equivalent values made equal."""
     found = op.model_dump()
     if op.op == "embedding":
         return {}  # its sizes are those of its weight
     if op.op == "rope":
-        found["scaling"] = scaling(found["scaling"])
+        found["scaling"] = normalized_scaling(found["scaling"])
     if op.op == "attention":
         usual = node.ins["q"].shape[-1] ** -0.5 if found["scale"] is None else found["scale"]
         found["scale"] = float(f"{usual:.12g}")
     if op.op == "router" and found["groups"] == 1:
         found |= {"group_score": "", "top_groups": 1}
     return found
-
-
-def scaling(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A rope's scaling with its kind as `type` and nothing that is null; the plain rope has none."""
-    found = {k: v for k, v in (given or {}).items() if v is not None and k not in ("rope_type", "rope_theta")}
-    kind = (given or {}).get("rope_type") or found.get("type") or "default"
-    return {} if kind == "default" else {"type": str(kind), **{k: v for k, v in found.items() if k != "type"}}
 
 
 def _frozen(value: Any) -> Any:

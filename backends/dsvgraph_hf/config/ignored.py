@@ -1,4 +1,4 @@
-"""Attributes of a config.json that say nothing of what a model computes, and the values at which they say nothing."""
+"""Attributes of a config.json that do not change what a model computes, and the values at which others do not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IGNORED = (
     "unsloth_fixed", "unsloth_version", "use_bfloat16", "use_cache", "use_flash_attn", "use_flash_attention",
     "use_flash_attention_2", "xla_device",
 )  # fmt: skip
-"""Attributes that say how a model is run, stored, trained or called, not what it computes."""
+"""Attributes that say how a model is run, stored, trained or named, not what it computes."""
 
 FIXED: dict[str, Values] = {
     "add_cross_attention": (False,),
@@ -41,7 +41,7 @@ FIXED: dict[str, Values] = {
     "tie_encoder_decoder": (False,),
     "tie_last_hidden_states": (True, None),
 }
-"""Attributes that change the model where they hold something else, which no spec has a word for."""
+"""Attributes that are accepted at these values only: at others they change the model, which no spec can express."""
 
 OFF: Values = (False, None)
 NONE: Values = (0, 0.0, None)
@@ -77,12 +77,12 @@ FOREIGN: dict[str, Values] = {
     "use_qkv_bias": OFF,
     "use_sliding_window": OFF,
 }
-"""Attributes of other families' classes, which those here do not read, with the values that ask for nothing."""
+"""Attributes of other families, which a family does not read, with the values that change nothing there."""
 
 NORMED: dict[str, Values] = dict.fromkeys(("qk_layer_norms", "qk_layernorm", "use_qk_norm"), (True,))
-"""The same of families that norm queries and keys."""
+"""As FOREIGN, for families whose queries and keys are normalized."""
 
 
-def among(value: Any, values: Values) -> bool:
+def is_among(value: Any, values: Values) -> bool:
     """Return whether a value is one of ``values``, as JSON tells them apart: `1`, `1.0` and `true` are three."""
     return any(value == v and type(value) is type(v) for v in values)

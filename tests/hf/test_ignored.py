@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from configs import CLASSES, SMALL, hub, plain, saved, text_of, without_comments
+from configs import CLASSES, FAMILIES, SMALL, hub, plain, saved, text_of, without_comments
 
 from dsvgraph.errors import DsvError
-from dsvgraph_hf.config.importer import FAMILIES, module
-from dsvgraph_hf.config.unread import FOREIGN
+from dsvgraph_hf.config.ignored import FOREIGN
+from dsvgraph_hf.families import architecture, families
 
 RUN: dict[str, Any] = {  # as public configs have them
     "_attn_implementation_autoset": True, "_flash_attn_2_enabled": True, "_pre_quantization_dtype": "float16",
@@ -30,8 +30,8 @@ OF_FAMILIES: dict[str, dict[str, Any]] = {
 
 def foreign(kind: str) -> dict[str, tuple[Any, ...]]:
     """The attributes of other families, with what is accepted of them in this one."""
-    config = module(kind).Config
-    own = {*config.model_fields, *config.aliases, *config.fixed}
+    config = families()[kind].Config
+    own = {*config.model_fields, *config.attribute_map, *config.fixed}
     return {name: values for name, values in {**FOREIGN, **config.foreign}.items() if name not in own}
 
 
@@ -44,7 +44,7 @@ def logits(kind: str, more: dict[str, Any]) -> tuple[dict[str, tuple[int, ...]],
     """The shapes of transformers' weights and its logits, of a config.json with ``more``."""
     made = getattr(transformers, f"{CLASSES[kind]}Config").from_dict({**saved(hub(kind)), **more})
     torch.manual_seed(0)
-    model = getattr(transformers, FAMILIES[kind])(made).eval()
+    model = getattr(transformers, architecture(kind))(made).eval()
     with torch.no_grad():
         found = model(torch.arange(12)[None] % SMALL[kind]["vocab_size"], use_cache=False).logits
     return {name: tuple(weight.shape) for name, weight in model.state_dict().items()}, found

@@ -1,4 +1,4 @@
-"""How two graphs differ, by path: weights that are added, missing or of another shape, attributes, wires."""
+"""The differences of two graphs by path: added, missing and reshaped weights, attributes, and wiring."""
 
 from __future__ import annotations
 
@@ -9,35 +9,36 @@ from dsvgraph.errors import Note, Span
 from dsvgraph.graph import Model, Node, join
 from dsvgraph.passes.compare.lines import Change, compare
 from dsvgraph.passes.text.signature import value
-from dsvgraph_hf.exporting.numbering import Numbered, attributes
+from dsvgraph_hf.exporting.value_numbering import NumberedModel, attributes
 from dsvgraph_hf.weights.ranges import folded
 
-SAME = {"scaling {}", "scaling null"}  # two spellings of the plain rope
+PLAIN_ROPE = {"scaling {}", "scaling null"}  # two spellings of it
 
 
-def differences(theirs: Model, ours: Model, a: Numbered, b: Numbered) -> list[Note]:
-    """What ``ours`` has that ``theirs`` has not, and the other way round, one difference a line, at its line of ours.
+def differences(theirs: Model, ours: Model, a: NumberedModel, b: NumberedModel) -> list[Note]:
+    """Return the differences of ``ours`` from ``theirs``, each with its span in ours.
 
-    ``a`` and ``b`` are their values. Wires are told only where weights and attributes agree.
+    ``a`` and ``b`` are their numbered values. Wiring is compared only if weights and attributes agree.
     """
-    found = [*_weights(shapes(a), shapes(b), b), *_attributes(a, b)]
+    found = [*_weights(_shapes(a), _shapes(b), b), *_attributes(a, b)]
     if found:
         return found
-    return [(_told(change), None) for change in compare(theirs, ours) if not {change.before, change.after} <= SAME]
+    changes = [c for c in compare(theirs, ours) if not {c.before, c.after} <= PLAIN_ROPE]
+    return [(_change_text(change), None) for change in changes]
 
 
-def _told(change: Change) -> str:
+def _change_text(change: Change) -> str:
     sides = " -> ".join(side for side in (change.before, change.after) if side)
     return f"{change.path or change.line} is {change.kind}: {sides}"
 
 
-def shapes(numbered: Numbered) -> dict[str, str]:
-    """The shape of each weight by its path; copies side by side are a range."""
-    nodes = ((path, node) for path, found in numbered.ops.items() for node in found)
+def _shapes(numbered: NumberedModel) -> dict[str, str]:
+    """Return the shape of each weight by path; parallel copies are one path with a range."""
+    nodes = ((path, node) for path, found in numbered.ops.nodes.items() for node in found)
     return {join(path, name): str(w.type) for path, node in nodes for name, w in node.weights.items()}
 
 
-def _weights(theirs: dict[str, str], ours: dict[str, str], b: Numbered) -> Iterator[Note]:
+def _weights(theirs: dict[str, str], ours: dict[str, str], b: NumberedModel) -> Iterator[Note]:
     def owner(path: str) -> Span | None:
         return _line(b, path.rpartition(".")[0])
 
@@ -48,43 +49,43 @@ def _weights(theirs: dict[str, str], ours: dict[str, str], b: Numbered) -> Itera
     other = {
         path: f"{theirs[path]} -> {ours[path]}" for path in theirs.keys() & ours.keys() if theirs[path] != ours[path]
     }
-    yield from _together(other, owner)
+    yield from _grouped(other, owner)
 
 
-def _line(numbered: Numbered, path: str) -> Span | None:
-    """Where the op at a path is written."""
-    return next((node.span for node in numbered.ops.get(path, ())), None)
+def _line(numbered: NumberedModel, path: str) -> Span | None:
+    """Return the span of the op at a path."""
+    return next((node.span for node in numbered.ops.at(path)), None)
 
 
-def _attributes(a: Numbered, b: Numbered) -> Iterator[Note]:
+def _attributes(a: NumberedModel, b: NumberedModel) -> Iterator[Note]:
     found: dict[str, str] = {}
-    for path in a.ops.keys() & b.ops.keys():
-        for old, new in zip(a.ops[path], b.ops[path], strict=False):
+    for path in a.ops.nodes.keys() & b.ops.nodes.keys():
+        for old, new in zip(a.ops.at(path), b.ops.at(path), strict=False):
             if old.op and new.op and (words := _changed(old, new)):
                 found[path] = words
-    yield from _together(found, lambda path: _line(b, path))
+    yield from _grouped(found, lambda path: _line(b, path))
 
 
 def _changed(old: Node, new: Node) -> str:
-    """Which attributes differ; a bias is told as a weight that is there or not."""
+    """Return the attributes that differ; a bias is left out, as it is added or missing as a weight."""
     assert old.op and new.op
     if old.op.op != new.op.op:
         return f"{old.op.op} -> {new.op.op}"
     before, after = attributes(old, old.op), attributes(new, new.op)
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-    told = [name for name in names if name not in (old.weights.keys() ^ new.weights.keys())]
-    return ", ".join(f"{name} {value(before.get(name))} -> {value(after.get(name))}" for name in told)
+    differ = [name for name in names if name not in (old.weights.keys() ^ new.weights.keys())]
+    return ", ".join(f"{name} {value(before.get(name))} -> {value(after.get(name))}" for name in differ)
 
 
-def _together(found: dict[str, str], line: Callable[[str], Span | None]) -> Iterator[Note]:
-    """Paths for which the same is told, as ranges."""
+def _grouped(found: dict[str, str], line: Callable[[str], Span | None]) -> Iterator[Note]:
+    """Yield each text once, with its paths as ranges."""
     for words in dict.fromkeys(found.values()):
         for text, path in _ranges([path for path, other in found.items() if other == words]):
             yield f"{text}: {words}", line(path)
 
 
 def _ranges(paths: Iterable[str], others: Iterable[str] = ()) -> Iterator[tuple[str, str]]:
-    """Paths in ranges, each with its first path; with none where the range is a part of the tree."""
+    """Yield paths as ranges, each with its first path (empty for a range that ends in `**`)."""
     ordered = _sorted(paths)
     for text in folded(ordered, others):
         pattern = re.sub(r"\\\[[^]]*\]", r"(\\d+|\\[[^]]*\\])", re.escape(text))
