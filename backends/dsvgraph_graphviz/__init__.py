@@ -42,7 +42,7 @@ def render(graph: Model, path: str | PathLike[str], depth: int = 1, **view: Any)
 def _made(made: Plan, ending: str) -> bytes:
     """The picture as the bytes of a file."""
     if ending == "json":
-        return explorer(made.model, made.facts).encode()
+        return explorer(made.model, made.analysis).encode()
     if ending in ("mmd", "mermaid"):
         check_size(made)
         terms = [] if made.focus else score(made)

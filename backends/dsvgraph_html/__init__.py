@@ -18,9 +18,9 @@ from dsvgraph.files import write_atomic
 from dsvgraph.graph import Model
 from dsvgraph_graphviz.model.find import find
 from dsvgraph_html.document import page
-from dsvgraph_html.model import folded
+from dsvgraph_html.model import page_data
 
-__all__ = ["folded", "framed", "html", "render", "render_error"]
+__all__ = ["framed", "html", "page_data", "render", "render_error"]
 
 
 def html(model: Model, depth: int = 1, **view: Any) -> str:
@@ -31,7 +31,7 @@ def html(model: Model, depth: int = 1, **view: Any) -> str:
     """
     wanted = View(depth, **view)
     start = _start(model, wanted)
-    return page(folded(model, wanted), start)
+    return page(page_data(model, wanted), start)
 
 
 def framed(model: Model, height: int = 640) -> str:

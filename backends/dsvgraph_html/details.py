@@ -9,7 +9,7 @@ from typing import Any
 from dsvgraph.dims import Size
 from dsvgraph.errors import Span, printable
 from dsvgraph.graph import Graph, Loss, Mode, Node
-from dsvgraph_graphviz.model.facts import Facts
+from dsvgraph_graphviz.model.analysis import Analysis
 from dsvgraph_graphviz.style.words import flops, number, op_title, short, spot, times
 from dsvgraph_graphviz.text.losses import weight
 
@@ -18,8 +18,8 @@ MOST = 14  # lines of YAML
 ALIGNED = re.compile(r"(?<=\S) {2,}")
 
 
-def told(facts: Facts, graph: Graph, node: Node) -> dict[str, Any]:
-    """The facts of one line with all its copies; keys without a value are left out."""
+def node_details(analysis: Analysis, graph: Graph, node: Node) -> dict[str, Any]:
+    """The analysis of one line with all its copies; keys without a value are left out."""
     found = {
         "name": node.name,
         "callee": node.callee,
@@ -31,15 +31,15 @@ def told(facts: Facts, graph: Graph, node: Node) -> dict[str, Any]:
         "out": [[port, str(type_)] for port, type_ in node.outputs.items()],
         "weights": [[name, str(weight.type), short(weight.numel)] for name, weight in node.weights.items()],
         "tied": [[port, str(ref)] for port, ref in node.tied.items()],
-        "costs": _costs(facts, graph, node),
+        "costs": _costs(analysis, graph, node),
     }
     return {key: value for key, value in found.items() if value}
 
 
-def _costs(facts: Facts, graph: Graph, node: Node) -> list[list[str]]:
+def _costs(analysis: Analysis, graph: Graph, node: Node) -> list[list[str]]:
     """Rows of name and value."""
-    count, active = facts.parameters(graph, node), facts.active(graph, node)
-    work, kept = facts.work(graph, node), facts.cache(graph, node)
+    count, active = analysis.parameters(graph, node), analysis.active(graph, node)
+    work, kept = analysis.work(graph, node), analysis.cache(graph, node)
     rows = [["parameters", _exact(count)]] if count != 0 else []
     rows += [["active", _exact(active)]] if active != count else []
     rows += [["forward", f"{flops(work)} / token"]] if work else []
@@ -51,8 +51,8 @@ def _exact(size: Size) -> str:
     return f"{text} ({size:,})" if isinstance(size, int) and text != f"{size:,}" else text
 
 
-def told_loss(loss: Loss, depth: int) -> dict[str, Any]:
-    """The facts of one term of the loss; its output, target and weight are those of the spec's line."""
+def loss_details(loss: Loss, depth: int) -> dict[str, Any]:
+    """The analysis of one term of the loss; its output, target and weight are those of the spec's line."""
     rows = {
         "weight": weight(loss.weight, depth), "depth": str(depth) if depth else "",
         "output": loss.output, "target": loss.target,

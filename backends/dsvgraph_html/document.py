@@ -25,7 +25,7 @@ NAMES = re.compile(r"^export (?:async )?(?:const|let|function\*?|class) (\w+)", 
 
 
 def page(data: Mapping[str, Any], start: Mapping[str, Any] | None = None) -> str:
-    """The file; ``data`` is what `folded.folded` gives, ``start`` what is open at first.
+    """The file; ``data`` is what `page_data` gives, ``start`` what is open at first.
 
     Whatever a spec says arrives as text.
     """

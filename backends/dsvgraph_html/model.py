@@ -9,27 +9,27 @@ from typing import Any
 from dsvgraph.backends import View
 from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Mode, Model, Node, Ref, join, span_text
+from dsvgraph_graphviz.model.analysis import Analysis
 from dsvgraph_graphviz.model.copies import has_body, kinds
-from dsvgraph_graphviz.model.facts import Facts
 from dsvgraph_graphviz.model.layers import attentions
 from dsvgraph_graphviz.model.shares import NAMES
-from dsvgraph_graphviz.scene import Card, Cluster, End, Opener, Place, Plan, Scene, plan, score
+from dsvgraph_graphviz.scene import Card, CardShape, Cluster, Container, End, Plan, Scene, SceneBuilder, plan, score
 from dsvgraph_graphviz.style import cards
 from dsvgraph_graphviz.style.theme import Role
 from dsvgraph_graphviz.style.words import cut, tokens
 from dsvgraph_graphviz.text.heading import lines, title
 from dsvgraph_graphviz.text.losses import sum_label, term_card
 from dsvgraph_graphviz.text.titles import block_title
-from dsvgraph_html.details import told, told_loss
+from dsvgraph_html.details import loss_details, node_details
 from dsvgraph_html.picture import BADGE, Picture, as_data
 
 SPANS = 6  # that the address of one kind of copies names before it skips to the last
 
 
-def folded(model: Model, view: View | None = None) -> dict[str, Any]:
+def page_data(model: Model, view: View | None = None) -> dict[str, Any]:
     """The model for the page: ``pictures[0]`` is the model, the others are the blocks that cards open.
 
-    A card has the facts of its line (`told.told`), its ``path`` (of a block's cards below the block's own) and
+    A card has the facts of its line (`node_details`), its ``path`` (of a block's cards below the block's own) and
     ``opens``: for each kind of copies the number of its picture, the address of the copies and their number. A card
     that is ``aside`` tells of a line whose box is another card; ``parts`` are the lines that share a box.
     ``view`` says which shapes, weights and colours the cards have; what is open is the reader's affair.
@@ -37,7 +37,7 @@ def folded(model: Model, view: View | None = None) -> dict[str, Any]:
     view = replace(view or View(), depth=1, focus="", expand=())
     made = plan(model, view)
     terms = score(made)
-    found = _Pictures(made.facts, view)
+    found = _Pictures(made.analysis, view)
     whole = found.whole(made, terms)
     pictures = [whole]
     while len(pictures) <= len(found.order):
@@ -50,11 +50,11 @@ def folded(model: Model, view: View | None = None) -> dict[str, Any]:
 class _Pictures:
     """The pictures of one model; ``order`` are the blocks in the order of their numbers, from 1."""
 
-    def __init__(self, facts: Facts, view: View) -> None:
-        self.facts, self.model, self.view = facts, facts.model, view
+    def __init__(self, analysis: Analysis, view: View) -> None:
+        self.analysis, self.model, self.view = analysis, analysis.model, view
         self.order: list[Graph] = []
         self.weight_inputs: dict[Graph, set[str]] = {}  # inputs of blocks that are weights of lines outside
-        self.owners = {id(n): (g, n) for g in (*facts.model.graphs(), facts.model) for n in g.nodes.values()}
+        self.owners = {id(n): (g, n) for g in (*analysis.model.graphs(), analysis.model) for n in g.nodes.values()}
 
     # -- the model ----------------------------------------------------------------------------
 
@@ -68,12 +68,12 @@ class _Pictures:
         """The cards of the terms of the loss, which are lines of the spec and no nodes."""
         terms = {term_card(loss, depth): (loss, depth) for loss in self.model.losses for depth in loss.depths}
         path = {"path": "", "role": Role.LOSS.value}
-        return {id_: {**told_loss(*terms[id_]), **path} for id_ in scene.cards if id_ in terms}
+        return {id_: {**loss_details(*terms[id_]), **path} for id_ in scene.cards if id_ in terms}
 
     def _shown(self, scene: Scene) -> dict[str, tuple[Graph, Node]]:
         """The lines that the cards of a scene stand for; a card that is the box of none tells of the line it is named
         like: the scores of an attention, a value that decoding keeps."""
-        found = {c.id: self.owners[id(c.lines[0])] for c in scene.cards.values() if c.lines}
+        found = {c.id: self.owners[id(c.nodes[0])] for c in scene.cards.values() if c.nodes}
         bodies = {body.id.rstrip("/"): body.graph for body in scene.bodies}
         for card in scene.cards.values():
             place, _, name = card.id.partition("/")
@@ -86,23 +86,23 @@ class _Pictures:
 
     def block(self, graph: Graph) -> dict[str, Any]:
         """One block in a frame, with what enters and leaves it as words on its edges."""
-        made = Plan(self.model, self.facts, self.view, self.model)
-        layer, role = self.facts.roles.is_layer_body(graph), self.facts.roles.of_graph(graph)
-        frame = Cluster("main", block_title(graph, self.facts), role, badge=BADGE)
+        made = Plan(self.model, self.analysis, self.view, self.model)
+        layer, role = self.analysis.roles.is_layer_body(graph), self.analysis.roles.of_graph(graph)
+        frame = Cluster(id="main", title=block_title(graph, self.analysis), role=role, badge=BADGE)
         made.scene.clusters["main"] = frame
-        place = Place(0, "main", "main/", "", role, named=not layer or bool(attentions(graph)))
-        ins = {port: self._enters(made.scene, graph, port, place) for port in graph.inputs}
-        ends = Opener(made).body(graph, ins, place)
+        inside = Container(cluster="main", id="main/", role=role, named=not layer or bool(attentions(graph)))
+        ins = {port: self._enters(made.scene, graph, port, inside) for port in graph.inputs}
+        ends = SceneBuilder(made).body(graph, ins, inside)
         for name, ref in graph.outputs.items():
             if ref in ends:
-                _word(made.scene, place, f"out-{name}", name)
+                _word(made.scene, inside, f"out-{name}", name)
                 made.scene.wire(ends[ref], End(f"main/out-{name}"), made.shapes.of(graph, ref), str(ref))
         return self._picture(made.scene, self._shown(made.scene), [], "")
 
-    def _enters(self, scene: Scene, graph: Graph, port: str, place: Place) -> End:
+    def _enters(self, scene: Scene, graph: Graph, port: str, inside: Container) -> End:
         type_ = graph.inputs[port]
         is_row = type_.dtype == "int" and type_.rank == 2
-        _word(scene, place, f"in-{port}", port, cards.tokens(tokens(0)) if is_row else "")
+        _word(scene, inside, f"in-{port}", port, cards.tokens(tokens(0)) if is_row else "")
         return End(f"main/in-{port}", "", 0 if is_row else None, port in self.weight_inputs.get(graph, ()))
 
     # -- cards --------------------------------------------------------------------------------
@@ -120,18 +120,18 @@ class _Pictures:
         path = path.removesuffix(".*") if node.mode is not Mode.CALL else path
         path = "" if path == node.name and not node.at else path  # a tip has some word for every line
         found = {
-            **told(self.facts, graph, node),
+            **node_details(self.analysis, graph, node),
             "path": path,
             "role": card.role.value,
-            **({} if card.lines else {"aside": True}),
+            **({} if card.nodes else {"aside": True}),
             **self._parts(card, graph, path),
         }
         return {**found, "opens": self._opens(graph, node)} if node.copies and has_body(node) else found
 
     def _parts(self, card: Card, graph: Graph, path: str) -> dict[str, Any]:
         """The lines that are drawn inside the card of another: norms in its cells, a concat, a split."""
-        around = path.removesuffix(card.lines[0].at).removesuffix(".") if card.lines else ""
-        parts = [{**told(self.facts, graph, line), "path": join(around, line.at)} for line in card.lines[1:]]
+        around = path.removesuffix(card.nodes[0].at).removesuffix(".") if card.nodes else ""
+        parts = [{**node_details(self.analysis, graph, line), "path": join(around, line.at)} for line in card.nodes[1:]]
         return {"parts": parts} if parts else {}
 
     def _opens(self, graph: Graph, node: Node) -> list[dict[str, Any]]:
@@ -151,11 +151,11 @@ class _Pictures:
                 self.weight_inputs.setdefault(inner, set()).add(port)
 
 
-def _word(scene: Scene, place: Place, id_: str, name: str, label: str = "") -> None:
+def _word(scene: Scene, inside: Container, id_: str, name: str, label: str = "") -> None:
     """What enters or leaves a block, as a word on its edge."""
-    key, shape = id_.partition("-")[0], "card" if label else "text"
+    key, shape = id_.partition("-")[0], CardShape.CARD if label else CardShape.TEXT
     role = Role.TOKENS if label else Role.PLAIN
-    scene.add(Card(place.id + id_, label or cards.text(cut(name)), 0, place.cluster, role, key, shape=shape))
+    scene.add(inside.card(id_, label or cards.text(cut(name)), role, key, shape=shape))
 
 
 def _ports(scene: Scene, nodes: Mapping[str, Node]) -> dict[int, tuple[str, str]]:

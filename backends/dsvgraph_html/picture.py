@@ -28,7 +28,7 @@ class Picture:
     ports: dict[int, tuple[str, str]]  # by id of the wire
 
 
-class Marked(Drawing):
+class NumberedDrawing(Drawing):
     """Draws as the pictures are drawn; every wire has its number among ``wires`` as its class."""
 
     def __init__(self, scene: Scene, wires: list[Wire]) -> None:
@@ -77,7 +77,7 @@ def _part(scene: Scene, aside: bool) -> Scene:
 
 
 def _source(scene: Scene, wires: list[Wire], terms: list[Term], sum_label: str) -> str:
-    return _dashed(str(Marked(scene, wires).build("", terms, sum_label).source))
+    return _dashed(str(NumberedDrawing(scene, wires).build("", terms, sum_label).source))
 
 
 def _dashed(label: str) -> str:

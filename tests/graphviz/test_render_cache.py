@@ -74,10 +74,10 @@ def test_cards_that_are_cached_make_up_the_count(spec):
         marked.setdefault(body.graph, cards)
         assert marked[body.graph] == cards
     for graph, cards in marked.items():
-        assert cards == {f"{ref.node}/{ref.port}" for ref in made.facts.keeping.values(graph)}
+        assert cards == {f"{ref.node}/{ref.port}" for ref in made.analysis.decoding_cache.values(graph)}
     total = 0
     for graph, copies in bodies(found):
-        growing = [ref for ref, rows in made.facts.keeping.values(graph).items() if rows.last is None]
+        growing = [ref for ref, rows in made.analysis.decoding_cache.values(graph).items() if rows.last is None]
         total = total + copies * elements(graph, growing)
     assert total == (0 if looks_ahead(found) else dsvgraph.cost(found).kv_cache.elements_per_token_all_outputs)
 

@@ -19,7 +19,7 @@ from pictures import model  # noqa: E402
 from dsvgraph.backends import View  # noqa: E402
 from dsvgraph_graphviz.model.copies import has_body  # noqa: E402
 from dsvgraph_graphviz.model.shares import LEAST, SMALL, Shares  # noqa: E402
-from dsvgraph_graphviz.scene.coverage import coverage  # noqa: E402
+from dsvgraph_graphviz.scene.boxes import node_boxes  # noqa: E402
 from dsvgraph_graphviz.scene.losses import score  # noqa: E402
 from dsvgraph_graphviz.scene.plan import plan  # noqa: E402
 
@@ -62,15 +62,15 @@ def lines(graph, path=""):
 
 def assert_whole(made):
     """Each line of the model, and of each block that is open beside it, lies in one box for each copy drawn apart."""
-    roots = [body for body in made.scene.bodies if body.line is None]
+    roots = [body for body in made.scene.bodies if body.node is None]
     for body in roots:
-        found = coverage(made.scene, body)
+        found = node_boxes(made.scene, body)
         assert [(one.path, id(one.node)) for one in found] == lines(body.graph)
         wrong = [one for one in found if any(len(boxes) != 1 for boxes in one.boxes)]
         wrong += [one for one in found if not one.boxes and (one.node.op or one.node.copies)]
         assert not wrong, wrong[:3]
     boxes = {card.id for card in made.scene.cards.values()} | made.scene.clusters.keys()
-    named = {box for body in roots for one in coverage(made.scene, body) for part in one.boxes for box in part}
+    named = {box for body in roots for one in node_boxes(made.scene, body) for part in one.boxes for box in part}
     assert named <= boxes
     return roots
 
@@ -102,7 +102,7 @@ def test_every_op_alone_is_one_box(spec):
         if visit.node.op:
             made = drawn(spec, focus=visit.path)
             if made.focus.node is visit.node:  # a path may name a block around it
-                assert [c.lines for c in made.scene.cards.values() if c.lines] == [(visit.node,)]
+                assert [c.nodes for c in made.scene.cards.values() if c.nodes] == [(visit.node,)]
 
 
 # -- the formats --------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def test_dot_has_every_card_once_and_says_what_lies_in_it(spec, direction):
     cards = [line for line in dot.splitlines() if " class=" in line and "->" not in line.split("[")[0]]
     assert len(cards) == len(made.scene.cards) and told.keys() >= made.scene.cards.keys()
     for card in made.scene.cards.values():
-        others = [line.name for line in card.lines[1:]]
+        others = [line.name for line in card.nodes[1:]]
         assert (f"with {', '.join(others)}" in told[card.id]) if others else "&#10;with " not in told[card.id]
 
 
@@ -151,7 +151,7 @@ def page_lines(data, number=0, path=""):
 
 def test_page_has_every_line_once_in_its_picture(spec):
     page = pytest.importorskip("dsvgraph_html")
-    data = page.folded(spec)
+    data = page.page_data(spec)
     for picture in data["pictures"]:
         boxes = [(id_.rpartition("/")[0], card) for id_, card in picture["cards"].items()]
         boxes = [(place, card) for place, card in boxes if not card.get("aside") and card["role"] != "loss"]
@@ -178,7 +178,7 @@ def test_every_loss_is_drawn_once_and_every_weight_is_lent_once(spec):
         assert scored.count(name) == (len(columns) or 1)
         assert sorted(d for _, depths in columns for d in depths) == (sorted(loss.depths) if columns else [])
     shared = Counter(wire.dst.card for wire in made.scene.wires if wire.kind in ("shared", "entering"))
-    tied = {card.id: len(card.lines[0].tied) for card in made.scene.cards.values() if card.lines and card.column >= 0}
+    tied = {card.id: len(card.nodes[0].tied) for card in made.scene.cards.values() if card.nodes and card.column >= 0}
     assert {id_: count for id_, count in tied.items() if count} == shared
 
 
@@ -186,15 +186,15 @@ def parameters(made, body):
     """The parameters of the boxes of one body and of the frames in it."""
     scene = made.scene
     total = sum(
-        made.facts.parameters(body.graph, line)
+        made.analysis.parameters(body.graph, line)
         for card in scene.cards.values()
         if card.body == body.id
-        for line in card.lines
+        for line in card.nodes
     )
-    for inner in (one for one in scene.bodies if one.within == body.id and one.line is not None):
-        groups = inner.line.stored
+    for inner in (one for one in scene.bodies if one.within == body.id and one.node is not None):
+        groups = inner.node.stored
         copies = 1 if inner.copy is not None else sum(groups[i].count for i in inner.groups if i < len(groups))
-        once = inner.line.reused and inner.copy not in (None, 0)
+        once = inner.node.reused and inner.copy not in (None, 0)
         total += 0 if once else copies * parameters(made, inner)
     return total
 
@@ -209,10 +209,10 @@ def test_parameters_of_the_boxes_are_those_of_the_model(spec):
 @pytest.mark.parametrize("heat", ("", "params", "flops", "memory"))
 def test_shares_of_a_frame_are_100_percent_and_say_of_what(spec, heat):
     made = drawn(spec, depth=FULL, heat=heat)
-    shares = Shares(made.facts, heat or "flops")
+    shares = Shares(made.analysis, heat or "flops")
     for body in made.scene.bodies:
-        boxes = [card for card in made.scene.cards.values() if card.body == body.id and card.lines]
-        found = {card.id: share for card in boxes if (share := shares.of(body.graph, card.lines))}
+        boxes = [card for card in made.scene.cards.values() if card.body == body.id and card.nodes]
+        found = {card.id: share for card in boxes if (share := shares.of(body.graph, card.nodes))}
         if not found:
             continue
         assert sum(found.values()) == pytest.approx(1)

@@ -13,7 +13,7 @@ graphviz_backend = pytest.importorskip("dsvgraph_graphviz", reason="needs `pip i
 from pictures import drawn as picture  # noqa: E402
 from pictures import model, untidy  # noqa: E402
 
-from dsvgraph_graphviz.model.union import Union  # noqa: E402
+from dsvgraph_graphviz.model.comparison import Comparison  # noqa: E402
 
 DEPTH = "num_nextn_predict_layers"
 PAIRS = [
@@ -36,11 +36,11 @@ def drawn(a, b, config=None, **view):
 @pytest.mark.parametrize(("a", "b"), PAIRS)
 def test_the_lines_that_differ_are_those_of_diff(a, b):
     before, after = model(a), model(b)
-    union = Union()
-    union.model(before, after)
+    comparison = Comparison()
+    comparison.model(before, after)
     found = diff(before, after)
     for kind in LINES:
-        marked = {(m.new or m.old)[1].name for m in union.marks.values() if kind in m.kinds}
+        marked = {(m.new or m.old)[1].name for m in comparison.diffs.values() if kind in m.kinds}
         borders = ("out ", "cache")  # of a block, no line of it
         told = {c.line for c in found.of(kind) if not c.line.startswith(borders) and c.line not in before.inputs}
         assert marked == told, kind

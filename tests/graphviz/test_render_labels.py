@@ -14,7 +14,7 @@ graphviz_backend = pytest.importorskip("dsvgraph_graphviz", reason="needs `pip i
 
 from pictures import source  # noqa: E402
 
-from dsvgraph_graphviz.model.facts import Facts  # noqa: E402
+from dsvgraph_graphviz.model.analysis import Analysis  # noqa: E402
 from dsvgraph_graphviz.text.titles import contents  # noqa: E402
 
 ODD = "tests/specs/odd/{}.yaml".format
@@ -139,7 +139,7 @@ def test_layers_are_found_whether_they_are_blocks_or_lines(kind):
     body, made_of, layers = BODIES[kind]
     model = layered(body)
     words = said(graphviz_backend.dot_source(model))
-    assert contents(model.nodes["layers"].copies[0].graph, Facts(model)) == made_of
+    assert contents(model.nodes["layers"].copies[0].graph, Analysis(model)) == made_of
     assert f"× 3 {made_of} " in words
     assert f"{3 * layers} layers" in words
     assert "Multi-head attention × 3" not in words and "Mixture of experts × 3" not in words

@@ -87,7 +87,7 @@ def test_nothing_overlaps_however_it_is_seen(spec, view):
 
 @pytest.mark.parametrize("spec", [s for s in (*SPECS, *VARIANTS, *ODD) if s not in LIKE_V3], ids=ident)
 def test_nothing_overlaps_in_any_block_alone(spec):
-    paths = {found.body: found.path for found in find.places(model(spec)) if found.run and has_body(found.node)}
+    paths = {found.body: found.path for found in find.places(model(spec)) if found.copies and has_body(found.node)}
     for path in paths.values():
         assert not mess(spec, focus=path), path
 
@@ -95,8 +95,8 @@ def test_nothing_overlaps_in_any_block_alone(spec):
 @pytest.mark.parametrize("spec", [s for s in SPECS if s not in LIKE_V3], ids=ident)
 def test_nothing_overlaps_where_a_layer_and_its_blocks_are_open_in_place(spec):
     places = list(find.places(model(spec)))
-    layer = next(f for f in places if f.run and "model.layers" in f.path)
-    inner = {f.body: f.path for f in places if f.around == (layer.node,) and f.run and has_body(f.node)}
+    layer = next(f for f in places if f.copies and "model.layers" in f.path)
+    inner = {f.body: f.path for f in places if f.around == (layer.node,) and f.copies and has_body(f.node)}
     for path in inner.values():
         assert not mess(spec, expand=(path,)), path
 

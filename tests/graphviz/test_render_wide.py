@@ -88,7 +88,7 @@ def test_picture_says_how_many_there_are(wide):
 def test_other_formats_are_written(wide, tmp_path):
     model, _ = wide
     page = pytest.importorskip("dsvgraph_html")
-    assert page.folded(model)["pictures"]
+    assert page.page_data(model)["pictures"]
     assert "flowchart" in graphviz_backend.render(model, tmp_path / "m.mmd").read_text(encoding="utf-8")
     nodes = json.loads(graphviz_backend.render(model, tmp_path / "m.json").read_text(encoding="utf-8"))["graphs"][0][
         "nodes"

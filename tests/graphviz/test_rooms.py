@@ -7,7 +7,6 @@ import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import networkx as nx
 import pytest
 
 pytest.importorskip("dsvgraph_graphviz", reason="needs `pip install 'dsvgraph[draw]'`")
@@ -46,13 +45,6 @@ def test_a_folder_imports_only_itself_and_those_before_it(name):
     for found in (target(*one) for one in imported(DRAWING[name])):
         if found.startswith("dsvgraph_graphviz"):
             assert found.split(".")[1:2] and found.split(".")[1] in allowed, f"{name} imports {found}"
-
-
-def test_no_module_imports_itself_through_others():
-    net = nx.DiGraph()
-    for name, path in (DRAWING | modules("dsvgraph_html")).items():
-        net.add_edges_from((name, target(*one)) for one in imported(path) if one[0].startswith("dsvgraph_"))
-    assert not list(nx.simple_cycles(net))
 
 
 @pytest.mark.parametrize("name", modules("dsvgraph_html"))

@@ -52,7 +52,7 @@ class Reader(HTMLParser):
 
 @cache
 def folded(spec):
-    return page.folded(dsvgraph.load(spec))
+    return page.page_data(dsvgraph.load(spec))
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +198,7 @@ def test_a_line_is_told_as_it_is_written():
 loss: {next: {cross_entropy: logits, target: ids, shift: 1}, again: {cross_entropy: logits, target: ids, shift: 2}}
 """
     )
-    cards = page.folded(model)["pictures"][0]["cards"]
+    cards = page.page_data(model)["pictures"][0]["cards"]
     assert cards["main/embed"]["yaml"] == "embed:\n  embedding: ids\n\n  num: 256\n  dim: 64"
     assert cards["main/head"]["yaml"] == "head: {linear: embed, out: 256} # the last"
     again = cards["loss/again"]

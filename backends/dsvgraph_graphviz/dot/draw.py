@@ -9,10 +9,10 @@ from itertools import pairwise
 
 import graphviz
 
-from dsvgraph_graphviz.dot.rails import SHARED, THIN, Rails
-from dsvgraph_graphviz.dot.ranks import levels, rows, spine
-from dsvgraph_graphviz.dot.spacers import keep_room
-from dsvgraph_graphviz.scene.parts import Card, Cluster, End, Plan, Scene, Wire
+from dsvgraph_graphviz.dot.orthogonal import SHARED, THIN, OrthogonalEdges
+from dsvgraph_graphviz.dot.ranks import heights, ranks, spine
+from dsvgraph_graphviz.dot.spacers import add_spacers
+from dsvgraph_graphviz.scene.parts import Card, CardShape, Cluster, End, Plan, Scene, Wire, WireKind
 from dsvgraph_graphviz.style import theme
 from dsvgraph_graphviz.style.markup import box, cell, in_attribute, in_label, label, literal, table, words
 from dsvgraph_graphviz.style.theme import Role
@@ -59,18 +59,18 @@ class Drawing:
     def __init__(self, scene: Scene, direction: str = "BT") -> None:
         self.scene, self.direction = scene, direction
         self.top = "b" if direction == "BT" else "t"  # graphviz turns the names of frames too
-        heights = levels(scene)
-        self.spines = {column: spine(scene, column, heights) for column in scene.columns()}
-        self.rows = rows(scene, self.spines)
+        height = heights(scene)
+        self.spines = {column: spine(scene, column, height) for column in scene.columns()}
+        self.ranks = ranks(scene, self.spines)
         self.group = {
             name: group for column, names in self.spines.items() for name, group in self._groups(column, names)
         }
-        self.rails = Rails(scene, heights, self.rows, self.group, turned=direction == "LR")
-        keep_room(self.rails)
+        self.orthogonal = OrthogonalEdges(scene, height, self.ranks, self.group, turned=direction == "LR")
+        add_spacers(self.orthogonal)
 
     def _groups(self, column: int, names: list[str]) -> Iterator[tuple[str, str]]:
         """A spine stands straight, but for a step where a wire enters or leaves by a cell, or parts in many."""
-        readers = Counter(w.src.card for w in self.scene.wires if w.kind == "flow")
+        readers = Counter(w.src.card for w in self.scene.wires if w.kind is WireKind.FLOW)
         stepped = {
             (w.src.card, w.dst.card) for w in self.scene.wires if w.src.port or w.dst.port or readers[w.src.card] > MANY
         }
@@ -89,9 +89,9 @@ class Drawing:
         for cluster in sorted((c for c in self.scene.clusters.values() if not c.parent), key=self._column):
             dot.subgraph(self._frame(cluster))
         for wire in self.scene.wires:
-            if not self.rails.carries(wire):
+            if not self.orthogonal.carries(wire):
                 self._wire(dot, wire)
-        for edge in self.rails.edges:
+        for edge in self.orthogonal.edges:
             named = {"label": self._words(edge.style["label"])} if edge.style.get("label") else {}
             dot.edge(edge.tail, edge.head, **{**edge.style, **named})
         self._sum(dot, terms, sum_label)
@@ -120,7 +120,7 @@ class Drawing:
         for card in self.scene.cards.values():
             if card.cluster == cluster.id:
                 self._card(frame, card)
-        for point in self.rails.points.get(cluster.id, ()):
+        for point in self.orthogonal.points.get(cluster.id, ()):
             frame.node(
                 point.id,
                 group=point.group,
@@ -137,11 +137,11 @@ class Drawing:
 
     def _on_the_right(self, cluster: Cluster) -> bool:
         """Whether a frame's name stands on the right: a line enters on the left, where data flows to the right."""
-        return cluster.on_the_right or (self.direction == "LR" and cluster.id in self.rails.entered)
+        return cluster.on_the_right or (self.direction == "LR" and cluster.id in self.orthogonal.entered)
 
     def _card(self, frame: graphviz.Digraph, card: Card) -> None:
         filled = {"fillcolor": card.fill} if card.fill else {}
-        more = {**CIRCLE, **filled, **MARKED.get(card.mark, {})} if card.shape == "circle" else {}
+        more = {**CIRCLE, **filled, **MARKED.get(card.diff, {})} if card.shape is CardShape.CIRCLE else {}
         group = {"group": self.group[card.id]} if card.id in self.group else {}
         tip = in_attribute(card.tip or card.id)
         frame.node(card.id, label=card.label, id=card.id, tooltip=tip, **{"class": card.role.value}, **group, **more)
@@ -154,7 +154,7 @@ class Drawing:
             style["weight"] = STRAIGHT
         elif self.scene.cards[wire.src.card].cluster == self.scene.cards[wire.dst.card].cluster:
             style["weight"] = NEAR
-        style |= SHARED if wire.kind == "entering" else MARKED.get(wire.mark, {})
+        style |= SHARED if wire.kind is WireKind.ENTERING else MARKED.get(wire.diff, {})
         style["tooltip"] = style["labeltooltip"] = in_attribute(
             f"{wire.name} [{wire.label}]" if wire.label else wire.name or " "
         )
@@ -202,7 +202,7 @@ class Drawing:
     # -- columns and rows -------------------------------------------------------------------
 
     def _ranks(self, dot: graphviz.Digraph) -> None:
-        for names in self.rails.ranks():
+        for names in self.orthogonal.ranks():
             with dot.subgraph() as same:
                 same.attr(rank="same")
                 for name in names:
@@ -215,7 +215,7 @@ class Drawing:
         """Pairs of cards in the lowest and the highest row that keep neighbouring columns in their order."""
         columns = self.scene.columns()
         for left, right in pairwise(columns):
-            pairs = [pair for row in self.rows if (pair := self._pair(row, left, right))]
+            pairs = [pair for row in self.ranks if (pair := self._pair(row, left, right))]
             yield from dict.fromkeys([*pairs[:1], *pairs[-1:]])
 
     def _pair(self, row: list[str], left: int, right: int) -> tuple[str, str] | None:

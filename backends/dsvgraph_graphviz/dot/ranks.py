@@ -7,14 +7,14 @@ from typing import Any
 
 import networkx as nx
 
-from dsvgraph_graphviz.scene.parts import Card, End, Scene, Wire
+from dsvgraph_graphviz.scene.parts import Card, End, Scene, Wire, WireKind
 
 SAME, ALIKE, OTHER = 8, 3, 0  # how well two cards fit into one row
 GAP = -1  # a card alone in its row
 NEVER = -10_000
 
 
-def levels(scene: Scene) -> dict[str, int]:
+def heights(scene: Scene) -> dict[str, int]:
     """The height of every card over the inputs of its column, in cards on the longest path."""
     net = flow(scene)
     found: dict[str, int] = {}
@@ -27,7 +27,7 @@ def flow(scene: Scene) -> nx.DiGraph[str]:
     """The cards and the wires that flow within columns."""
     net: nx.DiGraph[str] = nx.DiGraph()
     net.add_nodes_from(scene.cards)
-    net.add_edges_from((w.src.card, w.dst.card) for w in scene.wires if w.kind == "flow")
+    net.add_edges_from((w.src.card, w.dst.card) for w in scene.wires if w.kind is WireKind.FLOW)
     return net
 
 
@@ -42,7 +42,7 @@ def spine(scene: Scene, column: int, heights: dict[str, int]) -> list[str]:
     return path[::-1]
 
 
-def rows(scene: Scene, spines: dict[int, list[str]]) -> list[list[str]]:
+def ranks(scene: Scene, spines: dict[int, list[str]]) -> list[list[str]]:
     """Cards at one height, from below: columns line up by role, a block beside them by number.
 
     Several blocks stand on one line and are free above it.
@@ -50,7 +50,7 @@ def rows(scene: Scene, spines: dict[int, list[str]]) -> list[list[str]]:
     grid = [[name] for name in spines[0]]
     for column in sorted(spines):
         if column > 0:
-            grid = _merged(grid, spines[column], _Fit(scene, grid, spines[column], column))
+            grid = _aligned(grid, spines[column], _Fit(scene, grid, spines[column], column))
     beside = [spines[column] for column in sorted(spines, reverse=True) if column < 0]
     if len(beside) == 1:
         return _spread(grid, beside[0])
@@ -87,7 +87,7 @@ class _Fit:
 
 def buses(scene: Scene) -> list[Wire]:
     """The wires of sources that are handed to several columns at once."""
-    handed = [w for w in scene.wires if w.kind == "handed"]
+    handed = [w for w in scene.wires if w.kind is WireKind.HANDED]
     targets: dict[End, set[int]] = {}
     for wire in handed:
         targets.setdefault(wire.src, set()).add(scene.cards[wire.dst.card].column)
@@ -100,7 +100,7 @@ def _fit(a: Card, b: Card) -> int:
     return ALIKE if a.role == b.role and a.shape == b.shape else OTHER
 
 
-def _merged(grid: list[list[str]], column: list[str], fit: _Fit) -> list[list[str]]:
+def _aligned(grid: list[list[str]], column: list[str], fit: _Fit) -> list[list[str]]:
     """The rows with one more column, aligned as sequences are: best total fit, few gaps."""
     n, m = len(grid), len(column)
     best = {(n, m): (0, (n, m))}

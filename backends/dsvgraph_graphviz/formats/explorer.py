@@ -10,16 +10,16 @@ from typing import Any
 from dsvgraph.graph import Graph, Mode, Model, Node, Ref, join, span_text
 from dsvgraph.passes.text.signature import value
 from dsvgraph.types import Type
-from dsvgraph_graphviz.model.facts import Facts
+from dsvgraph_graphviz.model.analysis import Analysis
 from dsvgraph_graphviz.style.words import number, op_title, spot, times
 from dsvgraph_graphviz.text.titles import block_title
 
 Source = tuple[str, str]  # a node and the place of the value among its outputs
 
 
-def explorer(model: Model, facts: Facts) -> str:
+def explorer(model: Model, analysis: Analysis) -> str:
     """A collection of one graph, as JSON; raises nothing: every model has one."""
-    walk = _Walk(facts)
+    walk = _Walk(analysis)
     ins = {name: walk.border(name, "input", type_) for name, type_ in model.inputs.items()}
     outs = walk.body(model, ins, "", "")
     for name, source in outs.items():
@@ -32,7 +32,7 @@ def explorer(model: Model, facts: Facts) -> str:
 class _Walk:
     """Goes through all bodies, each kind of copies once."""
 
-    facts: Facts
+    analysis: Analysis
     nodes: list[dict[str, Any]] = field(default_factory=list)
     groups: dict[str, dict[str, str]] = field(default_factory=dict)
 
@@ -77,8 +77,8 @@ class _Walk:
         return found or {port: wired[port] for port in node.outputs if port in wired}
 
     def _about(self, graph: Graph, node: Node, path: str) -> dict[str, str]:
-        count = number(self.facts.parameters(graph))
-        about = {"path": path, "block": block_title(graph, self.facts), "parameters of one": count}
+        count = number(self.analysis.parameters(graph))
+        about = {"path": path, "block": block_title(graph, self.analysis), "parameters of one": count}
         return about if node.mode is Mode.CALL else {**about, "copies": times(node)}
 
     def _add(

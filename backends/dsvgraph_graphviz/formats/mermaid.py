@@ -8,15 +8,18 @@ from collections.abc import Iterator
 from html import unescape
 
 from dsvgraph.errors import printable
-from dsvgraph_graphviz.scene.parts import Card, Scene, Wire
+from dsvgraph_graphviz.scene.parts import Card, CardShape, Scene, Wire, WireKind
 from dsvgraph_graphviz.style import theme
 from dsvgraph_graphviz.style.theme import Role
 from dsvgraph_graphviz.text.losses import Term
 
-ARROWS = {"flow": "-->", "handed": "==>", "shared": "-.-", "entering": "-.-", "gone": "-.->"}
+ARROWS = {
+    WireKind.FLOW: "-->", WireKind.HANDED: "==>", WireKind.SHARED: "-.-", WireKind.ENTERING: "-.-",
+    WireKind.GONE: "-.->",
+}  # fmt: skip
 CELL = re.compile(r"<td[^>]*>((?:(?!</?t[dr]\b|</?table).)*)</td>")
 ROW = re.compile(r"</tr>")
-SHAPES = {"circle": ("((", "))"), "text": ("([", "])"), "card": ("[", "]")}
+OUTLINES = {CardShape.CIRCLE: ("((", "))"), CardShape.TEXT: ("([", "])"), CardShape.CARD: ("[", "]")}
 
 
 def mermaid(scene: Scene, direction: str, title: str, terms: list[Term], formula: str) -> str:
@@ -49,15 +52,17 @@ def _frame(scene: Scene, name: str, ids: dict[str, str]) -> Iterator[str]:
 
 
 def _card(card: Card, id_: str) -> str:
-    opening, closing = SHAPES[card.shape]
+    opening, closing = OUTLINES[card.shape]
     first, *rest = spoken(card.label) or [card.id]
-    text = "<br>".join([f"<b>{escaped(first)}</b>" if card.shape == "card" else escaped(first), *map(escaped, rest)])
+    first = f"<b>{escaped(first)}</b>" if card.shape is CardShape.CARD else escaped(first)
+    text = "<br>".join([first, *map(escaped, rest)])
     return f'{id_}{opening}"{text}"{closing}:::{card.role.value}'
 
 
 def _wire(wire: Wire, ids: dict[str, str]) -> str:
-    said = wire.label if wire.kind == "flow" else wire.name if wire.kind in ("handed", "gone") else ""
-    words = f'|"{escaped(said)}"|' if said else ""
+    named = wire.kind in (WireKind.HANDED, WireKind.GONE)
+    text = wire.label if wire.kind is WireKind.FLOW else wire.name if named else ""
+    words = f'|"{escaped(text)}"|' if text else ""
     return f"{ids[wire.src.card]} {ARROWS[wire.kind]}{words} {ids[wire.dst.card]}"
 
 

@@ -24,7 +24,7 @@ class InputCell(Cell):
 
 
 @dataclass
-class Fused:
+class MergedNode:
     """A node with the nodes drawn inside its card: values come in by the cells ``below``, leave ``above``."""
 
     node: Node
@@ -34,7 +34,7 @@ class Fused:
     above: list[Cell] = field(default_factory=list)
 
     @property
-    def lines(self) -> tuple[Node, ...]:
+    def nodes(self) -> tuple[Node, ...]:
         """All nodes that the card is the box of, its own first."""
         others = (self.split, self.concat, *(cell.norm for cell in self.below))
         return (self.node, *(node for node in others if node is not None and node is not self.node))
@@ -80,7 +80,7 @@ def out_port(output: str) -> str:
     return f"{as_id(output)}-out"
 
 
-def fused(graph: Graph, cached: Iterable[Ref] = ()) -> list[Fused]:
+def merged_nodes(graph: Graph, cached: Iterable[Ref] = ()) -> list[MergedNode]:
     """The cards of a body in its order, each with what it takes in; ``cached`` values stay apart."""
     kept = {ref.node for ref in (*graph.outputs.values(), *cached)}
     inner: set[str] = set()
@@ -128,7 +128,7 @@ class Steps:
             self.after[name] = max((self.after[n] + 1 for n in net.successors(name)), default=0)
 
 
-def _untangle(graph: Graph, card: Fused, across: dict[str, float], steps: Steps) -> None:
+def _untangle(graph: Graph, card: MergedNode, across: dict[str, float], steps: Steps) -> None:
     """Orders the cells whose order is free so that fewer lines cross; a concat gives its own in words.
 
     Of values that part and meet again, the longer way goes on the left: a line's words stand on its right.
@@ -160,8 +160,8 @@ def _places(graph: Graph, node: Node, across: dict[str, float], steps: Steps) ->
     }
 
 
-def _card(graph: Graph, node: Node, kept: set[str], inner: set[str]) -> Fused:
-    card = _with_split(graph, node, kept) if node.callee == "split" else Fused(node)
+def _card(graph: Graph, node: Node, kept: set[str], inner: set[str]) -> MergedNode:
+    card = _with_split(graph, node, kept) if node.callee == "split" else MergedNode(node)
     inner.add(card.node.name)
     card.concat = _concat(graph, card.node, kept)
     if card.concat:
@@ -194,16 +194,16 @@ def _first_read(graph: Graph, ref: Ref, made: dict[str, int]) -> int:
     return min(made[reader] for _, reader, edge in graph.net.out_edges(ref.node, data=True) if edge["src"] == ref.port)
 
 
-def single(graph: Graph, node: Node) -> Fused:
+def single(graph: Graph, node: Node) -> MergedNode:
     """The card of one node alone."""
     card = _card(graph, node, set(graph.nodes), set())
     _untangle(graph, card, positions(graph), Steps(graph))
     return card
 
 
-def _with_split(graph: Graph, node: Node, kept: set[str]) -> Fused:
+def _with_split(graph: Graph, node: Node, kept: set[str]) -> MergedNode:
     source = _only_for(graph, node.inputs["x"], node, kept)
-    return Fused(source if source is not None and source.callee == "linear" else node, split=node)
+    return MergedNode(source if source is not None and source.callee == "linear" else node, split=node)
 
 
 def _concat(graph: Graph, node: Node, kept: set[str]) -> Node | None:

@@ -92,7 +92,7 @@ class Roles:
     def of(self, node: Node, around: Role = Role.PLAIN) -> Role:
         """The role of ``node`` in a body whose own role is ``around``."""
         if id(node) in self._heads:
-            return Role.HEAD
+            return Role.OUTPUT_LAYER
         if node.op:
             return BY_KIND.get(node.op.kind, around)
         return self.of_kinds(self.inside(node), self.is_layered(node), around)

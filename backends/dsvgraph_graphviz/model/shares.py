@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dsvgraph.graph import Graph, Node
+from dsvgraph_graphviz.model.analysis import Analysis
 from dsvgraph_graphviz.model.copies import chains
-from dsvgraph_graphviz.model.facts import Facts
 from dsvgraph_graphviz.style import theme
 from dsvgraph_graphviz.style.markup import cell, table, words
 
@@ -19,9 +19,9 @@ LEGEND = ("under 1 %", "1 to 5 %", "5 to 20 %", "20 to 50 %", "over 50 %")
 class Shares:
     """Answers for one model and one cost: params, flops, or memory (what training keeps of the forward pass)."""
 
-    def __init__(self, facts: Facts, what: str) -> None:
-        self.facts, self.what = facts, what
-        self._apart = chains(facts.model)
+    def __init__(self, analysis: Analysis, what: str) -> None:
+        self.analysis, self.what = analysis, what
+        self._apart = chains(analysis.model)
         self._totals: dict[Graph, float] = {}
 
     def of(self, graph: Graph, nodes: Sequence[Node]) -> float | None:
@@ -43,11 +43,11 @@ class Shares:
 
     def _whole(self, graph: Graph) -> str:
         """Whose cost is all of it: what the frame around the lines of ``graph`` shows."""
-        if graph is self.facts.model:
+        if graph is self.analysis.model:
             return "the main model's" if self._apart else "the model's"
         if any(copies.graph is graph for node in self._apart for copies in node.copies):
             return "this depth's"
-        return "the layer's" if self.facts.roles.is_layer_body(graph) else "the block's"
+        return "the layer's" if self.analysis.roles.is_layer_body(graph) else "the block's"
 
     def hue(self, graph: Graph, nodes: Sequence[Node]) -> theme.Hue:
         """The colour of the share; white for what costs nothing."""
@@ -57,15 +57,15 @@ class Shares:
     def legend(self) -> str:
         """The colours and what they mean, as a table."""
         steps = "".join(
-            cell(words(text, hue.text, theme.QUIET), bgcolor=hue.fill, border=1, color=hue.border, style="rounded")
+            cell(words(text, hue.text, theme.CAPTION), bgcolor=hue.fill, border=1, color=hue.border, style="rounded")
             for text, hue in zip(LEGEND, theme.HEAT, strict=True)
         )
-        title = cell(words(f"share of the {NAMES[self.what]} in its frame:  ", theme.MUTED, theme.QUIET))
+        title = cell(words(f"share of the {NAMES[self.what]} in its frame:  ", theme.MUTED, theme.CAPTION))
         return table([title + steps], border=0, cellspacing=2, cellpadding=4)
 
     def _cost(self, graph: Graph, node: Node) -> float:
         if self.what == "flops":
-            return self.facts.work(graph, node) or 0
+            return self.analysis.work(graph, node) or 0
         if self.what == "params":
-            return self.facts.count(self.facts.parameters(graph, node))
-        return self.facts.kept(graph, node)
+            return self.analysis.count(self.analysis.parameters(graph, node))
+        return self.analysis.kept(graph, node)

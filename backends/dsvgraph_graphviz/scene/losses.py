@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dsvgraph.graph import Loss, Ref
-from dsvgraph_graphviz.scene.parts import Card, End, Plan
+from dsvgraph_graphviz.scene.parts import Card, CardShape, Container, End, Plan
 from dsvgraph_graphviz.style import cards
 from dsvgraph_graphviz.style.theme import HUES, Role
 from dsvgraph_graphviz.style.words import cut, number, spot, subscript
@@ -43,7 +43,7 @@ def _card(made: Plan, loss: Loss, depths: list[int], end: End) -> Term:
     label = cards.loss(" … ".join(names), f"predicts {' to '.join(ahead)}", HUES[Role.LOSS], times)
     id_ = term_card(loss, first)
     tip = f"{loss.name}\n{spot(loss.span)}"
-    made.scene.add(Card(id_, label, place.column, _column(made, place), Role.LOSS, "loss", tip))
+    made.scene.add(_top(made, place).card(id_, label, Role.LOSS, "loss", tip=tip))
     shape = made.shapes.of(made.model, made.model.outputs[loss.output or ""]) if not first else ""
     made.scene.wire(end, End(id_), shape)
     weights = list(dict.fromkeys(weight(loss.weight, depth) for depth in depths))
@@ -53,12 +53,12 @@ def _card(made: Plan, loss: Loss, depths: list[int], end: End) -> Term:
     return Term(id_, name, own, f"λ{over(loss)}" if chain_weight(made.model, loss) else plain)
 
 
-def _column(made: Plan, card: Card) -> str:
-    """The outermost frame around a card."""
+def _top(made: Plan, card: Card) -> Container:
+    """Return the column that a card stands in, as a place for others."""
     cluster = card.cluster
     while made.scene.clusters[cluster].parent:
         cluster = made.scene.clusters[cluster].parent
-    return cluster
+    return Container(column=card.column, cluster=cluster)
 
 
 def _outputs(made: Plan) -> None:
@@ -69,5 +69,5 @@ def _outputs(made: Plan) -> None:
             place, part = made.scene.cards[end.card], "-".join(map(str, depths[:1]))
             id_ = f"out/{name}" + (f"-{part}" if part else "")
             label = cards.text(cut(name) + (subscript(depths[0]) if len(depths) == 1 else ""))
-            made.scene.add(Card(id_, label, place.column, _column(made, place), Role.PLAIN, "exit", shape="text"))
+            made.scene.add(_top(made, place).card(id_, label, Role.PLAIN, "exit", shape=CardShape.TEXT))
             made.scene.wire(end, End(id_), made.shapes.of(made.model, ref))

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dsvgraph.backends import FULL, View
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Mode, Model, Node, Ref, join
 from dsvgraph.types import Type
+from dsvgraph_graphviz.model.analysis import Analysis
+from dsvgraph_graphviz.model.comparison import Comparison, diffs_of
 from dsvgraph_graphviz.model.copies import chains, copies_of, has_body
-from dsvgraph_graphviz.model.facts import Facts
 from dsvgraph_graphviz.model.find import Found, find
 from dsvgraph_graphviz.model.layers import attentions
 from dsvgraph_graphviz.model.merge import single
-from dsvgraph_graphviz.model.union import Union, marks_of
-from dsvgraph_graphviz.scene.depths import KINDS, draw_columns
-from dsvgraph_graphviz.scene.opening import Opener, Place
-from dsvgraph_graphviz.scene.panels import destination, distinct, most_repeated, origin
-from dsvgraph_graphviz.scene.parts import EACH, Card, Cluster, End, Plan, Scene
+from dsvgraph_graphviz.scene.builder import SceneBuilder
+from dsvgraph_graphviz.scene.columns import KINDS, draw_columns
+from dsvgraph_graphviz.scene.insets import destination, distinct, most_repeated, origin
+from dsvgraph_graphviz.scene.parts import EACH, CardShape, Cluster, Container, End, Plan, Scene
 from dsvgraph_graphviz.style import cards
 from dsvgraph_graphviz.style.markup import as_id
 from dsvgraph_graphviz.style.theme import Role
@@ -23,30 +25,31 @@ from dsvgraph_graphviz.style.words import cut, number, spot, tokens
 from dsvgraph_graphviz.text.titles import lowered
 
 MOST = 2_000  # boxes of a picture
+MAIN = Container(cluster="main", id="main/")
 
 
 def plan(model: Model, view: View) -> Plan:
     """The scene of ``model`` as ``view`` asks for it, but for the losses."""
-    union, first = (Union() if view.diff else None), model
-    model = union.model(model, view.diff) if union and view.diff else model
-    made = Plan(model, Facts(model, union), view, first, union)
+    comparison, first = (Comparison() if view.diff else None), model
+    model = comparison.model(model, view.diff) if comparison and view.diff else model
+    made = Plan(model, Analysis(model, comparison), view, first, comparison)
     made.focus = find(model, view.focus, "--focus") if view.focus else None
     opened = [_with_body(find(model, path, "--expand"), path) for path in view.expand]
     expanded = [node for found in opened for node in (*found.around, found.node)]
-    opener = Opener(made, expanded)
-    shown = _focus(made, opener) if made.focus else _whole(made, opener)
+    builder = SceneBuilder(made, expanded)
+    shown = _focus(made, builder) if made.focus else _whole(made, builder)
     skip = [*chains(model), *expanded]
     shown |= {found.body: found.path for found in opened if found.node.copies}
     beside = made.focus is None and view.depth == 1
     found = most_repeated({model: ""}, skip) if beside else distinct(shown, skip, view.depth - 1)
-    if union and view.depth == 1:
+    if comparison and view.depth == 1:
 
         def differs(body: Graph) -> bool:
-            return bool(marks_of(union, body.nodes.values()))
+            return bool(diffs_of(comparison, body.nodes.values()))
 
         found = [block for block in distinct(shown, skip, FULL, differs) if differs(block.body)]
     for i, panel in enumerate(found):
-        _panel(made, opener, panel, -1 - i)
+        _panel(made, builder, panel, -1 - i)
     _tell_apart(made.scene, found, beside)
     return made
 
@@ -86,15 +89,15 @@ def _inside(column: int) -> str:
     return "inside" if column == -1 else f"inside{-column}"
 
 
-def _whole(made: Plan, opener: Opener) -> dict[Graph, str]:
+def _whole(made: Plan, builder: SceneBuilder) -> dict[Graph, str]:
     """The model in columns; the bodies that are then on show."""
     model, deep = made.model, _deep(made)
-    made.scene.clusters["main"] = Cluster("main", "Main model" if deep else "Model", Role.PLAIN)
-    place = Place(0, "main", "main/", "")
+    made.scene.clusters["main"] = Cluster(id="main", title="Main model" if deep else "Model", role=Role.PLAIN)
+    inside = MAIN
     ins = {name: _input(model, made.scene, name) for name in model.inputs}
-    made.ends = opener.body(model, ins, place, skip={node.name for node in deep})
+    made.ends = builder.body(model, ins, inside, skip={node.name for node in deep})
     for node in deep:
-        draw_columns(made, opener, node, place)
+        draw_columns(made, builder, node, inside)
     return {model: "", **{copies.graph: join(node.at, "*") for node in deep for copies in node.copies}}
 
 
@@ -109,42 +112,44 @@ def _input(model: Model, scene: Scene, name: str) -> End:
     type_ = model.inputs[name]
     is_row = type_.dtype == "int" and type_.rank == 2
     label = cards.tokens(tokens(0)) if is_row else cards.text(cut(name))
-    scene.add(Card(f"main/{name}", label, 0, "main", Role.TOKENS, "tokens", name, "card" if is_row else "text"))
+    scene.add(
+        MAIN.card(name, label, Role.TOKENS, "tokens", tip=name, shape=CardShape.CARD if is_row else CardShape.TEXT)
+    )
     return End(f"main/{name}", "", 0 if is_row else None)
 
 
 # -- blocks alone and beside the model -----------------------------------------------------------
 
 
-def _focus(made: Plan, opener: Opener) -> dict[Graph, str]:
+def _focus(made: Plan, builder: SceneBuilder) -> dict[Graph, str]:
     """One block or op with what enters and leaves it; the bodies that are then on show."""
     found = made.focus
     assert found is not None
     node, inner = found.node, found.body if has_body(found.node) else None
-    role = made.facts.roles.of_graph(inner) if inner else made.facts.roles.of(node)
+    role = made.analysis.roles.of_graph(inner) if inner else made.analysis.roles.of(node)
     role = Role.MTP if node in chains(made.model) else role
-    made.scene.clusters["main"] = Cluster("main", "", role)
-    place = Place(0, "main", "main/", found.path, role, named=True)
+    made.scene.clusters["main"] = Cluster(id="main", title="", role=role)
+    inside = replace(MAIN, path=found.path, role=role, named=True)
     if inner:
         types = inner.inputs
-        ins = {port: _enters(made, found, port, types[port], place) for port in types}
-        ends = opener.body(inner, ins, place)
+        ins = {port: _enters(made, found, port, types[port], inside) for port in types}
+        ends = builder.body(inner, ins, inside)
         outs = {name: (ends[r], made.shapes.of(inner, r)) for name, r in inner.outputs.items() if r in ends}
     else:
-        ends = {ref: _enters(made, found, p, found.graph.type(ref), place) for p, ref in node.sources.items()}
-        opener.card(found.graph, single(found.graph, node), ends, place)
+        ends = {ref: _enters(made, found, p, found.graph.type(ref), inside) for p, ref in node.sources.items()}
+        builder.card(found.graph, single(found.graph, node), ends, inside)
         refs = [Ref(node.name, name) for name in node.outputs]
         outs = {r.port: (ends[r], made.shapes.of(found.graph, r)) for r in refs}
     for name, (end, said) in outs.items():
         named = cut(name) if len(outs) > 1 else ""
-        label = cards.end(named, cut(destination(made.facts, found.graph, node, name)))
-        id_ = f"main/out-{as_id(name)}"
-        made.scene.add(Card(id_, label, 0, "main", Role.PLAIN, "exit"))
-        made.scene.wire(end, End(id_), said)
+        label = cards.end(named, cut(destination(made.analysis, found.graph, node, name)))
+        id_ = f"out-{as_id(name)}"
+        made.scene.add(inside.card(id_, label, Role.PLAIN, "exit"))
+        made.scene.wire(end, End(inside.id + id_), said)
     return {inner: found.path} if inner else {}
 
 
-def _enters(made: Plan, found: Found, port: str, type_: Type, place: Place) -> End:
+def _enters(made: Plan, found: Found, port: str, type_: Type, inside: Container) -> End:
     """What enters the block that is drawn alone: a value, a row of tokens, or a weight."""
     node, id_ = found.node, f"main/in-{port}"
     ref = node.sources.get(port)
@@ -153,37 +158,39 @@ def _enters(made: Plan, found: Found, port: str, type_: Type, place: Place) -> E
     is_row = type_.dtype == "int" and type_.rank == 2
     inner = found.body if has_body(node) else None
     readers = inner.net.out_degree(port) if inner and port in inner.net and not is_weight else 0
-    words = cut(origin(made.facts, found.graph, node, port))
+    words = cut(origin(made.analysis, found.graph, node, port))
     label = cards.tokens(tokens(0)) if is_row else cards.end(cut(port), words, readers, made.view.direction)
-    made.scene.add(Card(id_, label, place.column, "main", Role.TOKENS if is_row else Role.PLAIN, "entry"))
+    made.scene.add(inside.card(f"in-{port}", label, Role.TOKENS if is_row else Role.PLAIN, "entry"))
     return End(id_, EACH if readers > 1 and not is_row else "", 0 if is_row else None, is_weight)
 
 
-def _panel(made: Plan, opener: Opener, found: Found, column: int) -> None:
+def _panel(made: Plan, builder: SceneBuilder, found: Found, column: int) -> None:
     """Opens one block beside the model."""
     scene, node, graph = made.scene, found.node, found.body
-    role, layer = made.facts.roles.of_graph(graph), made.facts.roles.is_layer(node)
+    role, layer = made.analysis.roles.of_graph(graph), made.analysis.roles.is_layer(node)
     id_ = _inside(column)
-    title = opener.labels.title(found.graph, node, role)
+    title = builder.labels.title(found.graph, node, role)
     title = f"Inside one {lowered(title)}" if layer else title
     note = found.path if made.view.weights else ""
-    scene.clusters[id_] = Cluster(
-        id_, title, role, tip="\n".join([found.path, node.callee, spot(node.span)]), aside=True, note=note
-    )
-    place = Place(column, id_, f"{id_}/", found.path, role, named=not layer or bool(attentions(graph)))
+    tip = "\n".join([found.path, node.callee, spot(node.span)])
+    scene.clusters[id_] = Cluster(id=id_, title=title, role=role, tip=tip, aside=True, note=note)
+    inside = Container(
+        column=column, cluster=id_, id=f"{id_}/", path=found.path, role=role,
+        named=not layer or bool(attentions(graph)),
+    )  # fmt: skip
     ins = {
-        port: _word(scene, place, f"in-{port}", port, origin(made.facts, found.graph, node, port))
+        port: _word(scene, inside, f"in-{port}", port, origin(made.analysis, found.graph, node, port))
         for port in graph.inputs
     }
-    ends = opener.body(graph, ins, place)
+    ends = builder.body(graph, ins, inside)
     for name, ref in graph.outputs.items():
         if ref in ends:
-            end = _word(scene, place, f"out-{name}", name, destination(made.facts, found.graph, node, name))
+            end = _word(scene, inside, f"out-{name}", name, destination(made.analysis, found.graph, node, name))
             scene.wire(ends[ref], end, made.shapes.of(graph, ref))
 
 
-def _word(scene: Scene, place: Place, id_: str, name: str, quiet: str) -> End:
+def _word(scene: Scene, inside: Container, id_: str, name: str, quiet: str) -> End:
     label = cards.text(cut(name), cut(quiet))
     key = id_.partition("-")[0]
-    scene.add(Card(place.id + id_, label, place.column, place.cluster, Role.PLAIN, key, shape="text"))
-    return End(place.id + id_)
+    scene.add(inside.card(id_, label, Role.PLAIN, key, shape=CardShape.TEXT))
+    return End(inside.id + id_)

@@ -33,7 +33,7 @@ def pill(
 
 
 def _quiet(lines: Sequence[str], hue: Hue, **span: object) -> list[str]:
-    return [cell(words(line, hue.text, theme.QUIET), **span) for line in lines]
+    return [cell(words(line, hue.text, theme.CAPTION), **span) for line in lines]
 
 
 def _mono(lines: Sequence[str], hue: Hue, **span: object) -> list[str]:
@@ -90,7 +90,7 @@ def _stack(cells: Sequence[Cell], hue: Hue) -> list[str]:
 
 def _cell(one: Cell, hue: Hue, width: int = CELL) -> str:
     return cell(
-        words(one.text, hue.title, theme.QUIET), port=one.port, border=1, style="rounded",
+        words(one.text, hue.title, theme.CAPTION), port=one.port, border=1, style="rounded",
         color=hue.cell_border, bgcolor=hue.cell, cellpadding=4, width=width,
     )  # fmt: skip
 
@@ -121,7 +121,7 @@ def shared(title: str, hue: Hue, note: str = "shared", width: int = NARROW, said
     pale = theme.SHARED_FILL
     rows = [
         cell(words(title, hue.title, theme.BODY), width=width),
-        cell(words(note, hue.text, theme.QUIET, italic=True)),
+        cell(words(note, hue.text, theme.CAPTION, italic=True)),
         *_quiet(said, hue),
     ]
     return label(box(rows, hue, style="rounded,dashed", bgcolor=pale))
@@ -149,7 +149,7 @@ def experts(title: str, lines: Sequence[str], router: str, shown: Sequence[tuple
         cell(table(chips, border=0, cellborder=1, cellspacing=3, cellpadding=0, **fixed)),
     ]
     if router:
-        inner = words(router, hue.title, theme.QUIET)
+        inner = words(router, hue.title, theme.CAPTION)
         rows.append(cell(inner, border=1, style="rounded", color=hue.cell_border, bgcolor=hue.cell, cellpadding=5))
     rows += _quiet(lines, hue)
     return label(box(rows, hue, cellpadding=2, cellspacing=3))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 SANS, MONO = "Arial", "Courier"
-HEADING, SUBHEADING, TITLE, BODY, QUIET, SMALL, SHAPE = 26, 13, 14, 13, 11, 10, 10.5
+HEADING, SUBHEADING, TITLE, BODY, CAPTION, SMALL, SHAPE = 26, 13, 14, 13, 11, 10, 10.5
 
 INK, MUTED, LINE, RAIL, PAPER = "#0F172A", "#475569", "#64748B", "#94A3B8", "#FFFFFF"
 
@@ -16,7 +16,7 @@ class Role(StrEnum):
 
     TOKENS = "tokens"
     EMBEDDING = "embedding"
-    HEAD = "head"
+    OUTPUT_LAYER = "head"
     POSITION = "position"
     ATTENTION = "attention"
     KEYS = "keys"
@@ -64,7 +64,7 @@ HEAT = tuple(  # a share of a cost, from little to most
 HUES = {
     Role.TOKENS: WHITE,
     Role.EMBEDDING: AMBER,
-    Role.HEAD: AMBER,
+    Role.OUTPUT_LAYER: AMBER,
     Role.POSITION: AMBER,
     Role.ATTENTION: BLUE,
     Role.KEYS: TEAL,

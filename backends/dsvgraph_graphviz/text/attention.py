@@ -13,7 +13,7 @@ from dsvgraph_graphviz.model.merge import turned, value_name
 from dsvgraph_graphviz.style.words import number
 
 
-def heads_of(node: Node) -> list[str]:
+def attention_heads(node: Node) -> list[str]:
     """Heads and groups, the window, sinks."""
     op: Any = node.op
     heads, groups = node.ins["q"].shape[2], node.ins["k"].shape[2]
@@ -24,7 +24,7 @@ def heads_of(node: Node) -> list[str]:
 
 def attention_words(graph: Graph, node: Node, kept: Sequence[str]) -> list[str]:
     """The quiet line of a block: heads, ranks, what decoding caches."""
-    found = [*heads_of(node), *_ranks_of(graph)]
+    found = [*attention_heads(node), *_ranks_of(graph)]
     return [*found, f"caches {' + '.join(kept)}"] if kept else found
 
 
@@ -42,7 +42,7 @@ def inside_attention(graph: Graph, node: Node) -> list[str]:
     head = " + ".join(f"{name} {number(size)}" for name, size in sizes.items()) or number(node.ins["q"].shape[-1])
     first = next(iter(graph.inputs.values())).shape
     return [
-        *([f"d {number(first[-1])}"] if first else []), *heads_of(node), *_ranks_of(graph),
+        *([f"d {number(first[-1])}"] if first else []), *attention_heads(node), *_ranks_of(graph),
         f"{head} per head", f"v {number(node.ins['v'].shape[-1])}",
     ]  # fmt: skip
 

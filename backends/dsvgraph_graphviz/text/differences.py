@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dsvgraph.passes.compare.diff import Diff
-from dsvgraph_graphviz.model.facts import Facts
-from dsvgraph_graphviz.model.union import Mark
+from dsvgraph_graphviz.model.analysis import Analysis
+from dsvgraph_graphviz.model.comparison import NodeDiff
 from dsvgraph_graphviz.style import theme
 from dsvgraph_graphviz.style.markup import cell, label, table, words
 from dsvgraph_graphviz.style.words import cut, flops, short
@@ -20,52 +20,54 @@ INSIDE = ("…", theme.SLATE)
 DETAIL = 40  # characters
 
 
-def marked(inner: str, marks: list[Mark], facts: Facts) -> str:
+def with_differences(inner: str, diffs: list[NodeDiff], analysis: Analysis) -> str:
     """A label with what differs written over it, in a frame of its own; dashed where the line is gone."""
-    if not marks:
+    if not diffs:
         return inner
-    rows = [*notes(marks, facts), cell(inner.removeprefix("<").removesuffix(">"))]
-    return label(table(rows, **{"border": 2, "style": "rounded", "cellspacing": 2, **frame(marks)}, cellborder=0))
+    rows = [*difference_rows(diffs, analysis), cell(inner.removeprefix("<").removesuffix(">"))]
+    return label(
+        table(rows, **{"border": 2, "style": "rounded", "cellspacing": 2, **difference_border(diffs)}, cellborder=0)
+    )
 
 
-def notes(marks: list[Mark], facts: Facts) -> list[str]:
+def difference_rows(diffs: list[NodeDiff], analysis: Analysis) -> list[str]:
     """What differs, as rows of a card: the kinds, before and after, and what it costs."""
-    if not marks:
+    if not diffs:
         return []
-    kinds = dict.fromkeys(kind for mark in marks for kind in mark.kinds)
+    kinds = dict.fromkeys(kind for mark in diffs for kind in mark.kinds)
     said = " · ".join(f"{SIGNS[kind][0]} {kind}" for kind in kinds) or f"{INSIDE[0]} differs inside"
-    hue = _hue(marks)
-    head = cell(words(said, theme.PAPER, theme.QUIET, bold=True), bgcolor=hue.badge, style="rounded", cellpadding=3)
-    lines = (*_details(marks), *deltas(marks, facts))
-    return [head, *(cell(words(line, theme.MUTED, theme.QUIET)) for line in lines)]
+    hue = _hue(diffs)
+    head = cell(words(said, theme.PAPER, theme.CAPTION, bold=True), bgcolor=hue.badge, style="rounded", cellpadding=3)
+    lines = (*_details(diffs), *cost_changes(diffs, analysis))
+    return [head, *(cell(words(line, theme.MUTED, theme.CAPTION)) for line in lines)]
 
 
-def frame(marks: list[Mark]) -> dict[str, object]:
+def difference_border(diffs: list[NodeDiff]) -> dict[str, object]:
     """The border of a card that differs; dashed where the line is gone."""
-    gone = any("removed" in mark.kinds for mark in marks)
-    more = {"border": 2, "color": _hue(marks).badge, "style": "rounded,dashed" if gone else "rounded"}
-    return more if marks else {}
+    gone = any("removed" in mark.kinds for mark in diffs)
+    more = {"border": 2, "color": _hue(diffs).badge, "style": "rounded,dashed" if gone else "rounded"}
+    return more if diffs else {}
 
 
-def _hue(marks: list[Mark]) -> theme.Hue:
-    kinds = [kind for mark in marks for kind in mark.kinds]
+def _hue(diffs: list[NodeDiff]) -> theme.Hue:
+    kinds = [kind for mark in diffs for kind in mark.kinds]
     return SIGNS[kinds[0]][1] if kinds else INSIDE[1]
 
 
-def _details(marks: list[Mark]) -> Iterable[str]:
+def _details(diffs: list[NodeDiff]) -> Iterable[str]:
     """Before and after, where both sides have something to tell."""
-    found = [pair for mark in marks for pair in mark.found]
+    found = [pair for mark in diffs for pair in mark.found]
     short_ones = [f"{cut(before, DETAIL)} → {cut(after, DETAIL)}" for _, before, after in found if before and after]
     return short_ones[:2]
 
 
-def deltas(marks: list[Mark], facts: Facts) -> list[str]:
+def cost_changes(diffs: list[NodeDiff], analysis: Analysis) -> list[str]:
     """What a line's differences add to parameters, FLOPs and cache."""
     sums = [0.0, 0.0, 0.0]
-    for mark in marks:
+    for mark in diffs:
         for real, sign in ((mark.new, 1), (mark.old, -1)):
             if real:
-                own = (facts.count(facts.parameters(*real)), facts.work(*real) or 0, facts.cache(*real))
+                own = (analysis.count(analysis.parameters(*real)), analysis.work(*real) or 0, analysis.cache(*real))
                 sums = [total + sign * value for total, value in zip(sums, own, strict=True)]
     parts = [f"{signed(sums[0])} parameters", f"{signed(sums[1], flops)} / token", f"{signed(sums[2])} cached"]
     shown = [part for part, value in zip(parts, sums, strict=True) if value]
@@ -77,7 +79,7 @@ def signed(value: float, text: object = short) -> str:
     return f"{'+' if value >= 0 else '−'} {text(abs(value))}"  # type: ignore[operator]
 
 
-def totals(found: Diff) -> tuple[str, str]:
+def compared_totals(found: Diff) -> tuple[str, str]:
     """Both models' parameters, FLOPs and cache, and how many lines differ in which way."""
     before, after = found.costs
     pairs = (

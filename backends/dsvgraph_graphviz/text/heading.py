@@ -8,15 +8,15 @@ from dsvgraph.dims import Size
 from dsvgraph.graph import Mode, join, span_text
 from dsvgraph.passes.compare.diff import diff
 from dsvgraph.passes.count.cost import Cost
+from dsvgraph_graphviz.model.analysis import BATCH, LENGTH, Analysis
 from dsvgraph_graphviz.model.copies import chains, has_body
-from dsvgraph_graphviz.model.facts import BATCH, LENGTH, Facts
 from dsvgraph_graphviz.model.find import Found
 from dsvgraph_graphviz.model.shares import Shares
-from dsvgraph_graphviz.model.view import Subject
+from dsvgraph_graphviz.model.subject import Subject
 from dsvgraph_graphviz.style import theme
 from dsvgraph_graphviz.style.markup import cell, label, table, words
 from dsvgraph_graphviz.style.words import cut, features, flops, number, op_title, readable, short
-from dsvgraph_graphviz.text.differences import totals as both_totals
+from dsvgraph_graphviz.text.differences import compared_totals
 from dsvgraph_graphviz.text.labels import Labels
 from dsvgraph_graphviz.text.losses import chain_weight
 from dsvgraph_graphviz.text.titles import block_title
@@ -29,11 +29,11 @@ def heading(made: Subject) -> str:
     totals, added = lines(made)
     more = theme.TEAL.text if made.focus else theme.PINK.text
     rows = [_row(title(made), theme.INK, theme.HEADING, bold=True, longest=NAME)]
-    rows += [_row(place(made.focus, names(made)), theme.MUTED, theme.QUIET)] if made.focus else []
+    rows += [_row(place(made.focus, names(made)), theme.MUTED, theme.CAPTION)] if made.focus else []
     rows += [_row(totals, theme.MUTED, theme.SUBHEADING)] if totals else []
     rows += [_row(added, more, theme.SUBHEADING)] if added else []
     if made.view.heat:
-        rows.append(cell(Shares(made.facts, made.view.heat).legend(), align="left"))
+        rows.append(cell(Shares(made.analysis, made.view.heat).legend(), align="left"))
     return label(table([*rows, cell("", height=8)], border=0, cellspacing=0, cellpadding=2))
 
 
@@ -43,12 +43,12 @@ def _row(text: str, color: str, size: float, bold: bool = False, longest: int = 
 
 def lines(made: Subject) -> tuple[str, str]:
     """The totals in words, and what the columns add to them; for one block its own, and what decoding keeps."""
-    if made.union and made.view.diff:
-        both, kinds = both_totals(diff(made.first, made.view.diff, BATCH, LENGTH))
+    if made.comparison and made.view.diff:
+        both, kinds = compared_totals(diff(made.first, made.view.diff, BATCH, LENGTH))
         return both, " · ".join([kinds, *chain_weight(made.model)])
     if made.focus:
-        return " · ".join(_own(made, made.focus)), _kept(made.focus, made.facts)
-    cost = made.facts.cost()
+        return " · ".join(_own(made, made.focus)), _kept(made.focus, made.analysis)
+    cost = made.analysis.cost()
     totals = [*(_totals(cost) if cost else []), *_sizes(made), *(_work(cost) if cost else [])]
     return " · ".join(totals), " · ".join([*(_added(made, cost) if cost else []), *chain_weight(made.model)])
 
@@ -64,7 +64,7 @@ def title(made: Subject) -> str:
         return f"{names(made)}: what differs" if alone else names(made)
     if found.node.op or not has_body(found.node):
         return found.node.name
-    return block_title(found.body, made.facts)
+    return block_title(found.body, made.analysis)
 
 
 def names(made: Subject) -> str:
@@ -79,21 +79,21 @@ def place(found: Found, model: str) -> str:
 
 
 def _own(made: Subject, found: Found) -> list[str]:
-    facts, node = made.facts, found.node
+    analysis, node = made.analysis, found.node
     inside = found.body if has_body(node) else None
-    said = Labels(facts, made.view).about(inside) if inside else [op_title(node) if node.op else node.callee]
-    total = facts.parameters(inside) if inside else facts.parameters(found.graph, node)
-    active = facts.active(inside) if inside else facts.active(found.graph, node)
+    said = Labels(analysis, made.view).about(inside) if inside else [op_title(node) if node.op else node.callee]
+    total = analysis.parameters(inside) if inside else analysis.parameters(found.graph, node)
+    active = analysis.active(inside) if inside else analysis.active(found.graph, node)
     said += [f"{short(total)} parameters"] if total != 0 else []
     said += [f"{short(active)} active"] if active != total else []
-    work = facts.work(inside) if inside else facts.work(found.graph, node)
+    work = analysis.work(inside) if inside else analysis.work(found.graph, node)
     return said + ([f"{flops(work)} / token forward at T {number(LENGTH)}"] if work else [])
 
 
-def _kept(found: Found, facts: Facts) -> str:
+def _kept(found: Found, analysis: Analysis) -> str:
     """What decoding keeps of a block, against attention with a key and a value for each head."""
     graph = found.body if has_body(found.node) else None
-    values = facts.keeping.values(graph) if graph else {}
+    values = analysis.decoding_cache.values(graph) if graph else {}
     shapes = [graph.type(ref).shape for ref, rows in values.items() if rows.last is None] if graph else []
     if graph is None or not shapes:
         return ""
@@ -136,7 +136,7 @@ def _sizes(made: Subject) -> list[str]:
 
 def _layers(made: Subject) -> Size:
     """Layers of the main column, those of all copies."""
-    roles, outside = made.facts.roles, chains(made.model)
+    roles, outside = made.analysis.roles, chains(made.model)
     if roles.is_layer_body(made.model):
         return roles.layers(made.model)
     return roles.layers_of(node for node in made.model.nodes.values() if node not in outside)

@@ -11,20 +11,20 @@ from dsvgraph.backends import View
 from dsvgraph.dims import Poly, Size
 from dsvgraph.graph import Graph, Mode, Node, join
 from dsvgraph.ops.base import Kind
-from dsvgraph_graphviz.model.facts import Facts
+from dsvgraph_graphviz.model.analysis import Analysis
+from dsvgraph_graphviz.model.comparison import NodeDiff
 from dsvgraph_graphviz.model.layers import width
-from dsvgraph_graphviz.model.merge import Fused
+from dsvgraph_graphviz.model.merge import MergedNode
 from dsvgraph_graphviz.model.shares import LEAST, SMALL, Shares
-from dsvgraph_graphviz.model.union import Mark
 from dsvgraph_graphviz.style import cards
 from dsvgraph_graphviz.style.theme import HUES, PAPER, Hue, Role
 from dsvgraph_graphviz.style.words import cut, features, number, op_title, product, short, times
-from dsvgraph_graphviz.text.attention import attention_words, heads_of, inside_attention, scale_of, softmax
-from dsvgraph_graphviz.text.differences import frame, marked, notes
+from dsvgraph_graphviz.text.attention import attention_heads, attention_words, inside_attention, scale_of, softmax
+from dsvgraph_graphviz.text.differences import difference_border, difference_rows, with_differences
 from dsvgraph_graphviz.text.titles import LAYERS, block_title, contents
 
 PILLS = {Role.NORM, Role.POSITION}
-ROLE_TITLES = {Role.EMBEDDING: "Embedding", Role.HEAD: "Output head"}
+ROLE_TITLES = {Role.EMBEDDING: "Embedding", Role.OUTPUT_LAYER: "Output head"}
 LINE, KINDS = 44, 4  # characters of a line, kinds of layers with a line of their own
 SHOWN = 4  # experts with a cell of their own before the dots
 
@@ -33,18 +33,18 @@ SHOWN = 4  # experts with a cell of their own before the dots
 class Labels:
     """Writes the labels of one model. ``named`` cards carry the names of lines, as inside an open block."""
 
-    facts: Facts
+    analysis: Analysis
     view: View
 
     @cached_property
     def work(self) -> Shares:
         """Shares of the FLOPs."""
-        return Shares(self.facts, "flops")
+        return Shares(self.analysis, "flops")
 
     @cached_property
     def heat(self) -> Shares | None:
         """Shares of the cost that the picture is coloured by."""
-        return Shares(self.facts, self.view.heat) if self.view.heat else None
+        return Shares(self.analysis, self.view.heat) if self.view.heat else None
 
     def hue(self, graph: Graph, nodes: Sequence[Node], role: Role) -> Hue:
         """The colours of a card: of its role, or of its share of a cost."""
@@ -58,25 +58,25 @@ class Labels:
         """The share of the cost that the picture is coloured by, in words."""
         return self.heat.said(graph, nodes) if self.heat else []
 
-    def weights(self, card: Fused) -> list[str]:
+    def weights(self, card: MergedNode) -> list[str]:
         """Names and shapes of a card's weights, as they stand in the checkpoint below the frame's path."""
         nodes = [card.node, *(c.norm for c in card.below if c.norm)] if self.view.weights else []
         return [f"{join(n.at, name)} {weight.type}" for n in nodes for name, weight in n.weights.items()]
 
-    def of(self, graph: Graph, card: Fused, role: Role, named: bool, marks: list[Mark]) -> str:
+    def of(self, graph: Graph, card: MergedNode, role: Role, named: bool, diffs: list[NodeDiff]) -> str:
         """The label of one card, with what differs between two models."""
         if self._is_card(card, role):
-            return self._card(graph, card, role, named, marks)
-        return marked(self._small(graph, card, role, named), marks, self.facts)
+            return self._card(graph, card, role, named, diffs)
+        return with_differences(self._small(graph, card, role, named), diffs, self.analysis)
 
-    def _is_card(self, card: Fused, role: Role) -> bool:
-        layer = self.facts.roles.is_layered(card.node)
+    def _is_card(self, card: MergedNode, role: Role) -> bool:
+        layer = self.analysis.roles.is_layered(card.node)
         return not (card.node.tied or self._is_pill(card) or (card.node.copies and role == Role.EXPERTS and not layer))
 
-    def _small(self, graph: Graph, card: Fused, role: Role, named: bool) -> str:
+    def _small(self, graph: Graph, card: MergedNode, role: Role, named: bool) -> str:
         """The label of what has no cells: a shared weight, a pill, experts."""
         node = card.node
-        hue, said = self.hue(graph, card.lines, role), self._share(graph, card.lines, named, SMALL)
+        hue, said = self.hue(graph, card.nodes, role), self._share(graph, card.nodes, named, SMALL)
         if node.tied:
             title = op_title(node) if role == Role.NORM else self.title(graph, node, role, named)
             return cards.shared(title, hue, said=said)
@@ -84,34 +84,34 @@ class Labels:
             return cards.pill(op_title(node), hue, bold=role == Role.POSITION, said=said, mono=self.weights(card))
         return self._experts(graph, node)
 
-    def _is_pill(self, card: Fused) -> bool:
+    def _is_pill(self, card: MergedNode) -> bool:
         node = card.node
         heavy = node.weights and node.callee not in ("rms_norm", "layer_norm")
         return bool(node.op) and not (heavy or card.below or card.above or card.wide or node.callee == "attention")
 
-    def attention(self, graph: Graph, node: Node, marks: list[Mark]) -> tuple[str, str]:
+    def attention(self, graph: Graph, node: Node, diffs: list[NodeDiff]) -> tuple[str, str]:
         """The labels of an open attention: of its scores, and of what they weigh."""
         hue = self.hue(graph, (node,), Role.ATTENTION)
         way = self.view.direction
         cells = {port: cards.Cell(port, port) for port in ("q", "k", "v", "weights")}
         scores = cards.card(
             softmax(node), [scale_of(node)], hue, below=[cells["q"], cells["k"]], direction=way,
-            notes=notes(marks, self.facts), frame=frame(marks),
+            notes=difference_rows(diffs, self.analysis), frame=difference_border(diffs),
         )  # fmt: skip
-        lines = [*heads_of(node), *self._share(graph, (node,), named=True)]
+        lines = [*attention_heads(node), *self._share(graph, (node,), named=True)]
         return scores, cards.card("weights · v", lines, hue, below=[cells["weights"], cells["v"]], direction=way)
 
-    def _card(self, graph: Graph, card: Fused, role: Role, named: bool, marks: list[Mark]) -> str:
+    def _card(self, graph: Graph, card: MergedNode, role: Role, named: bool, diffs: list[NodeDiff]) -> str:
         node = card.node
-        layer = self.facts.roles.is_layer(node)
+        layer = self.analysis.roles.is_layer(node)
         badge = times(node) if node.copies and (node.mode is not Mode.CALL or layer) else ""
-        hue = self.hue(graph, card.lines, role)
+        hue = self.hue(graph, card.nodes, role)
         hue = replace(hue, fill=PAPER) if node.callee == "concat" and not self.heat else hue
         title = self.title(graph, node, role, named)
         return cards.card(
             title, self.lines(graph, card, named, title), hue, badge=badge,
             above=card.above, below=card.below, mono=self.weights(card), direction=self.view.direction,
-            notes=notes(marks, self.facts), frame=frame(marks),
+            notes=difference_rows(diffs, self.analysis), frame=difference_border(diffs),
             width=cards.WIDE if not named or badge else cards.NARROW,
         )  # fmt: skip
 
@@ -125,46 +125,46 @@ class Labels:
             if named or node.callee != "linear":
                 return cut(node.name)
             return f"Linear {_change(node)}" if node.weights else cut(node.name)
-        if self.facts.roles.is_layer(node):
+        if self.analysis.roles.is_layer(node):
             return LAYERS[role]
-        return block_title(node.copies[0].graph, self.facts) if node.copies else cut(node.name)
+        return block_title(node.copies[0].graph, self.analysis) if node.copies else cut(node.name)
 
     # -- the quiet lines --------------------------------------------------------------------
 
-    def lines(self, graph: Graph, card: Fused, named: bool, title: str) -> list[str]:
+    def lines(self, graph: Graph, card: MergedNode, named: bool, title: str) -> list[str]:
         """Sizes and parameters; the name of a line where the card's title says its sizes."""
         node = card.node
         if node.op:
             found = (cut(node.name) if words in title else words for words in _op_words(node, card, named))
-            states = [features(state.type.shape) for state in self.facts.keeping.states(graph, node.name)]
+            states = [features(state.type.shape) for state in self.analysis.decoding_cache.states(graph, node.name)]
             held = [f"caches a state of {' + '.join(states)}"] if states else []
             said = _spread([*found, *held, *self._count(graph, card)])
-        elif self.facts.roles.is_layered(node):
+        elif self.analysis.roles.is_layered(node):
             said = [*self._contents(node), self._each(node)]
         else:
             name = [cut(node.name)] if named else []
             said = _spread([*name, *self._block_words(node.copies[0].graph), *self._count(graph, card)])
         many = [f"{number(len(card.inputs))} inputs: {len(card.drawn)} are drawn"] if card.wide else []
-        return [*many, *said, *self._share(graph, card.lines, named)]
+        return [*many, *said, *self._share(graph, card.nodes, named)]
 
-    def _count(self, graph: Graph, card: Fused) -> list[str]:
+    def _count(self, graph: Graph, card: MergedNode) -> list[str]:
         count: Size = 0
-        for node in card.lines:
-            count = count + self.facts.parameters(graph, node)
+        for node in card.nodes:
+            count = count + self.analysis.parameters(graph, node)
         return [short(count)] if count != 0 else []
 
     def _contents(self, node: Node) -> list[str]:
         """The blocks that layers are made of: MLA + SwiGLU 18,432; a line for each kind, with its number."""
         found: dict[str, Size] = {}
         for copies in node.copies:
-            words = contents(copies.graph, self.facts)
+            words = contents(copies.graph, self.analysis)
             found[words] = found.get(words, 0) + copies.count
         lines = [cut(w if len(found) == 1 else f"{number(n)} × {w}", LINE) for w, n in found.items()]
         return lines if len(lines) <= KINDS else [*lines[: KINDS - 1], f"{len(lines) - KINDS + 1} other kinds"]
 
     def _each(self, node: Node) -> str:
-        sizes = [self.facts.parameters(copies.graph) for copies in node.copies]
-        active = [self.facts.active(copies.graph) for copies in node.copies]
+        sizes = [self.analysis.parameters(copies.graph) for copies in node.copies]
+        active = [self.analysis.active(copies.graph) for copies in node.copies]
         each = " each" if node.count != 1 and not node.reused else ""
         if len(set(sizes)) > 1:
             known = sorted(size for size in sizes if isinstance(size, int))
@@ -172,8 +172,8 @@ class Labels:
         return f"{short(sizes[0])}{each}" + (f", {short(active[0])} active" if active != sizes else "")
 
     def _block_words(self, graph: Graph) -> list[str]:
-        if found := self.facts.find(graph, "attention"):
-            return attention_words(*found, self.facts.keeping.said(graph))
+        if found := self.analysis.find(graph, "attention"):
+            return attention_words(*found, self.analysis.decoding_cache.said(graph))
         inner = width(graph)
         outs = [graph.type(ref).shape for ref in graph.outputs.values()]
         ins = [t.shape for t in graph.inputs.values()]
@@ -189,14 +189,14 @@ class Labels:
         text = [*self.expert_words(inner), *self._sizes(inner)]
         hue, part = self.hue(graph, (node,), Role.EXPERTS), self._share(graph, (node,), named=False)
         cells = _expert_cells(many.count if many else 0, share)
-        return cards.experts(block_title(inner, self.facts), [" · ".join(text), *part], router, cells, hue)
+        return cards.experts(block_title(inner, self.analysis), [" · ".join(text), *part], router, cells, hue)
 
     def _expert_parts(self, graph: Graph) -> tuple[Node | None, int, str]:
         """The line of experts, how many experts' widths stand beside it, and the router in words."""
-        found = self.facts.find(graph, "router")
+        found = self.analysis.find(graph, "router")
         body = found[0] if found else graph
         many = next((n for n in body.nodes.values() if n.mode is Mode.EACH), None)
-        beside = [n for n, role in self.facts.roles.sublayers(body) if role == Role.DENSE and n is not many]
+        beside = [n for n, role in self.analysis.roles.sublayers(body) if role == Role.DENSE and n is not many]
         return many, _shared_count(many, beside), _router_words(found[1].op) if found else ""
 
     def expert_words(self, graph: Graph) -> list[str]:
@@ -207,19 +207,19 @@ class Labels:
         return [f"{share} shared + {count}" if share else count, *([f"width {number(inner)}"] if inner else [])]
 
     def _sizes(self, graph: Graph) -> list[str]:
-        total, active = self.facts.parameters(graph), self.facts.active(graph)
+        total, active = self.analysis.parameters(graph), self.analysis.active(graph)
         return [short(total) + (f", {short(active)} active" if active != total else "")]
 
     def about(self, graph: Graph) -> list[str]:
         """A block in words, for the heading of its own picture."""
-        role = self.facts.roles.of_graph(graph)
-        if role == Role.EXPERTS and Kind.ATTENTION not in self.facts.roles.kinds(graph):
+        role = self.analysis.roles.of_graph(graph)
+        if role == Role.EXPERTS and Kind.ATTENTION not in self.analysis.roles.kinds(graph):
             return [*self.expert_words(graph), self._expert_parts(graph)[2].replace("  ·  ", ", ")]
         direct = next((n for n in graph.nodes.values() if n.callee == "attention" and n.op), None)
         return inside_attention(graph, direct) if direct else self._block_words(graph)
 
 
-def _op_words(node: Node, card: Fused, named: bool) -> list[str]:
+def _op_words(node: Node, card: MergedNode, named: bool) -> list[str]:
     """Sizes of an op's weight, or what an op without weight does."""
     if node.callee == "attention":
         heads = number(node.outputs["y"].shape[2])

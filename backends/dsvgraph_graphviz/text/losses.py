@@ -129,6 +129,6 @@ def sum_label(model: Model, terms: list[Term]) -> str:
     """What stands in the bar over the losses: their sum, and what is done beside it."""
     hue = theme.ROSE
     rows = [cell(words(formula(terms), hue.title, 15, bold=True))] if terms else []
-    rows += [cell(words(" · ".join(more), hue.text, theme.QUIET))] if (more := auxiliary(model)) else []
+    rows += [cell(words(" · ".join(more), hue.text, theme.CAPTION))] if (more := auxiliary(model)) else []
     rows = [cell("", height=6), *rows]  # as much room above the words as graphviz leaves below
     return label(table(rows, border=0, cellspacing=0, cellpadding=2))

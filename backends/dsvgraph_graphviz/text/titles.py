@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Node
 from dsvgraph.ops.base import Kind
-from dsvgraph_graphviz.model.facts import Facts
+from dsvgraph_graphviz.model.analysis import Analysis
 from dsvgraph_graphviz.model.layers import Network, networks, ranks, repeated, strands, width
 from dsvgraph_graphviz.style.theme import Role
 from dsvgraph_graphviz.style.words import cut, first_words, number, op_title
@@ -21,20 +21,20 @@ ATTENTIONS = {
 }  # fmt: skip
 
 
-def block_title(graph: Graph, facts: Facts) -> str:
+def block_title(graph: Graph, analysis: Analysis) -> str:
     """Mixture of experts, Grouped-query attention, SwiGLU feed-forward network; else the block's own words."""
-    role, own = facts.roles.of_graph(graph), first_words(graph.doc) or cut(graph.name)
-    if facts.roles.is_layer_body(graph):
+    role, own = analysis.roles.of_graph(graph), first_words(graph.doc) or cut(graph.name)
+    if analysis.roles.is_layer_body(graph):
         return LAYERS[role]
-    if facts.roles.holds_layers(graph):
+    if analysis.roles.holds_layers(graph):
         return own
-    if role == Role.EXPERTS and Kind.ATTENTION not in facts.roles.kinds(graph):
+    if role == Role.EXPERTS and Kind.ATTENTION not in analysis.roles.kinds(graph):
         return "Mixture of experts"
     if role == Role.ATTENTION:
-        found, mixer = facts.find(graph, "attention"), facts.mixer(graph)
+        found, mixer = analysis.find(graph, "attention"), analysis.mixer(graph)
         return ATTENTIONS[_attention(*found)] if found else f"{mixer[:1].upper()}{mixer[1:]}"
     if role == Role.DENSE:
-        gate = _gate(facts.roles.ops(graph))
+        gate = _gate(analysis.roles.ops(graph))
         return f"{gate} feed-forward network" if gate else "Feed-forward network"
     return own
 
@@ -56,35 +56,35 @@ def _gate(ops: Collection[str]) -> str:
     return gates[0] if len(gates) == 1 else "Gated"
 
 
-def contents(graph: Graph, facts: Facts) -> str:
+def contents(graph: Graph, analysis: Analysis) -> str:
     """What a body of layers is made of, in its order: MLA + SwiGLU 18,432."""
     inline = {found.last.name: found for found in networks(graph)}
-    said = [_part(graph, node, inline.get(node.name), facts) for node in graph.nodes.values()]
+    said = [_part(graph, node, inline.get(node.name), analysis) for node in graph.nodes.values()]
     return " + ".join(repeated([words for words in said if words]))
 
 
-def _part(graph: Graph, node: Node, network: Network | None, facts: Facts) -> str:
+def _part(graph: Graph, node: Node, network: Network | None, analysis: Analysis) -> str:
     """One line as a part of a layer; nothing for what is neither attention nor a feed-forward network."""
     if network is not None:
         return _feed_forward(network.ops, network.last.weights["weight"].shape[1] if network.last.weights else None)
     if node.op:
         return _windowed(graph, node) if node.op.kind == Kind.ATTENTION else ""
-    role = facts.roles.of(node)
-    if facts.roles.is_layered(node):
-        inner = [contents(copies.graph, facts) for copies in node.copies]
+    role = analysis.roles.of(node)
+    if analysis.roles.is_layered(node):
+        inner = [contents(copies.graph, analysis) for copies in node.copies]
         kinds = " or ".join(dict.fromkeys(inner))
         return f"{number(node.count)} × ({kinds})" if node.count != 1 else kinds
-    return part_title(node.copies[0].graph, role, facts) if role in PARTS and node.copies else ""
+    return part_title(node.copies[0].graph, role, analysis) if role in PARTS and node.copies else ""
 
 
-def part_title(graph: Graph, role: Role, facts: Facts) -> str:
+def part_title(graph: Graph, role: Role, analysis: Analysis) -> str:
     """A block as a part of a layer: MLA, GQA (window 128), SwiGLU 18,432, mixture of experts."""
     if role == Role.EXPERTS:
         return "mixture of experts"
     if role == Role.ATTENTION:
-        found = facts.find(graph, "attention")
-        return _windowed(*found) if found else facts.mixer(graph)
-    return _feed_forward(facts.roles.ops(graph), width(graph))
+        found = analysis.find(graph, "attention")
+        return _windowed(*found) if found else analysis.mixer(graph)
+    return _feed_forward(analysis.roles.ops(graph), width(graph))
 
 
 def _windowed(body: Graph, node: Node) -> str:
@@ -104,10 +104,10 @@ def lowered(title: str) -> str:
     return f"{title[:1].lower()}{title[1:]}" if title[1:].partition(" ")[0].islower() else title
 
 
-def called(node: Node, facts: Facts) -> str:
+def called(node: Node, analysis: Analysis) -> str:
     """A node in a sentence: RMSNorm, lm_head, a mixture of experts."""
     if node.op:
         return op_title(node) if not node.weights or "norm" in node.callee else cut(node.name)
     if not node.copies:
         return cut(node.name)
-    return lowered(block_title(node.copies[0].graph, facts))
+    return lowered(block_title(node.copies[0].graph, analysis))

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from dsvgraph.dims import Poly
 from dsvgraph.graph import Graph, Node, Ref, join
-from dsvgraph_graphviz.model.union import Union, marks_of
-from dsvgraph_graphviz.scene.opening import Opener, Place, known, tip
-from dsvgraph_graphviz.scene.parts import Cluster, End, Plan
+from dsvgraph_graphviz.model.comparison import Comparison, diffs_of
+from dsvgraph_graphviz.scene.builder import SceneBuilder, known, tooltip
+from dsvgraph_graphviz.scene.parts import Cluster, Container, End, Plan
 from dsvgraph_graphviz.style.theme import Role
 from dsvgraph_graphviz.style.words import number, readable, times
 from dsvgraph_graphviz.text.differences import SIGNS
@@ -41,7 +41,7 @@ def _shown(node: Node) -> list[_Column]:
     return [_Column(graph, tuple(depths), tuple(groups)) for graph, (groups, depths) in found.items()]
 
 
-def draw_columns(made: Plan, opener: Opener, node: Node, place: Place) -> None:
+def draw_columns(made: Plan, builder: SceneBuilder, node: Node, inside: Container) -> None:
     """One column per copy, or kind of copies; what is carried goes from column to column."""
     state = {port: made.ends[ref] for port, ref in known(node.inputs, made.ends)}
     columns, ahead = _shown(node), _Ahead(node, state)
@@ -50,15 +50,17 @@ def draw_columns(made: Plan, opener: Opener, node: Node, place: Place) -> None:
         id_, alone = f"{node.name}-{i + 1}", column.copy is not None
         path = join(node.at, str(numbers[column.depths[0] - 1]) if alone else "*")
         note = path if made.view.weights else "one set of weights" if node.reused and alone else ""
-        badge = _column_mark(made.union, node, i) or ("" if alone else _badge(node, column))
+        badge = _column_mark(made.comparison, node, i) or ("" if alone else _badge(node, column))
         title, depth = f"{readable(node.name)} {depths_text(column.depths)}", max(column.depths, default=0)
-        made.scene.clusters[id_] = Cluster(id_, title, Role.MTP, "", badge, tip(node, place), note=note, depth=depth)
-        inner = Place(
-            max(made.scene.columns()) + 1, id_, f"{id_}/", path, Role.MTP,
-            line=node, within=place.id, groups=column.groups, copy=column.copy,
+        made.scene.clusters[id_] = Cluster(
+            id=id_, title=title, role=Role.MTP, badge=badge, tip=tooltip(node, inside), note=note, depth=depth
+        )
+        inner = Container(
+            column=max(made.scene.columns()) + 1, cluster=id_, id=f"{id_}/", path=path, role=Role.MTP,
+            node=node, within=inside.id, groups=column.groups, copy=column.copy,
         )  # fmt: skip
         before = ahead.at(state, column)
-        ends = opener.body(column.graph, before, inner)
+        ends = builder.body(column.graph, before, inner)
         outs = {name: ends[ref] for name, ref in column.graph.outputs.items()}
         ahead.moved(column, before, outs)
         state |= {port: end for port, end in outs.items() if port in node.carried}
@@ -108,9 +110,9 @@ def depths_text(depths: tuple[int, ...]) -> str:
     return " ".join(["depths", ", ".join(map(str, few))]).strip()
 
 
-def _column_mark(union: Union | None, node: Node, index: int) -> str:
-    """Whether only one of two models has this copy, or the second has another block in its place."""
-    for mark in marks_of(union, [node]):
+def _column_mark(comparison: Comparison | None, node: Node, index: int) -> str:
+    """Whether only one of two models has this copy, or the second has another block in its inside."""
+    for mark in diffs_of(comparison, [node]):
         if mark.copies:
             before, after = (int(n) for n in mark.copies)  # type: ignore[arg-type]
             return "" if index < min(before, after) else "+ added" if index < after else "− removed"

@@ -7,8 +7,8 @@ from typing import Any
 
 from dsvgraph.dims import Poly, Size
 from dsvgraph.graph import Graph, Mode, Node
+from dsvgraph_graphviz.model.analysis import Analysis
 from dsvgraph_graphviz.model.copies import copies_of
-from dsvgraph_graphviz.model.facts import Facts
 from dsvgraph_graphviz.model.find import Found, places
 from dsvgraph_graphviz.text.titles import called
 
@@ -82,7 +82,7 @@ def _attributes(node: Node) -> str:
 # -- around a block -----------------------------------------------------------------------------
 
 
-def origin(facts: Facts, graph: Graph, node: Node, port: str) -> str:
+def origin(analysis: Analysis, graph: Graph, node: Node, port: str) -> str:
     """Where an input of ``node`` comes from, in words."""
     if port in node.carried:
         return "from previous block"
@@ -92,10 +92,10 @@ def origin(facts: Facts, graph: Graph, node: Node, port: str) -> str:
         return ""
     if ref.port in source.weights:
         return f"{ref.port} of {source.name}"
-    return f"after {called(source, facts)}" if source.op else f"from {called(source, facts)}"
+    return f"after {called(source, analysis)}" if source.op else f"from {called(source, analysis)}"
 
 
-def destination(facts: Facts, graph: Graph, node: Node, port: str) -> str:
+def destination(analysis: Analysis, graph: Graph, node: Node, port: str) -> str:
     """Where an output of ``node`` goes to, in words."""
     if port in node.carried:
         return "to next block"
@@ -106,7 +106,7 @@ def destination(facts: Facts, graph: Graph, node: Node, port: str) -> str:
         return f"to {named[0]}" if named else "unused"
     if readers[0].callee == "add":
         return RESIDUAL if _goes_around(graph, node, readers[0]) else "to a sum"
-    return f"to {called(readers[0], facts)}"
+    return f"to {called(readers[0], analysis)}"
 
 
 def _goes_around(graph: Graph, node: Node, sum_: Node) -> bool:

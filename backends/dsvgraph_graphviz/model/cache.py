@@ -9,30 +9,30 @@ from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Model, Ref
 from dsvgraph.ops.decoding import Past, State
 from dsvgraph.passes.graph.decoding import CacheCounter, decoding, looks_ahead
-from dsvgraph_graphviz.model.union import Union
+from dsvgraph_graphviz.model.comparison import Comparison
 from dsvgraph_graphviz.style.words import features, number
 
 
-class Keeping:
+class DecodingCache:
     """Answers for one model, all its outputs decoded; of two models in one graph for each body alone."""
 
-    def __init__(self, model: Model, keeper: CacheCounter, union: Union) -> None:
-        self.model, self.keeper, self.union = model, keeper, union
+    def __init__(self, model: Model, keeper: CacheCounter, comparison: Comparison) -> None:
+        self.model, self.keeper, self.comparison = model, keeper, comparison
 
     @cached_property
     def _found(self) -> dict[Graph, list[Decoding]]:
         """How each graph decodes where it is used; nothing is kept where whole rows are computed each time."""
         found: dict[Graph, list[Decoding]] = {}
-        if not self.union.real and not looks_ahead(self.model):
+        if not self.comparison.real and not looks_ahead(self.model):
             for one in decoding(self.model, self.keeper.decoder, heads=True).all():
                 found.setdefault(one.graph, []).append(one)
         return found
 
     def of(self, graph: Graph) -> list[Decoding]:
         """How ``graph`` decodes; more than one where it is used in several ways."""
-        if self.union.real:
+        if self.comparison.real:
             try:
-                return [self.keeper.decoder.of(self.union.real.get(graph, graph))]
+                return [self.keeper.decoder.of(self.comparison.real.get(graph, graph))]
             except Missing:
                 return []
         return self._found.get(graph, [])

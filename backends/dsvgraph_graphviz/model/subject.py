@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from dsvgraph.backends import View
 from dsvgraph.graph import Model
-from dsvgraph_graphviz.model.facts import Facts
+from dsvgraph_graphviz.model.analysis import Analysis
+from dsvgraph_graphviz.model.comparison import Comparison
 from dsvgraph_graphviz.model.find import Found
-from dsvgraph_graphviz.model.union import Union
 
 
 @dataclass
@@ -20,8 +20,8 @@ class Subject:
     """
 
     model: Model
-    facts: Facts
+    analysis: Analysis
     view: View
     first: Model
-    union: Union | None = None
+    comparison: Comparison | None = None
     focus: Found | None = None

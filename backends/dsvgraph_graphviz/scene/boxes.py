@@ -12,7 +12,7 @@ Holder = str | Body
 """What a line lies in: the box of a block that is closed, or a body that is drawn line by line."""
 
 
-class Lies(NamedTuple):
+class NodeBoxes(NamedTuple):
     """A line as `dsvgraph.graph.walk` visits it, and its boxes: cards and frames of the scene, by their ids.
 
     ``boxes`` has one entry for all copies that are drawn together. Each is one box in a picture that drops
@@ -24,35 +24,35 @@ class Lies(NamedTuple):
     boxes: tuple[tuple[str, ...], ...]
 
 
-def coverage(scene: Scene, body: Body | None = None, path: str = "") -> list[Lies]:
+def node_boxes(scene: Scene, body: Body | None = None, path: str = "") -> list[NodeBoxes]:
     """Return the boxes of every line below ``body``, which has the address ``path``; by default the model's.
 
     Blocks that are open beside the model are bodies of their own: `Scene.bodies` without a ``line``.
     """
     body = body or scene.bodies[0]
-    return list(_Coverage(scene).lines(body.graph, path, [(body,)]))
+    return list(_BoxFinder(scene).lines(body.graph, path, [(body,)]))
 
 
-class _Coverage:
+class _BoxFinder:
     """Looks boxes up by body and line."""
 
     def __init__(self, scene: Scene) -> None:
         self.cards: dict[tuple[str, int], list[str]] = {}
         self.inner: dict[tuple[str, int], list[Body]] = {}
         for card in scene.cards.values():
-            for node in card.lines:
+            for node in card.nodes:
                 self.cards.setdefault((card.body, id(node)), []).append(card.id)
         for body in scene.bodies:
-            if body.line is not None:
-                self.inner.setdefault((body.within, id(body.line)), []).append(body)
+            if body.node is not None:
+                self.inner.setdefault((body.within, id(body.node)), []).append(body)
 
-    def lines(self, graph: Graph, path: str, drawn: list[tuple[Holder, ...]]) -> Iterator[Lies]:
+    def lines(self, graph: Graph, path: str, drawn: list[tuple[Holder, ...]]) -> Iterator[NodeBoxes]:
         """The lines of ``graph``, which is drawn in each of ``drawn``, for other copies of the lines around it."""
         for node in graph.nodes.values():
             here = join(path, node.at)
             held = [self._held(node, holders) for holders in drawn] if node.op or node.copies else []
             own = [kind for holders in held for kind in self._kinds(holders)]
-            yield Lies(here, node, tuple(tuple(map(_name, holders)) for holders in own))
+            yield NodeBoxes(here, node, tuple(tuple(map(_name, holders)) for holders in own))
             start = node.start
             for i, copies in enumerate(node.stored):
                 inner = here if node.mode is Mode.CALL else join(here, span_text(start, copies.count))

@@ -16,22 +16,22 @@ from dsvgraph.passes.count.quantity import number
 from dsvgraph.passes.graph.decoding import CacheCounter
 from dsvgraph.passes.graph.dependencies import Dependencies
 from dsvgraph.spec import with_settings
-from dsvgraph_graphviz.model.keeping import Keeping
+from dsvgraph_graphviz.model.cache import DecodingCache
+from dsvgraph_graphviz.model.comparison import Comparison
 from dsvgraph_graphviz.model.roles import Roles
-from dsvgraph_graphviz.model.union import Union
 
 VIEWS = ("split", "expand", "shift")  # ops that only look at what is there
 BATCH, LENGTH = 1, 4096  # shares of tokens do not depend on them
 
 
-class Facts:
+class Analysis:
     """Answers about the parts of one model; equal parts are counted once.
 
     Of two models in one graph, a part counts as it is in its own model.
     """
 
-    def __init__(self, model: Model, union: Union | None = None) -> None:
-        self._union = union or Union()
+    def __init__(self, model: Model, comparison: Comparison | None = None) -> None:
+        self._comparison = comparison or Comparison()
         self.model = model
         self.roles = Roles(model)
         self._kept: dict[Graph, float] = {}
@@ -39,7 +39,7 @@ class Facts:
         rows = next((t for t in model.inputs.values() if t.rank > 1), None)
         self._values = _sizes(model)
         known = {**_numbers(model), **self._values}
-        self.keeping = Keeping(model, CacheCounter(model, known), self._union)
+        self.decoding_cache = DecodingCache(model, CacheCounter(model, known), self._comparison)
         self._counter = GraphCounter(rows.shape[0] * rows.shape[1] if rows else 1, known)
 
     def parameters(self, graph: Graph, node: Node | None = None) -> Size:
@@ -53,8 +53,8 @@ class Facts:
 
     def _tally(self, graph: Graph, node: Node | None) -> Any:
         if node is None:
-            return self._counter.of(self._union.real.get(graph, graph))
-        graph, node = self._union.nodes.get(id(node), (graph, node))
+            return self._counter.of(self._comparison.real.get(graph, graph))
+        graph, node = self._comparison.nodes.get(id(node), (graph, node))
         if graph not in self._needs:
             self._needs[graph] = self._counter.dependencies.whole(graph)
         return self._counter.node(graph, node, self._needs[graph], True)
@@ -66,8 +66,8 @@ class Facts:
 
     def cache(self, graph: Graph, node: Node) -> float:
         """Values that decoding keeps per token of one node with all its copies."""
-        graph, node = self._union.nodes.get(id(node), (graph, node))
-        return self.count(ratio(self.keeping.count(graph, node.name), self._counter.tokens))
+        graph, node = self._comparison.nodes.get(id(node), (graph, node))
+        return self.count(ratio(self.decoding_cache.count(graph, node.name), self._counter.tokens))
 
     def count(self, size: Size) -> float:
         """A size as a number; 0 where some name in it has none."""

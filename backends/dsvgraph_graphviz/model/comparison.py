@@ -16,7 +16,7 @@ Real = tuple[Graph, Node]
 
 
 @dataclass
-class Mark:
+class NodeDiff:
     """What differs at one line: (kind, before, after), the line in each model, and wires that are gone."""
 
     found: list[tuple[str, str, str]] = field(default_factory=list)
@@ -33,10 +33,10 @@ class Mark:
 
 
 @dataclass
-class Union:
-    """Builds the graph of both; ``marks`` tells what differs at a node of it, ``real`` whose counts a body has."""
+class Comparison:
+    """Builds the graph of both; ``diffs`` tells what differs at a node of it, ``real`` whose counts a body has."""
 
-    marks: dict[int, Mark] = field(default_factory=dict)
+    diffs: dict[int, NodeDiff] = field(default_factory=dict)
     real: dict[Graph, Graph] = field(default_factory=dict)
     nodes: dict[int, Real] = field(default_factory=dict)
     _chains: set[str] = field(default_factory=set)  # drawn copy by copy
@@ -115,10 +115,10 @@ class Union:
         node = replace(new, inputs=dict(new.inputs), tied=dict(new.tied))
         self.nodes[id(node)] = (b, new)
         if old is None:
-            self.marks[id(node)] = Mark([("added", "", _said(new))], new=(b, new))
+            self.diffs[id(node)] = NodeDiff([("added", "", _said(new))], new=(b, new))
             return node
         found = list(differences(a, b, old, new, names))
-        mark = Mark(found, (a, old), (b, new))
+        mark = NodeDiff(found, (a, old), (b, new))
         if "rewired" in mark.kinds:
             self._wires(mark, old, new, names)
         if is_variant(old, new) and ((old.copies and new.copies) or new.name in self._chains):
@@ -128,14 +128,14 @@ class Union:
             mark.copies = (old.count, new.count)
         inside = [copies.graph for copies in node.copies] != [copies.graph for copies in new.copies]
         if found or inside:
-            self.marks[id(node)] = mark
+            self.diffs[id(node)] = mark
         return node
 
     def _removed(self, a: Graph, node: Node, names: dict[str, str]) -> Node:
         """A line that only the first model has, wired to what its sources have become."""
         wires = [{p: Ref(names.get(r.node, r.node), r.port) for p, r in w.items()} for w in (node.inputs, node.tied)]
         ghost = replace(node, inputs=wires[0], tied=wires[1])
-        self.marks[id(ghost)] = Mark([("removed", _said(node), "")], old=(a, node))
+        self.diffs[id(ghost)] = NodeDiff([("removed", _said(node), "")], old=(a, node))
         self.nodes[id(ghost)] = (a, node)
         return ghost
 
@@ -153,7 +153,7 @@ class Union:
             done = max(done, int(node.count))  # type: ignore[arg-type]
 
     @staticmethod
-    def _wires(mark: Mark, old: Node, new: Node, names: dict[str, str]) -> None:
+    def _wires(mark: NodeDiff, old: Node, new: Node, names: dict[str, str]) -> None:
         for port in {**old.sources, **new.sources}:
             before, after = old.sources.get(port), new.sources.get(port)
             before = before and Ref(names.get(before.node, before.node), before.port)
@@ -162,9 +162,9 @@ class Union:
                 mark.fresh |= {port} if after else set()
 
 
-def marks_of(union: Union | None, nodes: Iterable[Node]) -> list[Mark]:
+def diffs_of(comparison: Comparison | None, nodes: Iterable[Node]) -> list[NodeDiff]:
     """Return what differs at ``nodes``: nothing where one model is drawn alone."""
-    return [union.marks[id(node)] for node in nodes if union and id(node) in union.marks]
+    return [comparison.diffs[id(node)] for node in nodes if comparison and id(node) in comparison.diffs]
 
 
 def _after(node: Node, done: int) -> Iterator[Copies]:

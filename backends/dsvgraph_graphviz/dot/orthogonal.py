@@ -1,4 +1,4 @@
-"""Rails: lines that skip rows or change columns run at right angles, over points in their ends' rows."""
+"""OrthogonalEdges: lines that skip rows or change columns run at right angles, over points in their ends' rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from dsvgraph_graphviz.dot.ranks import buses
-from dsvgraph_graphviz.scene.parts import Card, End, Scene, Wire
+from dsvgraph_graphviz.scene.parts import Card, CardShape, End, Scene, Wire, WireKind
 from dsvgraph_graphviz.style import theme
 from dsvgraph_graphviz.style.words import subscript
 
@@ -21,7 +21,7 @@ ENTRIES, EXITS = ("in", "entry"), ("out", "exit")  # keys of cards
 
 
 @dataclass(frozen=True)
-class Point:
+class Bend:
     """A corner of a rail; a wide one keeps room free."""
 
     id: str
@@ -40,14 +40,14 @@ class Edge:
 
 
 @dataclass
-class Rails:
+class OrthogonalEdges:
     """The rails of a scene: their corners by frame, their pieces, and the corners beside each card."""
 
     scene: Scene
     heights: dict[str, int]
     rows: list[list[str]]
     group: dict[str, str]
-    points: dict[str, list[Point]] = field(default_factory=dict)
+    points: dict[str, list[Bend]] = field(default_factory=dict)
     edges: list[Edge] = field(default_factory=list)
     beside: dict[str, list[str]] = field(default_factory=dict)
     turned: bool = False  # data flows to the right: rows stand upright and begin below
@@ -68,7 +68,7 @@ class Rails:
 
     def carries(self, wire: Wire) -> bool:
         """Whether a wire is drawn on a rail."""
-        return wire.kind not in ("flow", "entering", "gone") or self._skips(wire)
+        return wire.kind in (WireKind.HANDED, WireKind.SHARED) or self._skips(wire)
 
     def ranks(self) -> Iterator[list[str]]:
         """Sets of cards and corners that stand at one height."""
@@ -94,8 +94,8 @@ class Rails:
 
     def _skips(self, wire: Wire) -> bool:
         """Whether a wire goes past other cards into a circle."""
-        circle = self.scene.cards[wire.dst.card].shape == "circle"
-        return circle and wire.kind == "flow" and self._height(wire.dst) - self._height(wire.src) >= SKIP
+        circle = self.scene.cards[wire.dst.card].shape is CardShape.CIRCLE
+        return circle and wire.kind is WireKind.FLOW and self._height(wire.dst) - self._height(wire.src) >= SKIP
 
     def _height(self, end: End) -> int:
         return self.heights[end.card]
@@ -119,7 +119,7 @@ class Rails:
 
     def _is_branch(self, wire: Wire) -> bool:
         """Whether a wire comes from a card beside the spine, and not from a value that goes around."""
-        return wire.src.card not in self.group and self.scene.cards[wire.src.card].shape == "card"
+        return wire.src.card not in self.group and self.scene.cards[wire.src.card].shape is CardShape.CARD
 
     def _branch(self, wire: Wire, group: str) -> None:
         """Straight up from a card beside the spine, then level into the circle.
@@ -137,9 +137,9 @@ class Rails:
         left, seen = [card], {card}
         while left:
             into = self.into.get(left.pop(), ())
-            if any(wire.kind == "handed" for wire in into):
+            if any(wire.kind is WireKind.HANDED for wire in into):
                 return True
-            below = {w.src.card for w in into if w.kind == "flow" and w.src.card not in self.group} - seen
+            below = {w.src.card for w in into if w.kind is WireKind.FLOW and w.src.card not in self.group} - seen
             seen |= below
             left += below
         return False
@@ -174,7 +174,7 @@ class Rails:
     def _handed(self) -> None:
         shared_out = buses(self.scene)
         for wire in self.scene.wires:
-            if wire.kind == "handed" and wire not in shared_out:
+            if wire.kind is WireKind.HANDED and wire not in shared_out:
                 self._step(wire, HANDED)
         for source in dict.fromkeys(w.src for w in shared_out):
             self._bus([w for w in shared_out if w.src == source])
@@ -228,7 +228,7 @@ class Rails:
 
     def _shared(self) -> None:
         """From the owner to its users, column by column."""
-        wires = [w for w in self.scene.wires if w.kind == "shared"]
+        wires = [w for w in self.scene.wires if w.kind is WireKind.SHARED]
         for owner in dict.fromkeys(w.src.card for w in wires):
             before = [owner]
             for user in sorted({w.dst.card for w in wires if w.src.card == owner}, key=self._order):
@@ -252,7 +252,7 @@ class Rails:
         elif a.column == b.column:
             self._around(left, right)
         else:
-            self._step(Wire(End(left), End(right), "shared"), SHARED, arrow=False)
+            self._step(Wire(End(left), End(right), WireKind.SHARED), SHARED, arrow=False)
 
     def _around(self, low: str, high: str) -> None:
         """Two cards of one column: on its left (above, where data flows to the right)."""
@@ -275,7 +275,7 @@ class Rails:
     def point(self, card: str, frame: str, group: str, color: str, width: float = THIN) -> str:
         """A corner at the height of ``card``."""
         id_ = f"corner/{sum(len(p) for p in self.points.values())}"
-        self.points.setdefault(frame, []).append(Point(id_, group, color, width))
+        self.points.setdefault(frame, []).append(Bend(id_, group, color, width))
         self.beside.setdefault(card, []).append(id_)
         return id_
 
