@@ -215,6 +215,13 @@ class DsvError(Exception):
     """Every error that a user may cause: one or more diagnostics, never a traceback.
 
     What is wrong with a spec has a ``code``; what is wrong with a folder, an option or a machine has none.
+
+    >>> import dsvgraph
+    >>> try:
+    ...     dsvgraph.loads("extends: deepseek_v3_tiny.yaml\\nconfig: {hidden_size: -1}")
+    ... except DsvError as error:
+    ...     print(error.diagnostics[0].code)
+    E0401
     """
 
     def __init__(

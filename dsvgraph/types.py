@@ -47,6 +47,14 @@ class Type:
         return Type(self.shape[: self.rank - drop] + sizes, self.dtype)
 
 
+class AttentionPairs(StrEnum):
+    """The pairs of a query and a key that count."""
+
+    CAUSAL = "causal"  # those that a query sees
+    FULL = "full"  # for each query as many as the most that one sees
+    SQUARE = "square"  # all, whatever a mask hides, as torch counts them
+
+
 class WeightKind(StrEnum):
     """How an op uses a weight."""
 

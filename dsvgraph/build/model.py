@@ -26,9 +26,13 @@ INITS = {"normal": 1, "zeros": 0, "ones": 0}
 
 
 def build(spec: Spec, build_cache: BuildCache | None = None) -> Model:
-    """The checked model of ``spec``; raises DsvError with every independent mistake.
+    """Return the checked model of ``spec``. Raise DsvError with every independent mistake.
 
     ``build_cache`` holds blocks from builds of the same spec under other settings, which models then share.
+
+    >>> from dsvgraph.spec import read
+    >>> build(read("deepseek_v3_tiny")).name
+    'DeepSeek-V3-tiny'
     """
     try:
         return _Building(spec, build_cache).run()

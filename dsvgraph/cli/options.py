@@ -14,20 +14,15 @@ from dsvgraph import loader
 from dsvgraph.errors import DsvError, clipped, printable
 from dsvgraph.graph import Model
 from dsvgraph.names import NAME
+from dsvgraph.passes.options import Recompute
+from dsvgraph.types import AttentionPairs
 
 
 class Attention(StrEnum):
     """How the two products of attention are counted."""
 
-    causal = "causal"
-    full = "full"
-
-
-class Recompute(StrEnum):
-    """Which part of the forward the backward does again."""
-
-    none = "none"
-    full = "full"
+    CAUSAL = AttentionPairs.CAUSAL.value
+    FULL = AttentionPairs.FULL.value
 
 
 class Setting(NamedTuple):

@@ -41,7 +41,12 @@ class Loss:
 
 @dataclass(eq=False)
 class Model(Graph):
-    """The whole graph of a spec, with its losses, its config and its sections by path."""
+    """The whole graph of a spec, with its losses, its config and its sections by path.
+
+    >>> import dsvgraph
+    >>> [loss.kind for loss in dsvgraph.load("deepseek_v3_tiny").losses]
+    ['cross_entropy', 'cross_entropy', 'sequence_balance', 'bias_update']
+    """
 
     losses: tuple[Loss, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)

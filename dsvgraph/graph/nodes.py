@@ -128,7 +128,12 @@ class Node:
 
 @dataclass(eq=False)
 class Graph:
-    """A block with its arguments and input types filled in. Equal calls share one object."""
+    """A block with its arguments and input types filled in. Equal calls share one object.
+
+    >>> import dsvgraph
+    >>> list(dsvgraph.load("deepseek_v3_tiny").nodes)
+    ['embed', 'dense', 'sparse', 'norm', 'lm_head', 'mtp']
+    """
 
     name: str
     doc: str

@@ -115,7 +115,7 @@ class Op(BaseModel):
 
         Counted are products with weights (a norm's gain included) and those of attention; other
         pointwise work is left out, as in the 6N rule. ``attention`` says which pairs of a query and a key
-        count: "causal", "full" or "square" (`dsvgraph.passes.count.graph_counts.Attention`).
+        count: "causal", "full" or "square" (`dsvgraph.types.AttentionPairs`).
         """
         raise NotImplementedError
 

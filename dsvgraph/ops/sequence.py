@@ -15,7 +15,7 @@ from dsvgraph.ops.base import AlongRow, Kind, Product, SizeAttr, Types, Uncounte
 from dsvgraph.ops.decoding import DecodingState, Past, stateless
 from dsvgraph.ops.shapes import need_float, need_rank, rows, same
 from dsvgraph.ops.tape import FLOAT, HALF, Execution, Tape, Value
-from dsvgraph.types import NORMAL, Type, Weight, WeightKind, shown
+from dsvgraph.types import NORMAL, AttentionPairs, Type, Weight, WeightKind, shown
 
 LARGEST = 1e24  # radians a position: a row of 2**40 positions stays below the largest float32
 SCALINGS: dict[str, tuple[list[str], list[str]]] = {  # what each kind of scaling needs, and what else it may say
@@ -213,9 +213,9 @@ class Attention(AlongRow):
     def _twice_pairs(self, length: Size, attention: str) -> Size:
         """Twice the number of pairs of a query and a key in one row; a window is at most as long as the row."""
         square, window = length * length, length if self.window is None else self.window
-        if attention == "square" or (attention == "full" and not self.causal):
+        if attention == AttentionPairs.SQUARE or (attention == AttentionPairs.FULL and not self.causal):
             return 2 * square
-        if attention == "full":
+        if attention == AttentionPairs.FULL:
             return 2 * length * window
         hidden = length - window  # keys that the window keeps from the last query
         return (square - hidden * hidden) if self.causal else (2 * square - hidden * (hidden + 1))

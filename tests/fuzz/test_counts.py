@@ -10,7 +10,7 @@ from specs import spec
 
 from dsvgraph import DsvError, Model, loads
 from dsvgraph.passes.count.cost import cost
-from dsvgraph.passes.estimate import Options, plan
+from dsvgraph.passes.estimate import PlanOptions, plan
 from dsvgraph_torch import verify
 
 RUNS, PIECE = 30, 10
@@ -31,8 +31,8 @@ def test_counts_are_torchs(first: int) -> None:
 
 def adds_up(model: Model, seed: int) -> None:
     """A step's plan, inference's plan and the rows of the first page are sums of one count."""
-    counted, step = cost(model, 2, 12), plan(model, Options(batch=2, seq=12))
-    prefill = plan(model, Options(phase="prefill", batch=2, seq=12))
+    counted, step = cost(model, 2, 12), plan(model, PlanOptions(batch=2, seq=12))
+    prefill = plan(model, PlanOptions(phase="prefill", batch=2, seq=12))
     first = [row for row in counted.blocks if row.depth == 0]
     flops, total = counted.flops, counted.parameters.total
     assert (step.flops.forward.value, step.flops.backward.value) == (flops.forward, flops.backward), f"seed {seed}"

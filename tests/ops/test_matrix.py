@@ -11,7 +11,7 @@ from cases import model_of, present, text_of
 import dsvgraph
 from dsvgraph.ops import OPS
 from dsvgraph.passes.count.cost import cost
-from dsvgraph.passes.estimate import Options, plan
+from dsvgraph.passes.estimate import PlanOptions, plan
 from dsvgraph.passes.estimate.memory import training
 from dsvgraph.passes.lint.unused import lint
 from dsvgraph.passes.text.layout import layout
@@ -76,8 +76,8 @@ def test_plan_of_inference(op: str) -> None:
     """A prefill and a decoding step take the FLOPs that torch counts while the module predicts."""
     model = model_of(op)
     module, row, cache = dsvgraph_torch.compile(model).eval(), ids(model), dict[object, Any]()
-    prefill = plan(model, Options(phase="prefill", batch=B, seq=T, attention="full"))
-    step = plan(model, Options(phase="decode", batch=B, context=T, attention="full"))
+    prefill = plan(model, PlanOptions(phase="prefill", batch=B, seq=T, attention="full"))
+    step = plan(model, PlanOptions(phase="decode", batch=B, context=T, attention="full"))
     assert counted(module, row, None) == prefill.flops.forward.value
     with torch.no_grad():
         module.predict(row[:, :-1], cache)

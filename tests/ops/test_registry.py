@@ -165,7 +165,7 @@ def test_a_weight_that_an_op_owns_cannot_be_wired() -> None:
 def test_an_op_over_earlier_rows_is_not_planned_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """What an op of another package computes over the cached rows is unknown: no number in its place."""
     from dsvgraph.ops.decoding import Past
-    from dsvgraph.passes.estimate import Options, plan
+    from dsvgraph.passes.estimate import PlanOptions, plan
 
     members = {
         "op": "linear_attention", "title": "linear attention", "__doc__": "Looks back: [B, T, D] -> the same.",
@@ -178,7 +178,7 @@ def test_an_op_over_earlier_rows_is_not_planned_in_silence(monkeypatch: pytest.M
         "y: {linear_attention: e}, h: {linear: y, out: 4}}, out: {logits: h}}"
     )
     model = dsvgraph.loads(text)
-    assert plan(model, Options(phase="prefill", batch=1, seq=8)).flops.forward.value > 0
+    assert plan(model, PlanOptions(phase="prefill", batch=1, seq=8)).flops.forward.value > 0
     with pytest.raises(DsvError, match="`linear_attention` computes over earlier positions") as caught:
-        plan(model, Options(phase="decode", batch=1, context=8))
+        plan(model, PlanOptions(phase="decode", batch=1, context=8))
     assert caught.value.diagnostics[0].span

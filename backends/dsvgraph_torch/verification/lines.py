@@ -9,7 +9,8 @@ from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Mode, Model, Node
 from dsvgraph.ops.tape import Key
 from dsvgraph.passes.count.gradients import Costs, backward
-from dsvgraph.passes.count.graph_counts import GraphCounter, input_sizes, tokens
+from dsvgraph.passes.count.graph_counts import GraphCounter
+from dsvgraph.passes.count.inputs import input_sizes, tokens
 from dsvgraph.passes.count.quantity import number
 from dsvgraph.passes.graph.paths import bracketed
 from dsvgraph_torch.lowering.body import place

@@ -19,7 +19,7 @@ from dsvgraph.dims import evaluate
 from dsvgraph.graph import Model, walk
 from dsvgraph.ops.tape import Key
 from dsvgraph.passes.count.cost import Cost, cost
-from dsvgraph.passes.count.graph_counts import input_sizes
+from dsvgraph.passes.count.inputs import input_sizes
 from dsvgraph_torch.module import compile
 from dsvgraph_torch.runs.tokens import check_embeddings
 from dsvgraph_torch.verification.counter import Counts, Site, counted, counted_step

@@ -10,7 +10,8 @@ from dsvgraph.build.losses.predictions import seen
 from dsvgraph.dims import evaluate, total
 from dsvgraph.graph import Graph, Loss, Mode, Model, Ref
 from dsvgraph.passes.count.gradients import NONE, Backward, Copy, backward
-from dsvgraph.passes.count.graph_counts import GraphCounter, input_sizes, tokens
+from dsvgraph.passes.count.graph_counts import GraphCounter
+from dsvgraph.passes.count.inputs import input_sizes, tokens
 from dsvgraph.passes.count.quantity import number
 from dsvgraph.patterns import matches_all
 from dsvgraph_torch.lowering.deferred import behind

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,7 +17,6 @@ from dsvgraph.cli.options import (
     BatchOption,
     CsvOption,
     JsonOption,
-    Recompute,
     RecomputeOption,
     SeqOption,
     SetOption,
@@ -26,6 +25,7 @@ from dsvgraph.cli.options import (
     outputs_apart,
 )
 from dsvgraph.cli.read import plan_report, verify_report
+from dsvgraph.passes.options import AttentionMode, Dtype, Phase, Recompute
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -58,7 +58,7 @@ def run(
     batch: BatchOption = 1,
     seq: SeqOption = 4096,
     attention: plan_report.WayOption = None,
-    recompute: RecomputeOption = Recompute.none,
+    recompute: RecomputeOption = Recompute.NONE,
     verify: Verify = False,
     backend: BackendOption = None,
     phase: plan_report.PhaseOption = None,
@@ -88,25 +88,24 @@ def run(
             )
         sys.exit(_verify(model, batch, seq, backend, as_json))
     if any(value is not None for value in asked):
-        run = Run(phase or "train", context, dtype or "bfloat16", drafting, device, mfu, tokens_per_second, tokens)
-        _plan(model, run, (batch, seq, attention, recompute.value), by or "total", as_json, csv)
+        run = {
+            "phase": phase or Phase.TRAIN,
+            "batch": batch,
+            "seq": seq,
+            "context": context,
+            "dtype": dtype or Dtype.BFLOAT16,
+            "attention": attention,
+            "recompute": recompute,
+            "drafting": drafting,
+            "mfu": mfu,
+            "rate": tokens_per_second,
+            "tokens": tokens,
+        }
+        _plan(model, run, device, by or plan_report.By.TOTAL, as_json, csv)
         return
-    if attention == "absorbed":
+    if attention == AttentionMode.ABSORBED:
         raise typer.BadParameter("is a way of decoding: use it with --phase decode", param_hint="--attention")
-    _count(model, (batch, seq, attention or "causal", recompute.value), as_json, csv)
-
-
-class Run(NamedTuple):
-    """The options of a run."""
-
-    phase: Any
-    context: int | None
-    dtype: Any
-    drafting: bool
-    device: str | None
-    mfu: float | None
-    rate: float | None
-    tokens: float | None
+    _count(model, (batch, seq, attention or AttentionMode.CAUSAL, recompute), as_json, csv)
 
 
 def _count(model: Model, counting: Any, as_json: bool, csv: Path | None) -> None:
@@ -121,22 +120,17 @@ def _count(model: Model, counting: Any, as_json: bool, csv: Path | None) -> None
         _write(found)
 
 
-def _plan(model: Model, run: Run, counting: Any, by: str, as_json: bool, csv: Path | None) -> None:
+def _plan(model: Model, run: dict[str, Any], device_name: str | None, by: str, as_json: bool, csv: Path | None) -> None:
     from dsvgraph.passes.count.quantity import plain
-    from dsvgraph.passes.estimate import Options, device, plan
+    from dsvgraph.passes.estimate import PlanOptions, device, plan
 
-    if run.mfu is not None and not 0 < run.mfu <= 1:
+    if run["mfu"] is not None and not 0 < run["mfu"] <= 1:
         raise typer.BadParameter("is a share of the peak, above 0 and at most 1", param_hint="--mfu")
-    if run.mfu is not None and run.rate is not None:
+    if run["mfu"] is not None and run["rate"] is not None:
         raise typer.BadParameter("goes without --tokens-per-second, which implies it", param_hint="--mfu")
-    on = None if run.device is None else device(run.device)
-    batch, seq, attention, recompute = counting
-    words: Any = [None if word is None else str(word) for word in (run.phase, run.dtype, attention)]
-    found = plan(model, Options(
-        words[0], batch, seq, run.context, words[1], words[2], recompute,
-        run.drafting, on, run.mfu, run.rate, run.tokens,
-    ))  # fmt: skip
-    groups = [] if by == "total" else [plain(part) for part in found.by(by, on)]
+    on = None if device_name is None else device(device_name)
+    found = plan(model, PlanOptions(**run, device=on))
+    groups = [] if by == plan_report.By.TOTAL else [plain(part) for part in found.by(by, on)]
     if csv and groups:
         csv_table.write(csv, [by, *list(groups[0])[1:]], [list(part.values()) for part in groups])
     elif csv:

@@ -70,7 +70,7 @@ def run(
     mtp: Mtp = None,
     batch: BatchOption = 1,
     seq: SeqOption = 4096,
-    attention: AttentionOption = Attention.causal,
+    attention: AttentionOption = Attention.CAUSAL,
     settings: SetOption = None,
     as_json: JsonOption = False,
     csv: CsvOption = None,

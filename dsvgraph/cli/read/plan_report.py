@@ -11,6 +11,7 @@ import typer
 
 from dsvgraph.cli import output
 from dsvgraph.passes.count.quantity import Quantity
+from dsvgraph.passes.options import AttentionMode, Dtype, Grouping, Phase
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -22,37 +23,13 @@ UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 AMOUNT = re.compile(r"([\d.]+(?:e[+-]?\d+)?) ?([KMBT]?)$", re.IGNORECASE)
 
 
-class Phase(StrEnum):
-    """What is run."""
-
-    train = "train"
-    prefill = "prefill"
-    decode = "decode"
-
-
-class Dtype(StrEnum):
-    """The numbers that products are made of."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float8 = "float8"
-
-
-class Way(StrEnum):
-    """How attention is counted."""
-
-    causal = "causal"
-    full = "full"
-    absorbed = "absorbed"
-
-
 class By(StrEnum):
-    """How work is grouped."""
+    """What the costs are added up by, or nothing but their total."""
 
-    total = "total"
-    role = "role"
-    block = "block"
-    path = "path"
+    TOTAL = "total"
+    ROLE = Grouping.ROLE.value
+    BLOCK = Grouping.BLOCK.value
+    PATH = Grouping.PATH.value
 
 
 def amount(text: str) -> float:
@@ -78,7 +55,7 @@ DtypeOption = Annotated[
     Dtype | None, typer.Option("--dtype", help="bfloat16 trains under autocast. [bfloat16]", rich_help_panel=PANEL)
 ]
 WayOption = Annotated[
-    Way | None,
+    AttentionMode | None,
     typer.Option(
         "--attention",
         help="The keys that each token sees, or as many as the last one sees; or moved to the latents. "
@@ -113,16 +90,16 @@ def parts(found: Plan, by: str, on: Device | None) -> Iterator[RenderableType]:
     yield output.pairs(_formulas(found))
     yield from _time(found)
     yield from _drafts(found)
-    if by != "total":
+    if by != By.TOTAL:
         yield from _grouped(found, by, on)
 
 
 def _headline(found: Plan) -> str:
     rows = f"{found.batch:,} x {found.seq:,} tokens"
-    if found.phase == "decode":
+    if found.phase == Phase.DECODE:
         rows = f"one step of {found.batch:,} row{'s' * (found.batch != 1)} behind {found.context:,} tokens"
-    again = {"full": ", the forward recomputed"}.get(found.recompute, "") if found.phase == "train" else ""
-    kept = ", with drafting heads" if found.drafting and found.phase != "train" else ""
+    again = {"full": ", the forward recomputed"}.get(found.recompute, "") if found.phase == Phase.TRAIN else ""
+    kept = ", with drafting heads" if found.drafting and found.phase != Phase.TRAIN else ""
     return (
         f"{output.cell(found.name)}, {found.phase}: {rows}, {found.dtype}, {found.attention} attention{again}{kept}\n"
     )
@@ -130,7 +107,7 @@ def _headline(found: Plan) -> str:
 
 def _flops(found: Plan) -> Iterator[tuple[str, str, str]]:
     names = ["forward", "total", "model_per_token"]
-    if found.phase == "train":
+    if found.phase == Phase.TRAIN:
         names = ["forward", "backward", "recomputed", "total", "model_per_token"]
     for name in names:
         value = getattr(found.flops, name).value
@@ -156,7 +133,7 @@ def _formulas(found: Plan) -> Iterator[tuple[str, str]]:
             quantity = getattr(part, name, None)
             if quantity and quantity.formula != "0":
                 yield f"{label}{name if label else 'bytes moved'}", quantity.formula
-    if found.phase == "train":
+    if found.phase == Phase.TRAIN:
         memory: Any = found.memory
         yield "memory, activations checkpointed", memory.activations_checkpointed.formula
         yield f"memory, peak: {_at(memory.peak_at)}", memory.peak.formula
@@ -215,7 +192,7 @@ def _grouped(found: Plan, by: str, on: Device | None) -> Iterator[RenderableType
     ]  # fmt: skip
     yield ""
     yield output.table([by, *heads], rows, wraps=[by])
-    held = "weights, gradients, states and activations" if found.phase == "train" else "weights and cache"
+    held = "weights, gradients, states and activations" if found.phase == Phase.TRAIN else "weights and cache"
     yield f"\nforward and backward are FLOPs, share is that of both; memory is that of {held}"
     if by != "path":
         for title in ("forward", "bytes", "activations"):

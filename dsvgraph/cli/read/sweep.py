@@ -99,7 +99,7 @@ def run(
     plot: Plot = None,
     batch: BatchOption = 1,
     seq: SeqOption = 4096,
-    attention: AttentionOption = Attention.causal,
+    attention: AttentionOption = Attention.CAUSAL,
     settings: SetOption = None,
     as_json: JsonOption = False,
     csv: CsvOption = None,

@@ -15,9 +15,10 @@ from dsvgraph.graph import Model
 from dsvgraph.passes.compare.lines import Change, compare
 from dsvgraph.passes.compare.shared import shared
 from dsvgraph.passes.count.cost import Cost, cost
-from dsvgraph.passes.count.graph_counts import Attention
+from dsvgraph.passes.count.generic import numeric_model
 from dsvgraph.passes.text.signature import loss_parts, value
 from dsvgraph.spec import with_settings
+from dsvgraph.types import AttentionPairs
 
 DEPTH = "num_nextn_predict_layers"  # Hugging Face's name for the depth of the MTP chain
 
@@ -79,9 +80,17 @@ class Diff:
 KINDS = ("added", "removed", "replaced", "resized", "changed", "rewired", "renamed")
 
 
-def diff(a: Model, b: Model, batch: int = 1, seq: int = 4096, attention: Attention = "causal") -> Diff:
-    """What changes from ``a`` to ``b``; the costs are those of ``batch`` rows of ``seq`` tokens."""
-    a, b = _numeric(a), _numeric(b)
+def diff(a: Model, b: Model, batch: int = 1, seq: int = 4096, attention: str = AttentionPairs.CAUSAL) -> Diff:
+    """Return what changes from ``a`` to ``b``, with the costs of both on ``batch`` rows of ``seq`` tokens.
+
+    Raise DsvError if a cost cannot be counted.
+
+    >>> import dsvgraph
+    >>> before, after = (dsvgraph.load("deepseek_v3_tiny", {"num_hidden_layers": n}) for n in (2, 3))
+    >>> [(change.kind, change.path) for change in diff(before, after).changes]
+    [('resized', 'model.layers')]
+    """
+    a, b = numeric_model(a), numeric_model(b)
     costs = (
         cost(a, batch, seq, attention, formulas=False),
         cost(b, batch, seq, attention, formulas=False),
@@ -100,23 +109,23 @@ def depths(
     values: Iterable[int],
     batch: int = 1,
     seq: int = 4096,
-    attention: Attention = "causal",
+    attention: str = AttentionPairs.CAUSAL,
     name: str = DEPTH,
     *,
     formulas: bool = True,
 ) -> list[Cost]:
-    """What ``model`` costs at each depth of its MTP chain, the config value ``name``."""
+    """Return what ``model`` costs at each depth of its MTP chain, the config value ``name``.
+
+    Raise DsvError if the model's spec has no such value.
+
+    >>> import dsvgraph
+    >>> [cost.parameters.total for cost in depths(dsvgraph.load("deepseek_v3_tiny"), [0, 1])]
+    [1678896, 2183456]
+    """
     if model.spec is None or name not in model.spec.config:
         raise DsvError(f"`{model.name}` has no config value `{name}`, so its depth cannot be set")
     found = (build(with_settings(model.spec, {name: depth})) for depth in values)
     return [cost(m, batch, seq, attention, formulas=formulas) for m in found]
-
-
-def _numeric(model: Model) -> Model:
-    """``model`` with no size left as a name."""
-    if model.spec is None or not model.spec.symbolic:
-        return model
-    return build(with_settings(model.spec, {}))
 
 
 def _settings(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[ValueChange]:

@@ -21,11 +21,13 @@ from dsvgraph.expr import Expr, evaluate, parse
 from dsvgraph.graph import Model
 from dsvgraph.passes.count.cost import BYTES
 from dsvgraph.passes.count.gradients import Backward
-from dsvgraph.passes.count.graph_counts import Attention, GraphCounter, input_sizes, tokens
+from dsvgraph.passes.count.graph_counts import GraphCounter
+from dsvgraph.passes.count.inputs import input_sizes, tokens
 from dsvgraph.passes.count.quantity import number
 from dsvgraph.passes.graph.decoding import CacheCounter
 from dsvgraph.passes.graph.output_layer import output_layer_size
 from dsvgraph.spec import Spec, with_settings
+from dsvgraph.types import AttentionPairs
 
 COUNTS: Mapping[str, str] = {
     "total": "weight",
@@ -63,20 +65,27 @@ class Point:
 
 
 def sweep(
-    spec: Spec,
+    spec: Spec | Model,
     grid: Grid,
     batch: int = 1,
     seq: int = 4096,
-    attention: Attention = "causal",
+    attention: str = AttentionPairs.CAUSAL,
     wanted: Iterable[str] = COUNTS,
     processes: int | None = None,
     progress: Callable[[int], object] = lambda done: None,
 ) -> list[Point]:
-    """Every combination of ``grid``, in order, counted on ``batch`` rows of ``seq`` tokens.
+    """Return every combination of ``grid``, in order, counted on ``batch`` rows of ``seq`` tokens.
 
-    ``wanted`` are the quantities to count, ``progress`` is told how many are done.
-    Raises DsvError where the spec has no such config value, or where there are more than 200,000 combinations.
+    ``spec`` may be a model that was made from one. ``wanted`` are the quantities to count; ``progress`` is called
+    with the number of combinations that are done.
+    Raise DsvError if the spec has no such config value, or if there are more than 200,000 combinations.
+
+    >>> import dsvgraph
+    >>> points = sweep(dsvgraph.load("deepseek_v3_tiny"), {"num_hidden_layers": [2, 3]}, wanted=["total"])
+    >>> [point.get("total") for point in points]
+    [1745200, 2216608]
     """
+    spec = _spec_of(spec) if isinstance(spec, Model) else spec
     count = prod(len(values) for values in grid.values())
     if count > LIMIT:
         raise DsvError(f"the grid has {count:,} combinations, at most {LIMIT:,} are counted")
@@ -92,6 +101,12 @@ def sweep(
     return found
 
 
+def _spec_of(model: Model) -> Spec:
+    if model.spec is None:
+        raise DsvError(f"`{model.name}` was not made from a spec, so there is nothing to set")
+    return model.spec
+
+
 @dataclass(frozen=True)
 class _Counting:
     """How a combination is counted."""
@@ -99,7 +114,7 @@ class _Counting:
     spec: Spec
     batch: int
     seq: int
-    attention: Attention
+    attention: str
     wanted: frozenset[str]
 
     def points(self, chunk: Iterable[Mapping[str, Any]]) -> list[Point]:
@@ -118,7 +133,7 @@ class _Counting:
 class _Counters:
     """Meters for models in turn: models with equal inputs have one, and its memory."""
 
-    def __init__(self, batch: int, seq: int, attention: Attention) -> None:
+    def __init__(self, batch: int, seq: int, attention: str) -> None:
         self.batch, self.seq, self.attention = batch, seq, attention
         self.found: dict[Any, Backward] = {}
 
@@ -153,9 +168,9 @@ def _quantities(model: Model, counters: _Counters, wanted: Container[str]) -> di
 
 
 def _memory(model: Model, counters: _Counters, wanted: Iterable[str]) -> dict[str, float]:
-    from dsvgraph.passes.estimate import Options, plan
+    from dsvgraph.passes.estimate import PlanOptions, plan
 
-    memory = plan(model, Options(batch=counters.batch, seq=counters.seq)).memory
+    memory = plan(model, PlanOptions(batch=counters.batch, seq=counters.seq)).memory
     return {name: getattr(memory, name).value for name in wanted}
 
 
@@ -259,9 +274,13 @@ class Condition:
 
 
 def pareto_front(points: Iterable[Point], x: str, y: str, less: tuple[bool, bool] = (True, False)) -> list[Point]:
-    """The points that no other beats in both: ``less`` says of x and of y whether less is better.
+    """Return the points that no other beats in both ``x`` and ``y``; ``less`` says of each whether less is better.
 
-    In order of x; of equal points all are kept.
+    They are in order of ``x``; of equal points all are kept.
+
+    >>> points = [Point({"n": n}, {"active": active, "total": 8}) for n, active in enumerate((5, 3, 4))]
+    >>> [point.settings["n"] for point in pareto_front(points, "active", "total")]
+    [1]
     """
     signs = [1 if wanted else -1 for wanted in less]
     known = [p for p in points if _is_number(p.get(x)) and _is_number(p.get(y))]

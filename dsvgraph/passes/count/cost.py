@@ -9,22 +9,22 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
-from dsvgraph.build import build
 from dsvgraph.dims import Size, names, ratio, substitute, total
 from dsvgraph.graph import Model
 from dsvgraph.passes.count.by_block import BlockCost, block_costs
-from dsvgraph.passes.count.generic import generic_model, integer_config, repeat_names
+from dsvgraph.passes.count.generic import generic_model, integer_config, numeric_model, repeat_names
 from dsvgraph.passes.count.gradients import Costs, Unequal, backward
-from dsvgraph.passes.count.graph_counts import Attention, GraphCounter, batch, input_sizes, one_of, tokens
+from dsvgraph.passes.count.graph_counts import GraphCounter
+from dsvgraph.passes.count.inputs import batch, input_sizes, tokens
 from dsvgraph.passes.count.quantity import number, plain
 from dsvgraph.passes.graph.decoding import CacheCounter
 from dsvgraph.passes.graph.output_layer import output_layer_size
 from dsvgraph.passes.graph.paths import last_matches, weights
-from dsvgraph.spec import with_settings
+from dsvgraph.passes.options import Recompute, member
+from dsvgraph.types import AttentionPairs
 
-Recompute = Literal["none", "full"]
 BYTES = 2  # of a cached number at 16 bits
 
 
@@ -51,7 +51,7 @@ class Parameters:
 class Flops:
     """Floating-point operations, a multiply-add counted as two; for the whole batch or per token."""
 
-    attention: Attention  # causal: what a causal kernel computes; full: no half; square: no windows either
+    attention: AttentionPairs  # causal: what a causal kernel computes; full: no half; square: no windows either
     recompute: Recompute  # full: the backward begins with the forward once more, as checkpointing does
     forward: float
     backward: float  # from every output: one product for each operand that needs a gradient
@@ -101,18 +101,21 @@ def cost(
     model: Model,
     batch: int = 1,
     seq: int = 4096,
-    attention: Attention = "causal",
-    recompute: Recompute = "none",
+    attention: str = AttentionPairs.CAUSAL,
+    recompute: str = Recompute.NONE,
     *,
     formulas: bool = True,
 ) -> Cost:
-    """What ``model`` costs on ``batch`` rows of ``seq`` tokens; without ``formulas`` in numbers alone.
+    """Return what ``model`` costs on ``batch`` rows of ``seq`` tokens; without ``formulas`` in numbers alone.
 
-    Raises DsvError where no input has rows of positions, and where an argument is none of those that there are.
+    Raise DsvError if no input has rows of positions, or if an argument is not one of the words that it may be.
+
+    >>> import dsvgraph
+    >>> cost(dsvgraph.load("deepseek_v3")).parameters.total
+    682636487424
     """
-    one_of(Recompute, "recompute", recompute)
-    if model.spec is not None and model.spec.symbolic:
-        model = build(with_settings(model.spec, {}))
+    recompute = member(Recompute, "recompute", recompute)
+    model = numeric_model(model)
     counts = _Quantities(model, input_sizes(model, batch, seq), attention, recompute, bool(model.trained))
     generic = _over_config_names(model, counts) if formulas else None
     return Cost(
@@ -131,12 +134,13 @@ class _Quantities:
     """The sums of one model, as sizes in B, T and the names that it left open."""
 
     def __init__(
-        self, model: Model, values: Mapping[str, int], attention: Attention, recompute: Recompute, frozen: bool
+        self, model: Model, values: Mapping[str, int], attention: str, recompute: Recompute, frozen: bool
     ) -> None:
-        self.model, self.values, self.attention, self.recompute = model, values, attention, recompute
+        self.model, self.values, self.recompute = model, values, recompute
         self.frozen = frozen  # by the spec's section `trained`, whose paths have numbers and no formula
         self.tokens, self.rows = tokens(model), batch(model)
         self.counter = GraphCounter(self.tokens, values, attention)
+        self.attention = self.counter.attention
         self.whole = self.counter.of(model)
         self.inference = self.counter.of(model, frozenset([next(iter(model.outputs))]))
         self.output_layer = output_layer_size(model)
@@ -205,7 +209,7 @@ class _Quantities:
         found = {"forward": forward, "inference_forward": inference}
         if self.backward is not None:
             found["backward"] = substitute(total(self.backward.values()), values)
-            found["train"] = forward * (1 + (self.recompute == "full")) + found["backward"]
+            found["train"] = forward * (1 + (self.recompute == Recompute.FULL)) + found["backward"]
         return found | {f"{name}_per_token": ratio(size, self.tokens) for name, size in found.items()}
 
 

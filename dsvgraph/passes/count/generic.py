@@ -14,6 +14,13 @@ from dsvgraph.spec import with_settings
 TRIES = 8  # each names what cannot stay symbolic
 
 
+def numeric_model(model: Model) -> Model:
+    """Return ``model`` with no size left as a name that its config gives a number."""
+    if model.spec is None or not model.spec.symbolic:
+        return model
+    return build(with_settings(model.spec, {}))
+
+
 def integer_config(model: Model) -> dict[str, int]:
     """The config values that are whole numbers."""
     return {n: v for n, v in model.config.items() if isinstance(v, int) and not isinstance(v, bool)}

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_args
 
-from dsvgraph.codes import Code
-from dsvgraph.dims import Size, evaluate, names, ratio, substitute, total
-from dsvgraph.errors import DsvError
-from dsvgraph.graph import Graph, Model, Node, Use
+from dsvgraph.dims import Size, evaluate, ratio, substitute, total
+from dsvgraph.graph import Graph, Node, Use
 from dsvgraph.ops.base import Op
 from dsvgraph.passes.count.quantity import number
 from dsvgraph.passes.graph.dependencies import Dependencies, DependencyAnalysis, Ports
-from dsvgraph.types import Type, WeightKind
+from dsvgraph.passes.options import member
+from dsvgraph.types import AttentionPairs, Type, WeightKind
 
 Flops = Mapping[str, Size]
-Attention = Literal["causal", "full", "square"]
-"""The pairs of a query and a key that count: those that it sees; as many for each query as the most that
-one sees; all, as torch counts them, whatever a mask hides."""
 
 
 @dataclass(frozen=True)
@@ -69,62 +64,15 @@ def added(a: Flops, b: Flops) -> Flops:
     return {op: a.get(op, 0) + b.get(op, 0) for op in {**a, **b}}
 
 
-def _row(model: Model) -> Type:
-    """The type of the input that has the rows of the first output, else of the first that has rows of positions."""
-    rows = [type_ for type_ in model.inputs.values() if type_.rank > 1]
-    first = next((model.type(ref).shape[:2] for ref in model.outputs.values()), None)
-    row = next((type_ for type_ in rows if type_.shape[:2] == first), next(iter(rows), None))
-    if row is None:
-        words = "no input has rows and positions, [B, T], so nothing can be counted"
-        raise DsvError(words, model.span, code=Code.ROOT_AXES)
-    return row
-
-
-def tokens(model: Model) -> Size:
-    """The number of positions of a batch; raises DsvError where no input has rows of them."""
-    row = _row(model)
-    return row.shape[0] * row.shape[1]
-
-
-def batch(model: Model) -> Size:
-    """The number of rows of a batch; raises DsvError where no input has rows of positions."""
-    return _row(model).shape[0]
-
-
-def input_sizes(model: Model, batch: int, seq: int) -> dict[str, int]:
-    """Numbers for the sizes of the inputs, where they are names: axis 0 counts rows, axis 1 positions, of all alike.
-
-    Raises DsvError where no input has rows of positions, and where a number is no whole one above zero.
-    """
-    for what, n in (("batch", batch), ("seq", seq)):
-        if n % 1 or n < 1:
-            raise DsvError(f"`{what}` is a whole number of at least 1, found `{n}`")
-    shapes = [_row(model).shape, *(type_.shape for type_ in model.inputs.values())]
-    pairs = (pair for shape in shapes for pair in zip(shape[:2], (batch, seq), strict=False))
-    return {name: n for size, n in pairs for name in names(size)}
-
-
-def one_of(words: Any, what: str, value: object) -> None:
-    """Raise DsvError unless ``value`` is one of the words of a Literal; ``what`` names it."""
-    if value not in get_args(words):
-        raise DsvError(f"`{what}` is {', '.join(get_args(words)[:-1])} or {get_args(words)[-1]}, found `{value}`")
-
-
-def input_axes(model: Model) -> tuple[set[str], set[str]]:
-    """The names in the sizes of an input's rows and of its positions."""
-    rows_, length = _row(model).shape[:2]
-    return names(rows_), names(length)
-
-
 class GraphCounter:
     """Counts graphs. ``tokens`` is the size B * T; ``values`` gives names their numbers.
 
     Weights are counted where they are owned, FLOPs where they are used.
     """
 
-    def __init__(self, tokens: Size, values: Mapping[str, int], attention: Attention = "causal") -> None:
-        one_of(Attention, "attention", attention)
-        self.tokens, self.values, self.attention = tokens, values, attention
+    def __init__(self, tokens: Size, values: Mapping[str, int], attention: str = AttentionPairs.CAUSAL) -> None:
+        self.tokens, self.values = tokens, values
+        self.attention = member(AttentionPairs, "attention", attention)
         self.dependencies = DependencyAnalysis()
         self.memo: dict[tuple[Graph, Ports | None], GraphCounts] = {}
 

@@ -12,7 +12,8 @@ from dsvgraph.passes.estimate.bytes_moved import BytesMoved, total_bytes
 from dsvgraph.passes.estimate.devices import Device
 from dsvgraph.passes.estimate.memory import STATES, WIDTH
 from dsvgraph.passes.estimate.roofline import ADAMW, Seconds, seconds
-from dsvgraph.passes.estimate.workload import ROLES, OpCost
+from dsvgraph.passes.estimate.workload import OpCost, Role
+from dsvgraph.passes.options import Grouping
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,12 @@ class Aggregation:
         update = ADAMW * sum(w.trained for w in op_costs) * self.train
         return seconds(op_costs, on, self.dtype, 1 + self.recomputed, self.train, update, self.tokens)
 
-    def parts(self, op_costs: Iterable[OpCost], what: str, on: Device | None) -> list[Part]:
+    def parts(self, op_costs: Iterable[OpCost], by: Grouping, on: Device | None) -> list[Part]:
         """The work by ``role``, ``block`` or ``path``, in the model's order; parts that take nothing are left out."""
         groups: dict[str, list[OpCost]] = {}
         for one in op_costs:
-            groups.setdefault(GROUPINGS[what](one), []).append(one)
-        names = [r for r in ROLES if r in groups] if what == "role" else list(groups)
+            groups.setdefault(GROUPINGS[by](one), []).append(one)
+        names = [role for role in Role if role in groups] if by == Grouping.ROLE else list(groups)
         whole = sum(one.forward + one.backward for group in groups.values() for one in group)
         parts = [self._part(name, groups[name], whole, on) for name in names]
         return [
@@ -129,8 +130,8 @@ class Aggregation:
         )
 
 
-GROUPINGS: Mapping[str, Callable[[OpCost], str]] = {
-    "role": lambda one: one.role,
-    "block": lambda one: one.block,
-    "path": lambda one: one.path,
+GROUPINGS: Mapping[Grouping, Callable[[OpCost], str]] = {
+    Grouping.ROLE: lambda one: one.role,
+    Grouping.BLOCK: lambda one: one.block,
+    Grouping.PATH: lambda one: one.path,
 }

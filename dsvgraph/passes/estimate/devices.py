@@ -17,7 +17,11 @@ FORM = "{name: ..., flops: {bfloat16: 1e15}, bandwidth: 3e12, memory: 80e9, sour
 
 @dataclass(frozen=True)
 class Device:
-    """Peak rates: FLOPs per second by dtype, bytes per second and bytes of the memory."""
+    """Peak rates: FLOPs per second by dtype, bytes per second and bytes of the memory.
+
+    >>> Device("mine", {"bfloat16": 1e15}, bandwidth=2e12, memory=64e9).peak("bfloat16")
+    1000000000000000.0
+    """
 
     name: str
     flops: Mapping[str, float]
@@ -33,9 +37,12 @@ class Device:
 
 
 def device(name: str) -> Device:
-    """The device of a name in the table, or the one in a YAML file.
+    """Return the device of a name in the table, or the one in a YAML file.
 
-    Raises DsvError where there is neither, or where the file is not of the table's form.
+    Raise DsvError if there is neither, or if the file is not of the table's form.
+
+    >>> device("h200").memory
+    141000000000.0
     """
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):

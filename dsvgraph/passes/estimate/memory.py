@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from dsvgraph.dims import Size, total
 from dsvgraph.graph import Model
 from dsvgraph.ops.tape import FLOAT, HALF
-from dsvgraph.passes.count.graph_counts import GraphCounter, input_sizes, tokens
+from dsvgraph.passes.count.graph_counts import GraphCounter
+from dsvgraph.passes.count.inputs import input_sizes, tokens
 from dsvgraph.passes.count.quantity import Quantity, largest, number
 from dsvgraph.passes.estimate.activations import Activations, Layer
+from dsvgraph.passes.options import Dtype
 
-Dtype = Literal["float32", "bfloat16", "float8"]
-WIDTH: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float8": 1}
+WIDTH: Mapping[str, int] = {Dtype.FLOAT32: 4, Dtype.BFLOAT16: 2, Dtype.FLOAT8: 1}
 STATES = 2  # AdamW keeps two numbers of each trained weight
 
 
@@ -58,13 +59,13 @@ class ActivationRuns(NamedTuple):
     checkpointed: Activations
 
 
-def activation_runs(model: Model, batch: int, seq: int, dtype: Dtype, fused: bool = True) -> ActivationRuns:
+def activation_runs(model: Model, batch: int, seq: int, dtype: str, fused: bool = True) -> ActivationRuns:
     """Runs a model for its memory, both ways."""
-    values, low = input_sizes(model, batch, seq), HALF if dtype == "bfloat16" else FLOAT
+    values, low = input_sizes(model, batch, seq), HALF if dtype == Dtype.BFLOAT16 else FLOAT
     return ActivationRuns(*(Activations(model, values, low, fused, recomputed) for recomputed in (False, True)))
 
 
-def training(model: Model, batch: int, seq: int, trained: int, dtype: Dtype = "bfloat16", fused: bool = True,
+def training(model: Model, batch: int, seq: int, trained: int, dtype: str = Dtype.BFLOAT16, fused: bool = True,
              owned: int = 0, runs: ActivationRuns | None = None) -> TrainingMemory:  # fmt: skip
     """Memory of one step on ``batch`` rows of ``seq`` tokens; ``owned`` weights, ``trained`` by gradients.
 
@@ -100,7 +101,7 @@ def training(model: Model, batch: int, seq: int, trained: int, dtype: Dtype = "b
 
 
 def inference(
-    weights: int, per_token: float, per_row: float, dtype: Dtype, cache_bytes: Size, rows: Size, context: Size,
+    weights: int, per_token: float, per_row: float, dtype: str, cache_bytes: Size, rows: Size, context: Size,
     values: Mapping[str, int],
 ) -> InferenceMemory:  # fmt: skip
     """Memory of inference with ``weights`` weights and so many cached numbers per token, and per row of any length.

@@ -18,15 +18,17 @@ from dsvgraph.ops.base import Kind
 from dsvgraph.ops.decoding import Past
 from dsvgraph.ops.tape import HALF, Key
 from dsvgraph.passes.count.gradients import Costs
-from dsvgraph.passes.count.graph_counts import Attention, GraphCounter, input_axes, input_sizes, known_types, tokens
+from dsvgraph.passes.count.graph_counts import GraphCounter, known_types
+from dsvgraph.passes.count.inputs import input_axes, input_sizes, tokens
 from dsvgraph.passes.count.quantity import number
 from dsvgraph.passes.estimate.bytes_moved import BytesMoved, state_bytes
 from dsvgraph.passes.estimate.logits import output_layers
-from dsvgraph.passes.estimate.workload import OpCost, OpSizes, Workload
+from dsvgraph.passes.estimate.workload import OpCost, OpSizes, Role, Workload
 from dsvgraph.passes.graph.decoding import decoding, looks_ahead
 from dsvgraph.passes.graph.dependencies import Dependencies, Ports
 from dsvgraph.passes.graph.paths import copy_paths, last_matches
-from dsvgraph.types import WeightKind
+from dsvgraph.passes.options import AttentionMode, Phase
+from dsvgraph.types import AttentionPairs, WeightKind
 
 Refs = frozenset[Ref]
 ABSORBABLE = {"linear", "split", "concat", "expand"}  # what absorbing can move from keys to queries
@@ -38,7 +40,7 @@ class _Frame(NamedTuple):
     copies: Size
     stored: Size
     outputs: Ports | None
-    role: str
+    role: Role
     key: Key
     exact_paths: tuple[str, ...]  # the path without lists of copies: as many as runs, and none where nothing is frozen
     state: Decoding  # what it keeps while decoding
@@ -52,15 +54,16 @@ class CostWalk:
         self.model, self.workload, self.costs = model, workload, costs
         self.kept = kept or {}  # activations by op, those of checkpoints by block
         rows, length = input_axes(model)
-        decoding = workload.phase == "decode"
+        decoding = workload.phase == Phase.DECODE
         name = "C" if "C" not in rows | length else "context"
         self.context: Size = symbol(name) if decoding else next(iter(map(symbol, length)), workload.seq)
         self.new_positions: Mapping[str, Size] = dict.fromkeys(length, workload.queries) if decoding else {}
         self.context_positions: Mapping[str, Size] = dict.fromkeys(length, self.context)
         self.one_position: Mapping[str, Size] = dict.fromkeys(length, 1)
         self.values = input_sizes(model, workload.batch, workload.rows) | ({name: workload.context} if decoding else {})
-        attention: Attention = "causal" if workload.attention == "causal" and not decoding else "full"
-        self.counter = GraphCounter(tokens(model), self.values, attention)
+        causal = workload.attention == AttentionMode.CAUSAL and not decoding
+        pairs = AttentionPairs.CAUSAL if causal else AttentionPairs.FULL
+        self.counter = GraphCounter(tokens(model), self.values, pairs)
         self.tokens = substitute(self.counter.tokens, self.new_positions)
         self.decoder = Decoder.of_model(model)
         self.output_layers = {key for ref in model.outputs.values() for key in output_layers(model, ref)}
@@ -74,7 +77,7 @@ class CostWalk:
         """Every op that computes, owns or moves something."""
         first = frozenset([next(iter(self.model.outputs))])
         exact_paths = ("",) if self.model.trained else ()
-        yield from self._inside(_Frame(self.model, "", 1, 1, first, "dense", (), exact_paths, self._decoding()))
+        yield from self._inside(_Frame(self.model, "", 1, 1, first, Role.DENSE, (), exact_paths, self._decoding()))
 
     def _decoding(self) -> Decoding:
         """What the whole keeps while decoding: nothing if its first output looks ahead."""
@@ -84,7 +87,7 @@ class CostWalk:
 
     def _inside(self, frame: _Frame) -> Iterator[OpCost]:
         needed = self.counter.dependencies.of(frame.graph, frame.outputs or ())
-        role = "attention" if _attends(frame.graph) and frame.role != "extra heads" else frame.role
+        role = Role.ATTENTION if _attends(frame.graph) and frame.role != Role.EXTRA_HEADS else frame.role
         frame = frame._replace(role=role)
         from_cache, graph = self._computed_from_cache(frame.state), frame.graph
         yield from (self._cache_cost(frame, name) for name in graph.inputs if name in frame.state.keeping)
@@ -104,10 +107,12 @@ class CostWalk:
             united[copies.graph] = united.get(copies.graph, frozenset()) | (outputs or frozenset())
         for i, (graph, (path, count)) in enumerate(copy_paths(node, join(frame.path, node.at)).items()):
             outputs, state = united[graph], self._state_inside(frame, node, graph)
-            role = "experts" if node.mode is Mode.EACH else frame.role if frame.role != "attention" else "dense"
+            role = (
+                Role.EXPERTS if node.mode is Mode.EACH else frame.role if frame.role != Role.ATTENTION else Role.DENSE
+            )
             inside = _Frame(
                 graph, path, frame.copies * count, frame.stored * (1 if node.reused else count), outputs,
-                role if outputs else "extra heads", (*frame.key, (node.name, i)), _exact_paths(frame, node, graph),
+                role if outputs else Role.EXTRA_HEADS, (*frame.key, (node.name, i)), _exact_paths(frame, node, graph),
                 state, frame.over_context or node.name in frame.state.between,
             )  # fmt: skip
             if inside.key in self.kept:
@@ -129,7 +134,7 @@ class CostWalk:
         sizes = OpSizes(forward * frame.copies, back, moved.times(frame.copies), 0, kept)
         path = join(frame.path, node.at)
         owned, trained = self._owned(frame, node)
-        role = "extra heads" if needed is None else self._role(frame, node)
+        role = Role.EXTRA_HEADS if needed is None else self._role(frame, node)
         read = sizes.read.value(self.values, self.tokens)
         return OpCost(
             path, frame.graph.name, role, node.callee, owned, trained,
@@ -163,23 +168,23 @@ class CostWalk:
         found = (c for path in frame.exact_paths for c in last_matches(join(path, node.at, name), self.model.trained))
         return sum(count for trained, count in found if trained is False)
 
-    def _role(self, frame: _Frame, node: Node) -> str:
-        if frame.role == "extra heads":
+    def _role(self, frame: _Frame, node: Node) -> Role:
+        if frame.role == Role.EXTRA_HEADS:
             return frame.role
         assert node.op is not None
         if node.op.kind is Kind.LOOKUP:
-            return "embedding"
+            return Role.EMBEDDING
         if any(weight.kind is WeightKind.CHOICE for weight in node.weights.values()):
-            return "router"
-        if node.op.kind is Kind.NORM and frame.role != "experts":
-            return "norms"
-        return "head" if (frame.graph, node.name) in self.output_layers else frame.role
+            return Role.ROUTER
+        if node.op.kind is Kind.NORM and frame.role != Role.EXPERTS:
+            return Role.NORMS
+        return Role.OUTPUT_LAYER if (frame.graph, node.name) in self.output_layers else frame.role
 
     # -- one op ------------------------------------------------------------------------------
 
     def _costs(self, frame: _Frame, node: Node, from_cache: Mapping[str, Refs]) -> tuple[Size, BytesMoved]:
         """FLOPs and bytes of one copy."""
-        graph, decoding = frame.graph, self.workload.phase == "decode"
+        graph, decoding = frame.graph, self.workload.phase == Phase.DECODE
         if decoding and node.callee == "attention":
             return self._attention_step(graph, node, from_cache)
         over_context = decoding and (
@@ -244,7 +249,9 @@ class CostWalk:
 
     def _absorbs(self, graph: Graph, from_cache: Mapping[str, Refs]) -> bool:
         """Whether the products behind the cache can be moved to the queries and the result."""
-        return self.workload.attention == "absorbed" and all(graph.nodes[n].callee in ABSORBABLE for n in from_cache)
+        return self.workload.attention == AttentionMode.ABSORBED and all(
+            graph.nodes[n].callee in ABSORBABLE for n in from_cache
+        )
 
     def _attention_step(self, graph: Graph, node: Node, from_cache: Mapping[str, Refs]) -> tuple[Size, BytesMoved]:
         """Attention of the new queries over the cached positions."""

@@ -1,4 +1,4 @@
-"""Time on a device: the longer of computing and moving, op by op; and what a share of the peak means."""
+"""Time on a device: the longer of computing and moving, op by op; a share of the peak; what drafting saves."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from dsvgraph.passes.estimate.workload import OpCost
 
 ADAMW = 28  # bytes per weight: weight, gradient and two states read, weight and two states written, in float32
 HOUR = 3600.0
+ACCEPTANCES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9)
 
 
 class Seconds(NamedTuple):
@@ -112,4 +113,39 @@ def at_rate(device: Device, dtype: str, flops: Quantity, rate: float, tokens: fl
 
 def _rate(device: Device, mfu: Quantity, rate: Quantity, tokens: float | None) -> Rate:
     hours = None if tokens is None else Quantity(tokens / rate.value / HOUR, f"{tokens}/({rate.formula})/{HOUR:.0f}")
-    return Rate(device.name, mfu, rate, tokens, hours)
+    return Rate(device=device.name, mfu=mfu, tokens_per_second=rate, tokens=tokens, device_hours=hours)
+
+
+# -- drafting -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What drafting gives where each drafted token is accepted with chance ``acceptance``."""
+
+    acceptance: float
+    tokens_per_step: Quantity  # in a, the acceptance
+    speedup: Quantity | None  # in the roofline's time; None without a device
+
+
+def expected_tokens(acceptance: float, drafts: int) -> float:
+    """Tokens per step with ``drafts`` drafted ones, each accepted with chance ``acceptance`` if those before are.
+
+    The longest accepted prefix and one token more: 1 + a + ... + a^K = (1 - a^(K+1)) / (1 - a).
+    """
+    return sum(acceptance**k for k in range(drafts + 1))
+
+
+def drafted(
+    drafts: int, times: tuple[Seconds, Seconds] | None, acceptances: tuple[float, ...] = ACCEPTANCES
+) -> tuple[Draft, ...]:
+    """What ``drafts`` drafted tokens give; ``times``: of a step with them, and of one without."""
+    formula = " + ".join(["1", "a", *(f"a**{k}" for k in range(2, drafts + 1))][: drafts + 1])
+    tokens = [Quantity(expected_tokens(a, drafts), formula) for a in acceptances]
+    return tuple(Draft(a, n, _speedup(n, *times) if times else None) for a, n in zip(acceptances, tokens, strict=True))
+
+
+def _speedup(tokens: Quantity, with_drafts: Seconds, without: Seconds) -> Quantity:
+    long, short = with_drafts.best, without.best
+    formula = f"({tokens.formula})/({long.formula})*({short.formula})"
+    return Quantity(tokens.value / (long.value / short.value), formula)

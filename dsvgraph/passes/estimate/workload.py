@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from enum import StrEnum
+from typing import NamedTuple
 
 from dsvgraph.dims import Size
 from dsvgraph.passes.estimate.bytes_moved import BytesMoved
+from dsvgraph.passes.options import AttentionMode, Phase
 
-Phase = Literal["train", "prefill", "decode"]
-AttentionMode = Literal["causal", "full", "absorbed"]
-ROLES = ("embedding", "attention", "dense", "experts", "router", "norms", "head", "extra heads")
+
+class Role(StrEnum):
+    """What an op does in a model; in this order parts are listed."""
+
+    EMBEDDING = "embedding"
+    ATTENTION = "attention"
+    DENSE = "dense"
+    EXPERTS = "experts"
+    ROUTER = "router"
+    NORMS = "norms"
+    OUTPUT_LAYER = "head"
+    EXTRA_HEADS = "extra heads"  # all that only other outputs than the first depend on
 
 
 @dataclass(frozen=True)
@@ -29,7 +40,7 @@ class Workload:
     @property
     def rows(self) -> int:
         """New tokens of a row."""
-        return self.queries if self.phase == "decode" else self.seq
+        return self.queries if self.phase == Phase.DECODE else self.seq
 
 
 class OpSizes(NamedTuple):
@@ -47,7 +58,7 @@ class OpCost(NamedTuple):
 
     path: str
     block: str
-    role: str
+    role: Role
     op: str
     parameters: int
     trained: int  # of them, by gradients

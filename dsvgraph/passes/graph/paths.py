@@ -33,7 +33,7 @@ def weights(graph: Graph) -> Iterator[OwnedWeight]:
 def last_matches(path: str, sections: Sequence[tuple[str, T]]) -> Iterator[tuple[T | None, int]]:
     """What the last pattern that fits says, for every kind of path that a folded path stands for, with counts.
 
-    >>> list(decided("layers.[3-60].gate", [("**", True), ("layers.7.*", False)]))
+    >>> list(last_matches("layers.[3-60].gate", [("**", True), ("layers.7.*", False)]))
     [(True, 57), (False, 1)]
     """
     for found, count in fitting([pattern for pattern, _ in sections], path):

@@ -19,9 +19,13 @@ EXTERNAL_NAMES = ("max_position_embeddings",)  # how long rows may be: no size d
 
 
 def lint(model: Model, alignment: bool = False) -> list[Diagnostic]:
-    """What in the spec of ``model`` has no effect, in the order of the text.
+    """Return a warning for each part of the spec that has no effect, in the order of the text.
 
-    With ``alignment`` also the sizes that tensor cores do not like.
+    With ``alignment`` also for sizes that tensor cores have no tiles for.
+
+    >>> import dsvgraph
+    >>> [str(warning.code) for warning in lint(dsvgraph.loads("extends: deepseek_v3_tiny.yaml\\nconfig: {unused: 1}"))]
+    ['W0101']
     """
     found = [
         *_graphs(model),

@@ -8,11 +8,11 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from dsvgraph.build import build
 from dsvgraph.build.scope import BlockValue
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
-from dsvgraph.spec import BlockModel, Part, Spec, with_settings
+from dsvgraph.passes.count.generic import numeric_model
+from dsvgraph.spec import BlockModel, Part, Spec
 
 WIDTH = 132  # of a node's line
 PROSE = 100
@@ -25,14 +25,18 @@ WORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
 def show(model: Model) -> str:
-    """``model`` as one self-contained spec: files merged, config evaluated, blocks that are used.
+    """Return ``model`` as one self-contained spec: files merged, config evaluated, only blocks that are used.
 
     Checking the text gives a graph with the same signature, and showing that the same text.
+    Raise DsvError if the model was not made from a spec.
+
+    >>> import dsvgraph
+    >>> show(dsvgraph.load("deepseek_v3_tiny")).splitlines()[0]
+    'name: DeepSeek-V3-tiny'
     """
     if model.spec is None:
         raise DsvError(f"`{model.name}` was not made from a spec, so there is none to show")
-    if model.spec.symbolic:
-        model = build(with_settings(model.spec, {}))
+    model = numeric_model(model)
     assert model.spec is not None
     return "\n".join(_spec(model.spec, model.config)) + "\n"
 

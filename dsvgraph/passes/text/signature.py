@@ -13,12 +13,16 @@ LARGE = re.compile(r"\b\d{7,}\.0\b")
 
 
 def signature(graph: Graph) -> str:
-    """What ``graph`` is, without the names of its files, its documentation and its blocks' arguments.
+    """Return what ``graph`` is, without the names of its files, its documentation and its blocks' arguments.
 
     Lines begin with the folded path and the name on the page::
 
         model.layers.[3-60].mlp.gate: gate = router(x=x) {experts: 256, ...} -> index int[B, T, 8], ...
         model.layers.[3-60].mlp.gate.weight: [256, 7168]
+
+    >>> import dsvgraph
+    >>> print(signature(dsvgraph.load("deepseek_v3_tiny")).splitlines()[0])
+    in input_ids int[B, T]
     """
     return "\n".join([*_graph(graph, ""), *(_model(graph) if isinstance(graph, Model) else ())]) + "\n"
 

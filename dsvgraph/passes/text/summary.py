@@ -14,7 +14,12 @@ from dsvgraph.passes.text.signature import expression
 
 
 def summary(model: Model) -> list[tuple[str, str]]:
-    """Labels and values: sizes, layers, parameters, what is predicted with which weight, cache."""
+    """Return labels and values: sizes, layers, parameters, what is predicted with which weight, cache.
+
+    >>> import dsvgraph
+    >>> summary(dsvgraph.load("deepseek_v3_tiny"))[0]
+    ('model', 'DeepSeek-V3-tiny')
+    """
     return [
         ("model", model.name),
         *([("what", " ".join(model.doc.split()))] if model.doc else []),

@@ -13,7 +13,7 @@ import dsvgraph
 from dsvgraph.passes.compare import sweep as sweeping
 from dsvgraph.passes.compare.sweep import Point, pareto_front, sweep
 from dsvgraph.passes.count.cost import cost
-from dsvgraph.passes.estimate import Options, plan
+from dsvgraph.passes.estimate import PlanOptions, plan
 
 OVER = ("--over", "moe_intermediate_size=32,64", "--over", "n_routed_experts=8,15,16")
 
@@ -39,7 +39,7 @@ def test_what_a_training_step_takes_is_a_quantity(dsv):
     peaks = {}
     for point in product((32, 64), (8, 16)):
         settings = dict(zip(("moe_intermediate_size", "n_routed_experts"), point))
-        memory = plan(dsvgraph.load("deepseek_v3_tiny", settings), Options(batch=4, seq=64)).memory
+        memory = plan(dsvgraph.load("deepseek_v3_tiny", settings), PlanOptions(batch=4, seq=64)).memory
         peaks[point] = memory.peak.value, memory.peak_checkpointed.value
     kept = {point: both for point, both in peaks.items() if both[0] < 40e6}
     assert 0 < len(kept) < len(peaks) and data["units"]["peak"] == "byte"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import get_args
 
 import pytest
 
@@ -11,8 +10,8 @@ import dsvgraph
 from dsvgraph import DsvError
 from dsvgraph.passes.compare.sweep import sweep
 from dsvgraph.passes.count.cost import cost
-from dsvgraph.passes.count.graph_counts import Attention
-from dsvgraph.passes.estimate import Options, plan
+from dsvgraph.passes.estimate import PlanOptions, plan
+from dsvgraph.types import AttentionPairs
 
 TEXT = """
 graph:
@@ -43,7 +42,7 @@ def seen(options: str, length: int) -> list[int]:
 def test_pairs_are_those_of_the_mask(options: str, length: int) -> None:
     """`causal` leaves out half a pair for each query that sees less than those behind it; all else is exact."""
     model, keys = dsvgraph.loads(TEXT.format(options=options)), seen(options, length)
-    counts = {way: cost(model, 3, length, way).flops.by_op["attention"] for way in get_args(Attention)}
+    counts = {way: cost(model, 3, length, way).flops.by_op["attention"] for way in AttentionPairs}
     half = 0 if "causal: false" in options else max(keys)
     assert counts == {
         "causal": 3 * PRODUCTS * (sum(keys) - half / 2),
@@ -68,7 +67,7 @@ def test_windows_are_torchtitans_in_full() -> None:
     """torchtitan #4300: min(T, window) keys for every token of gpt-oss-20b; every command that counts says so."""
     model = dsvgraph.load("gpt_oss_20b")
     assert cost(model, 1, 4096, "full").flops.train_per_token == 24_135_117_696
-    assert plan(model, Options(attention="full")).flops.model_per_token.value == 24_135_117_696
+    assert plan(model, PlanOptions(attention="full")).flops.model_per_token.value == 24_135_117_696
     assert {c.flops.train_per_token for c in dsvgraph.diff(model, model, 1, 4096, "full").costs} == {24_135_117_696}
     (point,) = sweep(model.spec, {"num_hidden_layers": [24]}, 1, 4096, "full", ["train_flops"])
     assert point.quantities == {"train_flops": 24_135_117_696}
@@ -89,7 +88,7 @@ def test_unknown_conventions_are_refused(given: dict[str, object], words: str) -
     with pytest.raises(DsvError, match=re.escape(words)):
         cost(model, **given)  # type: ignore[arg-type]
     with pytest.raises(DsvError, match=re.escape(words.replace("full or square", "full or absorbed"))):
-        plan(model, Options(**given))  # type: ignore[arg-type]
+        plan(model, PlanOptions(**given))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -102,4 +101,4 @@ def test_unknown_conventions_are_refused(given: dict[str, object], words: str) -
 )
 def test_unknown_options_of_a_run_are_refused(given: dict[str, object], words: str) -> None:
     with pytest.raises(DsvError, match=re.escape(words)):
-        plan(dsvgraph.load("deepseek_v3_tiny"), Options(**given))  # type: ignore[arg-type]
+        plan(dsvgraph.load("deepseek_v3_tiny"), PlanOptions(**given))  # type: ignore[arg-type]

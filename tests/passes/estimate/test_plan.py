@@ -11,14 +11,14 @@ import dsvgraph
 from dsvgraph import DsvError
 from dsvgraph.passes.count.cost import cost
 from dsvgraph.passes.count.quantity import plain
-from dsvgraph.passes.estimate import Options, Plan, device, devices, expected_tokens, plan
+from dsvgraph.passes.estimate import Plan, PlanOptions, device, devices, expected_tokens, plan
 
 H800_TOKENS = 272.8e9 / 86400 / 2048  # tokens a day on 2,048 GPUs: arXiv 2505.09343, table 4
 SPECS = ["deepseek_v3", "deepseek_v3_tiny", "tutorial_mtp", "llama3_8b", "gpt_oss_20b", "variants/hyper_connections"]
 
 
 def planned(name: str, config: dict[str, int] | None = None, **options: object) -> Plan:
-    return plan(loaded(name, tuple((config or {}).items())), Options(**options))  # type: ignore[arg-type]
+    return plan(loaded(name, tuple((config or {}).items())), PlanOptions(**options))  # type: ignore[arg-type]
 
 
 @cache
@@ -152,7 +152,7 @@ def test_parts_add_up_to_the_unit(name: str) -> None:
     for phase, more in RUNS:
         if "drafting" in more and not model.depths:
             continue
-        found = plan(model, Options(phase=phase, batch=3, seq=300, device=h200, **more))  # type: ignore[arg-type]
+        found = plan(model, PlanOptions(phase=phase, batch=3, seq=300, device=h200, **more))  # type: ignore[arg-type]
         assert found.roofline
         whole = {**plain(found.flops), **plain(found.memory), "seconds": found.roofline.seconds.value}
         for what in ("role", "block", "path"):
@@ -205,7 +205,7 @@ def test_formulas_give_the_numbers(name: str) -> None:
     for phase in ("train", "prefill", "decode"):
         decode = {"context": 1000, "drafting": model.depths > 0} if phase == "decode" else {}
         share = {"rate": 20.0} if phase == "prefill" else {"mfu": 0.4, "tokens": 1e12}
-        found = plan(model, Options(phase, 3, 300, device=on, **decode, **share))  # type: ignore[arg-type]
+        found = plan(model, PlanOptions(phase, 3, 300, device=on, **decode, **share))  # type: ignore[arg-type]
         whole = [found.flops, found.memory, found.roofline, found.run]
         for part in [*whole, *found.drafts, *found.by("role", on), *found.by("block", on)]:
             sizes["a"] = getattr(part, "acceptance", 0.0)

@@ -178,9 +178,9 @@ def test_what_looks_ahead_is_refused_by_name(line):
     graph = spec(f"    ahead: {line}\n    last: {{shift: ahead, by: -1}}", attend)
     assert decodes.check(graph) is None
     with pytest.raises(DsvError, match="looks ahead"):
-        from dsvgraph.passes.estimate import Options, plan
+        from dsvgraph.passes.estimate import PlanOptions, plan
 
-        plan(graph, Options(phase="decode"))
+        plan(graph, PlanOptions(phase="decode"))
 
 
 def test_a_line_that_looks_ahead_for_a_head_alone_does_no_harm():

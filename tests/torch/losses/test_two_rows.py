@@ -11,7 +11,7 @@ from hypothesis import strategies as st  # noqa: E402
 from two_rows import model, programs  # noqa: E402
 
 import dsvgraph  # noqa: E402
-from dsvgraph.passes.estimate import Options, plan  # noqa: E402
+from dsvgraph.passes.estimate import PlanOptions, plan  # noqa: E402
 from dsvgraph_torch import compile, emit  # noqa: E402
 from dsvgraph_torch.emitted import load_source  # noqa: E402
 from dsvgraph_torch.verification.report import verify  # noqa: E402
@@ -151,10 +151,10 @@ def test_what_a_model_of_two_rows_refuses():
         with pytest.raises(TypeError, match=name):
             module.predict(src, ids, **{name: None})
     with pytest.raises(dsvgraph.DsvError, match="`a` looks ahead, so `seq2seq` cannot be decoded step by step"):
-        plan(dsvgraph.loads(SPEC), Options(phase="decode"))
+        plan(dsvgraph.loads(SPEC), PlanOptions(phase="decode"))
     apart = model(["n: {silu: z}", "y: {look: {x: x, y: x}}"], "y")
     with pytest.raises(dsvgraph.DsvError, match="rows of T and S positions: what decoding keeps of them is not known"):
-        plan(apart, Options(phase="decode"))
+        plan(apart, PlanOptions(phase="decode"))
 
 
 def test_torch_counts_what_the_cost_says():

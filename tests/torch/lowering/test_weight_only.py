@@ -13,7 +13,7 @@ from verifying import differences, verified  # noqa: E402
 
 import dsvgraph  # noqa: E402
 from dsvgraph.passes.count.cost import cost  # noqa: E402
-from dsvgraph.passes.estimate import Options, plan  # noqa: E402
+from dsvgraph.passes.estimate import PlanOptions, plan  # noqa: E402
 from dsvgraph_torch import emit  # noqa: E402
 
 LENT = """gain: {rms_norm: e}
@@ -45,7 +45,7 @@ def test_computed_weights_are_counted_as_they_run(case: str) -> None:
     graph = computed(case)
     found = verified(graph, 3, 10)
     assert found.equal and found.step.equal, differences(found)
-    counted, planned = cost(graph, 3, 10).flops, plan(graph, Options(batch=3, seq=10)).flops
+    counted, planned = cost(graph, 3, 10).flops, plan(graph, PlanOptions(batch=3, seq=10)).flops
     assert (counted.forward, counted.backward) == (planned.forward.value, planned.backward.value)
 
 
@@ -67,7 +67,11 @@ def test_a_line_of_which_only_the_weight_is_read_does_not_run() -> None:
     same: {linear: e, out: d, weight: donor.weight}
     y:    {linear: same, out: V}"""
     graph = loaded(body)
-    assert cost(graph, 1, 10).flops.forward == plan(graph, Options(seq=10)).flops.forward.value == 10 * 2 * (64 + 8 * V)
+    assert (
+        cost(graph, 1, 10).flops.forward
+        == plan(graph, PlanOptions(seq=10)).flops.forward.value
+        == 10 * 2 * (64 + 8 * V)
+    )
     assert cost(graph).parameters.total == 8 * V + 64 + 8 * V
     assert verified(graph).equal and not told(graph)
     lines = [line.split("  #")[0].strip() for line in emit(graph).splitlines() if "self.donor" in line]
@@ -104,9 +108,9 @@ def test_a_line_is_weight_only_for_one_output_and_runs_for_another() -> None:
     y: {linear: h, out: V}
     o: {linear: a, out: V}"""
     graph = loaded(body, out="logits: y, others: o")
-    counted, planned = cost(graph, 1, 10).flops, plan(graph, Options(seq=10)).flops
+    counted, planned = cost(graph, 1, 10).flops, plan(graph, PlanOptions(seq=10)).flops
     assert counted.forward == planned.forward.value == 10 * 2 * (2 * 64 + 2 * 8 * V)
-    assert plan(graph, Options(phase="prefill", seq=10)).flops.forward.value == counted.inference_forward
+    assert plan(graph, PlanOptions(phase="prefill", seq=10)).flops.forward.value == counted.inference_forward
     assert counted.inference_forward == 10 * 2 * (64 + 8 * V)
     assert verified(graph).equal
 

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 from helpers import SMALL, built, small, tokens  # noqa: E402
 
 import dsvgraph  # noqa: E402
-from dsvgraph.passes.estimate import Options, plan  # noqa: E402
+from dsvgraph.passes.estimate import PlanOptions, plan  # noqa: E402
 from dsvgraph_torch.verification.counter import SiteCounter  # noqa: E402
 
 VARIANTS = sorted(str(path) for path in (dsvgraph.loader.bundled() / "variants").glob("*.yaml"))
@@ -29,10 +29,10 @@ def test_inference_takes_what_the_plan_says(name: str) -> None:
     graph = small(name) if name in SMALL else dsvgraph.load(name, {"num_hidden_layers": 2})
     module, length = built(graph).eval(), LENGTHS.get(name.split("/")[-1], 7)
     ids, cache = tokens(2, length, 50), dict[object, torch.Tensor]()
-    prefill = plan(graph, Options(phase="prefill", batch=2, seq=length, attention="full"))
+    prefill = plan(graph, PlanOptions(phase="prefill", batch=2, seq=length, attention="full"))
     assert counted(module, ids, None) == prefill.flops.forward.value
     with torch.no_grad():
         module.predict(ids[:, :-1], cache)
-    step = plan(graph, Options(phase="decode", batch=2, context=length, attention="full"))
+    step = plan(graph, PlanOptions(phase="decode", batch=2, context=length, attention="full"))
     assert counted(module, ids[:, -1:], cache) == step.flops.forward.value
     assert 2 * sum(kept.numel() for kept in cache.values()) == step.memory.cache_without_windows.value

@@ -11,9 +11,12 @@ __all__ = ["layout"]
 
 
 def layout(text: str, name: str = "<spec>") -> str:
-    """``text`` in the canonical style. Doing it again changes nothing.
+    """Return ``text`` in the canonical style; the result laid out again is the same.
 
-    Raises DsvError where the text is not YAML as specs are written.
+    Raise DsvError if the text is not YAML as specs are written.
+
+    >>> layout("name:   'a model'")
+    'name: a model\\n'
     """
     data = parse(text, name).data
     text = BREAK.sub("\n", text.removeprefix("\ufeff"))

@@ -36,7 +36,11 @@ LOSS_WORDS = {
 
 
 def schema() -> Json:
-    """The JSON Schema (draft 2020-12) of a spec file."""
+    """Return the JSON Schema (draft 2020-12) of a spec file.
+
+    >>> schema()["title"]
+    'dsvgraph spec'
+    """
     made: Json = {"$schema": DIALECT, "title": "dsvgraph spec", **_model(SpecModel)}
     made["properties"] |= {
         "extends": _file("*.yaml") | _words(made, "extends"),
