@@ -16,7 +16,7 @@ demo: $(READY)  ## check, count, draw and train
 	$(BIN)/dsvgraph check deepseek_v3_tiny
 	mkdir -p $(dir $(OUT))
 	$(BIN)/dsvgraph render deepseek_v3_tiny -o $(OUT).svg
-	$(BIN)/dsvgraph compile deepseek_v3_tiny --train --steps 400 --out $(OUT)
+	$(BIN)/dsvgraph compile deepseek_v3_tiny --train --steps 400 --minutes 2.5 --out $(OUT)
 	$(BIN)/dsvgraph generate $(OUT) --prompt 'def '
 
 test: $(READY) $(EDITOR)

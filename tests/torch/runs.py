@@ -32,6 +32,9 @@ graph:
   out: {logits: head}
 loss: {next_token: {cross_entropy: logits, target: ids, shift: 1}}
 """
+TIMES = {"tokens_per_second", "seconds"}
+"""Of the metrics, those that are never the same."""
+
 QUICK = dict(steps=4, batch=4, seq=16, save_every=2, eval_every=2, device="cpu")
 
 
@@ -86,12 +89,16 @@ def newest(folder: Path) -> Path:
     return max(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))
 
 
-def records(folder: Path) -> list[dict[str, Any]]:
-    """The metrics of the run in ``folder / "run"``."""
-    return untimed(folder / "run")
+def records(folder: Path, run: str = "run", timed: bool = False) -> list[dict[str, Any]]:
+    """Return the metrics of a run in ``folder``; without ``timed``, less those that are never the same."""
+    return metrics(folder / run) if timed else untimed(folder / run)
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    """Return the metrics of a run, step by step."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 def untimed(run: Path) -> list[dict[str, Any]]:
-    """The metrics of a run, less the speed, which is never the same."""
-    lines = (run / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "tokens_per_second"} for line in lines]
+    """Return the metrics of a run, less those that are never the same."""
+    return [{k: v for k, v in record.items() if k not in TIMES} for record in metrics(run)]

@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 
 from dsvgraph.errors import listed
+from dsvgraph_torch.runs.schema import Record
 from dsvgraph_torch.training.data import Corpus
-from dsvgraph_torch.training.optim import learning_rate
+from dsvgraph_torch.training.optim import learning_rate, position
 from dsvgraph_torch.training.options import TrainOptions
 
 NATIVE = {"x86_64": {"avx512_bf16", "amx_bf16", "avx_ne_convert"}, "aarch64": {"bf16", "svebf16"}}
@@ -32,16 +33,24 @@ def of_start(options: TrainOptions, corpus: Corpus) -> Iterator[str]:
         yield f"--warmup: {words}: the learning rate ends at {last:.4g} and never reaches {options.lr:g}"
 
 
-def of_resume(before: TrainOptions, now: TrainOptions, step: int, last: float | None) -> Iterator[str]:
-    """Where a run goes on, and whether the learning rate, ``last`` at ``step``, leaves its schedule."""
+def of_resume(before: TrainOptions, now: TrainOptions, last: Record | None) -> Iterator[str]:
+    """Yield where a run goes on, and whether the learning rate leaves its schedule after ``last``, the step saved."""
     if last is None:
         yield "no checkpoint: the run was stopped before the first, and begins again"
         return
+    step = last.step
     yield f"going on after step {step}"
-    rate = learning_rate(step + 1, now)
-    if not math.isclose(rate, learning_rate(step + 1, before), rel_tol=0.01):
-        words = f"the learning rate goes from {last:.4g} at step {step} to {rate:.4g} at step {step + 1}"
-        yield f"--steps: {words}, since its schedule is over {now.steps} steps and was over {before.steps}"
+    rate, planned = (learning_rate(position(step + 1, o, last.seconds), o) for o in (now, before))
+    if not math.isclose(rate, planned, rel_tol=0.01):
+        words = f"the learning rate goes from {last.lr:.4g} at step {step} to {rate:.4g} at step {step + 1}"
+        option = "steps" if now.minutes == before.minutes else "minutes"
+        was = _length(before) if before.minutes else before.steps
+        yield f"--{option}: {words}, since its schedule is over {_length(now)} and was over {was}"
+
+
+def _length(options: TrainOptions) -> str:
+    """Return how long a run is, in words."""
+    return f"{options.steps} steps" + (f" or {options.minutes:g} minutes" if options.minutes else "")
 
 
 def emulated(device: torch.device) -> str:

@@ -72,6 +72,7 @@ class Record(BaseModel):
     lr: Number
     losses: Numbers
     heldout: Numbers = {}
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
 
 def identity(options: TrainOptions, sha256: str, spec: str) -> str:

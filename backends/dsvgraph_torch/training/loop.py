@@ -24,7 +24,7 @@ from dsvgraph_torch.runs.files import write_text, write_whole
 from dsvgraph_torch.runs.folder import Run, default_folder
 from dsvgraph_torch.runs.schema import Result, identity
 from dsvgraph_torch.training.data import Corpus, load_corpus
-from dsvgraph_torch.training.optim import learning_rate, optimizer_for
+from dsvgraph_torch.training.optim import Schedule, learning_rate, optimizer_for
 from dsvgraph_torch.training.options import TrainOptions
 from dsvgraph_torch.training.plot import plot_losses
 from dsvgraph_torch.training.predictions import accuracy, heads_of
@@ -68,7 +68,7 @@ def train(graph: Model, options: TrainOptions, console: Console) -> RunResult:
             return trainer.told(trainer.finished)
         with Stop() as stop:
             step = trainer.fit(stop)
-        return trainer.finish() if step == trainer.options.steps else trainer.leave(step)
+        return trainer.finish(step) if trainer.schedule.over(step) else trainer.leave(step)
 
 
 def start(graph: Model, options: TrainOptions, console: Console, held: ExitStack) -> Trainer:
@@ -138,6 +138,7 @@ class Trainer:
         self.optimizer = optimizer_for(self.model, options)
         self.heads = heads_of(graph)
         self.first, self.saved = 0, False
+        self.schedule = Schedule(options)
         self.result: Result | None = None
         if begun:
             begun.load_weights(self.model)
@@ -152,7 +153,8 @@ class Trainer:
     @property
     def finished(self) -> Result | None:
         """The result of a run that has no step left to take, and was measured."""
-        return self.result if self.result and self.result.step == self.first == self.options.steps else None
+        measured = self.result and self.result.step == self.first
+        return self.result if measured and self.schedule.over(self.first) else None
 
     def take_up(self, before: TrainOptions) -> None:
         """Goes on after the last checkpoint, with the metrics up to it; ``before`` are the options so far."""
@@ -160,13 +162,14 @@ class Trainer:
         if len(records) < self.first:
             words = f"ends with step {len(records)}, and the checkpoint is of step {self.first}"
             raise DsvError(f"{self.run.metrics} {words}")
+        last = records[self.first - 1] if self.first else None
+        self.schedule.spent = last.seconds if last else 0.0
         if self.finished:
             return
         self.run.rewind(self.first)
         self.write_about()
-        last = records[self.first - 1].lr if self.first else None
         self.tell(notices.of_start(self.options, self.corpus))
-        self.tell(notices.of_resume(before, self.options, self.first, last))
+        self.tell(notices.of_resume(before, self.options, last))
 
     def tell(self, lines: Iterable[str]) -> None:
         """Prints lines."""
@@ -176,11 +179,12 @@ class Trainer:
     def fit(self, stop: Stop) -> int:
         """Trains to the last step or until asked to stop; returns the last step taken."""
         step, saved = self.first, self.first
+        self.schedule.start()
         with reporter(self.console, self.names, self.first, self.options.steps) as show:
-            while step < self.options.steps and not stop.asked:
+            while not (self.schedule.over(step) or stop.asked):
                 step += 1
                 self.take(step, show)
-                if self.options.due(step, self.options.save_every):
+                if self.schedule.due(step, self.options.save_every):
                     self.save(step)
                     saved = step
         if saved < step:
@@ -192,18 +196,19 @@ class Trainer:
         options = self.options
         self.model.tokens_seen = (step - 1) * options.step_tokens
         torch.manual_seed(options.seed + step)
-        rate = learning_rate(step, options)
+        rate = learning_rate(self.schedule.begin(step), options)
         batches = self.batches(step)
         metrics = train_step(self.model, self.optimizer, batches, rate, options.clip, self.precision, f"at step {step}")
-        measured = step in (1, options.steps) or options.due(step, options.eval_every)
+        measured = step == 1 or self.schedule.over(step) or self.schedule.due(step, options.eval_every)
         record = {"step": step, "tokens": step * options.step_tokens, **metrics.record(load=measured)}
+        record["seconds"] = round(self.schedule.seconds, 3)
         heldout: dict[str, float] = {}
         try:
             if measured:
                 heldout = record["heldout"] = self.evaluate(EVAL_TOKENS, step)
         finally:
             self.run.log(record)  # a step that made the model diverge was taken
-        show.step(step, metrics, heldout)
+        show.step(step, metrics, heldout, self.schedule.last(step))
 
     def batches(self, step: int) -> list[Batch]:
         """The batches of one step; which they are depends on the seed and the step alone."""
@@ -244,9 +249,10 @@ class Trainer:
         self.console.print(Text(words), soft_wrap=True)
         return RunResult(self.run.path, step, {}, "", interrupted=True)
 
-    def finish(self) -> RunResult:
-        """Measures and samples what was trained, and tells of it."""
-        step = self.options.steps
+    def finish(self, step: int) -> RunResult:
+        """Evaluate and sample the model after ``step``, the last one, and print the result."""
+        if step < self.options.steps:
+            self.tell([f"--minutes {self.options.minutes:g}: ended after step {step} of {self.options.steps}"])
         heldout = self.evaluate(FINAL_TOKENS, step)
         self.result = Result(step=step, heldout=heldout, accuracy=self.accuracy(), sample=self.sample())
         self.write_about()

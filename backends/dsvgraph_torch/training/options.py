@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from dsvgraph.errors import DsvError, clipped
 from dsvgraph.wanted import wanted
 
-MAY_CHANGE = {"steps", "data", "device", "eval_every", "save_every", "out", "resume"}
+MAY_CHANGE = {"steps", "minutes", "data", "device", "eval_every", "save_every", "out", "resume"}
 """Options that a resumed run may set anew; the others would make it another run."""
 
 
@@ -21,6 +21,7 @@ class TrainOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = Field(600, ge=1)
+    minutes: float | None = Field(None, gt=0, allow_inf_nan=False)
     batch: int = Field(16, ge=1)
     seq: int = Field(128, ge=2)
     data: Path | None = None

@@ -25,8 +25,8 @@ class Reporter(Protocol):
 
     def __exit__(self, *_: object) -> None: ...
 
-    def step(self, step: int, metrics: StepMetrics, heldout: dict[str, float]) -> None:
-        """Tells of one step, and of the held-out losses where they were measured after it."""
+    def step(self, step: int, metrics: StepMetrics, heldout: dict[str, float], last: int) -> None:
+        """Report ``step`` of ``last``, as far as is known, and the held-out losses if they were measured after it."""
 
 
 def reporter(console: Console, names: list[str], start: int, steps: int) -> Reporter:
@@ -53,8 +53,8 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
 
-    def step(self, step: int, metrics: StepMetrics, heldout: dict[str, float]) -> None:
-        self.progress.update(self.task, completed=step, description=summary(metrics, self.names))
+    def step(self, step: int, metrics: StepMetrics, heldout: dict[str, float], last: int) -> None:
+        self.progress.update(self.task, completed=step, total=last, description=summary(metrics, self.names))
         if heldout:
             words = f"step {step}  held-out  {losses_text(heldout, self.names)}"
             self.progress.console.print(Text(words, style="dim"), no_wrap=True, overflow="ellipsis")
@@ -72,11 +72,11 @@ class Lines:
     def __exit__(self, *_: object) -> None:
         return None
 
-    def step(self, step: int, metrics: StepMetrics, heldout: dict[str, float]) -> None:
+    def step(self, step: int, metrics: StepMetrics, heldout: dict[str, float], last: int) -> None:
         tenth = step % max(1, self.steps // LINES) == 0
-        if tenth or heldout or step in (1, self.steps):
+        if tenth or heldout or step in (1, last):
             measured = f"  |  held-out  {losses_text(heldout, self.names)}" if heldout else ""
-            line = f"step {step}/{self.steps}  {summary(metrics, self.names)}{measured}"
+            line = f"step {step}/{last}  {summary(metrics, self.names)}{measured}"
             self.console.print(Text(line), soft_wrap=True)
 
 

@@ -54,6 +54,7 @@ Weights = Annotated[
 ]
 DropMtp = Annotated[bool, typer.Option("--drop-mtp", help="Leave out MTP modules of --weights that the spec has not.")]
 Steps = Annotated[int | None, _training("--steps", "Optimizer steps. [600]", least=1)]
+Minutes = Annotated[Any, _training("--minutes", "Time to train, if it ends before --steps.", "X", parser=_rate)]
 Batch = Annotated[int | None, _training("--batch", "Rows of one batch. [16]", least=1)]
 Seq = Annotated[int | None, _training("--seq", "Tokens of one row. [128]", least=2)]
 Data = Annotated[
@@ -85,6 +86,7 @@ def run(
     weights: Weights = None,
     drop_mtp: DropMtp = False,
     steps: Steps = None,
+    minutes: Minutes = None,
     batch: Batch = None,
     seq: Seq = None,
     data: Data = None,

@@ -195,7 +195,7 @@ def test_a_run_that_was_killed_before_its_result_is_measured_as_one_that_was_not
     whole = run(tmp_path / "whole", graph, steps=2)
     assert whole.heldout["loss"] == pytest.approx(3 * whole.heldout["next_token"])
 
-    def killed(self):
+    def killed(self, step):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from runs import checkpoint
+from runs import TIMES, checkpoint
 from safetensors.torch import load_file
 
 import dsvgraph
@@ -92,7 +92,7 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def untimed(folder: Path) -> list[dict[str, Any]]:
-    return [{k: v for k, v in record.items() if k != "tokens_per_second"} for record in metrics(folder)]
+    return [{k: v for k, v in record.items() if k not in TIMES} for record in metrics(folder)]
 
 
 def assert_same_run(a: Path, b: Path) -> None:
