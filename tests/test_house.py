@@ -53,7 +53,6 @@ FORMATS = {"json", "svg", "html"}  # of reports, and what notebooks ask for
 LINES = 320
 CYCLES = {
     frozenset(f"dsvgraph.build.{name}" for name in ("attributes", "body", "builder", "copies", "decoding.cuts")),
-    frozenset(f"dsvgraph_torch.lowering.{name}" for name in ("body", "forms", "loops", "units")),
 }  # of imports, that are still there: none may be added
 
 

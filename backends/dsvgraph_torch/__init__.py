@@ -12,8 +12,7 @@ from dsvgraph.graph import Model
 from dsvgraph.passes.graph.instances import aliases
 from dsvgraph_torch.allocation import empty, initial
 from dsvgraph_torch.lowering.emit import emit
-from dsvgraph_torch.lowering.ops import Code, Site, code, lowers
-from dsvgraph_torch.lowering.packages import load, runtime_file
+from dsvgraph_torch.lowering.registry import Code, Site, code, load, lowers, runtime_file
 from dsvgraph_torch.module import after_step, compile, expert_load, prove, report, weights
 
 __all__ = [

@@ -19,7 +19,7 @@ from dsvgraph.patterns import regex
 from dsvgraph_torch.emitted import load_source
 from dsvgraph_torch.lowering.emit import classes_of, emit
 from dsvgraph_torch.lowering.names import class_names
-from dsvgraph_torch.lowering.packages import extensions
+from dsvgraph_torch.lowering.registry import extensions
 from dsvgraph_torch.lowering.source import printed
 
 

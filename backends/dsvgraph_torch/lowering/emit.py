@@ -8,12 +8,14 @@ from functools import lru_cache
 from weakref import WeakKeyDictionary
 
 from dsvgraph.graph import Model
-from dsvgraph_torch.lowering import root
+from dsvgraph_torch.lowering import ops, root  # noqa: F401 - importing ops registers them
+from dsvgraph_torch.lowering.body import write_class
 from dsvgraph_torch.lowering.names import camel, first_sentence, reserved, runtime
 from dsvgraph_torch.lowering.sharing import definition, rename, share
 from dsvgraph_torch.lowering.source import one_line, printed
 from dsvgraph_torch.lowering.units import Lowering
-from dsvgraph_torch.runtime.specialise import names, specialise
+from dsvgraph_torch.runtime.specialise import specialise
+from dsvgraph_torch.runtime.uses import names
 
 IMPORTS = {
     "math": "import math",
@@ -70,7 +72,7 @@ def _whole(classes: Classes) -> tuple[str, ...]:
 
 def classes_of(model: Model, full: bool = True) -> list[ast.stmt]:
     """Return the model's own classes, callees first; ``full`` is that of `emit`."""
-    lowering = Lowering(model, full)
+    lowering = Lowering(model, write_class, full)
     top = root.write(lowering)
     classes = [*lowering.classes, top]
     share(classes, reserved() | {s.name for s in classes})

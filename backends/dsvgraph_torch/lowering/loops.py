@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING
 
 from dsvgraph.graph import Model, Node, PortRole, Ref
 from dsvgraph_torch.lowering.sharing import Made, made
 from dsvgraph_torch.lowering.source import NOTHING, assign, block, expression, path, statement, tree
-
-if TYPE_CHECKING:
-    from dsvgraph_torch.lowering.body import Writer
+from dsvgraph_torch.lowering.writer import ClassWriter
 
 LONGEST = 6  # copies of a pattern that one line lists
 
 
-def each(writer: Writer, node: Node) -> None:
+def each(writer: ClassWriter, node: Node) -> None:
     """Copies side by side: grouped products over sent tokens, or a loop over a first axis."""
     if not node.copies:
         return _none(writer, node)
@@ -26,7 +23,7 @@ def each(writer: Writer, node: Node) -> None:
         _stacked(writer, node)
 
 
-def _side_by_side(writer: Writer, node: Node, sent: ast.expr) -> None:
+def _side_by_side(writer: ClassWriter, node: Node, sent: ast.expr) -> None:
     """Copies that tokens were sent to: stacked weights, grouped products."""
     writer.container(node.at)
     writer.construct(node.at, _experts(writer, node))
@@ -34,7 +31,7 @@ def _side_by_side(writer: Writer, node: Node, sent: ast.expr) -> None:
     writer.line(assign(writer.targets(node), value), node, writer.shapes(node))
 
 
-def _experts(writer: Writer, node: Node) -> ast.expr:
+def _experts(writer: ClassWriter, node: Node) -> ast.expr:
     """The construction of all copies: of one class, or of a class for each group of equal ones."""
     found = writer.lowering.inside(writer.found, node)
     groups = [(f, int(copies.count)) for f, copies in zip(found, node.copies, strict=True)]  # type: ignore[arg-type]
@@ -44,7 +41,7 @@ def _experts(writer: Writer, node: Node) -> ast.expr:
     return expression("Runs(*parts)", parts=parts)
 
 
-def _extend(writer: Writer, node: Node) -> ast.expr:
+def _extend(writer: ClassWriter, node: Node) -> ast.expr:
     """Adds a repeated node's copies to the list at its address; its part of it, or the one that all
     copies use."""
     whole = path(writer.at(node))
@@ -81,7 +78,7 @@ def _added(whole: ast.expr, parts: list[Made], count: int) -> ast.stmt:
     return statement("whole.extend(part for _ in range(count))", whole=whole, part=parts[0], count=count)
 
 
-def _stacked(writer: Writer, node: Node) -> None:
+def _stacked(writer: ClassWriter, node: Node) -> None:
     """Copies over a first axis that is a number: a loop, results stacked."""
     part = _extend(writer, node)
     outs = _loop(writer, node, part, carried=())
@@ -94,7 +91,7 @@ def stacked(name: str) -> ast.stmt:
     return assign(name, expression("torch.stack(parts)", parts=path(name)))
 
 
-def repeat(writer: Writer, node: Node) -> None:
+def repeat(writer: ClassWriter, node: Node) -> None:
     """A chain of copies: carried values go round the loop, the others are collected."""
     if not node.copies:
         return _none(writer, node)
@@ -110,7 +107,7 @@ def repeat(writer: Writer, node: Node) -> None:
             writer.line(stacked(name), note=str(node.outputs[port]))
 
 
-def _none(writer: Writer, node: Node) -> None:
+def _none(writer: ClassWriter, node: Node) -> None:
     """No copies: what is carried passes by, what is stacked has nothing in it."""
     for port in node.outputs:
         carried = port in node.carried
@@ -119,12 +116,12 @@ def _none(writer: Writer, node: Node) -> None:
         writer.forms.bind(Ref(node.name, port), value, rows)
 
 
-def _all_rows(writer: Writer, node: Node) -> bool:
+def _all_rows(writer: ClassWriter, node: Node) -> bool:
     """Whether a line runs over the rows of earlier positions too."""
     return node.name in writer.found.between
 
 
-def _loop(writer: Writer, node: Node, part: ast.expr, carried: tuple[str, ...]) -> dict[str, str]:
+def _loop(writer: ClassWriter, node: Node, part: ast.expr, carried: tuple[str, ...]) -> dict[str, str]:
     """The loop over copies; returns the variables of the collected outputs."""
     names, rows = {p: writer.target(node, p) for p in node.outputs}, _all_rows(writer, node)
     first = [tree(writer.value(node.inputs[p], rows) if p in carried else NOTHING) for p in names]
@@ -141,7 +138,7 @@ def _loop(writer: Writer, node: Node, part: ast.expr, carried: tuple[str, ...]) 
 
 
 def _step(
-    writer: Writer, node: Node, copy: ast.expr, names: dict[str, str], carried: tuple[str, ...], sliced: list[str]
+    writer: ClassWriter, node: Node, copy: ast.expr, names: dict[str, str], carried: tuple[str, ...], sliced: list[str]
 ) -> list[ast.stmt]:
     """One turn of the loop."""
     inner = node.copies[0].graph

@@ -13,7 +13,7 @@ from pathlib import Path
 from dsvgraph.build.scope import BlockValue
 from dsvgraph.errors import Span
 from dsvgraph.graph import Graph, Model
-from dsvgraph_torch.lowering.packages import RUNTIME
+from dsvgraph_torch.lowering.registry import RUNTIME
 from dsvgraph_torch.lowering.source import one_line
 
 OWN = ["self", "ctx", "torch", "nn", "F", "re", "math", "Linear", "NamedTuple", "checkpoint", "targets", "copy", "i"]

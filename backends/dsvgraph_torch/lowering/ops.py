@@ -4,89 +4,13 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
-from dsvgraph.graph import Node
-from dsvgraph_torch.lowering.packages import failed
-from dsvgraph_torch.lowering.refusal import refusal
+from dsvgraph_torch.lowering.registry import Code, Site, code, lowers
 from dsvgraph_torch.lowering.source import expression, literal
 
-
-@dataclass
-class Site:
-    """An op where it stands: trees of its inputs and of its own weights.
-
-    ``module`` is the submodule that owns the weights, or None where the op has none
-    or must be written as a function (tied weights, or weights on the class itself).
-    ``sent`` is the tokens' order where copies run side by side. ``states`` are the places in the cache of
-    what the op carries from position to position, for `ctx.state` and `ctx.keep`.
-    """
-
-    node: Node
-    args: dict[str, ast.expr]
-    module: ast.expr | None
-    weights: dict[str, ast.expr] = field(default_factory=dict)
-    sent: ast.expr | None = None
-    copies: int = 0
-    deferred: bool = False
-    balanced: bool = False
-    filled: bool = False
-    shared: bool = False
-    states: dict[str, ast.expr] = field(default_factory=dict)
-
-    @property
-    def op(self) -> Any:
-        return self.node.op
-
-    @property
-    def x(self) -> ast.expr:
-        return next(iter(self.args.values()))
-
-    @property
-    def inputs(self) -> list[ast.expr]:
-        return list(self.args.values())
-
-
-@dataclass
-class Code:
-    """``value`` is what the line computes; ``module`` constructs the submodule; several outputs unpack."""
-
-    value: ast.expr
-    module: ast.expr | None = None
-
-
 FEW = 20  # inputs of a sum that is written with signs
-Lowering = Callable[[Site], Code]
-LOWERINGS: dict[str, Lowering] = {}
-
-
-def lowers(name: str) -> Callable[[Lowering], Lowering]:
-    """Register the decorated function as the lowering of op ``name``. Raise ValueError if it has one already."""
-
-    def register(function: Lowering) -> Lowering:
-        if name in LOWERINGS:
-            raise ValueError(f"op `{name}` has a lowering already")
-        LOWERINGS[name] = function
-        return function
-
-    return register
-
-
-def lower(site: Site) -> Code:
-    """Return the code of one op. Raise DsvError if it cannot run here, or if it has no lowering."""
-    found = LOWERINGS.get(site.node.callee)
-    if found is None:
-        words = f"the torch backend has no lowering of `{site.node.callee}`"
-        raise refusal(site.node, words, failed() or "its package declares one in the group `dsvgraph_torch.lowerings`")
-    return found(site)
-
-
-def code(template: str, /, **values: Any) -> Code:
-    """The code of a template: see `source.expression`."""
-    return Code(expression(template, **values))
 
 
 def options(**values: Any) -> dict[str, Any]:

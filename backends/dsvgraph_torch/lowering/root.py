@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import ast
 
-from dsvgraph import expr
-from dsvgraph.build.losses.predictions import seen
-from dsvgraph.expr import Expr
-from dsvgraph.graph import Loss, Mode, Model, Node, Ref, join, walk
+from dsvgraph.graph import Mode, Model, Node, Ref, join, walk
 from dsvgraph.passes.graph.instances import fills
 from dsvgraph.patterns import matches_all, ranged, regex
 from dsvgraph.types import Init
-from dsvgraph_torch.lowering.body import Class, Writer, place, returning, shared
-from dsvgraph_torch.lowering.deferred import behind
+from dsvgraph_torch.lowering.analysis import shared
+from dsvgraph_torch.lowering.body import GraphWriter
 from dsvgraph_torch.lowering.forms import inputs, numbered
-from dsvgraph_torch.lowering.names import document, reserved, variable, where
-from dsvgraph_torch.lowering.schedule import arithmetic, formula
+from dsvgraph_torch.lowering.losses import after_step_method, losses_method
+from dsvgraph_torch.lowering.names import document, reserved
 from dsvgraph_torch.lowering.sharing import Source
-from dsvgraph_torch.lowering.source import assign, block, expression, function, literal, noted, path, statement, tree
-from dsvgraph_torch.lowering.units import Lowering
+from dsvgraph_torch.lowering.source import assign, block, expression, function, literal, path, statement, tree
+from dsvgraph_torch.lowering.units import Class, Lowering
+from dsvgraph_torch.lowering.writer import place, returning
 
 Rule = tuple[str, float, float]
 
@@ -27,7 +25,7 @@ def write(lowering: Lowering) -> Source:
     """The root class, after the classes that it uses."""
     model = lowering.model
     source = Source(lowering.names[model], "", 0, {}, doc=document(model), base="Model")
-    source.body = [*_methods(lowering, source), *_losses(model), *_after_step(model)]
+    source.body = [*_methods(lowering, source), *losses_method(model), *after_step_method(model)]
     source.constants = [assign("init", init_rules(model))]
     if lowering.ahead:
         source.constants.append(assign("looks_ahead", _told(lowering.ahead)))
@@ -80,7 +78,7 @@ def _methods(lowering: Lowering, source: Source) -> list[ast.stmt]:
     needed = model.needed([first])
     taken = reserved() | {"positions", "documents", "labels", "cache"}
     out = Class(source, taken=taken, shared=shared(model))
-    writer = Writer(lowering, out, lowering.root())
+    writer = GraphWriter(lowering, out, lowering.root())
     args = inputs(writer)
     heads = [n for n in model.nodes.values() if n.name not in needed]
     trunk = [n for n in model.nodes.values() if n.name in needed]
@@ -127,7 +125,7 @@ def _given(model: Model, args: list[str], known: tuple[str, ...]) -> list[ast.st
     return [statement(given, row=path(row), documents_=documents)] if row else []
 
 
-def _results(model: Model, writer: Writer) -> list[ast.stmt]:
+def _results(model: Model, writer: GraphWriter) -> list[ast.stmt]:
     """The end of forward: the losses, or the outputs."""
     returned = statement("return found", found=_returned(model, writer))
     if not model.losses:
@@ -138,7 +136,7 @@ def _results(model: Model, writer: Writer) -> list[ast.stmt]:
     return [block("if targets is not None:", [losses]), returned]
 
 
-def _passed(model: Model, writer: Writer, trunk: list[Node], heads: list[Node], first: str) -> list[str]:
+def _passed(model: Model, writer: GraphWriter, trunk: list[Node], heads: list[Node], first: str) -> list[str]:
     """What the trunk hands on: values that heads or outputs read, the first output last."""
     read = [r for n in heads for r in n.sources.values()] + list(model.outputs.values())
     made = {n.name for n in trunk}
@@ -171,7 +169,7 @@ def _predict(lowering: Lowering, args: list[str], handed: int) -> ast.stmt:
     return function("def predict(self):", [*refused, statement("return result", result=result)], args, doc, options)
 
 
-def _returned(model: Model, writer: Writer) -> dict[str, ast.expr]:
+def _returned(model: Model, writer: GraphWriter) -> dict[str, ast.expr]:
     """The outputs by name; a stacked one without copies is left out."""
     found = {}
     for name, ref in model.outputs.items():
@@ -187,117 +185,3 @@ def _in_list(model: Model, ref: Ref) -> bool:
     node = model.nodes.get(ref.node)
     listed = node is not None and node.mode is Mode.REPEAT and ref.port not in node.carried
     return listed and not any(ref in n.sources.values() for n in model.nodes.values())
-
-
-# -- losses ----------------------------------------------------------------------------------------
-
-
-def _losses(model: Model) -> list[ast.stmt]:
-    if not model.losses:
-        return []
-    outputs = list(dict.fromkeys(loss.output for loss in model.losses if loss.output and loss.depths))
-    taken = reserved() | {"B", "T", "losses", "loss", "total", "depth", "valid"}
-    names = {o: variable(o, taken) for o in outputs}
-    body = [line for loss in model.losses for line in _loss(loss, names, model)]
-    sizes = [statement("B, T = targets.shape")] if {"B", "T"} & _open_names(model) else []
-    begin, end = statement("losses, loss = {}, 0.0"), statement("return {'loss': loss, **losses}")
-    doc = 'The weighted sum under "loss", and each by name.'
-    return [function("def losses(self, targets, ctx):", [*sizes, begin, *body, end], names.values(), doc)]
-
-
-def _open_names(model: Model) -> set[str]:
-    trees = [t for loss in model.losses for t in (loss.weight, loss.shift, loss.divide) if t]
-    return {name for tree in trees for name in tree.names()}
-
-
-def _loss(loss: Loss, names: dict[str, str], model: Model) -> list[ast.stmt]:
-    if loss.kind == "sequence_balance":
-        return [noted(_balance(loss, model), _place(loss)), _added(loss, literal(loss.name))]
-    if loss.kind != "cross_entropy" or not loss.depths:
-        return []
-    value, fill = path(names[loss.output or ""]), _fill(loss, model)
-    deferred = bool(behind(model, model, model.outputs[loss.output or ""]))
-    function_ = path("head_cross_entropy" if deferred else "cross_entropy")
-    if loss.depths == (0,):
-        first, *rest = _scored(loss, literal(loss.name), value, fill, function_)
-        return [noted(first, _place(loss)), *rest]
-    key = ast.JoinedStr([ast.Constant(f"{loss.name}."), ast.FormattedValue(path("depth"), -1)])
-    lines = _scored(loss, key, path("copy"), fill, function_)
-    return [block("for depth, copy in enumerate(value, 1):", lines, _place(loss), value=value)]
-
-
-def _place(loss: Loss) -> str:
-    return where(loss.span) if loss.span else ""
-
-
-def _balance(loss: Loss, model: Model) -> ast.stmt:
-    """The line that adds up what the routers of a loss line found."""
-    if chosen := _chosen(loss, model):
-        template = (
-            "losses[name] = sum(ctx.balance[r] for p, r in self.named_modules()"
-            " if r in ctx.balance and re.fullmatch(chosen, p))"
-        )
-        return statement(template, name=loss.name, chosen=chosen)
-    return statement("losses[name] = sum(ctx.balance.values())", name=loss.name)
-
-
-def _chosen(loss: Loss, model: Model) -> str:
-    """A regular expression for the routers of a line, or nothing where it means all."""
-    return "" if all(matches_all(loss.routers or "", p) for p in model.routers) else regex(loss.routers or "")
-
-
-def _scored(loss: Loss, key: ast.expr, value: ast.expr, fill: list[ast.expr], function_: ast.expr) -> list[ast.stmt]:
-    assert loss.shift is not None and loss.divide is not None
-    args = [value, path("targets"), arithmetic(loss.shift), path("ctx"), *fill]
-    count = "valid" if loss.divide and "valid" in loss.divide.names() else "_"
-    return [
-        statement("total, count = function(*args)", count=path(count), function=function_, args=args),
-        statement("losses[key] = total / count", key=key, count=formula(loss, "divide")),
-        _added(loss, key),
-    ]
-
-
-def _added(loss: Loss, key: ast.expr) -> ast.stmt:
-    if loss.weight == Expr("number", (1,)):
-        return statement("loss = loss + losses[key]", key=key)
-    return statement("loss = loss + weight * losses[key]", key=key, weight=formula(loss, "weight"))
-
-
-def _fill(loss: Loss, model: Model) -> list[ast.expr]:
-    """Fill positions that the shift does not leave out already."""
-    ref = model.outputs[loss.output or ""]
-    assert loss.shift is not None
-    found = []
-    for depth in loss.depths:
-        horizons = seen(model, ref, depth)
-        shift = expr.evaluate(loss.shift, lambda name, d=depth: {"depth": d}[name])  # type: ignore[misc]
-        found.append(horizons.fill if horizons.fill > shift - 1 else 0)
-    if not any(found):
-        return []
-    return [literal(found[0]) if loss.depths == (0,) else expression("fills[depth - 1]", fills=found)]
-
-
-def _after_step(model: Model) -> list[ast.stmt]:
-    """Once per optimizer step: biases move, counts begin anew."""
-    updates = [loss for loss in model.losses if loss.kind == "bias_update"]
-    if not any(v.node.callee == "router" for v in walk(model)):
-        return []
-    lines = [_update(loss, _chosen(loss, model)) for loss in updates]
-    if not updates or any(_chosen(loss, model) for loss in updates):
-        lines.append(
-            statement(
-                "for router in self.modules():\n    if isinstance(router, Router):\n"
-                "        router.tokens_per_expert.zero_()"
-            )
-        )
-    doc = "Once per optimizer step, after it: biases move, counts begin anew."
-    return [function("def after_step(self):", lines, doc=doc)]
-
-
-def _update(loss: Loss, chosen: str) -> ast.stmt:
-    """The loop that moves the biases of the routers that a line names, or of all."""
-    speed = statement("router.update_bias(speed)", speed=formula(loss, "speed"))
-    if not chosen:
-        return block("for router in self.modules():", [block("if isinstance(router, Router):", [speed])])
-    test = block("if isinstance(router, Router) and re.fullmatch(chosen, path):", [speed], chosen=chosen)
-    return block("for path, router in self.named_modules():", [test])

@@ -253,5 +253,7 @@ def _blank(tree: ast.AST) -> Iterator[int]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
             methods = [s for s in node.body if isinstance(s, ast.FunctionDef)]
-            starts = (min(line.lineno for line in (m, *m.decorator_list)) for m in methods[:1] if m is not node.body[0])
+            starts = (
+                min([m.lineno, *(d.lineno for d in m.decorator_list)]) for m in methods[:1] if m is not node.body[0]
+            )
             yield from (start - 1 for start in starts)

@@ -1,22 +1,34 @@
-"""Lowering: every distinct block of a graph becomes one class, or one for each way in which it decodes."""
+"""Every distinct block of a model becomes one class, or one for each way in which it decodes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from dsvgraph.build.decoding.state import Decoder, Decoding
 from dsvgraph.graph import Graph, Model, Node
 from dsvgraph.passes.graph.decoding import decoding, looks_ahead
 from dsvgraph.passes.graph.instances import fills
-from dsvgraph_torch.lowering.body import Class, Writer
-from dsvgraph_torch.lowering.deferred import deferred_heads
+from dsvgraph_torch.lowering.analysis import deferred_heads
 from dsvgraph_torch.lowering.names import class_names, document, reserved
 from dsvgraph_torch.lowering.sharing import Made, Source, made, suffix
 
 
+@dataclass
+class Class:
+    """What the writer knows of a class while it is written; ``kept`` are the names of what decoding keeps."""
+
+    source: Source
+    kept: set[str] = field(default_factory=set)
+    containers: set[str] = field(default_factory=set)
+    lists: set[str] = field(default_factory=set)
+    shared: set[str] = field(default_factory=set)  # addresses at or below which several lines have weights
+    taken: set[str] = field(default_factory=set)
+
+
 @dataclass(frozen=True)
-class Unit:
-    """One class to write: a graph, alone or as ``copies`` side by side, ``whole`` or as a part of such copies."""
+class ClassKey:
+    """What a class is written for: a graph, alone or as ``copies`` side by side, ``whole`` or as a part of them."""
 
     graph: Graph
     copies: int
@@ -27,8 +39,8 @@ class Unit:
 class Lowering:
     """Writes the classes of a model, callees first."""
 
-    def __init__(self, model: Model, full: bool = True) -> None:
-        self.model, self.full = model, full
+    def __init__(self, model: Model, write: WriteClass, full: bool = True) -> None:
+        self.model, self.write, self.full = model, write, full
         self.names = class_names(model)
         self.deferred = deferred_heads(model)
         self.decoder = Decoder.of_model(model)
@@ -40,7 +52,7 @@ class Lowering:
         self.shared = any(n.reused for g in model.graphs() for n in g.nodes.values())
         self.balanced = any(loss.kind == "sequence_balance" for loss in model.losses)
         self.classes: list[Source] = []
-        self.units: dict[Unit, int] = {}
+        self.units: dict[ClassKey, int] = {}
 
     def root(self) -> Decoding:
         """How the whole decodes its first output: not at all if that looks ahead."""
@@ -54,12 +66,12 @@ class Lowering:
 
     def unit(self, found: Decoding, copies: int = 0, whole: bool = True) -> Made:
         """What stands for the construction of a block's class, which is written on first use."""
-        graph, key = found.graph, Unit(found.graph, copies, found, whole)
+        graph, key = found.graph, ClassKey(found.graph, copies, found, whole)
         if key not in self.units:
             base, name = "" if whole else "nn.Module", self.name(graph, copies, whole)
             source = Source(name, graph.name, copies, graph.args, doc=document(graph), base=base)
             out = Class(source, taken=reserved())
-            Writer(self, out, found, copies).block()
+            self.write(self, out, found, copies)
             self.kept[found] = out.kept
             self.units[key] = len(self.classes)
             self.classes.append(source)
@@ -75,3 +87,7 @@ class Lowering:
             name, number = f"{base}{number}", number + 1
         self.given.add(name)
         return name
+
+
+WriteClass = Callable[[Lowering, Class, Decoding, int], None]
+"""Writes the lines of a class: of a graph as it decodes, for as many copies side by side (0: one alone)."""

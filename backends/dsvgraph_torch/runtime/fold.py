@@ -56,11 +56,14 @@ def without(line: ast.stmt, gone: set[str]) -> list[ast.stmt]:
     if pairs is None or not any(a in gone for a, _ in pairs):
         return [line]
     left = [(a, v) for a, v in pairs if a not in gone]
+    if not left:
+        return []
     targets: list[ast.expr] = [ast.Attribute(ast.Name("self", ast.Load()), a, ast.Store()) for a, _ in left]
     values = [v for _, v in left]
-    if len(left) > 1:
-        targets, values = [ast.Tuple(targets, ast.Store())], [ast.Tuple(values, ast.Load())]
-    return [ast.fix_missing_locations(ast.Assign(targets, *values, lineno=0))] if left else []
+    single = len(left) == 1
+    target = targets[0] if single else ast.Tuple(targets, ast.Store())
+    value = values[0] if single else ast.Tuple(values, ast.Load())
+    return [ast.fix_missing_locations(ast.Assign([target], value, lineno=0))]
 
 
 def _pairs(line: ast.stmt) -> list[tuple[str, ast.expr]] | None:

@@ -175,7 +175,11 @@ class Router(nn.Module):
         if ctx.collect:
             kept_BT1 = torch.ones_like(s_BTE[..., :1])
             if self.filled:
-                kept_BT1 = shift(kept_BT1, self.fill[ctx.copy_index] if self.shared and self.fill else self.fill, ctx)
+                kept_BT1 = shift(
+                    kept_BT1,
+                    self.fill[ctx.copy_index] if self.shared and self.fill else self.fill,  # type: ignore[index]
+                    ctx,
+                )
             if self.training:
                 self.tokens_per_expert += torch.bincount(
                     index_BTK.flatten(), kept_BT1.expand_as(index_BTK).flatten(), s_BTE.shape[-1]

@@ -13,7 +13,7 @@ from dsvgraph.passes.count.graph_counts import GraphCounter
 from dsvgraph.passes.count.inputs import input_sizes, tokens
 from dsvgraph.passes.count.quantity import number
 from dsvgraph.passes.graph.paths import bracketed
-from dsvgraph_torch.lowering.body import place
+from dsvgraph_torch.lowering.writer import place
 from dsvgraph_torch.verification.counter import Site
 
 Step = str | frozenset[int]  # of a path: a name, or the numbers of equal copies

@@ -14,7 +14,7 @@ from dsvgraph.passes.count.graph_counts import GraphCounter
 from dsvgraph.passes.count.inputs import input_sizes, tokens
 from dsvgraph.passes.count.quantity import number
 from dsvgraph.patterns import matches_all
-from dsvgraph_torch.lowering.deferred import behind
+from dsvgraph_torch.lowering.analysis import behind
 
 
 def expected(model: Model, batch: int, seq: int) -> tuple[int, int, int]:

@@ -1,9 +1,35 @@
-"""Which linear maps end in a loss and nowhere else: their logits need never exist at once."""
+"""What the shape of a graph says of its code: what a class can extend, share, or leave to a loss."""
 
 from __future__ import annotations
 
+from collections import Counter
+
+from dsvgraph.build.modules import claims
 from dsvgraph.graph import Graph, Mode, Model, Node, Ref
 from dsvgraph.ops.weighted import Linear
+
+
+def extended(graph: Graph) -> Node | None:
+    """The one block at `.` that a class can extend: no address of the two may meet."""
+    inner = [n for n in graph.nodes.values() if n.mode is Mode.CALL and not n.op and not n.at]
+    if len(inner) != 1 or any(n.weights and not n.at for n in graph.nodes.values()):
+        return None
+    below = _first_steps(inner[0].copies[0].graph)
+    own = [n.at.split(".")[0] for n in graph.nodes.values() if n is not inner[0] and (n.weights or n.copies)]
+    return None if below is None or below & set(own) else inner[0]
+
+
+def _first_steps(graph: Graph) -> set[str] | None:
+    """First steps of the addresses that a graph fills; None where it fills its own."""
+    filled = [n for n in graph.nodes.values() if n.weights or n.copies]
+    return None if any(not n.at for n in filled) else {n.at.split(".")[0] for n in filled}
+
+
+def shared(graph: Graph) -> set[str]:
+    """Addresses in the class of ``graph`` where, or below which, another line has weights too."""
+    found = Counter(claim.at for claim in claims(graph))
+    steps = {".".join(at.split(".")[:i]) for at in found for i in range(1, at.count(".") + 1)}
+    return {at for at, count in found.items() if count > 1 or at in steps}
 
 
 def deferred_heads(model: Model) -> set[tuple[Graph, str]]:
