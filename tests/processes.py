@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,3 +16,12 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of a program, so that a checkout needs no installation."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "backends"), os.environ.get("PYTHONPATH", "")])
     return {**os.environ, "PYTHONPATH": path, **(more or {})}
+
+
+def with_package(example: Path, place: Path) -> dict[str, str]:
+    """The environment of a program that has the wheel of the package ``example``, unpacked in ``place``."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(place)]
+    subprocess.run(command, cwd=example, check=True, capture_output=True)
+    (wheel,) = place.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(place)
+    return {**os.environ, "PYTHONPATH": str(place), "NO_COLOR": "1", "COLUMNS": "100"}

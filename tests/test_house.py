@@ -189,6 +189,16 @@ def test_entry_points_name_what_is_there() -> None:
         assert (folder / "__init__.py").is_file() or folder.with_suffix(".py").is_file()
 
 
+def test_the_recipe_names_every_contract() -> None:
+    """The table of CONTRIBUTING.md has the Protocols of contracts.py, and the groups of pyproject.toml."""
+    recipe = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `?([^|`]+)`? \| `(dsvgraph\.\w+)` \|", recipe, re.MULTILINE)
+    text = (ROOT / "dsvgraph/backends/contracts.py").read_text(encoding="utf-8")
+    stated = re.findall(r"^class (\w+)\(Protocol\):\n    \"\"\"[^\"]*?Group\s+`(dsvgraph\.\w+)`", text, re.MULTILINE)
+    assert len(stated) > 8 and {*stated} == {row for row in rows if row[0].isidentifier()}
+    assert {group for _, group in rows} == {group for group in PROJECT["entry-points"] if group.startswith("dsvgraph.")}
+
+
 def test_the_core_names_no_backend() -> None:
     """Neither a package below backends/ nor its entry points stand in the core, but for the words of commands."""
     names = {name for name in PACKAGES if name != "dsvgraph"}

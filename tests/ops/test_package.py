@@ -7,10 +7,10 @@ import re
 import subprocess
 import sys
 import tomllib
-import zipfile
 from pathlib import Path
 
 import pytest
+from processes import with_package
 
 from dsvgraph.ops.registry import DECLARATIONS
 
@@ -25,12 +25,7 @@ torch = pytest.importorskip("torch")
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of processes that have the example's wheel on their path."""
-    place = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(place)]
-    subprocess.run(command, cwd=EXAMPLE, check=True, capture_output=True)
-    (wheel,) = place.glob("*.whl")
-    zipfile.ZipFile(wheel).extractall(place)
-    return {**os.environ, "PYTHONPATH": str(place), "NO_COLOR": "1", "COLUMNS": "100"}
+    return with_package(EXAMPLE, tmp_path_factory.mktemp("site"))
 
 
 def run(env: dict[str, str], *args: str) -> subprocess.CompletedProcess[str]:
