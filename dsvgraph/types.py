@@ -17,6 +17,14 @@ MAX_SIZE = 2**50
 MAX_TERMS = 12
 
 
+class ElementType(StrEnum):
+    """The kind of the numbers at a port."""
+
+    FLOAT = "float"
+    INT = "int"
+    BOOL = "bool"
+
+
 @dataclass(frozen=True)
 class Type:
     """What a port carries: ``[B, T, 7168]`` or ``int[B, T]``.
@@ -26,11 +34,11 @@ class Type:
     """
 
     shape: tuple[Size, ...]
-    dtype: str = "float"
+    dtype: ElementType = ElementType.FLOAT
     order: str = ""
 
     def __str__(self) -> str:
-        head = "" if self.dtype == "float" else self.dtype
+        head = "" if self.dtype is ElementType.FLOAT else self.dtype
         return f"{head}[{', '.join(str(s) for s in self.shape)}]"
 
     @property
@@ -82,18 +90,31 @@ class Weight:
         return product(self.shape)
 
 
+class InitKind(StrEnum):
+    """How the numbers of a weight are drawn before training."""
+
+    NORMAL = "normal"
+    ZEROS = "zeros"
+    ONES = "ones"
+
+    @property
+    def takes_number(self) -> bool:
+        """Return whether a number follows it: the standard deviation."""
+        return self is InitKind.NORMAL
+
+
 @dataclass(frozen=True)
 class Init:
-    """How a weight begins: ``normal`` (std), ``zeros`` or ``ones``."""
+    """The initialisation of a weight; ``value`` is the standard deviation of a normal one."""
 
-    kind: str
+    kind: InitKind
     value: float = 0.0
 
     def __str__(self) -> str:
-        return self.kind if self.kind in ("zeros", "ones") else f"{self.kind}({self.value:g})"
+        return f"{self.kind}({self.value:g})" if self.kind.takes_number else self.kind
 
 
-ZEROS, ONES, NORMAL = Init("zeros"), Init("ones"), Init("normal", 0.02)
+ZEROS, ONES, NORMAL = Init(InitKind.ZEROS), Init(InitKind.ONES), Init(InitKind.NORMAL, 0.02)
 
 
 @dataclass(frozen=True)

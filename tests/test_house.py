@@ -16,6 +16,8 @@ import networkx
 import pytest
 
 from dsvgraph.graph import Mode, PortRole
+from dsvgraph.ops.tape import LogitsForm
+from dsvgraph.types import AttentionPairs, ElementType, InitKind
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"dsvgraph": ROOT / "dsvgraph"} | {p.name: p for p in (ROOT / "backends").glob("dsvgraph_*")}
@@ -251,7 +253,15 @@ def test_wheel(tmp_path: Path) -> None:
 
 def test_closed_sets_are_compared_by_member() -> None:
     """What an enum names is not compared with its text: a slip in a text would only be false."""
-    enums = {"mode": Mode, "role": PortRole, "roles": PortRole}
+    enums = {
+        "mode": Mode,
+        "role": PortRole,
+        "roles": PortRole,
+        "dtype": ElementType,
+        "init": InitKind,
+        "pairs": AttentionPairs,
+        "logits": LogitsForm,
+    }
     found, wrong = 0, list[str]()
     for path in sources("dsvgraph", "backends", "benchmarks"):
         for compare in (n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Compare)):

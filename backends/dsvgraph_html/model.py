@@ -9,6 +9,7 @@ from typing import Any
 from dsvgraph.backends import View
 from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Mode, Model, Node, Ref, join, span_text
+from dsvgraph.types import ElementType
 from dsvgraph_graphviz.model.analysis import Analysis
 from dsvgraph_graphviz.model.copies import has_body, kinds
 from dsvgraph_graphviz.model.layers import attentions
@@ -101,7 +102,7 @@ class _Pictures:
 
     def _enters(self, scene: Scene, graph: Graph, port: str, inside: Container) -> End:
         type_ = graph.inputs[port]
-        is_row = type_.dtype == "int" and type_.rank == 2
+        is_row = type_.dtype is ElementType.INT and type_.rank == 2
         _word(scene, inside, f"in-{port}", port, cards.tokens(tokens(0)) if is_row else "")
         return End(f"main/in-{port}", "", 0 if is_row else None, port in self.weight_inputs.get(graph, ()))
 

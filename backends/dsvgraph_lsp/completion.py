@@ -7,7 +7,6 @@ from enum import StrEnum
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from dsvgraph.build.losses.lines import KINDS
-from dsvgraph.build.model import INITS
 from dsvgraph.expr.syntax import FUNCTIONS
 from dsvgraph.loader import bundled
 from dsvgraph.ops import OPS
@@ -16,6 +15,7 @@ from dsvgraph.passes.text.reference import ops
 from dsvgraph.passes.text.reference.rows import first_sentence, written
 from dsvgraph.passes.text.schema.lines import KEYS
 from dsvgraph.spec import BlockModel, Convention, PublishedModel, SpecModel
+from dsvgraph.types import InitKind
 from dsvgraph_lsp.hover import attribute_documentation, call_documentation
 from dsvgraph_lsp.scope import Scope, SyntaxKind, mapping
 from dsvgraph_lsp.workspace import file_of
@@ -249,8 +249,8 @@ def _booleans(scope: Scope) -> Iterator[CompletionItem]:
 
 
 def _inits(scope: Scope) -> Iterator[CompletionItem]:
-    for kind, values in INITS.items():
-        yield CompletionItem(f"{{{kind}: 0.02}}" if values else kind, ItemKind.CHOICE)
+    for kind in InitKind:
+        yield CompletionItem(f"{{{kind}: 0.02}}" if kind.takes_number else kind, ItemKind.CHOICE)
 
 
 def _files(scope: Scope) -> Iterator[CompletionItem]:

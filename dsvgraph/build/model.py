@@ -19,10 +19,9 @@ from dsvgraph.dims import names
 from dsvgraph.errors import DsvError, Fault, nearest
 from dsvgraph.graph import Model
 from dsvgraph.spec import Part, Spec
-from dsvgraph.types import Init, shown
+from dsvgraph.types import Init, InitKind, shown
 
 MAX_PATTERNS = 500  # of one section
-INITS = {"normal": 1, "zeros": 0, "ones": 0}
 
 
 def build(spec: Spec, build_cache: BuildCache | None = None) -> Model:
@@ -106,17 +105,17 @@ def init(part: Part, scope: Scope) -> Init:
     if isinstance(raw, str):
         raw = {raw: None}
     kind = next(iter(raw), "") if isinstance(raw, dict) and len(raw) == 1 else ""
-    if kind not in INITS:
-        hint = nearest(str(kind), INITS) or f"there are {', '.join(INITS)}"
+    if kind not in [*InitKind]:
+        hint = nearest(str(kind), [*InitKind]) or f"there are {', '.join(InitKind)}"
         raise DsvError(f"`{shown(part.model)}` is no initialisation", part.value(), code=Code.BAD_INIT, hint=hint)
-    if not INITS[kind]:
+    if not InitKind(kind).takes_number:
         if raw[kind] is not None:
             raise DsvError(
                 f"`{kind}` takes no number, found `{shown(raw[kind])}`", part.value(kind), code=Code.BAD_INIT
             )
-        return Init(kind)
+        return Init(InitKind(kind))
     value = scope.value(raw[kind], part.value(kind))
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
         words = f"`{kind}` needs a number of at least 0, found `{shown(value)}`"
         raise scope.fault(raw[kind], value, part.value(kind), Fault(Code.BAD_INIT, words))
-    return Init(kind, float(value))
+    return Init(InitKind(kind), float(value))

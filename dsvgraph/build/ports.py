@@ -13,22 +13,22 @@ from dsvgraph.dims import Size, symbol
 from dsvgraph.errors import DsvError, Fault, Span, listed, nearest
 from dsvgraph.names import NAME
 from dsvgraph.spec import Part
-from dsvgraph.types import Type, shown
+from dsvgraph.types import ElementType, Type, shown
 
 TEXT = re.compile(r"(int|float|bool)?\s*\[(.*)\]\Z")
 HINT = "types are written [B, T, hidden_size] or int[B, T]"
 ROOT = "inputs of the graph are [B, T, ...] or int[B, T]"
 
 
-def declared(raw: Any, span: Span | None) -> tuple[str, list[Any]]:
+def declared(raw: Any, span: Span | None) -> tuple[ElementType, list[Any]]:
     """The kind of number and the sizes of a port's type as written."""
     if isinstance(raw, list):
-        return "float", raw
+        return ElementType.FLOAT, raw
     match = TEXT.match(raw.strip())
     if not match:
         raise DsvError(f"`{raw}` is no type", span, code=Code.NO_TYPE, hint=HINT)
     inner = match.group(2).strip()
-    return match.group(1) or "float", [part.strip() for part in inner.split(",")] if inner else []
+    return ElementType(match.group(1) or "float"), [part.strip() for part in inner.split(",")] if inner else []
 
 
 def is_free(raw: Any, known: Mapping[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from dsvgraph.dims import Size, total
 from dsvgraph.ops.decoding import DecodingState, stateless
 from dsvgraph.ops.shapes import need_float, rows
 from dsvgraph.ops.tape import Execution, Tape, Value
-from dsvgraph.types import Type, Weight, as_size
+from dsvgraph.types import AttentionPairs, Type, Weight, as_size
 
 RESERVED = ("at", "repeat", "each", "slice", "share", "tied")
 """Keys that every line of a body may have, whatever it calls."""
@@ -110,18 +110,17 @@ class Op(BaseModel):
         """Return how many vectors of its input meet the weights: the share of tokens that use them follows."""
         raise NotImplementedError
 
-    def products(self, ins: Types, outs: Types, attention: str = "causal") -> list[Product]:
+    def products(self, ins: Types, outs: Types, pairs: AttentionPairs = AttentionPairs.CAUSAL) -> list[Product]:
         """Return the products of the op, a multiply-add counted as two FLOPs; ``ins`` has the wired weights too.
 
         Counted are products with weights (a norm's gain included) and those of attention; other
-        pointwise work is left out, as in the 6N rule. ``attention`` says which pairs of a query and a key
-        count: "causal", "full" or "square" (`dsvgraph.types.AttentionPairs`).
+        pointwise work is left out, as in the 6N rule.
         """
         raise NotImplementedError
 
-    def flops(self, ins: Types, outs: Types, attention: str = "causal") -> Size:
+    def flops(self, ins: Types, outs: Types, pairs: AttentionPairs = AttentionPairs.CAUSAL) -> Size:
         """Return the forward FLOPs: the sum over `products`."""
-        return total(found.flops for found in self.products(ins, outs, attention))
+        return total(found.flops for found in self.products(ins, outs, pairs))
 
     def keep(self, tape: Tape, execution: Execution) -> Value | dict[str, Value]:
         """Note on ``tape`` what autograd keeps of the forward for the backward; return the outputs."""
@@ -167,7 +166,7 @@ class Weightless(Op):
 class Uncounted(Op):
     """Base of the ops whose work is not counted: they have no products."""
 
-    def products(self, ins: Types, outs: Types, attention: str = "causal") -> list[Product]:
+    def products(self, ins: Types, outs: Types, pairs: AttentionPairs = AttentionPairs.CAUSAL) -> list[Product]:
         return []
 
 

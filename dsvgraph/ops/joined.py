@@ -13,7 +13,7 @@ from dsvgraph.errors import Fault
 from dsvgraph.ops.base import Kind, PerPosition, Product, Types, Weightless, product_of
 from dsvgraph.ops.shapes import need_float
 from dsvgraph.ops.tape import Execution, Tape, Value
-from dsvgraph.types import Type
+from dsvgraph.types import AttentionPairs, Type
 
 EQUATION = re.compile(r"[A-Za-z]+(,[A-Za-z]+)*->[A-Za-z]+\Z")
 
@@ -46,7 +46,7 @@ class Einsum(Weightless, PerPosition):
         sizes = self._sizes(ins)
         return {"y": Type(tuple(sizes[label] for label in self._terms()[1]))}
 
-    def products(self, ins: Types, outs: Types, attention: str = "causal") -> list[Product]:
+    def products(self, ins: Types, outs: Types, pairs: AttentionPairs = AttentionPairs.CAUSAL) -> list[Product]:
         sizes, (terms, kept) = self._sizes(ins), self._terms()
         inside = {a for a in sizes if sum(a in term for term in terms) > 1}  # of a product, so not summed before
         if not inside - set(kept):

@@ -23,7 +23,7 @@ from dsvgraph.ops.base import (
 from dsvgraph.ops.decoding import stateless
 from dsvgraph.ops.shapes import need_float, need_int, need_rank, rows, same
 from dsvgraph.ops.tape import FLOAT, LONG, Execution, Storage, Tape, Value
-from dsvgraph.types import NORMAL, ZEROS, Type, Weight, WeightKind
+from dsvgraph.types import NORMAL, ZEROS, AttentionPairs, ElementType, Type, Weight, WeightKind
 
 
 class Routing(AlongRow):
@@ -73,7 +73,7 @@ class Router(Routing):
         need_rank(x, 3, "x")
         self._check()
         chosen = x.with_last(self.top_k)
-        return {"index": Type(chosen.shape, "int"), "score": chosen}
+        return {"index": Type(chosen.shape, ElementType.INT), "score": chosen}
 
     def _check(self) -> None:
         e, k, g, kept = self.experts, self.top_k, self.groups, self.top_groups
@@ -100,7 +100,7 @@ class Router(Routing):
     def vectors(self, ins: Types) -> Size:
         return rows(ins["x"])
 
-    def products(self, ins: Types, outs: Types, attention: str = "causal") -> list[Product]:
+    def products(self, ins: Types, outs: Types, pairs: AttentionPairs = AttentionPairs.CAUSAL) -> list[Product]:
         return [product_of(2 * (ins["x"].numel * self.experts), "x", "weight")]
 
     def keep(self, tape: Tape, execution: Execution) -> dict[str, Value]:

@@ -202,20 +202,20 @@ class Attention(AlongRow):
     def vectors(self, ins: Types) -> Size:
         return rows(ins["q"], 2)
 
-    def products(self, ins: Types, outs: Types, attention: str = "causal") -> list[Product]:
+    def products(self, ins: Types, outs: Types, pairs: AttentionPairs = AttentionPairs.CAUSAL) -> list[Product]:
         """Queries by keys, and what the softmax makes of them by values."""
         batch, length, heads, size = ins["q"].shape
         keys = ins["k"].shape[1]
-        twice = self._twice_pairs(length, attention) if keys == length else 2 * length * keys
+        twice = self._twice_pairs(length, pairs) if keys == length else 2 * length * keys
         scores, mixed = batch * heads * twice * size, batch * heads * twice * ins["v"].shape[3]
         return [product_of(scores, "q", "k"), product_of(mixed, "q k sinks", "v")]
 
-    def _twice_pairs(self, length: Size, attention: str) -> Size:
+    def _twice_pairs(self, length: Size, pairs: AttentionPairs) -> Size:
         """Twice the number of pairs of a query and a key in one row; a window is at most as long as the row."""
         square, window = length * length, length if self.window is None else self.window
-        if attention == AttentionPairs.SQUARE or (attention == AttentionPairs.FULL and not self.causal):
+        if pairs is AttentionPairs.SQUARE or (pairs is AttentionPairs.FULL and not self.causal):
             return 2 * square
-        if attention == AttentionPairs.FULL:
+        if pairs is AttentionPairs.FULL:
             return 2 * length * window
         hidden = length - window  # keys that the window keeps from the last query
         return (square - hidden * hidden) if self.causal else (2 * square - hidden * (hidden + 1))

@@ -7,7 +7,7 @@ from typing import Any
 from dsvgraph.codes import Code
 from dsvgraph.dims import Size, product
 from dsvgraph.errors import Fault
-from dsvgraph.types import Type
+from dsvgraph.types import ElementType, Type
 
 
 def rows(x: Type, used: int = 1) -> Size:
@@ -34,13 +34,13 @@ def need_rank(x: Type, least: int, port: str) -> None:
 
 def need_float(x: Type, port: str) -> None:
     """Raise ValueError if ``x`` holds no floating-point numbers."""
-    if x.dtype != "float":
+    if x.dtype is not ElementType.FLOAT:
         raise Fault(Code.NUMBER_KIND, f"`{port}` must be floating point, found {x}")
 
 
 def need_int(x: Type, port: str) -> None:
     """Raise ValueError if ``x`` holds no whole numbers."""
-    if x.dtype != "int":
+    if x.dtype is not ElementType.INT:
         raise Fault(Code.NUMBER_KIND, f"`{port}` must be whole numbers (token ids or indices), found {x}")
 
 

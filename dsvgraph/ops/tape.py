@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 from dsvgraph.dims import Size
 from dsvgraph.types import Type
@@ -110,18 +111,27 @@ class Tape:
             self.keep(a)
 
 
+class LogitsForm(StrEnum):
+    """How the logits of an output layer are made while a loss is computed."""
+
+    NONE = "none"  # the op is no output layer
+    WHOLE = "whole"  # all at once
+    CHUNKS = "chunks"  # the loss multiplies them in pieces
+
+
 @dataclass(frozen=True)
 class Execution:
     """One execution of an op: the values and types of its inputs and weights by port, and the types of its outputs.
 
-    ``side_by_side`` is set where its rows belong to copies with stacked weights.
+    ``side_by_side`` is set where its rows belong to copies with stacked weights. ``ahead`` is how many tokens ahead
+    the nearest target of its logits lies.
     """
 
     ins: Mapping[str, Value]
     types: Mapping[str, Type]
     outputs: Mapping[str, Type]
     side_by_side: bool = False
-    head: str = ""  # "": none; "whole": logits exist; "chunks": a loss multiplies them in pieces
+    logits: LogitsForm = LogitsForm.NONE
     ahead: int = 1
 
     @property

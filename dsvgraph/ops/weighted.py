@@ -11,8 +11,8 @@ from dsvgraph.dims import Size, product
 from dsvgraph.errors import Fault
 from dsvgraph.ops.base import Kind, PerPosition, Product, SizeAttr, Types, Uncounted, product_of
 from dsvgraph.ops.shapes import need_float, need_int, need_rank, rows
-from dsvgraph.ops.tape import FLOAT, Execution, Tape, Value
-from dsvgraph.types import NORMAL, ONES, ZEROS, Type, Weight, WeightKind, as_size
+from dsvgraph.ops.tape import FLOAT, Execution, LogitsForm, Tape, Value
+from dsvgraph.types import NORMAL, ONES, ZEROS, AttentionPairs, Type, Weight, WeightKind, as_size
 
 
 def _sizes(value: object) -> tuple[Size, ...]:
@@ -99,7 +99,7 @@ class Linear(PerPosition):
     def vectors(self, ins: Types) -> Size:
         return rows(ins["x"], self.contract)
 
-    def products(self, ins: Types, outs: Types, attention: str = "causal") -> list[Product]:
+    def products(self, ins: Types, outs: Types, pairs: AttentionPairs = AttentionPairs.CAUSAL) -> list[Product]:
         width = product(ins["x"].shape[ins["x"].rank - self.contract :])
         return [product_of(2 * self.vectors(ins) * width * product(self.out), "x", "weight")]
 
@@ -108,12 +108,12 @@ class Linear(PerPosition):
         cut = execution.ahead > 1 and tape.batch > 1  # positions without a target are cut off each row
         for copied in (self.contract > 1 and x.strided, cut):
             x = tape.fresh(x.numel, x.width, x.grad) if copied else x
-        if execution.head == "chunks":
+        if execution.logits is LogitsForm.CHUNKS:
             tape.keep(x)
         else:
             x = tape.cast(x, tape.low)
             tape.product(x, tape.cast(weight, tape.low))
-        if execution.head:  # the loss makes the logits
+        if execution.logits is not LogitsForm.NONE:  # the loss makes them
             tape.keep_for_loss(x)
             return tape.fresh(0, tape.low, execution.grad)
         return tape.fresh(execution.out.numel, tape.low, execution.grad)
@@ -193,7 +193,7 @@ class RMSNorm(PerPosition):
     def vectors(self, ins: Types) -> Size:
         return rows(ins["x"])
 
-    def products(self, ins: Types, outs: Types, attention: str = "causal") -> list[Product]:
+    def products(self, ins: Types, outs: Types, pairs: AttentionPairs = AttentionPairs.CAUSAL) -> list[Product]:
         return [product_of(2 * ins["x"].numel, "x", "weight")]
 
     def keep(self, tape: Tape, execution: Execution) -> Value:

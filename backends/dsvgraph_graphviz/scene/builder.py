@@ -8,6 +8,7 @@ from typing import Any
 
 from dsvgraph.graph import Graph, Mode, Node, Ref, join
 from dsvgraph.ops.decoding import Past
+from dsvgraph.types import ElementType
 from dsvgraph_graphviz.model.comparison import NodeDiff, diffs_of
 from dsvgraph_graphviz.model.copies import MANY_GROUPS, groups_of, has_body, kinds
 from dsvgraph_graphviz.model.layers import outward, strands
@@ -196,7 +197,7 @@ class SceneBuilder:
         """Return where an input enters a block: at a word of its own if several nodes read it."""
         readers = graph.net.out_degree(port) if port in graph.net else 0
         type_ = graph.inputs[port]
-        if readers < 2 or type_.dtype != "float" or end.ahead is not None or end.weight:
+        if readers < 2 or type_.dtype is not ElementType.FLOAT or end.ahead is not None or end.weight:
             return end
         id_ = inside.id + port
         key = (id(graph), port)

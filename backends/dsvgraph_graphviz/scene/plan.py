@@ -7,7 +7,7 @@ from dataclasses import replace
 from dsvgraph.backends import FULL, View
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Mode, Model, Node, Ref, join
-from dsvgraph.types import Type
+from dsvgraph.types import ElementType, Type
 from dsvgraph_graphviz.model.analysis import Analysis
 from dsvgraph_graphviz.model.comparison import Comparison, diffs_of
 from dsvgraph_graphviz.model.copies import chains, copies_of, has_body
@@ -110,7 +110,7 @@ def _deep(made: Plan) -> list[Node]:
 def _input(model: Model, scene: Scene, name: str) -> End:
     """An input of the model: a row of tokens, or a name."""
     type_ = model.inputs[name]
-    is_row = type_.dtype == "int" and type_.rank == 2
+    is_row = type_.dtype is ElementType.INT and type_.rank == 2
     label = cards.tokens(tokens(0)) if is_row else cards.text(cut(name))
     scene.add(
         MAIN.card(name, label, Role.TOKENS, "tokens", tip=name, shape=CardShape.CARD if is_row else CardShape.TEXT)
@@ -155,7 +155,7 @@ def _enters(made: Plan, found: Found, port: str, type_: Type, inside: Container)
     ref = node.sources.get(port)
     source = found.graph.nodes.get(ref.node) if ref else None
     is_weight = source is not None and ref is not None and ref.port in source.weights
-    is_row = type_.dtype == "int" and type_.rank == 2
+    is_row = type_.dtype is ElementType.INT and type_.rank == 2
     inner = found.body if has_body(node) else None
     readers = inner.net.out_degree(port) if inner and port in inner.net and not is_weight else 0
     words = cut(origin(made.analysis, found.graph, node, port))

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from dsvgraph.graph import Mode, Model, Node, join
+from dsvgraph.types import InitKind
 from dsvgraph_hf.config import rope
 from dsvgraph_hf.config.hub_config import ACTIVATIONS, LayerType
 from dsvgraph_hf.config.rope import Rope, RopeType, normalized_scaling
@@ -157,7 +158,7 @@ class GraphReader:
     @property
     def initializer_range(self) -> float:
         """The standard deviation of initial matrices; transformers' default if the spec has another initialization."""
-        stds = [init.value for pattern, init in self.model.init if pattern == "**" and init.kind == "normal"]
+        stds = [init.value for pattern, init in self.model.init if pattern == "**" and init.kind is InitKind.NORMAL]
         return float(stds[0]) if stds else DEFAULT_STD
 
     @property

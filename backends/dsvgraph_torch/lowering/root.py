@@ -7,7 +7,7 @@ import ast
 from dsvgraph.graph import Mode, Model, Node, Ref, join, walk
 from dsvgraph.passes.graph.instances import fills
 from dsvgraph.patterns import matches_all, ranged, regex
-from dsvgraph.types import Init
+from dsvgraph.types import Init, InitKind
 from dsvgraph_torch.lowering.analysis import shared
 from dsvgraph_torch.lowering.body import GraphWriter
 from dsvgraph_torch.lowering.forms import inputs, numbered
@@ -68,7 +68,7 @@ def _end(place: str) -> str:
 
 def _init(init: Init) -> tuple[float, float]:
     """Start and spread of a weight's beginning."""
-    return {"zeros": (0.0, 0.0), "ones": (1.0, 0.0)}.get(init.kind, (0.0, init.value))
+    return {InitKind.ZEROS: (0.0, 0.0), InitKind.ONES: (1.0, 0.0)}.get(init.kind, (0.0, init.value))
 
 
 def _methods(lowering: Lowering, source: Source) -> list[ast.stmt]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from dsvgraph.errors import DsvError, Span
 from dsvgraph.graph import Graph, Model, Node, Ref
+from dsvgraph.types import ElementType
 
 Ids = Mapping[int, Span | None]
 """The smallest and the largest token ids of the data, and those that shifts fill in, with their places."""
@@ -43,7 +44,7 @@ class _Tokens:
             self.check(graph, node, ins["x"])
         fill = {node.op.fill: node.span} if node.callee == "shift" else {}  # type: ignore[attr-defined]
         ids = {**_all(ins.values()), **fill}
-        return {port: ids for port, type_ in node.outputs.items() if type_.dtype == "int"}
+        return {port: ids for port, type_ in node.outputs.items() if type_.dtype is ElementType.INT}
 
     def copies(self, node: Node, ins: dict[str, Ids]) -> dict[str, Ids]:
         """A block, whose copies take from each other what is carried."""

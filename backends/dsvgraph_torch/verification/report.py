@@ -20,6 +20,7 @@ from dsvgraph.graph import Model, walk
 from dsvgraph.ops.tape import Key
 from dsvgraph.passes.count.cost import Cost, cost
 from dsvgraph.passes.count.inputs import input_sizes
+from dsvgraph.types import ElementType
 from dsvgraph_torch.module import compile
 from dsvgraph_torch.runs.tokens import check_embeddings
 from dsvgraph_torch.verification.counter import Counts, Site, counted, counted_step
@@ -111,7 +112,7 @@ def _inputs(model: Model, device: str, batch: int, seq: int) -> dict[str, torch.
     made = {}
     for name, type_ in model.inputs.items():
         shape = [int(evaluate(size, values)) for size in type_.shape]
-        ids = type_.dtype == "int"
+        ids = type_.dtype is ElementType.INT
         made[name] = torch.randint(many, shape) if ids else torch.randn(shape)
     return {name: value.to(device) for name, value in made.items()}
 

@@ -17,7 +17,7 @@ from dsvgraph.errors import DsvError, Span, nearest
 from dsvgraph.graph import Loss, Model, Node, Ref, walk
 from dsvgraph.patterns import matches_some
 from dsvgraph.spec import Part
-from dsvgraph.types import shown
+from dsvgraph.types import ElementType, shown
 
 __all__ = ["KINDS", "build_losses", "number"]
 
@@ -159,7 +159,7 @@ def _target(name: Any, model: Model, part: Part) -> str:
         message, hint = unknown("input", shown(name), model.inputs)
         raise DsvError(message, part.value("target"), code=Code.LOSS_NAMES, hint=hint)
     row = model.inputs[name]
-    if row.dtype != "int" or row.rank != 2:
+    if row.dtype is not ElementType.INT or row.rank != 2:
         raise DsvError(
             f"a target is token ids, int[B, T]; `{name}` is {row}", part.value("target"), code=Code.LOSS_SHAPE
         )
@@ -171,7 +171,7 @@ def _depths(model: Model, ref: Ref, ids: str, part: Part) -> tuple[int, ...]:
     logits, row = model.type(ref), model.inputs[ids]
     stacked = logits.rank == row.rank + 2
     fits = logits.rank in (row.rank + 1, row.rank + 2) and logits.shape[-row.rank - 1 : -1] == row.shape
-    if not fits or logits.dtype != "float":
+    if not fits or logits.dtype is not ElementType.FLOAT:
         output = part.model["cross_entropy"]
         words = f"`{output}` is {logits} and `{ids}` is {row}: logits are [B, T, V] or stacked [D, B, T, V]"
         raise DsvError(words, part.value("cross_entropy"), code=Code.LOSS_SHAPE)

@@ -16,7 +16,7 @@ from dsvgraph.graph import Graph, Mode, Model, Node, Ref, join
 from dsvgraph.ops.tape import Key
 from dsvgraph.passes.count.graph_counts import GraphCounter, known_types
 from dsvgraph.passes.graph.dependencies import Ports
-from dsvgraph.types import WeightKind
+from dsvgraph.types import ElementType, WeightKind
 
 Costs = Mapping[Key, Size]
 SAMPLE = 3  # copies that stand for a number of them that is open: the first, the last, one between
@@ -97,7 +97,7 @@ class Backward:
 
     def _op_outputs(self, node: Node, flow: Flow) -> Ports:
         stops = (node.op and not node.op.differentiable) or not self.operands(node, flow)
-        return NONE if stops else frozenset(p for p, t in node.outputs.items() if t.dtype == "float")
+        return NONE if stops else frozenset(p for p, t in node.outputs.items() if t.dtype is ElementType.FLOAT)
 
     def operands(self, node: Node, flow: Flow) -> Ports:
         """The inputs and weights of a node that need gradients."""

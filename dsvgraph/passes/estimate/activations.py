@@ -11,7 +11,7 @@ from typing import NamedTuple
 from dsvgraph.build.freezing import Place, alike, root
 from dsvgraph.dims import Size, total
 from dsvgraph.graph import Graph, Mode, Model, Node, Ref, join
-from dsvgraph.ops.tape import FLOAT, HALF, LONG, Execution, Key, Storage, Tape, Value
+from dsvgraph.ops.tape import FLOAT, HALF, LONG, Execution, Key, LogitsForm, Storage, Tape, Value
 from dsvgraph.passes.count.graph_counts import known_types
 from dsvgraph.passes.count.quantity import largest, number
 from dsvgraph.passes.estimate.block_memory import (
@@ -23,7 +23,7 @@ from dsvgraph.passes.estimate.block_memory import (
     record_block,
 )
 from dsvgraph.passes.estimate.logits import Logits
-from dsvgraph.types import Type
+from dsvgraph.types import ElementType, Type
 
 
 class Layer(NamedTuple):
@@ -82,7 +82,7 @@ class Activations:
     def _recompute_peak(self, found: BlockMemory, graph: Graph) -> Size:
         """The most bytes while a checkpoint makes a copy anew, with its weights in 16 bits and the gradients given."""
         made = [ref for ref in graph.outputs.values() if (graph, ref.node) not in self.logits.output_layers]
-        given = total(graph.type(ref).numel for ref in made if graph.type(ref).dtype == "float")
+        given = total(graph.type(ref).numel for ref in made if graph.type(ref).dtype is ElementType.FLOAT)
         return found.peak_bytes + found.copied + given * FLOAT
 
     # -- graphs ------------------------------------------------------------------------------
@@ -127,10 +127,10 @@ class Activations:
         ins = {p: values[ref] for p, ref in node.sources.items()}
         if node.op:
             ins |= {name: values[Ref(node.name, name)] for name in node.weights}
-            kind, ahead = self.logits.output_layers.get((graph, node.name), ("", 1))
+            form, ahead = self.logits.output_layers.get((graph, node.name), (LogitsForm.NONE, 1))
             tape.now.clear()
             tape.here = ((node.name, 0),)
-            outs = _run(tape, node, Execution(ins, _types(graph, node), node.outputs, side, kind, ahead))
+            outs = _run(tape, node, Execution(ins, _types(graph, node), node.outputs, side, form, ahead))
             self._record_peak(tape, values)
         else:
             outs = self._blocks(tape, node, ins, values, place, side)
@@ -199,8 +199,9 @@ def _recorded(tape: Tape) -> tuple[set[Storage], set[Storage]]:
     return set(tape.saved), set(tape.copied)
 
 
-def _input(numel: Size, dtype: str) -> Value:
-    return Value(Storage(numel, LONG if dtype == "int" else FLOAT), numel, LONG if dtype == "int" else FLOAT, False)
+def _input(numel: Size, dtype: ElementType) -> Value:
+    width = LONG if dtype is ElementType.INT else FLOAT
+    return Value(Storage(numel, width), numel, width, grad=False)
 
 
 def _weight(numel: Size, trained: bool) -> Value:

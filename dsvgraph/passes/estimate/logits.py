@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dsvgraph.build.losses.lines import number as loss_number
 from dsvgraph.dims import Size, total
 from dsvgraph.graph import Graph, Loss, Model, Ref
-from dsvgraph.ops.tape import FLOAT
+from dsvgraph.ops.tape import FLOAT, LogitsForm
 from dsvgraph.ops.weighted import Linear
 from dsvgraph.passes.count.quantity import largest, number
 
@@ -17,8 +17,8 @@ CHUNK = 2**25  # logits that a loss makes at once
 class Logits:
     """The logits of a model's cross-entropies, with ``values`` for its sizes.
 
-    ``output_layers``: the linear maps that make them, with `whole` or, where a loss multiplies them in
-    pieces, `chunks`; and how far ahead their nearest target lies.
+    ``output_layers`` holds, for each linear map that makes them, in which form, and how many tokens ahead their
+    nearest target lies.
     """
 
     def __init__(self, model: Model, values: Mapping[str, int]) -> None:
@@ -26,12 +26,12 @@ class Logits:
         self.losses = [loss for loss in model.losses if loss.kind == "cross_entropy" and loss.output]
         self.output_layers = {key: ahead for loss in self.losses for key, ahead in self._layers_of(loss)}
 
-    def _layers_of(self, loss: Loss) -> Iterator[tuple[tuple[Graph, str], tuple[str, int]]]:
+    def _layers_of(self, loss: Loss) -> Iterator[tuple[tuple[Graph, str], tuple[LogitsForm, int]]]:
         assert loss.output is not None
         chunks = any(map(self._chunked, self._sizes(loss)))
         ahead = max(_aheads(loss), default=1)
         for key in output_layers(self.model, self.model.outputs[loss.output]):
-            yield key, ("chunks" if chunks else "whole", ahead)
+            yield key, (LogitsForm.CHUNKS if chunks else LogitsForm.WHOLE, ahead)
 
     def _sizes(self, loss: Loss) -> Iterator[Size]:
         """How many logits each depth has; none where rows are too short for its target."""

@@ -28,7 +28,7 @@ from dsvgraph.passes.graph.decoding import decoding, looks_ahead
 from dsvgraph.passes.graph.dependencies import Dependencies, Ports
 from dsvgraph.passes.graph.paths import copy_paths, last_matches
 from dsvgraph.passes.options import AttentionMode, Phase
-from dsvgraph.types import AttentionPairs, WeightKind
+from dsvgraph.types import AttentionPairs, ElementType, WeightKind
 
 Refs = frozenset[Ref]
 ABSORBABLE = {"linear", "split", "concat", "expand"}  # what absorbing can move from keys to queries
@@ -205,7 +205,7 @@ class CostWalk:
 
     def _bytes_moved(self, graph: Graph, node: Node, when: Mapping[str, Size]) -> BytesMoved:
         width = self.workload.width
-        floats = [t.numel for t in [*node.ins.values(), *node.outputs.values()] if t.dtype == "float"]
+        floats = [t.numel for t in [*node.ins.values(), *node.outputs.values()] if t.dtype is ElementType.FLOAT]
         passed = substitute(total(floats), when) * width
         if node.op is not None and node.op.kind is Kind.LOOKUP:
             return BytesMoved(2 * passed)

@@ -11,7 +11,7 @@ from dsvgraph.ops.base import AlongRow, Kind, Product, Types, product_of
 from dsvgraph.ops.decoding import DecodingState, State
 from dsvgraph.ops.shapes import need_float, rows, same
 from dsvgraph.ops.tape import FLOAT, Execution, Tape, Value
-from dsvgraph.types import ONES, ZEROS, Type, Weight, WeightKind
+from dsvgraph.types import ONES, ZEROS, AttentionPairs, Type, Weight, WeightKind
 
 
 class GatedDelta(AlongRow):
@@ -56,7 +56,7 @@ class GatedDelta(AlongRow):
     def vectors(self, ins: Types) -> Size:
         return rows(ins["a"])
 
-    def products(self, ins: Types, outs: Types, attention: str = "causal") -> list[Product]:
+    def products(self, ins: Types, outs: Types, pairs: AttentionPairs = AttentionPairs.CAUSAL) -> list[Product]:
         once = 2 * ins["q"].numel * ins["v"].shape[3]
         return [
             product_of(once, "k", "k v a b A_log dt_bias"),

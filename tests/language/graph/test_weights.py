@@ -6,7 +6,7 @@ import pytest
 from small import message, messages, model, weights
 
 from dsvgraph.graph import Ref
-from dsvgraph.types import Init
+from dsvgraph.types import ONES, ZEROS, Init, InitKind
 
 HEAD = """
 head: {args: {d, V}, in: {x: [..., d], table: [V, d]}, body: {y: {linear: x, out: V, weight: table}}, out: y}
@@ -102,7 +102,7 @@ def test_init_and_trained_are_kept_in_order() -> None:
     trained: {"e.**": false}
     """
     found = model("y: {linear: e, out: 4}", rest=rest, config="{d: 4, V: 9, std: 0.5}")
-    assert found.init == (("**", Init("normal", 0.25)), ("y.weight", Init("zeros")), ("**.bias", Init("ones")))
+    assert found.init == (("**", Init(InitKind.NORMAL, 0.25)), ("y.weight", ZEROS), ("**.bias", ONES))
     assert found.trained == (("e.**", False),)
 
 

@@ -19,7 +19,7 @@ from dsvgraph import expr
 from dsvgraph.dims import Size, ratio, symbol
 from dsvgraph.ops import OPS, Op
 from dsvgraph.passes.text.reference.rows import Row, first_sentence, paragraphs, written
-from dsvgraph.types import Type, Weight, as_size
+from dsvgraph.types import ElementType, Type, Weight, as_size
 
 PORT = re.compile(r"(int)?\[([^\]]*)\]")
 KINDS = {bool: "true or false", int: "whole number", float: "number", str: "text", dict: "mapping"}
@@ -115,7 +115,7 @@ def _inputs(cls: type[Op]) -> dict[str, Type]:
     ports = [f"x{i}" for i in range(len(found))] if cls.variadic else cls.ports
     if len(found) != len(ports):
         return {}
-    types = [Type(tuple(_size(s) for s in inner.split(",")), dtype or "float") for dtype, inner in found]
+    types = [Type(tuple(_size(s) for s in inner.split(",")), ElementType(dtype or "float")) for dtype, inner in found]
     return dict(zip(ports, types, strict=True))
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from dsvgraph.build.losses.lines import KINDS
-from dsvgraph.build.model import INITS
 from dsvgraph.loader import bundled
 from dsvgraph.passes.text.schema.lines import callees, held, line
 from dsvgraph.spec import FIGURE, BlockModel, PublishedModel, SpecModel
+from dsvgraph.types import InitKind
 
 Json = dict[str, Any]
 
@@ -138,10 +138,10 @@ def _loss() -> Json:
 
 
 def _init() -> Json:
-    bare = {"enum": [kind for kind, values in INITS.items() if not values]}
+    bare = {"enum": [kind for kind in InitKind if not kind.takes_number]}
     given = [
         {"type": "object", "properties": {kind: NUMBER}, "required": [kind], "additionalProperties": False}
-        for kind, values in INITS.items()
-        if values
+        for kind in InitKind
+        if kind.takes_number
     ]
     return {"anyOf": [bare, *given]}
