@@ -95,6 +95,10 @@ class Poly:
     def __bool__(self) -> bool:
         return True
 
+    def names(self) -> frozenset[str]:
+        """Return the named sizes that it depends on."""
+        return frozenset(names(self))
+
     def __str__(self) -> str:
         if not self._text:
             terms = sorted(self.terms.items(), key=_order)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import lru_cache
 from heapq import nlargest
 from itertools import islice
+from typing import Protocol, runtime_checkable
 
 from dsvgraph.codes import Code
 
@@ -78,26 +79,54 @@ class Fix:
         return {"span": self.span.as_dict(), "text": self.text}
 
 
-class Fault(ValueError):
-    """What is wrong with a value, for somebody who knows where it stands; ``wanted`` and ``found`` are sizes.
+@runtime_checkable
+class Named(Protocol):
+    """What depends on named values: a symbolic size, a type, an expression."""
 
-    ``step`` is the key of the guilty item, where the value is a mapping.
+    def names(self) -> frozenset[str]:
+        """Return the names that it depends on."""
+
+
+class Fault(ValueError):
+    """A mistake in a value, raised where its place in the text is not known.
+
+    ``wanted`` and ``found`` are the two sides of a mismatch. ``about`` holds every size, type and expression that
+    the message speaks of, so that nobody has to read the message. ``step`` is the key of the wrong item, if the
+    value is a mapping.
     """
 
-    def __init__(self, code: Code, words: str, wanted: object = "", found: object = "", step: str = "") -> None:
-        super().__init__(words)
+    def __init__(
+        self,
+        code: Code,
+        message: str,
+        wanted: object = "",
+        found: object = "",
+        *,
+        about: Iterable[object] = (),
+        step: str = "",
+    ) -> None:
+        super().__init__(message)
         self.code, self.wanted, self.found, self.step = code, str(wanted), str(found), step
+        self.about = (wanted, found, *about)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Return the names that the values in ``about`` depend on."""
+        return frozenset[str]().union(*(value.names() for value in self.about if isinstance(value, Named)))
 
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """One mistake (or a warning): words, place, the path of the node, what else to look at, a hint.
+    """One mistake (or a warning): message, place, the path of the node, what else to look at, a hint.
 
-    ``wanted`` and ``found`` are the two sizes or shapes of a mismatch.
+    ``wanted`` and ``found`` are the two sizes or shapes of a mismatch; ``origins`` are the places where values
+    equal to ``found`` were written. ``names`` are the config names that the mistake itself is about, ``reads``
+    those that its line depends on.
     """
 
     message: str
     span: Span | None = None
+    _: KW_ONLY
     path: str = ""
     notes: tuple[Note, ...] = ()
     hint: str = ""
@@ -105,6 +134,9 @@ class Diagnostic:
     code: Code | None = None
     wanted: str = ""
     found: str = ""
+    origins: frozenset[Span] = frozenset()
+    names: frozenset[str] = frozenset()
+    reads: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         return "\n".join(self.text())
@@ -128,10 +160,9 @@ class Diagnostic:
 
     @property
     def cause(self) -> tuple[object, ...]:
-        """What two diagnostics of one mistake have in common: a number that no line can take is one mistake."""
-        places = {span for words, span in self.notes if words.endswith(f"is {self.found}")}
-        if self.code is Code.INDIVISIBLE and self.found and places:
-            return (self.code, self.found, frozenset(places))
+        """Return a key that is equal for diagnostics of one mistake: a number that no line can take is one."""
+        if self.code is Code.INDIVISIBLE and self.found and self.origins:
+            return (self.code, self.found, self.origins)
         return (self.message, self.span and (self.span.written or self.span))
 
     @property
@@ -235,9 +266,14 @@ class DsvError(Exception):
         hint: str = "",
         wanted: str = "",
         found: str = "",
+        origins: Iterable[Span] = (),
+        names: Iterable[str] = (),
     ) -> None:
-        told = Diagnostic(message, span, path, tuple(notes), hint, "error", code, wanted, found)
-        self.diagnostics: tuple[Diagnostic, ...] = (told,)
+        only = Diagnostic(
+            message, span, path=path, notes=tuple(notes), hint=hint, code=code, wanted=wanted, found=found,
+            origins=frozenset(origins), names=frozenset(names),
+        )  # fmt: skip
+        self.diagnostics: tuple[Diagnostic, ...] = (only,)
         super().__init__(message)
 
     @classmethod
@@ -252,12 +288,14 @@ class DsvError(Exception):
         path: str = "",
         notes: Iterable[Note] = (),
         hint: str = "",
+        origins: Iterable[Span] = (),
+        names: Iterable[str] = (),
     ) -> DsvError:
-        """The error at its place: its own words between ``before`` and ``after``, its code or else ``code``."""
+        """Return ``error`` at its place: its message between ``before`` and ``after``, its code or else ``code``."""
         known = error if isinstance(error, Fault) else Fault(code, str(error))
         return cls(
             f"{before}{error}{after}", span, code=known.code, path=path, notes=notes, hint=hint,
-            wanted=known.wanted, found=known.found,
+            wanted=known.wanted, found=known.found, origins=origins, names=known.names.union(names),
         )  # fmt: skip
 
     @classmethod
@@ -270,6 +308,11 @@ class DsvError(Exception):
         error = cls(unique[0].message)
         error.diagnostics = tuple(unique[:MAX_ERRORS])
         return error
+
+    def on_line(self, reads: frozenset[str]) -> DsvError:
+        """Return the error with ``reads`` as the config names that its line depends on, where none are known yet."""
+        self.diagnostics = tuple(d if d.reads else replace(d, reads=reads) for d in self.diagnostics)
+        return self
 
     def __str__(self) -> str:
         return "\n\n".join(str(d) for d in self.diagnostics)
@@ -286,18 +329,23 @@ def clipped(text: str, most: int = 400) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """A hint with the name that ``name`` most resembles, or nothing."""
+    """Return a hint with the name that ``name`` most resembles, or nothing."""
+    if not (right := closest(name, names)):
+        return ""
+    hint = Nearest(f"did you mean `{right}`?")
+    hint.wrong, hint.right = name, right
+    return hint
+
+
+def closest(name: str, names: Iterable[str]) -> str:
+    """Return the one of ``names`` that ``name`` most resembles, or nothing."""
     known = [n for n in islice(names, MAX_NAMES) if n != name]
     if len(known) > MAX_CLOSE:
         pairs = _pairs(name[:100])
         known = nlargest(MAX_CLOSE, known, key=lambda n: 2 * len(pairs & _pairs(n)) - len(n))
     close = difflib.get_close_matches(name[:100], known, n=3, cutoff=0.6)
-    if not close:
-        return ""
-    right = next((n for n in close if sorted(n) == sorted(name)), close[0])  # letters that have changed places
-    hint = Nearest(f"did you mean `{right}`?")
-    hint.wrong, hint.right = name, right
-    return hint
+    swapped = [n for n in close if sorted(n) == sorted(name)]  # letters that have changed places
+    return [*swapped, *close, ""][0]
 
 
 @lru_cache(maxsize=4 * MAX_NAMES)

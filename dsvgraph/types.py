@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from dsvgraph.codes import Code
-from dsvgraph.dims import Poly, Size, product
+from dsvgraph.dims import Poly, Size, names, product
 from dsvgraph.errors import Fault
 
 MAX_SIZE = 2**50
@@ -49,6 +49,10 @@ class Type:
     def numel(self) -> Size:
         """Number of elements."""
         return product(self.shape)
+
+    def names(self) -> frozenset[str]:
+        """Return the named sizes that its shape depends on."""
+        return frozenset[str]().union(*map(names, self.shape))
 
     def with_last(self, *sizes: Size, drop: int = 1) -> Type:
         """The type with its last ``drop`` axes replaced by ``sizes``."""
@@ -201,14 +205,16 @@ def as_size(value: Any, least: int = 1) -> Size:
     """``value`` as a size; raises ValueError where it is none."""
     if isinstance(value, Poly):
         if len(value.terms) > MAX_TERMS:
-            raise Fault(Code.BAD_SIZE, f"a size is a sum of at most {MAX_TERMS} terms, found {len(value.terms)}")
+            raise Fault(
+                Code.BAD_SIZE, f"a size is a sum of at most {MAX_TERMS} terms, found {len(value.terms)}", about=[value]
+            )
         return value
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, (Fraction, bool)) or not isinstance(value, int):
         raise Fault(Code.BAD_SIZE, f"a size is a whole number, found `{shown(value)}`")
     if value < least:
-        raise Fault(Code.BAD_SIZE, f"a size is at least {least}, found {value}")
+        raise Fault(Code.BAD_SIZE, f"a size is at least {least}, found {value}", about=[least, value])
     if value > MAX_SIZE:
-        raise Fault(Code.BAD_SIZE, f"a size is at most 2**50, found {value}")
+        raise Fault(Code.BAD_SIZE, f"a size is at most 2**50, found {value}", about=[value])
     return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -16,7 +16,7 @@ from dsvgraph.errors import DsvError, Fault, nearest
 from dsvgraph.graph import Ref
 from dsvgraph.ops import OPS, Op
 from dsvgraph.types import as_size, shown
-from dsvgraph.wanted import wanted
+from dsvgraph.wanted import BOOL, wanted
 
 if TYPE_CHECKING:
     from dsvgraph.build.body import Body
@@ -70,23 +70,31 @@ def _fault(error: Any, values: dict[str, Any], line: Line, scope: Scope) -> DsvE
         )
     if error["type"] == "literal_error":
         return _choice(error, values[key], line, scope)
-    told = error["ctx"]["error"] if error["type"] == "value_error" else None
-    step = getattr(told, "step", "")
+    own = error["ctx"]["error"] if error["type"] == "value_error" else None
+    step = getattr(own, "step", "")
     found: tuple[list[Any], Any] = ([step], None) if step else _guilty(values[key])
     steps, value = found
     raw = line.attributes.get(key)
     for step in steps:
         raw = raw[step] if isinstance(raw, (list, dict)) else raw
-    fault = told or Fault(Code.BAD_VALUE, f"expected {wanted(error)}, found `{shown(value)}`")
-    blamed = value if "bool" not in error["type"] else None
+    fault = own or Fault(Code.BAD_VALUE, f"expected {wanted(error)}, found `{shown(value)}`", about=[value])
+    blamed = None if error["type"] in BOOL else value
     return scope.fault(raw, blamed, line.where(key, *steps), fault, f"`{key}` of `{line.callee}`")
 
 
 def _choice(error: Any, value: Any, line: Line, scope: Scope) -> DsvError:
     key, choices = error["loc"][0], error["ctx"]["expected"].replace("'", "")
-    fault = Fault(Code.BAD_VALUE, f"expected {choices}, found `{shown(value)}`")
-    hint = nearest(str(value), choices.replace(" or ", ", ").split(", "))
+    fault = Fault(Code.BAD_VALUE, f"expected {choices}, found `{shown(value)}`", about=[value])
+    hint = nearest(str(value), _choices(OPS[line.callee].model_fields[key].annotation))
     return scope.fault(line.attributes.get(key), None, line.where(key), fault, f"`{key}` of `{line.callee}`", hint)
+
+
+def _choices(annotation: Any) -> list[str]:
+    """Return the values of every `Literal` in the type of an attribute."""
+    inner = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return [str(choice) for choice in inner]
+    return [choice for part in inner for choice in _choices(part)]
 
 
 def _guilty(value: Any) -> tuple[list[Any], Any]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -71,6 +70,13 @@ class Body:
                 raise Fatal.collect(self.errors) from None
 
     def _line(self, name: str, raw: dict[str, Any]) -> None:
+        try:
+            self._add(name, raw)
+        except DsvError as error:
+            raise error.on_line(self.scope.config_names(list(raw.values())[1:])) from None
+
+    def _add(self, name: str, raw: dict[str, Any]) -> None:
+        """Add the node of one line; raise DsvError if the line is wrong."""
         part = Part(raw, self.part.doc, (*self.part.path, "body", name))
         self.builder.counted(self.graph, part.key())
         if name in self.graph.inputs:
@@ -184,12 +190,13 @@ class Body:
         for port, ref in node.inputs.items():
             notes.append(self._wired(port, ref, node.ins[port]))
             read |= self._sizes(ref)
-        told = DsvError.of(
-            error, line.span, Code.DIFFERENT, path=self.builder.path(), notes=notes + self._written(read, error)
-        )
-        if told.diagnostics[0].code is Code.NUMBER_KIND:  # of an input: all that reads it is wrong for one reason
+        found = DsvError.of(
+            error, line.span, Code.DIFFERENT, path=self.builder.path(), notes=notes + self._written(read, error),
+            origins=self._origins(read, error),
+        )  # fmt: skip
+        if found.diagnostics[0].code is Code.NUMBER_KIND:  # of an input: all that reads it is wrong for one reason
             self.poisoned |= {ref.node for ref in node.inputs.values() if ref.node in self.graph.inputs}
-        return told
+        return found
 
     def _wired(self, port: str, ref: Ref, type_: Type) -> Note:
         return f"`{port}` is {type_}, from `{ref}`", self._origin(ref)
@@ -200,11 +207,19 @@ class Body:
         return free_names({k: v for k, v in maker.items() if k in ("out", "into", "dim", "size")})
 
     def _written(self, read: Iterable[str], error: ValueError) -> list[Note]:
-        """Where the sizes of these names were written, those in the message first."""
-        told = set(re.findall(r"\d+", str(error)))
-        sizes = [n for n in sorted(read) if type(self.scope.values.get(n)) is int]
-        sizes.sort(key=lambda name: str(self.scope.values[name]) not in told)
-        return self.scope.origins(sizes[:4])
+        """Return where the sizes of these names were written, those that the mistake is about first."""
+        about = _numbers(error)
+        return self.scope.origins(sorted(self._whole(read), key=lambda name: self.scope.values[name] not in about)[:4])
+
+    def _origins(self, read: Iterable[str], error: ValueError) -> Iterator[Span]:
+        """Yield the places where values equal to what ``error`` has found were written."""
+        for name in self._whole(read):
+            given = self.scope.source(name)
+            if given and given.span and isinstance(error, Fault) and str(self.scope.values[name]) == error.found:
+                yield given.span
+
+    def _whole(self, read: Iterable[str]) -> list[str]:
+        return [name for name in sorted(read) if type(self.scope.values.get(name)) is int]
 
     def input_notes(self, sources: Mapping[str, Ref], port: str, error: ValueError) -> list[Note]:
         """For an input that does not fit: what was wired to it, and where the sizes on that line were written."""
@@ -233,7 +248,11 @@ class Body:
         maker = self.graph.nodes.get(index.node)
         chosen, here = getattr(maker and maker.op, "experts", None), getattr(op, "experts", None)
         if chosen is not None and chosen != here:
-            raise Fault(Code.INDIVISIBLE, f"`{index.node}` chooses among {chosen} experts, here are {here}")
+            raise Fault(
+                Code.INDIVISIBLE,
+                f"`{index.node}` chooses among {chosen} experts, here are {here}",
+                about=[chosen, here],
+            )
 
     def _token(self, index: Ref) -> str:
         """The name of the order that sorting by ``index`` gives: unique among the bodies that are open."""
@@ -281,11 +300,20 @@ class Body:
         self.graph.horizons[name] = self.graph.horizons_of(ref)
 
 
+def _numbers(error: ValueError) -> set[int]:
+    """Return the whole numbers among the sizes that a mistake is about."""
+    about = error.about if isinstance(error, Fault) else ()
+    sizes = [size for value in about for size in (value.shape if isinstance(value, Type) else (value,))]
+    return {size for size in sizes if isinstance(size, int)}
+
+
 def _check_countable(weights: Mapping[str, Weight]) -> None:
     """Raises ValueError where a weight has more numbers than an allocator can count."""
     for name, weight in weights.items():
         if isinstance(weight.numel, int) and weight.numel > MAX_WEIGHT:
-            raise Fault(Code.BAD_SIZE, f"a weight has at most 2**44 numbers, `{name}` is {weight.type}")
+            raise Fault(
+                Code.BAD_SIZE, f"a weight has at most 2**44 numbers, `{name}` is {weight.type}", about=[weight.type]
+            )
 
 
 def _check_tied(op: Op, weights: dict[str, Weight], tied: dict[str, Type]) -> None:

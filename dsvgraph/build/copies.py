@@ -18,7 +18,7 @@ from dsvgraph.build.line import Line, is_op
 from dsvgraph.build.ports import unknown
 from dsvgraph.build.scope import Scope, free_names, freeze
 from dsvgraph.codes import Code
-from dsvgraph.dims import Poly, Size
+from dsvgraph.dims import Poly, Size, names
 from dsvgraph.errors import DsvError, Fault
 from dsvgraph.graph import Copies, Graph, Mode, Node, PortRole, Ref
 from dsvgraph.ops import OPS, Op
@@ -178,7 +178,7 @@ class _Copies:
             return [Copies(first, count)], types
         if not isinstance(count, int):
             words = "copies that differ by `index` need a number of copies"
-            raise DsvError(f"{words}, `{count}` is symbolic", self.line.span, code=Code.COPY_COUNT)
+            raise DsvError(f"{words}, `{count}` is symbolic", self.line.span, code=Code.COPY_COUNT, names=names(count))
         groups = [Copies(first, 1)]
         for i in range(1, count):
             self.body.builder.counted(self.body.graph, self.line.span)
@@ -227,7 +227,8 @@ class _Copies:
         if not value:
             raise DsvError(f"`{key}` is an empty list, so no copy can take an item", span, code=Code.CYCLE)
         if isinstance(index, Poly):
-            raise DsvError(f"a list cycles by the copy's number, and `{index}` is symbolic", span, code=Code.CYCLE)
+            words = f"a list cycles by the copy's number, and `{index}` is symbolic"
+            raise DsvError(words, span, code=Code.CYCLE, names=names(index))
         return value[index % len(value)]
 
     def op(self, scope: Scope, ins: dict[str, Type]) -> Graph:
@@ -245,8 +246,8 @@ class _Copies:
         horizons.of_op(graph, node)
         modules.check_reads(graph, node, -1, self.body.builder.path())
         graph.link(node)
-        names = [next(iter(ins)), *list(node.outputs)[1:]]
-        graph.outputs = {name: Ref(node.name, o) for name, o in zip(names, node.outputs, strict=True)}
+        ports = [next(iter(ins)), *list(node.outputs)[1:]]
+        graph.outputs = {port: Ref(node.name, o) for port, o in zip(ports, node.outputs, strict=True)}
         graph.horizons = {name: node.horizons[ref.port] for name, ref in graph.outputs.items()}
         return graph
 

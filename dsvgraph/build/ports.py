@@ -94,7 +94,12 @@ def bind(raw: Any, actual: Type, scope: Scope, bound: dict[str, Size], span: Spa
         raise Fault(Code.NUMBER_KIND, f"{story}: another kind of number", written(raw), actual)
     sizes = _without_ellipsis(sizes, actual, story, span)
     for want, got in zip(sizes, actual.shape[actual.rank - len(sizes) :], strict=True):
-        _bind_size(want, got, scope, bound, span, story)
+        if is_free(want, {**scope.values, **bound}):
+            bound[want] = got
+        elif (size := scope.extended(bound).size(want, span)) != got:
+            known = f" (= {size})" if str(want) != str(size) else ""
+            words = f"{story}: `{want}`{known} against {got}"
+            raise Fault(Code.MISFIT, words, f"{want}{known}", got, about=[size, actual])
 
 
 def _without_ellipsis(sizes: list[Any], actual: Type, story: str, span: Span | None) -> list[Any]:
@@ -105,18 +110,8 @@ def _without_ellipsis(sizes: list[Any], actual: Type, story: str, span: Span | N
             "`...` stands for leading axes, so it comes first", span, code=Code.NO_TYPE, hint="[..., hidden_size]"
         )
     if len(sizes) > actual.rank or (not open_ended and len(sizes) != actual.rank):
-        raise Fault(Code.AXES, f"{story}: another number of axes")
+        raise Fault(Code.AXES, f"{story}: another number of axes", about=[actual])
     return sizes
-
-
-def _bind_size(want: Any, got: Size, scope: Scope, bound: dict[str, Size], span: Span | None, story: str) -> None:
-    if is_free(want, {**scope.values, **bound}):
-        bound[want] = got
-        return
-    size = scope.extended(bound).size(want, span)
-    if size != got:
-        known = f" (= {size})" if str(want) != str(size) else ""
-        raise Fault(Code.MISFIT, f"{story}: `{want}`{known} against {got}", f"{want}{known}", got)
 
 
 def written(raw: Any) -> str:

@@ -20,18 +20,23 @@ def check(
     """
     first = ins.get(op.ports[0])
     if op.positions.along and first and (not {*first.shape[1:2]} & {*lengths} or first.order):
-        raise Fault(Code.POSITIONS, f"`{op.op}` looks along axis 1, which must be positions, found {first}")
+        raise Fault(
+            Code.POSITIONS, f"`{op.op}` looks along axis 1, which must be positions, found {first}", about=[first]
+        )
     for size in op.mixed(ins):
         if names(size) & running:
             words = f"would mix along {size}, which counts {_counted(size, lengths)}, not features"
-            raise Fault(Code.POSITIONS, f"`{op.op}` {words}")
+            raise Fault(Code.POSITIONS, f"`{op.op}` {words}", about=[size])
     for size in op.moved(ins):
         if names(size) & running:
             words = f"would move {size}, which counts {_counted(size, lengths)}"
-            raise Fault(Code.POSITIONS, f"`{op.op}` {words}: rows and positions stay side by side, in this order")
+            words = f"{words}: rows and positions stay side by side, in this order"
+            raise Fault(Code.POSITIONS, f"`{op.op}` {words}", about=[size])
     for name, weight in weights.items():
         if any(names(size) & running for size in weight.shape):
-            raise Fault(Code.TOO_LATE, f"the size of `{name}` would depend on the input: {weight.type}")
+            raise Fault(
+                Code.TOO_LATE, f"the size of `{name}` would depend on the input: {weight.type}", about=[weight.type]
+            )
 
 
 def _counted(size: Size, lengths: Sequence[Size]) -> str:

@@ -106,7 +106,10 @@ class Scope:
             return expr.evaluate(tree, self.number)
         except ValueError as error:
             hint, words = self._unknown(tree), f"`{text}`: "
-            raise DsvError.of(error, span, Code.NO_RESULT, words, notes=self.origins(text), hint=hint) from None
+            reads = self.config_names(text)
+            raise DsvError.of(
+                error, span, Code.NO_RESULT, words, notes=self.origins(text), hint=hint, names=reads
+            ) from None
 
     def _named(self, name: str) -> Any:
         if name in self.values:
@@ -145,15 +148,15 @@ class Scope:
     ) -> DsvError:
         """The mistake that ``value`` is, told where it was written; ``raw`` at ``span`` uses it as ``key``."""
         blame = self._blame(value)
-        source = self.source(raw)
+        source, reads = self.source(raw), self.config_names(raw)
         if source is None or source.span is None:
             words = f"{key}: " if key and not blame else ""
             notes, hint = self.origins(raw), hint or self.near(value)
-            return DsvError.of(blame or error, span, Code.BAD_VALUE, words, notes=notes, hint=hint)
+            return DsvError.of(blame or error, span, Code.BAD_VALUE, words, notes=notes, hint=hint).on_line(reads)
         used = f"used here as {key}" if key else "used here"
         notes = [(used, span), *source.scope.origins(source.raw)]
         hint = hint or source.scope.near(value)
-        return DsvError.of(blame or error, source.span, Code.BAD_VALUE, notes=notes, hint=hint)
+        return DsvError.of(blame or error, source.span, Code.BAD_VALUE, notes=notes, hint=hint).on_line(reads)
 
     def _blame(self, value: Any) -> ValueError | None:
         """Why a word is no number: it is a name that nothing has, or broken arithmetic."""
@@ -189,6 +192,19 @@ class Scope:
         if given is None or not steps or (given.raw == raw and given.scope is self):
             return given
         return given.scope.source(given.raw, steps - 1) or given
+
+    def config_names(self, raw: Any) -> frozenset[str]:
+        """Return the config names that ``raw`` depends on; a name that has no value here stands for itself."""
+        found, seen = set[str](), set[tuple[Scope, str]]()
+        left: list[tuple[Scope, str]] = [(self, name) for name in free_names(raw)]
+        while left:
+            scope, name = here = left.pop()
+            if here not in seen:
+                seen.add(here)
+                given = scope.find_given(name)
+                found |= {name} if given is None or scope is given.scope else set()
+                left += [(given.scope, inner) for inner in free_names(given.raw)] if given else []
+        return frozenset(found)
 
     def overridden(self, given: Given) -> list[Note]:
         """The place of the value that ``given`` stands over; arguments have none."""

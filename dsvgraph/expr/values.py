@@ -51,7 +51,7 @@ def evaluate(tree: Expr, lookup: Callable[[str], Any]) -> Any:
 
 def _truth(value: Any) -> bool:
     if isinstance(value, Poly):
-        raise Fault(Code.NO_RESULT, f"`{value}` is symbolic here, so it can decide nothing")
+        raise Fault(Code.NO_RESULT, f"`{value}` is symbolic here, so it can decide nothing", about=[value])
     if isinstance(value, str) or value != value:
         raise Fault(Code.NO_RESULT, f"`{value}` is neither true nor false")
     return bool(value)
@@ -123,7 +123,7 @@ def _divide(a: Any, b: Any) -> Any:
 
 def _power(a: Any, b: Any) -> Any:
     if isinstance(b, Poly):
-        raise Fault(Code.NO_RESULT, "an exponent must be a number")
+        raise Fault(Code.NO_RESULT, "an exponent must be a number", about=[b])
     if abs(b) > MAX_POWER:
         raise Fault(Code.NUMBER_LIMIT, f"an exponent is at most {MAX_POWER}, found {b}")
     if isinstance(a, Poly):
@@ -172,7 +172,7 @@ def _compare(function: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]
         if isinstance(a, Poly) or isinstance(b, Poly):
             if a == b:
                 return function(0, 0)
-            raise Fault(Code.NO_RESULT, f"`{a}` and `{b}` cannot be compared while one is symbolic")
+            raise Fault(Code.NO_RESULT, f"`{a}` and `{b}` cannot be compared while one is symbolic", about=[a, b])
         return function(a, b)
 
     return apply

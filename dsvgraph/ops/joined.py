@@ -104,15 +104,21 @@ class Einsum(Weightless, PerPosition):
         """The size of every label; raises ValueError where two inputs give it two."""
         terms = self._terms()[0]
         if len(terms) != len(ins):
-            raise Fault(Code.EQUATION, f"the equation has {len(terms)} inputs, the line has {len(ins)}")
+            raise Fault(
+                Code.EQUATION,
+                f"the equation has {len(terms)} inputs, the line has {len(ins)}",
+                about=[len(terms), len(ins)],
+            )
         found: dict[str, tuple[str, Size]] = {}
         for (port, x), term in zip(ins.items(), terms, strict=True):
             if len(term) != x.rank:
-                raise Fault(Code.AXES, f"`{port}` is {x}, the equation gives it the axes `{term}`")
+                words = f"`{port}` is {x}, the equation gives it the axes `{term}`"
+                raise Fault(Code.AXES, words, about=[x])
             for label, size in zip(term, x.shape, strict=True):
                 first, known = found.setdefault(label, (port, size))
                 if known != size:
-                    raise Fault(Code.DIFFERENT, f"label `{label}` is {known} in `{first}` and {size} in `{port}`")
+                    words = f"label `{label}` is {known} in `{first}` and {size} in `{port}`"
+                    raise Fault(Code.DIFFERENT, words, about=[known, size])
         return {label: size for label, (_, size) in found.items()}
 
 

@@ -80,13 +80,15 @@ class Router(Routing):
         if any(isinstance(v, Poly) for v in (e, k, g, kept)):
             return
         if e % g:
-            raise Fault(Code.INDIVISIBLE, f"{e} experts do not fall into {g} equal groups")
+            raise Fault(Code.INDIVISIBLE, f"{e} experts do not fall into {g} equal groups", about=[e, g])
         if kept > g:
-            raise Fault(Code.INDIVISIBLE, f"`top_groups` is at most `groups`: {kept} against {g}")
+            raise Fault(Code.INDIVISIBLE, f"`top_groups` is at most `groups`: {kept} against {g}", about=[kept, g])
         if k > e // g * kept:
-            raise Fault(Code.INDIVISIBLE, f"`top_k` is {k}, but only {e // g * kept} experts are open to a token")
+            words = f"`top_k` is {k}, but only {e // g * kept} experts are open to a token"
+            raise Fault(Code.INDIVISIBLE, words, about=[k, e // g * kept])
         if self.group_score == "top2_sum" and g > 1 and e // g < 2:
-            raise Fault(Code.INDIVISIBLE, f"`top2_sum` needs groups of two experts or more, found {e // g}")
+            words = f"`top2_sum` needs groups of two experts or more, found {e // g}"
+            raise Fault(Code.INDIVISIBLE, words, about=[e // g])
 
     def weights(self, ins: Types) -> dict[str, Weight]:
         need_rank(ins["x"], 1, "x")
@@ -168,7 +170,7 @@ class Combine(Weightless, Uncounted, Routing):
         x, index, score = ins["x"], ins["index"], ins["score"]
         need_int(index, "index")
         if x.rank != 3:
-            raise Fault(Code.AXES, f"`x` is [experts, tokens, size], found {x}")
+            raise Fault(Code.AXES, f"`x` is [experts, tokens, size], found {x}", about=[x])
         same(index.shape, score.shape, "index and score differ")
         same(rows(x), index.numel, "tokens sent and tokens brought back differ")
         return {"y": score.with_last(x.shape[-1])}

@@ -114,7 +114,7 @@ class Rope(Weightless, Uncounted, AlongRow):
             raise Fault(Code.BAD_VALUE, "`yarn` divides by the logarithm of `theta`, so `theta` is not 1")
         if isinstance(x.shape[-1], int) and x.shape[-1] % 2:
             words = f"rope turns pairs, so the last axis must be even, found {x}"
-            raise Fault(Code.INDIVISIBLE, words, "an even number", x.shape[-1])
+            raise Fault(Code.INDIVISIBLE, words, "an even number", x.shape[-1], about=[x])
         return {"y": x}
 
     def _check_range(self) -> None:
@@ -191,13 +191,15 @@ class Attention(AlongRow):
         for port in self.ports:
             need_float(ins[port], port)
             if ins[port].rank != 4:
-                raise Fault(Code.AXES, f"`{port}` is [batch, positions, heads, size], found {ins[port]}")
+                words = f"`{port}` is [batch, positions, heads, size], found {ins[port]}"
+                raise Fault(Code.AXES, words, about=[ins[port]])
 
     @staticmethod
     def _check_groups(heads: Size, groups: Size) -> None:
         symbolic = isinstance(heads, Poly) or isinstance(groups, Poly)
         if not symbolic and heads % groups:  # type: ignore[operator]
-            raise Fault(Code.INDIVISIBLE, f"{heads} query heads cannot be shared by {groups} key-value heads")
+            words = f"{heads} query heads cannot be shared by {groups} key-value heads"
+            raise Fault(Code.INDIVISIBLE, words, about=[heads, groups])
 
     def vectors(self, ins: Types) -> Size:
         return rows(ins["q"], 2)

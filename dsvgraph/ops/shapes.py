@@ -18,7 +18,8 @@ def rows(x: Type, used: int = 1) -> Size:
 def same(a: Any, b: Any, what: str) -> None:
     """Raise ValueError unless two sizes or shapes are equal."""
     if a != b:
-        raise Fault(Code.DIFFERENT, f"{what}: {show(a)} against {show(b)}", show(b), show(a))
+        sizes = [size for side in (a, b) for size in (side if isinstance(side, tuple) else (side,))]
+        raise Fault(Code.DIFFERENT, f"{what}: {show(a)} against {show(b)}", show(b), show(a), about=sizes)
 
 
 def show(value: Any) -> str:
@@ -29,19 +30,20 @@ def show(value: Any) -> str:
 def need_rank(x: Type, least: int, port: str) -> None:
     """Raise ValueError if ``x`` has fewer axes than ``least``."""
     if x.rank < least:
-        raise Fault(Code.AXES, f"`{port}` needs at least {least} axes, found {x}")
+        raise Fault(Code.AXES, f"`{port}` needs at least {least} axes, found {x}", about=[least, x])
 
 
 def need_float(x: Type, port: str) -> None:
     """Raise ValueError if ``x`` holds no floating-point numbers."""
     if x.dtype is not ElementType.FLOAT:
-        raise Fault(Code.NUMBER_KIND, f"`{port}` must be floating point, found {x}")
+        raise Fault(Code.NUMBER_KIND, f"`{port}` must be floating point, found {x}", about=[x])
 
 
 def need_int(x: Type, port: str) -> None:
     """Raise ValueError if ``x`` holds no whole numbers."""
     if x.dtype is not ElementType.INT:
-        raise Fault(Code.NUMBER_KIND, f"`{port}` must be whole numbers (token ids or indices), found {x}")
+        words = f"`{port}` must be whole numbers (token ids or indices), found {x}"
+        raise Fault(Code.NUMBER_KIND, words, about=[x])
 
 
 def broadcast(types: list[Type]) -> Type:

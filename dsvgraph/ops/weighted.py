@@ -49,7 +49,7 @@ class Embedding(Uncounted, PerPosition):
 
     def _wired(self, table: Type) -> Weight:
         if table.rank != 2:
-            raise Fault(Code.AXES, f"an embedding's weight has two axes, [num, dim], found {table}")
+            raise Fault(Code.AXES, f"an embedding's weight has two axes, [num, dim], found {table}", about=[table])
         return Weight((self.num or table.shape[0], self.dim or table.shape[1]), NORMAL, WeightKind.TABLE)
 
     def vectors(self, ins: Types) -> Size:

@@ -8,11 +8,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from dsvgraph.codes import Code
-from dsvgraph.errors import DsvError, Span, nearest
+from dsvgraph.errors import DsvError, Span, closest, nearest
 from dsvgraph.loader import Doc
 from dsvgraph.spec.models import BlockModel, PublishedModel, SpecModel
 from dsvgraph.types import shown
-from dsvgraph.wanted import wanted
+from dsvgraph.wanted import TOO_LONG, TOO_SHORT, wanted
 
 
 def validate(model: type[SpecModel], doc: Doc) -> SpecModel:
@@ -44,7 +44,7 @@ def _null_defaults(model: SpecModel, doc: Doc) -> Iterator[DsvError]:
 def _roots(doc: Doc, model: type[BaseModel], errors: list[Any]) -> list[Any]:
     """One error a mistake: of a union's the deepest, and no key is missing that is misspelt."""
     misspelt = {
-        (*path[:-1], nearest(str(path[-1]), _fields(model, e["loc"])))
+        (*path[:-1], closest(str(path[-1]), _fields(model, e["loc"])))
         for e in errors
         if e["type"] == "extra_forbidden" and (path := _clean(doc, e["loc"]))
     }
@@ -53,7 +53,7 @@ def _roots(doc: Doc, model: type[BaseModel], errors: list[Any]) -> list[Any]:
         path = _clean(doc, e["loc"])
         if e["type"] != "missing":
             found.setdefault(path, e)
-        elif (*path, f"did you mean `{e['loc'][-1]}`?") not in misspelt:
+        elif (*path, e["loc"][-1]) not in misspelt:
             found[(*path, e["loc"][-1])] = e
     return [e for path, e in found.items() if not any(path == other[: len(path)] != other for other in found)]
 
@@ -83,8 +83,8 @@ def _schema_error(doc: Doc, error: Any, model: type[BaseModel]) -> DsvError:
 def _expected(error: Any, path: tuple[Any, ...]) -> str:
     """What belongs at ``path``, and what was found there."""
     found = shown(error["input"])
-    if "too_" in error["type"]:
-        return f"`{path[-1]}` is empty" if "short" in error["type"] else f"`{path[-1]}` is too long"
+    if error["type"] in (*TOO_SHORT, *TOO_LONG):
+        return f"`{path[-1]}` is {'empty' if error['type'] in TOO_SHORT else 'too long'}"
     words = error["ctx"]["expected"] if error["type"] == "literal_error" else wanted(error)
     if path[0] in ("graph", "blocks"):
         words = {"in": "a type such as [B, T, hidden_size]", "out": "an output, or outputs by name"}.get(

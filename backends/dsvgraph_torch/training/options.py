@@ -55,8 +55,8 @@ class TrainOptions(BaseModel):
         try:
             return cls(**{name: value for name, value in values.items() if value is not None})
         except ValidationError as error:
-            name, _, words = fault(error).partition(": ")
-            raise DsvError(f"--{name.replace('_', '-')}: {words}") from None
+            place, words = first_fault(error)
+            raise DsvError(f"--{place.replace('_', '-')}: {words}") from None
 
     @property
     def step_tokens(self) -> int:
@@ -98,13 +98,19 @@ class TrainOptions(BaseModel):
         return device
 
 
-def fault(error: ValidationError) -> str:
-    """The first mistake in words: where, what is expected, what was found."""
+def first_fault(error: ValidationError) -> tuple[str, str]:
+    """Return where the first mistake is ("" for the whole), and what is expected and found there."""
     first = error.errors()[0]
     place, kind = ".".join(map(str, first["loc"])), first["type"]
     if kind == "missing":
-        return f"{place}: is missing"
+        return place, "is missing"
     if kind == "extra_forbidden":
-        return f"{place}: is no known name"
+        return place, "is no known name"
     words = "this is not JSON" if kind == "json_invalid" else f"{wanted(first)} is expected"
-    return f"{place}: {words}, got {clipped(repr(first['input']), 60)}" if place else words
+    return place, f"{words}, got {clipped(repr(first['input']), 60)}" if place else words
+
+
+def fault(error: ValidationError) -> str:
+    """Return the first mistake as one sentence: where, what is expected, what was found."""
+    place, words = first_fault(error)
+    return f"{place}: {words}" if place else words

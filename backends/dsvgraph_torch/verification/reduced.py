@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from dsvgraph.build import build
 from dsvgraph.dims import names
 from dsvgraph.errors import DsvError
@@ -53,15 +51,11 @@ def _divisor(value: int) -> int:
 
 
 def _less(over: dict[str, int], error: DsvError | None = None) -> dict[str, int]:
-    """The divisors with those halved that the error speaks of, or all."""
-    told = " ".join(d.message + " " + _line(d.span) for d in error.diagnostics) if error else ""
-    blamed = over.keys() & set(re.findall(r"[A-Za-z_]\w*", told)) or over.keys()
+    """Return the divisors with those halved whose names the error or its line depends on, or else all."""
+    named = {name for d in error.diagnostics for name in d.names | d.reads} if error else set()
+    blamed = over.keys() & named or over.keys()
     halved = {n: d // 2 if n in blamed else d for n, d in over.items()}
     return {n: d for n, d in halved.items() if d > 1}
-
-
-def _line(span: object) -> str:
-    return span.source.line(span.line) if span is not None else ""  # type: ignore[attr-defined]
 
 
 def _lines(model: Model) -> list[tuple[str, str, int]]:

@@ -43,7 +43,8 @@ def build_losses(
             found += [loss] if loss else []
             _check_target(found, part)
         except DsvError as error:
-            errors += [] if _follows(error, part, model, errors) else [error]
+            follows = _follows(error, part, model, errors)
+            errors += [] if follows else [error.on_line(scope.config_names(list(part.model.values())[1:]))]
     if not errors:
         errors += _wrong_strides(model, found, lines)
     return tuple(found)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 from dsvgraph.build import build
 from dsvgraph.dims import names
-from dsvgraph.errors import Diagnostic, DsvError
+from dsvgraph.errors import DsvError
 from dsvgraph.graph import Mode, Model, walk
 from dsvgraph.spec import with_settings
 
@@ -40,23 +39,11 @@ def generic_model(model: Model) -> Model | None:
         try:
             return build(replace(spec, symbolic=frozenset(left)))
         except DsvError as error:
-            guilty = set[str]().union(*(_blamed(d, left) for d in error.diagnostics))
+            guilty = set[str]().union(*(left & d.names or left & d.reads for d in error.diagnostics))
         if not guilty:
             return None
         left -= guilty
     return None
-
-
-def _blamed(diagnostic: Diagnostic, candidates: set[str]) -> set[str]:
-    """The names that a mistake speaks of, or else those on its line."""
-    said = " ".join([diagnostic.message, *(words for words, _ in diagnostic.notes)])
-    span = diagnostic.span
-    line = span.source.line(span.line) if span else ""
-    return candidates & _words(diagnostic.message) or candidates & _words(said) or candidates & _words(line)
-
-
-def _words(text: str) -> set[str]:
-    return set(re.findall(r"[A-Za-z_]\w*", text))
 
 
 def repeat_names(model: Model) -> set[str]:

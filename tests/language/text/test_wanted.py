@@ -14,6 +14,7 @@ from dsvgraph.loader import parse
 from dsvgraph.ops import OPS
 from dsvgraph.spec.models import BlockModel, PublishedModel, SpecModel
 from dsvgraph.spec.validate import validate
+from dsvgraph.wanted import AT_LEAST, BEYOND, KINDS, wanted
 
 RAW = re.compile(
     r"[Ii]nput should|[Vv]alue error|not permitted|pydantic|instance of|valid (\w+ )?(string|integer|number)"
@@ -67,15 +68,14 @@ def test_attributes_of_ops(op: str, name: str) -> None:
 
 def test_every_kind_of_error_has_words() -> None:
     """Those that Pydantic has for the types that its models here are made of."""
-    from dsvgraph.wanted import KINDS, LIMITS, wanted
-
-    for word in KINDS:
-        assert wanted({"type": f"{word}_type"}) == KINDS[word]
+    for words, kinds_of_error in KINDS.items():
+        assert [wanted({"type": kind}) for kind in kinds_of_error] == [words] * len(kinds_of_error)
     assert wanted({"type": "greater_than", "ctx": {"gt": 0.0}}) == "a number above 0"
     assert wanted({"type": "string_too_long", "ctx": {"max_length": 100}}) == "a text of at most 100 characters"
     assert wanted({"type": "string_pattern_mismatch", "ctx": {"pattern": "a+"}}) == "a text of the form `a+`"
     assert wanted({"type": "too_short", "ctx": {"min_length": 1}}) == "a list of at least 1 items"
-    assert {"ge", "gt", "le", "lt", "min_length", "max_length"} == set(LIMITS)
+    assert wanted({"type": "greater_than_equal", "ctx": {"ge": 1}}) == "a number of at least 1"
+    assert {"ge", "gt", "le", "lt", "min_length", "max_length"} == {*AT_LEAST, *BEYOND}
 
 
 def test_models_are_made_of_types_that_have_words() -> None:
