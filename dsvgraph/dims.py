@@ -97,7 +97,9 @@ class Poly:
 
     def names(self) -> frozenset[str]:
         """Return the named sizes that it depends on."""
-        return frozenset(names(self))
+        atoms = [atom for monomial in self.terms for atom, _ in monomial]
+        inner = [size for atom in atoms if isinstance(atom, Floor) for size in (atom.above, atom.below)]
+        return frozenset(atom for atom in atoms if isinstance(atom, str)).union(*map(names, inner))
 
     def __str__(self) -> str:
         if not self._text:
@@ -175,15 +177,9 @@ def substitute(size: Size, values: Mapping[str, Size]) -> Size:
     return total
 
 
-def names(size: object) -> set[str]:
-    """The named sizes that ``size`` depends on."""
-    if not isinstance(size, Poly):
-        return set()
-    found: set[str] = set()
-    for monomial in size.terms:
-        for atom, _ in monomial:
-            found |= {atom} if isinstance(atom, str) else names(atom.above) | names(atom.below)
-    return found
+def names(size: object) -> frozenset[str]:
+    """Return the named sizes that ``size`` depends on."""
+    return size.names() if isinstance(size, Poly) else frozenset()
 
 
 def total(sizes: Iterable[Size]) -> Size:

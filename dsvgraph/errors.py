@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass, field, replace
-from functools import lru_cache
-from heapq import nlargest
-from itertools import islice
 from typing import Protocol, runtime_checkable
 
 from dsvgraph.codes import Code
+from dsvgraph.names import Nearest
 
 MAX_ERRORS = 50  # told at once
-MAX_NAMES = 1000  # that a misspelt one is compared with
-MAX_CLOSE = 50  # of them, letter by letter
 WINDOW = 120  # characters of a long line that are shown
 
 
@@ -58,13 +53,6 @@ class Span:
 
 
 Note = tuple[str, Span | None]
-
-
-class Nearest(str):
-    """The hint `did you mean ...?`, which knows the word that it would replace."""
-
-    wrong: str = ""
-    right: str = ""
 
 
 @dataclass(frozen=True)
@@ -326,37 +314,3 @@ def printable(text: str) -> str:
 def clipped(text: str, most: int = 400) -> str:
     """``text``, cut where it is longer than a reader would read."""
     return text if len(text) <= most else text[: most - 3] + "..."
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """Return a hint with the name that ``name`` most resembles, or nothing."""
-    if not (right := closest(name, names)):
-        return ""
-    hint = Nearest(f"did you mean `{right}`?")
-    hint.wrong, hint.right = name, right
-    return hint
-
-
-def closest(name: str, names: Iterable[str]) -> str:
-    """Return the one of ``names`` that ``name`` most resembles, or nothing."""
-    known = [n for n in islice(names, MAX_NAMES) if n != name]
-    if len(known) > MAX_CLOSE:
-        pairs = _pairs(name[:100])
-        known = nlargest(MAX_CLOSE, known, key=lambda n: 2 * len(pairs & _pairs(n)) - len(n))
-    close = difflib.get_close_matches(name[:100], known, n=3, cutoff=0.6)
-    swapped = [n for n in close if sorted(n) == sorted(name)]  # letters that have changed places
-    return [*swapped, *close, ""][0]
-
-
-@lru_cache(maxsize=4 * MAX_NAMES)
-def _pairs(name: str) -> frozenset[str]:
-    """Neighbouring letters: a cheap measure of likeness, as comparing each letter with each is slow."""
-    padded = f" {name} "
-    return frozenset(padded[i : i + 2] for i in range(len(padded) - 1))
-
-
-def listed(names: Iterable[str], limit: int = 12) -> str:
-    """Names for a message, cut to a readable number."""
-    found = [f"`{n}`" for n in names]
-    more = f" and {len(found) - limit} more" if len(found) > limit else ""
-    return ", ".join(found[:limit]) + more if found else "none"

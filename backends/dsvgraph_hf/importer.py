@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dsvgraph.errors import DsvError, listed
+from dsvgraph.errors import DsvError
+from dsvgraph.names import listed
 from dsvgraph_hf.config import config_file, spec_text
 from dsvgraph_hf.config.config_file import ConfigFile, shown
 from dsvgraph_hf.families import architecture, failures, families

@@ -13,8 +13,9 @@ from torch.overrides import TorchFunctionMode
 
 from dsvgraph.codes import Code
 from dsvgraph.dims import Size
-from dsvgraph.errors import DsvError, listed
+from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Model, join
+from dsvgraph.names import listed
 from dsvgraph.patterns import regex
 from dsvgraph_torch.emitted import load_source
 from dsvgraph_torch.lowering.emit import classes_of, emit

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dsvgraph.backends import contracts
-from dsvgraph.errors import DsvError, listed, nearest
+from dsvgraph.errors import DsvError
+from dsvgraph.names import listed, nearest
 
 DISTRIBUTION = "dsvgraph"
 """The package whose backends are taken by default."""

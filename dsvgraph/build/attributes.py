@@ -12,8 +12,9 @@ from dsvgraph.build.line import Line
 from dsvgraph.build.ports import misread, unknown
 from dsvgraph.build.scope import BlockValue, Scope, Word
 from dsvgraph.codes import Code
-from dsvgraph.errors import DsvError, Fault, nearest
+from dsvgraph.errors import DsvError, Fault
 from dsvgraph.graph import Ref
+from dsvgraph.names import nearest
 from dsvgraph.ops import OPS, Op
 from dsvgraph.types import as_size, shown
 from dsvgraph.wanted import BOOL, wanted

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dsvgraph.build import attributes, copies, horizons, modules, positions
+from dsvgraph.build import attributes, copies, horizons, mismatches, modules, rules
 from dsvgraph.build.decoding.cuts import choose_cache
 from dsvgraph.build.line import Line, check_inputs, is_op, take
 from dsvgraph.build.ports import unknown
-from dsvgraph.build.scope import Scope, free_names
+from dsvgraph.build.scope import Scope
 from dsvgraph.codes import Code
-from dsvgraph.errors import MAX_ERRORS, DsvError, Fault, Note, Span, nearest
+from dsvgraph.errors import MAX_ERRORS, DsvError, Fault, Span
 from dsvgraph.graph import Copies, Graph, Node, Ref
+from dsvgraph.names import nearest
 from dsvgraph.ops import OPS, Op
 from dsvgraph.spec import Part
-from dsvgraph.types import Type, Weight, shown
+from dsvgraph.types import Type, shown
 
 if TYPE_CHECKING:
     from dsvgraph.build.builder import Builder
 
 MAX_AXES = 8
 MAX_INPUTS = 1000  # of one line
-MAX_WEIGHT = 2**44  # numbers of one weight: stacked over all copies of a line, torch can still count its bytes
 
 
 class Poisoned(Exception):
@@ -170,64 +170,19 @@ class Body:
         assert op is not None
         try:
             weights = op.weights(known)
-            _check_countable(weights)
-            _check_tied(op, weights, tied)
+            rules.check_countable(weights)
+            rules.check_tied(op, weights, tied)
             modules.check_alone(op, node, weights)
             outputs = op.outputs(known)
-            positions.check(op, node.ins, weights, self.builder.positions, self.builder.lengths)
+            rules.check_positions(op, node.ins, weights, self.builder.positions, self.builder.lengths)
             order = self._order(op, node)
         except ValueError as error:
-            raise self._mismatch(error, node, line) from None
+            raise mismatches.error_of(self, error, node, line) from None
         for type_ in outputs.values():
             if type_.rank > MAX_AXES:
                 raise DsvError(f"a value has at most {MAX_AXES} axes, found {type_}", line.span, code=Code.AXES)
         node.outputs = {port: replace(type_, order=order) for port, type_ in outputs.items()}
         node.weights = {n: w for n, w in weights.items() if n not in tied}
-
-    def _mismatch(self, error: ValueError, node: Node, line: Line) -> DsvError:
-        """A mismatch, with what was wired, and where the sizes on these lines were written."""
-        notes, read = [], set(free_names(line.attributes))
-        for port, ref in node.inputs.items():
-            notes.append(self._wired(port, ref, node.ins[port]))
-            read |= self._sizes(ref)
-        found = DsvError.of(
-            error, line.span, Code.DIFFERENT, path=self.builder.path(), notes=notes + self._written(read, error),
-            origins=self._origins(read, error),
-        )  # fmt: skip
-        if found.diagnostics[0].code is Code.NUMBER_KIND:  # of an input: all that reads it is wrong for one reason
-            self.poisoned |= {ref.node for ref in node.inputs.values() if ref.node in self.graph.inputs}
-        return found
-
-    def _wired(self, port: str, ref: Ref, type_: Type) -> Note:
-        return f"`{port}` is {type_}, from `{ref}`", self._origin(ref)
-
-    def _sizes(self, ref: Ref) -> frozenset[str]:
-        """The names that give sizes on the line that ``ref`` reads."""
-        maker = self.part.model.body.get(ref.node) or {}
-        return free_names({k: v for k, v in maker.items() if k in ("out", "into", "dim", "size")})
-
-    def _written(self, read: Iterable[str], error: ValueError) -> list[Note]:
-        """Return where the sizes of these names were written, those that the mistake is about first."""
-        about = _numbers(error)
-        return self.scope.origins(sorted(self._whole(read), key=lambda name: self.scope.values[name] not in about)[:4])
-
-    def _origins(self, read: Iterable[str], error: ValueError) -> Iterator[Span]:
-        """Yield the places where values equal to what ``error`` has found were written."""
-        for name in self._whole(read):
-            given = self.scope.source(name)
-            if given and given.span and isinstance(error, Fault) and str(self.scope.values[name]) == error.found:
-                yield given.span
-
-    def _whole(self, read: Iterable[str]) -> list[str]:
-        return [name for name in sorted(read) if type(self.scope.values.get(name)) is int]
-
-    def input_notes(self, sources: Mapping[str, Ref], port: str, error: ValueError) -> list[Note]:
-        """For an input that does not fit: what was wired to it, and where the sizes on that line were written."""
-        ref = sources[port]
-        return [self._wired(port, ref, self.graph.type(ref)), *self._written(self._sizes(ref), error)]
-
-    def _origin(self, ref: Ref) -> Span | None:
-        return self.graph.nodes[ref.node].span if ref.node in self.graph.nodes else self.part.key("in", ref.node)
 
     def _order(self, op: Op, node: Node) -> str:
         """The order of the rows that come out; raises ValueError where rows of two orders meet."""
@@ -264,7 +219,7 @@ class Body:
         part = self.builder.library.blocks[line.callee]
         sources = self.wire(line, list(part.model.inputs))
         ins = {p: self.graph.type(r) for p, r in sources.items()}
-        wired = partial(self.input_notes, sources)
+        wired = partial(mismatches.notes, self, sources)
         inner = self.builder.call(line, self.given(line, self.scope), ins, self.scope, wired)
         node = Node(line.name, line.callee, line.at, sources, ins, {}, copies=(Copies(inner, 1),), span=line.span)
         node.outputs = {o: inner.type(r) for o, r in inner.outputs.items()}
@@ -298,30 +253,3 @@ class Body:
             raise DsvError(words, span, code=Code.ROW_ORDER, hint="bring them back with `combine`")
         self.graph.outputs[name] = ref
         self.graph.horizons[name] = self.graph.horizons_of(ref)
-
-
-def _numbers(error: ValueError) -> set[int]:
-    """Return the whole numbers among the sizes that a mistake is about."""
-    about = error.about if isinstance(error, Fault) else ()
-    sizes = [size for value in about for size in (value.shape if isinstance(value, Type) else (value,))]
-    return {size for size in sizes if isinstance(size, int)}
-
-
-def _check_countable(weights: Mapping[str, Weight]) -> None:
-    """Raises ValueError where a weight has more numbers than an allocator can count."""
-    for name, weight in weights.items():
-        if isinstance(weight.numel, int) and weight.numel > MAX_WEIGHT:
-            raise Fault(
-                Code.BAD_SIZE, f"a weight has at most 2**44 numbers, `{name}` is {weight.type}", about=[weight.type]
-            )
-
-
-def _check_tied(op: Op, weights: dict[str, Weight], tied: dict[str, Type]) -> None:
-    for name, type_ in tied.items():
-        if name not in weights:
-            raise Fault(Code.NO_INPUT, f"`{op.op}` has no weight `{name}` here; it has {', '.join(weights) or 'none'}")
-        if name not in op.wired_weights:
-            raise Fault(Code.NO_INPUT, f"`{op.op}` owns its weight `{name}`: it cannot be wired")
-        if weights[name].type != type_:
-            wanted = weights[name].type
-            raise Fault(Code.TIED_MISFIT, f"the wired `{name}` is {type_}, expected {wanted}", wanted, type_)

@@ -8,8 +8,8 @@ from typing import Any
 from dsvgraph.build.ports import unknown
 from dsvgraph.build.scope import BlockValue, Scope, Word
 from dsvgraph.codes import Code
-from dsvgraph.errors import DsvError, Span, nearest
-from dsvgraph.names import is_name, why_no_name
+from dsvgraph.errors import DsvError, Span
+from dsvgraph.names import is_name, nearest, why_no_name
 from dsvgraph.ops import OPS
 from dsvgraph.ops.base import RESERVED
 from dsvgraph.spec import Part

@@ -16,8 +16,9 @@ from dsvgraph.build.ports import root_inputs
 from dsvgraph.build.scope import Scope
 from dsvgraph.codes import Code
 from dsvgraph.dims import names
-from dsvgraph.errors import DsvError, Fault, nearest
+from dsvgraph.errors import DsvError, Fault
 from dsvgraph.graph import Model
+from dsvgraph.names import nearest
 from dsvgraph.spec import Part, Spec
 from dsvgraph.types import Init, InitKind, shown
 

@@ -10,8 +10,8 @@ from typing import Any
 from dsvgraph.build.scope import At, Library, Scope
 from dsvgraph.codes import Code
 from dsvgraph.dims import Size, symbol
-from dsvgraph.errors import DsvError, Fault, Span, listed, nearest
-from dsvgraph.names import NAME
+from dsvgraph.errors import DsvError, Fault, Span
+from dsvgraph.names import NAME, listed, nearest
 from dsvgraph.spec import Part
 from dsvgraph.types import ElementType, Type, shown
 

@@ -11,8 +11,8 @@ from typing import Any
 from dsvgraph import expr
 from dsvgraph.codes import Code
 from dsvgraph.dims import Size, symbol
-from dsvgraph.errors import DsvError, Fault, Note, Span, clipped, listed, nearest
-from dsvgraph.names import NAME
+from dsvgraph.errors import DsvError, Fault, Note, Span, clipped
+from dsvgraph.names import NAME, listed, nearest
 from dsvgraph.ops import OPS
 from dsvgraph.spec import Entry, Part
 from dsvgraph.types import as_size, shown

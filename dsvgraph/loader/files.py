@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 from dsvgraph.codes import Code
-from dsvgraph.errors import DsvError, Span, clipped, nearest
+from dsvgraph.errors import DsvError, Span, clipped
 from dsvgraph.files import opened
 from dsvgraph.loader.compose import MAX_BYTES, Doc, parse
+from dsvgraph.names import nearest
 
 PARTS = ("blocks", "templates", "variants")  # folders in a folder of specs
 

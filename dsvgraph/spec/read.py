@@ -10,8 +10,9 @@ from typing import Any
 
 from dsvgraph import loader
 from dsvgraph.codes import Code
-from dsvgraph.errors import MAX_ERRORS, DsvError, Source, Span, listed, nearest
+from dsvgraph.errors import MAX_ERRORS, DsvError, Source, Span
 from dsvgraph.loader import Doc
+from dsvgraph.names import listed, nearest
 from dsvgraph.spec.models import SpecModel
 from dsvgraph.spec.validate import validate
 

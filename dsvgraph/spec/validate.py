@@ -8,8 +8,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from dsvgraph.codes import Code
-from dsvgraph.errors import DsvError, Span, closest, nearest
+from dsvgraph.errors import DsvError, Span
 from dsvgraph.loader import Doc
+from dsvgraph.names import closest, nearest
 from dsvgraph.spec.models import BlockModel, PublishedModel, SpecModel
 from dsvgraph.types import shown
 from dsvgraph.wanted import TOO_LONG, TOO_SHORT, wanted

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from dsvgraph.errors import DsvError, nearest
+from dsvgraph.errors import DsvError
 from dsvgraph.graph import Copies, Graph, Mode, Model, Node, join, span_text
+from dsvgraph.names import nearest
 
 SPAN = re.compile(r"\[([^-\]]+)(?:-([^\]]+))?\]")
 

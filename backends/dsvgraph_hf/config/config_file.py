@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dsvgraph import loader
-from dsvgraph.errors import Diagnostic, DsvError, Source, Span, clipped, nearest
+from dsvgraph.errors import Diagnostic, DsvError, Source, Span, clipped
 from dsvgraph.files import opened
 from dsvgraph.loader import MAX_BYTES, Doc
+from dsvgraph.names import nearest
 
 NAME = "config.json"
 HASH = re.compile(r"[0-9a-f]{40}$")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from dsvgraph.errors import listed, nearest
+from dsvgraph.names import listed, nearest
 from dsvgraph_hf.config.config_file import ConfigFile, shown
 
 DEFAULT = "not in config.json: transformers' default"

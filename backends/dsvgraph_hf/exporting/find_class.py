@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import dsvgraph
-from dsvgraph.errors import DsvError, Note, listed
+from dsvgraph.errors import DsvError, Note
 from dsvgraph.graph import Model
+from dsvgraph.names import listed
 from dsvgraph_hf.config import config_file
 from dsvgraph_hf.config.graph_reader import GraphReader, Missing, main_output
 from dsvgraph_hf.exporting.graph_differences import differences

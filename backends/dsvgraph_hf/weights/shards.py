@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from dsvgraph.errors import DsvError, listed
+from dsvgraph.errors import DsvError
 from dsvgraph.files import opened as regular
 from dsvgraph_hf.config.config_file import parse_int
 

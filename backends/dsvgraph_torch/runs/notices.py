@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from dsvgraph.errors import listed
+from dsvgraph.names import listed
 from dsvgraph_torch.runs.schema import Record
 from dsvgraph_torch.training.data import Corpus
 from dsvgraph_torch.training.optim import learning_rate, position

@@ -10,7 +10,8 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dsvgraph.errors import DsvError, listed
+from dsvgraph.errors import DsvError
+from dsvgraph.names import listed
 from dsvgraph_torch.runs.files import read
 from dsvgraph_torch.training.options import MAY_CHANGE, TrainOptions, fault
 

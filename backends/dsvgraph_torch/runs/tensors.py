@@ -10,8 +10,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from dsvgraph.errors import DsvError, listed
+from dsvgraph.errors import DsvError
 from dsvgraph.files import opened, write_whole
+from dsvgraph.names import listed
 from dsvgraph.tensorfile import Entry, header
 
 KINDS = {

@@ -11,8 +11,9 @@ from dsvgraph.build.losses.schedules import has_value, samples
 from dsvgraph.build.scope import Scope, Word
 from dsvgraph.codes import Code
 from dsvgraph.dims import Poly, symbol
-from dsvgraph.errors import DsvError, Fault, Span, listed, nearest
+from dsvgraph.errors import DsvError, Fault, Span
 from dsvgraph.expr import Expr
+from dsvgraph.names import listed, nearest
 from dsvgraph.spec import Part
 from dsvgraph.types import shown
 

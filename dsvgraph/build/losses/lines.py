@@ -13,8 +13,9 @@ from dsvgraph.build.ports import unknown
 from dsvgraph.build.scope import Scope
 from dsvgraph.codes import Code
 from dsvgraph.dims import Poly
-from dsvgraph.errors import DsvError, Span, nearest
+from dsvgraph.errors import DsvError, Span
 from dsvgraph.graph import Loss, Model, Node, Ref, walk
+from dsvgraph.names import nearest
 from dsvgraph.patterns import matches_some
 from dsvgraph.spec import Part
 from dsvgraph.types import ElementType, shown

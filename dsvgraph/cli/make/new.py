@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from dsvgraph import loader
-from dsvgraph.errors import DsvError, listed, nearest
+from dsvgraph.errors import DsvError
 from dsvgraph.files import write_atomic
+from dsvgraph.names import listed, nearest
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}", re.ASCII)
 TITLE = re.compile(r"^name: .*$", re.MULTILINE)

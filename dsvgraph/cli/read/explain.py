@@ -8,7 +8,8 @@ import typer
 
 from dsvgraph.cli import output
 from dsvgraph.cli.options import JsonOption
-from dsvgraph.errors import DsvError, nearest
+from dsvgraph.errors import DsvError
+from dsvgraph.names import nearest
 
 if TYPE_CHECKING:
     from dsvgraph.codes.stories import Example, Story

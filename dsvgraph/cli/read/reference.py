@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dsvgraph.cli import output
-from dsvgraph.errors import DsvError, listed, nearest
+from dsvgraph.errors import DsvError
+from dsvgraph.names import listed, nearest
 
 if TYPE_CHECKING:
     from dsvgraph.passes.text.reference import Row

@@ -7,8 +7,9 @@ from typing import Any
 
 from dsvgraph.build.decoding.state import Decoder, unneeded, written
 from dsvgraph.codes import Code
-from dsvgraph.errors import MAX_ERRORS, Diagnostic, Span, nearest
+from dsvgraph.errors import MAX_ERRORS, Diagnostic, Span
 from dsvgraph.graph import Graph, Model, Node, walk
+from dsvgraph.names import nearest
 from dsvgraph.passes.graph.paths import weights
 from dsvgraph.passes.lint.training import alignment_warnings, training_warnings
 from dsvgraph.passes.text.show import names_in, used_blocks

@@ -1,4 +1,4 @@
-"""Rows of the batch and positions stay what they are: no op mixes them with features, or parts them."""
+"""Rules that an op keeps beyond its own shapes: what it does along rows and positions, and what its weights are."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from dsvgraph.errors import Fault
 from dsvgraph.ops import Op
 from dsvgraph.types import Type, Weight
 
+MAX_WEIGHT = 2**44  # numbers of one weight: stacked over all copies of a line, torch can still count its bytes
 
-def check(
+
+def check_positions(
     op: Op, ins: Mapping[str, Type], weights: Mapping[str, Weight], running: Set[str], lengths: Sequence[Size]
 ) -> None:
     """Raise ValueError if ``op`` would mix positions, or look along an axis that is none.
@@ -42,3 +44,24 @@ def check(
 def _counted(size: Size, lengths: Sequence[Size]) -> str:
     """Return what an axis of a size that is known only when the model runs counts."""
     return "positions" if any(names(size) & names(length) for length in lengths) else "rows of the batch"
+
+
+def check_countable(weights: Mapping[str, Weight]) -> None:
+    """Raise ValueError if a weight has more numbers than an allocator can count."""
+    for name, weight in weights.items():
+        if isinstance(weight.numel, int) and weight.numel > MAX_WEIGHT:
+            raise Fault(
+                Code.BAD_SIZE, f"a weight has at most 2**44 numbers, `{name}` is {weight.type}", about=[weight.type]
+            )
+
+
+def check_tied(op: Op, weights: dict[str, Weight], tied: dict[str, Type]) -> None:
+    """Raise ValueError if a wired weight is not one that ``op`` can share, or has another shape."""
+    for name, type_ in tied.items():
+        if name not in weights:
+            raise Fault(Code.NO_INPUT, f"`{op.op}` has no weight `{name}` here; it has {', '.join(weights) or 'none'}")
+        if name not in op.wired_weights:
+            raise Fault(Code.NO_INPUT, f"`{op.op}` owns its weight `{name}`: it cannot be wired")
+        if weights[name].type != type_:
+            wanted = weights[name].type
+            raise Fault(Code.TIED_MISFIT, f"the wired `{name}` is {type_}, expected {wanted}", wanted, type_)
