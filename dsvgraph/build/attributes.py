@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 
+from dsvgraph.build.context import Context
 from dsvgraph.build.line import Line
 from dsvgraph.build.ports import misread, unknown
 from dsvgraph.build.scope import BlockValue, Scope, Word
@@ -19,11 +20,8 @@ from dsvgraph.ops import OPS, Op
 from dsvgraph.types import as_size, shown
 from dsvgraph.wanted import BOOL, wanted
 
-if TYPE_CHECKING:
-    from dsvgraph.build.body import Body
 
-
-def read(body: Body, line: Line, scope: Scope) -> tuple[Op, dict[str, Ref]]:
+def read(context: Context, line: Line, scope: Scope) -> tuple[Op, dict[str, Ref]]:
     """The op with its attributes, and the weights that are wired instead of owned."""
     cls = OPS[line.callee]
     wirable = {name for known in OPS.values() for name in known.wired_weights}
@@ -33,16 +31,16 @@ def read(body: Body, line: Line, scope: Scope) -> tuple[Op, dict[str, Ref]]:
             known = [*cls.model_fields, "at", "repeat", "each"]
             message, hint = unknown("attribute", key, known, line.callee)
             hint = misread(key, scope.library) or hint
-            raise DsvError(message, line.at_key(key), code=Code.NO_ATTRIBUTE, path=body.builder.path(), hint=hint)
+            raise DsvError(message, line.at_key(key), code=Code.NO_ATTRIBUTE, path=context.state.path(), hint=hint)
     raw = {k: v for k, v in line.attributes.items() if k in cls.model_fields}
-    found = {k: body.builder.value(v, line.where(k), scope, partial(line.where, k)) for k, v in raw.items()}
+    found = {k: context.state.value(v, line.where(k), scope, partial(line.where, k)) for k, v in raw.items()}
     values = {**line.presets, **found}
     for key, value in found.items():
-        if isinstance(value, float) and math.isnan(value) and not body.builder.config.symbolic:
+        if isinstance(value, float) and math.isnan(value) and not context.state.config.symbolic:
             raise DsvError(
                 f"`{key}` depends on what is known only when the model runs", line.where(key), code=Code.TOO_LATE
             )
-    refs = {k: body.ref(v, line.where(k)) for k, v in tied.items()}
+    refs = {k: context.ref(v, line.where(k)) for k, v in tied.items()}
     try:
         return cls.model_validate({k: _plain(v) for k, v in values.items()}), refs
     except ValidationError as error:

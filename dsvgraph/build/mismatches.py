@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
 
+from dsvgraph.build.context import Context
 from dsvgraph.build.line import Line
 from dsvgraph.build.scope import Scope, free_names
 from dsvgraph.codes import Code
@@ -12,42 +12,41 @@ from dsvgraph.errors import DsvError, Fault, Note, Span
 from dsvgraph.graph import Node, Ref
 from dsvgraph.types import Type
 
-if TYPE_CHECKING:
-    from dsvgraph.build.body import Body
-
 MAX_NOTES = 4  # sizes that are traced to where they were written
 SIZES = ("out", "into", "dim", "size")  # attributes that give sizes
 
 
-def error_of(body: Body, error: ValueError, node: Node, line: Line) -> DsvError:
+def error_of(context: Context, error: ValueError, node: Node, line: Line) -> DsvError:
     """Return the error of an op whose types do not fit, at its line."""
     notes, read = list[Note](), set(free_names(line.attributes))
     for port, ref in node.inputs.items():
-        notes.append(_wired(body, port, ref))
-        read |= _sizes(body, ref)
+        notes.append(_wired(context, port, ref))
+        read |= _sizes(context, ref)
     found = DsvError.of(
-        error, line.span, Code.DIFFERENT, path=body.builder.path(), notes=notes + _written(body.scope, read, error),
-        origins=_origins(body.scope, read, error),
+        error, line.span, Code.DIFFERENT, path=context.state.path(), notes=notes + _written(context.scope, read, error),
+        origins=_origins(context.scope, read, error),
     )  # fmt: skip
     if found.diagnostics[0].code is Code.NUMBER_KIND:  # of an input: all that reads it is wrong for one reason
-        body.poisoned |= {ref.node for ref in node.inputs.values() if ref.node in body.graph.inputs}
+        context.poisoned |= {ref.node for ref in node.inputs.values() if ref.node in context.graph.inputs}
     return found
 
 
-def notes(body: Body, sources: Mapping[str, Ref], port: str, error: ValueError) -> list[Note]:
+def notes(context: Context, sources: Mapping[str, Ref], port: str, error: ValueError) -> list[Note]:
     """Return the notes for an input that does not fit: what was wired to it, and where its sizes were written."""
     ref = sources[port]
-    return [_wired(body, port, ref), *_written(body.scope, _sizes(body, ref), error)]
+    return [_wired(context, port, ref), *_written(context.scope, _sizes(context, ref), error)]
 
 
-def _wired(body: Body, port: str, ref: Ref) -> Note:
-    node = body.graph.nodes.get(ref.node)
-    return f"`{port}` is {body.graph.type(ref)}, from `{ref}`", node.span if node else body.part.key("in", ref.node)
+def _wired(context: Context, port: str, ref: Ref) -> Note:
+    node = context.graph.nodes.get(ref.node)
+    return f"`{port}` is {context.graph.type(ref)}, from `{ref}`", node.span if node else context.part.key(
+        "in", ref.node
+    )
 
 
-def _sizes(body: Body, ref: Ref) -> frozenset[str]:
+def _sizes(context: Context, ref: Ref) -> frozenset[str]:
     """Return the names that give sizes on the line that ``ref`` reads."""
-    maker = body.part.model.body.get(ref.node) or {}
+    maker = context.part.model.body.get(ref.node) or {}
     return free_names({key: value for key, value in maker.items() if key in SIZES})
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from dsvgraph.build.body import Body
 from dsvgraph.build.builder import Builder
-from dsvgraph.build.cache import BuildCache
-from dsvgraph.build.freezing import check_stacks
+from dsvgraph.build.checks.freezing import check_stacks
+from dsvgraph.build.checks.paths import check_paths
 from dsvgraph.build.losses.lines import build_losses
-from dsvgraph.build.paths import check_paths
 from dsvgraph.build.ports import root_inputs
 from dsvgraph.build.scope import Scope
+from dsvgraph.build.state import BuildCache
 from dsvgraph.codes import Code
 from dsvgraph.dims import names
 from dsvgraph.errors import DsvError, Fault
@@ -25,17 +25,17 @@ from dsvgraph.types import Init, InitKind, shown
 MAX_PATTERNS = 500  # of one section
 
 
-def build(spec: Spec, build_cache: BuildCache | None = None) -> Model:
+def build(spec: Spec, cache: BuildCache | None = None) -> Model:
     """Return the checked model of ``spec``. Raise DsvError with every independent mistake.
 
-    ``build_cache`` holds blocks from builds of the same spec under other settings, which models then share.
+    ``cache`` holds blocks from builds of the same spec under other settings, which models then share.
 
     >>> from dsvgraph.spec import read
     >>> build(read("deepseek_v3_tiny")).name
     'DeepSeek-V3-tiny'
     """
     try:
-        return _Building(spec, build_cache).run()
+        return _Building(spec, cache).run()
     except RecursionError:
         raise DsvError("the spec nests too deep", spec.graph.key(), code=Code.TOO_MUCH) from None
 
@@ -43,10 +43,10 @@ def build(spec: Spec, build_cache: BuildCache | None = None) -> Model:
 class _Building:
     """One model on its way, and the mistakes found so far."""
 
-    def __init__(self, spec: Spec, build_cache: BuildCache | None) -> None:
+    def __init__(self, spec: Spec, cache: BuildCache | None) -> None:
         self.spec = spec
         self.errors: list[DsvError] = []
-        self.builder = Builder(spec, build_cache)
+        self.builder = Builder(spec, cache)
         self.scope: Scope = self.builder.config
 
     def run(self) -> Model:

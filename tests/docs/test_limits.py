@@ -9,7 +9,7 @@ import pages
 import pytest
 
 from dsvgraph import DsvError, errors, loads
-from dsvgraph.build import body, builder, copies, model, scope
+from dsvgraph.build import builder, context, copies, model, nodes, scope, state
 from dsvgraph.build.losses.lines import MAX_DEPTHS as MAX_LOSS_DEPTHS
 from dsvgraph.expr import syntax, values
 from dsvgraph.loader import compose
@@ -62,13 +62,13 @@ CASES: dict[str, tuple[list[int | float], Callable[[int], str] | None]] = {
         [scope.MAX_CHAIN],
         lambda n: spec(config="c0: 1, " + ", ".join(f"c{i}: c{i - 1} + 1" for i in reversed(range(1, n + 1)))),
     ),
-    "axes of a value": ([body.MAX_AXES], lambda n: spec(f"{{linear: x, out: [{', '.join('2' * (n - 2))}]}}")),
+    "axes of a value": ([nodes.MAX_AXES], lambda n: spec(f"{{linear: x, out: [{', '.join('2' * (n - 2))}]}}")),
     "copies of one line": ([copies.MAX_COPIES], lambda n: spec(f"{{linear: x, out: 4, repeat: {n}}}")),
-    "copies, those inside of copies counted for each": ([builder.MAX_COPIES], None),
-    "inputs of one line": ([body.MAX_INPUTS], lambda n: spec(f"{{add: [{', '.join(['x'] * n)}]}}")),
+    "copies, those inside of copies counted for each": ([state.MAX_COPIES], None),
+    "inputs of one line": ([context.MAX_INPUTS], lambda n: spec(f"{{add: [{', '.join(['x'] * n)}]}}")),
     "blocks inside blocks": ([builder.MAX_CALLS], None),
-    "lines of distinct blocks, together": ([builder.MAX_LINES], None),
-    "nodes, equal copies of a line counted once": ([builder.MAX_NODES], None),
+    "lines of distinct blocks, together": ([state.MAX_LINES], None),
+    "nodes, equal copies of a line counted once": ([state.MAX_NODES], None),
     "depths of one loss": ([MAX_LOSS_DEPTHS], None),
     "`by` of a shift": ([1024], lambda n: spec(f"{{shift: x, by: {n}}}")),
     "patterns of one section": (

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dsvgraph.errors import DsvError
 from dsvgraph.files import opened as regular
+from dsvgraph.names import listed
 from dsvgraph_hf.config.config_file import parse_int
 
 SINGLE = "model.safetensors"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dsvgraph import expr
-from dsvgraph.build.freezing import root
+from dsvgraph.build.checks.freezing import root
 from dsvgraph.build.losses.predictions import seen
 from dsvgraph.dims import evaluate, total
 from dsvgraph.graph import Graph, Loss, Mode, Model, Ref

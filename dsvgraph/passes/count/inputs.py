@@ -44,7 +44,7 @@ def input_sizes(model: Model, batch: int, seq: int) -> dict[str, int]:
     return {name: n for size, n in pairs for name in names(size)}
 
 
-def input_axes(model: Model) -> tuple[set[str], set[str]]:
+def input_axes(model: Model) -> tuple[frozenset[str], frozenset[str]]:
     """Return the names in the sizes of an input's rows, and those in the sizes of its positions."""
     rows_, length = _row(model).shape[:2]
     return names(rows_), names(length)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from dsvgraph.build.freezing import Place, alike, root
+from dsvgraph.build.checks.freezing import Place, alike, root
 from dsvgraph.dims import Size, total
 from dsvgraph.graph import Graph, Mode, Model, Node, Ref, join
 from dsvgraph.ops.tape import FLOAT, HALF, LONG, Execution, Key, LogitsForm, Storage, Tape, Value

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import dsvgraph
 from dsvgraph import DsvError
-from dsvgraph.build import BuildCache, build, builder
+from dsvgraph.build import BuildCache, build, state
 from dsvgraph.passes.text.signature import signature
 from dsvgraph.spec import Spec, with_settings
 
@@ -57,7 +57,7 @@ def test_lines_from_a_build_cache_count(monkeypatch: pytest.MonkeyPatch) -> None
     for limit, refused in ((lines, False), (lines - 1, True)):
         cache = BuildCache()
         build(with_settings(TINY, {"num_hidden_layers": 3}), cache)
-        monkeypatch.setattr(builder, "MAX_LINES", limit)
+        monkeypatch.setattr(state, "MAX_LINES", limit)
         assert [any("distinct lines" in line for line in lines_of(TINY, s)) for s in (cache, None)] == [
             refused,
             refused,

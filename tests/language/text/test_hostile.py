@@ -13,7 +13,7 @@ from small import model, spec
 
 import dsvgraph
 from dsvgraph import DsvError, loader
-from dsvgraph.build import builder
+from dsvgraph.build import builder, state
 from dsvgraph.passes.lint.unused import lint
 from dsvgraph.passes.text.layout import layout
 
@@ -92,7 +92,7 @@ def test_a_chain_of_config_values_ends(tmp_path: Path) -> None:
 
 def test_blocks_that_open_into_ever_more_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every block calls the next twice, each time otherwise."""
-    monkeypatch.setattr(builder, "MAX_LINES", 100)
+    monkeypatch.setattr(state, "MAX_LINES", 100)
     line = "b{0}: {{args: {{n}}, in: {{x: [...]}}, body: {{p: {{b{1}: x, n: 2 * n}}, q: {{b{1}: p, n: -n}}}}, out: q}}"
     blocks = "\n".join(line.format(i, i + 1) for i in range(12))
     blocks += "\nb12: {args: {n}, in: {x: [...]}, body: {p: {times: x, by: n}}, out: p}"

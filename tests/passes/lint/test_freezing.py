@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import dsvgraph
-from dsvgraph.build.freezing import alike, root
+from dsvgraph.build.checks.freezing import alike, root
 from dsvgraph.passes.count.cost import cost
 from dsvgraph.passes.estimate.memory import training
 

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from bodies import LAYER, loaded, model  # noqa: E402
 from helpers import tokens  # noqa: E402
 
-from dsvgraph.build.modules import MODULE, ROOT  # noqa: E402
+from dsvgraph.build.checks.modules import MODULE, ROOT  # noqa: E402
 from dsvgraph_torch import compile, emit  # noqa: E402
 from dsvgraph_torch.module import load_source  # noqa: E402
 from dsvgraph_torch.runtime import modules as shell  # noqa: E402
