@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from dsvgraph.build.modules import claims
+from dsvgraph.build.checks.modules import claims
 from dsvgraph.graph import Graph, Mode, Model, Node, Ref
 from dsvgraph.ops.weighted import Linear
 
