@@ -12,7 +12,7 @@ from dsvgraph.loader import bundled
 from dsvgraph.ops import OPS
 from dsvgraph.passes.graph.paths import weights
 from dsvgraph.passes.text.reference import ops
-from dsvgraph.passes.text.reference.rows import first_sentence, written
+from dsvgraph.passes.text.reference.entries import first_sentence, written
 from dsvgraph.passes.text.schema.lines import KEYS
 from dsvgraph.spec import BlockModel, Convention, PublishedModel, SpecModel
 from dsvgraph.types import InitKind

@@ -7,10 +7,10 @@ from typing import Any
 from dsvgraph.errors import Span
 from dsvgraph.ops import OPS
 from dsvgraph.passes.text.reference import ops
-from dsvgraph.passes.text.reference.rows import written
+from dsvgraph.passes.text.reference.entries import written
+from dsvgraph.passes.text.reference.markdown import block_markdown, op_markdown
 from dsvgraph.passes.text.schema.lines import KEYS
 from dsvgraph.passes.text.schema.spec import LOSS_KEYS, LOSS_WORDS
-from dsvgraph.passes.text.schema.words import block_markdown, op_markdown
 from dsvgraph.spec import BlockModel, Entry, PublishedModel, SpecModel
 from dsvgraph.types import shown
 from dsvgraph_lsp.cursor import NAME

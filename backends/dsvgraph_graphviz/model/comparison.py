@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from dsvgraph.dims import Size
@@ -19,7 +19,7 @@ Real = tuple[Graph, Node]
 class NodeDiff:
     """What differs at one line: (kind, before, after), the line in each model, and wires that are gone."""
 
-    found: list[tuple[str, str, str]] = field(default_factory=list)
+    found: Sequence[tuple[str, str, str]] = field(default_factory=list)
     old: Real | None = None
     new: Real | None = None
     gone: dict[str, Ref] = field(default_factory=dict)

@@ -220,11 +220,11 @@ def _percent(after: float, before: float) -> str:
 
 
 def _many(models: list[Model], counting: Any, to: To) -> None:
-    from dsvgraph.passes.compare.shared import shared
+    from dsvgraph.passes.compare.diff import shared_parameters
     from dsvgraph.passes.count.cost import cost
 
     costs = [cost(model, *counting, formulas=False) for model in models]
-    common = [shared(models[0], model) for model in models]
+    common = [shared_parameters(models[0], model) for model in models]
     names = _names(models)
     to.files(names, costs)
     if to.as_json:

@@ -12,7 +12,7 @@ from dsvgraph.errors import DsvError
 from dsvgraph.names import listed, nearest
 
 if TYPE_CHECKING:
-    from dsvgraph.passes.text.reference import Row
+    from dsvgraph.passes.text.reference import Entry
     from dsvgraph.passes.text.reference.markdown import Page
 
 MarkdownOption = Annotated[bool, typer.Option("--markdown", help="Print Markdown, as in docs/reference.md.")]
@@ -53,12 +53,12 @@ def _print(page: Page) -> None:
     for paragraph in page.doc:
         output.write(output.cell(paragraph), "")
     output.write(output.pairs(page.facts()), "")
-    output.write(output.table(["", "name", "type"], _grouped(list(page.rows())), wraps=["type"]))
+    output.write(output.table(["", "name", "type"], _grouped(list(page.entries())), wraps=["type"]))
 
 
-def _grouped(rows: list[Row]) -> list[tuple[str, str, str]]:
+def _grouped(entries: list[Entry]) -> list[tuple[str, str, str]]:
     """The rows with each kind told once, and what is remarked beside the type."""
-    before = ["", *(row.kind for row in rows)]
-    types = [", ".join(filter(None, (row.type, row.remark))) for row in rows]
-    kinds = [row.kind if row.kind != last else "" for row, last in zip(rows, before, strict=False)]
-    return [(kind, row.name, type_) for kind, row, type_ in zip(kinds, rows, types, strict=True)]
+    before = ["", *(row.kind for row in entries)]
+    types = [", ".join(filter(None, (row.type, row.remark))) for row in entries]
+    kinds = [row.kind if row.kind != last else "" for row, last in zip(entries, before, strict=False)]
+    return [(kind, row.name, type_) for kind, row, type_ in zip(kinds, entries, types, strict=True)]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dsvgraph.passes.compare.zoo import PublishedComparison
 
 COUNTS = {"all": "all", "without_embedding": "no embedding", "without_embedding_and_head": "neither"}
-AGREES = {"rounded": "yes", "cut": "cut", "": "NO", None: None}
+AGREES = {"rounded": "yes", "cut": "cut", "": "NO", None: None}  # by the values of Agreement
 NOTES = (
     "parameters: what the first output depends on; active: what one of its tokens meets,",
     "counted whole (all), without the embedding table, or without table and head (neither).",
@@ -74,9 +74,11 @@ def markdown_lines(found: list[PublishedComparison]) -> Iterator[str]:
 
 def _row(entry: PublishedComparison) -> tuple[object, ...]:
     """The cells of one model: its active count is by the convention that is published."""
+    from dsvgraph.passes.compare.zoo import Agreement
+
     figures, agree = entry.published or {}, entry.agree or {}
     counts = figures.get("active_counts", "all")
-    word = next((word for word in ("", "cut", "rounded") if word in agree.values()), None)
+    word = next((word for word in reversed(Agreement) if word in agree.values()), None)
     return (
         entry.name, entry.parameters, figures.get("parameters"),
         entry.active[counts], COUNTS[counts], figures.get("active"), AGREES[word],

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from math import prod
+from typing import Any, NamedTuple
 
 from dsvgraph.build import build
+from dsvgraph.dims import Size
 from dsvgraph.errors import DsvError
-from dsvgraph.graph import Model
-from dsvgraph.passes.compare.lines import Change, compare
-from dsvgraph.passes.compare.shared import shared
+from dsvgraph.graph import Graph, Model
+from dsvgraph.passes.compare.lines import Change, ChangeKind, compare
 from dsvgraph.passes.count.cost import Cost, cost
 from dsvgraph.passes.count.generic import numeric_model
+from dsvgraph.passes.graph.paths import SPAN, weights
 from dsvgraph.passes.text.signature import loss_parts, value
 from dsvgraph.spec import with_settings
 from dsvgraph.types import AttentionPairs
@@ -57,7 +59,7 @@ class Diff:
         return bool(self.changes or self.config or self.losses or self.sections)
 
     def of(self, kind: str) -> tuple[Change, ...]:
-        """The changes of one kind: added, removed, replaced, resized, changed (another attribute), ..."""
+        """Return the changes of one kind, a word of ChangeKind."""
         return tuple(c for c in self.changes if c.kind == kind)
 
     def deltas(self) -> dict[str, dict[str, float]]:
@@ -68,16 +70,13 @@ class Diff:
     def as_dict(self) -> dict[str, Any]:
         """The diff as plain data, for ``--json``."""
         found: dict[str, Any] = {"a": self.a, "b": self.b}
-        found.update({kind: [c.as_dict() for c in self.of(kind)] for kind in KINDS})
+        found.update({kind: [c.as_dict() for c in self.of(kind)] for kind in ChangeKind})
         for name in ("config", "losses", "sections"):
             found[name] = [vars(setting) for setting in getattr(self, name)]
         costs = {side: c.as_dict() for side, c in zip("ab", self.costs, strict=True)}
         for side in costs.values():
             del side["blocks"], side["symbolic"]
         return {**found, "shared": self.shared, "cost": {**costs, "delta": self.deltas()}}
-
-
-KINDS = ("added", "removed", "replaced", "resized", "changed", "rewired", "renamed")
 
 
 def diff(a: Model, b: Model, batch: int = 1, seq: int = 4096, attention: str = AttentionPairs.CAUSAL) -> Diff:
@@ -87,7 +86,7 @@ def diff(a: Model, b: Model, batch: int = 1, seq: int = 4096, attention: str = A
 
     >>> import dsvgraph
     >>> before, after = (dsvgraph.load("deepseek_v3_tiny", {"num_hidden_layers": n}) for n in (2, 3))
-    >>> [(change.kind, change.path) for change in diff(before, after).changes]
+    >>> [(str(change.kind), change.path) for change in diff(before, after).changes]
     [('resized', 'model.layers')]
     """
     a, b = numeric_model(a), numeric_model(b)
@@ -96,12 +95,15 @@ def diff(a: Model, b: Model, batch: int = 1, seq: int = 4096, attention: str = A
         cost(b, batch, seq, attention, formulas=False),
     )
     return Diff(
-        a.name, b.name, tuple(compare(a, b)),
-        tuple(_settings(_texts(a.config), _texts(b.config))),
-        tuple(_losses(a, b)),
-        tuple(_settings(_sections(a), _sections(b))),
-        costs, shared(a, b),
-    )  # fmt: skip
+        a=a.name,
+        b=b.name,
+        changes=tuple(compare(a, b)),
+        config=tuple(_settings(_texts(a.config), _texts(b.config))),
+        losses=tuple(_losses(a, b)),
+        sections=tuple(_settings(_sections(a), _sections(b))),
+        costs=costs,
+        shared=shared_parameters(a, b),
+    )
 
 
 def depths(
@@ -163,3 +165,45 @@ def _sections(model: Model) -> dict[str, str]:
 def _minus(after: Any, before: Any) -> dict[str, float]:
     numbers = {f.name: getattr(after, f.name) for f in fields(after)}
     return {n: v - getattr(before, n) for n, v in numbers.items() if isinstance(v, (int, float))}
+
+
+# -- shared parameters --------------------------------------------------------------------------
+
+
+class _Box(NamedTuple):
+    """The numbers in a folded path, axis by axis, from and to; and the elements of one weight."""
+
+    axes: tuple[tuple[int, int], ...]
+    numel: int
+
+
+_Key = tuple[str, tuple[Size, ...]]
+
+
+def shared_parameters(a: Graph, b: Graph) -> int:
+    """Return the elements of the weights that both models have at the same path and with the same shape.
+
+    Copies are counted without writing them out.
+    """
+    ours, theirs = _boxes(a), _boxes(b)
+    return sum(
+        _common(one, other) * one.numel
+        for key, boxes in ours.items()
+        for one in boxes
+        for other in theirs.get(key, ())
+    )  # fmt: skip
+
+
+def _boxes(model: Graph) -> dict[_Key, list[_Box]]:
+    found: dict[_Key, list[_Box]] = {}
+    for path, weight, _ in weights(model):
+        axes = tuple((int(m[1]), int(m[2] or m[1])) for m in SPAN.finditer(path))
+        box = _Box(axes, int(weight.numel))  # type: ignore[arg-type]
+        found.setdefault((SPAN.sub("{}", path), weight.shape), []).append(box)
+    return found
+
+
+def _common(a: _Box, b: _Box) -> int:
+    """Return how many paths two boxes have in common."""
+    spans = zip(a.axes, b.axes, strict=True)
+    return prod(max(0, min(x[1], y[1]) - max(x[0], y[0]) + 1) for x, y in spans)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from itertools import accumulate
 from typing import Any
 
@@ -17,6 +18,18 @@ from dsvgraph.passes.graph.paths import bracketed, weights
 from dsvgraph.passes.text.signature import value
 
 
+class ChangeKind(StrEnum):
+    """What a change is."""
+
+    ADDED = "added"
+    REMOVED = "removed"
+    REPLACED = "replaced"  # by a line that calls another op, or a block of other lines
+    RESIZED = "resized"  # other shapes, or another number of copies
+    CHANGED = "changed"  # another value of an attribute
+    REWIRED = "rewired"
+    RENAMED = "renamed"
+
+
 @dataclass(frozen=True)
 class Change:
     """One difference: a line (``path``, and ``also`` where the same block is used again).
@@ -26,7 +39,7 @@ class Change:
     YAML before and after, where there are such.
     """
 
-    kind: str
+    kind: ChangeKind
     path: str
     line: str
     before: str
@@ -60,13 +73,21 @@ def _graphs(a: Graph, b: Graph, prefix: str, reaches: tuple[str, ...]) -> Iterat
     for old, new in found:
         outputs = reaches or _reached(a, old.name) + _reached(b, new.name)
         yield from _nodes(a, b, old, new, prefix, names, tuple(dict.fromkeys(outputs)))
-    for graph, matched, kind in ((a, names.keys(), "removed"), (b, names.values(), "added")):
+    for graph, matched, kind in ((a, names.keys(), ChangeKind.REMOVED), (b, names.values(), ChangeKind.ADDED)):
         for node in graph.nodes.values():
             if node.name not in matched:
-                texts = ("", _described(node)) if kind == "added" else (_described(node), "")
+                texts = ("", _described(node)) if kind == ChangeKind.ADDED else (_described(node), "")
                 outputs = reaches or _reached(graph, node.name)
-                places = (None, node.span) if kind == "added" else (node.span, None)
-                yield Change(kind, join(prefix, node.at), node.name, *texts, outputs, (), places)
+                places = (None, node.span) if kind == ChangeKind.ADDED else (node.span, None)
+                yield Change(
+                    kind=kind,
+                    path=join(prefix, node.at),
+                    line=node.name,
+                    before=texts[0],
+                    after=texts[1],
+                    reaches=outputs,
+                    places=places,
+                )
     yield from _interface(a, b, prefix, names, reaches)
 
 
@@ -81,28 +102,38 @@ def _nodes(
 ) -> Iterator[Change]:
     path = join(prefix, new.at)
     for kind, before, after in differences(a, b, old, new, names):
-        if kind == "renamed":
+        if kind == ChangeKind.RENAMED:
             before, after = before or ".", after or "."
-        yield Change(kind, path, new.name, before, after, reaches, (), (old.span, new.span))
+        yield Change(
+            kind=kind,
+            path=path,
+            line=new.name,
+            before=before,
+            after=after,
+            reaches=reaches,
+            places=(old.span, new.span),
+        )
     if is_variant(old, new):
         yield from _more_copies(old, new, path, reaches)
         for inner, one, other in _copies(old, new, path):
             yield from _graphs(one, other, inner, reaches)
 
 
-def differences(a: Graph, b: Graph, old: Node, new: Node, names: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    """What differs between two lines themselves: kind, before and after; ``names`` translates lines of ``a``."""
+def differences(
+    a: Graph, b: Graph, old: Node, new: Node, names: Mapping[str, str]
+) -> Iterator[tuple[ChangeKind, str, str]]:
+    """Yield what differs between two lines themselves: kind, before and after; ``names`` translates lines of ``a``."""
     wires = _wires(a, old, names), _wires(b, new, {})
     if wires[0] != wires[1]:
-        yield "rewired", *_differing(_owning(old, *wires), _owning(new, *reversed(wires)))
+        yield ChangeKind.REWIRED, *_differing(_owning(old, *wires), _owning(new, *reversed(wires)))
     if old.at != new.at:
-        yield "renamed", old.at, new.at
+        yield ChangeKind.RENAMED, old.at, new.at
     if not is_variant(old, new):
-        yield "replaced", _described(old), _described(new)
+        yield ChangeKind.REPLACED, _described(old), _described(new)
         return
     sizes = _sizes(old), _sizes(new)
     if sizes[0] != sizes[1]:
-        yield ("resized" if _shapes(old) != _shapes(new) else "changed"), *_differing(*sizes)
+        yield (ChangeKind.RESIZED if _shapes(old) != _shapes(new) else ChangeKind.CHANGED), *_differing(*sizes)
 
 
 def is_variant(old: Node, new: Node) -> bool:
@@ -184,7 +215,15 @@ def _more_copies(old: Node, new: Node, path: str, reaches: tuple[str, ...]) -> I
             here = join(path, span_text(node.start + (at or 0), range_.copies))
             texts = ("", text) if node is new else (text, "")
             places = (None, new.span) if node is new else (old.span, None)
-            yield Change("added" if node is new else "removed", here, node.name, *texts, reaches, (), places)
+            yield Change(
+                kind=ChangeKind.ADDED if node is new else ChangeKind.REMOVED,
+                path=here,
+                line=node.name,
+                before=texts[0],
+                after=texts[1],
+                reaches=reaches,
+                places=places,
+            )
 
 
 def _goes_on(found: list[CopyRange], i: int) -> bool:
@@ -236,10 +275,10 @@ def _interface(a: Graph, b: Graph, prefix: str, names: Mapping[str, str], reache
     for name in {**a.outputs, **b.outputs}:
         before, after = _out(a, name, names), _out(b, name, {})
         if before != after:
-            yield Change("rewired", prefix, f"out {name}", before, after, reaches or (name,))
+            yield _interface_change(prefix, f"out {name}", (before, after), reaches or (name,))
     before, after = _cached(a, names), _cached(b, {})
     if before != after:
-        yield Change("rewired", prefix, "cache", before, after)
+        yield _interface_change(prefix, "cache", (before, after), ())
     if isinstance(a, Model):
         yield from _inputs(a, b)
 
@@ -248,8 +287,8 @@ def _inputs(a: Graph, b: Graph) -> Iterator[Change]:
     for name in {**a.inputs, **b.inputs}:
         before, after = (str(g.inputs.get(name, "")) for g in (a, b))
         if before != after:
-            kind = "resized" if before and after else "added" if after else "removed"
-            yield Change(kind, name, name, before, after, tuple(b.outputs))
+            kind = ChangeKind.RESIZED if before and after else ChangeKind.ADDED if after else ChangeKind.REMOVED
+            yield _interface_change(name, name, (before, after), tuple(b.outputs), kind)
 
 
 def _cached(graph: Graph, names: Mapping[str, str]) -> str:
@@ -258,3 +297,9 @@ def _cached(graph: Graph, names: Mapping[str, str]) -> str:
 
 def _out(graph: Graph, name: str, names: Mapping[str, str]) -> str:
     return named(graph, graph.outputs[name], names) if name in graph.outputs else ""
+
+
+def _interface_change(
+    path: str, line: str, texts: tuple[str, str], reaches: tuple[str, ...], kind: ChangeKind = ChangeKind.REWIRED
+) -> Change:
+    return Change(kind=kind, path=path, line=line, before=texts[0], after=texts[1], reaches=reaches)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from decimal import ROUND_FLOOR, ROUND_HALF_UP, Decimal
+from enum import StrEnum
 from typing import Any, get_args
 
 from dsvgraph.codes import Code
@@ -15,16 +16,23 @@ from dsvgraph.spec import Convention, Part
 
 CONVENTIONS: tuple[str, ...] = get_args(Convention)
 UNITS = {"K": 3, "M": 6, "B": 9, "T": 12}
-ROUNDED, CUT = "rounded", "cut"  # how a count becomes a published figure
+
+
+class Agreement(StrEnum):
+    """How a count gives a published figure."""
+
+    ROUNDED = "rounded"  # to the figure's digits
+    CUT = "cut"  # to them, the other digits dropped
+    NONE = ""
 
 
 @dataclass(frozen=True)
 class PublishedComparison:
-    """One model: what is counted, what is published, and how the one becomes the other.
+    """The counts of one model, the published figures, and how they agree.
 
-    ``parameters`` is what the first output depends on, ``total`` everything; ``active`` is by convention.
-    ``agree`` holds for each published figure `rounded` (to its digits), `cut` (the other digits dropped),
-    or "" where it is neither; ``fits`` are the conventions by which the published active figure comes out.
+    ``parameters`` counts what the first output depends on, ``total`` everything, ``active`` by convention.
+    ``agree`` holds the agreement of each published figure; ``fits`` are the conventions by which the count of
+    active parameters gives the published one.
     """
 
     name: str
@@ -32,7 +40,7 @@ class PublishedComparison:
     parameters: int
     active: Mapping[str, int]
     published: Mapping[str, str] | None = None
-    agree: Mapping[str, str] | None = None
+    agree: Mapping[str, Agreement] | None = None
     fits: tuple[str, ...] = ()
 
     @property
@@ -58,21 +66,29 @@ def compare_published(model: Model) -> PublishedComparison:
     if "active" in figures:
         agree["active"] = agreement(active[figures["active_counts"]], figures["active"])
         fits = tuple(name for name in CONVENTIONS if agreement(active[name], figures["active"]))
-    return PublishedComparison(model.name, counts.total, counts.inference, active, figures, agree, fits)
+    return PublishedComparison(
+        name=model.name,
+        total=counts.total,
+        parameters=counts.inference,
+        active=active,
+        published=figures,
+        agree=agree,
+        fits=fits,
+    )
 
 
-def agreement(count: int, figure: str) -> str:
-    """How ``count`` becomes the published ``figure``: `rounded`, `cut`, or "" where it does not.
+def agreement(count: int, figure: str) -> Agreement:
+    """Return how ``count`` gives the published ``figure``.
 
     A figure is digits and a unit, such as 2.4B; 2,451,435,008 is 2.5B rounded and 2.4B cut.
     """
     wanted = Decimal(figure[:-1])
     step = Decimal(1).scaleb(int(wanted.as_tuple().exponent))
     exact = Decimal(count).scaleb(-UNITS[figure[-1]])
-    for word, rounding in ((ROUNDED, ROUND_HALF_UP), (CUT, ROUND_FLOOR)):
+    for word, rounding in ((Agreement.ROUNDED, ROUND_HALF_UP), (Agreement.CUT, ROUND_FLOOR)):
         if exact.quantize(step, rounding) == wanted:
             return word
-    return ""
+    return Agreement.NONE
 
 
 def contradictions(model: Model, found: PublishedComparison) -> Iterator[Diagnostic]:

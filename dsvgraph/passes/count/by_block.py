@@ -94,12 +94,12 @@ class _BlockCosts(NamedTuple):
     def _copies(self, frame: _Frame, node: Node, generic: Node | None, needed: Dependencies) -> Iterator[BlockCost]:
         generic_copies = generic.copies if generic and len(generic.copies) == len(node.copies) else ()
         same = {group.graph: other.graph for group, other in zip(node.copies, generic_copies, strict=False)}
-        inference = _outputs_of_copies(node, needed)
+        inference = needed.outputs_by_graph(node)
         for i, (graph, (path, count)) in enumerate(copy_paths(node, join(frame.path, node.at)).items()):
             copies = frame.copies * int(count)  # type: ignore[arg-type]
             key = (*frame.key, (node.name, i))
             stored = frame.stored if node.reused else frame.stored * int(count)  # type: ignore[arg-type]
-            found = _Frame(graph, same.get(graph), path, frame.depth, copies, stored, inference.get(graph), key)
+            found = _Frame(graph, same.get(graph), path, frame.depth, copies, stored, inference[graph], key)
             formula = (
                 self.generic_counter.of(same[graph]).parameters if graph in same and self.generic_counter else None
             )
@@ -117,11 +117,3 @@ class _BlockCosts(NamedTuple):
             flops, number(self.costs.get(frame.key, 0), values),
             flops / whole if whole else 0.0, None if formula is None else str(formula), frame.key,
         )  # fmt: skip
-
-
-def _outputs_of_copies(node: Node, needed: Dependencies) -> dict[Graph, Ports]:
-    """What inference needs of each distinct graph of a node, in any of its copies."""
-    found: dict[Graph, Ports] = {}
-    for copies, outputs in zip(node.copies, needed.copies.get(node.name, ()), strict=False):
-        found[copies.graph] = found.get(copies.graph, frozenset()) | outputs
-    return found

@@ -101,12 +101,9 @@ class CostWalk:
                 yield from self._runs(frame, node, needed)
 
     def _runs(self, frame: _Frame, node: Node, needed: Dependencies) -> Iterator[OpCost]:
-        wanted = needed.copies.get(node.name, (None,) * len(node.copies))
-        united: dict[Graph, Ports] = {}
-        for copies, outputs in zip(node.copies, wanted, strict=True):
-            united[copies.graph] = united.get(copies.graph, frozenset()) | (outputs or frozenset())
+        wanted = needed.outputs_by_graph(node)
         for i, (graph, (path, count)) in enumerate(copy_paths(node, join(frame.path, node.at)).items()):
-            outputs, state = united[graph], self._state_inside(frame, node, graph)
+            outputs, state = wanted[graph], self._state_inside(frame, node, graph)
             role = (
                 Role.EXPERTS if node.mode is Mode.EACH else frame.role if frame.role != Role.ATTENTION else Role.DENSE
             )

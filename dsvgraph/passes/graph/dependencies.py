@@ -27,6 +27,13 @@ class Dependencies:
         """Whether the node runs; one of which only a weight is read does not."""
         return not self.ports.get(node.name, frozenset()).isdisjoint(node.outputs)
 
+    def outputs_by_graph(self, node: Node) -> dict[Graph, Ports]:
+        """Return the outputs that are needed of each distinct graph of ``node``, in any of its copies."""
+        found: dict[Graph, Ports] = {copies.graph: frozenset() for copies in node.copies}
+        for copies, outputs in zip(node.copies, self.copies.get(node.name, ()), strict=False):
+            found[copies.graph] |= outputs
+        return found
+
 
 class DependencyAnalysis:
     """Answers what outputs depend on; equal questions are answered once."""

@@ -12,15 +12,13 @@ from dsvgraph.build.scope import BlockValue
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph.passes.count.generic import numeric_model
+from dsvgraph.passes.text.scalars import PROSE, is_constant, is_plain_line, quoted
 from dsvgraph.spec import BlockModel, Part, Spec
 
 WIDTH = 132  # of a node's line
-PROSE = 100
 PLAIN = re.compile(  # inside braces
     r"(?:[A-Za-z_(]|\d[\d.]* [a-z*/+-])(?:[\w .()*/+<>=%-]*[\w)])?\Z|\d+(?:\.\d+)?[KMBT]\Z|\.\Z|\.\.\.\Z", re.ASCII
 )
-LINE = re.compile(r"[A-Za-z](?:(?!: | #)[ -~])*[!-9;-~]\Z")  # on a line of its own
-CONSTANTS = ("true", "false", "null")
 WORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
@@ -153,8 +151,7 @@ def _plain(value: Any) -> Any:
 
 def _block(value: Any) -> str:
     """A value after `name: ` on a line of its own."""
-    plain = isinstance(value, str) and LINE.match(value) and value.lower() not in CONSTANTS
-    return value if plain else _flow(value)
+    return value if isinstance(value, str) and is_plain_line(value) else _flow(value)
 
 
 def _flow(value: Any) -> str:
@@ -164,12 +161,5 @@ def _flow(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_flow(v) for v in value) + "]"
     if isinstance(value, str):
-        plain = PLAIN.match(value) and value.lower() not in CONSTANTS
-        return value if plain else _quoted(value)
+        return value if PLAIN.match(value) and not is_constant(value) else quoted(value)
     return json.dumps(value)
-
-
-def _quoted(text: str) -> str:
-    """A text in quotes, as JSON writes it; what cannot be printed is escaped as YAML does."""
-    found = json.dumps(text, ensure_ascii=False)
-    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in found)

@@ -8,7 +8,7 @@ import pytest
 
 import dsvgraph
 from dsvgraph.graph import join
-from dsvgraph.passes.compare.shared import shared
+from dsvgraph.passes.compare.diff import shared_parameters
 
 
 def paths(graph, prefix=""):
@@ -31,7 +31,7 @@ def paths(graph, prefix=""):
 )
 def test_shared_weights_are_those_written_out(other, settings):
     a, b = dsvgraph.load("deepseek_v3_tiny"), dsvgraph.load(other, settings)
-    assert shared(a, b) == sum(numel for _, _, numel in {*paths(a)} & {*paths(b)})
+    assert shared_parameters(a, b) == sum(numel for _, _, numel in {*paths(a)} & {*paths(b)})
 
 
 def test_many_specs(dsv):

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from itertools import groupby
 
-from dsvgraph.passes.text.layout.scalars import PROSE, in_braces, literal, on_line, prose
 from dsvgraph.passes.text.layout.tree import Item, Tree
+from dsvgraph.passes.text.scalars import PROSE, in_braces, literal, on_line, prose
 
 WIDTH = 132  # of a line
 ASIDE = 43  # the column of a comment beside a line, where the line is shorter

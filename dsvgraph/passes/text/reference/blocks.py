@@ -20,7 +20,7 @@ from dsvgraph.dims import Poly, product, symbol, total
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, join, walk
 from dsvgraph.loader import bundled
-from dsvgraph.passes.text.reference.rows import Row, first_sentence, paragraphs, written
+from dsvgraph.passes.text.reference.entries import Entry, first_sentence, paragraphs, written
 from dsvgraph.spec import Part, Spec, read_text, with_settings
 from dsvgraph.types import Type
 
@@ -62,14 +62,14 @@ class BlockPage:
     calls: list[str]
     yaml: str
 
-    def rows(self) -> Iterator[Row]:
+    def entries(self) -> Iterator[Entry]:
         """The arguments, ports, cached values and weights in this order."""
         for name, default in self.args.items():
-            yield Row("argument", name, "", "required" if default is None else f"default {default}")
+            yield Entry("argument", name, "", "required" if default is None else f"default {default}")
         for kind, types in (("in", self.inputs), ("out", self.outputs), ("cache", self.cache)):
-            yield from (Row(kind, name, type_) for name, type_ in types.items())
+            yield from (Entry(kind, name, type_) for name, type_ in types.items())
         for weight in self.weights:
-            yield Row("weight", weight.path, weight.shape, f"times {weight.copies}" if weight.copies != "1" else "")
+            yield Entry("weight", weight.path, weight.shape, f"times {weight.copies}" if weight.copies != "1" else "")
 
     def facts(self) -> Iterator[tuple[str, str]]:
         """Label and text of what holds for the whole block."""

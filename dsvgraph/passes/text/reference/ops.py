@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from dsvgraph import expr
 from dsvgraph.dims import Size, ratio, symbol
 from dsvgraph.ops import OPS, Op
-from dsvgraph.passes.text.reference.rows import Row, first_sentence, paragraphs, written
+from dsvgraph.passes.text.reference.entries import Entry, first_sentence, paragraphs, written
 from dsvgraph.types import ElementType, Type, Weight, as_size
 
 PORT = re.compile(r"(int)?\[([^\]]*)\]")
@@ -61,19 +61,19 @@ class OpPage:
     weights: list[OwnWeight]
     attributes: list[Attribute]
 
-    def rows(self) -> Iterator[Row]:
+    def entries(self) -> Iterator[Entry]:
         """The ports, weights and attributes in this order."""
         remark = "as many as one likes" if self.variadic else ""
-        yield from (Row("in", port, type_, remark) for port, type_ in self.inputs.items())
-        yield from (Row("out", port, type_) for port, type_ in self.outputs.items())
+        yield from (Entry("in", port, type_, remark) for port, type_ in self.inputs.items())
+        yield from (Entry("out", port, type_) for port, type_ in self.outputs.items())
         for weight in self.weights:
             remarks = [f"with {weight.with_}"] * bool(weight.with_) + ["not trained by gradients"] * (
                 not weight.trained
             )
-            yield Row("weight", weight.name, weight.shape, ", ".join(remarks))
+            yield Entry("weight", weight.name, weight.shape, ", ".join(remarks))
         for found in self.attributes:
             default = "required" if found.default is None else f"default {found.default}"
-            yield Row("attribute", found.name, ", ".join(filter(None, (found.kind, found.limits))), default)
+            yield Entry("attribute", found.name, ", ".join(filter(None, (found.kind, found.limits))), default)
 
     def facts(self) -> Iterator[tuple[str, str]]:
         """Label and text of what holds for the whole op."""

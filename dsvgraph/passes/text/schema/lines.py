@@ -8,8 +8,8 @@ from typing import Any
 from dsvgraph import loader
 from dsvgraph.ops import OPS, Op
 from dsvgraph.passes.text.reference import OpPage, ops
-from dsvgraph.passes.text.reference.rows import first_sentence, written
-from dsvgraph.passes.text.schema.words import block_markdown, op_markdown
+from dsvgraph.passes.text.reference.entries import first_sentence, written
+from dsvgraph.passes.text.reference.markdown import block_markdown, op_markdown
 
 Json = dict[str, Any]
 

@@ -15,17 +15,27 @@ CONSTANTS = ("true", "false", "null")
 
 
 def in_braces(text: str) -> str:
-    """A text inside braces or brackets."""
-    return text if PLAIN.match(text) and text.lower() not in CONSTANTS else quoted(text)
+    """Return a text as it is written inside braces or brackets."""
+    return text if PLAIN.match(text) and not is_constant(text) else quoted(text)
 
 
 def on_line(text: str) -> str:
-    """A text after `name: ` on a line of its own."""
-    return text if LINE.match(text) and text.lower() not in CONSTANTS else in_braces(text)
+    """Return a text as it is written after `name: ` on a line of its own."""
+    return text if is_plain_line(text) else in_braces(text)
+
+
+def is_plain_line(text: str) -> bool:
+    """Return whether a text needs no quotes after `name: ` on a line of its own."""
+    return bool(LINE.match(text)) and not is_constant(text)
+
+
+def is_constant(text: str) -> bool:
+    """Return whether YAML reads a text without quotes as true, false or null."""
+    return text.lower() in CONSTANTS
 
 
 def quoted(text: str) -> str:
-    """A text in quotes, as JSON writes it; what cannot be printed is escaped as YAML does."""
+    """Return a text in quotes, as JSON writes it; what cannot be printed is escaped as YAML does."""
     found = json.dumps(text, ensure_ascii=False)
     return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in found)
 
