@@ -125,11 +125,14 @@ class Fold(ast.NodeTransformer):
             values.append(value)
             if truth is deciding:
                 break
+        last = _truth(values[-1])
+        if len(values) > 1 and last is not None and all(isinstance(v, ast.Compare) for v in values[:-1]):
+            if last is not deciding:
+                values.pop()  # comparisons have truth values themselves
+            elif all(map(_harmless, values)):
+                return ast.Constant(deciding)
         node.values = values
-        if len(values) == 1:
-            return values[0]
-        comparisons = all(isinstance(v, ast.Compare) and _harmless(v) for v in values[:-1])
-        return ast.Constant(deciding) if comparisons and _truth(values[-1]) is deciding else node
+        return values[0] if len(values) == 1 else node
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> Any:
         self.generic_visit(node)

@@ -57,6 +57,8 @@ def _reduce(main: ast.Module, helpers: list[ast.stmt], definitions: dict[str, as
     _drop_attributes(helpers, uses)
     for helper in helpers:
         ast.fix_missing_locations(Fold().visit(helper))
+        if isinstance(helper, ast.ClassDef):
+            helper.body = [s for s in helper.body if not (isinstance(s, ast.FunctionDef) and not s.body)]
     _inline_constants(main, helpers, definitions)
     _inline_expressions(helpers, definitions, uses, lines)
 

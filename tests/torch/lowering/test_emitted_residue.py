@@ -14,15 +14,18 @@ import dsvgraph
 
 torch = pytest.importorskip("torch")
 
-from dsvgraph_torch import emit  # noqa: E402
+from bodies import NEXT, V, loaded  # noqa: E402
+from helpers import randomised, tokens  # noqa: E402
+
+from dsvgraph_torch import compile, emit  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
 FOLDERS = ["specs", "specs/variants", "specs/templates", "tests/specs"]
 SPECS = sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("*.yaml"))
 RULES = "F,SIM,RET,ARG,C4,PIE,B015,B018,PLR0124,PLR0133,PLR1711,PLR1714,PLR5501,PLW0120,PLW0127,RUF059,UP034"
 IGNORED = "C408,PIE790,SIM108,B905"
-INTERFACE = {"ctx", "sent", "args"}
-"""Arguments of `forward` that every block takes, as one block can stand for another; `args` of torch's state_dict."""
+INTERFACE = {"ctx", "sent", "args", "positions", "documents", "cache"}
+"""What every block takes, as one block can stand for another, and every model; `args` are those of state_dict."""
 CALLED = {"__init__", "forward", "initialise", "predict", "losses", "after_step", "state_dict", "_load_from_state_dict"}
 """Methods that torch or callers of a model call."""
 
@@ -62,6 +65,32 @@ def test_a_linter_finds_nothing(files):
 def test_nothing_is_unused_or_decided_beforehand(files):
     found = {name: residue(path.read_text(encoding="utf-8")) for name, path in files.items()}
     assert {name: words for name, words in found.items() if words} == {}
+
+
+BODIES = [
+    "y: {linear: e, out: V}",
+    "s: {silu: e}\n    y: {linear: s, out: V}",
+    "s: {shift: e, by: -2, fill: 1}\n    y: {linear: s, out: V}",
+    "q: {linear: e, out: [2, 4]}\n    a: {attention: {q: q, k: q, v: q}, causal: false}\n"
+    "    y: {linear: a, contract: 2, out: V}",
+    "q: {linear: e, out: [2, 4]}\n    a: {attention: {q: q, k: q, v: q}, window: 2}\n"
+    "    b: {attention: {q: a, k: q, v: q}, sinks: true}\n    y: {linear: b, contract: 2, out: V}",
+    "r: {rope: e, scaling: {type: linear, factor: 2.0}}\n    y: {linear: r, out: V}",
+    "g: {router: e, experts: 4, top_k: 2, score: softmax}\n    t: {dispatch: {x: e, index: g.index}, experts: 4}\n"
+    "    c: {combine: {x: t, index: g.index, score: g.score}}\n    y: {linear: c, out: V}",
+]
+
+
+@pytest.mark.parametrize(
+    ("body", "loss"), [(body, loss) for body in BODIES for loss in (NEXT, "{}") if loss == "{}" or "false" not in body]
+)
+def test_small_models_hold_no_residue(body, loss, tmp_path):
+    graph = loaded(body, loss=loss)
+    for full in (False, True):
+        (tmp_path / f"{full}.py").write_text(emit(graph, full=full), encoding="utf-8")
+        assert residue(emit(graph, full=full)) == []
+    assert linted(tmp_path.glob("*.py")) == []
+    assert randomised(compile(graph))(tokens(2, 5, V))["logits"].shape == (2, 5, V)
 
 
 # -- the judge ----------------------------------------------------------------------------------------
