@@ -13,32 +13,39 @@ import transformers
 from hypothesis import strategies as st
 
 import dsvgraph
+from dsvgraph.loader import bundled
 from dsvgraph.passes.graph.paths import weights
 from dsvgraph_hf.config import config_file
 from dsvgraph_hf.families import architecture, families
 from dsvgraph_hf.importer import to_text
 
 PUBLISHED = Path(__file__).parent / "published"
-ZOO = sorted(path.stem for path in PUBLISHED.glob("*.json"))
+NAMES = sorted(path.stem for path in PUBLISHED.glob("*.json"))
+ZOO = [name for name in NAMES if (bundled() / f"{name}.yaml").is_file()]
 FAMILIES = list(families())
 CLASSES = {kind: architecture(kind).removesuffix("ForCausalLM") for kind in FAMILIES}
 SPAN = re.compile(r"\[(\d+)-(\d+)\]|\[(\d+)\]")
 
-HEADS = dict(num_attention_heads=4, num_key_value_heads=2)
-WHOLE = dict(vocab_size=61, hidden_size=32, num_hidden_layers=3, intermediate_size=40)
+SIZES = dict(
+    vocab_size=61, hidden_size=32, num_hidden_layers=3, intermediate_size=40, num_attention_heads=4,
+    num_key_value_heads=2, head_dim=12, moe_intermediate_size=12, num_experts=4, num_local_experts=4,
+    num_experts_per_tok=2, n_group=4, topk_group=2, first_k_dense_replace=1,
+)  # fmt: skip
 LATENT = dict(
     num_attention_heads=2, num_key_value_heads=2, q_lora_rank=12, kv_lora_rank=8, qk_nope_head_dim=8,
     qk_rope_head_dim=4, v_head_dim=6, moe_intermediate_size=12, n_routed_experts=8, num_experts_per_tok=3,
 )  # fmt: skip
-SMALL: dict[str, dict[str, Any]] = {
-    "llama": {**WHOLE, **HEADS},
-    "qwen3": {**WHOLE, **HEADS, "head_dim": 12},
-    "qwen3_moe": {**WHOLE, **HEADS, "moe_intermediate_size": 12, "num_experts": 4, "num_experts_per_tok": 2},
-    "mixtral": {**WHOLE, **HEADS, "num_local_experts": 4},
-    "gpt_oss": {**WHOLE, **HEADS, "head_dim": 12, "num_local_experts": 4, "num_experts_per_tok": 2},
-    "deepseek_v3": {**WHOLE, **LATENT, "n_group": 4, "topk_group": 2, "first_k_dense_replace": 1},
-    "deepseek_v2": {**WHOLE, **LATENT, "n_shared_experts": 2, "first_k_dense_replace": 1},
-}
+
+
+def _small(kind: str) -> dict[str, Any]:
+    """Small sizes of the attributes that a family has and that are no null by default."""
+    fields = families()[kind].Config.model_fields
+    given = {name for name, field in fields.items() if field.default is not None} | {"num_key_value_heads"}
+    sizes = {name: size for name, size in SIZES.items() if name in given}
+    return sizes | (LATENT if "kv_lora_rank" in fields else {})
+
+
+SMALL: dict[str, dict[str, Any]] = {kind: _small(kind) for kind in FAMILIES}
 ENDS = dict(bos_token_id=None, eos_token_id=None, pad_token_id=None)
 
 
@@ -124,7 +131,7 @@ def drawn(draw: st.DrawFn, kind: str) -> dict[str, Any]:
         initializer_range=draw(st.sampled_from([0.006, 0.02, 0.5])),
         rms_norm_eps=draw(st.sampled_from([1e-6, 1e-5, 0.01])),
         tie_word_embeddings=draw(st.booleans()),
-        attention_bias=draw(st.booleans()),
+        attention_bias="attention_bias" not in families()[kind].Config.fixed and draw(st.booleans()),
         hidden_act=draw(st.sampled_from(["silu", "gelu", "relu"])),
         rope_parameters=dict(draw(ROPES)),
     )
@@ -132,7 +139,8 @@ def drawn(draw: st.DrawFn, kind: str) -> dict[str, Any]:
         return {**found, **draw(_latent(kind, found))}
     groups = draw(st.sampled_from([n for n in (1, 2, 4) if heads % n == 0]))
     width = {"head_dim": draw(_even(2, 12))} if draw(st.booleans()) or kind in NEEDS_WIDTH else {}
-    return {**found, "num_key_value_heads": groups, **width, **draw(MORE[kind](found["num_hidden_layers"]))}
+    own = draw(MORE.get(kind, _nothing)(found["num_hidden_layers"]))
+    return {**found, "num_key_value_heads": groups, **width, **own}
 
 
 @st.composite
@@ -162,6 +170,10 @@ def _latent(draw: st.DrawFn, kind: str, found: dict[str, Any]) -> dict[str, Any]
     return {**ranks, **sizes, **own}
 
 
+def _nothing(layers: int) -> st.SearchStrategy[dict[str, Any]]:
+    return st.just({})
+
+
 @st.composite
 def _experts(draw: st.DrawFn, name: str) -> dict[str, Any]:
     number = draw(st.integers(1, 5))
@@ -169,7 +181,7 @@ def _experts(draw: st.DrawFn, name: str) -> dict[str, Any]:
 
 
 @st.composite
-def _qwen3(draw: st.DrawFn, layers: int) -> dict[str, Any]:
+def _layer_types(draw: st.DrawFn, layers: int) -> dict[str, Any]:
     if draw(st.booleans()):
         return {}
     kinds = draw(st.lists(st.sampled_from(["sliding_attention", "full_attention"]), min_size=layers, max_size=layers))
@@ -191,8 +203,7 @@ def _qwen3_moe(draw: st.DrawFn, layers: int) -> dict[str, Any]:
 
 @st.composite
 def _mixtral(draw: st.DrawFn, layers: int) -> dict[str, Any]:
-    return {**draw(_experts("num_local_experts")), "sliding_window": draw(st.none() | st.integers(1, 9)),
-            "attention_bias": False}  # fmt: skip
+    return {**draw(_experts("num_local_experts")), "sliding_window": draw(st.none() | st.integers(1, 9))}
 
 
 @st.composite
@@ -210,7 +221,7 @@ def _gpt_oss(draw: st.DrawFn, layers: int) -> dict[str, Any]:
 NEEDS_WIDTH = ("qwen3", "gpt_oss", "mixtral")  # transformers has no YaRN for a Mixtral without head_dim
 MORE: dict[str, Any] = {
     "llama": lambda layers: st.fixed_dictionaries({"mlp_bias": st.booleans()}),
-    "qwen3": _qwen3,
+    "qwen3": _layer_types,
     "qwen3_moe": _qwen3_moe,
     "mixtral": _mixtral,
     "gpt_oss": _gpt_oss,

@@ -6,10 +6,11 @@ import json
 import re
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
-from configs import FAMILIES, PUBLISHED, SMALL, ZOO, hub, model_of, plain, saved, text_of, without_comments
+from configs import FAMILIES, NAMES, PUBLISHED, SMALL, ZOO, hub, model_of, plain, saved, text_of, without_comments
 from typer.testing import CliRunner
 
 import dsvgraph
@@ -20,9 +21,10 @@ from dsvgraph.passes.text.layout import layout
 from dsvgraph.passes.text.signature import signature
 from dsvgraph_hf import spec_of
 from dsvgraph_hf.config import config_file
-from dsvgraph_hf.families import families
+from dsvgraph_hf.families import GROUP, architecture, families
 from dsvgraph_hf.importer import to_text
 
+PACKAGED = {point.name for point in entry_points(group=GROUP)}
 YARN = {"factor": 4.0, "original_max_position_embeddings": 16, "beta_fast": 32, "beta_slow": 1}
 
 
@@ -47,7 +49,7 @@ def test_a_published_config_is_the_zoo_s_spec(name):
     assert graph(model) == graph(dsvgraph.load(name))
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_spec_reads_as_if_a_person_had_written_it(name, golden):
     text = spec_of(PUBLISHED / f"{name}.json")
     golden(f"import/{name}.yaml", text)
@@ -398,6 +400,13 @@ def test_an_import_needs_neither_torch_nor_transformers():
 
 
 def test_every_family_has_a_published_config():
-    kinds = {json.loads((PUBLISHED / f"{name}.json").read_text())["model_type"] for name in ZOO}
-    assert kinds == set(FAMILIES)
+    kinds = {json.loads((PUBLISHED / f"{name}.json").read_text())["model_type"] for name in NAMES}
+    assert kinds == set(FAMILIES) - PACKAGED
     assert all(model_of(plain(kind)).outputs for kind in FAMILIES)
+
+
+def test_the_page_lists_every_family():
+    """The table of docs/huggingface.md has the model_type and the class of each bundled family."""
+    page = (Path(__file__).parents[2] / "docs/huggingface.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", page, re.MULTILINE))
+    assert rows == {kind: architecture(kind) for kind in FAMILIES if kind not in PACKAGED}

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 import folders  # noqa: E402
-from configs import hub  # noqa: E402
+from configs import FAMILIES, hub  # noqa: E402
 
 import dsvgraph  # noqa: E402
 import dsvgraph_hf  # noqa: E402
@@ -42,6 +42,8 @@ CASES = {
     ),
     "deepseek_v2, no rank": ("deepseek_v2", dict(q_lora_rank=None, routed_scaling_factor=2.0, attention_bias=True)),
 }
+
+CASES |= {kind: (kind, {}) for kind in FAMILIES if kind not in {family for family, _ in CASES.values()}}
 
 
 @torch.no_grad()
