@@ -25,3 +25,8 @@ def with_package(example: Path, place: Path) -> dict[str, str]:
     (wheel,) = place.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(place)
     return {**os.environ, "PYTHONPATH": str(place), "NO_COLOR": "1", "COLUMNS": "100"}
+
+
+def run_module(env: Mapping[str, str], *args: str) -> subprocess.CompletedProcess[str]:
+    """Run a module of Python from the root of the repository."""
+    return subprocess.run([sys.executable, "-m", *args], cwd=ROOT, env=env, capture_output=True, text=True, check=False)

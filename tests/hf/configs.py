@@ -139,7 +139,7 @@ def drawn(draw: st.DrawFn, kind: str) -> dict[str, Any]:
         return {**found, **draw(_latent(kind, found))}
     groups = draw(st.sampled_from([n for n in (1, 2, 4) if heads % n == 0]))
     width = {"head_dim": draw(_even(2, 12))} if draw(st.booleans()) or kind in NEEDS_WIDTH else {}
-    own = draw(MORE.get(kind, _nothing)(found["num_hidden_layers"]))
+    own = draw(MORE.get(kind, _by_attributes(kind))(found["num_hidden_layers"]))
     return {**found, "num_key_value_heads": groups, **width, **own}
 
 
@@ -170,8 +170,10 @@ def _latent(draw: st.DrawFn, kind: str, found: dict[str, Any]) -> dict[str, Any]
     return {**ranks, **sizes, **own}
 
 
-def _nothing(layers: int) -> st.SearchStrategy[dict[str, Any]]:
-    return st.just({})
+def _by_attributes(kind: str) -> Any:
+    """What varies in a family that MORE does not name: its windows, layer by layer, if it reads them."""
+    fields = families()[kind].Config.model_fields
+    return _layer_types if "max_window_layers" in fields else lambda layers: st.just({})
 
 
 @st.composite
@@ -221,7 +223,6 @@ def _gpt_oss(draw: st.DrawFn, layers: int) -> dict[str, Any]:
 NEEDS_WIDTH = ("qwen3", "gpt_oss", "mixtral")  # transformers has no YaRN for a Mixtral without head_dim
 MORE: dict[str, Any] = {
     "llama": lambda layers: st.fixed_dictionaries({"mlp_bias": st.booleans()}),
-    "qwen3": _layer_types,
     "qwen3_moe": _qwen3_moe,
     "mixtral": _mixtral,
     "gpt_oss": _gpt_oss,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from processes import run_module as run
 from processes import with_package
 
 from dsvgraph.ops.registry import DECLARATIONS
@@ -26,10 +25,6 @@ torch = pytest.importorskip("torch")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of processes that have the example's wheel on their path."""
     return with_package(EXAMPLE, tmp_path_factory.mktemp("site"))
-
-
-def run(env: dict[str, str], *args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", *args], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
 
 
 def test_the_op_passes_the_same_matrix_and_is_transformers(installed: dict[str, str]) -> None:
