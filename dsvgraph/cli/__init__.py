@@ -1,4 +1,4 @@
-"""The command line: one file per command; whatever goes wrong is told at one border."""
+"""The command line: one file for each command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dsvgraph import __version__
-from dsvgraph.cli.border import Command, border, internal
+from dsvgraph.cli.exits import Command, exit_on_error, report_internal
 from dsvgraph.cli.make import compile, export, fmt, generate, import_, new, render
 from dsvgraph.cli.output import coloured
 from dsvgraph.cli.read import blocks, check, cost, diff, explain, lsp, ops, schema, show, sweep, zoo
@@ -51,13 +51,13 @@ def root(
 
 
 def main() -> None:
-    """The program ``dsvgraph``."""
-    gc.freeze()  # what is imported stays: no collection need look at it again
+    """Run the program ``dsvgraph``."""
+    gc.freeze()  # what is imported stays: no collection needs to look at it again
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that knows no Unicode is no error
+            stream.reconfigure(errors="backslashreplace")  # for terminals without Unicode
     try:
-        with border():
+        with exit_on_error():
             app(prog_name="dsvgraph")
-    except Exception as error:  # noqa: BLE001 - the last place to tell it in words
-        sys.exit(internal(error))
+    except Exception as error:  # noqa: BLE001 - the last place where it can be reported without a traceback
+        sys.exit(report_internal(error))

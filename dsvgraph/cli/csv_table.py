@@ -1,4 +1,4 @@
-"""What `--csv` writes: one header, one row a thing, plain numbers."""
+"""Write tables as CSV for `--csv`: a header, and rows of plain numbers."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ UNITS = (
 
 
 def write(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Writes a table as CSV, `-` to standard output. Raises DsvError where it cannot."""
+    """Write a table as CSV; `-` is standard output. Raise DsvError if the file cannot be written."""
     text = io.StringIO()
-    sheet = csv.writer(text, lineterminator="\n")
-    sheet.writerow(columns)
-    sheet.writerows(["" if value is None else value for value in row] for row in rows)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(["" if value is None else value for value in row] for row in rows)
     if str(path) == "-":
         sys.stdout.write(text.getvalue())
     else:
@@ -37,7 +37,7 @@ def write(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 
 
 def facts(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object, str]]:
-    """Every number and word of nested data as (name, value, unit); what is in lists has its place as a name."""
+    """Yield every leaf of nested data as (name, value, unit); an item of a list has its index as its name."""
     for name, value in data.items():
         path = f"{prefix}{name}"
         inner = dict(enumerate(value)) if isinstance(value, (list, tuple)) else value
@@ -48,7 +48,7 @@ def facts(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, obje
 
 
 def unit(path: str, value: object) -> str:
-    """The unit of a quantity by its name; none for words, and for counts that their names tell."""
+    """Return the unit of a quantity by its name; nothing for words and for plain counts."""
     if isinstance(value, (str, bool)) or value is None:
         return ""
     return next((u for part, u in UNITS if part in path), "")

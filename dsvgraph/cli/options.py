@@ -1,4 +1,4 @@
-"""What several commands share: the spec, `--set`, `--json`, and how the text of `--set` is read."""
+"""Options that several commands have, such as SPEC, `--set` and `--json`, and how their text is read."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Setting(NamedTuple):
 
 
 def setting(text: str) -> Setting:
-    """Reads ``name=value``; the value is YAML, so that 1e-6 is a number and [1, 2] a list."""
+    """Read ``name=value``; the value is YAML, so that 1e-6 is a number and [1, 2] a list."""
     name, equals, value = (part.strip() for part in text.partition("="))
     shown = clipped(printable(text), 100)
     if not equals or not NAME.match(name):
@@ -45,7 +45,7 @@ def setting(text: str) -> Setting:
 
 
 def bundled_names(incomplete: str) -> list[str]:
-    """Names of the bundled specs and variants, for the shell's completion."""
+    """Return the names of bundled specs and variants that complete what was typed in a shell."""
     home = loader.bundled()
     paths = sorted([*home.glob("*.yaml"), *home.glob("variants/*.yaml")])
     names = [path.relative_to(home).as_posix().removesuffix(".yaml") for path in paths]
@@ -84,7 +84,7 @@ RecomputeOption = Annotated[
 
 
 def outputs_apart(csv: Path | None, plot: Path | None = None, as_json: bool = False) -> None:
-    """Raises a usage error where two outputs of a command would go to one file or to one stream."""
+    """Raise a usage error if two outputs of a command would go to one file or to one stream."""
     if csv and plot and csv.resolve() == plot.resolve():
         raise typer.BadParameter(f"`{plot}` is the file of --csv", param_hint="--plot")
     if str(csv) == "-" and as_json:
@@ -92,5 +92,5 @@ def outputs_apart(csv: Path | None, plot: Path | None = None, as_json: bool = Fa
 
 
 def load(spec: str, settings: Iterable[Setting] | None = None) -> Model:
-    """The checked model of a command's SPEC and --set; raises DsvError."""
+    """Return the checked model of SPEC and --set. Raise DsvError if it is wrong."""
     return load_model(spec, dict(settings or ()))

@@ -1,4 +1,4 @@
-"""What people and programs read: tables, JSON, errors. Colours on a terminal only."""
+"""Print tables, JSON and errors; with colours on a terminal only."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
-PLAIN_WIDTH = 100  # where no terminal says how wide it is
+PLAIN_WIDTH = 100  # columns, if there is no terminal to ask
 SECTIONS = {"parameters": "parameters", "flops": "FLOPs", "kv_cache": "KV cache"}
 STYLES = {
     r"^error(\[\w+\])?:": "bold red",
     r"^warning(\[\w+\])?:": "bold yellow",
     r"^ +\| +\^+$": "bold red",
     r"^ +\| +-+( .*)?$": "cyan",
-    r"^ *(-->|:::)|^ *\d* \|": "blue",  # over the two before
+    r"^ *(-->|:::)|^ *\d* \|": "blue",  # later patterns override earlier ones
     r"^  = \w+:": "cyan",
 }
 
 
 def write(*parts: RenderableType) -> None:
-    """Prints tables and text, no spaces at the ends of lines."""
+    """Print tables and text, without spaces at the ends of lines."""
     from rich.measure import Measurement
 
     to = console()
     wide = to.options.update(width=PLAIN_WIDTH)
     least = [Measurement.get(to, wide, part).minimum for part in parts if not isinstance(part, str)]
-    to.width = max([to.width, *least])  # no word is cut: a narrow terminal breaks the lines
+    to.width = max([to.width, *least])  # words are not cut: a narrow terminal breaks the lines
     for part in parts:
         with to.capture() as capture:
             to.print(part)
@@ -43,7 +43,7 @@ def write(*parts: RenderableType) -> None:
 
 
 def console(stream: TextIO | None = None) -> Console:
-    """Where tables go; without a terminal the same text for everybody."""
+    """Return the console to print tables on; without a terminal, its width is PLAIN_WIDTH and it has no colours."""
     from rich.console import Console
 
     stream = stream or sys.stdout
@@ -56,22 +56,22 @@ def console(stream: TextIO | None = None) -> Console:
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether a person is likely to look at what ``stream`` gets."""
+    """Whether ``stream`` is a terminal."""
     return stream is not None and stream.isatty()
 
 
 def coloured(stream: TextIO | None) -> bool:
-    """Whether to use colours on ``stream``: https://no-color.org."""
+    """Whether to use colours on ``stream``; see https://no-color.org."""
     return is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def data(value: object) -> None:
-    """Prints ``value`` as JSON."""
+    """Print ``value`` as JSON."""
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], wraps: Sequence[str] = ()) -> Table:
-    """A table without boxes. A column written `>name` is of numbers; those in ``wraps`` may break."""
+    """Return a table without boxes. Columns written `>name` are aligned to the right; those in ``wraps`` may break."""
     from rich.table import Table
 
     titled = any(column.strip(">") for column in columns)
@@ -86,7 +86,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], wraps: Seque
 
 
 def pairs(rows: Iterable[Sequence[object]]) -> Table:
-    """Labels and values, one pair a line."""
+    """Return a table of labels and values, one pair a line."""
     from rich.table import Table
 
     made = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
@@ -98,7 +98,7 @@ def pairs(rows: Iterable[Sequence[object]]) -> Table:
 
 
 def cell(value: object) -> str:
-    """A value as it stands in a table."""
+    """Return a value as text for a table."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "-"}[value]
     if isinstance(value, int):
@@ -107,7 +107,7 @@ def cell(value: object) -> str:
 
 
 def nested(rows: Iterable[Any]) -> Iterator[str]:
-    """The paths of a cost's rows, indented as they nest and without what the row around them says."""
+    """Yield the paths of the rows of a cost, indented as they nest and without the path of the row around them."""
     parents: list[str] = []
     for row in rows:
         parents = parents[: row.depth]
@@ -117,12 +117,12 @@ def nested(rows: Iterable[Any]) -> Iterator[str]:
 
 
 def title(section: str, name: str) -> str:
-    """How people read a quantity of a cost."""
+    """Return the label of a quantity of a cost."""
     return f"{SECTIONS[section]}, {name.replace('_', ' ')}"
 
 
 def short(value: float, units: str = "KMGTPEZY", sign: str = "") -> str:
-    """A number with four digits and a unit: 671.0 G."""
+    """Return a number with four digits and a unit: 671.0 G."""
     steps = ["", *(f" {unit}" for unit in units)]
     while abs(value) >= 999.95 and len(steps) > 1:
         value, steps = value / 1000, steps[1:]
@@ -131,9 +131,9 @@ def short(value: float, units: str = "KMGTPEZY", sign: str = "") -> str:
 
 
 def errors(error: DsvError, form: str = "text") -> None:
-    """Tells what is wrong: for people on standard error, in other forms on standard output."""
+    """Print an error: as text on standard error, in the other forms on standard output."""
     if form != "text":
-        told(error.diagnostics, form)
+        diagnostics_as(form, error.diagnostics)
         return
     diagnostics(error.diagnostics, sys.stderr)
     codes = sorted({str(d.code) for d in error.diagnostics if d.code})
@@ -143,8 +143,8 @@ def errors(error: DsvError, form: str = "text") -> None:
         print(f"\n{len(error.diagnostics)} errors", file=sys.stderr)
 
 
-def told(found: Iterable[Diagnostic], form: str) -> None:
-    """Prints errors (or warnings) a line each, as JSON, or as SARIF."""
+def diagnostics_as(form: str, found: Iterable[Diagnostic]) -> None:
+    """Print errors or warnings as JSON, as SARIF, or (`short`) one a line."""
     if form == "json":
         data({"ok": False, "errors": [d.as_dict() for d in found]})
     elif form == "sarif":
@@ -157,7 +157,7 @@ def told(found: Iterable[Diagnostic], form: str) -> None:
 
 
 def diagnostics(found: Iterable[Diagnostic], stream: TextIO) -> None:
-    """Tells of errors or warnings, an empty line between them."""
+    """Print errors or warnings as text, with an empty line between them."""
     for i, diagnostic in enumerate(found):
         lines = [*([""] if i else []), *diagnostic.text()]
         if is_terminal(stream):
@@ -169,7 +169,7 @@ def diagnostics(found: Iterable[Diagnostic], stream: TextIO) -> None:
 
 
 def _wrapped(line: str, width: int) -> list[str]:
-    """A sentence in as many rows as it needs; excerpts of a file stay as they are."""
+    """Return a sentence in lines of at most ``width``; excerpts of a file stay as they are."""
     if not re.match(r"(error|warning)\b|  = ", line):
         return [line]
     indent = "  " + " " * (line.find(":") if line.startswith(" ") else 0)

@@ -15,14 +15,14 @@ SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 def sarif(found: Iterable[Diagnostic]) -> dict[str, Any]:
-    """A log of one run; columns count code points, as ours do."""
-    told = list(found)
-    rules = sorted({str(d.code) for d in told if d.code})
+    """Return the log of one run; columns count code points, as in our messages."""
+    found = list(found)
+    rules = sorted({str(d.code) for d in found if d.code})
     driver = {"name": "dsvgraph", "version": __version__, "rules": [_rule(code) for code in rules]}
     run = {
         "tool": {"driver": driver},
         "columnKind": "unicodeCodePoints",
-        "results": [_result(d, rules) for d in told],
+        "results": [_result(d, rules) for d in found],
     }
     return {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
 
@@ -51,7 +51,7 @@ def _result(d: Diagnostic, rules: list[str]) -> dict[str, Any]:
 
 
 def _is_file(span: Span | None) -> bool:
-    """Whether a place is in a file: `--set` and a text in memory are none."""
+    """Whether a place is in a file, and not in `--set` or a text in memory."""
     return span is not None and Path(span.source.name).is_file()
 
 
@@ -64,7 +64,7 @@ def _location(span: Span, path: str = "") -> dict[str, Any]:
 
 
 def _artifact(span: Span) -> dict[str, str]:
-    """The file, relative to where the command runs, else by its whole address."""
+    """Return the URI of the file, relative if its path is."""
     path = Path(span.source.name)
     return {"uri": path.as_uri() if path.is_absolute() else quote(path.as_posix())}
 

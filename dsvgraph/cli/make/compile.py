@@ -1,4 +1,4 @@
-"""`dsvgraph compile`: a module that is proved to be what was counted, its source, its training."""
+"""`dsvgraph compile`: build the module and compare it with the count; emit its source, load its weights, train it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import typer
 
 from dsvgraph import backends
 from dsvgraph.cli import output, progress
-from dsvgraph.cli.border import INTERRUPTED
+from dsvgraph.cli.exits import INTERRUPTED
 from dsvgraph.cli.options import BackendOption, JsonOption, SetOption, SpecArgument, load
 from dsvgraph.files import note_input, write_atomic
 from dsvgraph.graph import Model
 
 PANEL = "With --train"
 LOADING = ("weights", "drop_mtp")
-"""Options that may, and need not, go with --train."""
+"""Options that are allowed with and without --train."""
 
 
 class Dtype(StrEnum):
@@ -34,7 +34,7 @@ def _training(option: str, words: str, metavar: str = "N", least: float | None =
 
 
 def _rate(text: str) -> float:
-    """Reads a number above zero."""
+    """Read a number above zero."""
     try:
         rate = float(text)
     except ValueError:

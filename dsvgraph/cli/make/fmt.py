@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dsvgraph.cli import output
-from dsvgraph.cli.border import WRONG
+from dsvgraph.cli.exits import WRONG
 from dsvgraph.cli.options import JsonOption
 from dsvgraph.errors import DsvError
 
@@ -35,14 +35,14 @@ def run(files: Paths, check: Check = False, diff: Diff = False, as_json: JsonOpt
         output.data({"changed": changed, "unchanged": len(pages) - len(changed)})
     else:
         verb = "would change" if check else "changed"
-        told = (_difference(name, *pages[name]) if diff else f"{verb} {name}\n" for name in changed)
-        print(*told, sep="", end="")
+        lines = (_difference(name, *pages[name]) if diff else f"{verb} {name}\n" for name in changed)
+        print(*lines, sep="", end="")
     if check and changed:
         raise SystemExit(WRONG)
 
 
 def _page(name: str) -> tuple[str, str]:
-    """A file's text, and how it should be."""
+    """Return the text of a file as it is, and in the canonical style."""
     from dsvgraph.passes.text.layout import layout
 
     text = _stdin() if name == STDIN else _file(Path(name))
@@ -58,7 +58,7 @@ def _file(path: Path) -> str:
 
 
 def _stdin() -> str:
-    """Standard input as far as a spec may reach, and a byte more."""
+    """Return standard input, up to a byte more than a spec may have."""
     from dsvgraph.loader import MAX_BYTES
 
     try:

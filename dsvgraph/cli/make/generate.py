@@ -40,7 +40,7 @@ def run(
 
 
 def _stream(*parts: Iterable[str]) -> None:
-    """Prints pieces as they come. A model must not steer the terminal."""
+    """Print pieces as they come, on a terminal without control characters: a model must not control it."""
     safe = output.is_terminal(sys.stdout)
     for part in parts:
         for piece in part:

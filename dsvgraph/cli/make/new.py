@@ -24,7 +24,7 @@ def _templates() -> dict[str, Path]:
 
 
 def _named(name: str) -> str:
-    """Refuses what is no name of a model and of a file."""
+    """Refuse what cannot be the name of a model and of a file."""
     if not NAME.fullmatch(name):
         hint = "; -o says how the file is called" if "." in name or "/" in name else ""
         raise typer.BadParameter(f"`{name}` is no name: a letter, then letters, digits, _ and -, at most 64{hint}")
@@ -34,7 +34,7 @@ def _named(name: str) -> str:
 
 
 def _template(name: str) -> str:
-    """Refuses a template that is not there."""
+    """Refuse a template that does not exist."""
     if name not in _templates():
         hint = nearest(name, _templates()) or f"there are {listed(_templates())}"
         raise typer.BadParameter(f"there is no template `{name}`; {hint}")

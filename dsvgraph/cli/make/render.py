@@ -30,7 +30,7 @@ Output = Annotated[
 
 
 def _depth(text: str) -> int:
-    """Reads a number of levels, or `full`."""
+    """Read a number of levels, or `full`."""
     if text == "full":
         return FULL
     if not text.isdecimal() or not 0 < int(text) <= FULL:

@@ -1,4 +1,4 @@
-"""`render --watch`: draws again when a file of the spec is saved; an error is drawn in the picture's place."""
+"""`render --watch`: draw again when a file of the spec is saved; an error is drawn in place of the picture."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from dsvgraph.cli import output
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model, walk
 
-PAUSE = 0.3  # seconds between two looks
+PAUSE = 0.3  # seconds between two checks
 
 Stamp = dict[Path, int]
 
 
 def watch(names: list[str], draw: Callable[[], list[Model]], show: Callable[[DsvError], object]) -> None:
-    """Calls ``draw`` now and after every change, until interrupted; ``show`` gets the errors of a spec.
+    """Call ``draw`` now and after every change, until interrupted; call ``show`` with the errors of a spec.
 
-    ``names`` are the specs, ``draw`` returns their models. Raises DsvError where there is no such spec at first;
-    one that is gone later, as while an editor saves it, is waited for.
+    ``names`` are the specs, and ``draw`` returns their models. Raise DsvError if a spec does not exist at first; wait
+    for one that is gone later, as while an editor saves it.
     """
     models: list[Model] = []
     paths = [Path(name) if Path(name).is_file() else loader.find(name) for name in names]
@@ -34,7 +34,7 @@ def watch(names: list[str], draw: Callable[[], list[Model]], show: Callable[[Dsv
 
 
 def files(specs: Iterable[Path], models: Iterable[Model]) -> Stamp:
-    """The files of the specs (gone or not), those beside them and those of their lines, with the time of each."""
+    """Return the time stamps of the specs (gone or not), of the files beside them, and of those of their lines."""
     specs = list(specs)
     beside = [path for spec in specs for path in spec.parent.glob("*.yaml")]
     lines = {Path(v.node.span.source.name) for model in models for v in walk(model) if v.node.span}
@@ -42,11 +42,11 @@ def files(specs: Iterable[Path], models: Iterable[Model]) -> Stamp:
 
 
 def stamp(paths: Iterable[Path]) -> Stamp:
-    """When each file was last written; 0 for one that is gone."""
+    """Return when each file was last written; 0 for one that is gone."""
     return {path: path.stat().st_mtime_ns if path.is_file() else 0 for path in paths}
 
 
 def _wait(before: Stamp) -> None:
-    """Until a file is written, or comes back."""
+    """Wait until a file is written, or comes back."""
     while stamp(before) == before:
         time.sleep(PAUSE)

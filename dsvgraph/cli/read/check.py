@@ -1,4 +1,4 @@
-"""`dsvgraph check`: is the spec right, and what is it."""
+"""`dsvgraph check`: check a spec and sum the model up."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Form(StrEnum):
-    """How errors and warnings are told."""
+    """The form of errors and warnings."""
 
     text = "text"
     short = "short"
@@ -28,7 +28,7 @@ class Form(StrEnum):
 
 
 class Extra(StrEnum):
-    """Warnings that are told where somebody asks for them."""
+    """Warnings that are off by default."""
 
     alignment = "alignment"
 
@@ -59,7 +59,7 @@ def run(
     warnings = lint(model, Extra.alignment in (warn or ()))
     if strict and warnings:
         raise DsvError.collect([_as_error(warning) for warning in warnings])
-    _tell(model, warnings, Form.json if as_json else form)
+    _print(model, warnings, Form.json if as_json else form)
 
 
 def _as_error(warning: Diagnostic) -> DsvError:
@@ -68,15 +68,15 @@ def _as_error(warning: Diagnostic) -> DsvError:
     return error
 
 
-def _tell(model: Model, warnings: list[Diagnostic], form: Form) -> None:
-    """What the model is, and what to think about."""
+def _print(model: Model, warnings: list[Diagnostic], form: Form) -> None:
+    """Print the summary of the model and its warnings."""
     from dsvgraph.passes.text.summary import summary
 
     if form == Form.json:
         found = [w.as_dict() for w in warnings]
         output.data({"name": model.name, "ok": True, "warnings": found, "summary": dict(summary(model))})
     elif form != Form.text:
-        output.told(warnings, form)
+        output.diagnostics_as(form, warnings)
     else:
         output.write(output.pairs(summary(model)))
         if warnings:

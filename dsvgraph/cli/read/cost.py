@@ -1,4 +1,4 @@
-"""`dsvgraph cost`: parameters, FLOPs and cache, in numbers and formulas, whole and by block; what a run takes."""
+"""`dsvgraph cost`: count parameters, FLOPs and cache, as a whole and by block; estimate a run; verify the count."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from dsvgraph.backends import verifier
 from dsvgraph.cli import csv_table, output, progress
-from dsvgraph.cli.border import WRONG
+from dsvgraph.cli.exits import WRONG
 from dsvgraph.cli.options import (
     BackendOption,
     BatchOption,
@@ -49,7 +49,7 @@ RECOMPUTED = {"none": "nothing recomputed", "full": "the forward recomputed"}
 
 Verify = Annotated[
     bool,
-    typer.Option("--verify", help="Run the compiled module and compare with what torch counts; 1 if they differ."),
+    typer.Option("--verify", help="Compare with the FLOPs of the compiled module as it runs; 1 if they differ."),
 ]
 
 
@@ -87,6 +87,8 @@ def run(
                 "counts one forward and backward, and goes with no option of a run", param_hint="--verify"
             )
         sys.exit(_verify(model, batch, seq, backend, as_json))
+    if backend:
+        raise typer.BadParameter("goes with --verify", param_hint="--backend")
     if any(value is not None for value in asked):
         run = {
             "phase": phase or Phase.TRAIN,
@@ -153,7 +155,7 @@ def _verify(model: Model, batch: int, seq: int, backend: str | None, as_json: bo
 
 
 def _write(found: Cost) -> None:
-    """The cost as tables, with the conventions that it was counted by."""
+    """Print the cost as tables, with the conventions that it was counted by."""
     wide = output.console().width >= WIDE
     counted = ">parameters" if wide else ">weights"
     columns = ["path", "block", ">copies", counted, ">active", ">FLOPs", ">share"]
@@ -169,7 +171,7 @@ def _write(found: Cost) -> None:
 
 
 def _totals(found: Cost) -> Iterator[tuple[str, str, str]]:
-    """The quantities of the whole model: label, number, the same in short."""
+    """Yield the quantities of the whole model: label, number, the same in short."""
     for section, names in TOTALS.items():
         units = "KMBT" if section == "parameters" else "KMGTPEZY"
         for name in names:
@@ -180,19 +182,19 @@ def _totals(found: Cost) -> Iterator[tuple[str, str, str]]:
 
 
 def _symbolic(found: Cost) -> Iterator[RenderableType]:
-    """The quantities that are more than a number, with D for the one name that they speak of."""
+    """Yield the quantities that are formulas, with D for the one name in them."""
     heads = found.symbolic.get("heads", [])
     formulas = [(s, n, found.symbolic.get(s, {}).get(n, "")) for s, names in TOTALS.items() for n in names]
-    told = [(output.title(s, n), f) for s, n, f in formulas if f and not f.isdigit()]
+    titled = [(output.title(s, n), f) for s, n, f in formulas if f and not f.isdigit()]
     if len(heads) == 1:
-        told = [(title, formula.replace(heads[0], "D")) for title, formula in told]
-    if told:
+        titled = [(title, formula.replace(heads[0], "D")) for title, formula in titled]
+    if titled:
         yield f"\nformulas, D = {heads[0]}" if len(heads) == 1 else "\nformulas"
-        yield output.pairs(told)
+        yield output.pairs(titled)
 
 
 def _blocks(found: Cost, wide: bool) -> Iterator[tuple[object, ...]]:
-    """One row for all equal copies of a block, indented as they nest."""
+    """Yield one row for all equal copies of a block, indented as they nest."""
     for row, label in zip(found.blocks, output.nested(found.blocks), strict=True):
         block = row.block if row.inference else f"{row.block} *"
         parameters = f"{row.parameters:,}" if wide else output.short(row.parameters, "KMBT")
@@ -201,7 +203,7 @@ def _blocks(found: Cost, wide: bool) -> Iterator[tuple[object, ...]]:
 
 
 def _notes(found: Cost) -> Iterator[RenderableType]:
-    """What the shares are of, what the stars mean, and the formulas of the smaller blocks."""
+    """Yield what the shares are of, what the stars mean, and the formulas of the smaller blocks."""
     yield "FLOPs are of the forward; share is that of them"
     if not all(row.inference for row in found.blocks):
         first = "the first output does not depend on it, so inference drops it"

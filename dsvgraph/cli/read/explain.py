@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _codes(incomplete: str) -> list[str]:
-    """Codes for the shell's completion."""
+    """Return the codes that complete what was typed in a shell."""
     from dsvgraph.codes import Code
 
     return [code for code in Code if code.startswith(incomplete.upper())]
@@ -29,12 +29,12 @@ CodeArgument = Annotated[
 
 
 def run(code: CodeArgument = None, as_json: JsonOption = False) -> None:
-    """Tell what the code of an error means, with a wrong and a right example; without CODE, list all."""
+    """Explain the code of an error, with a wrong and a right example; without CODE, list all."""
     from dsvgraph.codes.stories import stories
 
     found = stories()
     if code is not None:
-        _tell(_story(code, found), as_json)
+        _print(_story(code, found), as_json)
     elif as_json:
         output.data([story.as_dict() for story in found.values()])
     else:
@@ -48,7 +48,7 @@ def _story(code: str, found: dict[str, Story]) -> Story:
     return found[name]
 
 
-def _tell(story: Story, as_json: bool) -> None:
+def _print(story: Story, as_json: bool) -> None:
     if as_json:
         output.data(story.as_dict())
         return
@@ -59,14 +59,14 @@ def _tell(story: Story, as_json: bool) -> None:
 
 
 def _heading(example: Example) -> str:
-    """What an example is: wrong or right, and what the command line adds."""
+    """Return the heading of an example: wrong or right, and the options that it is checked with."""
     return " ".join(
         [example.kind.capitalize() if example.kind in ("wrong", "right") else example.kind, *example.options]
     )
 
 
 def _list(found: dict[str, Story]) -> None:
-    """The codes and their titles, area after area."""
+    """Print the codes and their titles by area."""
     area = ""
     for story in found.values():
         if story.area != area:

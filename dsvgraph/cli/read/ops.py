@@ -14,7 +14,7 @@ from dsvgraph.cli.read.reference import MarkdownOption
 
 
 def _names(incomplete: str) -> list[str]:
-    """Names for the shell's completion."""
+    """Return the names that complete what was typed in a shell."""
     from dsvgraph.ops import OPS
 
     return sorted(name for name in OPS if name.startswith(incomplete))
@@ -22,7 +22,7 @@ def _names(incomplete: str) -> list[str]:
 
 Name = Annotated[
     str | None,
-    typer.Argument(metavar="NAME", help="Tell all of this one.", autocompletion=_names, show_default=False),
+    typer.Argument(metavar="NAME", help="Print all of this one.", autocompletion=_names, show_default=False),
 ]
 
 

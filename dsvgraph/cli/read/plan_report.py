@@ -1,4 +1,4 @@
-"""How `dsvgraph cost --phase` tells what a run takes, and how its options are read."""
+"""The options of `dsvgraph cost --phase`, and the text of its report."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class By(StrEnum):
 
 
 def amount(text: str) -> float:
-    """Reads `14.8T`, `2.5e11`, `300B`."""
+    """Read `14.8T`, `2.5e11`, `300B`."""
     match = AMOUNT.match(text.strip())
     try:
         number = float(match[1]) * UNITS[match[2].upper()] if match else 0.0
@@ -83,7 +83,7 @@ ByOption = Annotated[By | None, typer.Option("--by", help="Group the work.", ric
 
 
 def parts(found: Plan, by: str, on: Device | None) -> Iterator[RenderableType]:
-    """The text: what is run, then work, memory, time and drafting, as far as they were asked for."""
+    """Yield what is run, then work, memory, time and drafting, as far as they were asked for."""
     yield _headline(found)
     yield output.table(["", ">", ""], [*_flops(found), *_memory(found)])
     yield "\nformulas"
@@ -125,7 +125,7 @@ def _memory(found: Plan) -> Iterator[tuple[str, str, str]]:
 
 
 def _formulas(found: Plan) -> Iterator[tuple[str, str]]:
-    """Of work and memory, in the sizes of the input and C, the context."""
+    """Yield the formulas of work and memory, in the sizes of the input and C, the context."""
     parts = {"FLOPs, ": found.flops, "": found.flops, "memory, ": found.memory}
     shown = {"FLOPs, ": ("forward", "backward"), "": ("bytes",), "memory, ": ("cache", "activations")}
     for label, part in parts.items():
@@ -141,12 +141,12 @@ def _formulas(found: Plan) -> Iterator[tuple[str, str]]:
 
 
 def _at(place: str) -> str:
-    """Where a peak is, in words."""
+    """Return in words where a peak is."""
     return {"losses": "at the losses", "update": "at the update"}.get(place, f"backward of {place}")
 
 
 def _time(found: Plan) -> Iterator[RenderableType]:
-    """The bound of the roofline, and the run at a share of the peak."""
+    """Yield the bound of the roofline, and the run at a share of the peak."""
     if found.roofline:
         r = found.roofline
         rate, fits = f"{r.tokens_per_second.value:,.1f}", "fits" if r.fits else "does NOT fit into one"
@@ -179,7 +179,7 @@ def _drafts(found: Plan) -> Iterator[RenderableType]:
 
 
 def _grouped(found: Plan, by: str, on: Device | None) -> Iterator[RenderableType]:
-    """The work in parts; few of them with formulas."""
+    """Yield the work in parts, with formulas if they are few."""
     parts = found.by(by, on)
     heads = [">parameters", ">forward", ">backward", ">bytes", ">share", ">memory", *([">at best"] if on else [])]
     rows = [

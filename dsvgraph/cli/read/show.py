@@ -1,4 +1,4 @@
-"""`dsvgraph show`: the spec with everything resolved, or where each value comes from."""
+"""`dsvgraph show`: print the spec with everything resolved, or where each value comes from."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _origins(model: Model, as_json: bool) -> None:
 
 
 def _rows(origin: Origin, indent: str) -> Iterator[tuple[str, str, str]]:
-    """A value, and below it those that it stands over."""
+    """Yield a value, and below it those that it overrides."""
     place = _place(origin.span)
     yield indent + origin.name, clipped(origin.value, WIDTH), place if not indent else f"{place} ({origin.how})"
     for span in origin.over:
@@ -60,7 +60,7 @@ def _rows(origin: Origin, indent: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _place(span: Span | None) -> str:
-    """File and line; what `--set` gave has none."""
+    """Return file and line; `-` or `--set` for a value that has none."""
     if span is None:
         return "-"
     return span.source.name if span.source.name == "--set" else f"{span.source.name}:{span.line}"

@@ -1,4 +1,4 @@
-"""`dsvgraph sweep`: every combination of some config values, counted, chosen, sorted and plotted."""
+"""`dsvgraph sweep`: count every combination of some config values; choose, sort and plot them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import typer
 
 from dsvgraph import loader
 from dsvgraph.cli import csv_table, output, progress
-from dsvgraph.cli.border import WRONG
+from dsvgraph.cli.exits import WRONG
 from dsvgraph.cli.options import (
     Attention,
     AttentionOption,
@@ -45,14 +45,14 @@ class Axis(NamedTuple):
 
 
 class Aim(NamedTuple):
-    """One axis of the front: a name, and `less`, `more` or nothing for what is better."""
+    """One axis of the Pareto front: a name, and `less` or `more` for what is better, or nothing."""
 
     name: str
     better: str = ""
 
 
 def axis(text: str) -> Axis:
-    """Reads ``name=1,2,4``; the values are YAML, so a list or a text may be one."""
+    """Read ``name=1,2,4``; the values are YAML, so a list or a text may be one."""
     name, equals, values = (part.strip() for part in text.partition("="))
     if not equals or not NAME.match(name):
         raise typer.BadParameter(f"`{text}` is not of the form name=value,value")
@@ -66,7 +66,7 @@ def axis(text: str) -> Axis:
 
 
 def aim(text: str) -> Aim:
-    """Reads ``name``, ``name:less`` or ``name:more``."""
+    """Read ``name``, ``name:less`` or ``name:more``."""
     name, _, word = text.partition(":")
     if word not in ("", "less", "more"):
         raise typer.BadParameter(f"`{text}` ends in `{word}`, expected less or more")
@@ -121,8 +121,8 @@ def run(
     for aim in aims:
         if not all(map(_is_number, grid.get(aim.name, ()))):
             raise typer.BadParameter(f"`{aim.name}` has values that are no numbers, so none is better")
-    with progress.items_done(prod(map(len, grid.values()))) as tell:
-        every = sweep(model.spec, grid, batch, seq, attention.value, columns, None, tell)
+    with progress.items_done(prod(map(len, grid.values()))) as advance:
+        every = sweep(model.spec, grid, batch, seq, attention.value, columns, None, advance)
     found = _chosen(model.name, grid, columns, every, condition, sort)
     found.front = pareto_front(
         found.points, aims[0].name, aims[1].name, (aims[0].better != "more", aims[1].better == "less")
@@ -133,7 +133,7 @@ def run(
 
 
 def _grid(over: Iterable[Axis]) -> dict[str, list[Any]]:
-    """The values of each name; raises a usage error for one that is given twice."""
+    """Return the values of each name. Raise a usage error for one that is given twice."""
     grid: dict[str, list[Any]] = {}
     for name, values in over:
         if name in grid:
@@ -144,7 +144,7 @@ def _grid(over: Iterable[Axis]) -> dict[str, list[Any]]:
 
 @dataclass
 class Found:
-    """What is told of a sweep."""
+    """The result of a sweep, as it is printed."""
 
     name: str
     grid: dict[str, list[Any]]
@@ -156,12 +156,12 @@ class Found:
 
     @property
     def names(self) -> list[str]:
-        """Settings and quantities, as columns stand."""
+        """The names of settings and quantities, in the order of the columns."""
         return [*self.grid, *self.columns]
 
 
 def _columns(grid: Mapping[str, Any], asked: Iterable[str], condition: Condition | None) -> list[str]:
-    """The quantities to count; raises a usage error for a name that is none."""
+    """Return the quantities to count. Raise a usage error for a name that is none."""
     from dsvgraph.passes.compare.sweep import UNITS
 
     for name in asked:
@@ -175,14 +175,16 @@ def _chosen(
     name: str, grid: dict[str, list[Any]], columns: list[str], every: list[Point], condition: Condition | None,
     sort: str | None,
 ) -> Found:  # fmt: skip
-    """The points that the condition holds for, sorted, and those that do not check."""
+    """Return the points that meet the condition, sorted, and those that do not check."""
     every = every if condition is None else condition.decided(every)
     points = [p for p in every if not p.error and (condition is None or condition.holds(p))]
     if sort:
         key, down = sort.removeprefix("-"), sort.startswith("-")
         numbers = all(isinstance(p.get(key), (int, float)) for p in points)
         points.sort(key=lambda p: p.get(key) if numbers else str(p.get(key)), reverse=down)
-    return Found(name, grid, columns, len(every), points, [p for p in every if p.error])
+    return Found(
+        name=name, grid=grid, columns=columns, tried=len(every), points=points, failed=[p for p in every if p.error]
+    )
 
 
 def _report(found: Found, top: int, aims: tuple[Aim, Aim], as_json: bool, csv: Path | None, plot: Path | None) -> None:

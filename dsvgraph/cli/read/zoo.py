@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dsvgraph.cli import output
-from dsvgraph.cli.border import WRONG
+from dsvgraph.cli.exits import WRONG
 from dsvgraph.cli.options import JsonOption, load
 
 if TYPE_CHECKING:

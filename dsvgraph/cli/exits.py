@@ -1,4 +1,4 @@
-"""The border between commands and people: whatever goes wrong becomes words and an exit code."""
+"""Exit codes, and how an error of a command becomes a message and one of them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from dsvgraph.cli import output
 from dsvgraph.errors import DsvError
 from dsvgraph.files import inputs_kept
 
-WRONG = 1  # the spec or the data
-INTERNAL = 70  # a mistake of ours
+WRONG = 1  # a mistake in the spec or the data
+INTERNAL = 70  # a mistake in dsvgraph
 INTERRUPTED = 130
-HUNG_UP = 141  # the reader of a pipe has gone, as after SIGPIPE
+HUNG_UP = 141  # the reader of a pipe is gone, as after SIGPIPE
 
 
 class Command(TyperCommand):
-    """A command whose errors are printed by the border, and that never writes over what it reads."""
+    """A command that exits with a message on an error, and that never overwrites what it has read."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help; `{endings}` in it stands for the endings that installed packages draw."""
@@ -35,15 +35,15 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
-        with border("json" if ctx.params.get("as_json") else str(ctx.params.get("form", "text"))), inputs_kept():
+        with exit_on_error("json" if ctx.params.get("as_json") else str(ctx.params.get("form", "text"))), inputs_kept():
             return super().invoke(ctx)
 
 
 @contextmanager
-def border(form: str = "text") -> Iterator[None]:
-    """Turns errors into messages and exit codes; raises nothing but SystemExit and Typer's own.
+def exit_on_error(form: str = "text") -> Iterator[None]:
+    """Print a known error in the given form and raise SystemExit with its code; Typer's own errors pass through.
 
-    ``form`` is text, short, json or sarif.
+    ``form`` is `text`, `short`, `json` or `sarif`.
     """
     try:
         try:
@@ -64,8 +64,8 @@ def border(form: str = "text") -> Iterator[None]:
         _exit(DsvError("there is not enough memory for this"), form)
 
 
-def internal(error: Exception) -> int:
-    """Tells of an error that nobody foresaw; returns the exit code."""
+def report_internal(error: Exception) -> int:
+    """Print an error that is a mistake in dsvgraph, and return the exit code."""
     if os.environ.get("DSVGRAPH_TRACEBACK"):
         raise error
     words = f"internal error: {type(error).__name__}: {error}"
@@ -78,7 +78,7 @@ def _exit(error: DsvError, form: str) -> None:
     try:
         output.errors(error, form)
         _flush()
-    except OSError:  # standard output is what failed: say it on the other stream
+    except OSError:  # standard output is what failed: report it on standard error
         _hang_up()
         with suppress(OSError):
             output.errors(error)
@@ -98,6 +98,6 @@ def _os_words(error: OSError) -> str:
 
 
 def _hang_up() -> None:
-    """Sends what is still buffered nowhere, so that Python does not stumble over it at exit."""
+    """Discard what is still buffered: Python would raise another error when it flushes it at exit."""
     with suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
