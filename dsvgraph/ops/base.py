@@ -58,6 +58,38 @@ class Positions:
 EACH, ROW = Positions(along=False), Positions(along=True)
 
 
+class Merge(StrEnum):
+    """Where a picture may draw an op, if nothing else reads what it shares with its neighbour."""
+
+    NONE = "none"  # on a card of its own
+    SOURCE = "source"  # on the card of the linear op that it reads: its outputs are cells there
+    READER = "reader"  # on the card of the linear op that reads it: its inputs are cells there
+    CELL = "cell"  # in such a cell of a reader, for the value that it makes
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """How a picture shows an op.
+
+    ``view``: its outputs hold numbers of its input and no others, so that they count as no activations.
+    ``merge`` says whether it may share the card of a neighbour. An op with a ``sign`` that has several inputs is a
+    circle with that sign.
+    """
+
+    view: bool = False
+    merge: Merge = Merge.NONE
+    sign: str = ""
+
+
+CARD = Drawn()
+"""How a picture shows most ops: each on a card of its own."""
+
+
+def by_label(op: Op, ins: Types, outs: Types) -> list[str]:
+    """Return the label of an op: the `details` of most."""
+    return [op.label()]
+
+
 @dataclass(frozen=True)
 class Product:
     """A product y = a b ...: its forward FLOPs, and for each operand the ports (inputs, weights) that it is made of.
@@ -93,10 +125,18 @@ class Op(BaseModel):
     side_by_side: ClassVar[bool]
     differentiable: ClassVar[bool]
     wired_weights: ClassVar[tuple[str, ...]]
+    drawn: ClassVar[Drawn]
 
     def label(self) -> str:
         """Return what a picture calls this op with its attributes; by default its title."""
         return self.title
+
+    def details(self, ins: Types, outs: Types) -> list[str]:
+        """Return what a card of a picture says of this op under its name; of a linear op or a lookup it says the sizes.
+
+        `by_label` is the label alone.
+        """
+        raise NotImplementedError
 
     def outputs(self, ins: Types) -> dict[str, Type]:
         """Return the types of the outputs in order. Raise ValueError in plain words if shapes do not fit."""
@@ -214,6 +254,8 @@ class Pointwise(Weightless, Uncounted, PerPosition):
 
     side_by_side: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True
+    drawn: ClassVar[Drawn] = CARD
+    details = by_label
     saved: ClassVar[Saved]
 
     def outputs(self, ins: Types) -> dict[str, Type]:

@@ -10,7 +10,7 @@ from typing import ClassVar
 from dsvgraph.codes import Code
 from dsvgraph.dims import Size, names, product, symbol
 from dsvgraph.errors import Fault
-from dsvgraph.ops.base import Kind, PerPosition, Product, Types, Weightless, product_of
+from dsvgraph.ops.base import CARD, Drawn, Kind, PerPosition, Product, Types, Weightless, by_label, product_of
 from dsvgraph.ops.shapes import need_float
 from dsvgraph.ops.tape import Execution, Tape, Value
 from dsvgraph.types import AttentionPairs, Type
@@ -32,6 +32,8 @@ class Einsum(Weightless, PerPosition):
     kind: ClassVar[Kind] = Kind.ARITHMETIC
     title: ClassVar[str] = "einsum"
     formula: ClassVar[str] = "y[kept] = sum over the others of x0[...] * x1[...] * ..."
+    drawn: ClassVar[Drawn] = CARD
+    details = by_label
     variadic: ClassVar[bool] = True
     side_by_side: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True

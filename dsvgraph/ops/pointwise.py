@@ -11,7 +11,19 @@ from dsvgraph.codes import Code
 from dsvgraph.dims import Size, total
 from dsvgraph.errors import Fault
 from dsvgraph.names import is_name, why_no_name
-from dsvgraph.ops.base import Kind, PerPosition, Pointwise, Saved, SizeAttr, Types, Uncounted, Weightless
+from dsvgraph.ops.base import (
+    Drawn,
+    Kind,
+    Merge,
+    PerPosition,
+    Pointwise,
+    Saved,
+    SizeAttr,
+    Types,
+    Uncounted,
+    Weightless,
+    by_label,
+)
 from dsvgraph.ops.shapes import broadcast, need_float, need_rank, same
 from dsvgraph.ops.tape import BYTE, Execution, Tape, Value
 from dsvgraph.types import Type, as_size
@@ -24,6 +36,7 @@ class Add(Pointwise):
     kind: ClassVar[Kind] = Kind.ARITHMETIC
     title: ClassVar[str] = "add"
     formula: ClassVar[str] = "y = x0 + x1 + ..."
+    drawn: ClassVar[Drawn] = Drawn(sign="+")
     variadic: ClassVar[bool] = True
     saved: ClassVar[Saved] = Saved.NOTHING
 
@@ -40,6 +53,7 @@ class Mul(Add):
     kind: ClassVar[Kind] = Kind.ACTIVATION
     title: ClassVar[str] = "mul"
     formula: ClassVar[str] = "y = x0 * x1 * ..."
+    drawn: ClassVar[Drawn] = Drawn(sign="×")
 
     def keep(self, tape: Tape, execution: Execution) -> Value:
         first, *others = execution.ins.values()
@@ -161,6 +175,7 @@ class Detach(Pointwise):
     kind: ClassVar[Kind] = Kind.ARITHMETIC
     title: ClassVar[str] = "detach"
     formula: ClassVar[str] = "y = x, dx = 0"
+    drawn: ClassVar[Drawn] = Drawn(view=True)
     differentiable: ClassVar[bool] = False
     saved: ClassVar[Saved] = Saved.NOTHING
 
@@ -194,6 +209,8 @@ class Concat(_LastAxis):
     kind: ClassVar[Kind] = Kind.JOIN
     title: ClassVar[str] = "concat"
     formula: ClassVar[str] = "y = [x0; x1; ...]"
+    drawn: ClassVar[Drawn] = Drawn(merge=Merge.READER)
+    details = by_label
     variadic: ClassVar[bool] = True
     side_by_side: ClassVar[bool] = True
 
@@ -225,6 +242,7 @@ class Split(_View):
     kind: ClassVar[Kind] = Kind.VIEW
     title: ClassVar[str] = "split"
     formula: ClassVar[str] = "[a; b; ...] = x"
+    drawn: ClassVar[Drawn] = Drawn(view=True, merge=Merge.SOURCE)
     side_by_side: ClassVar[bool] = True
     into: Annotated[dict[str, Any], BeforeValidator(_parts)]
 
@@ -232,6 +250,9 @@ class Split(_View):
         need_rank(ins["x"], 1, "x")
         same(total(self.into.values()), ins["x"].shape[-1], "the parts do not add up to the last axis")
         return {name: ins["x"].with_last(size) for name, size in self.into.items()}
+
+    def details(self, ins: Types, outs: Types) -> list[str]:
+        return []  # its cells say the parts
 
 
 class Expand(_View):
@@ -241,6 +262,8 @@ class Expand(_View):
     kind: ClassVar[Kind] = Kind.VIEW
     title: ClassVar[str] = "expand"
     formula: ClassVar[str] = "y[..., j, :] = x"
+    drawn: ClassVar[Drawn] = Drawn(view=True)
+    details = by_label
     side_by_side: ClassVar[bool] = True
     size: SizeAttr
 

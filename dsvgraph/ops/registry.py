@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 
-from dsvgraph.ops.base import RESERVED, Kind, Op, Pointwise, Positions, Saved
+from dsvgraph.ops.base import RESERVED, Drawn, Kind, Op, Pointwise, Positions, Saved
 
 GROUP = "dsvgraph.ops"
 NAME = re.compile(r"[a-z][a-z0-9_]*\Z", re.ASCII)
@@ -16,6 +16,8 @@ DECLARATIONS = {  # what a class declares itself, or a base between it and Op, a
     "kind": "what it is in pictures and in sums by role: a Kind",
     "title": "what pictures call it: a text",
     "formula": "the formula that its page shows: a text",
+    "drawn": "how pictures show it: Drawn; `CARD` for a card of its own",
+    "details": "what a card of a picture says under its name; `by_label` for its label",
     "positions": "whether it looks along the axis of positions: Positions",
     "side_by_side": "whether it can run inside experts, on rows of tokens: true or false",
     "differentiable": "whether gradients pass from its outputs to its inputs: true or false",
@@ -32,8 +34,10 @@ DECLARATIONS = {  # what a class declares itself, or a base between it and Op, a
     "mixed": "the axes that it mixes",
 }
 OWN = ("title", "formula", "__doc__")  # of the class itself: an inherited one would speak of another op
-TYPES = {"kind": Kind, "title": str, "formula": str, "positions": Positions, "side_by_side": bool,
-         "differentiable": bool, "saved": Saved, "variadic": bool, "ports": tuple, "wired_weights": tuple}  # fmt: skip
+TYPES = {
+    "kind": Kind, "title": str, "formula": str, "drawn": Drawn, "positions": Positions, "side_by_side": bool,
+    "differentiable": bool, "saved": Saved, "variadic": bool, "ports": tuple, "wired_weights": tuple,
+}  # fmt: skip
 
 
 class Incomplete(TypeError):

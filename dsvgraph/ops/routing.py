@@ -10,7 +10,9 @@ from dsvgraph.codes import Code
 from dsvgraph.dims import Poly, Size, ratio
 from dsvgraph.errors import Fault
 from dsvgraph.ops.base import (
+    CARD,
     AlongRow,
+    Drawn,
     Kind,
     Positions,
     Product,
@@ -18,10 +20,11 @@ from dsvgraph.ops.base import (
     Types,
     Uncounted,
     Weightless,
+    by_label,
     product_of,
 )
 from dsvgraph.ops.decoding import stateless
-from dsvgraph.ops.shapes import need_float, need_int, need_rank, rows, same
+from dsvgraph.ops.shapes import need_float, need_int, need_rank, rows, same, shown_size
 from dsvgraph.ops.tape import FLOAT, LONG, Execution, Storage, Tape, Value
 from dsvgraph.types import NORMAL, ZEROS, AttentionPairs, ElementType, Type, Weight, WeightKind
 
@@ -33,6 +36,8 @@ class Routing(AlongRow):
     side_by_side: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
     decoding_state = stateless
+    drawn: ClassVar[Drawn] = CARD
+    details = by_label
 
     def shift(self) -> float:
         return 0
@@ -66,6 +71,12 @@ class Router(Routing):
     correction_bias: bool = True
     bias: bool = False
     group_score: Literal["top2_sum", "max"] = "top2_sum"
+
+    def details(self, ins: Types, outs: Types) -> list[str]:
+        groups = f", {shown_size(self.top_groups)} of {shown_size(self.groups)} groups" if self.groups != 1 else ""
+        bias = " + bias" if self.correction_bias else ""
+        chosen = f"top {shown_size(self.top_k)} of {shown_size(self.experts)}"
+        return [f"{self.score} router{bias}  ·  {chosen}{groups}"]
 
     def outputs(self, ins: Types) -> dict[str, Type]:
         x = ins["x"]

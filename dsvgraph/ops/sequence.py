@@ -11,9 +11,21 @@ from pydantic import BeforeValidator, Field
 from dsvgraph.codes import Code
 from dsvgraph.dims import Poly, Size
 from dsvgraph.errors import Fault
-from dsvgraph.ops.base import AlongRow, Kind, Product, SizeAttr, Types, Uncounted, Weightless, product_of
+from dsvgraph.ops.base import (
+    CARD,
+    AlongRow,
+    Drawn,
+    Kind,
+    Product,
+    SizeAttr,
+    Types,
+    Uncounted,
+    Weightless,
+    by_label,
+    product_of,
+)
 from dsvgraph.ops.decoding import DecodingState, Past, stateless
-from dsvgraph.ops.shapes import need_float, need_rank, rows, same
+from dsvgraph.ops.shapes import need_float, need_rank, rows, same, shown_size
 from dsvgraph.ops.tape import FLOAT, HALF, Execution, Tape, Value
 from dsvgraph.types import NORMAL, AttentionPairs, Type, Weight, WeightKind, shown
 
@@ -91,6 +103,8 @@ class Rope(Weightless, Uncounted, AlongRow):
     kind: ClassVar[Kind] = Kind.POSITION
     title: ClassVar[str] = "RoPE"
     formula: ClassVar[str] = "y[2i:2i+2] = rotation(position * theta**(-2i/R)) x[2i:2i+2]"
+    drawn: ClassVar[Drawn] = CARD
+    details = by_label
     side_by_side: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
     decoding_state = stateless
@@ -157,6 +171,7 @@ class Attention(AlongRow):
     kind: ClassVar[Kind] = Kind.ATTENTION
     title: ClassVar[str] = "attention"
     formula: ClassVar[str] = "y = softmax(scale * q k^T + mask) v"
+    drawn: ClassVar[Drawn] = CARD
     wired_weights: ClassVar[tuple[str, ...]] = ()
     ports: ClassVar[tuple[str, ...]] = ("q", "k", "v")
     side_by_side: ClassVar[bool] = False
@@ -165,6 +180,10 @@ class Attention(AlongRow):
     causal: bool = True
     window: SizeAttr | None = None
     sinks: bool = False
+
+    def details(self, ins: Types, outs: Types) -> list[str]:
+        sinks = ", each a sink" if self.sinks else ""
+        return ["softmax( s · q kᵀ + mask ) v", f"{shown_size(outs['y'].shape[2])} heads{sinks}"]
 
     def weights(self, ins: Types) -> dict[str, Weight]:
         self._check_ranks(ins)
@@ -270,6 +289,8 @@ class Shift(Weightless, Uncounted, AlongRow):
     kind: ClassVar[Kind] = Kind.ARITHMETIC
     title: ClassVar[str] = "shift"
     formula: ClassVar[str] = "y[i] = x[i + by]"
+    drawn: ClassVar[Drawn] = Drawn(view=True)
+    details = by_label
     side_by_side: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
     by: int = Field(default=1, ge=-1024, le=1024)

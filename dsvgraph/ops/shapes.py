@@ -27,6 +27,15 @@ def show(value: Any) -> str:
     return f"[{', '.join(str(v) for v in value)}]" if isinstance(value, tuple) else str(value)
 
 
+def shown_size(size: Size) -> str:
+    """Return a size as pictures have it: 129,280, or 2·hidden_size.
+
+    >>> shown_size(129280)
+    '129,280'
+    """
+    return f"{size:,}" if isinstance(size, int) else str(size).replace("**", "^").replace("*", "·")
+
+
 def need_rank(x: Type, least: int, port: str) -> None:
     """Raise ValueError if ``x`` has fewer axes than ``least``."""
     if x.rank < least:

@@ -9,7 +9,19 @@ from pydantic import BeforeValidator, Field
 from dsvgraph.codes import Code
 from dsvgraph.dims import Size, product
 from dsvgraph.errors import Fault
-from dsvgraph.ops.base import Kind, PerPosition, Product, SizeAttr, Types, Uncounted, product_of
+from dsvgraph.ops.base import (
+    CARD,
+    Drawn,
+    Kind,
+    Merge,
+    PerPosition,
+    Product,
+    SizeAttr,
+    Types,
+    Uncounted,
+    by_label,
+    product_of,
+)
 from dsvgraph.ops.shapes import need_float, need_int, need_rank, rows
 from dsvgraph.ops.tape import FLOAT, Execution, LogitsForm, Tape, Value
 from dsvgraph.types import NORMAL, ONES, ZEROS, AttentionPairs, Type, Weight, WeightKind, as_size
@@ -30,6 +42,8 @@ class Embedding(Uncounted, PerPosition):
     kind: ClassVar[Kind] = Kind.LOOKUP
     title: ClassVar[str] = "embedding"
     formula: ClassVar[str] = "y = weight[x]"
+    drawn: ClassVar[Drawn] = CARD
+    details = by_label
     wired_weights: ClassVar[tuple[str, ...]] = ("weight",)
     side_by_side: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
@@ -75,6 +89,8 @@ class Linear(PerPosition):
     kind: ClassVar[Kind] = Kind.LINEAR
     title: ClassVar[str] = "linear"
     formula: ClassVar[str] = "y = x weight^T + bias"
+    drawn: ClassVar[Drawn] = CARD
+    details = by_label
     wired_weights: ClassVar[tuple[str, ...]] = ("weight",)
     side_by_side: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True
@@ -136,6 +152,8 @@ class Affine(Uncounted, PerPosition):
     kind: ClassVar[Kind] = Kind.ARITHMETIC
     title: ClassVar[str] = "affine"
     formula: ClassVar[str] = "y = weight * x + bias"
+    drawn: ClassVar[Drawn] = CARD
+    details = by_label
     wired_weights: ClassVar[tuple[str, ...]] = ("weight",)
     side_by_side: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True
@@ -176,6 +194,8 @@ class RMSNorm(PerPosition):
     kind: ClassVar[Kind] = Kind.NORM
     title: ClassVar[str] = "RMSNorm"
     formula: ClassVar[str] = "y = x / sqrt(mean(x**2) + eps) * weight"
+    drawn: ClassVar[Drawn] = Drawn(merge=Merge.CELL)
+    details = by_label
     wired_weights: ClassVar[tuple[str, ...]] = ("weight",)
     side_by_side: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True

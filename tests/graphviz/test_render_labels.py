@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import dsvgraph
+from dsvgraph.ops import OPS
+from dsvgraph.ops.registry import check
 
 graphviz_backend = pytest.importorskip("dsvgraph_graphviz", reason="needs `pip install 'dsvgraph[draw]'`")
 
@@ -180,3 +182,66 @@ def test_a_chain_of_many_kinds_of_copies_is_a_card():
     spec = spec.replace("repeat: 7", "repeat: 9")
     words = said(graphviz_backend.dot_source(dsvgraph.loads(spec)))
     assert "MTP depths" not in words and "× 9" in words and "mtp₁ … mtp₉" in words
+
+
+# -- ops of other packages ----------------------------------------------------------------------
+
+MERGED = """
+name: model
+graph:
+  in: {ids: "int[B, T]"}
+  body:
+    embed: {embedding: ids, num: 64, dim: 16}
+    norm: {rms_norm: embed}
+    both: {concat: [norm, embed]}
+    proj: {linear: both, out: 24}
+    parts: {split: proj, into: {a: 8, b: 16}}
+    heads: {expand: parts.a, size: 2}
+    y: {add: [parts.b, embed]}
+    gated: {mul: [y, embed]}
+  out: {y: gated, heads: heads}
+"""
+
+
+class Glued(OPS["concat"]):
+    """Joins inputs along the last axis: [..., a], [..., b] -> [..., a + b]."""
+
+    op, title, formula = "glue", "glue", "y = [x0; x1; ...]"
+
+
+class Cut(OPS["split"]):
+    """Cuts the last axis into named parts: [..., a + b] -> a: [..., a], b: [..., b]."""
+
+    op, title, formula = "cut_up", "cut_up", "[a; b; ...] = x"
+
+
+class Summed(OPS["add"]):
+    """Sum of inputs of one shape: [...], [...] -> [...]."""
+
+    op, title, formula = "plus", "plus", "y = x0 + x1 + ..."
+
+
+class Normed(OPS["rms_norm"]):
+    """Scales each vector: [..., d] -> [..., d]."""
+
+    op, title, formula = "scale", "RMSNorm", "y = x / |x|"
+
+
+@pytest.fixture
+def others(monkeypatch):
+    """Ops under other names, as a package may bring them."""
+    names = {"concat": Glued, "split": Cut, "add": Summed, "rms_norm": Normed}
+    for cls in names.values():
+        monkeypatch.setitem(OPS, cls.op, cls)
+        check(cls)
+    return {old: cls.op for old, cls in names.items()}
+
+
+@pytest.mark.parametrize("view", ({}, {"heat": "memory"}, {"focus": "proj"}))
+def test_an_op_is_drawn_by_what_it_declares_and_not_by_its_name(others, view):
+    text, expected = MERGED, graphviz_backend.dot_source(dsvgraph.loads(MERGED), **view)
+    for old, new in others.items():
+        text = text.replace(f"{{{old}: ", f"{{{new}: ")
+        expected = re.sub(rf"\b{old}\b", new, expected)
+    assert text != MERGED
+    assert graphviz_backend.dot_source(dsvgraph.loads(text), **view) == expected

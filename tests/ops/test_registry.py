@@ -10,7 +10,7 @@ import pytest
 import dsvgraph
 from dsvgraph.errors import DsvError
 from dsvgraph.ops import OPS
-from dsvgraph.ops.base import Kind, Op, Pointwise, Positions, Saved, product_of
+from dsvgraph.ops.base import CARD, Drawn, Kind, Op, Pointwise, Positions, Saved, product_of
 from dsvgraph.ops.registry import DECLARATIONS, Incomplete, Registry
 from dsvgraph.types import Type
 
@@ -23,9 +23,13 @@ class Complete(Op):
     title: ClassVar[str] = "complete"
     formula: ClassVar[str] = "y = x"
     positions: ClassVar[Positions] = Positions(along=False)
+    drawn: ClassVar[Drawn] = CARD
     side_by_side: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
     wired_weights: ClassVar[tuple[str, ...]] = ()
+
+    def details(self, ins: Any, outs: Any) -> list[str]:
+        return []
 
     def outputs(self, ins: Any) -> dict[str, Type]:
         return {"y": ins["x"]}
@@ -97,6 +101,7 @@ def test_every_method_and_mark_that_an_op_can_have_is_asked_for() -> None:
         ({"op": ""}, "`op` is its name in specs"),
         ({"kind": "norm"}, "declares `kind` as 'norm'"),
         ({"positions": True}, "declares `positions` as True"),
+        ({"drawn": "+"}, "declares `drawn` as '+'"),
         ({"side_by_side": 1}, "declares `side_by_side` as 1"),
         ({"__doc__": None}, "has no docstring"),
         ({"__doc__": "Says nothing of shapes."}, "the docstring tells its shapes"),

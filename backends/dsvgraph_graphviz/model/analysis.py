@@ -20,7 +20,6 @@ from dsvgraph_graphviz.model.cache import DecodingCache
 from dsvgraph_graphviz.model.comparison import Comparison
 from dsvgraph_graphviz.model.roles import Roles
 
-VIEWS = ("split", "expand", "shift")  # ops that only look at what is there
 BATCH, LENGTH = 1, 4096  # shares of tokens do not depend on them
 
 
@@ -76,7 +75,7 @@ class Analysis:
     def kept(self, graph: Graph, node: Node) -> float:
         """Elements that the forward pass makes in one node with all its copies; views make none."""
         if node.op:
-            return 0.0 if node.callee in VIEWS else sum(self.count(t.numel) for t in node.outputs.values())
+            return 0.0 if node.op.drawn.view else sum(self.count(t.numel) for t in node.outputs.values())
         return sum(self._made(copies.graph) * self.count(copies.count) for copies in node.copies)
 
     def _made(self, graph: Graph) -> float:

@@ -29,11 +29,12 @@ def networks(graph: Graph) -> list[Network]:
     """The feed-forward networks that a body has line by line: products, something pointwise that is not linear, and a
     product; but those that only make queries, or keys and values."""
     inside = set().union(*strands(graph))
-    lines = (node for node in graph.nodes.values() if _is_product(node) and node.name not in inside)
+    lines = (node for node in graph.nodes.values() if is_product(node) and node.name not in inside)
     return [Network(node, ops) for node in lines if (ops := _between(graph, node))]
 
 
-def _is_product(node: Node | None) -> bool:
+def is_product(node: Node | None) -> bool:
+    """Return whether a node is a matrix product with a weight."""
     return node is not None and node.op is not None and node.op.kind == Kind.LINEAR
 
 
@@ -45,7 +46,7 @@ def _between(graph: Graph, last: Node) -> frozenset[str]:
     left, seen, names, hidden = [next(iter(last.inputs.values())).node], set[str](), set[str](), False
     while left:
         node = graph.nodes.get(name := left.pop())
-        if name in seen or _is_product(node):
+        if name in seen or is_product(node):
             continue
         seen.add(name)
         if node is None or node.op is None or node.op.kind not in BETWEEN:
@@ -81,7 +82,7 @@ def _above(graph: Graph, ref: Ref) -> set[str]:
 def outward(graph: Graph) -> list[str]:
     """The names of the products that an attention of ``graph`` gives its result to."""
     inline = attentions(graph)
-    lines = (node for node in graph.nodes.values() if _is_product(node))
+    lines = (node for node in graph.nodes.values() if is_product(node))
     return [n.name for n in lines if any(ref.node == one.name for ref in n.inputs.values() for one in inline)]
 
 
@@ -89,7 +90,7 @@ def width(graph: Graph) -> Size | None:
     """The inner width of a feed-forward block: what its last product takes in."""
     for ref in graph.outputs.values():
         node = graph.nodes.get(ref.node)
-        if node is not None and node.callee == "linear" and "weight" in node.weights:
+        if node is not None and is_product(node) and "weight" in node.weights:
             return node.weights["weight"].shape[1]
     return None
 
@@ -98,7 +99,7 @@ def ranks(graph: Graph, among: Collection[str] | None = None) -> list[Size]:
     """The widths of bottlenecks, ``among`` some nodes: products whose result only goes into other products."""
     found = []
     for node in graph.nodes.values():
-        if node.callee == "linear" and (among is None or node.name in among):
+        if is_product(node) and (among is None or node.name in among):
             parts = _into_linears(graph, node.name)
             found += [t.shape[-1] for t in parts]
     return found
@@ -112,9 +113,9 @@ def _into_linears(graph: Graph, name: str) -> list[Type]:
         name = left.pop()
         for _, reader, edge in graph.net.out_edges(name, data=True):
             node = graph.nodes[reader]
-            if node.callee == "linear" and edge["dst"] in node.inputs:
+            if is_product(node) and edge["dst"] in node.inputs:
                 found[name, edge["src"]] = edge["type"]
-            elif node.callee in ("rms_norm", "layer_norm", "split") and reader not in seen:
+            elif node.op and node.op.kind in (Kind.NORM, Kind.VIEW) and reader not in seen:
                 seen.add(reader)
                 left.append(reader)
     return list(found.values())

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from dsvgraph.graph import Graph, Node, Ref
+from dsvgraph.ops.base import Drawn, Kind, Merge
+from dsvgraph_graphviz.model.layers import is_product
 from dsvgraph_graphviz.style.cards import Cell
 from dsvgraph_graphviz.style.markup import as_id
 from dsvgraph_graphviz.style.words import cut, features, number, op_title
 
 WIDE, DRAWN = 24, 12  # values that enter or leave a card; of more the first ones are drawn
-NORMS = ("rms_norm", "layer_norm")
 
 
 @dataclass(kw_only=True)
@@ -161,7 +162,7 @@ def _places(graph: Graph, node: Node, across: dict[str, float], steps: Steps) ->
 
 
 def _card(graph: Graph, node: Node, kept: set[str], inner: set[str]) -> MergedNode:
-    card = _with_split(graph, node, kept) if node.callee == "split" else MergedNode(node)
+    card = _with_split(graph, node, kept) if may_merge(node, Merge.SOURCE) else MergedNode(node)
     inner.add(card.node.name)
     card.concat = _concat(graph, card.node, kept)
     if card.concat:
@@ -202,40 +203,50 @@ def single(graph: Graph, node: Node) -> MergedNode:
 
 
 def _with_split(graph: Graph, node: Node, kept: set[str]) -> MergedNode:
-    source = _only_for(graph, node.inputs["x"], node, kept)
-    return MergedNode(source if source is not None and source.callee == "linear" else node, split=node)
+    source = _only_for(graph, _input(node), node, kept)
+    return MergedNode(source if source is not None and is_product(source) else node, split=node)
 
 
 def _concat(graph: Graph, node: Node, kept: set[str]) -> Node | None:
-    if node.callee == "concat":
+    if may_merge(node, Merge.READER):
         return node
-    source = _only_for(graph, node.inputs["x"], node, kept) if node.callee == "linear" else None
-    return source if source is not None and source.callee == "concat" else None
+    source = _only_for(graph, _input(node), node, kept) if is_product(node) and len(node.inputs) == 1 else None
+    return source if source is not None and may_merge(source, Merge.READER) else None
 
 
 def _joined(graph: Graph, concat: Node, port: str, ref: Ref, kept: set[str], inner: set[str]) -> InputCell:
     """A cell for one joined value; a norm that is only for it is drawn in it."""
     source = _only_for(graph, ref, concat, kept)
-    if source is None or source.callee not in NORMS:
+    if source is None or not may_merge(source, Merge.CELL):
         name = value_name(graph, ref)
         text = f"{name} {number(graph.type(ref).shape[-1])}"
         return InputCell(port, text, turned(graph, ref), ref=ref, name=name)
     inner.add(source.name)
-    behind = source.inputs["x"]
+    behind = _input(source)
     return InputCell(port, f"{op_title(source)} {behind.node}", ref=behind, name=behind.node, norm=source)
 
 
 def value_name(graph: Graph, ref: Ref) -> str:
     """What a value is called: a part of a split by its port, others by their line."""
-    return ref.port if ref.node in graph.nodes and graph.nodes[ref.node].callee == "split" else ref.node
+    node = graph.nodes.get(ref.node)
+    return ref.port if node is not None and may_merge(node, Merge.SOURCE) else ref.node
 
 
 def turned(graph: Graph, ref: Ref) -> bool:
-    """Whether a value is what RoPE made, perhaps spread over heads."""
+    """Return whether a value has been encoded by its position, perhaps spread over heads since."""
     node = graph.nodes.get(ref.node)
-    while node is not None and node.callee == "expand":
-        node = graph.nodes.get(node.inputs["x"].node)
-    return node is not None and node.callee == "rope"
+    while node is not None and node.op and node.op.drawn == Drawn(view=True):
+        node = graph.nodes.get(_input(node).node)
+    return node is not None and node.op is not None and node.op.kind is Kind.POSITION
+
+
+def may_merge(node: Node, where: Merge) -> bool:
+    """Return whether a node is an op that may be drawn ``where``."""
+    return node.op is not None and node.op.drawn.merge is where
+
+
+def _input(node: Node) -> Ref:
+    return next(iter(node.inputs.values()))
 
 
 def _only_for(graph: Graph, ref: Ref, reader: Node, kept: set[str]) -> Node | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dsvgraph.dims import Size, total
 from dsvgraph.graph import Graph, Mode, Model, Node, Ref
 from dsvgraph.ops.base import Kind
-from dsvgraph_graphviz.model.layers import attentions, networks, strands
+from dsvgraph_graphviz.model.layers import attentions, is_product, networks, strands
 from dsvgraph_graphviz.style.theme import Role
 
 BY_KIND = {  # ops of other kinds have the role of the body that they stand in
@@ -125,11 +125,15 @@ def _ends(model: Model) -> Iterator[Node]:
     """The products that give scores over a vocabulary: scored by a loss, or shaped like an embedding."""
     scored = {loss.output for loss in model.losses}
     tables = {
-        w.shape for g in model.graphs() for n in g.nodes.values() if n.callee == "embedding" for w in n.weights.values()
+        w.shape
+        for g in model.graphs()
+        for n in g.nodes.values()
+        if n.op and n.op.kind is Kind.LOOKUP
+        for w in n.weights.values()
     }
     for name, ref in model.outputs.items():
         for node in _producers(model, ref):
-            if node.callee == "linear" and (name in scored or any(w.shape in tables for w in node.weights.values())):
+            if is_product(node) and (name in scored or any(w.shape in tables for w in node.weights.values())):
                 yield node
 
 

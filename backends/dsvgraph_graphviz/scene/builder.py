@@ -20,8 +20,6 @@ from dsvgraph_graphviz.style.theme import Role
 from dsvgraph_graphviz.style.words import cut, number, spot, times, tokens
 from dsvgraph_graphviz.text.labels import Labels
 
-CIRCLES = {"add": "+", "mul": "×"}
-
 
 class SceneBuilder:
     """Fills the scene of a plan; the nodes in ``expanded`` are opened where they stand."""
@@ -67,7 +65,7 @@ class SceneBuilder:
             ends.update({Ref(node.name, p): ends[node.inputs[p]] for p in node.outputs if p in node.inputs})
         elif ahead := _moved_tokens(node, ends):
             self._tokens(node, ends, inside, ahead)
-        elif node.callee in CIRCLES and node.op and len(node.inputs) > 1 and not card.wide:
+        elif node.op and node.op.drawn.sign and len(node.inputs) > 1 and not card.wide:
             self._circle(graph, card, ends, inside)
         elif node in self.expanded and has_body(node):
             self._open(graph, node, ends, inside)
@@ -96,7 +94,7 @@ class SceneBuilder:
         fill = self.labels.hue(graph, card.nodes, Role.PLAIN).fill if self.labels.heat else ""
         diff = next((kind for diff in self._diffs(card) for kind in diff.kinds), "")
         tip = "\n".join([self._tip(card, inside), *self.labels.share(graph, card.nodes)])
-        label = CIRCLES[card.node.callee]
+        label = card.node.op.drawn.sign if card.node.op else ""
         self._put(graph, card, ends, inside, label, shape=CardShape.CIRCLE, tip=tip, fill=fill, diff=diff)
 
     @staticmethod
@@ -159,7 +157,7 @@ class SceneBuilder:
 
     def _tokens(self, node: Node, ends: Ends, inside: Container, ahead: int) -> None:
         """Draw a shifted row of tokens; no wire leads to it from the row of another column."""
-        source, id_ = ends[node.inputs["x"]], inside.id + node.name
+        source, id_ = ends[next(iter(node.inputs.values()))], inside.id + node.name
         label, tip = cards.tokens(tokens(ahead)), tooltip(node, inside)
         self.scene.add(inside.card(node.name, label, Role.TOKENS, "tokens", tip=tip, body=inside.id, nodes=(node,)))
         if self.scene.cards[source.card].column == inside.column:
@@ -213,8 +211,10 @@ def known(inputs: dict[str, Ref], ends: Ends) -> list[tuple[str, Ref]]:
 
 def _moved_tokens(node: Node, ends: Ends) -> int:
     """Return how far ahead a shifted row of tokens is; 0 if the node shifts no tokens."""
-    end = ends.get(node.inputs["x"]) if node.callee == "shift" and node.op else None
-    return end.ahead + int(node.op.shift()) if end and end.ahead is not None and node.op else 0
+    if not (node.op and node.op.drawn.view and node.op.positions.along):
+        return 0
+    end = ends.get(next(iter(node.inputs.values())))
+    return end.ahead + int(node.op.shift()) if end and end.ahead is not None else 0
 
 
 def _leaving(card: MergedNode, id_: str) -> Ends:

@@ -104,7 +104,7 @@ def destination(analysis: Analysis, graph: Graph, node: Node, port: str) -> str:
     if not readers:
         named = [name for name, ref in graph.outputs.items() if ref == (node.name, port)]
         return f"to {named[0]}" if named else "unused"
-    if readers[0].callee == "add":
+    if readers[0].op and readers[0].op.drawn.sign == "+":
         return RESIDUAL if _goes_around(graph, node, readers[0]) else "to a sum"
     return f"to {called(readers[0], analysis)}"
 

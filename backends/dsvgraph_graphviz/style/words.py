@@ -10,6 +10,7 @@ from typing import Any
 from dsvgraph.dims import Poly, Size
 from dsvgraph.errors import Span, printable
 from dsvgraph.graph import Node
+from dsvgraph.ops.shapes import shown_size
 
 UNITS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
@@ -24,7 +25,7 @@ def number(value: Any) -> str:
     '129,280'
     """
     if isinstance(value, (Poly, Fraction)):
-        return cut(str(value).replace("**", "^").replace("*", "·"))
+        return cut(shown_size(value) if isinstance(value, Poly) else str(value))
     return f"{value:,}"
 
 

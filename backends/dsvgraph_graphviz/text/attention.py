@@ -8,8 +8,9 @@ from typing import Any
 
 from dsvgraph.dims import Poly
 from dsvgraph.graph import Graph, Node
+from dsvgraph.ops.base import Merge
 from dsvgraph_graphviz.model.layers import ranks, strands
-from dsvgraph_graphviz.model.merge import turned, value_name
+from dsvgraph_graphviz.model.merge import may_merge, turned, value_name
 from dsvgraph_graphviz.style.words import number
 
 
@@ -37,7 +38,7 @@ def _ranks_of(graph: Graph) -> list[str]:
 def inside_attention(graph: Graph, node: Node) -> list[str]:
     """Width, heads, ranks and what a head is made of."""
     joined = graph.nodes.get(node.inputs["q"].node)
-    pieces = joined.inputs.values() if joined and joined.callee == "concat" else ()
+    pieces = joined.inputs.values() if joined and may_merge(joined, Merge.READER) else ()
     sizes = {"rope" if turned(graph, r) else value_name(graph, r): graph.type(r).shape[-1] for r in pieces}
     head = " + ".join(f"{name} {number(size)}" for name, size in sizes.items()) or number(node.ins["q"].shape[-1])
     first = next(iter(graph.inputs.values())).shape

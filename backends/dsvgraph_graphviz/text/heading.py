@@ -6,6 +6,7 @@ from math import prod
 
 from dsvgraph.dims import Size
 from dsvgraph.graph import Mode, join, span_text
+from dsvgraph.ops.base import Kind
 from dsvgraph.passes.compare.diff import diff
 from dsvgraph.passes.count.cost import Cost
 from dsvgraph_graphviz.model.analysis import BATCH, LENGTH, Analysis
@@ -128,7 +129,7 @@ def _sizes(made: Subject) -> list[str]:
     if layers := _layers(made):
         found.append(f"{number(layers)} layer{'' if layers == 1 else 's'}")
     for node in made.model.nodes.values():
-        if node.callee == "embedding" and "weight" in node.weights:
+        if node.op and node.op.kind is Kind.LOOKUP and "weight" in node.weights:
             num, dim = node.weights["weight"].shape
             return [*found, f"d {number(dim)}", f"vocab {number(num)}"]
     return found

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 from dsvgraph.backends import View
 from dsvgraph.dims import Poly, Size
 from dsvgraph.graph import Graph, Mode, Node, join
-from dsvgraph.ops.base import Kind
+from dsvgraph.ops.base import Kind, Merge
 from dsvgraph_graphviz.model.analysis import Analysis
 from dsvgraph_graphviz.model.comparison import NodeDiff
 from dsvgraph_graphviz.model.layers import width
-from dsvgraph_graphviz.model.merge import MergedNode
+from dsvgraph_graphviz.model.merge import MergedNode, may_merge
 from dsvgraph_graphviz.model.shares import LEAST, SMALL, Shares
 from dsvgraph_graphviz.style import cards
 from dsvgraph_graphviz.style.theme import HUES, PAPER, Hue, Role
@@ -85,9 +84,10 @@ class Labels:
         return self._experts(graph, node)
 
     def _is_pill(self, card: MergedNode) -> bool:
-        node = card.node
-        heavy = node.weights and node.callee not in ("rms_norm", "layer_norm")
-        return bool(node.op) and not (heavy or card.below or card.above or card.wide or node.callee == "attention")
+        if not (op := card.node.op):
+            return False
+        heavy = card.node.weights and op.kind is not Kind.NORM
+        return not (heavy or card.below or card.above or card.wide or op.kind is Kind.ATTENTION)
 
     def attention(self, graph: Graph, node: Node, diffs: list[NodeDiff]) -> tuple[str, str]:
         """The labels of an open attention: of its scores, and of what they weigh."""
@@ -106,7 +106,7 @@ class Labels:
         layer = self.analysis.roles.is_layer(node)
         badge = times(node) if node.copies and (node.mode is not Mode.CALL or layer) else ""
         hue = self.hue(graph, card.nodes, role)
-        hue = replace(hue, fill=PAPER) if node.callee == "concat" and not self.heat else hue
+        hue = replace(hue, fill=PAPER) if may_merge(node, Merge.READER) and not self.heat else hue
         title = self.title(graph, node, role, named)
         return cards.card(
             title, self.lines(graph, card, named, title), hue, badge=badge,
@@ -120,9 +120,9 @@ class Labels:
     def title(self, graph: Graph, node: Node, role: Role, named: bool = False) -> str:
         """What a card or a frame is called."""
         if node.op:
-            if role in ROLE_TITLES and node.callee in ("embedding", "linear"):
+            if role in ROLE_TITLES and node.op.kind in (Kind.LOOKUP, Kind.LINEAR):
                 return ROLE_TITLES[role]
-            if named or node.callee != "linear":
+            if named or node.op.kind is not Kind.LINEAR:
                 return cut(node.name)
             return f"Linear {_change(node)}" if node.weights else cut(node.name)
         if self.analysis.roles.is_layer(node):
@@ -197,7 +197,11 @@ class Labels:
         body = found[0] if found else graph
         many = next((n for n in body.nodes.values() if n.mode is Mode.EACH), None)
         beside = [n for n, role in self.analysis.roles.sublayers(body) if role == Role.DENSE and n is not many]
-        return many, _shared_count(many, beside), _router_words(found[1].op) if found else ""
+        return (
+            many,
+            _shared_count(many, beside),
+            found[1].op.details(found[1].ins, found[1].outputs)[0] if found and found[1].op else "",
+        )
 
     def expert_words(self, graph: Graph) -> list[str]:
         """How many experts there are, and of what width."""
@@ -220,31 +224,19 @@ class Labels:
 
 
 def _op_words(node: Node, card: MergedNode, named: bool) -> list[str]:
-    """Sizes of an op's weight, or what an op without weight does."""
-    if node.callee == "attention":
-        heads = number(node.outputs["y"].shape[2])
-        return ["softmax( s · q kᵀ + mask ) v", f"{heads} heads{', each a sink' if node.weights else ''}"]
-    if node.callee == "embedding" and "weight" in node.weights:
+    """Return the sizes of an op's weight, or what the op says of itself."""
+    assert node.op is not None
+    if "weight" in node.weights and node.op.kind is Kind.LOOKUP:
         return [product(node.weights["weight"].shape)]
-    if node.callee == "linear" and "weight" in node.weights:
-        join = [f"concat {cut(card.joined)}"] if card.concat else []
+    join = [f"{op_title(card.concat)} {cut(card.joined)}"] if card.concat else []
+    if "weight" in node.weights and node.op.kind is Kind.LINEAR:
         return [*join, _change(node)] if named or not join else join
-    if node.callee == "router":
-        return [_router_words(node.op)]
-    if node.callee == "concat":
-        return [f"concat {cut(card.joined)}"]
-    return [] if node.callee == "split" else [op_title(node)]
+    return join or node.op.details(node.ins, node.outputs)
 
 
 def _change(node: Node) -> str:
     rows, columns = node.weights["weight"].shape
     return f"{number(columns)} → {number(rows)}"
-
-
-def _router_words(op: Any) -> str:
-    groups = f", {number(op.top_groups)} of {number(op.groups)} groups" if op.groups != 1 else ""
-    bias = " + bias" if op.correction_bias else ""
-    return f"{op.score} router{bias}  ·  top {number(op.top_k)} of {number(op.experts)}{groups}"
 
 
 def _shared_count(many: Node | None, beside: list[Node]) -> int:

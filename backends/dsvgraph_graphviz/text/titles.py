@@ -107,7 +107,7 @@ def lowered(title: str) -> str:
 def called(node: Node, analysis: Analysis) -> str:
     """A node in a sentence: RMSNorm, lm_head, a mixture of experts."""
     if node.op:
-        return op_title(node) if not node.weights or "norm" in node.callee else cut(node.name)
+        return op_title(node) if not node.weights or node.op.kind is Kind.NORM else cut(node.name)
     if not node.copies:
         return cut(node.name)
     return lowered(block_title(node.copies[0].graph, analysis))

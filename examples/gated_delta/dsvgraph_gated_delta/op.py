@@ -7,7 +7,7 @@ from typing import ClassVar
 from dsvgraph.codes import Code
 from dsvgraph.dims import Size
 from dsvgraph.errors import Fault
-from dsvgraph.ops.base import AlongRow, Kind, Product, Types, product_of
+from dsvgraph.ops.base import CARD, AlongRow, Drawn, Kind, Product, Types, by_label, product_of
 from dsvgraph.ops.decoding import DecodingState, State
 from dsvgraph.ops.shapes import need_float, rows, same
 from dsvgraph.ops.tape import FLOAT, Execution, Tape, Value
@@ -27,6 +27,8 @@ class GatedDelta(AlongRow):
     kind: ClassVar[Kind] = Kind.ATTENTION
     title: ClassVar[str] = "gated delta rule"
     formula: ClassVar[str] = "S = decay S; S = S + k (strength (v - S^T k))^T; y = S^T q"
+    drawn: ClassVar[Drawn] = CARD
+    details = by_label
     ports: ClassVar[tuple[str, ...]] = ("q", "k", "v", "a", "b")
     side_by_side: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
