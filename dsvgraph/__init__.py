@@ -17,6 +17,7 @@ from dsvgraph import spec as _spec
 from dsvgraph.build import build
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Model
+from dsvgraph.graph.signature import signature
 
 if TYPE_CHECKING:
     from dsvgraph.passes.compare.diff import depths, diff
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from dsvgraph.passes.text.layout import layout
     from dsvgraph.passes.text.schema import schema
     from dsvgraph.passes.text.show import show
-    from dsvgraph.passes.text.signature import signature
     from dsvgraph.passes.text.summary import summary
 
 __version__ = "0.1.0"
@@ -53,7 +53,6 @@ PASSES = {
     "plan": "estimate.plan",
     "schema": "text.schema",
     "show": "text.show",
-    "signature": "text.signature",
     "summary": "text.summary",
     "sweep": "compare.sweep",
 }

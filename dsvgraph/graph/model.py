@@ -39,7 +39,7 @@ class Loss:
     stride: Expr | None = None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Model(Graph):
     """The whole graph of a spec, with its losses, its config and its sections by path.
 
@@ -50,7 +50,7 @@ class Model(Graph):
 
     losses: tuple[Loss, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
-    spec: Spec | None = field(default=None, repr=False)
+    spec: Spec | None = None
     init: tuple[tuple[str, Init], ...] = ()
     trained: tuple[tuple[str, bool], ...] = ()
 

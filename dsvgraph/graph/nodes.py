@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dsvgraph.dims import Size
@@ -16,6 +17,9 @@ from dsvgraph.types import Horizon, Horizons, Type, Weight
 
 if TYPE_CHECKING:
     import networkx as nx
+
+
+REPR = 120  # the most characters of a repr
 
 
 class Ref(NamedTuple):
@@ -60,7 +64,7 @@ class PortRole(StrEnum):
     STACKED = "stacked"  # the outputs of all copies, along a new first axis
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Node:
     """One line of a body. Either ``op`` is set, or ``copies`` (a plain call is one copy).
 
@@ -89,6 +93,10 @@ class Node:
     horizons: dict[str, Horizons] = field(default_factory=dict)
     copy_horizons: dict[str, list[Horizons]] = field(default_factory=dict)
     span: Span | None = None
+
+    def __repr__(self) -> str:
+        types = ", ".join(map(str, self.outputs.values()))
+        return shorten(f"<Node {self.name}: {self.callee}({', '.join(self.sources)}) -> {types}>", REPR)
 
     @property
     def first(self) -> str:
@@ -126,7 +134,7 @@ class Node:
         return self.at if self.mode is Mode.CALL else join(self.at, str(number))
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Graph:
     """A block with its arguments and input types filled in. Equal calls share one object.
 
@@ -144,6 +152,16 @@ class Graph:
     cache: tuple[Ref, ...] = ()
     horizons: dict[str, Horizons] = field(default_factory=dict)
     span: Span | None = None
+
+    def __repr__(self) -> str:
+        ports = f"{', '.join(self.inputs)} -> {', '.join(self.outputs)}"
+        return shorten(f"<{type(self).__name__} {self.name}: {len(self.nodes)} nodes, {ports}>", REPR)
+
+    def __str__(self) -> str:
+        """Return every line of the graph and of what is below it, with its types: the text of `signature`."""
+        from dsvgraph.graph.signature import signature
+
+        return signature(self).rstrip("\n")
 
     @cached_property
     def net(self) -> nx.MultiDiGraph[str]:

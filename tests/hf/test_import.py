@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 import dsvgraph
 from dsvgraph.cli import app
 from dsvgraph.errors import DsvError
+from dsvgraph.graph.signature import signature
 from dsvgraph.passes.lint.unused import lint
 from dsvgraph.passes.text.layout import layout
-from dsvgraph.passes.text.signature import signature
 from dsvgraph_hf import spec_of
 from dsvgraph_hf.config import config_file
 from dsvgraph_hf.families import GROUP, architecture, families

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dsvgraph.graph import Graph, Mode, Model, Node, Ref, join, span_text
-from dsvgraph.passes.text.signature import value
-from dsvgraph.types import Type
+from dsvgraph.types import Type, shown
 from dsvgraph_graphviz.model.analysis import Analysis
 from dsvgraph_graphviz.style.words import number, op_title, spot, times
 from dsvgraph_graphviz.text.titles import block_title
@@ -55,7 +54,7 @@ class _Walk:
     def _op(self, graph: Graph, node: Node, wired: Mapping[str, Source], path: str, space: str) -> dict[str, Source]:
         id_ = f"{path}:{node.name}" if space or path != node.name else path
         attrs = {"path": path, "op": node.callee, "line": spot(node.span)}
-        attrs |= {k: value(v) for k, v in (node.op.model_dump() if node.op else {}).items() if v is not None}
+        attrs |= {k: shown(v) for k, v in (node.op.model_dump() if node.op else {}).items() if v is not None}
         attrs |= {f"weight {join(path, name)}": str(weight.type) for name, weight in node.weights.items()}
         edges = [_edge(source, i) for i, source in enumerate(wired.values())]
         outputs = {**node.outputs, **{name: weight.type for name, weight in node.weights.items()}}

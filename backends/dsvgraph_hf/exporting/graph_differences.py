@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dsvgraph.errors import Note, Span
 from dsvgraph.graph import Model, Node, join
 from dsvgraph.passes.compare.lines import Change, compare
-from dsvgraph.passes.text.signature import value
+from dsvgraph.types import shown
 from dsvgraph_hf.exporting.value_numbering import NumberedModel, attributes
 from dsvgraph_hf.weights.ranges import folded
 
@@ -74,7 +74,7 @@ def _changed(old: Node, new: Node) -> str:
     before, after = attributes(old, old.op), attributes(new, new.op)
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     differ = [name for name in names if name not in (old.weights.keys() ^ new.weights.keys())]
-    return ", ".join(f"{name} {value(before.get(name))} -> {value(after.get(name))}" for name in differ)
+    return ", ".join(f"{name} {shown(before.get(name))} -> {shown(after.get(name))}" for name in differ)
 
 
 def _grouped(found: dict[str, str], line: Callable[[str], Span | None]) -> Iterator[Note]:

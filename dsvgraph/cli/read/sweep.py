@@ -210,7 +210,7 @@ def _data(found: Found, best: set[int]) -> dict[str, Any]:
 
 
 def _text(found: Found, best: set[int], top: int, aims: tuple[Aim, Aim]) -> Iterator[Any]:
-    from dsvgraph.passes.text.signature import value
+    from dsvgraph.types import shown
 
     yield f"{output.cell(found.name)}: {_counts(found)}\n"
     columns = [*(f">{name}" for name in found.grid), *(f">{name}" for name in found.columns), ""]
@@ -224,7 +224,7 @@ def _text(found: Found, best: set[int], top: int, aims: tuple[Aim, Aim]) -> Iter
     kinds = Counter(point.error for point in found.failed)
     for words, count in kinds.most_common(KINDS):
         first = next(point for point in found.failed if point.error == words)
-        settings = ", ".join(f"{name}={value(v)}" for name, v in first.settings.items())
+        settings = ", ".join(f"{name}={shown(v)}" for name, v in first.settings.items())
         lead = "1 does not check, with" if count == 1 else f"{count:,} do not check, the first with"
         yield f"\n{lead} {printable(settings)}:\n  {output.cell(words)}"
     if len(kinds) > KINDS:

@@ -14,13 +14,13 @@ from dsvgraph.build import build
 from dsvgraph.dims import Size
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Model
+from dsvgraph.graph.signature import loss_parts
 from dsvgraph.passes.compare.lines import Change, ChangeKind, compare
 from dsvgraph.passes.count.cost import Cost, cost
 from dsvgraph.passes.count.generic import numeric_model
 from dsvgraph.passes.graph.paths import SPAN, weights
-from dsvgraph.passes.text.signature import loss_parts, value
 from dsvgraph.spec import with_settings
-from dsvgraph.types import AttentionPairs
+from dsvgraph.types import AttentionPairs, shown
 
 DEPTH = "num_nextn_predict_layers"  # Hugging Face's name for the depth of the MTP chain
 
@@ -137,7 +137,7 @@ def _settings(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[V
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:
-    return {name: value(v) for name, v in values.items()}
+    return {name: shown(v) for name, v in values.items()}
 
 
 def _losses(a: Model, b: Model) -> Iterator[ValueChange]:
@@ -159,7 +159,7 @@ def _joined(parts: Mapping[str, str] | None) -> str | None:
 
 def _sections(model: Model) -> dict[str, str]:
     inits = {f"init {pattern}": str(init) for pattern, init in model.init}
-    return {**inits, **{f"trained {pattern}": value(yes) for pattern, yes in model.trained}}
+    return {**inits, **{f"trained {pattern}": shown(yes) for pattern, yes in model.trained}}
 
 
 def _minus(after: Any, before: Any) -> dict[str, float]:

@@ -15,7 +15,7 @@ from dsvgraph.graph import Graph, Mode, Model, Node, PortRole, join, span_text
 from dsvgraph.passes.compare.matching import CopyRange, aligned_copies, matched_lines, named
 from dsvgraph.passes.graph.dependencies import DependencyAnalysis
 from dsvgraph.passes.graph.paths import bracketed, weights
-from dsvgraph.passes.text.signature import value
+from dsvgraph.types import shown
 
 
 class ChangeKind(StrEnum):
@@ -172,7 +172,7 @@ def _entries(found: Mapping[str, str], keys: list[str]) -> str:
 
 def _sizes(node: Node) -> dict[str, str]:
     """Attributes, owned weights and the number of copies, as text."""
-    found = {k: value(v) for k, v in node.op.model_dump().items()} if node.op else {}
+    found = {k: shown(v) for k, v in node.op.model_dump().items()} if node.op else {}
     found |= {name: str(weight.type) for name, weight in node.weights.items()}
     return found if node.mode is Mode.CALL else {**found, "copies": f"{node.count}{_one_set(node)}"}
 

@@ -1,1 +1,1 @@
-"""Models and the language as text: specs, signatures, the reference, the JSON Schema."""
+"""Models and the language as text: specs, summaries, the reference, the JSON Schema."""

@@ -8,9 +8,9 @@ from contextlib import suppress
 from dsvgraph.build.losses.lines import number
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Loss, Mode, Model, Node
+from dsvgraph.graph.signature import expression
 from dsvgraph.passes.count.cost import cost
 from dsvgraph.passes.graph.paths import copy_paths
-from dsvgraph.passes.text.signature import expression
 
 
 def summary(model: Model) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import dsvgraph
 from dsvgraph import DsvError
 from dsvgraph.build import BuildCache, build, state
-from dsvgraph.passes.text.signature import signature
+from dsvgraph.graph.signature import signature
 from dsvgraph.spec import Spec, with_settings
 
 TINY: Spec = dsvgraph.load("deepseek_v3_tiny").spec  # type: ignore[assignment]

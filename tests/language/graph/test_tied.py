@@ -6,8 +6,8 @@ import pytest
 from small import model, types, weights
 
 import dsvgraph
+from dsvgraph.graph.signature import signature
 from dsvgraph.passes.compare.lines import compare
-from dsvgraph.passes.text.signature import signature
 
 LAYER = "layer: {args: {d}, in: {x: [B, T, d]}, body: {w: {linear: x, out: d}, a: {silu: w}}, out: {x: a, seen: w}}"
 TIED = "y: {layer: e, repeat: 3, tied: true, at: l}\nz: {layer: y, repeat: 2, at: l}"

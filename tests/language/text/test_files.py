@@ -10,7 +10,7 @@ import pytest
 
 import dsvgraph
 from dsvgraph import DsvError, loader
-from dsvgraph.passes.text.signature import signature
+from dsvgraph.graph.signature import signature
 
 BASE = """
 name: Base

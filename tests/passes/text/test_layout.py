@@ -17,9 +17,9 @@ from ruamel.yaml import YAML
 
 import dsvgraph
 from dsvgraph.errors import DsvError
+from dsvgraph.graph.signature import signature
 from dsvgraph.loader import bundled, parse
 from dsvgraph.passes.text.layout import layout
-from dsvgraph.passes.text.signature import signature
 
 HERE = Path(__file__).parents[1]
 BUNDLED = sorted(bundled().rglob("*.yaml"))

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 import dsvgraph
 from dsvgraph import DsvError
+from dsvgraph.graph.signature import signature
 from dsvgraph.loader import parse
 from dsvgraph.passes.text.show import _block, _flow, show
-from dsvgraph.passes.text.signature import signature
 
 SPECS = ["deepseek_v3", "deepseek_v3_paper", "deepseek_v3_tiny", "tutorial_mtp"]
 TEST_SPECS = ["tests/specs/parallel_heads.yaml", "tests/specs/patterns.yaml"]

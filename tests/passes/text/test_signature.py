@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import dsvgraph
-from dsvgraph.passes.text.signature import signature
+from dsvgraph.graph.signature import signature
 
 SPECS = ["deepseek_v3", "deepseek_v3_paper", "deepseek_v3_tiny", "tutorial_mtp"]
 TEST_SPECS = ["tests/specs/parallel_heads.yaml", "tests/specs/patterns.yaml"]
@@ -43,3 +43,19 @@ def test_names_and_documentation_do_not_matter() -> None:
     other = text.replace("name: DeepSeek-V3-tiny", "name: another").replace("doc: SwiGLU", "doc: The SwiGLU")
     assert text != other
     assert signature(dsvgraph.loads(text)) == signature(dsvgraph.loads(other))
+
+
+@pytest.mark.parametrize("name", [*SPECS, *TEST_SPECS])
+def test_str_is_the_signature_and_repr_one_short_line(name: str) -> None:
+    model = dsvgraph.load(name)
+    for graph in model.graphs():
+        assert f"{graph}\n" == signature(graph)
+        for made in (graph, *graph.nodes.values()):
+            assert made.name in repr(made) and len(repr(made)) <= 120 and "\n" not in repr(made)
+
+
+def test_repr_names_what_it_shows() -> None:
+    model = dsvgraph.load("deepseek_v3")
+    assert repr(model) == "<Model DeepSeek-V3: 6 nodes, input_ids -> logits, mtp_logits>"
+    assert repr(model.nodes["lm_head"]) == "<Node lm_head: linear(x) -> [B, T, 129280]>"
+    assert repr(model.nodes["dense"].copies[0].graph) == "<Graph decoder_layer: 6 nodes, x -> x>"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from dsvgraph.expr import Expr, to_text
-from dsvgraph.graph import Graph, Loss, Mode, Model, Node, Ref, join, span_text
+from dsvgraph.graph.model import Loss, Model
+from dsvgraph.graph.nodes import Graph, Mode, Node, Ref, join, span_text
+from dsvgraph.types import shown
 
 LARGE = re.compile(r"\b\d{7,}\.0\b")
 
@@ -65,17 +66,7 @@ def wiring(sources: Mapping[str, Ref]) -> str:
 def attributes(node: Node) -> str:
     """The attributes of an op, defaults included; nothing for a block."""
     found = node.op.model_dump() if node.op else {}
-    return " " + value(found) if found else ""
-
-
-def value(found: Any) -> str:
-    """A value of an attribute, as in YAML."""
-    if isinstance(found, Mapping):
-        return "{" + ", ".join(f"{k}: {value(v)}" for k, v in found.items()) + "}"
-    if isinstance(found, (list, tuple)):
-        return "[" + ", ".join(value(v) for v in found) + "]"
-    words = {None: "null", True: "true", False: "false"}
-    return words[found] if found is None or isinstance(found, bool) else str(found)
+    return " " + shown(found) if found else ""
 
 
 def _copies(node: Node) -> str:
@@ -91,7 +82,7 @@ def _model(model: Model) -> Iterator[str]:
     for pattern, init in model.init:
         yield f"init {pattern}: {init}"
     for pattern, trained in model.trained:
-        yield f"trained {pattern}: {value(trained)}"
+        yield f"trained {pattern}: {shown(trained)}"
 
 
 def loss(found: Loss) -> str:
