@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from dsvgraph.passes.text.show import show
     from dsvgraph.passes.text.summary import summary
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "Device", "DsvError", "Graph", "Model", "PlanOptions", "Quantity", "build", "cost", "depths", "device", "diff",
     "layout", "lint", "load", "loads", "pareto_front", "plan", "render", "schema", "show", "signature", "summary",

@@ -34,6 +34,8 @@ ELSEWHERE = {  # who runs the examples of the other pages
     "diagrams.md": "graphviz/test_render_formats.py",
     "editors.md": "editor/test_docs.py",
     "ops.md": "ops/test_package.py",
+    "python.md": "docs/test_python.py",
+    "architecture.md": "docs/test_python.py",
 }
 NUMBER = re.compile(r"\d[\d,.]*")
 
