@@ -45,7 +45,7 @@ def build(context: Context, line: Line) -> Node:
     context.numbering[line.at] = start + (1 if reused and count != 0 else count)
     groups, types = _Copies(context, line, roles, start, reused).build(count, ins)
     node = Node(
-        line.name, line.callee, line.at, sources, {p: wired[p] for p in sources}, {},
+        name=line.name, callee=line.callee, at=line.at, inputs=sources, ins={p: wired[p] for p in sources}, outputs={},
         copies=tuple(groups) if count != 0 else (), mode=mode, count=count, start=start, reused=reused, tied=tied,
         span=line.span,
     )  # fmt: skip
@@ -236,7 +236,10 @@ class _Copies:
     def wrapped(self, op: Op, tied: dict[str, Ref], ins: dict[str, Type]) -> Graph:
         graph = Graph(op.op, type(op).__doc__ or "", {}, ins, span=self.line.span)
         own = {p: t for p, t in ins.items() if p not in tied}
-        node = Node(op.op + "_", op.op, "", {p: Ref(p, p) for p in own}, own, {}, op, span=self.line.span)
+        sources = {p: Ref(p, p) for p in own}
+        node = Node(
+            name=op.op + "_", callee=op.op, at="", inputs=sources, ins=own, outputs={}, op=op, span=self.line.span
+        )
         node.tied = {p: Ref(p, p) for p in tied}
         nodes.finish_op(self.context, node, {p: ins[p] for p in tied}, self.line)
         horizons.of_op(graph, node)

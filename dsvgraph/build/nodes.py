@@ -24,7 +24,10 @@ def of_op(context: Context, line: Line) -> Node:
     sources = context.wire(line, list(cls.ports), cls.variadic)
     op, tied = attributes.read(context, line, context.scope)
     ins = {p: context.graph.type(r) for p, r in sources.items()}
-    node = Node(line.name, line.callee, line.at, sources, ins, {}, op, tied=tied, span=line.span)
+    node = Node(
+        name=line.name, callee=line.callee, at=line.at, inputs=sources, ins=ins, outputs={}, op=op, tied=tied,
+        span=line.span,
+    )  # fmt: skip
     finish_op(context, node, {p: context.graph.type(r) for p, r in tied.items()}, line)
     horizons.of_op(context.graph, node)
     return node
@@ -90,7 +93,10 @@ def of_call(context: Context, line: Line) -> Node:
     ins = {p: context.graph.type(r) for p, r in sources.items()}
     wired = partial(mismatches.notes, context, sources)
     inner = context.state.call(line, context.given(line, context.scope), ins, context.scope, wired)
-    node = Node(line.name, line.callee, line.at, sources, ins, {}, copies=(Copies(inner, 1),), span=line.span)
+    node = Node(
+        name=line.name, callee=line.callee, at=line.at, inputs=sources, ins=ins, outputs={}, copies=(Copies(inner, 1),),
+        span=line.span,
+    )  # fmt: skip
     node.outputs = {o: inner.type(r) for o, r in inner.outputs.items()}
     horizons.of_call(context.graph, node)
     return node

@@ -17,7 +17,7 @@ from dsvgraph.spec import Spec
 from dsvgraph.types import Init
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Loss:
     """One line of the loss: what it scores, against what, with which weight.
 
@@ -28,15 +28,15 @@ class Loss:
 
     name: str
     kind: str  # cross_entropy, sequence_balance, bias_update
-    output: str | None
-    target: str | None
     weight: Expr
-    shift: Expr | None
-    divide: Expr | None
-    depths: tuple[int, ...]
+    output: str | None = None
+    target: str | None = None
+    shift: Expr | None = None
+    stride: Expr | None = None
+    divide: Expr | None = None
+    depths: tuple[int, ...] = (0,)
     routers: str | None = None
     span: Span | None = None
-    stride: Expr | None = None
 
 
 @dataclass(eq=False, repr=False)

@@ -64,7 +64,7 @@ class PortRole(StrEnum):
     STACKED = "stacked"  # the outputs of all copies, along a new first axis
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, kw_only=True)
 class Node:
     """One line of a body. Either ``op`` is set, or ``copies`` (a plain call is one copy).
 

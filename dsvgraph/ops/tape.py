@@ -119,7 +119,7 @@ class LogitsForm(StrEnum):
     CHUNKS = "chunks"  # the loss multiplies them in pieces
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Execution:
     """One execution of an op: the values and types of its inputs and weights by port, and the types of its outputs.
 

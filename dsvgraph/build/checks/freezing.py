@@ -23,8 +23,8 @@ class Rules:
         self.trains = [trains for _, trains in trained]
 
 
-class Place(NamedTuple):
-    """A place in the paths of a model, as the section `trained` sees it: equal places freeze the same below them."""
+class PathState(NamedTuple):
+    """How far the patterns of the section `trained` match at a path: equal states freeze the same below them."""
 
     rules: Rules
     state: int
@@ -38,17 +38,17 @@ class Place(NamedTuple):
         rule = self.said(path)
         return rule is not None and not self.rules.trains[rule]
 
-    def inside(self, segment: str) -> Place:
+    def inside(self, segment: str) -> PathState:
         """Return the place below a segment of a path; "" adds nothing."""
         if not segment or not self.state:
             return self
-        return Place(self.rules, self.rules.patterns.after(self.state, f"{segment}."))
+        return PathState(self.rules, self.rules.patterns.after(self.state, f"{segment}."))
 
 
-def root(model: Model) -> Place:
+def root(model: Model) -> PathState:
     """Return the place before every path of a model."""
     rules = _rules(model.trained)
-    return Place(rules, rules.patterns.begin())
+    return PathState(rules, rules.patterns.begin())
 
 
 _rules = lru_cache(maxsize=64)(Rules)
@@ -59,12 +59,12 @@ class Alike:
     """Copies in a row of one graph that freeze the same: the number of the first, and how many."""
 
     graph: Graph
-    place: Place
+    place: PathState
     first: Size
     count: Size
 
 
-def alike(node: Node, place: Place) -> list[Alike]:
+def alike(node: Node, place: PathState) -> list[Alike]:
     """Return the copies of a line at ``place``, those in a row together that are the same.
 
     Where no rule can fit below, or where their number is open, all copies of a run are the same.
@@ -82,7 +82,7 @@ def alike(node: Node, place: Place) -> list[Alike]:
     return found
 
 
-def _parted(graph: Graph, place: Place, numbers: Iterable[Size]) -> Iterator[Alike]:
+def _parted(graph: Graph, place: PathState, numbers: Iterable[Size]) -> Iterator[Alike]:
     for below, equal in groupby(numbers, key=lambda number: place.inside(str(number))):
         first, *others = equal
         yield Alike(graph, below, first, 1 + len(others))
@@ -94,7 +94,7 @@ def check_stacks(model: Model) -> None:
         _check(model, root(model), model, set())
 
 
-def _check(graph: Graph, place: Place, model: Model, seen: set[tuple[Graph, Place]]) -> None:
+def _check(graph: Graph, place: PathState, model: Model, seen: set[tuple[Graph, PathState]]) -> None:
     if (graph, place) in seen or not place.state:
         return
     seen.add((graph, place))
@@ -121,7 +121,7 @@ def _check_stack(parts: list[Alike], model: Model) -> None:
                 raise DsvError(words, at, code=Code.NOT_LOWERED, hint="freeze all of them, or none")
 
 
-def _decided(graph: Graph, place: Place, prefix: str) -> Iterator[tuple[str, int | None]]:
+def _decided(graph: Graph, place: PathState, prefix: str) -> Iterator[tuple[str, int | None]]:
     """The path of every weight below a place, with the number of the rule that decides."""
     for node in graph.nodes.values():
         for name in node.weights:

@@ -82,7 +82,7 @@ def _line(name: str, part: Part, model: Model, scope: Scope, whole: bool) -> Los
     weight.check_schedule({})
     if whole:
         _check_routers(pattern, model, part, kind)
-    return Loss(name, kind, None, None, weight.tree, None, None, (0,), pattern, part.key())
+    return Loss(name=name, kind=kind, weight=weight.tree, routers=pattern, span=part.key())
 
 
 def _check_target(found: list[Loss], part: Part) -> None:
@@ -124,9 +124,11 @@ def _cross_entropy(name: str, part: Part, model: Model, formula: dict[str, Formu
         return None
     ref = _output(output, model, part)
     depths = _depths(model, ref, ids, part)
-    trees = formula["weight"].tree, formula["shift"].tree, formula["divide"].tree
-    steps = formula["stride"].tree if "stride" in part.model else None
-    loss = Loss(name, "cross_entropy", output, ids, *trees, depths, None, part.key(), steps)
+    loss = Loss(
+        name=name, kind="cross_entropy", output=output, target=ids, weight=formula["weight"].tree,
+        shift=formula["shift"].tree, stride=formula["stride"].tree if "stride" in part.model else None,
+        divide=formula["divide"].tree, depths=depths, span=part.key(),
+    )  # fmt: skip
     _check_stride(formula["stride"], part)
     for depth in depths:
         _check_depth(loss, depth, model, ref, part, formula)

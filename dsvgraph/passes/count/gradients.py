@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from dsvgraph.build.checks.freezing import Place, alike, root
+from dsvgraph.build.checks.freezing import PathState, alike, root
 from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Mode, Model, Node, Ref, join
 from dsvgraph.ops.tape import Key
@@ -32,7 +32,7 @@ class Copy(NamedTuple):
 
     graph: Graph
     ins: Ports
-    place: Place
+    place: PathState
 
 
 @dataclass

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from dsvgraph.build.checks.freezing import Place, alike, root
+from dsvgraph.build.checks.freezing import PathState, alike, root
 from dsvgraph.dims import Size, total
 from dsvgraph.graph import Graph, Mode, Model, Node, Ref, join
 from dsvgraph.ops.tape import FLOAT, HALF, LONG, Execution, Key, LogitsForm, Storage, Tape, Value
@@ -47,7 +47,7 @@ class Activations:
         self.low, self.fused = low, fused
         self.batch = int(number(next(t for t in model.inputs.values() if t.rank > 1).shape[0], values))
         self.balanced = any(loss.kind == "sequence_balance" for loss in model.losses)
-        self.memo: dict[tuple[Graph, tuple[tuple[str, InputForm], ...], Place, bool], BlockMemory] = {}
+        self.memo: dict[tuple[Graph, tuple[tuple[str, InputForm], ...], PathState, bool], BlockMemory] = {}
         self.logits = Logits(model, values)
         self.layers: list[Layer] = []
         self.kept: dict[Key, Size] = {}  # bytes from the forward to the backward, by op; a checkpoint's by block
@@ -87,18 +87,18 @@ class Activations:
 
     # -- graphs ------------------------------------------------------------------------------
 
-    def summary(self, graph: Graph, forms: Mapping[str, InputForm], place: Place, side: bool) -> BlockMemory:
+    def summary(self, graph: Graph, forms: Mapping[str, InputForm], place: PathState, side: bool) -> BlockMemory:
         """What one copy keeps whose inputs look like ``forms``."""
         key = (graph, tuple(forms.items()), place, side)
         if key not in self.memo:
             self.memo[key] = self._summary(graph, forms, place, side)
         return self.memo[key]
 
-    def _summary(self, graph: Graph, forms: Mapping[str, InputForm], place: Place, side: bool) -> BlockMemory:
+    def _summary(self, graph: Graph, forms: Mapping[str, InputForm], place: PathState, side: bool) -> BlockMemory:
         tape = self._tape()
         own = {p: Storage(t.numel, forms[p].width, forms[p].weight) for p, t in graph.inputs.items()}
         values = {
-            Ref(p, p): Value(own[p], t.numel, forms[p].width, forms[p].grad, forms[p].strided)
+            Ref(p, p): Value(own[p], t.numel, forms[p].width, forms[p].grad, strided=forms[p].strided)
             for p, t in graph.inputs.items()
         }
         tape.own.update(own.values())
@@ -115,7 +115,9 @@ class Activations:
         tape.busy = largest((tape.busy, alive_bytes + inside), self.values)
         tape.now.clear()
 
-    def _line(self, tape: Tape, graph: Graph, node: Node, values: dict[Ref, Value], place: Place, side: bool) -> None:
+    def _line(
+        self, tape: Tape, graph: Graph, node: Node, values: dict[Ref, Value], place: PathState, side: bool
+    ) -> None:
         """Runs one line of a graph."""
         if node.mode is Mode.REPEAT:
             return self._repeat(tape, graph, node, values, place)
@@ -130,7 +132,10 @@ class Activations:
             form, ahead = self.logits.output_layers.get((graph, node.name), (LogitsForm.NONE, 1))
             tape.now.clear()
             tape.here = ((node.name, 0),)
-            outs = _run(tape, node, Execution(ins, _types(graph, node), node.outputs, side, form, ahead))
+            execution = Execution(
+                ins=ins, types=_types(graph, node), outputs=node.outputs, side_by_side=side, logits=form, ahead=ahead
+            )
+            outs = _run(tape, node, execution)
             self._record_peak(tape, values)
         else:
             outs = self._blocks(tape, node, ins, values, place, side)
@@ -138,7 +143,7 @@ class Activations:
         return None
 
     def _blocks(
-        self, tape: Tape, node: Node, ins: dict[str, Value], values: Mapping[Ref, Value], place: Place, side: bool
+        self, tape: Tape, node: Node, ins: dict[str, Value], values: Mapping[Ref, Value], place: PathState, side: bool
     ) -> dict[str, Value]:
         """Runs a block, or copies side by side; the outputs of copies that differ are put together."""
         parts, outs, grad = alike(node, place), dict[str, Value](), False
@@ -155,7 +160,7 @@ class Activations:
         return outs
 
     def _repeat(
-        self, tape: Tape, graph: Graph, node: Node, values: dict[Ref, Value], place: Place, top: bool = False
+        self, tape: Tape, graph: Graph, node: Node, values: dict[Ref, Value], place: PathState, top: bool = False
     ) -> None:
         """Runs the copies of a line one after another."""
         ins = {p: values[ref] for p, ref in node.sources.items()}

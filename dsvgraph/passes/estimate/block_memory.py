@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from dsvgraph.dims import Size, total
@@ -128,4 +128,4 @@ def _outer_value(out: OutputForm, ins: Mapping[str, Value], made: list[Storage],
     """An output as the caller sees it."""
     v = out.value
     storage = ins[out.source].storage if isinstance(out.source, str) else made[out.source]
-    return Value(storage, v.numel * copies, v.width, v.grad, v.strided)
+    return replace(v, storage=storage, numel=v.numel * copies)
