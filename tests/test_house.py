@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "dsvgraph_hf": ["torch"],
     "dsvgraph_html": [],
     "dsvgraph_lsp": ["lsp"],
-    "dsvgraph_torch": ["torch", "hf"],
+    "dsvgraph_torch": ["torch"],
 }  # extras
 MODULE_OF = {
     "ruamel.yaml": "ruamel",

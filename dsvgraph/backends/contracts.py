@@ -2,7 +2,8 @@
 
 An entry point names an object that has the methods of its contract: a module with these functions, or an
 instance of a class. A backend meets as few contracts as it likes, and imports no other backend.
-CONTRIBUTING.md, "A new backend", lists the groups.
+CONTRIBUTING.md, "A new backend", lists the groups. What a notebook shows of a model is no Protocol: entries `svg`
+and `html` of the group `dsvgraph.displays` name functions that take a model and return its text.
 """
 
 from __future__ import annotations

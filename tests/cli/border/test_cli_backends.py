@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -216,6 +217,36 @@ def test_an_ending_that_nothing_draws_lists_those_that_are(dsv, small):
     for ending in backends.endings():
         assert f".{ending}" in answer.err
     assert {*backends.endings()} >= {"svg", "png", "pdf", "html", "dot", "mmd", "mermaid", "json"}
+
+
+@pytest.mark.parametrize(
+    ("find", "args", "package"),
+    [
+        (backends.compiler, (), "torch"),
+        (backends.trainer, (), "torch"),
+        (backends.verifier, (), "torch"),
+        (backends.module_builder, (), "torch"),
+        (backends.weight_reader, (), "torch"),
+        (backends.language_server, (), "pygls"),
+        (backends.exporter, (), "dsvgraph"),
+        (backends.importer, ("config.json",), "dsvgraph"),
+        *((backends.renderer, (f"a.{ending}",), "graphviz") for ending in ("svg", "mmd", "json", "html")),
+    ],
+)
+def test_backends_take_what_their_contracts_say(find, args, package):
+    """Every method, its arguments by position and by name."""
+    pytest.importorskip(package)
+    found, contract = find(*args), get_type_hints(find)["return"]
+    methods = {name: function for name, function in vars(contract).items() if not name.startswith("_")}
+    assert methods
+    for name, method in methods.items():
+        _, *wanted = inspect.signature(method).parameters.values()
+        taken = inspect.signature(getattr(found, name))
+        taken.bind(**{p.name: None for p in wanted if p.kind is not p.VAR_KEYWORD})
+        taken.bind(
+            *(None for p in wanted if p.kind is p.POSITIONAL_OR_KEYWORD),
+            **{p.name: None for p in wanted if p.kind is p.KEYWORD_ONLY},
+        )
 
 
 # -- the torch backend as it is ---------------------------------------------------------------------
