@@ -1,4 +1,4 @@
-"""Draws a model with graphviz: columns, rows, one hue per role.
+"""Draw a model with graphviz: columns, ranks, one hue per role.
 
 >>> import dsvgraph
 >>> render(dsvgraph.load("deepseek_v3_tiny"), "tiny.svg")  # doctest: +SKIP
@@ -30,9 +30,9 @@ __all__ = ["dot_source", "inline", "render", "render_error", "svg"]
 
 
 def render(graph: Model, path: str | PathLike[str], depth: int = 1, **view: Any) -> Path:
-    """Draws ``graph`` into ``path``, by its ending (`engine.ENDINGS`); ``view`` holds the other fields of View.
+    """Draw ``graph`` into ``path``, by its ending (`engine.ENDINGS`); ``view`` holds the other fields of View.
 
-    Raises DsvError where the file cannot be written, a path is none, or there is no graphviz.
+    Raise DsvError where the file cannot be written, a path is none, or there is no graphviz.
     """
     ending = ending_of(path := Path(path))
     write_atomic(path, _made(plan(graph, View(depth, **view)), ending))
@@ -40,14 +40,14 @@ def render(graph: Model, path: str | PathLike[str], depth: int = 1, **view: Any)
 
 
 def _made(made: Plan, ending: str) -> bytes:
-    """The picture as the bytes of a file."""
+    """Return the picture as the bytes of a file."""
     if ending == "json":
         return explorer(made.model, made.analysis).encode()
     if ending in ("mmd", "mermaid"):
         check_size(made)
         terms = [] if made.focus else score(made)
-        said = ", ".join([formula(terms), *chain_weight(made.model)]) if terms else ""
-        return mermaid(made.scene, made.view.direction, title(made), terms, said).encode()
+        total = ", ".join([formula(terms), *chain_weight(made.model)]) if terms else ""
+        return mermaid(made.scene, made.view.direction, title(made), terms, total).encode()
     source = _source(made)
     if ending == "dot":
         return source.encode()
@@ -56,7 +56,7 @@ def _made(made: Plan, ending: str) -> bytes:
 
 
 def render_error(error: DsvError, path: str | PathLike[str], theme: str = "light") -> Path:
-    """Writes the words of ``error`` in the picture's place; a format without pictures keeps what it had."""
+    """Write the words of ``error`` in the picture's place; a format without pictures keeps what it had."""
     ending = ending_of(path := Path(path))
     if ending in ("svg", "png", "pdf", "dot"):
         source, words = recoloured(failure(str(error)), theme), str(error)
@@ -66,18 +66,18 @@ def render_error(error: DsvError, path: str | PathLike[str], theme: str = "light
 
 
 def svg(graph: Model, depth: int = 1, **view: Any) -> str:
-    """The picture as an SVG; raises DsvError where there is no graphviz."""
+    """Return the picture as an SVG. Raise DsvError where there is no graphviz."""
     return _made(plan(graph, View(depth, **view)), "svg").decode()
 
 
 def inline(graph: Model) -> str:
-    """The picture as an element of an HTML document; raises DsvError where there is no graphviz."""
+    """Return the picture as an element of an HTML document. Raise DsvError where there is no graphviz."""
     text = svg(graph)
     return text[text.index("<svg") :]
 
 
 def dot_source(graph: Model, depth: int = 1, **view: Any) -> str:
-    """The diagram of ``graph`` as the text of a DOT."""
+    """Return the diagram of ``graph`` as the text of a DOT."""
     return _source(plan(graph, View(depth, **view)))
 
 

@@ -24,7 +24,7 @@ __all__ = ["framed", "html", "page_data", "render", "render_error"]
 
 
 def html(model: Model, depth: int = 1, **view: Any) -> str:
-    """The page as text; it needs no graphviz on this machine, since it brings its own.
+    """Return the page as text; it needs no graphviz on this machine, since it brings its own.
 
     ``view`` as in `dsvgraph.backends.View`: ``depth``, ``expand`` and ``focus`` say what is open at first
     and where the page opens. Raises DsvError for a path that names nothing, and for what no page shows.
@@ -35,7 +35,7 @@ def html(model: Model, depth: int = 1, **view: Any) -> str:
 
 
 def framed(model: Model, height: int = 640) -> str:
-    """The page in a frame, ``height`` pixels high; it reaches nothing of what is around it."""
+    """Return the page in a sandboxed iframe, ``height`` pixels high."""
     return (
         f'<iframe title="{escape(printable(model.name))}" srcdoc="{escape(html(model))}" allow="clipboard-write" '
         f'sandbox="allow-scripts allow-modals" style="width:100%;height:{height}px;border:1px solid #cbd5e1;'
@@ -44,18 +44,18 @@ def framed(model: Model, height: int = 640) -> str:
 
 
 def render(graph: Model, path: str | PathLike[str], depth: int = 1, **view: Any) -> Path:
-    """Writes the page into ``path``; raises DsvError as `html` does, and where the file cannot be written."""
+    """Write the page into ``path``; raises DsvError as `html` does, and where the file cannot be written."""
     write_atomic(Path(path), html(graph, depth, **view))
     return Path(path)
 
 
 def render_error(error: Exception, path: str | PathLike[str], theme: str = "light") -> Path:
-    """Leaves the page as it was: a reader keeps what is open there."""
+    """Leave the page as it was, so that its reader keeps what is open; return the path."""
     return Path(path)
 
 
 def _start(model: Model, view: View) -> dict[str, Any]:
-    """What the page shows at first."""
+    """Return what the page shows at first."""
     if view.diff is not None:
         raise DsvError("a page shows one model, no difference", hint="draw it as svg, png or pdf: -o FILE.svg")
     if view.direction != "BT":

@@ -1,4 +1,4 @@
-"""What the page tells of one line: sizes, costs, weights, and the line of YAML that says so."""
+"""The details of one node for the page: sizes, costs, weights, and its line of YAML."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ALIGNED = re.compile(r"(?<=\S) {2,}")
 
 
 def node_details(analysis: Analysis, graph: Graph, node: Node) -> dict[str, Any]:
-    """The analysis of one line with all its copies; keys without a value are left out."""
+    """Return what is known of one node with all its copies; keys without a value are left out."""
     found = {
         "name": node.name,
         "callee": node.callee,
@@ -37,7 +37,7 @@ def node_details(analysis: Analysis, graph: Graph, node: Node) -> dict[str, Any]
 
 
 def _costs(analysis: Analysis, graph: Graph, node: Node) -> list[list[str]]:
-    """Rows of name and value."""
+    """Return rows of name and value."""
     count, active = analysis.parameters(graph, node), analysis.active(graph, node)
     work, kept = analysis.work(graph, node), analysis.cache(graph, node)
     rows = [["parameters", _exact(count)]] if count != 0 else []
@@ -52,7 +52,7 @@ def _exact(size: Size) -> str:
 
 
 def loss_details(loss: Loss, depth: int) -> dict[str, Any]:
-    """The analysis of one term of the loss; its output, target and weight are those of the spec's line."""
+    """Return what is known of one term of the loss; its output, target and weight are those of the spec's line."""
     rows = {
         "weight": weight(loss.weight, depth), "depth": str(depth) if depth else "",
         "output": loss.output, "target": loss.target,
@@ -79,7 +79,7 @@ def written(span: Span) -> str:
 
 
 def _alone(text: str) -> str:
-    """What stands before the comma or bracket that ends an entry."""
+    """Return what stands before the comma or bracket that ends an entry."""
     depth = 0
     for i, sign in enumerate(text):
         depth += (sign in "{[") - (sign in "}]")
@@ -89,7 +89,7 @@ def _alone(text: str) -> str:
 
 
 def _first(doc: str) -> str:
-    """The first sentence of a block's documentation."""
+    """Return the first sentence of a block's documentation."""
     return _clipped(" ".join(doc.split()).split(". ")[0].rstrip("."))
 
 

@@ -25,7 +25,7 @@ NAMES = re.compile(r"^export (?:async )?(?:const|let|function\*?|class) (\w+)", 
 
 
 def page(data: Mapping[str, Any], start: Mapping[str, Any] | None = None) -> str:
-    """The file; ``data`` is what `page_data` gives, ``start`` what is open at first.
+    """Return the file; ``data`` is what `page_data` gives, ``start`` what is open at first.
 
     Whatever a spec says arrives as text.
     """
@@ -47,7 +47,7 @@ def page(data: Mapping[str, Any], start: Mapping[str, Any] | None = None) -> str
 
 
 def about_graphviz() -> str:
-    """The package that holds graphviz: its name and version, its licence, what is in it."""
+    """Return the package that holds graphviz: its name and version, its licence, what is in it."""
     return " ".join(_read(ENGINE).partition("*/")[0].removeprefix("/*!").split())
 
 
@@ -58,7 +58,7 @@ def as_json(data: object) -> str:
 
 
 def policy(code: str, style: str) -> str:
-    """A Content-Security-Policy: this script with WebAssembly, this style, and nothing else from anywhere."""
+    """Return a Content-Security-Policy: this script with WebAssembly, this style, and nothing else from anywhere."""
     return (
         f"default-src 'none'; script-src '{_hash(code)}' 'wasm-unsafe-eval'; style-src '{_hash(style)}'; "
         "base-uri 'none'; form-action 'none'"
@@ -70,7 +70,7 @@ def _hash(text: str) -> str:
 
 
 def script() -> str:
-    """All modules as one: graphviz, then each module as a function of what it imports."""
+    """Return all modules as one: graphviz, then each module as a function of what it imports."""
     return "\n".join([_read(ENGINE), *(_module(name) for name in MODULES)])
 
 
@@ -83,14 +83,14 @@ def _module(name: str) -> str:
 
 
 def _binding(line: str) -> str:
-    """An import as a constant that is taken from another module's exports."""
+    """Return an import as a constant that is taken from another module's exports."""
     what, module = re.fullmatch(r"import (.*) from '\./(\w+)\.js';\n", line, re.DOTALL).groups()  # type: ignore[union-attr]
     what = what.removeprefix("* as ") if what.startswith("*") else RENAMED.sub(r"\1: \2", what)
     return f"const {what} = {module}Module;\n"
 
 
 def _dark() -> str:
-    """The dark counterpart of every colour, by what it colours."""
+    """Return the dark counterpart of every colour, by what it colours."""
     rules = "".join(f"--{kind}-{light[1:].lower()}:{dark};" for (kind, light), dark in colours("dark").items())
     return f'@media screen{{:root[data-theme="dark"]{{{rules}}}}}\n'
 
@@ -100,7 +100,7 @@ def _read(name: str) -> str:
 
 
 def _held(words: str) -> str:
-    """Lines break between what dots keep apart, not within it."""
+    """Return words in which a line may break at the dots between them only."""
     return words.replace(" · ", "\u00a0·\n").replace(" ", "\u00a0")
 
 

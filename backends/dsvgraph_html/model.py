@@ -28,7 +28,7 @@ SPANS = 6  # that the address of one kind of copies names before it skips to the
 
 
 def page_data(model: Model, view: View | None = None) -> dict[str, Any]:
-    """The model for the page: ``pictures[0]`` is the model, the others are the blocks that cards open.
+    """Return the model for the page: ``pictures[0]`` is the model, the others are the blocks that cards open.
 
     A card has the facts of its line (`node_details`), its ``path`` (of a block's cards below the block's own) and
     ``opens``: for each kind of copies the number of its picture, the address of the copies and their number. A card
@@ -60,13 +60,13 @@ class _Pictures:
     # -- the model ----------------------------------------------------------------------------
 
     def whole(self, made: Plan, terms: list[Any]) -> dict[str, Any]:
-        """The first picture: columns, losses, and the most repeated block beside them."""
+        """Return the first picture: columns, losses, and the most repeated block beside them."""
         found = self._picture(made.scene, self._shown(made.scene), terms, sum_label(self.model, terms))
         found["cards"] |= self._losses(made.scene)
         return found
 
     def _losses(self, scene: Scene) -> dict[str, Any]:
-        """The cards of the terms of the loss, which are lines of the spec and no nodes."""
+        """Return the cards of the terms of the loss, which are lines of the spec and no nodes."""
         terms = {term_card(loss, depth): (loss, depth) for loss in self.model.losses for depth in loss.depths}
         path = {"path": "", "role": Role.LOSS.value}
         return {id_: {**loss_details(*terms[id_]), **path} for id_ in scene.cards if id_ in terms}
@@ -86,7 +86,7 @@ class _Pictures:
     # -- a block ------------------------------------------------------------------------------
 
     def block(self, graph: Graph) -> dict[str, Any]:
-        """One block in a frame, with what enters and leaves it as words on its edges."""
+        """Return one block in a frame, with what enters and leaves it as words on its edges."""
         made = Plan(self.model, self.analysis, self.view, self.model)
         layer, role = self.analysis.roles.is_layer_body(graph), self.analysis.roles.of_graph(graph)
         frame = Cluster(id="main", title=block_title(graph, self.analysis), role=role, badge=BADGE)
@@ -130,7 +130,7 @@ class _Pictures:
         return {**found, "opens": self._opens(graph, node)} if node.copies and has_body(node) else found
 
     def _parts(self, card: Card, graph: Graph, path: str) -> dict[str, Any]:
-        """The lines that are drawn inside the card of another: norms in its cells, a concat, a split."""
+        """Return the lines that are drawn inside the card of another: norms in its cells, a concat, a split."""
         around = path.removesuffix(card.nodes[0].at).removesuffix(".") if card.nodes else ""
         parts = [{**node_details(self.analysis, graph, line), "path": join(around, line.at)} for line in card.nodes[1:]]
         return {"parts": parts} if parts else {}
@@ -160,7 +160,7 @@ def _word(scene: Scene, inside: Container, id_: str, name: str, label: str = "")
 
 
 def _ports(scene: Scene, nodes: Mapping[str, Node]) -> dict[int, tuple[str, str]]:
-    """The output and the input of its two lines that each wire joins, by the value's name."""
+    """Return the output and the input of its two lines that each wire joins, by the value's name."""
     found = {}
     wired: dict[str, list[str]] = {}
     for wire in scene.wires:
@@ -175,7 +175,7 @@ def _ports(scene: Scene, nodes: Mapping[str, Node]) -> dict[int, tuple[str, str]
 
 
 def _named(ports: Mapping[str, Ref], name: str) -> str:
-    """The port of the value ``name``, else the first."""
+    """Return the port of the value ``name``, else the first."""
     return next((port for port, ref in ports.items() if str(ref) == name), next(iter(ports), ""))
 
 
@@ -193,7 +193,7 @@ def _spans(node: Node, graph: Graph) -> list[tuple[Size, Size]]:
 
 
 def _copies(node: Node, count: Size, spans: list[tuple[Size, Size]]) -> dict[str, Any]:
-    """How a path names the copies of one kind, their numbers, and how many they are."""
+    """Return how a path names the copies of one kind, their numbers, and how many they are."""
     if node.mode is Mode.CALL:
         return {"at": "", "badge": ""}
     texts = [span_text(*span)[1:-1] for span in spans]

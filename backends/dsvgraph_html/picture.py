@@ -42,7 +42,7 @@ class NumberedDrawing(Drawing):
 
 
 def as_data(picture: Picture, terms: list[Term], sum_label: str) -> dict[str, Any]:
-    """The picture for the page.
+    """Return the picture for the page.
 
     ``dot`` has ``label=<@3@>`` in place of the label of card 3 in ``labels``: the card's own or a box for its body.
     Where blocks stand beside the model, ``apart`` are they and the model in a DOT each, for when something is open:
@@ -66,7 +66,7 @@ def as_data(picture: Picture, terms: list[Term], sum_label: str) -> dict[str, An
 
 
 def _part(scene: Scene, aside: bool) -> Scene:
-    """The blocks beside the model, or the model alone."""
+    """Return the blocks beside the model, or the model alone."""
     cards = {id_: card for id_, card in scene.cards.items() if (card.column < 0) == aside}
     if aside:
         cards = {id_: replace(card, column=-1 - card.column) for id_, card in cards.items()}  # columns count from 0
@@ -94,7 +94,7 @@ def _opens(picture: Picture, card: Card) -> bool:
 
 
 def _wire(picture: Picture, wire: Wire) -> dict[str, str]:
-    """What the page tells of a wire, and where it takes it when an end is opened."""
+    """Return a wire as data: its ends, kind, name and shape, and the ports that it joins if an end is opened."""
     leaves, enters = picture.ports.get(id(wire), ("", ""))
     found = {
         "from": wire.src.card, "to": wire.dst.card, "kind": wire.kind, "name": wire.name, "shape": wire.label,

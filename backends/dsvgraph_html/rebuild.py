@@ -20,7 +20,7 @@ EXPORTS = re.compile(r"export\{([^}]*)\};?\s*(?://#.*)?\s*$")
 
 
 def rebuild(package: Path, page: Path = PAGE) -> None:
-    """Writes the code as one constant under its name, version and licence, and the licence beside it."""
+    """Write the code as one constant under its name, version and licence, and the licence beside it."""
     about = json.loads((package / "package.json").read_text(encoding="utf-8"))
     code = (package / "dist/index.js").read_text(encoding="utf-8")
     exports = EXPORTS.search(code)

@@ -1,4 +1,4 @@
-"""From a scene to DOT: frames, cards, wires, and what makes graphviz put them in columns and rows."""
+"""Writes a scene as DOT: clusters, nodes, edges, and the ranks and groups that put them in rows and columns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import graphviz
 
-from dsvgraph_graphviz.dot.orthogonal import SHARED, THIN, OrthogonalEdges
+from dsvgraph_graphviz.dot.orthogonal import SHARED_STYLE, THIN, OrthogonalEdges
 from dsvgraph_graphviz.dot.ranks import heights, ranks, spine
 from dsvgraph_graphviz.dot.spacers import add_spacers
 from dsvgraph_graphviz.scene.parts import Card, CardShape, Cluster, End, Plan, Scene, Wire, WireKind
@@ -49,7 +49,7 @@ RAISED = 3  # points between words and the line below them
 
 
 def draw(made: Plan, heading: str, terms: list[Term], sum_label: str) -> graphviz.Digraph:
-    """The DOT of a scene."""
+    """Return the DOT of a scene."""
     return Drawing(made.scene, made.view.direction).build(heading, terms, sum_label)
 
 
@@ -69,7 +69,7 @@ class Drawing:
         add_spacers(self.orthogonal)
 
     def _groups(self, column: int, names: list[str]) -> Iterator[tuple[str, str]]:
-        """A spine stands straight, but for a step where a wire enters or leaves by a cell, or parts in many."""
+        """Yield each card of a spine with its graphviz group; the group changes at a cell, and after many readers."""
         readers = Counter(w.src.card for w in self.scene.wires if w.kind is WireKind.FLOW)
         stepped = {
             (w.src.card, w.dst.card) for w in self.scene.wires if w.src.port or w.dst.port or readers[w.src.card] > MANY
@@ -120,7 +120,7 @@ class Drawing:
         for card in self.scene.cards.values():
             if card.cluster == cluster.id:
                 self._card(frame, card)
-        for point in self.orthogonal.points.get(cluster.id, ()):
+        for point in self.orthogonal.bends.get(cluster.id, ()):
             frame.node(
                 point.id,
                 group=point.group,
@@ -154,7 +154,7 @@ class Drawing:
             style["weight"] = STRAIGHT
         elif self.scene.cards[wire.src.card].cluster == self.scene.cards[wire.dst.card].cluster:
             style["weight"] = NEAR
-        style |= SHARED if wire.kind is WireKind.ENTERING else MARKED.get(wire.diff, {})
+        style |= SHARED_STYLE if wire.kind is WireKind.ENTERING else MARKED.get(wire.diff, {})
         style["tooltip"] = style["labeltooltip"] = in_attribute(
             f"{wire.name} [{wire.label}]" if wire.label else wire.name or " "
         )
@@ -162,7 +162,7 @@ class Drawing:
         dot.edge(port(wire.src, leave), port(wire.dst, enter), **style)
 
     def _words(self, text: str) -> str:
-        """The words on a line: beside it, or over it where it lies level."""
+        """Return the words on a line: beside it, or over it where it lies level."""
         return (
             spaced(text) if self.direction != "LR" else label(f"{in_label(text)}<br/>{words(' ', theme.INK, RAISED)}")
         )
@@ -202,7 +202,7 @@ class Drawing:
     # -- columns and rows -------------------------------------------------------------------
 
     def _ranks(self, dot: graphviz.Digraph) -> None:
-        for names in self.orthogonal.ranks():
+        for names in self.orthogonal.same_ranks():
             with dot.subgraph() as same:
                 same.attr(rank="same")
                 for name in names:
@@ -212,14 +212,14 @@ class Drawing:
             dot.edge(*pair, **INVISIBLE)
 
     def _order(self) -> Iterator[tuple[str, str]]:
-        """Pairs of cards in the lowest and the highest row that keep neighbouring columns in their order."""
+        """Yield pairs of cards in the lowest and the highest row that keep neighbouring columns in their order."""
         columns = self.scene.columns()
         for left, right in pairwise(columns):
-            pairs = [pair for row in self.ranks if (pair := self._pair(row, left, right))]
+            pairs = [pair for rank in self.ranks if (pair := self._pair(rank, left, right))]
             yield from dict.fromkeys([*pairs[:1], *pairs[-1:]])
 
-    def _pair(self, row: list[str], left: int, right: int) -> tuple[str, str] | None:
-        found = {self.scene.cards[name].column: name for name in row}
+    def _pair(self, rank: list[str], left: int, right: int) -> tuple[str, str] | None:
+        found = {self.scene.cards[name].column: name for name in rank}
         return (found[left], found[right]) if left in found and right in found else None
 
 
@@ -232,12 +232,12 @@ def _name(frame: Cluster, hue: theme.Hue) -> str:
 
 
 def port(end: End, side: str) -> str:
-    """The end of an edge: a card, or the side of a cell."""
+    """Return the end of an edge: a card, or the side of a cell."""
     return f"{end.card}:{end.port}:{side}" if end.port else end.card
 
 
 def spaced(text: str, longest: int = 26) -> str:
-    """The words on a line, a little off it; long ones size by size under each other."""
+    """Return the words on a line, a little off it; long ones size by size under each other."""
     lines = [""]
     for size in re.split(r"(?<=,)(?![^(]*\))", text):
         if lines[-1] and len(lines[-1] + size) > longest:
@@ -248,7 +248,7 @@ def spaced(text: str, longest: int = 26) -> str:
 
 
 def failure(text: str) -> str:
-    """The DOT of a message, as it stands in a terminal."""
+    """Return the DOT of a message, as it stands in a terminal."""
     rows = [cell(_still(line), align="left") for line in text.splitlines()]
     dot = graphviz.Digraph("error", graph_attr={"bgcolor": theme.PAPER, "pad": "0.4"}, node_attr=NODE)
     dot.node("error", label=label(box(rows, theme.ROSE, cellpadding=2)))
@@ -256,6 +256,6 @@ def failure(text: str) -> str:
 
 
 def _still(line: str) -> str:
-    """A line of code, every space in its place."""
+    """Return a line of code with all its spaces kept."""
     start, _, rest = words(line or " ", theme.ROSE.title, 12, face=theme.MONO).partition(">")
     return f"{start}>{rest.replace(' ', '&#160;')}"

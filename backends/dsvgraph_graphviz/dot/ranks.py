@@ -1,4 +1,4 @@
-"""Rows: the longest path of every column, and which cards of two columns stand at one height."""
+"""Ranks: the longest path of every column, and which cards of two columns have the same rank."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import networkx as nx
 
 from dsvgraph_graphviz.scene.parts import Card, End, Scene, Wire, WireKind
 
-SAME, ALIKE, OTHER = 8, 3, 0  # how well two cards fit into one row
-GAP = -1  # a card alone in its row
+SAME, ALIKE, OTHER = 8, 3, 0  # how well two cards fit into one rank
+GAP = -1  # a card alone in its rank
 NEVER = -10_000
 
 
 def heights(scene: Scene) -> dict[str, int]:
-    """The height of every card over the inputs of its column, in cards on the longest path."""
+    """Return the height of every card over the inputs of its column, in cards on the longest path."""
     net = flow(scene)
     found: dict[str, int] = {}
     for name in nx.topological_sort(net):
@@ -24,7 +24,7 @@ def heights(scene: Scene) -> dict[str, int]:
 
 
 def flow(scene: Scene) -> nx.DiGraph[str]:
-    """The cards and the wires that flow within columns."""
+    """Return the cards and the wires that flow within columns."""
     net: nx.DiGraph[str] = nx.DiGraph()
     net.add_nodes_from(scene.cards)
     net.add_edges_from((w.src.card, w.dst.card) for w in scene.wires if w.kind is WireKind.FLOW)
@@ -32,7 +32,7 @@ def flow(scene: Scene) -> nx.DiGraph[str]:
 
 
 def spine(scene: Scene, column: int, heights: dict[str, int]) -> list[str]:
-    """The cards on the longest path of a column, from below."""
+    """Return the cards on the longest path of a column, from below."""
     net = flow(scene)
     name = max((n for n, c in scene.cards.items() if c.column == column), key=heights.__getitem__)
     path = [name]
@@ -43,7 +43,7 @@ def spine(scene: Scene, column: int, heights: dict[str, int]) -> list[str]:
 
 
 def ranks(scene: Scene, spines: dict[int, list[str]]) -> list[list[str]]:
-    """Cards at one height, from below: columns line up by role, a block beside them by number.
+    """Return cards at one height, from below: columns line up by role, a block beside them by number.
 
     Several blocks stand on one line and are free above it.
     """
@@ -58,35 +58,35 @@ def ranks(scene: Scene, spines: dict[int, list[str]]) -> list[list[str]]:
 
 
 class _Fit:
-    """How well the cards of one column fit into the rows so far."""
+    """How well the cards of one column fit into the ranks so far."""
 
     def __init__(self, scene: Scene, grid: list[list[str]], column: list[str], number: int) -> None:
         self.scene, self.grid, self.column = scene, grid, column
         self.limits = list(self._limits(number))
 
     def _limits(self, number: int) -> Iterator[tuple[int, int]]:
-        """Row of each source that feeds several columns, and the card that it enters this column by.
+        """Yield rank of each source that feeds several columns, and the card that it enters this column by.
 
-        Its line runs level past the columns, so its row must be free in them, and what it enters above.
+        Its line runs level past the columns, so its rank must be free in them, and what it enters above.
         """
         for wire in buses(self.scene):
             if self.scene.cards[wire.dst.card].column == number and wire.dst.card in self.column:
-                row = next((i for i, names in enumerate(self.grid) if wire.src.card in names), -1)
-                yield row, self.column.index(wire.dst.card)
+                rank = next((i for i, names in enumerate(self.grid) if wire.src.card in names), -1)
+                yield rank, self.column.index(wire.dst.card)
 
     def pair(self, i: int, j: int) -> int:
-        """The score of putting card j into row i."""
-        if any(i == row or (i < row and j >= entry) for row, entry in self.limits):
+        """Return the score of putting card j into rank i."""
+        if any(i == rank or (i < rank and j >= entry) for rank, entry in self.limits):
             return NEVER
         return max(_fit(self.scene.cards[other], self.scene.cards[self.column[j]]) for other in self.grid[i])
 
     def alone(self, i: int, j: int) -> int:
-        """The score of a row of its own for card j, below row i."""
-        return NEVER if any(i <= row and j >= entry for row, entry in self.limits) else GAP
+        """Return the score of a rank of its own for card j, below rank i."""
+        return NEVER if any(i <= rank and j >= entry for rank, entry in self.limits) else GAP
 
 
 def buses(scene: Scene) -> list[Wire]:
-    """The wires of sources that are handed to several columns at once."""
+    """Return the wires of sources that are handed to several columns at once."""
     handed = [w for w in scene.wires if w.kind is WireKind.HANDED]
     targets: dict[End, set[int]] = {}
     for wire in handed:
@@ -101,7 +101,7 @@ def _fit(a: Card, b: Card) -> int:
 
 
 def _aligned(grid: list[list[str]], column: list[str], fit: _Fit) -> list[list[str]]:
-    """The rows with one more column, aligned as sequences are: best total fit, few gaps."""
+    """Return the ranks with one more column, aligned as sequences are: best total fit, few gaps."""
     n, m = len(grid), len(column)
     best = {(n, m): (0, (n, m))}
     for i in range(n, -1, -1):
@@ -125,13 +125,13 @@ def _walk(grid: list[list[str]], column: list[str], best: dict[tuple[int, int], 
 
 
 def _spread(grid: list[list[str]], column: list[str]) -> list[list[str]]:
-    """The rows with another column beside them; the shorter of the two is spread over the longer."""
+    """Return the ranks with another column beside them; the shorter of the two is spread over the longer."""
     few, many = sorted((len(grid), len(column)))
     if many - few > 3 or few < 2:
         return [*grid, *([name] for name in column)]
     places = [round(i * (many - 1) / (few - 1)) for i in range(few)]
     if len(column) <= len(grid):
         added = dict(zip(places, column, strict=True))
-        return [[*row, added[i]] if i in added else row for i, row in enumerate(grid)]
+        return [[*rank, added[i]] if i in added else rank for i, rank in enumerate(grid)]
     held = dict(zip(places, grid, strict=True))
     return [[*held.get(i, []), name] for i, name in enumerate(column)]

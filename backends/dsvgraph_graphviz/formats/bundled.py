@@ -12,7 +12,7 @@ from pygraphviz import graphviz as library
 
 
 def drawn(text: str, formats: list[str]) -> list[bytes]:
-    """The picture in every format."""
+    """Return the picture in every format."""
     graph, context = pygraphviz.AGraph(string=text), library.gvContextWithBuiltins()
     if library.gvLayout(context, graph.handle, b"dot"):
         sys.exit("no layout was found")

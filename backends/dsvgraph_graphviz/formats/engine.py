@@ -1,4 +1,4 @@
-"""From DOT to a file: by the system's graphviz, else by the library in pygraphviz's wheel."""
+"""Call graphviz on a DOT: the system's, else the library in pygraphviz's wheel."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BUNDLED = Path(__file__).with_name("bundled.py")
 
 
 def ending_of(path: Path) -> str:
-    """The format that a path asks for; raises DsvError where it asks for none, or cannot be written."""
+    """Return the format that a path asks for. Raise DsvError where it asks for none, or cannot be written."""
     ending = path.suffix.lower().removeprefix(".")
     if ending not in ENDINGS:
         found = f"ends in `.{ending}`" if ending else "has no ending"
@@ -31,7 +31,7 @@ def ending_of(path: Path) -> str:
 
 
 def picture(source: str, ending: str, title: str = "", words: str = "", follows: bool = False) -> bytes:
-    """The picture of ``source`` as svg, png or pdf; an SVG gets its title, description and text widths."""
+    """Return the picture of ``source`` as svg, png or pdf; an SVG gets its title, description and text widths."""
     if ending != "svg":
         return call(source, ending)
     layout, svg = (text.decode() for text in both(source))
@@ -40,20 +40,20 @@ def picture(source: str, ending: str, title: str = "", words: str = "", follows:
 
 
 def measured(source: str) -> dict[str, Any]:
-    """The layout of ``source`` as graphviz's JSON: boxes, splines, and the width of every text."""
+    """Return the layout of ``source`` as graphviz's JSON: boxes, splines, and the width of every text."""
     found: dict[str, Any] = json.loads(call(source, "json"))
     return found
 
 
 def both(source: str) -> list[bytes]:
-    """The layout as JSON and the SVG; the wheel's library lays out once for both."""
+    """Return the layout as JSON and the SVG; the wheel's library lays out once for both."""
     if shutil.which("dot"):
         return [call(source, "json"), call(source, "svg")]
     return call(source, "json", "svg").split(b"\0")
 
 
 def call(source: str, ending: str, *more: str) -> bytes:
-    """What graphviz makes of ``source``; raises DsvError where there is no graphviz or it fails."""
+    """Return what graphviz makes of ``source``. Raise DsvError where there is no graphviz or it fails."""
     try:
         done = subprocess.run(_command(ending, *more), input=source.encode(), capture_output=True, timeout=LIMIT)
     except subprocess.TimeoutExpired:
@@ -64,7 +64,7 @@ def call(source: str, ending: str, *more: str) -> bytes:
 
 
 def _command(ending: str, *more: str) -> list[str]:
-    """The system's `dot`, or the wheel's library in a process of its own: a crash in C must not be ours."""
+    """Return the system's `dot`, or the wheel's library in a process of its own: a crash in C must not be ours."""
     if dot := shutil.which("dot"):
         return [dot, f"-T{ending}"]
     if importlib.util.find_spec("pygraphviz") is None:

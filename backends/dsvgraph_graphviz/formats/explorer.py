@@ -17,7 +17,7 @@ Source = tuple[str, str]  # a node and the place of the value among its outputs
 
 
 def explorer(model: Model, analysis: Analysis) -> str:
-    """A collection of one graph, as JSON; raises nothing: every model has one."""
+    """Return a collection of one graph, as JSON; raises nothing: every model has one."""
     walk = _Walk(analysis)
     ins = {name: walk.border(name, "input", type_) for name, type_ in model.inputs.items()}
     outs = walk.body(model, ins, "", "")
@@ -36,13 +36,13 @@ class _Walk:
     groups: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def border(self, id_: str, label: str, type_: Type, source: Source | None = None) -> Source:
-        """An input or an output of the model."""
+        """Add an input or an output of the model."""
         edges = [_edge(source, 0)] if source else []
         self._add(id_, id_ if label == "input" else label, "", {}, edges, {"value": type_})
         return id_, "0"
 
     def body(self, graph: Graph, ins: Mapping[str, Source], path: str, space: str) -> dict[str, Source]:
-        """The nodes of one body; where its outputs come from."""
+        """Add the nodes of one body; return where its outputs come from."""
         known = {Ref(name, name): source for name, source in ins.items()}
         for node in graph.nodes.values():
             wired = {p: known[ref] for p, ref in node.sources.items() if ref in known}
@@ -62,7 +62,7 @@ class _Walk:
         return {port: (id_, str(i)) for i, port in enumerate(outputs)}
 
     def _block(self, node: Node, wired: Mapping[str, Source], path: str, space: str) -> dict[str, Source]:
-        """Every kind of copies in a row: what is carried goes from one to the next."""
+        """Add every kind of copies in a row; what is carried goes from one to the next."""
         state, found, start = dict(wired), dict[str, Source](), node.start
         for copies in node.stored:
             once = node.mode is Mode.CALL

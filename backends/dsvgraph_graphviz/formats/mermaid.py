@@ -23,7 +23,7 @@ OUTLINES = {CardShape.CIRCLE: ("((", "))"), CardShape.TEXT: ("([", "])"), CardSh
 
 
 def mermaid(scene: Scene, direction: str, title: str, terms: list[Term], formula: str) -> str:
-    """A flowchart: frames as subgraphs, cards with their words, wires with their shapes."""
+    """Return a flowchart: frames as subgraphs, cards with their words, wires with their shapes."""
     ids = {name: f"n{i}" for i, name in enumerate(scene.cards)}
     roles = sorted({card.role for card in scene.cards.values()})
     lines = ["---", f"title: {_title(title)}", "---", f"flowchart {direction}"]
@@ -72,7 +72,7 @@ def _style(role: Role) -> str:
 
 
 def spoken(label: str) -> list[str]:
-    """The words of a label, row by row; a label that is no table is one word."""
+    """Return the words of a label, row by row; a label that is no table is one word."""
     if not label.startswith("<"):
         return [label]
     rows = ([re.sub(r"<[^>]*>", "", words) for words in CELL.findall(row)] for row in ROW.split(label))

@@ -29,7 +29,7 @@ def finish(svg: str, layout: dict[str, Any], title: str, words: str) -> str:
 
 
 def text_widths(layout: dict[str, Any]) -> Widths:
-    """The width of every text in graphviz's JSON, by its words and its place."""
+    """Return the width of every text in graphviz's JSON, by its words and its place."""
     found: Widths = {}
     for item in [layout, *layout.get("objects", ()), *layout.get("edges", ())]:
         for key in ("_draw_", "_ldraw_"):
@@ -51,6 +51,6 @@ def _held(match: re.Match[str], widths: Widths) -> str:
 
 
 def _near(widths: Widths, words: str, x: float, y: float) -> float | None:
-    """The width of these words at this place, which the two outputs round differently."""
+    """Return the width of these words at this place, which the two outputs round differently."""
     around = ((words, round(x) + dx, round(y) + dy) for dx in (0, -1, 1) for dy in (0, -1, 1))
     return next((widths[key] for key in around if key in widths), None)

@@ -1,4 +1,4 @@
-"""What cards say about a model: roles, parameters, and what a block is made of."""
+"""What is known of the parts of a model: roles, parameters, FLOPs, activations, cache."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Analysis:
         return self._tally(graph, node).parameters
 
     def active(self, graph: Graph, node: Node | None = None) -> Size:
-        """The parameters among them that one token meets."""
+        """Return the parameters among them that one token meets."""
         size = self._tally(graph, node).active
         return size if names(size) - self._values.keys() else round(number(size, self._values))
 
@@ -64,12 +64,12 @@ class Analysis:
         return None if names(found) - self._values.keys() else float(number(found, self._values))
 
     def cache(self, graph: Graph, node: Node) -> float:
-        """Values that decoding keeps per token of one node with all its copies."""
+        """Return values that decoding keeps per token of one node with all its copies."""
         graph, node = self._comparison.nodes.get(id(node), (graph, node))
         return self.count(ratio(self.decoding_cache.count(graph, node.name), self._counter.tokens))
 
     def count(self, size: Size) -> float:
-        """A size as a number; 0 where some name in it has none."""
+        """Return a size as a number; 0 where some name in it has none."""
         return 0.0 if names(size) - self._values.keys() else float(number(size, self._values))
 
     def kept(self, graph: Graph, node: Node) -> float:
@@ -84,18 +84,18 @@ class Analysis:
         return self._kept[graph]
 
     def cost(self) -> Cost | None:
-        """The cost of the whole; None where some size has no number."""
+        """Return the cost of the whole; None where some size has no number."""
         try:
             return cost(self.model, BATCH, LENGTH, formulas=False)
         except (DsvError, StopIteration, KeyError):
             return None
 
     def mixer(self, graph: Graph) -> str:
-        """What the first op of ``graph`` is called that mixes positions."""
+        """Return what the first op of ``graph`` is called that mixes positions."""
         return _label(graph, Kind.ATTENTION)
 
     def find(self, graph: Graph, op: str) -> tuple[Graph, Node] | None:
-        """The first node with this op in ``graph`` or below, and the graph that it stands in."""
+        """Return the first node with this op in ``graph`` or below, and the graph that it stands in."""
         for node in graph.nodes.values():
             if node.callee == op and node.op:
                 return graph, node
@@ -104,7 +104,7 @@ class Analysis:
 
 
 def _label(graph: Graph, kind: Kind) -> str:
-    """The first op of a kind in ``graph`` or below, by its label; nothing where there is none."""
+    """Return the first op of a kind in ``graph`` or below, by its label; nothing where there is none."""
     for node in graph.nodes.values():
         if node.op and node.op.kind is kind:
             return node.op.label()
@@ -120,7 +120,7 @@ def _sizes(model: Model) -> dict[str, int]:
 
 
 def _numbers(model: Model) -> dict[str, int]:
-    """The numbers of names that are left open: what shares of tokens are compared by."""
+    """Return the numbers of names that are left open: what shares of tokens are compared by."""
     if model.spec is None or not model.spec.symbolic:
         return {}
     return integer_config(build(with_settings(model.spec, {})))

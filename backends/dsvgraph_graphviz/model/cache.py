@@ -1,4 +1,4 @@
-"""What decoding keeps of earlier positions, for each body as it is used in the model: what `cost` counts."""
+"""What decoding caches, for each body as it is used in the model: the values and states that `cost` counts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class DecodingCache:
         return found
 
     def of(self, graph: Graph) -> list[Decoding]:
-        """How ``graph`` decodes; more than one where it is used in several ways."""
+        """Return how ``graph`` decodes; more than one where it is used in several ways."""
         if self.comparison.real:
             try:
                 return [self.keeper.decoder.of(self.comparison.real.get(graph, graph))]
@@ -38,19 +38,19 @@ class DecodingCache:
         return self._found.get(graph, [])
 
     def values(self, graph: Graph) -> dict[Ref, Past]:
-        """The values that are kept in ``graph`` itself."""
+        """Return the values that are kept in ``graph`` itself."""
         return {ref: rows for one in self.of(graph) for ref, rows in one.kept.items()}
 
     def states(self, graph: Graph, name: str) -> list[State]:
-        """The states that a line of ``graph`` carries from position to position."""
+        """Return the states that a line of ``graph`` carries from position to position."""
         return [state for one in self.of(graph)[:1] for (line, _), state in one.states.items() if line == name]
 
     def count(self, graph: Graph, name: str) -> Size:
         """Elements that are kept of one line with all its copies, those that grow with every position."""
         return sum((self.keeper.of_line(one, name).growing for one in self.of(graph)[:1]), start=0)
 
-    def said(self, graph: Graph) -> list[str]:
-        """The sizes of what is kept in ``graph`` and below, at each position: 4 × 16."""
+    def sizes(self, graph: Graph) -> list[str]:
+        """Return the sizes of what is kept in ``graph`` and below, at each position: 4 × 16."""
         return [words for one in self.of(graph)[:1] for words in self._below(one)]
 
     def _below(self, one: Decoding) -> list[str]:
@@ -64,5 +64,5 @@ class DecodingCache:
 
 
 def held(size: str, rows: Past) -> str:
-    """A size with the number of rows that it is kept for, where these are not all."""
+    """Return a size with the number of rows that it is kept for, where these are not all."""
     return size if rows.last is None else f"{size} of the last {number(rows.last)}"

@@ -44,7 +44,7 @@ class Comparison:
     _made: dict[tuple[Graph, Graph], Graph] = field(default_factory=dict)
 
     def model(self, a: Model, b: Model) -> Model:
-        """Both models as one; its losses are those of the deeper chain."""
+        """Return both models as one; its losses are those of the deeper chain."""
         for model in (a, b):
             if model.spec is not None and model.spec.symbolic:
                 raise DsvError("--diff compares numbers; give a value to every name")
@@ -64,7 +64,7 @@ class Comparison:
                 yield name, ref
 
     def graph(self, a: Graph, b: Graph) -> Graph:
-        """One body of both; equal pairs are one object."""
+        """Return one body of both; equal pairs are one object."""
         if not self.differ(a, b):
             return b
         if (a, b) not in self._made:
@@ -73,7 +73,7 @@ class Comparison:
         return self._made[a, b]
 
     def differ(self, a: Graph, b: Graph) -> bool:
-        """Whether two bodies differ in any line, or inside one."""
+        """Return whether two bodies differ in any line, or inside one."""
         if (a, b) not in self._differ:
             found = [] if a is b else matched_lines(a, b)
             names = {old.name: new.name for old, new in found}
@@ -103,7 +103,7 @@ class Comparison:
 
     @staticmethod
     def _link(both: Graph, node: Node) -> None:
-        """Adds a node with those of its wires that come from somewhere."""
+        """Add a node with those of its wires that come from somewhere."""
         for wires in (node.inputs, node.tied):
             for port, ref in list(wires.items()):
                 if not _is_there(both, ref):
@@ -111,7 +111,7 @@ class Comparison:
         both.link(node)
 
     def _kept(self, a: Graph, b: Graph, old: Node | None, new: Node, names: dict[str, str]) -> Node:
-        """A line of the second model."""
+        """Return a line of the second model."""
         node = replace(new, inputs=dict(new.inputs), tied=dict(new.tied))
         self.nodes[id(node)] = (b, new)
         if old is None:
@@ -132,7 +132,7 @@ class Comparison:
         return node
 
     def _removed(self, a: Graph, node: Node, names: dict[str, str]) -> Node:
-        """A line that only the first model has, wired to what its sources have become."""
+        """Return a line that only the first model has, wired to what its sources have become."""
         wires = [{p: Ref(names.get(r.node, r.node), r.port) for p, r in w.items()} for w in (node.inputs, node.tied)]
         ghost = replace(node, inputs=wires[0], tied=wires[1])
         self.diffs[id(ghost)] = NodeDiff([("removed", _said(node), "")], old=(a, node))
@@ -140,7 +140,7 @@ class Comparison:
         return ghost
 
     def _copies(self, old: Node, new: Node) -> Iterator[Copies]:
-        """The copies of both side by side, then those that only the second has; of a chain the first's too."""
+        """Yield the copies of both side by side, then those that only the second has; of a chain the first's too."""
         if new.mode is Mode.CALL or old.mode is Mode.CALL:
             yield Copies(self.graph(old.copies[0].graph, new.copies[0].graph), 1)
             return
@@ -168,7 +168,7 @@ def diffs_of(comparison: Comparison | None, nodes: Iterable[Node]) -> list[NodeD
 
 
 def _after(node: Node, done: int) -> Iterator[Copies]:
-    """The copies of a node from number ``done`` on."""
+    """Yield the copies of a node from number ``done`` on."""
     for copies in node.copies:
         count = int(copies.count)  # type: ignore[arg-type]
         if count > done:

@@ -9,7 +9,7 @@ MANY_GROUPS = 3  # kinds of copies drawn in a row; more are folded by kind
 
 
 def chains(model: Model) -> list[Node]:
-    """Repeated lines whose copies' outputs a loss scores one by one."""
+    """Return repeated lines whose copies' outputs a loss scores one by one."""
     scored = {model.outputs[loss.output] for loss in model.losses if loss.output and loss.depths != (0,)}
     found = [model.nodes[ref.node] for ref in scored if ref.node in model.nodes]
     repeated = [n for n in found if n.mode is Mode.REPEAT and n.copies and n not in _read_by_others(model)]
@@ -21,12 +21,12 @@ def _read_by_others(model: Model) -> list[Node]:
 
 
 def has_body(node: Node) -> bool:
-    """Whether there is something to open: copies of a single op have no body."""
+    """Return whether there is something to open: copies of a single op have no body."""
     return any(len(copies.graph.nodes) > 1 for copies in node.copies)
 
 
 def kinds(node: Node) -> tuple[Copies, ...]:
-    """The groups of equal copies of a node; where there are many, one for each kind of copy."""
+    """Return the groups of equal copies of a node; where there are many, one for each kind of copy."""
     if len(node.copies) <= MANY_GROUPS:
         return node.copies
     found: dict[Graph, Size] = {}
@@ -36,7 +36,7 @@ def kinds(node: Node) -> tuple[Copies, ...]:
 
 
 def groups_of(node: Node, graph: Graph) -> tuple[int, ...]:
-    """The numbers of the groups that have the body ``graph``."""
+    """Return the numbers of the groups that have the body ``graph``."""
     return tuple(i for i, copies in enumerate(node.copies) if copies.graph is graph)
 
 

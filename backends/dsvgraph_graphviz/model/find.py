@@ -1,4 +1,4 @@
-"""What a path names: a line of a body, or one of its copies."""
+"""Find what a path names: a node of a body, or one of its copies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Found(NamedTuple):
 
 
 def find(model: Model, path: str, option: str) -> Found:
-    """What ``path`` names; raises DsvError with the nearest path.
+    """Return what ``path`` names. Raise DsvError with the nearest path.
 
     A number, `*` or a range as in `[3-60]` names a copy; a line's own name stands for its address.
     """
@@ -43,7 +43,7 @@ def find(model: Model, path: str, option: str) -> Found:
 
 
 def _spelled(path: str, asked: list[str]) -> str:
-    """A folded path with the copies that were asked for, where it has them, else the first."""
+    """Return a folded path with the copies that were asked for, where it has them, else the first."""
     parts = path.split(".")
     wanted = [*asked, *[""] * len(parts)]
     pairs = zip(parts, wanted, strict=False)
@@ -57,7 +57,7 @@ def _first(known: dict[str, None]) -> str:
 def places(
     graph: Graph, prefix: str = "", line: str = "", around: tuple[Node, ...] = (), below: int = 1_000
 ) -> Iterator[Found]:
-    """Every line below ``graph`` and every kind of copy, callers first, ``below`` levels deep."""
+    """Yield every line below ``graph`` and every kind of copy, callers first, ``below`` levels deep."""
     for node in graph.nodes.values() if below > 0 else ():
         path, name = join(prefix, node.at), join(line, node.name)
         once = node.mode is Mode.CALL
@@ -78,7 +78,7 @@ def _fits(asked: list[str], path: str) -> bool:
 
 
 def _same(asked: str, part: str) -> bool:
-    """Whether one segment is named: by itself, or as one of a range of copies."""
+    """Return whether one segment is named: by itself, or as one of a range of copies."""
     if asked in (part, part.strip("[]")):
         return True
     span = SPAN.fullmatch(part)

@@ -21,7 +21,7 @@ class Network(NamedTuple):
 
 
 def attentions(graph: Graph) -> list[Node]:
-    """The lines of a body that are attention themselves, and no block that holds it."""
+    """Return the lines of a body that are attention themselves, and no block that holds it."""
     return [node for node in graph.nodes.values() if node.op and node.op.kind == Kind.ATTENTION]
 
 
@@ -39,7 +39,7 @@ def is_product(node: Node | None) -> bool:
 
 
 def _between(graph: Graph, last: Node) -> frozenset[str]:
-    """The ops between a product and those products that it takes its input from; none where it is no network.
+    """Return the ops between a product and those products that it takes its input from; none where it is no network.
 
     What also takes in an attention, as a gate does, is a part of that.
     """
@@ -80,14 +80,14 @@ def _above(graph: Graph, ref: Ref) -> set[str]:
 
 
 def outward(graph: Graph) -> list[str]:
-    """The names of the products that an attention of ``graph`` gives its result to."""
+    """Return the names of the products that an attention of ``graph`` gives its result to."""
     inline = attentions(graph)
     lines = (node for node in graph.nodes.values() if is_product(node))
     return [n.name for n in lines if any(ref.node == one.name for ref in n.inputs.values() for one in inline)]
 
 
 def width(graph: Graph) -> Size | None:
-    """The inner width of a feed-forward block: what its last product takes in."""
+    """Return the inner width of a feed-forward block: what its last product takes in."""
     for ref in graph.outputs.values():
         node = graph.nodes.get(ref.node)
         if node is not None and is_product(node) and "weight" in node.weights:
@@ -96,7 +96,7 @@ def width(graph: Graph) -> Size | None:
 
 
 def ranks(graph: Graph, among: Collection[str] | None = None) -> list[Size]:
-    """The widths of bottlenecks, ``among`` some nodes: products whose result only goes into other products."""
+    """Return the widths of bottlenecks, ``among`` some nodes: products whose result only goes into other products."""
     found = []
     for node in graph.nodes.values():
         if is_product(node) and (among is None or node.name in among):
@@ -106,7 +106,7 @@ def ranks(graph: Graph, among: Collection[str] | None = None) -> list[Size]:
 
 
 def _into_linears(graph: Graph, name: str) -> list[Type]:
-    """The values behind ``name``, past norms and splits, that a product takes in."""
+    """Return the values behind ``name``, past norms and splits, that a product takes in."""
     found: dict[tuple[str, str], Type] = {}
     left, seen = [name], {name}
     while left:
@@ -122,7 +122,7 @@ def _into_linears(graph: Graph, name: str) -> list[Type]:
 
 
 def repeated(words: list[str]) -> Iterator[str]:
-    """Words in a row, those that come again in the same order once.
+    """Yield words in a row, those that come again in the same order once.
 
     >>> list(repeated(["MHA", "FFN", "MHA", "FFN"])), list(repeated(["MHA", "FFN"]))
     (['2 × (MHA + FFN)'], ['MHA', 'FFN'])

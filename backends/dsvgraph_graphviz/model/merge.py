@@ -1,4 +1,4 @@
-"""Nodes drawn as cells of a neighbour: a split on what it cuts, a concat and its norms on their reader."""
+"""Merge nodes into the card of a neighbour: a split on what it cuts, a concat and its norms on their reader."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class InputCell(Cell):
 
 @dataclass
 class MergedNode:
-    """A node with the nodes drawn inside its card: values come in by the cells ``below``, leave ``above``."""
+    """A node with the nodes drawn on its card: values enter by the cells ``below`` and leave by those ``above``."""
 
     node: Node
     concat: Node | None = None
@@ -53,7 +53,7 @@ class MergedNode:
         return {port: self.inputs[port] for port in (ports[:DRAWN] if self.wide else ports)}
 
     def times(self, ref: Ref) -> int:
-        """How often a value enters by the line that is drawn for it."""
+        """Return how often a value enters by the line that is drawn for it."""
         return 1 if self.below else sum(other == ref for other in self.inputs.values())
 
     @property
@@ -77,12 +77,12 @@ class MergedNode:
 
 
 def out_port(output: str) -> str:
-    """The cell that an output leaves from; inputs may have the same name."""
+    """Return the cell that an output leaves from; inputs may have the same name."""
     return f"{as_id(output)}-out"
 
 
 def merged_nodes(graph: Graph, cached: Iterable[Ref] = ()) -> list[MergedNode]:
-    """The cards of a body in its order, each with what it takes in; ``cached`` values stay apart."""
+    """Return the cards of a body in its order, each with what it takes in; ``cached`` values stay apart."""
     kept = {ref.node for ref in (*graph.outputs.values(), *cached)}
     inner: set[str] = set()
     across, steps = positions(graph), Steps(graph)
@@ -95,7 +95,7 @@ def merged_nodes(graph: Graph, cached: Iterable[Ref] = ()) -> list[MergedNode]:
 
 
 def positions(graph: Graph) -> dict[str, float]:
-    """How far to the right the readers of each node want it: an op takes named inputs from left to right."""
+    """Return how far to the right the readers of each node want it: an op takes named inputs from left to right."""
     found: dict[str, float] = {}
     for name in reversed(graph.nodes):
         found[name] = _mean(
@@ -130,7 +130,7 @@ class Steps:
 
 
 def _untangle(graph: Graph, card: MergedNode, across: dict[str, float], steps: Steps) -> None:
-    """Orders the cells whose order is free so that fewer lines cross; a concat gives its own in words.
+    """Order the cells whose order is free so that fewer lines cross; a concat gives its own in words.
 
     Of values that part and meet again, the longer way goes on the left: a line's words stand on its right.
     """
@@ -148,7 +148,7 @@ def _leaving(graph: Graph, node: Node) -> list[Cell]:
 
 
 def _places(graph: Graph, node: Node, across: dict[str, float], steps: Steps) -> dict[str, tuple[float, int]]:
-    """How far to the right the readers of each output want it, and how long its way is."""
+    """Return how far to the right the readers of each output want it, and how long its way is."""
     edges: dict[str, list[tuple[str, str]]] = {}
     for _, reader, edge in graph.net.out_edges(node.name, data=True):
         edges.setdefault(out_port(edge["src"]), []).append((reader, edge["dst"]))
@@ -177,7 +177,7 @@ def _card(graph: Graph, node: Node, kept: set[str], inner: set[str]) -> MergedNo
 
 
 def entries(graph: Graph, node: Node) -> list[str]:
-    """The inputs of an op from left to right so that few lines cross: what was made last comes straight from
+    """Return the inputs of an op from left to right so that few lines cross: what was made last comes straight from
     below, what enters the body passes on the right, the values of one node on the left."""
     made = {name: i for i, name in enumerate(graph.nodes)}
     sources = {port: ref.node for port, ref in node.inputs.items()}
@@ -196,7 +196,7 @@ def _first_read(graph: Graph, ref: Ref, made: dict[str, int]) -> int:
 
 
 def single(graph: Graph, node: Node) -> MergedNode:
-    """The card of one node alone."""
+    """Return the card of one node alone."""
     card = _card(graph, node, set(graph.nodes), set())
     _untangle(graph, card, positions(graph), Steps(graph))
     return card
@@ -215,7 +215,7 @@ def _concat(graph: Graph, node: Node, kept: set[str]) -> Node | None:
 
 
 def _joined(graph: Graph, concat: Node, port: str, ref: Ref, kept: set[str], inner: set[str]) -> InputCell:
-    """A cell for one joined value; a norm that is only for it is drawn in it."""
+    """Return a cell for one joined value; a norm that is only for it is drawn in it."""
     source = _only_for(graph, ref, concat, kept)
     if source is None or not may_merge(source, Merge.CELL):
         name = value_name(graph, ref)
@@ -227,7 +227,7 @@ def _joined(graph: Graph, concat: Node, port: str, ref: Ref, kept: set[str], inn
 
 
 def value_name(graph: Graph, ref: Ref) -> str:
-    """What a value is called: a part of a split by its port, others by their line."""
+    """Return what a value is called: a part of a split by its port, others by their line."""
     node = graph.nodes.get(ref.node)
     return ref.port if node is not None and may_merge(node, Merge.SOURCE) else ref.node
 
@@ -250,7 +250,7 @@ def _input(node: Node) -> Ref:
 
 
 def _only_for(graph: Graph, ref: Ref, reader: Node, kept: set[str]) -> Node | None:
-    """The op behind ``ref`` if nobody but ``reader`` takes anything from it."""
+    """Return the op behind ``ref`` if nobody but ``reader`` takes anything from it."""
     node = graph.nodes.get(ref.node)
     if node is None or not node.op or node.name in kept or graph.net.out_degree(node.name) != 1:
         return None

@@ -28,7 +28,7 @@ class Roles:
         self._heads = {id(node) for node in _ends(model)}
 
     def ops(self, graph: Graph) -> dict[str, Kind]:
-        """The names of all ops in ``graph`` and below, with their kinds."""
+        """Return the names of all ops in ``graph`` and below, with their kinds."""
         if graph not in self._ops:
             found = {n.callee: n.op.kind for n in graph.nodes.values() if n.op}
             for copies in (copies for n in graph.nodes.values() for copies in n.copies):
@@ -37,21 +37,21 @@ class Roles:
         return self._ops[graph]
 
     def kinds(self, graph: Graph) -> frozenset[Kind]:
-        """The kinds of all ops in ``graph`` and below."""
+        """Return the kinds of all ops in ``graph`` and below."""
         return frozenset(self.ops(graph).values())
 
     def inside(self, node: Node) -> frozenset[Kind]:
-        """The kinds of the ops that ``node`` is made of."""
+        """Return the kinds of the ops that ``node`` is made of."""
         if node.op:
             return frozenset([node.op.kind])
         return frozenset().union(*(self.kinds(copies.graph) for copies in node.copies))
 
     def is_layer(self, node: Node) -> bool:
-        """Whether ``node`` holds attention and a feed-forward network beside it."""
+        """Return whether ``node`` holds attention and a feed-forward network beside it."""
         return any(self.is_layer_body(copies.graph) for copies in node.copies)
 
     def is_layer_body(self, graph: Graph) -> bool:
-        """Whether ``graph`` is the body of a layer, or of several layers that it has line by line."""
+        """Return whether ``graph`` is the body of a layer, or of several layers that it has line by line."""
         if graph not in self._layer:
             self._layer[graph] = not self.holds_layers(graph) and self._is_layer_body(graph)
         return self._layer[graph]
@@ -68,11 +68,11 @@ class Roles:
         )
 
     def holds_layers(self, graph: Graph) -> bool:
-        """Whether ``graph`` has lines that are layers, or hold layers."""
+        """Return whether ``graph`` has lines that are layers, or hold layers."""
         return any(self.is_layered(node) for node in graph.nodes.values() if node.copies)
 
     def is_layered(self, node: Node) -> bool:
-        """Whether ``node`` is a layer or holds layers."""
+        """Return whether ``node`` is a layer or holds layers."""
         return any(self.is_layer_body(copies.graph) or self.holds_layers(copies.graph) for copies in node.copies)
 
     def layers(self, graph: Graph) -> Size:
@@ -85,12 +85,12 @@ class Roles:
         return max(1, min(some)) if all(isinstance(count, int) for count in some) else some[0]  # type: ignore[type-var]
 
     def layers_of(self, nodes: Iterable[Node]) -> Size:
-        """How many layers ``nodes`` have."""
+        """Return how many layers ``nodes`` have."""
         chained = (copies for node in nodes if node.mode is not Mode.EACH for copies in node.copies)
         return total(self.layers(copies.graph) * copies.count for copies in chained)
 
     def of(self, node: Node, around: Role = Role.PLAIN) -> Role:
-        """The role of ``node`` in a body whose own role is ``around``."""
+        """Return the role of ``node`` in a body whose own role is ``around``."""
         if id(node) in self._heads:
             return Role.OUTPUT_LAYER
         if node.op:
@@ -98,19 +98,19 @@ class Roles:
         return self.of_kinds(self.inside(node), self.is_layered(node), around)
 
     def sublayers(self, graph: Graph) -> Iterator[tuple[Node, Role]]:
-        """The blocks in the body of a layer that are attention or feed-forward networks, with their roles."""
+        """Yield the blocks in the body of a layer that are attention or feed-forward networks, with their roles."""
         for node in graph.nodes.values():
             role = self.of(node)
             if node.copies and role in (Role.ATTENTION, Role.DENSE, Role.EXPERTS):
                 yield node, role
 
     def of_graph(self, graph: Graph) -> Role:
-        """The role of a whole block."""
+        """Return the role of a whole block."""
         return self.of_kinds(self.kinds(graph), self.is_layer_body(graph) or self.holds_layers(graph))
 
     @staticmethod
     def of_kinds(kinds: frozenset[Kind], layer: bool, around: Role = Role.PLAIN) -> Role:
-        """The role of a block made of ops of ``kinds``; a layer has that of its feed-forward network."""
+        """Return the role of a block made of ops of ``kinds``; a layer has that of its feed-forward network."""
         if Kind.ROUTING in kinds:
             return Role.EXPERTS
         if Kind.ATTENTION in kinds:
@@ -122,7 +122,7 @@ class Roles:
 
 
 def _ends(model: Model) -> Iterator[Node]:
-    """The products that give scores over a vocabulary: scored by a loss, or shaped like an embedding."""
+    """Yield the products that give scores over a vocabulary: scored by a loss, or shaped like an embedding."""
     scored = {loss.output for loss in model.losses}
     tables = {
         w.shape
@@ -138,7 +138,7 @@ def _ends(model: Model) -> Iterator[Node]:
 
 
 def _producers(graph: Graph, ref: Ref) -> Iterator[Node]:
-    """The op that makes ``ref``, looked for inside blocks; one for each kind of copy."""
+    """Yield the op that makes ``ref``, looked for inside blocks; one for each kind of copy."""
     node = graph.nodes.get(ref.node)
     if node is not None and node.op:
         yield node

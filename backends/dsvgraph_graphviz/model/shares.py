@@ -25,7 +25,7 @@ class Shares:
         self._totals: dict[Graph, float] = {}
 
     def of(self, graph: Graph, nodes: Sequence[Node]) -> float | None:
-        """The share of one box in what is drawn with it; None where it costs nothing or has no number."""
+        """Return the share of one box in what is drawn with it; None where it costs nothing or has no number."""
         own = sum(self._cost(graph, node) for node in nodes)
         if not own or any(node in self._apart for node in nodes):
             return None
@@ -34,8 +34,8 @@ class Shares:
             self._totals[graph] = sum(self._cost(graph, n) for n in lines)
         return own / self._totals[graph]
 
-    def said(self, graph: Graph, nodes: Sequence[Node], least: float = LEAST) -> list[str]:
-        """The share in words, if it is at ``least`` so large: 2.2 % of the model's FLOPs."""
+    def text(self, graph: Graph, nodes: Sequence[Node], least: float = LEAST) -> list[str]:
+        """Return the share in words, if it is at ``least`` so large: 2.2 % of the model's FLOPs."""
         share = self.of(graph, nodes)
         if share is None or share < least:
             return []
@@ -50,12 +50,12 @@ class Shares:
         return "the layer's" if self.analysis.roles.is_layer_body(graph) else "the block's"
 
     def hue(self, graph: Graph, nodes: Sequence[Node]) -> theme.Hue:
-        """The colour of the share; white for what costs nothing."""
+        """Return the colour of the share; white for what costs nothing."""
         share = self.of(graph, nodes)
         return theme.WHITE if share is None else theme.HEAT[sum(share > step for step in STEPS)]
 
     def legend(self) -> str:
-        """The colours and what they mean, as a table."""
+        """Return the colours and what they mean, as a table."""
         steps = "".join(
             cell(words(text, hue.text, theme.CAPTION), bgcolor=hue.fill, border=1, color=hue.border, style="rounded")
             for text, hue in zip(LEGEND, theme.HEAT, strict=True)

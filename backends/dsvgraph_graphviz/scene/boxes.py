@@ -1,4 +1,4 @@
-"""Which box of a picture every line of a model lies in: each in exactly one, or something was dropped or doubled."""
+"""Which box of a picture each node of a model is drawn in: exactly one, or something was dropped or drawn twice."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ class _BoxFinder:
 
     @staticmethod
     def _kinds(holders: tuple[Holder, ...]) -> list[tuple[Holder, ...]]:
-        """A line that is open lies in one frame for each kind of copies, and in nothing else."""
+        """Return the boxes of an open node apart, one for each kind of copies; those of another node together."""
         frames = [holder for holder in holders if isinstance(holder, Body)]
         return [(frame,) for frame in frames] if len(frames) == len(holders) > 0 else [holders]
 
     @staticmethod
     def _parts(node: Node, group: int, holders: tuple[Holder, ...]) -> list[tuple[Holder, ...]]:
-        """What equal copies in a row lie in: a closed box, one frame for all, or one for each."""
+        """Return what equal copies in a row lie in: a closed box, one frame for all, or one for each."""
         closed = tuple(holder for holder in holders if isinstance(holder, str))
         frames = [holder for holder in holders if isinstance(holder, Body)]
         if not any(frame.copy is not None for frame in frames):

@@ -1,4 +1,4 @@
-"""The columns of a chain: one for each copy of a line, or for each kind of them, from left to right."""
+"""The columns of a chain: one for each copy of a node, or for each kind of copies, from left to right."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _Column(NamedTuple):
 
 
 def _shown(node: Node) -> list[_Column]:
-    """The columns of a chain: one for each copy; where these are many, one for each kind of them."""
+    """Return the columns of a chain: one for each copy; where these are many, one for each kind of them."""
     if isinstance(node.count, Poly):
         return [_Column(copies.graph, (), (i,)) for i, copies in enumerate(node.copies)]
     each = [(i, copies.graph) for i, copies in enumerate(node.copies) for _ in range(int(copies.count))]  # type: ignore[arg-type]
@@ -79,25 +79,25 @@ class _Ahead:
         self.steps: dict[Graph, dict[str, int]] = {}
 
     def at(self, state: dict[str, End], column: _Column) -> dict[str, End]:
-        """The ends that a column begins with."""
+        """Return the ends that a column begins with."""
         before = self.copies[: column.depths[0] - 1] if column.depths else []
         far = {p: first + sum(self.steps[graph].get(p, 0) for graph in before) for p, first in self.first.items()}
         return {port: end._replace(ahead=far.get(port)) for port, end in state.items()}
 
     def moved(self, column: _Column, before: dict[str, End], outs: dict[str, End]) -> None:
-        """Notes how far a copy of this column moves each row."""
+        """Note how far a copy of this column moves each row."""
         pairs = {port: (end.ahead, outs[port].ahead) for port, end in before.items() if port in outs}
         self.steps[column.graph] = {p: b - a for p, (a, b) in pairs.items() if a is not None and b is not None}
 
 
 def _badge(node: Node, column: _Column) -> str:
-    """How many copies a column stands for."""
+    """Return how many copies a column stands for."""
     one_kind = not column.depths or len(column.depths) == node.count
     return times(node) if one_kind else f"× {number(len(column.depths))}"
 
 
 def depths_text(depths: tuple[int, ...]) -> str:
-    """The depths of a chain that one column shows; none are all of an open number.
+    """Return the depths of a chain that one column shows; none are all of an open number.
 
     >>> depths_text((2,)), depths_text((1, 2, 3)), depths_text((1, 3, 5)), depths_text(())
     ('depth 2', 'depths 1 … 3', 'depths 1, 3, 5', 'depths')
@@ -111,7 +111,7 @@ def depths_text(depths: tuple[int, ...]) -> str:
 
 
 def _column_mark(comparison: Comparison | None, node: Node, index: int) -> str:
-    """Whether only one of two models has this copy, or the second has another block in its inside."""
+    """Return whether only one of two models has this copy, or the second has another block in its place."""
     for mark in diffs_of(comparison, [node]):
         if mark.copies:
             before, after = (int(n) for n in mark.copies)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Which blocks are opened beside the model, and what enters and leaves an open block."""
+"""Insets: which blocks are drawn beside the model, and where their inputs come from and their outputs go, in words."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RESIDUAL = "to residual sum"
 
 
 def most_repeated(shown: Mapping[Graph, str], skip: Collection[Node]) -> list[Found]:
-    """The first of the equal layers that there are most of, if there are more than one and they have a body."""
+    """Return the first of the equal layers that there are most of, if there are more than one and they have a body."""
     layers = [found for found in _blocks(shown, skip) if found.node.mode is Mode.REPEAT]
     many = [(rank, found) for found in layers if (rank := _rank(copies_of(found.node, found.body))) > 1]
     return [max(many, key=lambda pair: pair[0])[1]] if many else []
@@ -25,7 +25,7 @@ def most_repeated(shown: Mapping[Graph, str], skip: Collection[Node]) -> list[Fo
 def distinct(
     shown: Mapping[Graph, str], skip: Collection[Node], levels: int, differs: Callable[[Graph], bool] = lambda _: False
 ) -> list[Found]:
-    """The blocks within ``levels`` of what is shown, nearest first; blocks that differ in sizes only are one.
+    """Return the blocks within ``levels`` of what is shown, nearest first; blocks that differ in sizes only are one.
 
     ``shown`` are bodies with their paths; a block that ``differs`` is another one than one that does not.
     """
@@ -62,7 +62,7 @@ class Kinds:
         self._numbers: dict[tuple[Any, ...], int] = {}
 
     def of(self, graph: Graph) -> int:
-        """The number of what ``graph`` is: its lines, wires, and attributes that are no numbers."""
+        """Return the number of what ``graph`` is: its lines, wires, and attributes that are no numbers."""
         if graph not in self._of:
             lines = tuple(self._line(node) for node in graph.nodes.values())
             self._of[graph] = self._numbers.setdefault((graph.name, lines), len(self._numbers))
@@ -83,7 +83,7 @@ def _attributes(node: Node) -> str:
 
 
 def origin(analysis: Analysis, graph: Graph, node: Node, port: str) -> str:
-    """Where an input of ``node`` comes from, in words."""
+    """Return where an input of ``node`` comes from, in words."""
     if port in node.carried:
         return "from previous block"
     ref = node.sources.get(port)
@@ -96,7 +96,7 @@ def origin(analysis: Analysis, graph: Graph, node: Node, port: str) -> str:
 
 
 def destination(analysis: Analysis, graph: Graph, node: Node, port: str) -> str:
-    """Where an output of ``node`` goes to, in words."""
+    """Return where an output of ``node`` goes to, in words."""
     if port in node.carried:
         return "to next block"
     edges = graph.net.out_edges(node.name, data=True)
@@ -110,7 +110,7 @@ def destination(analysis: Analysis, graph: Graph, node: Node, port: str) -> str:
 
 
 def _goes_around(graph: Graph, node: Node, sum_: Node) -> bool:
-    """Whether the sum takes in something that ``node`` depends on."""
+    """Return whether the sum takes in something that ``node`` depends on."""
     others = {ref.node for ref in sum_.inputs.values()} - {node.name}
     return any(_above(graph, node.name, other) for other in others)
 

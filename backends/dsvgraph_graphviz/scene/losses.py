@@ -11,7 +11,7 @@ from dsvgraph_graphviz.text.losses import Term, chain_weight, loss_name, over, p
 
 
 def score(made: Plan) -> list[Term]:
-    """Puts a card for every loss, and for every output that no loss reads, on top of its column."""
+    """Add a card for every loss, and for every output that no loss reads, on top of its column; return the terms."""
     found = []
     for loss in made.model.losses:
         if loss.kind == "cross_entropy" and loss.output:
@@ -21,7 +21,7 @@ def score(made: Plan) -> list[Term]:
 
 
 def _cards(made: Plan, loss: Loss) -> list[Term]:
-    """The cards of one loss: one for every column that it scores."""
+    """Add the cards of one loss, one for every column that it scores; return their terms."""
     found = []
     for end, depths in _ends(made, made.model.outputs[loss.output or ""]):
         if scored := [depth for depth in loss.depths if not depths or depth in depths]:
@@ -30,12 +30,12 @@ def _cards(made: Plan, loss: Loss) -> list[Term]:
 
 
 def _ends(made: Plan, ref: Ref) -> list[tuple[End, tuple[int, ...]]]:
-    """Where a value ends, in each column that makes a part of it, with the depths of this part; none are all."""
+    """Return where a value ends, in each column that makes a part of it, with the depths of this part; none are all."""
     return made.stacked.get(ref) or ([(made.ends[ref], ())] if ref in made.ends else [])
 
 
 def _card(made: Plan, loss: Loss, depths: list[int], end: End) -> Term:
-    """The card of one loss at depths that are drawn together."""
+    """Add the card of one loss at depths that are drawn together; return its term."""
     place, first, last = made.scene.cards[end.card], depths[0], depths[-1]
     names = [loss_name(made.model, loss, depth) for depth in dict.fromkeys((first, last))]
     ahead = [predicted(loss, depth) for depth in dict.fromkeys((first, last))]

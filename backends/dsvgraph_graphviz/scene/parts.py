@@ -185,14 +185,14 @@ class Scene:
         self.wires.append(Wire(src, dst, kind, label=label, name=name, diff=diff))
 
     def _kind(self, src: End, dst: End) -> WireKind:
-        """A weight is shared, a value flows within a column and is handed on between two."""
+        """Return SHARED or ENTERING for a weight, FLOW for a value within a column, HANDED between two."""
         start = self.cards[src.card]
         if src.weight:
             return WireKind.ENTERING if start.key == "entry" else WireKind.SHARED
         return WireKind.HANDED if start.column != self.cards[dst.card].column else WireKind.FLOW
 
     def columns(self) -> list[int]:
-        """The columns that hold cards, from left to right."""
+        """Return the columns that hold cards, from left to right."""
         return sorted({card.column for card in self.cards.values()})
 
 

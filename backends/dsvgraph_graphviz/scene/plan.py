@@ -1,4 +1,4 @@
-"""From a model to a scene: the main column, one column per depth of a chain, blocks opened beside them."""
+"""Make the scene of a model: the main column, one column per depth of a chain, blocks drawn beside them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAIN = Container(cluster="main", id="main/")
 
 
 def plan(model: Model, view: View) -> Plan:
-    """The scene of ``model`` as ``view`` asks for it, but for the losses."""
+    """Return the scene of ``model`` as ``view`` asks for it, but for the losses."""
     comparison, first = (Comparison() if view.diff else None), model
     model = comparison.model(model, view.diff) if comparison and view.diff else model
     made = Plan(model, Analysis(model, comparison), view, first, comparison)
@@ -90,7 +90,7 @@ def _inside(column: int) -> str:
 
 
 def _whole(made: Plan, builder: SceneBuilder) -> dict[Graph, str]:
-    """The model in columns; the bodies that are then on show."""
+    """Draw the model in columns; return the bodies that are then shown, with their paths."""
     model, deep = made.model, _deep(made)
     made.scene.clusters["main"] = Cluster(id="main", title="Main model" if deep else "Model", role=Role.PLAIN)
     inside = MAIN
@@ -102,13 +102,13 @@ def _whole(made: Plan, builder: SceneBuilder) -> dict[Graph, str]:
 
 
 def _deep(made: Plan) -> list[Node]:
-    """The chains that are drawn in columns."""
+    """Return the chains that are drawn in columns."""
     found = chains(made.model) if made.view.depth > 0 else []
     return [node for node in found if len({copies.graph for copies in node.copies}) <= KINDS]
 
 
 def _input(model: Model, scene: Scene, name: str) -> End:
-    """An input of the model: a row of tokens, or a name."""
+    """Add the card of an input of the model, a row of tokens or a name; return where its wires begin."""
     type_ = model.inputs[name]
     is_row = type_.dtype is ElementType.INT and type_.rank == 2
     label = cards.tokens(tokens(0)) if is_row else cards.text(cut(name))
@@ -122,7 +122,7 @@ def _input(model: Model, scene: Scene, name: str) -> End:
 
 
 def _focus(made: Plan, builder: SceneBuilder) -> dict[Graph, str]:
-    """One block or op with what enters and leaves it; the bodies that are then on show."""
+    """Draw one block or op with what enters and leaves it; return the bodies that are then shown, with their paths."""
     found = made.focus
     assert found is not None
     node, inner = found.node, found.body if has_body(found.node) else None
@@ -140,17 +140,17 @@ def _focus(made: Plan, builder: SceneBuilder) -> dict[Graph, str]:
         builder.card(found.graph, single(found.graph, node), ends, inside)
         refs = [Ref(node.name, name) for name in node.outputs]
         outs = {r.port: (ends[r], made.shapes.of(found.graph, r)) for r in refs}
-    for name, (end, said) in outs.items():
+    for name, (end, shape) in outs.items():
         named = cut(name) if len(outs) > 1 else ""
         label = cards.end(named, cut(destination(made.analysis, found.graph, node, name)))
         id_ = f"out-{as_id(name)}"
         made.scene.add(inside.card(id_, label, Role.PLAIN, "exit"))
-        made.scene.wire(end, End(inside.id + id_), said)
+        made.scene.wire(end, End(inside.id + id_), shape)
     return {inner: found.path} if inner else {}
 
 
 def _enters(made: Plan, found: Found, port: str, type_: Type, inside: Container) -> End:
-    """What enters the block that is drawn alone: a value, a row of tokens, or a weight."""
+    """Add the card of an input of the block that is drawn alone; return where its wires begin."""
     node, id_ = found.node, f"main/in-{port}"
     ref = node.sources.get(port)
     source = found.graph.nodes.get(ref.node) if ref else None
@@ -165,7 +165,7 @@ def _enters(made: Plan, found: Found, port: str, type_: Type, inside: Container)
 
 
 def _panel(made: Plan, builder: SceneBuilder, found: Found, column: int) -> None:
-    """Opens one block beside the model."""
+    """Draw one block beside the model."""
     scene, node, graph = made.scene, found.node, found.body
     role, layer = made.analysis.roles.of_graph(graph), made.analysis.roles.is_layer(node)
     id_ = _inside(column)
@@ -189,8 +189,8 @@ def _panel(made: Plan, builder: SceneBuilder, found: Found, column: int) -> None
             scene.wire(ends[ref], end, made.shapes.of(graph, ref))
 
 
-def _word(scene: Scene, inside: Container, id_: str, name: str, quiet: str) -> End:
-    label = cards.text(cut(name), cut(quiet))
+def _word(scene: Scene, inside: Container, id_: str, name: str, caption: str) -> End:
+    label = cards.text(cut(name), cut(caption))
     key = id_.partition("-")[0]
     scene.add(inside.card(id_, label, Role.PLAIN, key, shape=CardShape.TEXT))
     return End(inside.id + id_)

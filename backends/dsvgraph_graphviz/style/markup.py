@@ -51,7 +51,7 @@ def words(
 
 
 def literal(markup: str, letters: str = "GL") -> str:
-    """An HTML-like label in which graphviz puts no name in place of a backslash and one of ``letters``.
+    """Return an HTML-like label in which graphviz puts no name in place of a backslash and one of ``letters``.
 
     It does so in labels of graphs and frames for G and L, in those of nodes for N too.
     """
@@ -59,29 +59,29 @@ def literal(markup: str, letters: str = "GL") -> str:
 
 
 def tag(name: str, content: str = "", **attributes: object) -> str:
-    """One element; attributes that are None are left out, `_` is written `-`."""
+    """Return one element; attributes that are None are left out, `_` is written `-`."""
     shown = "".join(f' {k.replace("_", "-")}="{v}"' for k, v in attributes.items() if v is not None)
     return f"<{name}{shown}>{content}</{name}>"
 
 
 def cell(content: str, **attributes: object) -> str:
-    """One cell of a row."""
+    """Return one cell of a row."""
     return tag("td", content, **attributes)
 
 
 def table(rows: Iterable[str], **attributes: object) -> str:
-    """A table of rows that are already cells."""
+    """Return a table of rows that are already cells."""
     return tag("table", "".join(tag("tr", row) for row in rows), **attributes)
 
 
 def box(rows: Iterable[str], hue: theme.Hue, **attributes: object) -> str:
-    """A card: a rounded table in a hue."""
+    """Return a card: a rounded table in a hue."""
     wanted = {"border": 1, "style": "rounded", "cellborder": 0, "cellpadding": 3, "cellspacing": 1}
     return table(rows, **{**wanted, "color": hue.border, "bgcolor": hue.fill, **attributes})
 
 
 def plain(content: str) -> str:
-    """The words of a label without its tags."""
+    """Return the words of a label without its tags."""
     return unescape(re.sub(r"<[^>]*>", "", content))
 
 

@@ -45,19 +45,19 @@ PRINT = {name: replace(INKS, fill="#FFFFFF") if name == "WHITE" else INKS for na
 BASE = {
     "dark": {
         (TEXT, theme.INK): "#F8FAFC", (TEXT, theme.MUTED): "#A8B5C7", (TEXT, theme.PAPER): "#FFFFFF",
-        (STROKE, theme.LINE): "#94A3B8", (STROKE, theme.RAIL): "#64748B",
+        (STROKE, theme.LINE): "#94A3B8", (STROKE, theme.RESIDUAL): "#64748B",
         (AREA, theme.PAPER): NIGHT, (AREA, theme.SHARED_FILL): "#241A06", (AREA, theme.BESIDE): "#7A4A08",
     },
     "print": {
         (TEXT, theme.INK): "#000000", (TEXT, theme.MUTED): "#303030", (TEXT, theme.PAPER): "#FFFFFF",
-        (STROKE, theme.LINE): "#202020", (STROKE, theme.RAIL): "#404040",
+        (STROKE, theme.LINE): "#202020", (STROKE, theme.RESIDUAL): "#404040",
         (AREA, theme.PAPER): "#FFFFFF", (AREA, theme.SHARED_FILL): "#FFFFFF", (AREA, theme.BESIDE): "#D8D8D8",
     },
 }  # fmt: skip
 
 
 def colours(name: str) -> Colours:
-    """The counterpart of every light colour, by kind, in the theme ``name``; none for light."""
+    """Return the counterpart of every light colour, by kind, in the theme ``name``; none for light."""
     if name not in BASE:
         return {}
     found = dict(BASE[name])
@@ -67,7 +67,7 @@ def colours(name: str) -> Colours:
 
 
 def counterparts(name: str) -> list[tuple[Hue, Hue]]:
-    """Every hue with its like in a theme."""
+    """Return every hue with its like in a theme."""
     roles = [(getattr(theme, hue), other) for hue, other in (DARK if name == "dark" else PRINT).items()]
     greys = [
         replace(INKS, fill=grey, text=INKS.title) for grey in ("#FAFAFA", "#ECECEC", "#DCDCDC", "#C8C8C8", "#B0B0B0")
@@ -82,7 +82,7 @@ def pairs(light: Hue, other: Hue) -> Iterator[tuple[tuple[str, str], str]]:
 
 
 def recoloured(dot: str, name: str) -> str:
-    """The DOT in another theme."""
+    """Return the DOT in another theme."""
     known = colours(name)
 
     def other(match: re.Match[str]) -> str:

@@ -8,7 +8,7 @@ from enum import StrEnum
 SANS, MONO = "Arial", "Courier"
 HEADING, SUBHEADING, TITLE, BODY, CAPTION, SMALL, SHAPE = 26, 13, 14, 13, 11, 10, 10.5
 
-INK, MUTED, LINE, RAIL, PAPER = "#0F172A", "#475569", "#64748B", "#94A3B8", "#FFFFFF"
+INK, MUTED, LINE, RESIDUAL, PAPER = "#0F172A", "#475569", "#64748B", "#94A3B8", "#FFFFFF"
 
 
 class Role(StrEnum):

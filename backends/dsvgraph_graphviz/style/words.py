@@ -19,7 +19,7 @@ PLACEHOLDERS = ("x", "y", "out", "output")
 
 
 def number(value: Any) -> str:
-    """A whole number with thousands apart, or the formula of a symbolic one.
+    """Return a whole number with thousands apart, or the formula of a symbolic one.
 
     >>> number(129280)
     '129,280'
@@ -30,7 +30,7 @@ def number(value: Any) -> str:
 
 
 def short(value: Any) -> str:
-    """A count in four digits and a unit.
+    """Return a count in four digits and a unit.
 
     >>> short(671026419200), short(1234)
     ('671.0 B', '1,234')
@@ -45,7 +45,7 @@ def short(value: Any) -> str:
 
 
 def decimal(value: float) -> str:
-    """A weight of a loss: two decimals where they say it all.
+    """Return a weight of a loss: two decimals where they say it all.
 
     >>> decimal(1), decimal(0.15), decimal(0.0001)
     ('1.00', '0.15', '0.0001')
@@ -64,22 +64,22 @@ def subscript(value: int) -> str:
 
 
 def times(node: Node) -> str:
-    """How often a repeated line runs, and whether its copies share their weights: × 58."""
+    """Return how often a repeated line runs, and whether its copies share their weights: × 58."""
     return f"× {number(node.count)}" + (", one set of weights" if node.reused else "")
 
 
 def product(sizes: tuple[Size, ...]) -> str:
-    """Sizes multiplied: 128 × 192."""
+    """Return sizes multiplied: 128 × 192."""
     return " × ".join(number(s) for s in sizes)
 
 
 def features(shape: tuple[Size, ...]) -> str:
-    """What a value holds at each position: 128 × 64."""
+    """Return what a value holds at each position: 128 × 64."""
     return " × ".join(number(s) for s in shape[2:] or shape[-1:])
 
 
 def spot(span: Span | None) -> str:
-    """The line of a spec, without the folder it is in: a picture travels."""
+    """Return the line of a spec, without the folder it is in: a picture travels."""
     return f"{PurePath(span.source.name).name}:{span.line}" if span else ""
 
 
@@ -90,7 +90,7 @@ def cut(text: str, longest: int = LONGEST) -> str:
 
 
 def first_words(doc: str) -> str:
-    """What a block's doc calls it: its first words, up to a bracket or a stop; nothing if they are many.
+    """Return what a block's doc calls it: its first words, up to a bracket or a stop; nothing if they are many.
 
     >>> first_words("Multi-head latent attention (arXiv 2405.04434, section 2.1). Keys and values")
     'Multi-head latent attention'
@@ -100,13 +100,13 @@ def first_words(doc: str) -> str:
 
 
 def op_title(node: Node) -> str:
-    """What an op is called in the field, with what tells it from others: RMSNorm, RoPE, clamp to 7."""
+    """Return the label of an op, cut to the width of a card: RMSNorm, RoPE, clamp to 7."""
     assert node.op is not None
     return cut(node.op.label())
 
 
 def readable(name: str) -> str:
-    """The name of a line as a heading: acronyms in capitals, others with a capital letter.
+    """Return the name of a line as a heading: acronyms in capitals, others with a capital letter.
 
     >>> readable("mtp"), readable("parallel_heads")
     ('MTP', 'Parallel heads')
@@ -116,7 +116,7 @@ def readable(name: str) -> str:
 
 
 def tokens(ahead: int, first: int = 1, count: int = 4) -> list[str]:
-    """The names of the tokens that a row shows which is ``ahead`` positions further on."""
+    """Return the names of the tokens that a row shows which is ``ahead`` positions further on."""
     return [f"t{subscript(first + ahead + i)}" for i in range(count)]
 
 

@@ -1,4 +1,4 @@
-"""What an attention says of itself: heads, ranks, cache, the formula of its weights."""
+"""Captions of attention: heads, ranks, cache, the formula of its weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dsvgraph_graphviz.style.words import number
 
 
 def attention_heads(node: Node) -> list[str]:
-    """Heads and groups, the window, sinks."""
+    """Return heads and groups, the window, sinks."""
     op: Any = node.op
     heads, groups = node.ins["q"].shape[2], node.ins["k"].shape[2]
     found = [f"{number(heads)} heads" + (f" in {number(groups)} groups" if groups != heads else "")]
@@ -24,13 +24,13 @@ def attention_heads(node: Node) -> list[str]:
 
 
 def attention_words(graph: Graph, node: Node, kept: Sequence[str]) -> list[str]:
-    """The quiet line of a block: heads, ranks, what decoding caches."""
+    """Return the captions of an attention block: heads, ranks, what decoding caches."""
     found = [*attention_heads(node), *_ranks_of(graph)]
     return [*found, f"caches {' + '.join(kept)}"] if kept else found
 
 
 def _ranks_of(graph: Graph) -> list[str]:
-    """The ranks of what queries, and of what keys and values are made of: q rank 1,536, kv rank 512."""
+    """Return the ranks of what queries, and of what keys and values are made of: q rank 1,536, kv rank 512."""
     found = [(name, ranks(graph, among)) for name, among in zip(("q", "kv"), strands(graph), strict=True)]
     return [f"{name} rank {', '.join(map(number, low))}" for name, low in found if low]
 
@@ -49,14 +49,14 @@ def inside_attention(graph: Graph, node: Node) -> list[str]:
 
 
 def softmax(node: Node) -> str:
-    """The formula of attention's weights."""
+    """Return the formula of attention's weights."""
     op: Any = node.op
     mask = " + causal mask" if op.causal else " + mask" if op.window is not None else ""
     return f"softmax( s · q kᵀ{mask} )"
 
 
 def scale_of(node: Node) -> str:
-    """The factor before the softmax, against the usual one over the root of a head's size."""
+    """Return the factor before the softmax, against the usual one over the root of a head's size."""
     op: Any = node.op
     size, scale = node.ins["q"].shape[-1], op.scale
     if isinstance(size, Poly):

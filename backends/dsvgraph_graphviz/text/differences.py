@@ -1,4 +1,4 @@
-"""What differs between two models, on the cards: a word and a sign over each, and what it costs."""
+"""What differs between two models, in words: on each card the kind of difference and what it costs, and the totals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DETAIL = 40  # characters
 
 
 def with_differences(inner: str, diffs: list[NodeDiff], analysis: Analysis) -> str:
-    """A label with what differs written over it, in a frame of its own; dashed where the line is gone."""
+    """Return a label with what differs written over it, in a border of its own."""
     if not diffs:
         return inner
     rows = [*difference_rows(diffs, analysis), cell(inner.removeprefix("<").removesuffix(">"))]
@@ -31,19 +31,21 @@ def with_differences(inner: str, diffs: list[NodeDiff], analysis: Analysis) -> s
 
 
 def difference_rows(diffs: list[NodeDiff], analysis: Analysis) -> list[str]:
-    """What differs, as rows of a card: the kinds, before and after, and what it costs."""
+    """Return what differs, as rows of a card: the kinds, before and after, and what it costs."""
     if not diffs:
         return []
     kinds = dict.fromkeys(kind for mark in diffs for kind in mark.kinds)
-    said = " · ".join(f"{SIGNS[kind][0]} {kind}" for kind in kinds) or f"{INSIDE[0]} differs inside"
+    kinds_text = " · ".join(f"{SIGNS[kind][0]} {kind}" for kind in kinds) or f"{INSIDE[0]} differs inside"
     hue = _hue(diffs)
-    head = cell(words(said, theme.PAPER, theme.CAPTION, bold=True), bgcolor=hue.badge, style="rounded", cellpadding=3)
+    first = cell(
+        words(kinds_text, theme.PAPER, theme.CAPTION, bold=True), bgcolor=hue.badge, style="rounded", cellpadding=3
+    )
     lines = (*_details(diffs), *cost_changes(diffs, analysis))
-    return [head, *(cell(words(line, theme.MUTED, theme.CAPTION)) for line in lines)]
+    return [first, *(cell(words(line, theme.MUTED, theme.CAPTION)) for line in lines)]
 
 
 def difference_border(diffs: list[NodeDiff]) -> dict[str, object]:
-    """The border of a card that differs; dashed where the line is gone."""
+    """Return the border of a card that differs; dashed if the node was removed."""
     gone = any("removed" in mark.kinds for mark in diffs)
     more = {"border": 2, "color": _hue(diffs).badge, "style": "rounded,dashed" if gone else "rounded"}
     return more if diffs else {}
@@ -55,14 +57,14 @@ def _hue(diffs: list[NodeDiff]) -> theme.Hue:
 
 
 def _details(diffs: list[NodeDiff]) -> Iterable[str]:
-    """Before and after, where both sides have something to tell."""
+    """Return before and after, where both are known."""
     found = [pair for mark in diffs for pair in mark.found]
     short_ones = [f"{cut(before, DETAIL)} → {cut(after, DETAIL)}" for _, before, after in found if before and after]
     return short_ones[:2]
 
 
 def cost_changes(diffs: list[NodeDiff], analysis: Analysis) -> list[str]:
-    """What a line's differences add to parameters, FLOPs and cache."""
+    """Return what a line's differences add to parameters, FLOPs and cache."""
     sums = [0.0, 0.0, 0.0]
     for mark in diffs:
         for real, sign in ((mark.new, 1), (mark.old, -1)):
@@ -75,12 +77,12 @@ def cost_changes(diffs: list[NodeDiff], analysis: Analysis) -> list[str]:
 
 
 def signed(value: float, text: object = short) -> str:
-    """A change with its sign: + 3.2 M."""
+    """Return a change with its sign: + 3.2 M."""
     return f"{'+' if value >= 0 else '−'} {text(abs(value))}"  # type: ignore[operator]
 
 
 def compared_totals(found: Diff) -> tuple[str, str]:
-    """Both models' parameters, FLOPs and cache, and how many lines differ in which way."""
+    """Return both models' parameters, FLOPs and cache, and how many lines differ in which way."""
     before, after = found.costs
     pairs = (
         ("parameters", before.parameters.total, after.parameters.total, short),

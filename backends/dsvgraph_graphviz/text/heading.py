@@ -1,4 +1,4 @@
-"""The title of the picture: the name, the totals, and what the chain of depths adds."""
+"""The heading of a picture: the name, the totals, and what the chain of depths adds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAME = 60  # characters
 
 
 def heading(made: Subject) -> str:
-    """The title as a label."""
+    """Return the title as a label."""
     totals, added = lines(made)
     more = theme.TEAL.text if made.focus else theme.PINK.text
     rows = [_row(title(made), theme.INK, theme.HEADING, bold=True, longest=NAME)]
@@ -43,7 +43,7 @@ def _row(text: str, color: str, size: float, bold: bool = False, longest: int = 
 
 
 def lines(made: Subject) -> tuple[str, str]:
-    """The totals in words, and what the columns add to them; for one block its own, and what decoding keeps."""
+    """Return the totals in words, and what the columns add to them; for one block its own, and what decoding keeps."""
     if made.comparison and made.view.diff:
         both, kinds = compared_totals(diff(made.first, made.view.diff, BATCH, LENGTH))
         return both, " · ".join([kinds, *chain_weight(made.model)])
@@ -58,7 +58,7 @@ def lines(made: Subject) -> tuple[str, str]:
 
 
 def title(made: Subject) -> str:
-    """The name of the model, or of the block that is drawn alone."""
+    """Return the name of the model, or of the block that is drawn alone."""
     found = made.focus
     if found is None:
         alone = made.view.diff and made.view.diff.name == made.first.name
@@ -69,12 +69,12 @@ def title(made: Subject) -> str:
 
 
 def names(made: Subject) -> str:
-    """The name of the model, or of both that are compared."""
+    """Return the name of the model, or of both that are compared."""
     return " → ".join(dict.fromkeys([made.first.name, made.view.diff.name if made.view.diff else made.first.name]))
 
 
 def place(found: Found, model: str) -> str:
-    """Where a block stands."""
+    """Return where a block stands."""
     node, once = found.node, found.node.mode is Mode.CALL or found.copies
     return f"{model} · {found.path if once else join(found.path, span_text(node.start, node.count))}"
 
@@ -82,17 +82,17 @@ def place(found: Found, model: str) -> str:
 def _own(made: Subject, found: Found) -> list[str]:
     analysis, node = made.analysis, found.node
     inside = found.body if has_body(node) else None
-    said = Labels(analysis, made.view).about(inside) if inside else [op_title(node) if node.op else node.callee]
+    parts = Labels(analysis, made.view).about(inside) if inside else [op_title(node) if node.op else node.callee]
     total = analysis.parameters(inside) if inside else analysis.parameters(found.graph, node)
     active = analysis.active(inside) if inside else analysis.active(found.graph, node)
-    said += [f"{short(total)} parameters"] if total != 0 else []
-    said += [f"{short(active)} active"] if active != total else []
+    parts += [f"{short(total)} parameters"] if total != 0 else []
+    parts += [f"{short(active)} active"] if active != total else []
     work = analysis.work(inside) if inside else analysis.work(found.graph, node)
-    return said + ([f"{flops(work)} / token forward at T {number(LENGTH)}"] if work else [])
+    return parts + ([f"{flops(work)} / token forward at T {number(LENGTH)}"] if work else [])
 
 
 def _kept(found: Found, analysis: Analysis) -> str:
-    """What decoding keeps of a block, against attention with a key and a value for each head."""
+    """Return what decoding keeps of a block, and how much more multi-head attention would."""
     graph = found.body if has_body(found.node) else None
     values = analysis.decoding_cache.values(graph) if graph else {}
     shapes = [graph.type(ref).shape for ref, rows in values.items() if rows.last is None] if graph else []

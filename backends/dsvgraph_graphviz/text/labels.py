@@ -1,4 +1,4 @@
-"""What the card of a node says: its bold name and its quiet lines, by role."""
+"""The labels of cards: a title in bold and captions under it, by role."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from dsvgraph_graphviz.model.layers import width
 from dsvgraph_graphviz.model.merge import MergedNode, may_merge
 from dsvgraph_graphviz.model.shares import LEAST, SMALL, Shares
 from dsvgraph_graphviz.style import cards
+from dsvgraph_graphviz.style.cards import Expert
 from dsvgraph_graphviz.style.theme import HUES, PAPER, Hue, Role
 from dsvgraph_graphviz.style.words import cut, features, number, op_title, product, short, times
 from dsvgraph_graphviz.text.attention import attention_heads, attention_words, inside_attention, scale_of, softmax
@@ -46,24 +47,24 @@ class Labels:
         return Shares(self.analysis, self.view.heat) if self.view.heat else None
 
     def hue(self, graph: Graph, nodes: Sequence[Node], role: Role) -> Hue:
-        """The colours of a card: of its role, or of its share of a cost."""
+        """Return the colours of a card: of its role, or of its share of a cost."""
         return self.heat.hue(graph, nodes) if self.heat else HUES[role]
 
     def _share(self, graph: Graph, nodes: Sequence[Node], named: bool, least: float = LEAST) -> list[str]:
         shares = self.heat or (None if named else self.work)
-        return shares.said(graph, nodes, least) if shares else []
+        return shares.text(graph, nodes, least) if shares else []
 
     def share(self, graph: Graph, nodes: Sequence[Node]) -> list[str]:
-        """The share of the cost that the picture is coloured by, in words."""
-        return self.heat.said(graph, nodes) if self.heat else []
+        """Return the share of the cost that the picture is coloured by, in words."""
+        return self.heat.text(graph, nodes) if self.heat else []
 
     def weights(self, card: MergedNode) -> list[str]:
-        """Names and shapes of a card's weights, as they stand in the checkpoint below the frame's path."""
+        """Return names and shapes of a card's weights, as they stand in the checkpoint below the frame's path."""
         nodes = [card.node, *(c.norm for c in card.below if c.norm)] if self.view.weights else []
         return [f"{join(n.at, name)} {weight.type}" for n in nodes for name, weight in n.weights.items()]
 
     def of(self, graph: Graph, card: MergedNode, role: Role, named: bool, diffs: list[NodeDiff]) -> str:
-        """The label of one card, with what differs between two models."""
+        """Return the label of one card, with what differs between two models."""
         if self._is_card(card, role):
             return self._card(graph, card, role, named, diffs)
         return with_differences(self._small(graph, card, role, named), diffs, self.analysis)
@@ -73,14 +74,16 @@ class Labels:
         return not (card.node.tied or self._is_pill(card) or (card.node.copies and role == Role.EXPERTS and not layer))
 
     def _small(self, graph: Graph, card: MergedNode, role: Role, named: bool) -> str:
-        """The label of what has no cells: a shared weight, a pill, experts."""
+        """Return the label of what has no cells: a shared weight, a pill, experts."""
         node = card.node
-        hue, said = self.hue(graph, card.nodes, role), self._share(graph, card.nodes, named, SMALL)
+        hue, captions = self.hue(graph, card.nodes, role), self._share(graph, card.nodes, named, SMALL)
         if node.tied:
             title = op_title(node) if role == Role.NORM else self.title(graph, node, role, named)
-            return cards.shared(title, hue, said=said)
+            return cards.shared(title, hue, captions=captions)
         if self._is_pill(card):
-            return cards.pill(op_title(node), hue, bold=role == Role.POSITION, said=said, mono=self.weights(card))
+            return cards.pill(
+                op_title(node), hue, bold=role == Role.POSITION, captions=captions, mono=self.weights(card)
+            )
         return self._experts(graph, node)
 
     def _is_pill(self, card: MergedNode) -> bool:
@@ -90,7 +93,7 @@ class Labels:
         return not (heavy or card.below or card.above or card.wide or op.kind is Kind.ATTENTION)
 
     def attention(self, graph: Graph, node: Node, diffs: list[NodeDiff]) -> tuple[str, str]:
-        """The labels of an open attention: of its scores, and of what they weigh."""
+        """Return the labels of an open attention: of its scores, and of what they weigh."""
         hue = self.hue(graph, (node,), Role.ATTENTION)
         way = self.view.direction
         cells = {port: cards.Cell(port, port) for port in ("q", "k", "v", "weights")}
@@ -118,7 +121,7 @@ class Labels:
     # -- the bold name ----------------------------------------------------------------------
 
     def title(self, graph: Graph, node: Node, role: Role, named: bool = False) -> str:
-        """What a card or a frame is called."""
+        """Return what a card or a frame is called."""
         if node.op:
             if role in ROLE_TITLES and node.op.kind in (Kind.LOOKUP, Kind.LINEAR):
                 return ROLE_TITLES[role]
@@ -129,23 +132,23 @@ class Labels:
             return LAYERS[role]
         return block_title(node.copies[0].graph, self.analysis) if node.copies else cut(node.name)
 
-    # -- the quiet lines --------------------------------------------------------------------
+    # -- the captions --------------------------------------------------------------------
 
     def lines(self, graph: Graph, card: MergedNode, named: bool, title: str) -> list[str]:
-        """Sizes and parameters; the name of a line where the card's title says its sizes."""
+        """Return sizes and parameters; the name of a line where the card's title says its sizes."""
         node = card.node
         if node.op:
             found = (cut(node.name) if words in title else words for words in _op_words(node, card, named))
             states = [features(state.type.shape) for state in self.analysis.decoding_cache.states(graph, node.name)]
             held = [f"caches a state of {' + '.join(states)}"] if states else []
-            said = _spread([*found, *held, *self._count(graph, card)])
+            captions = _spread([*found, *held, *self._count(graph, card)])
         elif self.analysis.roles.is_layered(node):
-            said = [*self._contents(node), self._each(node)]
+            captions = [*self._contents(node), self._each(node)]
         else:
             name = [cut(node.name)] if named else []
-            said = _spread([*name, *self._block_words(node.copies[0].graph), *self._count(graph, card)])
+            captions = _spread([*name, *self._block_words(node.copies[0].graph), *self._count(graph, card)])
         many = [f"{number(len(card.inputs))} inputs: {len(card.drawn)} are drawn"] if card.wide else []
-        return [*many, *said, *self._share(graph, card.nodes, named)]
+        return [*many, *captions, *self._share(graph, card.nodes, named)]
 
     def _count(self, graph: Graph, card: MergedNode) -> list[str]:
         count: Size = 0
@@ -154,7 +157,7 @@ class Labels:
         return [short(count)] if count != 0 else []
 
     def _contents(self, node: Node) -> list[str]:
-        """The blocks that layers are made of: MLA + SwiGLU 18,432; a line for each kind, with its number."""
+        """Return the blocks that layers are made of: MLA + SwiGLU 18,432; a line for each kind, with its number."""
         found: dict[str, Size] = {}
         for copies in node.copies:
             words = contents(copies.graph, self.analysis)
@@ -173,7 +176,7 @@ class Labels:
 
     def _block_words(self, graph: Graph) -> list[str]:
         if found := self.analysis.find(graph, "attention"):
-            return attention_words(*found, self.analysis.decoding_cache.said(graph))
+            return attention_words(*found, self.analysis.decoding_cache.sizes(graph))
         inner = width(graph)
         outs = [graph.type(ref).shape for ref in graph.outputs.values()]
         ins = [t.shape for t in graph.inputs.values()]
@@ -192,7 +195,7 @@ class Labels:
         return cards.experts(block_title(inner, self.analysis), [" · ".join(text), *part], router, cells, hue)
 
     def _expert_parts(self, graph: Graph) -> tuple[Node | None, int, str]:
-        """The line of experts, how many experts' widths stand beside it, and the router in words."""
+        """Return the line of experts, how many experts' widths stand beside it, and the router in words."""
         found = self.analysis.find(graph, "router")
         body = found[0] if found else graph
         many = next((n for n in body.nodes.values() if n.mode is Mode.EACH), None)
@@ -204,7 +207,7 @@ class Labels:
         )
 
     def expert_words(self, graph: Graph) -> list[str]:
-        """How many experts there are, and of what width."""
+        """Return how many experts there are, and of what width."""
         many, share, _ = self._expert_parts(graph)
         count = f"{number(many.count if many else 0)} routed"
         inner = width(many.copies[0].graph) if many else None
@@ -215,7 +218,7 @@ class Labels:
         return [short(total) + (f", {short(active)} active" if active != total else "")]
 
     def about(self, graph: Graph) -> list[str]:
-        """A block in words, for the heading of its own picture."""
+        """Return a block in words, for the heading of its own picture."""
         role = self.analysis.roles.of_graph(graph)
         if role == Role.EXPERTS and Kind.ATTENTION not in self.analysis.roles.kinds(graph):
             return [*self.expert_words(graph), self._expert_parts(graph)[2].replace("  ·  ", ", ")]
@@ -240,7 +243,7 @@ def _change(node: Node) -> str:
 
 
 def _shared_count(many: Node | None, beside: list[Node]) -> int:
-    """How many experts' widths the blocks beside the routed experts make up, at least one each."""
+    """Return how many experts' widths the blocks beside the routed experts make up, at least one each."""
     one = width(many.copies[0].graph) if many else None
     total = 0
     for node in beside:
@@ -249,21 +252,21 @@ def _shared_count(many: Node | None, beside: list[Node]) -> int:
     return total
 
 
-def _expert_cells(count: Size, share: int) -> list[tuple[str, str]]:
-    """Cells of the first and last experts, two of three filled as if chosen."""
-    beside = [("S" if share == 1 else f"{share} S", "beside"), ("", "gap")] if share else []
+def _expert_cells(count: Size, share: int) -> list[tuple[str, Expert]]:
+    """Return cells of the first and last experts, two of three filled as if chosen."""
+    beside = [("S" if share == 1 else f"{share} S", Expert.SHARED), ("", Expert.GAP)] if share else []
     if isinstance(count, Poly):
-        return [*beside, ("1", "open"), ("2", "chosen"), ("···", "gap")]
+        return [*beside, ("1", Expert.OPEN), ("2", Expert.CHOSEN), ("···", Expert.GAP)]
     numbers = list(range(1, count + 1))
     few = len(numbers) <= SHOWN + 2
     first, last = (numbers, []) if few else (numbers[:SHOWN], numbers[-2:])
-    dots = [("···", "gap")] if last else []
-    shown = [(str(n), "chosen" if n % 2 == 0 else "open") for n in first]
-    return [*beside, *shown, *dots, *[(str(n), "chosen" if n == count else "open") for n in last]]
+    dots = [("···", Expert.GAP)] if last else []
+    shown = [(str(n), Expert.CHOSEN if n % 2 == 0 else Expert.OPEN) for n in first]
+    return [*beside, *shown, *dots, *[(str(n), Expert.CHOSEN if n == count else Expert.OPEN) for n in last]]
 
 
 def _spread(found: Sequence[str], longest: int = 46) -> list[str]:
-    """Words joined by dots, in as many lines as they need."""
+    """Return words joined by dots, in as many lines as they need."""
     lines: list[str] = []
     for words in found:
         joined = f"{lines[-1]} · {words}" if lines else words

@@ -34,14 +34,14 @@ class Term:
 
 
 def predicted(loss: Loss, depth: int) -> str:
-    """The first and the last token of those that a loss predicts in the picture."""
+    """Return the first and the last token of those that a loss predicts in the picture."""
     ahead = value(loss.shift, depth, 0) if loss.shift else 1
     names = tokens(int(ahead)) if isinstance(ahead, int) else ["?"]
     return f"{names[0]} … {names[-1]}"
 
 
 def term_card(loss: Loss, depth: int) -> str:
-    """The card of one loss at one depth."""
+    """Return the card of one loss at one depth."""
     return f"loss/{loss.name}" + (f"-{depth}" if depth else "")
 
 
@@ -50,7 +50,7 @@ def over(loss: Loss) -> str:
 
 
 def chain_weight(model: Model, loss: Loss | None = None) -> list[str]:
-    """What the depths of a chain (that ``loss`` scores) count together, where they count alike: λ = 0.3 → 0.1.
+    """Return what the depths of a chain (that ``loss`` scores) count together, where they count alike: λ = 0.3 → 0.1.
 
     Nothing where they count as much as the model's own loss, or where two losses score chains.
     """
@@ -76,13 +76,13 @@ def loss_name(model: Model, loss: Loss, depth: int) -> str:
 
 
 def value(tree: Expr, depth: int, tokens_seen: float) -> Any:
-    """A loss expression at one depth and at a number of tokens seen; what has no number stays a symbol."""
+    """Return a loss expression at one depth and at a number of tokens seen; what has no number stays a symbol."""
     known = {"depth": depth, "tokens": tokens_seen}
     return evaluate(tree, lambda name: known[name] if name in known else symbol(name))
 
 
 def weight(tree: Expr, depth: int) -> str:
-    """The weight as text: 0.15, or 0.15 → 0.05 where it changes while training."""
+    """Return the weight as text: 0.15, or 0.15 → 0.05 where it changes while training."""
     try:
         first, last = (value(tree, depth, t) for t in (0, LATER))
     except ValueError:
@@ -93,7 +93,7 @@ def weight(tree: Expr, depth: int) -> str:
 
 
 def formula(terms: list[Term]) -> str:
-    """The sum of the losses: L = L₀ + λ/2 · (L₁ + L₂)."""
+    """Return the sum of the losses: L = L₀ + λ/2 · (L₁ + L₂)."""
     groups: dict[str, list[str]] = {}
     for term in terms:
         groups.setdefault(term.factor, []).append(term.name)
@@ -101,7 +101,7 @@ def formula(terms: list[Term]) -> str:
 
 
 def _product(factor: str, names: list[str]) -> str:
-    """One factor times the losses that have it."""
+    """Return one factor times the losses that have it."""
     inner = " + ".join(names)
     if factor == "1.00":
         return inner
@@ -109,7 +109,7 @@ def _product(factor: str, names: list[str]) -> str:
 
 
 def auxiliary(model: Model) -> list[str]:
-    """What is added or done beside the scores: balance of routers, updates of their bias."""
+    """Return what is added or done beside the scores: balance of routers, updates of their bias."""
     return [
         AUXILIARY[loss.kind].format(weight=weight(loss.weight, 0), routers=_routers(model, loss))
         for loss in model.losses
@@ -126,7 +126,7 @@ def _routers(model: Model, loss: Loss) -> str:
 
 
 def sum_label(model: Model, terms: list[Term]) -> str:
-    """What stands in the bar over the losses: their sum, and what is done beside it."""
+    """Return what stands in the bar over the losses: their sum, and what is done beside it."""
     hue = theme.ROSE
     rows = [cell(words(formula(terms), hue.title, 15, bold=True))] if terms else []
     rows += [cell(words(" · ".join(more), hue.text, theme.CAPTION))] if (more := auxiliary(model)) else []

@@ -29,11 +29,11 @@ class Shapes:
                 self._pair(copies.graph, others[min(i, len(others) - 1)].graph)
 
     def of(self, graph: Graph, ref: Ref) -> str:
-        """The shape of a value: B,T,7168 or B,T,hidden_size."""
+        """Return the shape of a value: B,T,7168 or B,T,hidden_size."""
         return self._text(self._twins.get(graph, graph).type(ref))
 
     def scores(self, graph: Graph, node: Node) -> str:
-        """The shape of attention's weights: B,128,T,T."""
+        """Return the shape of attention's weights: B,128,T,T."""
         ins = self._twins.get(graph, graph).nodes[node.name].ins
         q, k = ins["q"], ins["k"]
         return self._text(Type((q.shape[0], q.shape[2], q.shape[1], k.shape[1])))
@@ -43,7 +43,7 @@ class Shapes:
 
 
 def shape(type_: Type) -> str:
-    """The shape on an edge: B,T,7168."""
+    """Return the shape on an edge: B,T,7168."""
     return ",".join(_axis(s) for s in type_.shape)
 
 

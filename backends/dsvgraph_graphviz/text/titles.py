@@ -1,4 +1,4 @@
-"""What a block is called: by what it is made of, else by its doc or its name."""
+"""Titles of blocks: by what they are made of, else by their documentation or name."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _attention(body: Graph, node: Node) -> str:
 
 
 def _gate(ops: Collection[str]) -> str:
-    """What gates a feed-forward network; nothing where it has no product."""
+    """Return what gates a feed-forward network; nothing where it has no product."""
     gates = [name for op, name in GATED.items() if op in ops]
     if "mul" not in ops:
         return ""
@@ -57,14 +57,14 @@ def _gate(ops: Collection[str]) -> str:
 
 
 def contents(graph: Graph, analysis: Analysis) -> str:
-    """What a body of layers is made of, in its order: MLA + SwiGLU 18,432."""
+    """Return what a body of layers is made of, in its order: MLA + SwiGLU 18,432."""
     inline = {found.last.name: found for found in networks(graph)}
-    said = [_part(graph, node, inline.get(node.name), analysis) for node in graph.nodes.values()]
-    return " + ".join(repeated([words for words in said if words]))
+    parts = [_part(graph, node, inline.get(node.name), analysis) for node in graph.nodes.values()]
+    return " + ".join(repeated([words for words in parts if words]))
 
 
 def _part(graph: Graph, node: Node, network: Network | None, analysis: Analysis) -> str:
-    """One line as a part of a layer; nothing for what is neither attention nor a feed-forward network."""
+    """Return one line as a part of a layer; nothing for what is neither attention nor a feed-forward network."""
     if network is not None:
         return _feed_forward(network.ops, network.last.weights["weight"].shape[1] if network.last.weights else None)
     if node.op:
@@ -78,7 +78,7 @@ def _part(graph: Graph, node: Node, network: Network | None, analysis: Analysis)
 
 
 def part_title(graph: Graph, role: Role, analysis: Analysis) -> str:
-    """A block as a part of a layer: MLA, GQA (window 128), SwiGLU 18,432, mixture of experts."""
+    """Return a block as a part of a layer: MLA, GQA (window 128), SwiGLU 18,432, mixture of experts."""
     if role == Role.EXPERTS:
         return "mixture of experts"
     if role == Role.ATTENTION:
@@ -88,7 +88,7 @@ def part_title(graph: Graph, role: Role, analysis: Analysis) -> str:
 
 
 def _windowed(body: Graph, node: Node) -> str:
-    """An attention with its window; another op that mixes positions as it is called."""
+    """Return an attention with its window; another op that mixes positions as it is called."""
     if node.callee != "attention":
         return op_title(node)
     window = node.op.window  # type: ignore[union-attr]
@@ -100,12 +100,12 @@ def _feed_forward(ops: Collection[str], inner: Size | None) -> str:
 
 
 def lowered(title: str) -> str:
-    """A title within a sentence: a mixture of experts, but MoE block."""
+    """Return a title within a sentence: a mixture of experts, but MoE block."""
     return f"{title[:1].lower()}{title[1:]}" if title[1:].partition(" ")[0].islower() else title
 
 
 def called(node: Node, analysis: Analysis) -> str:
-    """A node in a sentence: RMSNorm, lm_head, a mixture of experts."""
+    """Return a node in a sentence: RMSNorm, lm_head, a mixture of experts."""
     if node.op:
         return op_title(node) if not node.weights or node.op.kind is Kind.NORM else cut(node.name)
     if not node.copies:
