@@ -91,18 +91,10 @@ def run(
         raise typer.BadParameter("goes with --verify", param_hint="--backend")
     if any(value is not None for value in asked):
         run = {
-            "phase": phase or Phase.TRAIN,
-            "batch": batch,
-            "seq": seq,
-            "context": context,
-            "dtype": dtype or Dtype.BFLOAT16,
-            "attention": attention,
-            "recompute": recompute,
-            "drafting": drafting,
-            "mfu": mfu,
-            "rate": tokens_per_second,
-            "tokens": tokens,
-        }
+            "phase": phase or Phase.TRAIN, "batch": batch, "seq": seq, "context": context,
+            "dtype": dtype or Dtype.BFLOAT16, "attention": attention, "recompute": recompute, "drafting": drafting,
+            "mfu": mfu, "rate": tokens_per_second, "tokens": tokens,
+        }  # fmt: skip
         _plan(model, run, device, by or plan_report.By.TOTAL, as_json, csv)
         return
     if attention == AttentionMode.ABSORBED:

@@ -90,7 +90,7 @@ def sweep(
     if count > LIMIT:
         raise DsvError(f"the grid has {count:,} combinations, at most {LIMIT:,} are counted")
     with_settings(spec, {name: values[0] for name, values in grid.items()})
-    counting = _Counting(spec, batch, seq, attention, frozenset(wanted))
+    counting = _Counting(spec=spec, batch=batch, seq=seq, attention=attention, wanted=frozenset(wanted))
     combinations = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     workers = 1 if count <= ALONE else processes or _cores()
     size = min(CHUNK, count // (SHARES * workers)) or 1

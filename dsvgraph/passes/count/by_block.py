@@ -50,7 +50,16 @@ def block_costs(
 
     ``generic`` is the same model over config names, counted by ``generic_counter``.
     """
-    root = _Frame(model, generic, "", 0, 1, 1, frozenset([next(iter(model.outputs))]), ())
+    root = _Frame(
+        graph=model,
+        generic=generic,
+        path="",
+        depth=0,
+        copies=1,
+        stored=1,
+        outputs=frozenset([next(iter(model.outputs))]),
+        key=(),
+    )
     yield from _BlockCosts(counter, generic_counter, below(costs), counter.of(model).forward).inside(root)
 
 
@@ -99,7 +108,16 @@ class _BlockCosts(NamedTuple):
             copies = frame.copies * int(count)  # type: ignore[arg-type]
             key = (*frame.key, (node.name, i))
             stored = frame.stored if node.reused else frame.stored * int(count)  # type: ignore[arg-type]
-            found = _Frame(graph, same.get(graph), path, frame.depth, copies, stored, inference[graph], key)
+            found = _Frame(
+                graph=graph,
+                generic=same.get(graph),
+                path=path,
+                depth=frame.depth,
+                copies=copies,
+                stored=stored,
+                outputs=inference[graph],
+                key=key,
+            )
             formula = (
                 self.generic_counter.of(same[graph]).parameters if graph in same and self.generic_counter else None
             )
@@ -112,8 +130,17 @@ class _BlockCosts(NamedTuple):
         every, values = one.times(frame.copies, frame.stored), self.counter.values
         flops, whole = number(every.forward, values), number(self.forward, values)
         return BlockCost(
-            frame.path, node.name, block, frame.depth, frame.copies, inference,
-            int(number(every.parameters, values)), number(every.active, values),
-            flops, number(self.costs.get(frame.key, 0), values),
-            flops / whole if whole else 0.0, None if formula is None else str(formula), frame.key,
-        )  # fmt: skip
+            path=frame.path,
+            line=node.name,
+            block=block,
+            depth=frame.depth,
+            copies=frame.copies,
+            inference=inference,
+            parameters=int(number(every.parameters, values)),
+            active=number(every.active, values),
+            flops=flops,
+            backward=number(self.costs.get(frame.key, 0), values),
+            share=flops / whole if whole else 0.0,
+            formula=None if formula is None else str(formula),
+            key=frame.key,
+        )

@@ -116,14 +116,24 @@ def cost(
     """
     recompute = member(Recompute, "recompute", recompute)
     model = numeric_model(model)
-    counts = _Quantities(model, input_sizes(model, batch, seq), attention, recompute, bool(model.trained))
+    counts = _Quantities(
+        model=model,
+        values=input_sizes(model, batch, seq),
+        attention=attention,
+        recompute=recompute,
+        frozen=bool(model.trained),
+    )
     generic = _over_config_names(model, counts) if formulas else None
     return Cost(
-        model.name, batch, seq, _parameters(model, counts), _flops(counts),
-        KVCache(**counts.numbers("kv_cache")),
-        _symbolic(generic) if generic else {},
-        tuple(block_costs(model, counts.counter, counts.backward or {}, *_graph_and_counter(generic))),
-    )  # fmt: skip
+        name=model.name,
+        batch=batch,
+        seq=seq,
+        parameters=_parameters(model, counts),
+        flops=_flops(counts),
+        kv_cache=KVCache(**counts.numbers("kv_cache")),
+        symbolic=_symbolic(generic) if generic else {},
+        blocks=tuple(block_costs(model, counts.counter, counts.backward or {}, *_graph_and_counter(generic))),
+    )
 
 
 def _graph_and_counter(generic: _Quantities | None) -> tuple[Model | None, GraphCounter | None]:
@@ -242,9 +252,13 @@ def _over_config_names(model: Model, counts: _Quantities) -> _Quantities | None:
     if generic is None:
         return None
     values = {**integer_config(model), **counts.values}
-    found = _Quantities(generic, values, counts.attention, counts.recompute, counts.frozen)
+    found = _Quantities(
+        model=generic, values=values, attention=counts.attention, recompute=counts.recompute, frozen=counts.frozen
+    )
     if found.backward is not None and found.numbers("flops") != counts.numbers("flops"):
-        found = _Quantities(generic, values, counts.attention, counts.recompute, counts.frozen)
+        found = _Quantities(
+            model=generic, values=values, attention=counts.attention, recompute=counts.recompute, frozen=counts.frozen
+        )
         found.backward = None  # frozen weights have no names
     sections = ("parameters", "flops", "kv_cache")
     return found if all(found.numbers(s).items() <= counts.numbers(s).items() for s in sections) else None

@@ -29,9 +29,13 @@ class GraphCounts:
 
     def __add__(self, other: GraphCounts) -> GraphCounts:
         return GraphCounts(
-            self.parameters + other.parameters, self.untrained + other.untrained, self.active + other.active,
-            self.embedding + other.embedding, self.routers + other.routers, added(self.flops, other.flops),
-        )  # fmt: skip
+            parameters=self.parameters + other.parameters,
+            untrained=self.untrained + other.untrained,
+            active=self.active + other.active,
+            embedding=self.embedding + other.embedding,
+            routers=self.routers + other.routers,
+            flops=added(self.flops, other.flops),
+        )
 
     def times(self, copies: Size, stored: Size | None = None) -> GraphCounts:
         """The sums of ``copies`` equal graphs, of which ``stored`` (or all) have weights of their own."""
@@ -113,11 +117,18 @@ class GraphCounter:
         table = self._looked_up(graph, node, needed)
         chooses = total(w.numel for w in node.weights.values() if w.kind is WeightKind.CHOICE)
         if not needed.computes(node):
-            return GraphCounts(owned, untrained, owned, table, chooses)
+            return GraphCounts(parameters=owned, untrained=untrained, active=owned, embedding=table, routers=chooses)
         flops = self.effective_op(node.op, node.ins).flops(known_types(graph, node), node.outputs, self.attention)
         share = self.share(node)
         active = total(w.numel if w.kind is WeightKind.TABLE else w.numel * share for w in node.weights.values())
-        return GraphCounts(owned, untrained, active, table, chooses, {node.op.op: flops} if flops else {})
+        return GraphCounts(
+            parameters=owned,
+            untrained=untrained,
+            active=active,
+            embedding=table,
+            routers=chooses,
+            flops={node.op.op: flops} if flops else {},
+        )
 
     def effective_op(self, op: Op, ins: Mapping[str, Type]) -> Op:
         """The op without a window that is wider than the row: an attribute of this name, of whichever op."""

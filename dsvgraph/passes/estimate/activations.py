@@ -73,7 +73,18 @@ class Activations:
         kept = total(s.bytes for s in tape.saved if s not in before[0])
         copied = total(s.numel * HALF for s in tape.copied if s not in before[1])
         most = largest(tape.made, self.values)
-        self.layers.append(Layer(path, node, graph, kept, copied, recomputed, peak_bytes, most))
+        self.layers.append(
+            Layer(
+                path=path,
+                node=node,
+                graph=graph,
+                kept=kept,
+                weight_copies=copied,
+                recomputed=recomputed,
+                peak_bytes=peak_bytes,
+                largest=most,
+            )
+        )
         tape.made.clear()
 
     def _tape(self) -> Tape:

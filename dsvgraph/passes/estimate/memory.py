@@ -62,7 +62,12 @@ class ActivationRuns(NamedTuple):
 def activation_runs(model: Model, batch: int, seq: int, dtype: str, fused: bool = True) -> ActivationRuns:
     """Runs a model for its memory, both ways."""
     values, low = input_sizes(model, batch, seq), HALF if dtype == Dtype.BFLOAT16 else FLOAT
-    return ActivationRuns(*(Activations(model, values, low, fused, recomputed) for recomputed in (False, True)))
+    return ActivationRuns(
+        *(
+            Activations(model=model, values=values, low=low, fused=fused, checkpoint=recomputed)
+            for recomputed in (False, True)
+        )
+    )
 
 
 def training(model: Model, batch: int, seq: int, trained: int, dtype: str = Dtype.BFLOAT16, fused: bool = True,

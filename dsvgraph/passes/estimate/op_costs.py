@@ -77,7 +77,19 @@ class CostWalk:
         """Every op that computes, owns or moves something."""
         first = frozenset([next(iter(self.model.outputs))])
         exact_paths = ("",) if self.model.trained else ()
-        yield from self._inside(_Frame(self.model, "", 1, 1, first, Role.DENSE, (), exact_paths, self._decoding()))
+        yield from self._inside(
+            _Frame(
+                graph=self.model,
+                path="",
+                copies=1,
+                stored=1,
+                outputs=first,
+                role=Role.DENSE,
+                key=(),
+                exact_paths=exact_paths,
+                state=self._decoding(),
+            )
+        )
 
     def _decoding(self) -> Decoding:
         """What the whole keeps while decoding: nothing if its first output looks ahead."""
@@ -104,14 +116,20 @@ class CostWalk:
         wanted = needed.outputs_by_graph(node)
         for i, (graph, (path, count)) in enumerate(copy_paths(node, join(frame.path, node.at)).items()):
             outputs, state = wanted[graph], self._state_inside(frame, node, graph)
-            role = (
-                Role.EXPERTS if node.mode is Mode.EACH else frame.role if frame.role != Role.ATTENTION else Role.DENSE
-            )
+            role = Role.DENSE if frame.role == Role.ATTENTION else frame.role
+            role = Role.EXPERTS if node.mode is Mode.EACH else role
             inside = _Frame(
-                graph, path, frame.copies * count, frame.stored * (1 if node.reused else count), outputs,
-                role if outputs else Role.EXTRA_HEADS, (*frame.key, (node.name, i)), _exact_paths(frame, node, graph),
-                state, frame.over_context or node.name in frame.state.between,
-            )  # fmt: skip
+                graph=graph,
+                path=path,
+                copies=frame.copies * count,
+                stored=frame.stored * (1 if node.reused else count),
+                outputs=outputs,
+                role=role if outputs else Role.EXTRA_HEADS,
+                key=(*frame.key, (node.name, i)),
+                exact_paths=_exact_paths(frame, node, graph),
+                state=state,
+                over_context=frame.over_context or node.name in frame.state.between,
+            )
             if inside.key in self.kept:
                 yield self._checkpoint_cost(inside)
             yield from self._inside(inside)
@@ -128,27 +146,33 @@ class CostWalk:
         forward, moved = self._costs(frame, node, from_cache) if computes else (0, BytesMoved())
         back = substitute(self.costs.get((*frame.key, (node.name, 0)), 0), self.new_positions)
         kept = self.kept.get((*frame.key, (node.name, 0)), 0)
-        sizes = OpSizes(forward * frame.copies, back, moved.times(frame.copies), 0, kept)
-        path = join(frame.path, node.at)
+        sizes = OpSizes(forward=forward * frame.copies, backward=back, read=moved.times(frame.copies), kept=kept)
         owned, trained = self._owned(frame, node)
         role = Role.EXTRA_HEADS if needed is None else self._role(frame, node)
-        read = sizes.read.value(self.values, self.tokens)
         return OpCost(
-            path, frame.graph.name, role, node.callee, owned, trained,
-            number(sizes.forward, self.values), number(back, self.values), read, sizes,
-        )  # fmt: skip
+            path=join(frame.path, node.at),
+            block=frame.graph.name,
+            role=role,
+            op=node.callee,
+            parameters=owned,
+            trained=trained,
+            forward=number(sizes.forward, self.values),
+            backward=number(back, self.values),
+            read=sizes.read.value(self.values, self.tokens),
+            sizes=sizes,
+        )
 
     def _cache_cost(self, frame: _Frame, name: str) -> OpCost:
-        """What a line or an input gives the cache, beside the line's own work: that is attention's."""
+        """Return what a line or an input adds to the cache; the work on it is the attention's."""
         node = frame.graph.nodes.get(name)
-        sizes = OpSizes(0, 0, BytesMoved(), self._cached(frame.state, name) * frame.copies)
+        sizes = OpSizes(cache=self._cached(frame.state, name) * frame.copies)
         path = join(frame.path, node.at if node else "")
-        return OpCost(path, frame.graph.name, frame.role, "cache", 0, 0, 0, 0, 0, sizes)
+        return OpCost(path, frame.graph.name, frame.role, "cache", sizes=sizes)
 
     def _checkpoint_cost(self, frame: _Frame) -> OpCost:
-        """What a block keeps as a whole."""
-        sizes = OpSizes(0, 0, BytesMoved(), 0, self.kept[frame.key])
-        return OpCost(frame.path, frame.graph.name, frame.role, "checkpoint", 0, 0, 0, 0, 0, sizes)
+        """Return what a checkpoint keeps of a block."""
+        sizes = OpSizes(kept=self.kept[frame.key])
+        return OpCost(frame.path, frame.graph.name, frame.role, "checkpoint", sizes=sizes)
 
     def _owned(self, frame: _Frame, node: Node) -> tuple[int, int]:
         """Weights of all copies, and how many of them gradients train."""

@@ -46,10 +46,10 @@ class Workload:
 class OpSizes(NamedTuple):
     """What an op takes in all its copies, as sizes in the names of the workload."""
 
-    forward: Size
-    backward: Size
-    read: BytesMoved
-    cache: Size  # numbers kept for the whole context, with what windows forget left out
+    forward: Size = 0
+    backward: Size = 0
+    read: BytesMoved = BytesMoved()
+    cache: Size = 0  # numbers kept for the whole context, with what windows forget left out
     kept: Size = 0  # bytes from a training step's forward to its backward
 
 
@@ -60,9 +60,9 @@ class OpCost(NamedTuple):
     block: str
     role: Role
     op: str
-    parameters: int
-    trained: int  # of them, by gradients
-    forward: float  # FLOPs
-    backward: float
-    read: float  # bytes that the forward moves
-    sizes: OpSizes
+    parameters: int = 0
+    trained: int = 0  # of them, by gradients
+    forward: float = 0  # FLOPs
+    backward: float = 0
+    read: float = 0  # bytes that the forward moves
+    sizes: OpSizes = OpSizes()

@@ -53,7 +53,9 @@ def of_config(model: Model) -> list[Origin]:
 
 def _entry(name: str, value: Any, entry: Entry) -> Origin:
     how = "--set" if entry.span and entry.span.source.name == "--set" else "file"
-    return Origin(name, _text(value), how, entry.span, tuple(span for span in entry.overrides if span))
+    return Origin(
+        name=name, value=_text(value), how=how, span=entry.span, over=tuple(span for span in entry.overrides if span)
+    )
 
 
 def of_arguments(model: Model) -> Iterator[Call]:
@@ -73,7 +75,7 @@ def _call(spec: Spec, part: Part, graph: Graph, node: Node, inner: Graph, block:
     found = []
     for name, value in inner.args.items():
         (how, span), *over = _sources(spec, part, graph, node, block, name)
-        found.append(Origin(name, _text(value), how, span, tuple(s for _, s in over if s)))
+        found.append(Origin(name=name, value=_text(value), how=how, span=span, over=tuple(s for _, s in over if s)))
     return Call(f"{graph.name} > {node.name}", inner.name, node.span, tuple(found))
 
 

@@ -59,7 +59,7 @@ def test_the_mask_is_the_one_that_runs(options: str) -> None:
 
     window = re.search(r"window: (\d+)", options)
     q, v = torch.zeros(1, 12, 1, 8), torch.eye(12, dtype=torch.float).view(1, 12, 1, 12)
-    y = attention(q, q, v, Context(), 1.0, "causal: false" not in options, int(window[1]) if window else None)
+    y = attention(q, q, v, Context(), 1.0, "causal: false" not in options, window=window and int(window[1]))
     assert (y[0, :, 0] > 0).sum(-1).tolist() == seen(options, 12)
 
 

@@ -100,10 +100,17 @@ def _page(name: str, cls: type[Op]) -> OpPage:
     outs = op.outputs(ins) if op else {}
     flops = str(op.flops(ins, outs)).replace("...", "rows") if op else ""
     return OpPage(
-        name, first_sentence(doc), paragraphs(doc), cls.formula, flops if flops != "0" else "", cls.variadic,
-        {p: str(ins.get(p, "")) for p in ins or cls.ports}, {p: str(t) for p, t in outs.items()},
-        _weights(op, ins) if op else [], [_attribute(n, f) for n, f in cls.model_fields.items()],
-    )  # fmt: skip
+        name=name,
+        summary=first_sentence(doc),
+        doc=paragraphs(doc),
+        formula=cls.formula,
+        flops=flops if flops != "0" else "",
+        variadic=cls.variadic,
+        inputs={p: str(ins.get(p, "")) for p in ins or cls.ports},
+        outputs={p: str(t) for p, t in outs.items()},
+        weights=_weights(op, ins) if op else [],
+        attributes=[_attribute(n, f) for n, f in cls.model_fields.items()],
+    )
 
 
 # -- shapes -----------------------------------------------------------------------------------
