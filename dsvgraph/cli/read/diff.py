@@ -120,7 +120,7 @@ class To(NamedTuple):
 
 
 def _rows(names: Sequence[str], costs: Sequence[Cost]) -> Iterator[tuple[object, ...]]:
-    """Every quantity of every model, and how much more it is than the first one's; an op that a model has not is 0."""
+    """Yield each quantity of each model, and how much more it is than the first one's; of a missing op 0."""
     facts = [_facts(cost) for cost in costs]
     for model, own in zip(names, facts, strict=True):
         for name in dict.fromkeys(name for found in facts for name in found):

@@ -39,9 +39,9 @@ def run(
 
 
 def _origins(model: Model, as_json: bool) -> None:
-    from dsvgraph.passes.graph.origins import of_arguments, of_config
+    from dsvgraph.passes.graph.origins import argument_origins, config_origins
 
-    config, calls = of_config(model), list(of_arguments(model))
+    config, calls = config_origins(model), list(argument_origins(model))
     if as_json:
         output.data({"config": [o.as_dict() for o in config], "calls": [call.as_dict() for call in calls]})
         return
@@ -55,7 +55,7 @@ def _rows(origin: Origin, indent: str) -> Iterator[tuple[str, str, str]]:
     """Yield a value, and below it those that it overrides."""
     place = _place(origin.span)
     yield indent + origin.name, clipped(origin.value, WIDTH), place if not indent else f"{place} ({origin.how})"
-    for span in origin.over:
+    for span in origin.overridden:
         yield f"{indent}  over", clipped(span.text, WIDTH), _place(span)
 
 

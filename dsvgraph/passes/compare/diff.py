@@ -55,7 +55,7 @@ class Diff:
     shared: int  # elements of the weights with one path and one shape in both
 
     def __bool__(self) -> bool:
-        """Whether anything differs but the names."""
+        """Return whether anything differs but the names."""
         return bool(self.changes or self.config or self.losses or self.sections)
 
     def of(self, kind: str) -> tuple[Change, ...]:
@@ -63,12 +63,12 @@ class Diff:
         return tuple(c for c in self.changes if c.kind == kind)
 
     def deltas(self) -> dict[str, dict[str, float]]:
-        """What the change adds to parameters, FLOPs and cache (negative: takes away)."""
+        """Return what the change adds to parameters, FLOPs and cache (negative: takes away)."""
         before, after = self.costs
         return {s: _minus(getattr(after, s), getattr(before, s)) for s in ("parameters", "flops", "kv_cache")}
 
     def as_dict(self) -> dict[str, Any]:
-        """The diff as plain data, for ``--json``."""
+        """Return the diff as plain data, for ``--json``."""
         found: dict[str, Any] = {"a": self.a, "b": self.b}
         found.update({kind: [c.as_dict() for c in self.of(kind)] for kind in ChangeKind})
         for name in ("config", "losses", "sections"):
@@ -141,7 +141,7 @@ def _texts(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _losses(a: Model, b: Model) -> Iterator[ValueChange]:
-    """Lines that one side lacks, and the parts of the others that differ."""
+    """Yield lines that one side lacks, and the parts of the others that differ."""
     before, after = ({loss.name: loss_parts(loss) for loss in m.losses} for m in (a, b))
     for name in {**before, **after}:
         old, new = before.get(name), after.get(name)

@@ -34,7 +34,7 @@ class ChangeKind(StrEnum):
 class Change:
     """One difference: a line (``path``, and ``also`` where the same block is used again).
 
-    ``before`` and ``after`` tell only what differs. ``reaches`` names the outputs of the model
+    ``before`` and ``after`` hold only what differs. ``reaches`` names the outputs of the model
     that may differ for it; all others compute what they computed. ``places`` are the lines of
     YAML before and after, where there are such.
     """
@@ -49,13 +49,13 @@ class Change:
     places: tuple[Span | None, Span | None] = (None, None)
 
     def as_dict(self) -> dict[str, Any]:
-        """The change as plain data."""
+        """Return the change as plain data."""
         places = [None if span is None else span.as_dict() for span in self.places]
         return {**vars(self), "reaches": list(self.reaches), "also": list(self.also), "places": places}
 
 
 def compare(a: Model, b: Model) -> list[Change]:
-    """The changes from ``a`` to ``b``; equal changes in equal blocks are one."""
+    """Return the changes from ``a`` to ``b``; equal changes in equal blocks are one."""
     merged: dict[tuple[str, ...], list[Change]] = defaultdict(list)
     for change in _graphs(a, b, "", ()):
         merged[change.kind, change.line, change.before, change.after].append(change)
@@ -92,7 +92,7 @@ def _graphs(a: Graph, b: Graph, prefix: str, reaches: tuple[str, ...]) -> Iterat
 
 
 def _reached(graph: Graph, name: str) -> tuple[str, ...]:
-    """The outputs that depend on a line (not those that only borrow a weight from what follows it)."""
+    """Return the outputs that depend on a line (not those that only borrow a weight from what follows it)."""
     dependencies = DependencyAnalysis()
     return tuple(o for o in graph.outputs if name in dependencies.of(graph, [o]).ports)
 
@@ -137,7 +137,7 @@ def differences(
 
 
 def is_variant(old: Node, new: Node) -> bool:
-    """Whether two lines call the same, or blocks that are variants: half of the lines have equal names."""
+    """Return whether two lines call the same, or blocks that are variants: half of the lines have equal names."""
     if old.callee == new.callee or old.op or new.op or not (old.copies and new.copies):
         return old.callee == new.callee
     lines, others = set(old.copies[0].graph.nodes), set(new.copies[0].graph.nodes)
@@ -145,23 +145,23 @@ def is_variant(old: Node, new: Node) -> bool:
 
 
 def _wires(graph: Graph, node: Node, names: Mapping[str, str]) -> dict[str, str]:
-    """What is wired into a node by port, with its role under repeat; ``names`` translates lines."""
+    """Return what is wired into a node by port, with its role under repeat; ``names`` translates lines."""
     return {port: named(graph, ref, names) + _role(node, port) for port, ref in node.sources.items()}
 
 
 def _owning(node: Node, own: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:
-    """The wires of a node, with the weights that it owns where the other side has them wired."""
+    """Return the wires of a node, with the weights that it owns where the other side has them wired."""
     return {**own, **{port: "its own" for port in node.weights if port in other}}
 
 
 def _role(node: Node, port: str) -> str:
-    """How a repeated block gets a port, where that is not one value for all copies."""
+    """Return how a repeated block gets a port, where that is not one value for all copies."""
     role = node.roles.get(port, PortRole.SHARED) if node.mode is Mode.REPEAT else PortRole.SHARED
     return "" if role is PortRole.SHARED else f" ({role})"
 
 
 def _differing(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, str]:
-    """The entries that differ, as text."""
+    """Return the entries that differ, as text."""
     keys = [k for k in {**before, **after} if before.get(k) != after.get(k)]
     return _entries(before, keys), _entries(after, keys)
 
@@ -171,7 +171,7 @@ def _entries(found: Mapping[str, str], keys: list[str]) -> str:
 
 
 def _sizes(node: Node) -> dict[str, str]:
-    """Attributes, owned weights and the number of copies, as text."""
+    """Return attributes, owned weights and the number of copies, as text."""
     found = {k: shown(v) for k, v in node.op.model_dump().items()} if node.op else {}
     found |= {name: str(weight.type) for name, weight in node.weights.items()}
     return found if node.mode is Mode.CALL else {**found, "copies": f"{node.count}{_one_set(node)}"}
@@ -186,7 +186,7 @@ def _shapes(node: Node) -> tuple[Any, ...]:
 
 
 def _copies(old: Node, new: Node, path: str) -> Iterator[tuple[str, Graph, Graph]]:
-    """Pairs of graphs that stand at the same copies, with their path in the new model."""
+    """Yield pairs of graphs that stand at the same copies, with their path in the new model."""
     if new.mode is Mode.CALL or old.mode is Mode.CALL:
         if old.copies and new.copies:
             yield path, old.copies[0].graph, new.copies[0].graph
@@ -202,7 +202,7 @@ def _copies(old: Node, new: Node, path: str) -> Iterator[tuple[str, Graph, Graph
 
 
 def _more_copies(old: Node, new: Node, path: str, reaches: tuple[str, ...]) -> Iterator[Change]:
-    """Copies that one side alone has between others, or that are of another kind than the last."""
+    """Yield copies that one side alone has between others, or that are of another kind than the last."""
     if new.mode is not Mode.REPEAT or old.mode is not Mode.REPEAT:
         return
     found = list(aligned_copies(old, new))
@@ -227,14 +227,14 @@ def _more_copies(old: Node, new: Node, path: str, reaches: tuple[str, ...]) -> I
 
 
 def _goes_on(found: list[CopyRange], i: int) -> bool:
-    """Whether copies are at the end and like those before them, so that their number says all."""
+    """Return whether copies are at the end and like those before them, so that their number describes them."""
     last = next((s for s in reversed(found[:i]) if None not in s.graphs), None)
     here = next(filter(None, found[i].graphs))
     return all(None in s.graphs for s in found[i:]) and (last is None or here in last.graphs)
 
 
 def aligned(old: Node, new: Node) -> Iterator[tuple[tuple[Graph, Graph], int]]:
-    """The copies that both have, side by side, cut where either changes."""
+    """Yield the copies that both have, side by side, cut where either changes."""
     ends = sorted({*_ends(old), *_ends(new)})
     start = 0
     for end in ends:
@@ -245,18 +245,18 @@ def aligned(old: Node, new: Node) -> Iterator[tuple[tuple[Graph, Graph], int]]:
 
 
 def _copy(node: Node, index: int) -> Graph | None:
-    """The graph of one copy, counted from the first."""
+    """Return the graph of one copy, counted from the first."""
     ends = zip(node.copies, _ends(node), strict=True)
     return next((copies.graph for copies, end in ends if index < end), None)
 
 
 def _ends(node: Node) -> list[int]:
-    """Where the groups of equal copies of a node end, counted from its first copy."""
+    """Return where the groups of equal copies of a node end, counted from its first copy."""
     return list(accumulate(int(copies.count) for copies in node.copies))  # type: ignore[arg-type]
 
 
 def _described(node: Node) -> str:
-    """What a line is, with the weights that it brings."""
+    """Return what a line is, with the weights that it brings."""
     owned = sum(w.numel * w_copies for w, w_copies in _owned(node))
     copies = "" if node.mode is Mode.CALL else f" x {node.count}{_one_set(node)}"
     return f"{node.callee}{copies}" + (f", {owned:,} parameters" if owned else "")
@@ -271,7 +271,7 @@ def _owned(node: Node) -> Iterator[tuple[Any, Any]]:
 
 
 def _interface(a: Graph, b: Graph, prefix: str, names: Mapping[str, str], reaches: tuple[str, ...]) -> Iterator[Change]:
-    """Outputs and cache of a block, and the inputs of the whole graph."""
+    """Yield outputs and cache of a block, and the inputs of the whole graph."""
     for name in {**a.outputs, **b.outputs}:
         before, after = _out(a, name, names), _out(b, name, {})
         if before != after:

@@ -14,7 +14,7 @@ Key = Callable[[Graph, Node, Mapping[str, str]], Any]
 
 
 def matched_lines(a: Graph, b: Graph) -> list[tuple[Node, Node]]:
-    """Lines that are one: of one name, else of one address, else those that read the same or are read by the same."""
+    """Return the lines that match: by name, else by address, else by what they read or what reads them."""
     found = {name: name for name in a.nodes if name in b.nodes}
     _match(a, b, found, lambda graph, node, names: (node.at, node.callee))
     known = 0
@@ -26,7 +26,7 @@ def matched_lines(a: Graph, b: Graph) -> list[tuple[Node, Node]]:
 
 
 def _match(a: Graph, b: Graph, found: dict[str, str], key: Key) -> None:
-    """Pairs lines that are left and have one key; of several those whose insides are most alike."""
+    """Pair lines that are left and have one key; of several those whose insides are most alike."""
     taken = set(found.values())
     ours = [(node, key(a, node, found)) for node in a.nodes.values() if node.name not in found]
     theirs = [(node, key(b, node, {})) for node in b.nodes.values() if node.name not in taken] if ours else []
@@ -38,7 +38,7 @@ def _match(a: Graph, b: Graph, found: dict[str, str], key: Key) -> None:
 
 
 def _likeness(old: Node, new: Node) -> int:
-    """How many lines inside of both have one name."""
+    """Return how many lines inside of both have one name."""
     if not (old.copies and new.copies):
         return 0
     ours, theirs = old.copies[0].graph.nodes, new.copies[0].graph.nodes
@@ -46,13 +46,13 @@ def _likeness(old: Node, new: Node) -> int:
 
 
 def _reading(graph: Graph, node: Node, names: Mapping[str, str]) -> Any:
-    """What a line is, what it reads and how many axes it gives."""
+    """Return what a line is, what it reads and how many axes it gives."""
     ranks = tuple(type_.rank for type_ in node.outputs.values())
     return node.callee, ranks, tuple((port, named(graph, ref, names)) for port, ref in node.sources.items())
 
 
 def _read(graph: Graph, node: Node, names: Mapping[str, str]) -> Any:
-    """What a line is, what it gives and what reads it; None if nothing does."""
+    """Return what a line is, what it gives and what reads it; None if nothing does."""
     uses = graph.uses.get(node.name, ())
     readers = sorted((names.get(use.reader, use.reader), use.dst, use.port) for use in uses)
     given = tuple(str(type_) for type_ in node.outputs.values())
@@ -60,7 +60,7 @@ def _read(graph: Graph, node: Node, names: Mapping[str, str]) -> Any:
 
 
 def named(graph: Graph, ref: Ref, names: Mapping[str, str]) -> str:
-    """A reference as a line writes it, in the names of the other side."""
+    """Return a reference as a line writes it, in the names of the other side."""
     node = graph.nodes.get(ref.node)
     name = names.get(ref.node, ref.node)
     return name if node is None or ref.port == node.first else f"{name}.{ref.port}"
@@ -76,7 +76,7 @@ class CopyRange(NamedTuple):
 
 
 def aligned_copies(old: Node, new: Node) -> Iterator[CopyRange]:
-    """The copies of two repeated lines, side by side: equal kinds beside each other, in order."""
+    """Yield the copies of two repeated lines, side by side: equal kinds beside each other, in order."""
     ours, theirs = ([graph for _, graph in node.copy_graphs()] for node in (old, new))
     last: CopyRange | None = None
     for i, j in _aligned(ours, theirs):
@@ -120,7 +120,7 @@ def _changes(kinds: list[int], others: list[int]) -> Iterator[tuple[int, int, in
 
 
 def _kind(graph: Graph, memo: dict[Graph, int]) -> int:
-    """What a block is made of, whatever its sizes."""
+    """Return what a block is made of, whatever its sizes."""
     if graph not in memo:
         memo[graph] = hash(tuple(
             (node.name, node.callee, _set(node), tuple(_kind(copies.graph, memo) for copies in node.copies[:1]))
@@ -130,5 +130,5 @@ def _kind(graph: Graph, memo: dict[Graph, int]) -> int:
 
 
 def _set(node: Node) -> tuple[str, ...]:
-    """The attributes that have a value."""
+    """Return the attributes that have a value."""
     return tuple(name for name, value in node.op.model_dump().items() if value) if node.op else ()

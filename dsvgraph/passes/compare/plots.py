@@ -18,7 +18,7 @@ Points = Sequence[tuple[float, float]]
 
 
 def scatter(path: Path, points: Points, front: Points, x: str, y: str, title: str) -> None:
-    """Draws all ``points`` and, joined, those of the front. Raises DsvError where it cannot."""
+    """Draw all ``points`` and, joined, those of the front. Raise DsvError if it cannot."""
     axes, save = _begun(title, x, y)
     axes.scatter(*_columns(points), s=14, color=FAINT, alpha=0.5, linewidths=0, label=f"{len(points):,} combinations")
     axes.plot(*_columns(front), "o-", color=ORANGE, markersize=4, linewidth=1.2, label=f"front of {len(front):,}")
@@ -27,7 +27,7 @@ def scatter(path: Path, points: Points, front: Points, x: str, y: str, title: st
 
 
 def bars(path: Path, names: Sequence[str], panels: Mapping[str, Sequence[float]], title: str) -> None:
-    """Draws one panel for each quantity, with a bar for each name. Raises DsvError where it cannot."""
+    """Draw one panel for each quantity, with a bar for each name. Raise DsvError if it cannot."""
     figure = _figure((2.6 * len(panels) + 1, 3.6))
     for i, (quantity, values) in enumerate(panels.items()):
         axes = figure.add_subplot(1, len(panels), i + 1)

@@ -41,7 +41,7 @@ COUNTS: Mapping[str, str] = {
 }
 """Quantities of a point, as `cost` counts them, with their units."""
 MEMORY: Mapping[str, str] = {"activations": "byte", "peak": "byte", "peak_checkpointed": "byte"}
-"""Those of a training step in bfloat16, as `cost --phase train` tells them: they take longer than all else."""
+"""Those of a training step in bfloat16, as `cost --phase train` counts them: they take longer than all others."""
 UNITS: Mapping[str, str] = {**COUNTS, **MEMORY}
 LIMIT = 200_000  # combinations
 CHUNK = 128  # combinations that a process takes at once, at most: the more, the more blocks they have in common
@@ -60,7 +60,7 @@ class Point:
     error: str = ""
 
     def get(self, name: str) -> Any:
-        """A setting or a quantity; None where the point has none."""
+        """Return a setting or a quantity; None where the point has none."""
         return self.settings.get(name, self.quantities.get(name))
 
 
@@ -70,18 +70,18 @@ def sweep(
     batch: int = 1,
     seq: int = 4096,
     attention: str = AttentionPairs.CAUSAL,
-    wanted: Iterable[str] = COUNTS,
+    quantities: Iterable[str] = COUNTS,
     processes: int | None = None,
     progress: Callable[[int], object] = lambda done: None,
 ) -> list[Point]:
     """Return every combination of ``grid``, in order, counted on ``batch`` rows of ``seq`` tokens.
 
-    ``spec`` may be a model that was made from one. ``wanted`` are the quantities to count; ``progress`` is called
+    ``spec`` may be a model that was made from one. ``quantities`` are the quantities to count; ``progress`` is called
     with the number of combinations that are done.
     Raise DsvError if the spec has no such config value, or if there are more than 200,000 combinations.
 
     >>> import dsvgraph
-    >>> points = sweep(dsvgraph.load("deepseek_v3_tiny"), {"num_hidden_layers": [2, 3]}, wanted=["total"])
+    >>> points = sweep(dsvgraph.load("deepseek_v3_tiny"), {"num_hidden_layers": [2, 3]}, quantities=["total"])
     >>> [point.get("total") for point in points]
     [1745200, 2216608]
     """
@@ -90,7 +90,7 @@ def sweep(
     if count > LIMIT:
         raise DsvError(f"the grid has {count:,} combinations, at most {LIMIT:,} are counted")
     with_settings(spec, {name: values[0] for name, values in grid.items()})
-    counting = _Counting(spec=spec, batch=batch, seq=seq, attention=attention, wanted=frozenset(wanted))
+    counting = _Counting(spec=spec, batch=batch, seq=seq, attention=attention, quantities=frozenset(quantities))
     combinations = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     workers = 1 if count <= ALONE else processes or _cores()
     size = min(CHUNK, count // (SHARES * workers)) or 1
@@ -115,30 +115,30 @@ class _Counting:
     batch: int
     seq: int
     attention: str
-    wanted: frozenset[str]
+    quantities: frozenset[str]
 
     def points(self, chunk: Iterable[Mapping[str, Any]]) -> list[Point]:
-        """The combinations of a chunk: blocks that they have in common are built and counted once."""
+        """Return the combinations of a chunk: blocks that they have in common are built and counted once."""
         build_cache, counters = BuildCache(), _Counters(self.batch, self.seq, self.attention)
         return [self._point(settings, build_cache, counters) for settings in chunk]
 
     def _point(self, settings: Mapping[str, Any], build_cache: BuildCache, counters: _Counters) -> Point:
         try:
             model = build(with_settings(self.spec, settings), build_cache)
-            return Point(settings, _quantities(model, counters, self.wanted))
+            return Point(settings, _quantities(model, counters, self.quantities))
         except DsvError as error:
             return Point(settings, {}, error.diagnostics[0].message)
 
 
 class _Counters:
-    """Meters for models in turn: models with equal inputs have one, and its memory."""
+    """Counters of models; models with equal inputs share one, and what it remembers."""
 
     def __init__(self, batch: int, seq: int, attention: str) -> None:
         self.batch, self.seq, self.attention = batch, seq, attention
         self.found: dict[Any, Backward] = {}
 
     def of(self, model: Model) -> Backward:
-        """The meter of a model, within what counts its backward pass."""
+        """Return what counts the backward pass of a model, and within it what counts its graphs."""
         size, values = tokens(model), input_sizes(model, self.batch, self.seq)
         key = size, *values.items()
         if key not in self.found:
@@ -146,8 +146,8 @@ class _Counters:
         return self.found[key]
 
 
-def _quantities(model: Model, counters: _Counters, wanted: Container[str]) -> dict[str, float]:
-    """The wanted quantities of a model, equal to those of `cost` by the names there."""
+def _quantities(model: Model, counters: _Counters, quantities: Container[str]) -> dict[str, float]:
+    """Return ``quantities`` of a model, equal to those of `cost` by the names there."""
     backward = counters.of(model)
     counter = backward.counter
     every, kept = counter.of(model), counter.of(model, frozenset([next(iter(model.outputs))]))
@@ -162,16 +162,16 @@ def _quantities(model: Model, counters: _Counters, wanted: Container[str]) -> di
         "train_flops": lambda: ratio(every.forward + total(backward.of(model).values()), counter.tokens),
         "cache": lambda: ratio(CacheCounter(model, counter.values).of_model().growing, counter.tokens) * BYTES,
     }
-    found = {name: number(size(), counter.values) for name, size in sizes.items() if name in wanted}
-    asked = [name for name in MEMORY if name in wanted]
+    found = {name: number(size(), counter.values) for name, size in sizes.items() if name in quantities}
+    asked = [name for name in MEMORY if name in quantities]
     return found | (_memory(model, counters, asked) if asked else {})
 
 
-def _memory(model: Model, counters: _Counters, wanted: Iterable[str]) -> dict[str, float]:
+def _memory(model: Model, counters: _Counters, quantities: Iterable[str]) -> dict[str, float]:
     from dsvgraph.passes.estimate import PlanOptions, plan
 
     memory = plan(model, PlanOptions(batch=counters.batch, seq=counters.seq)).memory
-    return {name: getattr(memory, name).value for name in wanted}
+    return {name: getattr(memory, name).value for name in quantities}
 
 
 # -- processes ----------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def _cores() -> int:
 
 
 def _mapped(counting: _Counting, chunks: Iterable[Sequence[Mapping[str, Any]]], workers: int) -> Iterator[list[Point]]:
-    """The points of each chunk, in order."""
+    """Yield the points of each chunk, in order."""
     if workers <= 1:
         yield from (counting.points(chunk) for chunk in chunks)
         return
@@ -207,7 +207,7 @@ def _start_worker(counting: _Counting) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()
-    gc.disable()  # looking for garbage at every turn would take a sixth of the time
+    gc.disable()  # collecting garbage each time would take a sixth of the time
     _worker = _WorkerState(counting)
 
 
@@ -235,7 +235,7 @@ class Condition:
     """An expression over settings, config values and quantities, in the language of specs."""
 
     def __init__(self, text: str, spec: Spec, grid: Grid) -> None:
-        """Raises DsvError where it is no expression or asks for a name that nothing has."""
+        """Raise DsvError if it is no expression or asks for a name that nothing has."""
         try:
             self.tree: Expr = parse(text)
         except ValueError as error:
@@ -246,14 +246,14 @@ class Condition:
             raise DsvError(f"`{text}`: there is no `{unknown[0]}`", hint=f"quantities are {', '.join(UNITS)}")
 
     def holds(self, point: Point) -> bool:
-        """Whether it is true of a point; raises DsvError where it has no value."""
+        """Return whether it is true of a point. Raise DsvError if it has no value."""
         try:
             return bool(evaluate(self.tree, lambda name: self._value(point, name)))
         except (ValueError, ArithmeticError, TypeError) as error:
             raise DsvError(f"`{self.text}` cannot be decided: {error}") from None
 
     def decided(self, points: Sequence[Point]) -> list[Point]:
-        """The points, with an error where the condition has no value; raises DsvError where it has one nowhere."""
+        """Return the points, with an error where the condition has no value. Raise DsvError if it never has."""
         found = [self._decided(point) for point in points]
         undecided = [after for before, after in zip(points, found, strict=True) if after is not before]
         if undecided and all(point.error for point in found):
@@ -282,7 +282,7 @@ def pareto_front(points: Iterable[Point], x: str, y: str, less: tuple[bool, bool
     >>> [point.settings["n"] for point in pareto_front(points, "active", "total")]
     [1]
     """
-    signs = [1 if wanted else -1 for wanted in less]
+    signs = [1 if is_less else -1 for is_less in less]
     known = [p for p in points if _is_number(p.get(x)) and _is_number(p.get(y))]
     ordered = sorted(known, key=lambda p: (signs[0] * p.get(x), signs[1] * p.get(y)))
     found: list[Point] = []

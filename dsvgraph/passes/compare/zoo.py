@@ -49,12 +49,12 @@ class PublishedComparison:
         return all((self.agree or {}).values())
 
     def as_dict(self) -> dict[str, Any]:
-        """The standing as plain data, for ``--json``."""
+        """Return the standing as plain data, for ``--json``."""
         return {**asdict(self), "ok": self.ok}
 
 
 def compare_published(model: Model) -> PublishedComparison:
-    """The counts of ``model`` beside its published figures, where its spec has any."""
+    """Return the counts of ``model`` beside its published figures, where its spec has any."""
     counts = cost(model, formulas=False).parameters
     active = {name: getattr(counts, "active" if name == "all" else f"active_{name}") for name in CONVENTIONS}
     part = model.spec.published if model.spec else None
@@ -92,7 +92,7 @@ def agreement(count: int, figure: str) -> Agreement:
 
 
 def contradictions(model: Model, found: PublishedComparison) -> Iterator[Diagnostic]:
-    """A diagnostic at each published figure that the counts do not give."""
+    """Yield a diagnostic at each published figure that the counts do not give."""
     part = model.spec.published if model.spec else None
     for name, word in (found.agree or {}).items():
         if part is not None and not word:

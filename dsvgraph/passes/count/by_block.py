@@ -46,7 +46,7 @@ def block_costs(
     generic: Graph | None = None,
     generic_counter: GraphCounter | None = None,
 ) -> Iterator[BlockCost]:
-    """The rows of ``model``; ``costs`` are of its backward pass.
+    """Yield the costs of the blocks of ``model``; ``costs`` are of its backward pass.
 
     ``generic`` is the same model over config names, counted by ``generic_counter``.
     """
@@ -64,8 +64,7 @@ def block_costs(
 
 
 class _Frame(NamedTuple):
-    """A graph on the way down: where it stands, how often it runs, in how many sets of weights,
-    which outputs inference needs of it."""
+    """A graph in the walk: its path, how often it runs, its sets of weights, and the outputs that inference needs."""
 
     graph: Graph
     generic: Graph | None
@@ -84,7 +83,7 @@ class _BlockCosts(NamedTuple):
     forward: Size
 
     def inside(self, frame: _Frame) -> Iterator[BlockCost]:
-        """Rows of the lines of a graph: of its blocks, and on the first page of what costs anything."""
+        """Yield rows of the lines of a graph: of its blocks, and on the first page of what costs anything."""
         needed = self.counter.dependencies.of(frame.graph, frame.outputs or ())
         for node in frame.graph.nodes.values():
             generic = frame.generic.nodes.get(node.name) if frame.generic else None

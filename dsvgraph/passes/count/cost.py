@@ -92,7 +92,7 @@ class Cost:
     blocks: tuple[BlockCost, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The cost as plain data, for ``--json``."""
+        """Return the cost as plain data, for ``--json``."""
         found: dict[str, Any] = plain(self)
         return found
 
@@ -162,7 +162,7 @@ class _Quantities:
             self.backward = backward(model, self.counter)
 
     def numbers(self, section: str) -> dict[str, Any]:
-        """The values of one section of the quantities."""
+        """Return the values of one section of the quantities."""
         if section not in self.found:
             self.found[section] = {n: number(size, self.values) for n, size in self.sizes[section].items()}
         return self.found[section]
@@ -173,14 +173,14 @@ class _Quantities:
         return self._by_section({})
 
     def formulas(self, kept: set[str]) -> dict[str, dict[str, str]]:
-        """The quantities with ``kept`` (and the inputs' sizes) as names, all others as numbers."""
+        """Return the quantities with ``kept`` (and the inputs' sizes) as names, all others as numbers."""
         sizes = {n for t in self.model.inputs.values() for s in t.shape for n in names(s)}
         values = {n: v for n, v in self.values.items() if n not in kept | sizes}
         found = self._by_section(values)
         return {part: {name: str(size) for name, size in sizes.items()} for part, sizes in found.items()}
 
     def _by_section(self, values: Mapping[str, int]) -> dict[str, dict[str, Size]]:
-        """What has a formula, by section and name as in the JSON."""
+        """Return what has a formula, by section and name as in the JSON."""
         every, kept, head = (
             self.whole.filled(values),
             self.inference.filled(values),
@@ -232,7 +232,7 @@ def _parameters(model: Model, counts: _Quantities) -> Parameters:
 
 
 def _untrained(model: Model) -> int:
-    """Weights without a gradient, by themselves or by the spec's section `trained`."""
+    """Return the number of weights without a gradient, by their op or by the spec's section `trained`."""
     count = 0
     for path, weight, _ in weights(model):
         for trained, copies in last_matches(path, model.trained):
@@ -247,7 +247,7 @@ def _flops(counts: _Quantities) -> Flops:
 
 
 def _over_config_names(model: Model, counts: _Quantities) -> _Quantities | None:
-    """The same sums over config names; None unless they give the same numbers."""
+    """Return the same sums over config names; None unless they give the same numbers."""
     generic = generic_model(model)
     if generic is None:
         return None
@@ -265,7 +265,7 @@ def _over_config_names(model: Model, counts: _Quantities) -> _Quantities | None:
 
 
 def _symbolic(counts: _Quantities) -> dict[str, Any]:
-    """Formulas: in what inference drops (MTP depth), and in every name that layers are counted by."""
+    """Return formulas: in what inference drops (MTP depth), and in every name that layers are counted by."""
     layers = repeat_names(counts.model)
     heads = layers & names(counts.whole.parameters) - names(counts.inference.parameters)
     return {"heads": sorted(heads), **counts.formulas(heads), "by_layers": counts.formulas(layers)}

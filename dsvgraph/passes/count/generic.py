@@ -21,7 +21,7 @@ def numeric_model(model: Model) -> Model:
 
 
 def integer_config(model: Model) -> dict[str, int]:
-    """The config values that are whole numbers."""
+    """Return the config values that are whole numbers."""
     return {n: v for n, v in model.config.items() if isinstance(v, int) and not isinstance(v, bool)}
 
 
@@ -47,6 +47,6 @@ def generic_model(model: Model) -> Model | None:
 
 
 def repeat_names(model: Model) -> set[str]:
-    """The config names that layers are counted by (the counts of `repeat`)."""
+    """Return the config names that layers are counted by (the counts of `repeat`)."""
     counts = [v.node.count for v in walk(model) if v.node.mode is Mode.REPEAT]
     return set[str]().union(*(names(c) for c in counts)) & model.config.keys()

@@ -28,7 +28,7 @@ class Unequal(Exception):
 
 
 class Copy(NamedTuple):
-    """One copy of a block: which of its inputs need gradients, and where it stands, which says what is frozen."""
+    """One copy of a block: which of its inputs need gradients, and its place, which decides what is frozen."""
 
     graph: Graph
     ins: Ports
@@ -44,16 +44,16 @@ class Flow:
 
 
 def backward(model: Model, counter: GraphCounter, outputs: Ports | None = None, balanced: bool = False) -> Costs:
-    """FLOPs of the backward pass from every output, or from some, by op, all its copies together.
+    """Return FLOPs of the backward pass from every output, or from some, by op, all its copies together.
 
-    ``balanced``: a loss over the scores of all routers sends gradients too. Raises Unequal where copies of
+    ``balanced``: a loss over the scores of all routers sends gradients too. Raise Unequal if copies of
     an open number differ.
     """
     return Backward(counter, balanced).of(model, outputs)
 
 
 def below(costs: Costs) -> Costs:
-    """What lies below each key, and below what encloses it: a sum for every place in the graph."""
+    """Return what lies below each key, and below what encloses it: a sum for every place in the graph."""
     found: dict[Key, Size] = {}
     for key, size in costs.items():
         for end in range(len(key) + 1):
@@ -74,14 +74,14 @@ class Backward:
         self.memo: dict[tuple[Copy, Ports], tuple[Costs, Ports]] = {}
 
     def of(self, model: Model, outputs: Ports | None = None) -> Costs:
-        """What `backward` tells of a model."""
+        """Return what `backward` returns for a model."""
         whole = Copy(model, NONE, root(model))
         return self.costs(whole, frozenset(model.outputs) if outputs is None else outputs)[0]
 
     # -- forward -----------------------------------------------------------------------------
 
     def flow(self, copy: Copy) -> Flow:
-        """What needs gradients inside of a copy."""
+        """Return what needs gradients inside of a copy."""
         if copy not in self.flows:
             flow = self.flows[copy] = Flow({Ref(p, p) for p in copy.ins})
             for node in copy.graph.nodes.values():
@@ -100,7 +100,7 @@ class Backward:
         return NONE if stops else frozenset(p for p, t in node.outputs.items() if t.dtype is ElementType.FLOAT)
 
     def operands(self, node: Node, flow: Flow) -> Ports:
-        """The inputs and weights of a node that need gradients."""
+        """Return the inputs and weights of a node that need gradients."""
         read = {p for p, ref in node.sources.items() if ref in flow.needed}
         return frozenset(read | {w for w in node.weights if Ref(node.name, w) in flow.needed})
 
@@ -119,14 +119,14 @@ class Backward:
         return state | outs
 
     def given(self, copy: Copy) -> Ports:
-        """The outputs of a copy that need gradients."""
+        """Return the outputs of a copy that need gradients."""
         needed = self.flow(copy).needed
         return frozenset(p for p, ref in copy.graph.outputs.items() if ref in needed)
 
     # -- backward ----------------------------------------------------------------------------
 
     def costs(self, copy: Copy, outputs: Ports) -> tuple[Costs, Ports]:
-        """FLOPs by op from gradients of ``outputs``, and the inputs that get gradients."""
+        """Return FLOPs by op from gradients of ``outputs``, and the inputs that get gradients."""
         if (copy, outputs) not in self.memo:
             self.memo[copy, outputs] = self._costs(copy, outputs)
         return self.memo[copy, outputs]
@@ -143,7 +143,7 @@ class Backward:
         return found, frozenset(p for p in copy.graph.inputs if Ref(p, p) in got)
 
     def _routes(self, node: Node) -> bool:
-        """Whether a line is a router, or a block with one inside."""
+        """Return whether a line is a router, or a block with one inside."""
         if node.op:
             return any(weight.kind is WeightKind.CHOICE for weight in node.weights.values())
         for graph in (copies.graph for copies in node.copies):
@@ -182,7 +182,7 @@ class Backward:
         return state | passed
 
     def _counted(self, node: Node, steps: dict[tuple[Copy, Ports], Size]) -> Iterator[tuple[tuple[Copy, Ports], Size]]:
-        """Each different step with how often it is taken; one for all where their number is open."""
+        """Yield each different step with how often it is taken; one for all where their number is open."""
         if node.mode is Mode.EACH or all(isinstance(copies.count, int) for copies in node.copies):
             yield from steps.items()
             return

@@ -38,7 +38,7 @@ class GraphCounts:
         )
 
     def times(self, copies: Size, stored: Size | None = None) -> GraphCounts:
-        """The sums of ``copies`` equal graphs, of which ``stored`` (or all) have weights of their own."""
+        """Return the sums of ``copies`` equal graphs, of which ``stored`` (or all) have weights of their own."""
         own = copies if stored is None else stored
         if copies == 1 and own == 1:
             return self
@@ -46,7 +46,7 @@ class GraphCounts:
         return GraphCounts(**sums, flops={op: value * copies for op, value in self.flops.items()})
 
     def filled(self, values: Mapping[str, int]) -> GraphCounts:
-        """The sums with some names replaced by numbers."""
+        """Return the sums with some names replaced by numbers."""
         if not values:
             return self
         sums = {f: substitute(getattr(self, f), values) for f in NUMBERS}
@@ -62,7 +62,7 @@ NUMBERS = [f.name for f in fields(GraphCounts) if f.name != "flops"]
 
 
 def added(a: Flops, b: Flops) -> Flops:
-    """The sum by op."""
+    """Return the sum by op."""
     if not a or not b:
         return a or b
     return {op: a.get(op, 0) + b.get(op, 0) for op in {**a, **b}}
@@ -81,14 +81,14 @@ class GraphCounter:
         self.memo: dict[tuple[Graph, Ports | None], GraphCounts] = {}
 
     def of(self, graph: Graph, outputs: Ports | None = None) -> GraphCounts:
-        """The sums over what ``outputs`` depend on, or over all of ``graph``."""
+        """Return the sums over what ``outputs`` depend on, or over all of ``graph``."""
         key = (graph, outputs)
         if key not in self.memo:
             self.memo[key] = self._sum(graph, outputs)
         return self.memo[key]
 
     def needed(self, graph: Graph, outputs: Ports | None) -> Dependencies:
-        """What the outputs depend on, or all of ``graph``."""
+        """Return what the outputs depend on, or all of ``graph``."""
         return self.dependencies.whole(graph) if outputs is None else self.dependencies.of(graph, outputs)
 
     def _sum(self, graph: Graph, outputs: Ports | None) -> GraphCounts:
@@ -100,7 +100,7 @@ class GraphCounter:
         return total
 
     def node(self, graph: Graph, node: Node, needed: Dependencies, whole: bool) -> GraphCounts:
-        """The sums of one node with all its copies."""
+        """Return the sums of one node with all its copies."""
         if node.op:
             return self._op(graph, node, needed)
         copies: dict[tuple[Graph, Ports | None], Size] = {}
@@ -131,13 +131,13 @@ class GraphCounter:
         )
 
     def effective_op(self, op: Op, ins: Mapping[str, Type]) -> Op:
-        """The op without a window that is wider than the row: an attribute of this name, of whichever op."""
+        """Return the op without its attribute `window` where that is wider than the row."""
         window = dict(op).get("window")
         wide = window is not None and number(ins[op.ports[0]].shape[1] - window, self.values) < 0
         return op.model_copy(update={"window": None}) if wide else op
 
     def share(self, node: Node) -> Size:
-        """The share of tokens that meet a node's weights, at most one.
+        """Return the share of tokens that meet a node's weights, at most one.
 
         It is the number of its input's vectors over B * T: an expert's input is [B T K / E, d].
         """
@@ -150,14 +150,14 @@ class GraphCounter:
         return share if evaluate(share, self.values) < 1 else 1
 
     def _looked_up(self, graph: Graph, node: Node, needed: Dependencies) -> Size:
-        """Elements of the node's tables that are looked up and never multiplied with."""
+        """Return elements of the node's tables that are looked up and never multiplied with."""
         tables = {name: w for name, w in node.weights.items() if w.kind is WeightKind.TABLE}
         return total(
             w.numel for name, w in tables.items() if self._uses(graph, node.name, name, needed) <= {WeightKind.TABLE}
         )
 
     def _uses(self, graph: Graph, source: str, port: str, needed: Dependencies) -> set[WeightKind]:
-        """How the ops that read ``source.port`` (an input or a weight) use it, here and in blocks."""
+        """Return how the ops that read ``source.port`` (an input or a weight) use it, here and in blocks."""
         found: set[WeightKind] = set()
         for _, reader, dst in readers(graph, source, port):
             node = graph.nodes[reader]
@@ -171,10 +171,10 @@ class GraphCounter:
 
 
 def known_types(graph: Graph, node: Node) -> dict[str, Type]:
-    """The types of the inputs of an op, and of the weights that are wired to it."""
+    """Return the types of the inputs of an op, and of the weights that are wired to it."""
     return {**node.ins, **{port: graph.type(ref) for port, ref in node.tied.items()}}
 
 
 def readers(graph: Graph, source: str, port: str) -> list[Use]:
-    """Where ``source.port`` is wired into."""
+    """Return where ``source.port`` is wired into."""
     return [use for use in graph.uses.get(source, ()) if use.port == port]

@@ -34,7 +34,7 @@ class Layer(NamedTuple):
     graph: Graph | None
     kept: Size  # bytes from the forward to the backward
     weight_copies: Size  # bytes of weights in 16 bits
-    recomputed: Size  # bytes that a checkpoint makes anew in the backward
+    recomputed: Size  # bytes that a checkpoint recomputes in the backward
     peak_bytes: Size  # the most bytes while it does
     largest: Size  # bytes of the largest value that is made
 
@@ -91,7 +91,7 @@ class Activations:
         return Tape(self.low, self.fused, self.batch, self.balanced)
 
     def _recompute_peak(self, found: BlockMemory, graph: Graph) -> Size:
-        """The most bytes while a checkpoint makes a copy anew, with its weights in 16 bits and the gradients given."""
+        """Return the most bytes while a checkpoint recomputes a copy: weights in 16 bits and the gradients too."""
         made = [ref for ref in graph.outputs.values() if (graph, ref.node) not in self.logits.output_layers]
         given = total(graph.type(ref).numel for ref in made if graph.type(ref).dtype is ElementType.FLOAT)
         return found.peak_bytes + found.copied + given * FLOAT
@@ -99,7 +99,7 @@ class Activations:
     # -- graphs ------------------------------------------------------------------------------
 
     def summary(self, graph: Graph, forms: Mapping[str, InputForm], place: PathState, side: bool) -> BlockMemory:
-        """What one copy keeps whose inputs look like ``forms``."""
+        """Return what one copy keeps whose inputs look like ``forms``."""
         key = (graph, tuple(forms.items()), place, side)
         if key not in self.memo:
             self.memo[key] = self._summary(graph, forms, place, side)
@@ -120,7 +120,7 @@ class Activations:
         return found
 
     def _record_peak(self, tape: Tape, values: Mapping[Ref, Value], inside: Size = 0) -> None:
-        """Notes how many bytes there are: what is kept, what lines hold, what is made right now or inside."""
+        """Record how many bytes there are: what is kept, what lines hold, what is made right now or inside."""
         alive = {**tape.saved, **{v.storage: None for v in values.values()}, **tape.now}
         alive_bytes = total(s.bytes for s in alive if not s.weight and s not in tape.own)
         tape.busy = largest((tape.busy, alive_bytes + inside), self.values)
@@ -156,7 +156,7 @@ class Activations:
     def _blocks(
         self, tape: Tape, node: Node, ins: dict[str, Value], values: Mapping[Ref, Value], place: PathState, side: bool
     ) -> dict[str, Value]:
-        """Runs a block, or copies side by side; the outputs of copies that differ are put together."""
+        """Run a block, or copies side by side; the outputs of copies that differ are put together."""
         parts, outs, grad = alike(node, place), dict[str, Value](), False
         numbers = {graph: i for i, graph in enumerate(dict.fromkeys(part.graph for part in parts))}
         for part in parts:
@@ -173,7 +173,7 @@ class Activations:
     def _repeat(
         self, tape: Tape, graph: Graph, node: Node, values: dict[Ref, Value], place: PathState, top: bool = False
     ) -> None:
-        """Runs the copies of a line one after another."""
+        """Run the copies of a line one after another."""
         ins = {p: values[ref] for p, ref in node.sources.items()}
         outs: dict[str, Value] = {}
         numbers = {graph: i for i, graph in enumerate(dict.fromkeys(copies.graph for copies in node.copies))}
@@ -181,7 +181,7 @@ class Activations:
             before = _recorded(tape)
             found = self.summary(inner, input_forms(ins), place.inside(node.segment(copy)), False)
             checkpoint = top and self.checkpoint
-            if not top:  # nothing makes the first page anew
+            if not top:  # the first page is never recomputed
                 self._record_peak(tape, values, found.peak_bytes)
             tape.here = ((node.name, numbers[inner]),)
             outs = record_block(tape, found, ins, 1, checkpoint, own=not (node.reused and i))
@@ -199,14 +199,14 @@ class Activations:
 
 
 def _run(tape: Tape, node: Node, execution: Execution) -> dict[str, Value]:
-    """Runs one op on the tape."""
+    """Run one op on the tape."""
     assert node.op is not None
     found = node.op.keep(tape, execution)
     return found if isinstance(found, dict) else {node.first: found}
 
 
 def _types(graph: Graph, node: Node) -> dict[str, Type]:
-    """The types of all that an op reads: inputs and weights."""
+    """Return the types of all that an op reads: inputs and weights."""
     own = {name: weight.type for name, weight in node.weights.items()}
     return {**known_types(graph, node), **own}
 

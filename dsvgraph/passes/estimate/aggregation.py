@@ -65,7 +65,7 @@ class Aggregation:
     tokens: Size  # the same as a size
 
     def flops_and_bytes(self, op_costs: Iterable[OpCost]) -> FlopsAndBytes:
-        """The sum over ``op_costs``; of a training step with AdamW's update."""
+        """Return the sum over ``op_costs``; of a training step with AdamW's update."""
         op_costs = list(op_costs)
         ahead, back = total(w.sizes.forward for w in op_costs), total(w.sizes.backward for w in op_costs)
         whole = ahead * (1 + self.recomputed) + back
@@ -86,18 +86,18 @@ class Aggregation:
         )
 
     def cache(self, op_costs: Iterable[OpCost]) -> Size:
-        """Bytes of the cache after the step; in 16 bits where the model is in 8."""
+        """Return bytes of the cache after the step; in 16 bits where the model is in 8."""
         width = 0 if self.train else max(WIDTH[self.dtype], HALF)
         return total(w.sizes.cache for w in op_costs) * width
 
     def seconds(self, op_costs: Iterable[OpCost], on: Device) -> Seconds:
-        """Seconds at best, of computing alone and of moving alone."""
+        """Return seconds at best, of computing alone and of moving alone."""
         op_costs = list(op_costs)
         update = ADAMW * sum(w.trained for w in op_costs) * self.train
         return seconds(op_costs, on, self.dtype, 1 + self.recomputed, self.train, update, self.tokens)
 
     def parts(self, op_costs: Iterable[OpCost], by: Grouping, on: Device | None) -> list[Part]:
-        """The work by ``role``, ``block`` or ``path``, in the model's order; parts that take nothing are left out."""
+        """Return the costs by role, block or path, in the model's order; parts that cost nothing are left out."""
         groups: dict[str, list[OpCost]] = {}
         for one in op_costs:
             groups.setdefault(GROUPINGS[by](one), []).append(one)

@@ -33,7 +33,7 @@ class BlockMemory:
 
     parts: dict[Key, Size] = field(default_factory=dict)  # bytes that nothing outside holds, by op
     copied: Size = 0  # bytes of its weights in 16 bits
-    kept: dict[str, Key] = field(default_factory=dict)  # inputs, and the op inside that wants them
+    kept: dict[str, Key] = field(default_factory=dict)  # inputs, and the op inside that keeps them
     cast: Ports = frozenset()  # inputs that are weights, copied to 16 bits
     new: list[tuple[Storage, Key | None]] = field(default_factory=list)  # memory of outputs, and the op it is kept for
     outputs: dict[str, OutputForm] = field(default_factory=dict)
@@ -54,7 +54,7 @@ def input_forms(ins: Mapping[str, Value]) -> dict[str, InputForm]:
 
 
 def block_memory(tape: Tape, own: Mapping[str, Storage], outputs: Mapping[str, Value]) -> BlockMemory:
-    """A tape seen from outside."""
+    """Return what ``tape`` has recorded, as the callers of its block see it."""
     port_of = {storage: port for port, storage in own.items()}
     found = BlockMemory(
         kept={port_of[s]: key for s, key in tape.saved.items() if s in port_of},
@@ -78,7 +78,7 @@ def block_memory(tape: Tape, own: Mapping[str, Storage], outputs: Mapping[str, V
 def record_block(
     tape: Tape, found: BlockMemory, ins: Mapping[str, Value], copies: Size, checkpoint: bool = False, own: bool = True
 ) -> dict[str, Value]:
-    """Notes on the tape what copies of a block keep; returns their outputs.
+    """Record on the tape what copies of a block keep; returns their outputs.
 
     Those without weights of their ``own`` read the copies in 16 bits that are there.
     """
@@ -106,7 +106,7 @@ def record_block(
 
 
 def _record_kept(tape: Tape, found: BlockMemory, ins: Mapping[str, Value], copies: Size) -> None:
-    """Notes what ops inside keep of the inputs, and what nothing outside holds."""
+    """Record what ops inside keep of the inputs, and what nothing outside holds."""
     block = tape.here
     for port, key in found.kept.items():
         tape.here = block + key
@@ -117,7 +117,7 @@ def _record_kept(tape: Tape, found: BlockMemory, ins: Mapping[str, Value], copie
 
 
 def bytes_by_op(saved: Mapping[Storage, Key]) -> dict[Key, Size]:
-    """Bytes by what keeps them."""
+    """Return the bytes that are kept, by the op that keeps them."""
     found: dict[Key, Size] = {}
     for storage, key in saved.items():
         found[key] = found.get(key, 0) + storage.bytes
@@ -125,7 +125,7 @@ def bytes_by_op(saved: Mapping[Storage, Key]) -> dict[Key, Size]:
 
 
 def _outer_value(out: OutputForm, ins: Mapping[str, Value], made: list[Storage], copies: Size) -> Value:
-    """An output as the caller sees it."""
+    """Return an output as the caller sees it."""
     v = out.value
     storage = ins[out.source].storage if isinstance(out.source, str) else made[out.source]
     return replace(v, storage=storage, numel=v.numel * copies)

@@ -32,17 +32,17 @@ class BytesMoved:
         return bool(self.always) or any(self.by_share.values())
 
     def times(self, factor: Size) -> BytesMoved:
-        """So often."""
+        """Return the bytes of ``factor`` equal ops."""
         return BytesMoved(self.always * factor, {share: size * factor for share, size in self.by_share.items()})
 
     def value(self, values: Mapping[str, int], tokens: Size) -> float:
-        """The bytes with numbers for the names, moved by ``tokens`` tokens."""
+        """Return the bytes with numbers for the names, moved by ``tokens`` tokens."""
         n = float(number(tokens, values))
         parts = (float(number(size, values)) * (1 - (1 - float(share)) ** n) for share, size in self.by_share.items())
         return float(number(self.always, values)) + sum(parts, start=0.0)
 
     def formula(self, tokens: Size) -> str:
-        """As a formula in Python's arithmetic."""
+        """Return the formula of `value`, in Python's arithmetic."""
         parts = [
             f"{_factor(s)}*(1 - ({1 - share})**{_factor(tokens)})" for share, s in sorted(self.by_share.items()) if s
         ]
@@ -61,12 +61,12 @@ def state_bytes(node: Node, state: DecodingState) -> Size:
 
 
 def _factor(size: Size) -> str:
-    """A size as part of a product or a power."""
+    """Return a size as part of a product or a power."""
     return str(size) if str(size).isalnum() else f"({size})"
 
 
 def total_bytes(parts: list[BytesMoved]) -> BytesMoved:
-    """The sum."""
+    """Return the sum of ``parts``."""
     found = BytesMoved()
     for part in parts:
         found = found + part

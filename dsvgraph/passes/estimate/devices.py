@@ -30,7 +30,7 @@ class Device:
     source: str = ""
 
     def peak(self, dtype: str) -> float:
-        """FLOPs per second in ``dtype``; raises DsvError where the table says none."""
+        """Return FLOPs per second in ``dtype``. Raise DsvError if the table has none."""
         if dtype not in self.flops:
             raise DsvError(f"{self.name} has no peak rate for {dtype}; it has {', '.join(self.flops)}")
         return self.flops[dtype]
@@ -58,7 +58,7 @@ def device(name: str) -> Device:
 
 
 def devices() -> dict[str, Device]:
-    """The bundled table."""
+    """Return the bundled table."""
     return _read(TABLE)
 
 
@@ -79,7 +79,7 @@ def _device(path: Path, name: str, entry: Any) -> Device:
 
 
 def _rate(value: Any) -> float:
-    """A number above zero; raises ValueError where it is none."""
+    """Return a number above zero. Raise ValueError if it is none."""
     rate = float(value)
     if not 0 < rate < float("inf"):
         raise ValueError(value)

@@ -34,7 +34,7 @@ class Logits:
             yield key, (LogitsForm.CHUNKS if chunks else LogitsForm.WHOLE, ahead)
 
     def _sizes(self, loss: Loss) -> Iterator[Size]:
-        """How many logits each depth has; none where rows are too short for its target."""
+        """Yield how many logits each depth has; none where rows are too short for its target."""
         assert loss.output is not None
         batch, length, words = self.model.type(self.model.outputs[loss.output]).shape[-3:]
         for ahead in _aheads(loss):
@@ -58,10 +58,10 @@ class Logits:
         return FLOAT * total(self._all())
 
     def peak_bytes(self) -> Size:
-        """The most bytes of logits at any time, in float32.
+        """Return the most bytes of logits at any time, in float32.
 
         The backward of a loss, the last first, makes the gradients of the logarithms and of the
-        logits beside what is kept; one in chunks makes a chunk anew before.
+        logits beside what is kept; one in chunks recomputes a chunk before.
         """
         left, found = self.kept, list[Size]()
         for size in reversed(self._all()):
@@ -72,12 +72,12 @@ class Logits:
 
 
 def _aheads(loss: Loss) -> list[int]:
-    """How far ahead of a position each depth's target lies."""
+    """Return how far ahead of a position each depth's target lies."""
     return [1 if loss.shift is None else int(loss_number(loss.shift, depth=depth)) for depth in loss.depths]
 
 
 def output_layers(graph: Graph, ref: Ref) -> set[tuple[Graph, str]]:
-    """The linear maps that give ``ref``, by graph and name, followed into blocks."""
+    """Return the linear maps that give ``ref``, by graph and name, followed into blocks."""
     node = graph.nodes.get(ref.node)
     if node is None:
         return set()

@@ -60,7 +60,7 @@ class ActivationRuns(NamedTuple):
 
 
 def activation_runs(model: Model, batch: int, seq: int, dtype: str, fused: bool = True) -> ActivationRuns:
-    """Runs a model for its memory, both ways."""
+    """Run a model for its memory, both ways."""
     values, low = input_sizes(model, batch, seq), HALF if dtype == Dtype.BFLOAT16 else FLOAT
     return ActivationRuns(
         *(
@@ -72,7 +72,7 @@ def activation_runs(model: Model, batch: int, seq: int, dtype: str, fused: bool 
 
 def training(model: Model, batch: int, seq: int, trained: int, dtype: str = Dtype.BFLOAT16, fused: bool = True,
              owned: int = 0, runs: ActivationRuns | None = None) -> TrainingMemory:  # fmt: skip
-    """Memory of one step on ``batch`` rows of ``seq`` tokens; ``owned`` weights, ``trained`` by gradients.
+    """Return memory of one step on ``batch`` rows of ``seq`` tokens; ``owned`` weights, ``trained`` by gradients.
 
     ``fused`` counts with the kernels of a GPU; without it with those of a CPU.
     """
@@ -109,7 +109,7 @@ def inference(
     weights: int, per_token: float, per_row: float, dtype: str, cache_bytes: Size, rows: Size, context: Size,
     values: Mapping[str, int],
 ) -> InferenceMemory:  # fmt: skip
-    """Memory of inference with ``weights`` weights and so many cached numbers per token, and per row of any length.
+    """Return the memory of inference: ``weights`` weights, and cached numbers per token and per row of any length.
 
     ``cache_bytes``: bytes of the cache that windows leave, of ``rows`` of ``context`` tokens. A cache of a model
     in 8 bits stays in 16.
@@ -136,7 +136,7 @@ class _GradientBytes:
         self.share = trained / by_op if by_op else 0.0  # what the spec does not freeze
 
     def of(self, layer: Layer) -> int:
-        """Those of its own weights; copies with one set of weights have a share each."""
+        """Return those of its own weights; copies with one set of weights have a share each."""
         if layer.graph is None:
             owned: Size = total(w.numel for w in layer.node.weights.values() if w.trained)
         else:
@@ -146,7 +146,7 @@ class _GradientBytes:
         return round(FLOAT * self.share * float(number(owned, self.values)) / uses)
 
     def of_shared(self, layer: Layer, low: int) -> int:
-        """Those of weights that are used elsewhere too: what came from there and one to be added to it.
+        """Return those of weights that are used elsewhere too: what came from there and one to be added to it.
 
         In float32 the one of a product is a view, so that the sum is a third.
         """
@@ -163,10 +163,10 @@ class Peak(NamedTuple):
 
 
 def peak(run: Activations, gradients: _GradientBytes) -> Peak:
-    """The most bytes beside weights and states at any time of the backward, which frees and fills.
+    """Return the most bytes beside weights and states at any time of the backward, which frees and fills.
 
     At each piece: what the pieces before it keep and its own, the gradients of the pieces behind it,
-    and either what is there while a checkpoint makes it anew, or that and two of the largest values
+    and either what is there while a checkpoint recomputes it, or that and two of the largest values
     that are on the way back.
     """
     kept_before, gradients_so_far = total(p.kept + p.weight_copies for p in run.layers), 0

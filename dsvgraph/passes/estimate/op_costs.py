@@ -74,7 +74,7 @@ class CostWalk:
         return substitute(self.counter.tokens, self.one_position)
 
     def op_costs(self) -> Iterator[OpCost]:
-        """Every op that computes, owns or moves something."""
+        """Yield every op that computes, owns or moves something."""
         first = frozenset([next(iter(self.model.outputs))])
         exact_paths = ("",) if self.model.trained else ()
         yield from self._inside(
@@ -92,7 +92,7 @@ class CostWalk:
         )
 
     def _decoding(self) -> Decoding:
-        """What the whole keeps while decoding: nothing if its first output looks ahead."""
+        """Return what the whole keeps while decoding: nothing if its first output looks ahead."""
         if not self.workload.all_outputs and looks_ahead(self.model):
             return Decoding(self.model)
         return decoding(self.model, self.decoder, self.workload.all_outputs)
@@ -175,7 +175,7 @@ class CostWalk:
         return OpCost(frame.path, frame.graph.name, frame.role, "checkpoint", sizes=sizes)
 
     def _owned(self, frame: _Frame, node: Node) -> tuple[int, int]:
-        """Weights of all copies, and how many of them gradients train."""
+        """Return weights of all copies, and how many of them gradients train."""
         owned = trained = 0
         copies = int(number(frame.stored, self.values))
         for name, weight in node.weights.items():
@@ -185,7 +185,7 @@ class CostWalk:
         return owned, trained
 
     def _frozen(self, frame: _Frame, node: Node, name: str) -> int:
-        """How many copies of a weight the section `trained` freezes."""
+        """Return how many copies of a weight the section `trained` freezes."""
         found = (c for path in frame.exact_paths for c in last_matches(join(path, node.at, name), self.model.trained))
         return sum(count for trained, count in found if trained is False)
 
@@ -204,7 +204,7 @@ class CostWalk:
     # -- one op ------------------------------------------------------------------------------
 
     def _costs(self, frame: _Frame, node: Node, from_cache: Mapping[str, Refs]) -> tuple[Size, BytesMoved]:
-        """FLOPs and bytes of one copy."""
+        """Return FLOPs and bytes of one copy."""
         graph, decoding = frame.graph, self.workload.phase == Phase.DECODE
         if decoding and node.callee == "attention":
             return self._attention_step(graph, node, from_cache)
@@ -238,7 +238,7 @@ class CostWalk:
     # -- decoding ----------------------------------------------------------------------------
 
     def _cached(self, state: Decoding, name: str) -> Size:
-        """Numbers in the cache of a line or an input, of the whole context and every row."""
+        """Return numbers in the cache of a line or an input, of the whole context and every row."""
         kept = [
             self._cached_rows(rows) * state.graph.type(ref).numel
             for ref, rows in state.kept.items()
@@ -249,7 +249,7 @@ class CostWalk:
         )
 
     def _cached_rows(self, rows: Past) -> Size:
-        """Positions of a row in the cache: no more than are looked at."""
+        """Return positions of a row in the cache: no more than are looked at."""
         return self._visible(rows.read if rows.last is None else rows.last)
 
     def _visible(self, window: Size | None) -> Size:
@@ -258,7 +258,7 @@ class CostWalk:
         return window
 
     def _computed_from_cache(self, state: Decoding) -> dict[str, Refs]:
-        """The lines that run over the context, with the cached values that each is made of."""
+        """Return the lines that run over the context, with the cached values that each is made of."""
         from_cache: dict[str, Refs] = {}
         for node in state.graph.nodes.values():
             if node.name in state.between:
@@ -269,7 +269,7 @@ class CostWalk:
         return from_cache
 
     def _absorbs(self, graph: Graph, from_cache: Mapping[str, Refs]) -> bool:
-        """Whether the products behind the cache can be moved to the queries and the result."""
+        """Return whether the products behind the cache can be moved to the queries and the result."""
         return self.workload.attention == AttentionMode.ABSORBED and all(
             graph.nodes[n].callee in ABSORBABLE for n in from_cache
         )
@@ -291,12 +291,12 @@ class CostWalk:
 
 
 def _cached_sources(ref: Ref, from_cache: Mapping[str, Refs]) -> Refs:
-    """The cached values that a value is made of: itself, if no line is between."""
+    """Return the cached values that a value is made of: itself, if no line is between."""
     return from_cache.get(ref.node, frozenset([ref]))
 
 
 def _exact_paths(frame: _Frame, node: Node, graph: Graph) -> tuple[str, ...]:
-    """The paths of one graph's copies, a run each."""
+    """Return the paths of one graph's copies, a run each."""
     found, start = [], node.start
     for copies in node.stored:
         if copies.graph is graph:

@@ -64,7 +64,7 @@ class _PassTime(NamedTuple):
 def seconds(
     op_costs: Iterable[OpCost], device: Device, dtype: str, passes: int, backward: bool, update: int, tokens: Size
 ) -> Seconds:
-    """Seconds of a step: op by op the longer of computing and moving, and each of them alone.
+    """Return seconds of a step: op by op the longer of computing and moving, and each of them alone.
 
     The forward runs ``passes`` times; a backward moves twice what the forward does. ``update``: bytes that
     the optimizer moves. ``tokens``: new positions, which decide what experts are read.
@@ -129,7 +129,7 @@ class Draft:
 
 
 def expected_tokens(acceptance: float, drafts: int) -> float:
-    """Tokens per step with ``drafts`` drafted ones, each accepted with chance ``acceptance`` if those before are.
+    """Return the tokens per step with ``drafts`` drafted ones, each accepted with probability ``acceptance``.
 
     The longest accepted prefix and one token more: 1 + a + ... + a^K = (1 - a^(K+1)) / (1 - a).
     """
@@ -139,7 +139,7 @@ def expected_tokens(acceptance: float, drafts: int) -> float:
 def drafted(
     drafts: int, times: tuple[Seconds, Seconds] | None, acceptances: tuple[float, ...] = ACCEPTANCES
 ) -> tuple[Draft, ...]:
-    """What ``drafts`` drafted tokens give; ``times``: of a step with them, and of one without."""
+    """Return what ``drafts`` drafted tokens give; ``times``: of a step with them, and of one without."""
     formula = " + ".join(["1", "a", *(f"a**{k}" for k in range(2, drafts + 1))][: drafts + 1])
     tokens = [Quantity(expected_tokens(a, drafts), formula) for a in acceptances]
     return tuple(Draft(a, n, _speedup(n, *times) if times else None) for a, n in zip(acceptances, tokens, strict=True))

@@ -54,7 +54,7 @@ class OpSizes(NamedTuple):
 
 
 class OpCost(NamedTuple):
-    """One op, all its copies: where it stands, and what its forward and backward compute and move."""
+    """One op with all its copies: its path, and what its forward and backward compute and move."""
 
     path: str
     block: str

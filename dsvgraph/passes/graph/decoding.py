@@ -23,7 +23,7 @@ class CacheSize(NamedTuple):
 
 
 def decoding(model: Model, decoder: Decoder, heads: bool = False) -> Decoding:
-    """How ``model`` decodes its first output, or with its ``heads``, as drafting does."""
+    """Return how ``model`` decodes its first output, or with its ``heads``, as drafting does."""
     first = next(iter(model.outputs))
     only = None if heads else frozenset(model.needed([first]) & model.nodes.keys())
     return decoder.of(model, only=only)
@@ -38,13 +38,13 @@ class CacheCounter:
         self.memo: dict[Decoding, CacheSize] = {}
 
     def of_model(self, heads: bool = False) -> CacheSize:
-        """What decoding the first output keeps, or with all heads; nothing where whole rows are computed each time."""
+        """Return what decoding keeps for the first output, or with all heads; nothing if it looks ahead."""
         if not heads and looks_ahead(self.model):
             return CacheSize()
         return self.of(decoding(self.model, self.decoder, heads))
 
     def of(self, found: Decoding) -> CacheSize:
-        """What one graph keeps, with all below."""
+        """Return what one graph keeps, with all below."""
         if found not in self.memo:
             kept = CacheSize()
             for name in sorted(found.keeping | found.inner.keys()):
@@ -53,7 +53,7 @@ class CacheCounter:
         return self.memo[found]
 
     def of_line(self, found: Decoding, name: str) -> CacheSize:
-        """What is kept of one line, or one input, with all copies."""
+        """Return what is kept of one line, or one input, with all copies."""
         kept = CacheSize()
         for ref, rows in found.kept.items():
             if ref.node == name:
@@ -66,7 +66,7 @@ class CacheCounter:
         return kept
 
     def of_value(self, graph: Graph, ref: Ref, rows: Past) -> CacheSize:
-        """What is kept of one value: all rows, or the last ones."""
+        """Return what is kept of one value: all rows, or the last ones."""
         type_, length = graph.type(ref), self.decoder.length
         if rows.last is None or evaluate(length - rows.last, self.values) < 0:  # type: ignore[operator]
             return CacheSize(type_.numel)
@@ -74,7 +74,7 @@ class CacheCounter:
 
 
 def looks_ahead(model: Model) -> Node | None:
-    """The first line that the first output needs and that looks at later positions: they cannot be decoded in turn."""
+    """Return the first line that reads later positions, of those that the first output needs; None if there is none."""
     dependencies = DependencyAnalysis()
     return _ahead(model, dependencies.of(model, [next(iter(model.outputs))]), dependencies)
 

@@ -15,7 +15,7 @@ Ports = frozenset[str]
 class Dependencies:
     """The part of one graph that some of its outputs depend on.
 
-    ``ports`` tells for each node that is needed which of its outputs (or weights) are,
+    ``ports`` holds, for each node that is needed, which of its outputs (or weights) are,
     ``copies`` which outputs each group of equal copies must give, ``inputs`` which inputs are read.
     """
 
@@ -24,7 +24,7 @@ class Dependencies:
     copies: dict[str, tuple[Ports, ...]] = field(default_factory=dict)
 
     def computes(self, node: Node) -> bool:
-        """Whether the node runs; one of which only a weight is read does not."""
+        """Return whether the node runs; one of which only a weight is read does not."""
         return not self.ports.get(node.name, frozenset()).isdisjoint(node.outputs)
 
     def outputs_by_graph(self, node: Node) -> dict[Graph, Ports]:
@@ -42,7 +42,7 @@ class DependencyAnalysis:
         self.memo: dict[tuple[Graph, Ports], Dependencies] = {}
 
     def of(self, graph: Graph, outputs: Iterable[str]) -> Dependencies:
-        """What the named ``outputs`` of ``graph`` depend on."""
+        """Return what the named ``outputs`` of ``graph`` depend on."""
         key = (graph, frozenset(outputs))
         if key not in self.memo:
             self.memo[key] = self._trace(*key)
@@ -57,7 +57,7 @@ class DependencyAnalysis:
         return Dependencies(frozenset(graph.inputs), ports, copies)
 
     def _trace(self, graph: Graph, outputs: Ports) -> Dependencies:
-        """Walks the body backwards; its lines are in topological order."""
+        """Walk the body backwards; its lines are in topological order."""
         wanted: dict[str, set[str]] = defaultdict(set)
         copies: dict[str, tuple[Ports, ...]] = {}
         for name in outputs:
@@ -72,7 +72,7 @@ class DependencyAnalysis:
         return Dependencies(frozenset(wanted.keys() & graph.inputs.keys()), ports, copies)
 
     def _reads(self, node: Node, ports: Ports) -> tuple[Ports, tuple[Ports, ...]]:
-        """The ports that ``node`` must read to give ``ports``, and what each group of its copies must give."""
+        """Return the ports that ``node`` must read to give ``ports``, and what each group of its copies must give."""
         if node.op:
             return (frozenset() if ports.isdisjoint(node.outputs) else frozenset(node.sources)), ()
         carried = frozenset(node.carried)
@@ -85,7 +85,7 @@ class DependencyAnalysis:
         return state | read, tuple(reversed(found))
 
     def _settled(self, copies: Copies, wanted: Ports, carried: Ports) -> Ports:
-        """What every one of equal copies must give, so that the next copy gets what it carries."""
+        """Return what every one of equal copies must give, so that the next copy gets what it carries."""
         while copies.count != 1:
             more = wanted | (self.of(copies.graph, wanted).inputs & carried)
             if more == wanted:

@@ -8,7 +8,7 @@ from dsvgraph.graph import Graph, Model, Node, Ref, join
 from dsvgraph.types import Horizon, Horizons
 
 Names = dict[str, str]
-Turn = tuple[int, ...]
+CopyIndex = tuple[int, ...]
 
 
 def aliases(model: Model) -> dict[str, str]:
@@ -30,44 +30,48 @@ def _aliases(graph: Graph, prefix: str, env: Names) -> Iterator[tuple[str, str]]
 
 
 def _owner(graph: Graph, prefix: str, ref: Ref, env: Names) -> str | None:
-    """The path of the weight that ``ref`` names, if it names one."""
+    """Return the path of the weight that ``ref`` names, if it names one."""
     if ref.node in graph.inputs:
         return env.get(ref.node)
     node = graph.nodes[ref.node]
     return join(prefix, node.at, ref.port) if ref.port in node.weights else None
 
 
-def fills(model: Model) -> dict[str, int | dict[Turn, int]]:
-    """Path of each router whose rows end in fill -> how many positions.
+def fills(model: Model) -> dict[str, int | dict[CopyIndex, int]]:
+    """Return the path of each router whose rows end in fill -> how many positions.
 
-    Where copies anywhere in the model use one set of weights it is a mapping from the turn, which
+    Where copies anywhere in the model use one set of weights it is a mapping from the copy index: which
     use of which such copies it is.
     """
     home = {name: Horizons({name: Horizon()}) for name in model.inputs}
-    found: dict[str, dict[Turn, int]] = {}
-    for path, turn, fill in _fills(model, "", home, ()):
-        found.setdefault(path, {})[turn] = fill
+    found: dict[str, dict[CopyIndex, int]] = {}
+    for path, index, fill in _fills(model, "", home, ()):
+        found.setdefault(path, {})[index] = fill
     reused = any(n.reused for g in model.graphs() for n in g.nodes.values())
     return {path: dict(by_turn) if reused else by_turn[()] for path, by_turn in found.items() if any(by_turn.values())}
 
 
-def _fills(graph: Graph, prefix: str, env: dict[str, Horizons], turn: Turn) -> Iterator[tuple[str, Turn, int]]:
+def _fills(
+    graph: Graph, prefix: str, env: dict[str, Horizons], index: CopyIndex
+) -> Iterator[tuple[str, CopyIndex, int]]:
     for node in graph.nodes.values():
         path = join(prefix, node.at)
         seen = {p: graph.horizons_of(r).after(env) for p, r in node.inputs.items()}
         if node.callee == "router":
-            yield path, turn, seen["x"].fill
+            yield path, index, seen["x"].fill
         elif not node.op and _routes(node):
-            yield from _copies(node, prefix, seen, turn)
+            yield from _copies(node, prefix, seen, index)
 
 
 def _routes(node: Node) -> bool:
     return any(n.callee == "router" or _routes(n) for copies in node.copies for n in copies.graph.nodes.values())
 
 
-def _copies(node: Node, prefix: str, seen: dict[str, Horizons], turn: Turn) -> Iterator[tuple[str, Turn, int]]:
+def _copies(
+    node: Node, prefix: str, seen: dict[str, Horizons], index: CopyIndex
+) -> Iterator[tuple[str, CopyIndex, int]]:
     for i, (number, copy) in enumerate(node.copy_graphs()):
         inner = join(prefix, node.segment(number))
-        yield from _fills(copy, inner, seen, (*turn, i) if node.reused else turn)
+        yield from _fills(copy, inner, seen, (*index, i) if node.reused else index)
         for port in node.carried:
             seen = {**seen, port: copy.horizons[port].after(seen)}

@@ -1,4 +1,4 @@
-"""Who set each value: the line that gave it, and those it stands over."""
+"""Where each value comes from: the line that set it, and those that it overrides."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from dsvgraph.types import shown
 
 @dataclass(frozen=True)
 class Origin:
-    """One value: ``how`` it came (file, --set; line, config, default, block), where, and what it stands over."""
+    """One value: ``how`` it was set (file, --set; line, config, default, block), where, and what that overrides."""
 
     name: str
     value: str
     how: str
     span: Span | None
-    over: tuple[Span, ...] = ()
+    overridden: tuple[Span, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
-        """The origin for ``--json``; texts are as they were written."""
-        over = [{"text": span.text, "at": str(span)} for span in self.over]
+        """Return the origin for ``--json``; texts are as they were written."""
+        over = [{"text": span.text, "at": str(span)} for span in self.overridden]
         at = str(self.span) if self.span else None
         return {"name": self.name, "value": self.value, "how": self.how, "at": at, "over": over}
 
 
 @dataclass(frozen=True)
-class Call:
+class BlockCall:
     """A line that calls a block, with its arguments; copies that differ are calls of their own."""
 
     line: str
@@ -39,14 +39,14 @@ class Call:
     arguments: tuple[Origin, ...]
 
     def as_dict(self) -> dict[str, object]:
-        """The call for ``--json``."""
+        """Return the call for ``--json``."""
         at = str(self.span) if self.span else None
         arguments = [origin.as_dict() for origin in self.arguments]
         return {"line": self.line, "block": self.block, "at": at, "arguments": arguments}
 
 
-def of_config(model: Model) -> list[Origin]:
-    """Every config value in the order of the spec; none where the model was not made from one."""
+def config_origins(model: Model) -> list[Origin]:
+    """Return every config value in the order of the spec; none where the model was not made from one."""
     config = model.spec.config if model.spec else {}
     return [_entry(name, model.config.get(name), entry) for name, entry in config.items()]
 
@@ -54,12 +54,16 @@ def of_config(model: Model) -> list[Origin]:
 def _entry(name: str, value: Any, entry: Entry) -> Origin:
     how = "--set" if entry.span and entry.span.source.name == "--set" else "file"
     return Origin(
-        name=name, value=_text(value), how=how, span=entry.span, over=tuple(span for span in entry.overrides if span)
+        name=name,
+        value=_text(value),
+        how=how,
+        span=entry.span,
+        overridden=tuple(span for span in entry.overrides if span),
     )
 
 
-def of_arguments(model: Model) -> Iterator[Call]:
-    """Every line that calls a block, in every distinct graph, callers first."""
+def argument_origins(model: Model) -> Iterator[BlockCall]:
+    """Yield every line that calls a block, in every distinct graph, callers first."""
     if model.spec is None:
         return
     for graph in reversed(model.graphs()):
@@ -68,26 +72,28 @@ def of_arguments(model: Model) -> Iterator[Call]:
             for inner in dict.fromkeys(copies.graph for copies in node.copies):
                 block = model.spec.blocks.get(inner.name)
                 if part and block and inner.name == node.callee and inner.args:
-                    yield _call(model.spec, part, graph, node, inner, block)
+                    yield _block_call(model.spec, part, graph, node, inner, block)
 
 
-def _call(spec: Spec, part: Part, graph: Graph, node: Node, inner: Graph, block: Part) -> Call:
+def _block_call(spec: Spec, part: Part, graph: Graph, node: Node, inner: Graph, block: Part) -> BlockCall:
     found = []
     for name, value in inner.args.items():
         (how, span), *over = _sources(spec, part, graph, node, block, name)
-        found.append(Origin(name=name, value=_text(value), how=how, span=span, over=tuple(s for _, s in over if s)))
-    return Call(f"{graph.name} > {node.name}", inner.name, node.span, tuple(found))
+        found.append(
+            Origin(name=name, value=_text(value), how=how, span=span, overridden=tuple(s for _, s in over if s))
+        )
+    return BlockCall(f"{graph.name} > {node.name}", inner.name, node.span, tuple(found))
 
 
 def _sources(
     spec: Spec, part: Part, graph: Graph, node: Node, block: Part, name: str
 ) -> Iterator[tuple[str, Span | None]]:
-    """Where an argument could come from, the first one wins: the line, the block argument, the config, the default."""
+    """Yield where an argument may come from, the first one wins: line, block argument, config, default."""
     raw: Mapping[str, Any] = part.model.body[node.name]
-    held = graph.config if isinstance(graph, Model) else graph.args
+    values = graph.config if isinstance(graph, Model) else graph.args
     if name in raw:
         yield "line", part.value("body", node.name, name)
-    if name in dict(getattr(held.get(next(iter(raw))), "presets", ())):
+    if name in dict(getattr(values.get(next(iter(raw))), "presets", ())):
         yield "block", node.span
     if name in spec.config:
         yield "config", spec.config[name].span

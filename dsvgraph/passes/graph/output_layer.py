@@ -9,7 +9,7 @@ from dsvgraph.ops.weighted import Linear
 
 
 def output_layer_size(model: Model) -> Size:
-    """Elements of the matrix (tied or owned) and the bias whose product is the first output; 0 without one.
+    """Return elements of the matrix (tied or owned) and the bias whose product is the first output; 0 without one.
 
     The output is followed back through ops that keep its shape and out of blocks that are called once.
     """

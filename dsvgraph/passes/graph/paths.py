@@ -24,14 +24,14 @@ class OwnedWeight(NamedTuple):
 
 
 def weights(graph: Graph) -> Iterator[OwnedWeight]:
-    """Every owned weight; numbers of equal copies are written as a range."""
+    """Yield every owned weight; numbers of equal copies are written as a range."""
     for visit in walk(graph):
         for name, weight in visit.node.weights.items():
             yield OwnedWeight(join(visit.path, name), weight, visit.copies)
 
 
 def last_matches(path: str, sections: Sequence[tuple[str, T]]) -> Iterator[tuple[T | None, int]]:
-    """What the last pattern that fits says, for every kind of path that a folded path stands for, with counts.
+    """Yield what the last pattern that fits says, for every kind of path that a folded path stands for, with counts.
 
     >>> list(last_matches("layers.[3-60].gate", [("**", True), ("layers.7.*", False)]))
     [(True, 57), (False, 1)]
@@ -41,7 +41,7 @@ def last_matches(path: str, sections: Sequence[tuple[str, T]]) -> Iterator[tuple
 
 
 def copy_paths(node: Node, path: str) -> dict[Graph, tuple[str, Size]]:
-    """The distinct graphs of a node with the path of their copies below ``path``, and how often they run.
+    """Return the distinct graphs of a node with the path of their copies below ``path``, and how often they run.
 
     Copies that are equal but not in a row are one: ``model.layers.[0-1,3-4]``.
     """
@@ -57,5 +57,5 @@ def copy_paths(node: Node, path: str) -> dict[Graph, tuple[str, Size]]:
 
 
 def bracketed(spans: list[str]) -> str:
-    """Numbers of copies in brackets; many are cut short."""
+    """Return numbers of copies in brackets; many are cut short."""
     return f"[{','.join(spans if len(spans) <= 6 else [*spans[:3], '...', spans[-1]])}]"

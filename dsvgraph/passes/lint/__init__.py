@@ -1,1 +1,1 @@
-"""Warnings: what a spec says in vain."""
+"""Warnings: parts of a spec that have no effect, and losses that train nothing."""

@@ -19,7 +19,7 @@ WIDTH = 8  # tensor cores take 16-bit matrices whose sizes are its multiples (Nv
 
 
 def training_warnings(model: Model) -> Iterator[Diagnostic]:
-    """What no loss reaches or predicts, losses that weigh nothing, depths longer than a row."""
+    """Yield what no loss reaches or predicts, losses that weigh nothing, depths longer than a row."""
     if any(loss.output for loss in model.losses):
         yield from _unread(model)
     yield from _gaps(model)
@@ -29,7 +29,7 @@ def training_warnings(model: Model) -> Iterator[Diagnostic]:
 
 
 def alignment_warnings(model: Model) -> Iterator[Diagnostic]:
-    """Matrices with a size that tensor cores have no tiles for."""
+    """Yield matrices with a size that tensor cores have no tiles for."""
     for graph in model.graphs():
         for node in graph.nodes.values():
             for name, weight in node.weights.items():
@@ -47,7 +47,7 @@ def _warning(code: Code, message: str, span: Span | None, notes: Iterable[Note] 
 
 
 def _unread(model: Model) -> Iterator[Diagnostic]:
-    """Outputs that no loss reads, or rather the lines with weights that only these need."""
+    """Yield outputs that no loss reads, or rather the lines with weights that only these need."""
     read = frozenset(loss.output for loss in model.losses if loss.output)
     scored = computed_nodes(model, read)
     for name in (name for name in model.outputs if name not in read):
@@ -61,7 +61,7 @@ def _unread(model: Model) -> Iterator[Diagnostic]:
 
 
 def trained_nodes(model: Model) -> set[Node]:
-    """The nodes with a weight that is trained, somewhere."""
+    """Return the nodes with a weight that is trained, somewhere."""
     found: set[Node] = set()
     for visit in walk(model):
         paths = [join(visit.path, name) for name, weight in visit.node.weights.items() if weight.trained]
@@ -71,12 +71,12 @@ def trained_nodes(model: Model) -> set[Node]:
 
 
 def computed_nodes(model: Model, outputs: Ports) -> set[Node]:
-    """The ops, and those whose weights they borrow, that ``outputs`` depend on, in every distinct graph."""
+    """Return the ops, and those whose weights they borrow, that ``outputs`` depend on, in every distinct graph."""
     found: set[Node] = set()
     dependence, seen = DependencyAnalysis(), set[tuple[Graph, Ports]]()
-    fresh: list[tuple[Graph, Ports]] = [(model, outputs)]
-    while fresh:
-        graph, wanted = fresh.pop()
+    pending: list[tuple[Graph, Ports]] = [(model, outputs)]
+    while pending:
+        graph, wanted = pending.pop()
         if (graph, wanted) in seen:
             continue
         seen.add((graph, wanted))
@@ -84,7 +84,7 @@ def computed_nodes(model: Model, outputs: Ports) -> set[Node]:
         for name in needed.ports:
             node = graph.nodes[name]
             found |= {node} if node.op else set()
-            fresh += [
+            pending += [
                 (copies.graph, given) for copies, given in zip(node.copies, needed.copies.get(name, ()), strict=False)
             ]
     return found
@@ -94,7 +94,7 @@ def computed_nodes(model: Model, outputs: Ports) -> set[Node]:
 
 
 def _weightless(loss: Loss) -> Iterator[Diagnostic]:
-    """A loss whose weight is zero for good, or at some depths."""
+    """Yield a loss whose weight is zero for good, or at some depths."""
     zero = [depth for depth in loss.depths if _at(loss.weight, depth) == 0]
     if not zero or loss.kind == "bias_update":
         return
@@ -106,13 +106,13 @@ def _weightless(loss: Loss) -> Iterator[Diagnostic]:
 
 
 def _at(tree: Expr, depth: int) -> Any:
-    """A formula's value at one depth; None where it depends on what training will know."""
+    """Return a formula's value at one depth; None where it depends on what training will know."""
     known = {"depth": depth} if depth else {}
     return number(tree, **known) if tree.names() <= known.keys() else None
 
 
 def _gaps(model: Model) -> Iterator[Diagnostic]:
-    """Tokens that nobody predicts and a loss speaks of one behind them, once a line; a line may say that it is so."""
+    """Yield tokens that no loss predicts though one predicts a later token, once a line without `stride`."""
     reported = set()
     for heads in predictions(model, model.losses).values():
         for gap in gaps(heads):
@@ -123,7 +123,7 @@ def _gaps(model: Model) -> Iterator[Diagnostic]:
 
 
 def _remedy(gap: Gap, heads: list[Prediction]) -> str:
-    """What to write: a target nearer, or, where all depths have one stride, that it is meant."""
+    """Return what to write: a target nearer, or, where all depths have one stride, that it is meant."""
     loss, missing = gap.prediction.loss, gap.last - gap.first + 1
     strides = {stride(head, heads) for head in heads if head.loss is loss}
     meant = f"; where it is meant, say it: `stride: {strides.pop():g}`" if len(strides) == 1 else ""
@@ -131,7 +131,7 @@ def _remedy(gap: Gap, heads: list[Prediction]) -> str:
 
 
 def _deep(loss: Loss, length: object) -> Iterator[Diagnostic]:
-    """A loss of a depth that predicts tokens beyond the longest row."""
+    """Yield a loss of a depth that predicts tokens beyond the longest row."""
     if loss.shift is None or not isinstance(length, int):
         return
     for depth in loss.depths:

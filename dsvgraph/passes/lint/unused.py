@@ -1,4 +1,4 @@
-"""Warnings: what a spec says and nothing uses, and what training never reaches. None of it makes the model wrong."""
+"""Warnings of parts of a spec that nothing uses, beside those of training. None makes the model wrong."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _warning(code: Code, message: str, span: Span | None, hint: str = "") -> Dia
 
 
 def _graphs(model: Model) -> Iterator[Diagnostic]:
-    """Lines and inputs of every distinct graph that none of its outputs depends on."""
+    """Yield lines and inputs of every distinct graph that none of its outputs depends on."""
     for graph in model.graphs():
         used = graph.behind([*graph.outputs.values(), *graph.cache])
         if isinstance(graph, Model):
@@ -68,14 +68,14 @@ def _graphs(model: Model) -> Iterator[Diagnostic]:
 
 
 def _weight_is_read(graph: Graph, node: Node) -> bool:
-    """Whether something reads a weight of a line."""
+    """Return whether something reads a weight of a line."""
     read = {use.port for use in graph.uses.get(node.name, ())}
     read |= {ref.port for ref in graph.outputs.values() if ref.node == node.name}
     return not read.isdisjoint(node.weights)
 
 
 def _caches(model: Model) -> Iterator[Diagnostic]:
-    """Values that a list `cache` names and no op below needs at earlier positions."""
+    """Yield values that a list `cache` names and no op below needs at earlier positions."""
     decoder = Decoder.of_model(model)
     for graph in model.graphs():
         part = model.spec and (model.spec.graph if graph is model else model.spec.blocks.get(graph.name))
@@ -86,21 +86,21 @@ def _caches(model: Model) -> Iterator[Diagnostic]:
 
 
 def _input(model: Model, graph: Graph, name: str) -> Span | None:
-    """Where an input is declared."""
+    """Return where an input is declared."""
     part = model.spec and (model.spec.graph if graph is model else model.spec.blocks.get(graph.name))
     return part.key("in", name) if part else graph.span
 
 
 def _config(spec: Spec, config: Mapping[str, Any]) -> Iterator[Diagnostic]:
-    """Config values of the spec's own file that no line, no argument of a block in use, and no other speaks of."""
+    """Yield the config values of the spec's own file that no line, used block or other value reads."""
     parts = [spec.graph, *(spec.blocks[name] for name in used_blocks(spec, config))]
     used: set[str] = set().union(*(_names_in_part(part) for part in parts))
     for section in (spec.loss, spec.init):
         used |= names_in({name: part.model for name, part in section.items()})
-    fresh = used & spec.config.keys()
-    while fresh:
-        more: set[str] = set().union(*(names_in(spec.config[name].value) for name in fresh))
-        fresh = (more & spec.config.keys()) - used
+    pending = used & spec.config.keys()
+    while pending:
+        more: set[str] = set().union(*(names_in(spec.config[name].value) for name in pending))
+        pending = (more & spec.config.keys()) - used
         used |= more
     for name, entry in spec.config.items():
         if name not in used and name not in EXTERNAL_NAMES and not spec.inherits(entry.span):
@@ -114,7 +114,7 @@ def _names_in_part(part: Part) -> set[str]:
 
 
 def _blocks(spec: Spec, config: Mapping[str, Any]) -> Iterator[Diagnostic]:
-    """Blocks of a model's own file that it does not use; a library may hold more than one needs."""
+    """Yield blocks of a model's own file that it does not use; a library may hold more than one needs."""
     used = used_blocks(spec, config)
     for name, part in spec.blocks.items():
         if name not in used and not spec.inherits(part.key()):
@@ -122,7 +122,7 @@ def _blocks(spec: Spec, config: Mapping[str, Any]) -> Iterator[Diagnostic]:
 
 
 def _patterns(model: Model) -> Iterator[Diagnostic]:
-    """Path patterns of the spec's own file that fit no weight."""
+    """Yield path patterns of the spec's own file that fit no weight."""
     assert model.spec is not None
     sections = {"init": model.spec.init, "trained": model.spec.trained}
     paths = [owned.path for owned in weights(model)]

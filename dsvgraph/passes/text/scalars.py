@@ -41,7 +41,7 @@ def quoted(text: str) -> str:
 
 
 def prose(text: str, indent: str) -> list[str] | None:
-    """The lines of a text after `>` or `>-`, an empty one between paragraphs; nothing where folding would change it."""
+    """Return the lines of a text after `>` or `>-`, empty ones between paragraphs; None if folding changes it."""
     paragraphs = text.removesuffix("\n").split("\n")
     plain = all(" ".join(p.split()) == p and p.isprintable() for p in paragraphs)
     if not plain or not paragraphs[0] or not paragraphs[-1]:
@@ -53,7 +53,7 @@ def prose(text: str, indent: str) -> list[str] | None:
 
 
 def literal(text: str, indent: str) -> list[str] | None:
-    """The lines of a text after `|` or `|-`; nothing where they would not be read as they are."""
+    """Return the lines of a text after `|` or `|-`; nothing where they would not be read as they are."""
     lines = text.removesuffix("\n").split("\n")
     if not all(line.isprintable() for line in lines) or not lines[0].strip() or lines[0][0] == " " or not lines[-1]:
         return None

@@ -52,7 +52,7 @@ def _spec(spec: Spec, config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _published(part: Part | None) -> Iterator[str]:
-    """The figures that others give, on one line."""
+    """Yield the figures that others give, on one line."""
     if part is not None:
         yield f"published: {_flow(part.model.model_dump(exclude_none=True))}"
 
@@ -73,12 +73,12 @@ def _blocks(spec: Spec, config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def used_blocks(spec: Spec, config: Mapping[str, Any]) -> set[str]:
-    """The blocks that the graph can reach, by every word of the lines that it can reach."""
+    """Return the blocks that the graph can reach, by every word of the lines that it can reach."""
     found: set[str] = set()
-    fresh = (_names_in_part(spec.graph) | names_in({n: _plain(v) for n, v in config.items()})) & spec.blocks.keys()
-    while fresh:
-        found |= fresh
-        fresh = set().union(*(_names_in_part(spec.blocks[name]) for name in fresh)) & spec.blocks.keys() - found
+    pending = (_names_in_part(spec.graph) | names_in({n: _plain(v) for n, v in config.items()})) & spec.blocks.keys()
+    while pending:
+        found |= pending
+        pending = set().union(*(_names_in_part(spec.blocks[name]) for name in pending)) & spec.blocks.keys() - found
     return found
 
 
@@ -88,7 +88,7 @@ def _names_in_part(part: Part) -> set[str]:
 
 
 def names_in(value: Any) -> set[str]:
-    """The names in a raw value, wherever they stand."""
+    """Return the names in a raw value, wherever they stand."""
     if isinstance(value, Mapping):
         return set(value).union(*(names_in(v) for v in value.values()))
     if isinstance(value, list):
@@ -140,7 +140,7 @@ def _doc(doc: str, indent: str) -> Iterator[str]:
 
 
 def _plain(value: Any) -> Any:
-    """An evaluated value as it is written: blocks by their name, with what is given."""
+    """Return an evaluated value as it is written: blocks by their name, with what is given."""
     if isinstance(value, BlockValue):
         given = {name: _plain(v) for name, v in value.presets}
         return {value.name: None, **given} if given else value.name
@@ -150,12 +150,12 @@ def _plain(value: Any) -> Any:
 
 
 def _block(value: Any) -> str:
-    """A value after `name: ` on a line of its own."""
+    """Return a value after `name: ` on a line of its own."""
     return value if isinstance(value, str) and is_plain_line(value) else _flow(value)
 
 
 def _flow(value: Any) -> str:
-    """A value inside braces."""
+    """Return a value inside braces."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_flow(k)}: {_flow(v)}" for k, v in value.items()) + "}"
     if isinstance(value, (list, tuple)):

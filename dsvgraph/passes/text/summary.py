@@ -38,7 +38,7 @@ def _ports(model: Model) -> Iterator[tuple[str, str]]:
 
 
 def _layers(model: Model) -> Iterator[tuple[str, str]]:
-    """Every group of equal copies on the first page."""
+    """Yield every group of equal copies on the first page."""
     for node in model.nodes.values():
         if node.mode is not Mode.CALL:
             yield node.name, ", ".join(_runs(node)) or "none"
@@ -67,7 +67,7 @@ def _counts(model: Model) -> Iterator[tuple[str, str]]:
 
 
 def _published(model: Model) -> Iterator[tuple[str, str]]:
-    """What others say of the same counts."""
+    """Yield what others say of the same counts."""
     part = model.spec.published if model.spec else None
     if part is not None:
         figures = part.model
@@ -82,7 +82,7 @@ def _losses(model: Model) -> Iterator[tuple[str, str]]:
 
 
 def _predicts(loss: Loss, depth: int) -> str:
-    """What one loss scores, and its weight at the first token."""
+    """Return what one loss scores, and its weight at the first token."""
     weight = expression(loss.weight)
     scheduled = " at first" if "tokens" in loss.weight.names() else ""
     with suppress(ValueError, TypeError):

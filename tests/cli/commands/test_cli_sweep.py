@@ -54,7 +54,7 @@ def test_processes_give_the_points_in_order():
     assert spec is not None
     grid = {"intermediate_size": list(range(1024, 1024 + 16 * 40, 16)), "num_hidden_layers": [1, 2, 3]}
     done: list[int] = []
-    found = sweep(spec, grid, wanted=["total"], processes=2, progress=done.append)
+    found = sweep(spec, grid, quantities=["total"], processes=2, progress=done.append)
     assert [(p.settings["intermediate_size"], p.settings["num_hidden_layers"]) for p in found] == list(
         product(*grid.values())
     )

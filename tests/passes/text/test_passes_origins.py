@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import dsvgraph
-from dsvgraph.passes.graph.origins import of_arguments, of_config
+from dsvgraph.passes.graph.origins import argument_origins, config_origins
 
 BASE = """\
 config: {d: 4, V: 9, wide: 3 * d}
@@ -42,7 +42,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dsvgraph.Model:
 
 
 def test_config(model: dsvgraph.Model) -> None:
-    found = {o.name: (o.value, str(o.span), [(s.text, str(s)) for s in o.over]) for o in of_config(model)}
+    found = {o.name: (o.value, str(o.span), [(s.text, str(s)) for s in o.overridden]) for o in config_origins(model)}
     assert found == {
         "d": ("16", "--set:1:3", [("8", "own.yaml:4:6"), ("4", "base.yaml:1:13")]),
         "V": ("10", "own.yaml:3:6", [("9", "base.yaml:1:19")]),
@@ -51,9 +51,12 @@ def test_config(model: dsvgraph.Model) -> None:
 
 
 def test_arguments(model: dsvgraph.Model) -> None:
-    calls = {call.line: call for call in of_arguments(model)}
+    calls = {call.line: call for call in argument_origins(model)}
     assert list(calls) == ["own > y", "layer > h", "layer > y"]
-    how = {line: {o.name: (o.value, o.how, [s.text for s in o.over]) for o in c.arguments} for line, c in calls.items()}
+    how = {
+        line: {o.name: (o.value, o.how, [s.text for s in o.overridden]) for o in c.arguments}
+        for line, c in calls.items()
+    }
     assert how["layer > h"] == {
         "d": ("16", "config", []),
         "wide": ("48", "config", ["2 * d"]),

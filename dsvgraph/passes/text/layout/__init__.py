@@ -29,5 +29,5 @@ def layout(text: str, name: str = "<spec>") -> str:
 
 
 def _same(a: object, b: object) -> bool:
-    """Equal, in the order of keys and the kind of numbers too."""
+    """Return whether both are equal, in the order of keys and the kind of numbers too."""
     return repr(a) == repr(b)

@@ -67,7 +67,7 @@ class Item:
 
 
 def tree(text: str) -> Tree | None:
-    """The tree of a text that the loader has accepted, with Unix line ends; nothing where it is empty."""
+    """Return the tree of a text that the loader has accepted, with Unix line ends; nothing where it is empty."""
     events = [e for e in yaml().parse(text) if type(e).__name__ not in AROUND]
     if not events:
         return None
@@ -115,7 +115,7 @@ def _position(mark: Any) -> Position:
 
 
 def _hang(text: str, items: list[tuple[Item, list[Item]]], root: Tree) -> None:
-    """Hangs every comment and blank line onto an item: beside it, above it, or below the last."""
+    """Attach every comment and blank line onto an item: beside it, above it, or below the last."""
     signs, inside = _texts(text)
     blank: list[str] = []
     at = 0
@@ -133,7 +133,7 @@ def _hang(text: str, items: list[tuple[Item, list[Item]]], root: Tree) -> None:
 
 
 def _comment(text: str) -> str:
-    """A comment, as far as the parser takes it for one."""
+    """Return a comment, as far as the parser takes it for one."""
     return ENDS.split(text)[0].rstrip()
 
 
@@ -145,7 +145,7 @@ def _put_beside(item: Item, comment: str) -> None:
 
 
 def _after(blank: list[str], items: list[tuple[Item, list[Item]]], number: int) -> list[str]:
-    """Hangs a blank line above the item that begins on the line after it."""
+    """Attach a blank line above the item that begins on the line after it."""
     if blank:
         item = next((item for item, _ in items if item.start[0] >= number), None)
         if item and item.start[0] == number and item is not items[0][0]:
@@ -154,7 +154,7 @@ def _after(blank: list[str], items: list[tuple[Item, list[Item]]], number: int) 
 
 
 def _texts(text: str) -> tuple[set[int], set[int]]:
-    """The places of each `#` that begins no comment, and the lines that are inside a text of several."""
+    """Return the places of each `#` that begins no comment, and the lines that are inside a text of several."""
     signs: set[int] = set()
     inside: set[int] = set()
     for token in yaml().scan(text):
@@ -169,14 +169,14 @@ def _texts(text: str) -> tuple[set[int], set[int]]:
 
 
 def _beside(items: list[tuple[Item, list[Item]]], place: Position) -> Item:
-    """The item that a comment at the end of a line speaks of: the last begun, or the braces that closed since."""
+    """Return the item of a comment at the end of a line: the last begun, or the braces that closed since."""
     item, around = [entry for entry in items if entry[0].start < place][-1]
     closed = (a for a in around if a.value.flow and a.value.end <= place)
     return next(closed, item)
 
 
 def _alone(items: list[tuple[Item, list[Item]]], root: Tree, place: Position) -> list[str]:
-    """Where a comment on a line of its own belongs: above the next item, or below the last of a deeper mapping."""
+    """Return where a comment on its own line belongs: above the next item, or below the last of a mapping."""
     before = [entry for entry in items if entry[0].start < place]
     after = next((item for item, _ in items if item.start > place), None)
     column = after.column if after else 0

@@ -18,7 +18,7 @@ NAMED = (("graph", "body"), ("blocks", "*", "body"), ("loss",))  # whose lines s
 
 
 def written(root: Tree) -> str:
-    """The text of a spec."""
+    """Return the text of a spec."""
     lines = list(_block(root, "", ())) if root.items else [_inline(root, on_line)]
     return "\n".join(_without_edges([*lines, *root.below])) + "\n"
 
@@ -30,7 +30,7 @@ def _without_edges(lines: list[str]) -> list[str]:
 
 
 def _block(tree: Tree, indent: str, path: tuple[str, ...]) -> Iterator[str]:
-    """The lines of an opened mapping or list."""
+    """Yield the lines of an opened mapping or list."""
     widths = _columns(tree, indent) if _matches(path) else {}
     for number, item in enumerate(tree.items):
         if not path and number and item.key and item.key.text in SECTIONS and "" not in item.above[:1]:
@@ -47,7 +47,7 @@ def _matches(path: tuple[str, ...]) -> bool:
 
 
 def _columns(tree: Tree, indent: str) -> dict[int, int]:
-    """The width of the names, for lines of braces that follow each other without a break."""
+    """Return the width of the names, for lines of braces that follow each other without a break."""
     found: dict[int, int] = {}
     short = [_fits(item, indent) and item.value.kind == "mapping" for item in tree.items]
     breaks = [number for number, item in enumerate(tree.items) if item.above or not short[number]]
@@ -77,7 +77,7 @@ def _fits(item: Item, indent: str) -> bool:
 
 
 def _item(item: Item, indent: str, path: tuple[str, ...], width: int) -> Iterator[str]:
-    """One item: a line if it fits, otherwise a line for each thing inside."""
+    """Yield one item: a line if it fits, otherwise a line for each thing inside."""
     head = f"{indent}{_key(item).ljust(width)}"
     if _fits(item, indent):
         text = _inline(item.value, on_line if item.value.kind == "scalar" else in_braces)
@@ -96,7 +96,7 @@ def _item(item: Item, indent: str, path: tuple[str, ...], width: int) -> Iterato
 
 
 def _dashed(comment: str, lines: list[str], indent: str) -> Iterator[str]:
-    """An opened item of a list: its first line stands after the dash, comments before it."""
+    """Yield an opened item of a list: its first line stands after the dash, comments before it."""
     first = next(n for n, line in enumerate(lines) if line and not line.lstrip().startswith("#"))
     yield from (f"{indent}{line.strip()}".rstrip() for line in ([comment] * bool(comment) + lines[:first]))
     yield f"{indent}- {lines[first].lstrip()}"
@@ -108,7 +108,7 @@ def _aside(line: str, comment: str) -> str:
 
 
 def _text(item: Item, head: str, indent: str) -> Iterator[str]:
-    """A text of several lines, as it stands there or folded; a short one, or one that neither can hold, on one line."""
+    """Return a text of several lines, literal or folded; a short one, or one that neither can hold, on one."""
     text, kept = item.value.text, item.value.style == "|"
     body = literal(text, indent) if kept else prose(text, indent)
     short = "\n" not in text and len(head) + 1 + len(text) < PROSE
@@ -121,7 +121,7 @@ def _text(item: Item, head: str, indent: str) -> Iterator[str]:
 
 
 def _inline(tree: Tree, scalar: object) -> str:
-    """A value on one line."""
+    """Return a value on one line."""
     anchor = f"&{tree.anchor} " if tree.anchor else ""
     if tree.kind == "alias":
         return f"*{tree.text}"

@@ -63,7 +63,7 @@ class BlockPage:
     yaml: str
 
     def entries(self) -> Iterator[Entry]:
-        """The arguments, ports, cached values and weights in this order."""
+        """Yield the arguments, ports, cached values and weights in this order."""
         for name, default in self.args.items():
             yield Entry("argument", name, "", "required" if default is None else f"default {default}")
         for kind, types in (("in", self.inputs), ("out", self.outputs), ("cache", self.cache)):
@@ -72,7 +72,7 @@ class BlockPage:
             yield Entry("weight", weight.path, weight.shape, f"times {weight.copies}" if weight.copies != "1" else "")
 
     def facts(self) -> Iterator[tuple[str, str]]:
-        """Label and text of what holds for the whole block."""
+        """Yield label and text of what holds for the whole block."""
         yield "file", self.file
         if self.calls:
             yield "calls", ", ".join(self.calls)
@@ -82,19 +82,19 @@ class BlockPage:
             yield "cached per token", self.cached_per_token
 
     def as_dict(self) -> dict[str, Any]:
-        """The page for ``--json``."""
+        """Return the page for ``--json``."""
         return asdict(self) | {"weights": [weight._asdict() for weight in self.weights]}
 
 
 @lru_cache(maxsize=1)
 def blocks() -> dict[str, BlockPage]:
-    """Every block of the bundled library by name, in the order of files and lines."""
+    """Return every block of the bundled library by name, in the order of files and lines."""
     return {name: _page(name, part) for name, part in _library().blocks.items()}
 
 
 @lru_cache(maxsize=8)
 def _library(names: tuple[str, ...] = ()) -> Spec:
-    """A spec that includes every file of blocks, with ``names`` as symbolic config values."""
+    """Return a spec that includes every file of blocks, with ``names`` as symbolic config values."""
     home = bundled()
     files = ", ".join(p.relative_to(home).as_posix() for p in sorted((home / "blocks").rglob("*.yaml")))
     values = ", ".join(f"{name}: 1" for name in names)
@@ -119,12 +119,12 @@ def _page(name: str, part: Part) -> BlockPage:
 
 
 def _summary(doc: str) -> str:
-    """The first sentence as far as its first colon outside of brackets: what follows is the wiring."""
+    """Return the first sentence as far as its first colon outside of brackets: what follows is the wiring."""
     return HEAD.match(first_sentence(doc))[0].rstrip(".")  # type: ignore[index]  # it matches any text
 
 
 def _file(part: Part) -> str:
-    """The file as an `include` names it."""
+    """Return the file as an `include` names it."""
     return Path(part.doc.source.name).resolve().relative_to(bundled().resolve()).as_posix()
 
 
@@ -133,15 +133,15 @@ def _out(part: Part) -> list[str]:
 
 
 def _calls(part: Part) -> list[str]:
-    """The blocks that lines call, and those that an argument holds unless another is given."""
+    """Return the blocks that lines call, and those that an argument holds unless another is given."""
     args = part.model.args
     heads = [next(iter(line), "") for line in part.model.body.values()]
-    said = [*(head for head in heads if head not in args), *(d for d in args.values() if isinstance(d, str))]
-    return list(dict.fromkeys(name for name in said if name in _library().blocks))
+    names = [*(head for head in heads if head not in args), *(d for d in args.values() if isinstance(d, str))]
+    return list(dict.fromkeys(name for name in names if name in _library().blocks))
 
 
 def _yaml(part: Part) -> str:
-    """The block's own lines of its file, comments too."""
+    """Return the block's own lines of its file, comments too."""
     span = part.key()
     assert span is not None
     lines = list(span.source.lines[span.line - 1 :])
@@ -153,7 +153,7 @@ def _yaml(part: Part) -> str:
 
 
 def _graph(name: str, part: Part) -> Graph | None:
-    """The block with its arguments left as names; None where it needs numbers."""
+    """Return the block with its arguments left as names; None where it needs numbers."""
     needed = [n for block in _reached(name) for n, default in block.model.args.items() if default is None]
     derived = [n for n, default in part.model.args.items() if _is_size(default, part)]
     spec = _library(tuple(sorted({*needed, *derived})))
@@ -168,16 +168,16 @@ def _graph(name: str, part: Part) -> Graph | None:
 
 
 def _reached(name: str) -> list[Part]:
-    """The block and all that it calls, each once."""
-    library, found, fresh = _library().blocks, [name], [name]
-    while fresh:
-        fresh = [n for block in fresh for n in _calls(library[block]) if n not in found]
-        found += dict.fromkeys(fresh)
+    """Return the block and all that it calls, each once."""
+    library, found, pending = _library().blocks, [name], [name]
+    while pending:
+        pending = [n for block in pending for n in _calls(library[block]) if n not in found]
+        found += dict.fromkeys(pending)
     return [library[block] for block in found]
 
 
 def _is_size(default: Any, part: Part) -> bool:
-    """Whether a default is a size computed from other arguments: it stays a name of its own."""
+    """Return whether a default is a size computed from other arguments: it stays a name of its own."""
     try:
         tree = expr.parse(default) if isinstance(default, str) else None
         inner = tree and tree.names() <= part.model.args.keys() and expr.evaluate(tree, symbol)
@@ -192,7 +192,7 @@ def _type(raw: Any) -> Type:
 
 
 def _weights(graph: Graph) -> list[OwnWeight]:
-    """The weights that the block and the blocks below it own, equal copies folded."""
+    """Return the weights that the block and the blocks below it own, equal copies folded."""
     return [
         OwnWeight(COPIES.sub("*", join(v.path, name)), str(w.type), str(v.copies))
         for v in walk(graph)

@@ -14,7 +14,7 @@ Page = OpPage | BlockPage
 
 
 def markdown(title: str, pages: Mapping[str, Page]) -> str:
-    """A chapter: a heading, and a section with a table for each page."""
+    """Return a chapter: a heading, and a section with a table for each page."""
     return "\n".join([f"## {title}", "", *(line for page in pages.values() for line in _section(page))])
 
 

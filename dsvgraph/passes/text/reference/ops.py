@@ -62,7 +62,7 @@ class OpPage:
     attributes: list[Attribute]
 
     def entries(self) -> Iterator[Entry]:
-        """The ports, weights and attributes in this order."""
+        """Yield the ports, weights and attributes in this order."""
         remark = "as many as one likes" if self.variadic else ""
         yield from (Entry("in", port, type_, remark) for port, type_ in self.inputs.items())
         yield from (Entry("out", port, type_) for port, type_ in self.outputs.items())
@@ -76,20 +76,20 @@ class OpPage:
             yield Entry("attribute", found.name, ", ".join(filter(None, (found.kind, found.limits))), default)
 
     def facts(self) -> Iterator[tuple[str, str]]:
-        """Label and text of what holds for the whole op."""
+        """Yield label and text of what holds for the whole op."""
         yield "formula", self.formula
         if self.flops:
             yield "FLOPs", self.flops
 
     def as_dict(self) -> dict[str, Any]:
-        """The page for ``--json``."""
+        """Return the page for ``--json``."""
         found = asdict(self)
         found["weights"] = [{k.rstrip("_"): v for k, v in weight.items()} for weight in found["weights"]]
         return found
 
 
 def ops() -> dict[str, OpPage]:
-    """Every op by name."""
+    """Return every op by name."""
     return {name: _page(name, cls) for name, cls in OPS.items()}
 
 
@@ -117,7 +117,7 @@ def _page(name: str, cls: type[Op]) -> OpPage:
 
 
 def _inputs(cls: type[Op]) -> dict[str, Type]:
-    """The types before the arrow in the docstring, by port; nothing where they are not told for every port."""
+    """Return the types before the arrow in the docstring, by port; nothing where they are not told for every port."""
     found = PORT.findall((cls.__doc__ or "").partition("->")[0])
     ports = [f"x{i}" for i in range(len(found))] if cls.variadic else cls.ports
     if len(found) != len(ports):
@@ -127,7 +127,7 @@ def _inputs(cls: type[Op]) -> dict[str, Type]:
 
 
 def _size(text: str) -> Size:
-    """A size of a docstring; a quotient need not be a polynomial (tokens of one expert)."""
+    """Return a size of a docstring; a quotient need not be a polynomial (tokens of one expert)."""
     if text.strip() == "...":
         return symbol("...")
     above, _, below = text.partition("/")
@@ -136,7 +136,7 @@ def _size(text: str) -> Size:
 
 
 def _example(cls: type[Op], ins: Mapping[str, Type]) -> Op | None:
-    """The op with a name for every size that it needs; None where such an op does not fit its docstring."""
+    """Return the op with a name for every size that it needs; None where such an op does not fit its docstring."""
     needed = {n: _symbolic(n, f) for n, f in cls.model_fields.items() if f.is_required()}
     sizes = {n: symbol(n) for n, f in cls.model_fields.items() if _is_size(f) and f.default is None}
     numbers = {n: 1.0 for n, f in cls.model_fields.items() if _base(f) is float and f.default is None}
@@ -151,23 +151,23 @@ def _example(cls: type[Op], ins: Mapping[str, Type]) -> Op | None:
 
 
 def _symbolic(name: str, field: FieldInfo) -> Any:
-    """A value that an attribute may have; a mapping of sizes has the parts a and b."""
+    """Return a value that an attribute may have; a mapping of sizes has the parts a and b."""
     if _base(field) is dict:
         return {part: symbol(part) for part in "ab"}
     return 1 if _base(field) in (int, float) else symbol(name)
 
 
 def _weights(op: Op, ins: Mapping[str, Type]) -> list[OwnWeight]:
-    """The weights of the op as it stands, and those that an attribute which is true or false brings."""
+    """Return the weights of the op as it stands, and those that an attribute which is true or false brings."""
     own = op.weights(ins)
-    told = {name: _own(name, weight, "") for name, weight in own.items()}
+    found = {name: _own(name, weight, "") for name, weight in own.items()}
     for name, field in type(op).model_fields.items():
         if field.annotation is not bool:
             continue
         other = type(op).model_validate({**dict(op), name: not getattr(op, name)}).weights(ins)
-        told |= {n: _own(n, w, f"{name}: true") for n, w in other.items() if n not in own}
-        told |= {n: _own(n, w, f"{name}: true") for n, w in own.items() if n not in other}
-    return list(told.values())
+        found |= {n: _own(n, w, f"{name}: true") for n, w in other.items() if n not in own}
+        found |= {n: _own(n, w, f"{name}: true") for n, w in own.items() if n not in other}
+    return list(found.values())
 
 
 def _own(name: str, weight: Weight, with_: str) -> OwnWeight:
@@ -183,7 +183,7 @@ def _attribute(name: str, field: FieldInfo) -> Attribute:
 
 
 def _base(field: FieldInfo) -> Any:
-    """The type of an attribute without `| None` and without what Annotated adds."""
+    """Return the type of an attribute without `| None` and without what Annotated adds."""
     found: Any = field.annotation
     if get_origin(found) in (Union, UnionType):
         (found,) = (part for part in get_args(found) if part is not NoneType)

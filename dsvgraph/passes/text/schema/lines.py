@@ -29,7 +29,7 @@ ANYTHING = ["string", "number", "boolean", "array", "object", "null"]
 
 
 def line() -> Json:
-    """A line: any op and any bundled block is offered as its first key, and then what that knows.
+    """Return a line: any op and any bundled block is offered as its first key, and then what that knows.
 
     Lines that call other blocks stay open, since blocks are named by the user. A schema cannot see
     which key comes first, so a key with the name of an op is one where it holds what can be wired.
@@ -51,14 +51,14 @@ def line() -> Json:
 
 
 def callees() -> dict[str, Json]:
-    """What every op and every bundled block allows on its line."""
+    """Return what every op and every bundled block allows on its line."""
     pages = ops()
     found = {f"op_{name}": _op(cls, pages[name]) for name, cls in OPS.items()}
     return found | {f"block_{name}": _block(name, raw) for name, raw in _library().items()}
 
 
-def held() -> Json:
-    """What an argument may hold: any value; the bundled blocks are offered."""
+def argument_value() -> Json:
+    """Return what an argument may hold: any value; the bundled blocks are offered."""
     names = list(_library())
     documents = [first_sentence(raw.get("doc", "")) for raw in _library().values()]
     offered = {"title": "a bundled block", "enum": names, "markdownEnumDescriptions": documents}
@@ -71,7 +71,7 @@ def _calls(name: str) -> Json:
 
 @lru_cache(maxsize=1)
 def _library() -> dict[str, Json]:
-    """The blocks that come with the package, as they are written."""
+    """Return the blocks that come with the package, as they are written."""
     files = sorted((loader.bundled() / "blocks").rglob("*.yaml"))
     return {name: raw for path in files for name, raw in loader.read(path).data.get("blocks", {}).items()}
 
@@ -81,8 +81,8 @@ def _library() -> dict[str, Json]:
 
 def _op(cls: type[Op], page: OpPage) -> Json:
     found = cls.model_json_schema()
-    told = {a.name: ", ".join(filter(None, (a.kind, a.limits))) for a in page.attributes}
-    attributes = {n: _attribute(v, told[n]) for n, v in found.get("properties", {}).items()}
+    kinds = {a.name: ", ".join(filter(None, (a.kind, a.limits))) for a in page.attributes}
+    attributes = {n: _attribute(v, kinds[n]) for n, v in found.get("properties", {}).items()}
     owned = dict.fromkeys(cls.wired_weights, _tied())
     known: Json = {key: {"$ref": f"#/$defs/line/properties/{key}"} for key in KEYS}
     text = op_markdown(page)
@@ -96,7 +96,7 @@ def _op(cls: type[Op], page: OpPage) -> Json:
 
 
 def _attribute(found: Json, kind: str) -> Json:
-    """An attribute as it may be written: a value of its kind, or an expression."""
+    """Return an attribute as it may be written: a value of its kind, or an expression."""
     rule = {k: v for k, v in found.items() if k not in ("title", "description")}
     kept = {"default": rule.pop("default")} if "default" in rule else {}
     kept["description"] = f"{kind[:1].upper()}{kind[1:]}."
@@ -122,7 +122,7 @@ def _tied() -> Json:
 
 
 def _inputs(cls: type[Op]) -> Json:
-    """What may be wired: one reference, a list for ops of many inputs, or references by port."""
+    """Return what may be wired: one reference, a list for ops of many inputs, or references by port."""
     if cls.variadic:
         return {"anyOf": [WIRE, {"type": "array", "items": REFERENCE, "minItems": 1}]}
     ports = {port: REFERENCE | {"title": port} for port in cls.ports}
@@ -144,7 +144,7 @@ def _block(name: str, raw: Json) -> Json:
 
 
 def _argument(block: str, default: Any) -> Json:
-    """An argument, which may hold anything; what its default is like is offered."""
+    """Return an argument, which may hold anything; what its default is like is offered."""
     words = f"Argument of `{block}`, " + ("required." if default is None else f"default `{written(default)}`.")
     kept = {"markdownDescription": words}
     if isinstance(default, str) and default in _library():

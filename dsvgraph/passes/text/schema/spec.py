@@ -7,7 +7,7 @@ from typing import Any
 
 from dsvgraph.build.losses.lines import KINDS
 from dsvgraph.loader import bundled
-from dsvgraph.passes.text.schema.lines import callees, held, line
+from dsvgraph.passes.text.schema.lines import argument_value, callees, line
 from dsvgraph.spec import FIGURE, BlockModel, PublishedModel, SpecModel
 from dsvgraph.types import InitKind
 
@@ -52,12 +52,14 @@ def schema() -> Json:
         "loss": _named({"$ref": "#/$defs/loss"}) | _words(made, "loss"),
         "init": {"type": "object", "additionalProperties": _init()} | _words(made, "init"),
     }
-    made["$defs"] = _basics() | {"block": _block(), "line": line(), "held": held(), "loss": _loss()} | callees()
+    made["$defs"] = (
+        _basics() | {"block": _block(), "line": line(), "held": argument_value(), "loss": _loss()} | callees()
+    )
     return made
 
 
 def _model(model: type[SpecModel | BlockModel | PublishedModel]) -> Json:
-    """What Pydantic says of a model, less its generated titles."""
+    """Return what Pydantic says of a model, less its generated titles."""
     found = model.model_json_schema(by_alias=True)
     properties = {name: _untitled(value) for name, value in found["properties"].items()}
     return {
@@ -70,7 +72,7 @@ def _model(model: type[SpecModel | BlockModel | PublishedModel]) -> Json:
 
 
 def _published() -> Json:
-    """The published figures: `active` and what it counts go together."""
+    """Return the published figures: `active` and what it counts go together."""
     made = _model(PublishedModel)
     figure = {"type": "string", "pattern": f"^{FIGURE.pattern}"}
     made["properties"] |= {name: figure | _words(made, name) for name in ("parameters", "active")}
@@ -78,7 +80,7 @@ def _published() -> Json:
 
 
 def _file(pattern: str) -> Json:
-    """A file; the bundled ones are offered."""
+    """Return a file; the bundled ones are offered."""
     home = bundled()
     names = sorted(path.relative_to(home).as_posix() for path in home.glob(pattern))
     return {"anyOf": [{"title": "bundled", "enum": names}, {"title": "a file", "type": "string"}]}
@@ -93,12 +95,12 @@ def _words(model: Json, name: str) -> Json:
 
 
 def _named(value: Json) -> Json:
-    """A mapping from names."""
+    """Return a mapping from names."""
     return {"type": "object", "propertyNames": {"pattern": NAME}, "additionalProperties": value}
 
 
 def _basics() -> dict[str, Json]:
-    """Values in their several forms, told apart by their kind alone: so an editor shows one text for them."""
+    """Return values in their several forms, told apart by their kind alone: so an editor shows one text for them."""
     ports: Json = {"type": "array", "items": {"type": "string"}}
     wire: Json = {"type": "string", "pattern": REFERENCE}
     return {
