@@ -48,7 +48,7 @@ def _built(key: _ById, name: str) -> Graph:
     first = next(iter(ins.values()))
     builder.positions = frozenset(str(size) for size in first.shape[:2])
     builder.lengths = first.shape[1:2]
-    line = Line(name, name, name, None, {}, {}, "", Part(None, spec.graph.doc, ()))
+    line = Line.calling(name, Part(None, spec.graph.doc, ()))
     return builder.call(line, {}, ins, builder.config)
 
 

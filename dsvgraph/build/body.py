@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from dsvgraph.build import copies, nodes
 from dsvgraph.build.checks import modules
@@ -13,7 +12,7 @@ from dsvgraph.build.line import is_op, take
 from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError, Span
 from dsvgraph.graph import Graph
-from dsvgraph.spec import Part
+from dsvgraph.spec import Part, WrittenLine
 
 
 class Body(Context):
@@ -21,8 +20,8 @@ class Body(Context):
 
     def run(self) -> Graph:
         """Return the finished graph; raise DsvError with every independent mistake."""
-        for name, raw in self.part.model.body.items():
-            self.guard(name, partial(self._line, name, raw))
+        for name, line in self.part.model.body.items():
+            self.guard(name, partial(self._line, name, line))
         self._outputs()
         choose_cache(self)
         if not self.errors:
@@ -31,19 +30,19 @@ class Body(Context):
             raise DsvError.collect(self.errors)
         return self.graph
 
-    def _line(self, name: str, raw: dict[str, Any]) -> None:
+    def _line(self, name: str, line: WrittenLine) -> None:
         try:
-            self._add(name, raw)
+            self._add(name, line)
         except DsvError as error:
-            raise error.on_line(self.scope.config_names(list(raw.values())[1:])) from None
+            raise error.on_line(self.scope.config_names(line.options)) from None
 
-    def _add(self, name: str, raw: dict[str, Any]) -> None:
+    def _add(self, name: str, written: WrittenLine) -> None:
         """Add the node of one line; raise DsvError if the line is wrong."""
-        part = Part(raw, self.part.doc, (*self.part.path, "body", name))
+        part = Part(written, self.part.doc, (*self.part.path, "body", name))
         self.state.counted(self.graph, part.key())
         if name in self.graph.inputs:
             raise DsvError(f"`{name}` is already an input of this block", part.key(), code=Code.TAKEN)
-        line = take(name, raw, part, self.scope)
+        line = take(name, written, part, self.scope)
         self.state.trail.append(name)
         try:
             if line.repeat is not None or line.each is not None:

@@ -138,9 +138,8 @@ def check_blocks(spec: Spec) -> None:
                 words = f"`{arg}` is a word of the language, so no argument can be called so"
                 raise DsvError(words, part.key("args", arg), code=Code.TAKEN)
         for node, line in part.model.body.items():
-            callee = next(iter(line), "")
-            if callee in spec.blocks and callee not in part.model.args:
-                calls.setdefault(name, {}).setdefault(callee, part.key("body", node))
+            if line.callee in spec.blocks and line.callee not in part.model.args:
+                calls.setdefault(name, {}).setdefault(line.callee, part.key("body", node))
     try:
         TopologicalSorter(calls).prepare()
     except CycleError as error:

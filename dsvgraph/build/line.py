@@ -1,8 +1,9 @@
-"""One named line of a body: what it calls, what is wired, what is said about it."""
+"""One named line of a body, with the op or block that it calls."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from dsvgraph.build.ports import unknown
@@ -11,61 +12,92 @@ from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError, Span
 from dsvgraph.names import is_name, nearest, why_no_name
 from dsvgraph.ops import OPS
-from dsvgraph.ops.base import RESERVED
-from dsvgraph.spec import Part
+from dsvgraph.spec import Part, WrittenLine
 from dsvgraph.types import shown
 
 MAX_PATH = 200
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Line:
-    """A line taken apart; ``attributes`` are raw, ``presets`` came with a block argument."""
+    """A line of which is known what it calls: ``callee`` is an op or a block.
+
+    ``presets`` came with a block argument, ``at`` is its address; values stay as ``written``.
+    """
 
     name: str
-    key: str
+    written: WrittenLine
     callee: str
-    wired: Any
-    attributes: dict[str, Any]
-    presets: dict[str, Any]
-    at: str
     part: Part
-    repeat: Any = None
-    each: Any = None
+    presets: dict[str, Any] = field(default_factory=dict)
+    at: str = ""
     slice: tuple[str, ...] = ()
     share: tuple[str, ...] = ()
-    tied: Any = None
+
+    @classmethod
+    def calling(cls, block: str, part: Part) -> Line:
+        """Return a line that calls ``block`` and says nothing else, for blocks that are built on their own."""
+        return cls(name=block, written=WrittenLine(block, None, {}), callee=block, part=part)
+
+    @property
+    def key(self) -> str:
+        """Return the first key as written: the callee, or the argument that holds it."""
+        return self.written.callee
+
+    @property
+    def wired(self) -> Any:
+        """Return the inputs as written."""
+        return self.written.wired
+
+    @cached_property
+    def attributes(self) -> dict[str, Any]:
+        """Return the options of the callee as written."""
+        return self.written.attributes
+
+    @property
+    def repeat(self) -> Any:
+        """Return the number of chained copies as written, None for a line that stands once."""
+        return self.written.get("repeat")
+
+    @property
+    def each(self) -> Any:
+        """Return the number of copies side by side as written, None for a line that stands once."""
+        return self.written.get("each")
+
+    @property
+    def tied(self) -> Any:
+        """Return whether copies use one set of weights, as written."""
+        return self.written.get("tied")
 
     @property
     def span(self) -> Span | None:
+        """Return where the line stands."""
         return self.part.key()
 
     def where(self, *path: Any) -> Span | None:
-        """Where a key of the line, or what is below it, stands."""
+        """Return where the value of a key, or what is below it, stands."""
         return self.part.value(*path)
 
     def at_key(self, key: str) -> Span | None:
+        """Return where a key stands."""
         return self.part.key(key)
 
 
-def take(name: str, raw: dict[str, Any], part: Part, scope: Scope) -> Line:
-    """The line ``name`` taken apart; raises DsvError where it calls nothing that exists."""
-    if not raw:
+def take(name: str, written: WrittenLine, part: Part, scope: Scope) -> Line:
+    """Return the line ``name`` with what it calls; raise DsvError if that does not exist."""
+    if not written:
         raise DsvError(
             f"`{name}` says nothing", part.key(), code=Code.EMPTY_LINE, hint="write {op_or_block: input, ...}"
         )
-    key = next(iter(raw))
-    block = _callee(key, raw, part, scope)
-    rest = {k: v for k, v in raw.items() if k != key and k not in RESERVED}
-    _check_copies(raw, part)
+    block = _callee(written, part, scope)
+    _check_copies(written, part)
     return Line(
-        name, key, block.name, raw[key], rest, dict(block.presets), _address(name, raw, part), part,
-        raw.get("repeat"), raw.get("each"), _ports(raw, "slice", part), _ports(raw, "share", part),
-        raw.get("tied"),
+        name=name, written=written, callee=block.name, part=part, presets=dict(block.presets),
+        at=_address(name, written, part), slice=_ports(written, "slice", part), share=_ports(written, "share", part),
     )  # fmt: skip
 
 
-def _check_copies(raw: dict[str, Any], part: Part) -> None:
+def _check_copies(raw: WrittenLine, part: Part) -> None:
     copied = [key for key in ("repeat", "each") if key in raw]
     if len(copied) == 2:
         raise DsvError("a line has `repeat` or `each`, not both", part.key("each"), code=Code.COPY_KEYS)
@@ -77,7 +109,8 @@ def _check_copies(raw: dict[str, Any], part: Part) -> None:
             raise DsvError(f"`{key}` says {what}, and this line has none", part.key(key), code=Code.COPY_KEYS)
 
 
-def _callee(key: str, raw: dict[str, Any], part: Part, scope: Scope) -> BlockValue:
+def _callee(written: WrittenLine, part: Part, scope: Scope) -> BlockValue:
+    key = written.callee
     held = scope.values.get(key) if key in scope.values else None
     if isinstance(held, BlockValue):
         return held
@@ -88,15 +121,17 @@ def _callee(key: str, raw: dict[str, Any], part: Part, scope: Scope) -> BlockVal
         words = f"`{key}` holds `{shown(held)}`, which is no op or block"
         span = source.span if source else part.key(key)
         raise DsvError(words, span, code=Code.NO_BLOCK, notes=notes, hint=nearest(str(held), scope.library.names()))
-    hint, notes = _near_callee(key, raw, part, scope), [(words, None) for words in OPS.failures()]
+    hint, notes = _near_callee(written, part, scope), [(words, None) for words in OPS.failures()]
     raise DsvError(f"there is no op or block `{key}`", part.key(key), code=Code.NO_CALLEE, notes=notes, hint=hint)
 
 
-def _near_callee(key: str, raw: dict[str, Any], part: Part, scope: Scope) -> str:
+def _near_callee(written: WrittenLine, part: Part, scope: Scope) -> str:
+    """Return what to write instead of a first key that is no op or block."""
+    key = written.callee
     name, colon, rest = key.partition(":")
     if colon and name in scope.library:
         return f"a blank follows a colon: write `{name}: {rest}`"
-    others = [k for k in raw if k in scope.library]
+    others = [k for k in written if k in scope.library]
     if others and (*part.path, others[0]) in part.doc.aliases:
         return f"what `<<` merges comes after the line's own keys: write `{others[0]}` on the line itself, first"
     if others:
@@ -105,7 +140,7 @@ def _near_callee(key: str, raw: dict[str, Any], part: Part, scope: Scope) -> str
     return nearest(key, [*scope.library.names(), *blocks]) or "see `dsvgraph ops` and `dsvgraph blocks`"
 
 
-def _address(name: str, raw: dict[str, Any], part: Part) -> str:
+def _address(name: str, raw: WrittenLine, part: Part) -> str:
     at = raw.get("at", name)
     if at == ".":
         return ""
@@ -120,7 +155,7 @@ def _address(name: str, raw: dict[str, Any], part: Part) -> str:
     return at
 
 
-def _ports(raw: dict[str, Any], key: str, part: Part) -> tuple[str, ...]:
+def _ports(raw: WrittenLine, key: str, part: Part) -> tuple[str, ...]:
     value = raw.get(key, [])
     names = value if isinstance(value, list) else [value]
     if not all(isinstance(n, str) for n in names):

@@ -19,7 +19,7 @@ from dsvgraph.dims import names
 from dsvgraph.errors import DsvError, Fault
 from dsvgraph.graph import Model
 from dsvgraph.names import nearest
-from dsvgraph.spec import Part, Spec
+from dsvgraph.spec import Part, Spec, WrittenLine
 from dsvgraph.types import Init, InitKind, shown
 
 MAX_PATTERNS = 500  # of one section
@@ -101,22 +101,20 @@ class _Building:
 
 
 def init(part: Part, scope: Scope) -> Init:
-    """One initialisation: `zeros`, `ones`, {normal: std}."""
-    raw: Any = part.model
-    if isinstance(raw, str):
-        raw = {raw: None}
-    kind = next(iter(raw), "") if isinstance(raw, dict) and len(raw) == 1 else ""
+    """Return one initialisation: `zeros`, `ones`, {normal: std}. Raise DsvError if it is none."""
+    raw = {part.model: None} if isinstance(part.model, str) else part.model
+    line = WrittenLine.of(raw if isinstance(raw, dict) and len(raw) == 1 else {})
+    kind = line.callee
     if kind not in [*InitKind]:
         hint = nearest(str(kind), [*InitKind]) or f"there are {', '.join(InitKind)}"
         raise DsvError(f"`{shown(part.model)}` is no initialisation", part.value(), code=Code.BAD_INIT, hint=hint)
     if not InitKind(kind).takes_number:
-        if raw[kind] is not None:
-            raise DsvError(
-                f"`{kind}` takes no number, found `{shown(raw[kind])}`", part.value(kind), code=Code.BAD_INIT
-            )
+        if line.wired is not None:
+            words = f"`{kind}` takes no number, found `{shown(line.wired)}`"
+            raise DsvError(words, part.value(kind), code=Code.BAD_INIT)
         return Init(InitKind(kind))
-    value = scope.value(raw[kind], part.value(kind))
+    value = scope.value(line.wired, part.value(kind))
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
         words = f"`{kind}` needs a number of at least 0, found `{shown(value)}`"
-        raise scope.fault(raw[kind], value, part.value(kind), Fault(Code.BAD_INIT, words))
+        raise scope.fault(line.wired, value, part.value(kind), Fault(Code.BAD_INIT, words))
     return Init(InitKind(kind), float(value))

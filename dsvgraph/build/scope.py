@@ -14,7 +14,7 @@ from dsvgraph.dims import Size, symbol
 from dsvgraph.errors import DsvError, Fault, Note, Span, clipped
 from dsvgraph.names import NAME, listed, nearest
 from dsvgraph.ops import OPS
-from dsvgraph.spec import Entry, Part
+from dsvgraph.spec import Entry, Part, WrittenLine
 from dsvgraph.types import as_size, shown
 
 At = Callable[..., Span | None]  # from the steps to a value inside another to its place
@@ -88,12 +88,11 @@ class Scope:
         return self.value(raw, at(step), partial(at, step)) if at else self.value(raw, span)
 
     def _mapping(self, raw: dict[str, Any], span: Span | None, at: At | None) -> Any:
-        head = next(iter(raw), None)
+        line = WrittenLine.of(raw)
         values = {k: self._item(v, k, span, at) for k, v in raw.items()}
-        if head is None or raw[head] is not None or head not in self.library:
+        if line.wired is not None or line.callee not in self.library:
             return values
-        values.pop(head)
-        return BlockValue(head, tuple(values.items()))
+        return BlockValue(line.callee, tuple((key, values[key]) for key in line.options))
 
     def _text(self, text: str, span: Span | None) -> Any:
         try:
@@ -298,7 +297,7 @@ class _Lazy(Mapping[str, Any]):
 
 def free_names(raw: Any) -> frozenset[str]:
     """Names that a raw value reads, as far as it is an expression."""
-    if isinstance(raw, (list, dict)):
+    if isinstance(raw, (list, Mapping)):
         items = raw if isinstance(raw, list) else raw.values()
         return frozenset[str]().union(*(free_names(item) for item in items))
     if not isinstance(raw, str):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cached_property
 from importlib.metadata import entry_points
 from typing import Any
@@ -17,6 +18,14 @@ from dsvgraph.spec import Spec
 from dsvgraph.types import Init
 
 
+class LossKind(StrEnum):
+    """What a line of the section `loss` is."""
+
+    CROSS_ENTROPY = "cross_entropy"
+    SEQUENCE_BALANCE = "sequence_balance"
+    BIAS_UPDATE = "bias_update"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Loss:
     """One line of the loss: what it scores, against what, with which weight.
@@ -27,7 +36,7 @@ class Loss:
     """
 
     name: str
-    kind: str  # cross_entropy, sequence_balance, bias_update
+    kind: LossKind
     weight: Expr
     output: str | None = None
     target: str | None = None
@@ -44,7 +53,7 @@ class Model(Graph):
     """The whole graph of a spec, with its losses, its config and its sections by path.
 
     >>> import dsvgraph
-    >>> [loss.kind for loss in dsvgraph.load("deepseek_v3_tiny").losses]
+    >>> [str(loss.kind) for loss in dsvgraph.load("deepseek_v3_tiny").losses]
     ['cross_entropy', 'cross_entropy', 'sequence_balance', 'bias_update']
     """
 

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from dsvgraph.codes import Code
 from dsvgraph.errors import Fault
 from dsvgraph.names import is_name, why_no_name
+from dsvgraph.spec.lines import WrittenLine
 
 FIGURE = re.compile(r"\d{1,6}(\.\d{1,6})?[KMBT]$", re.ASCII)
 
@@ -31,7 +32,6 @@ def _figure(text: str) -> str:
 Name = Annotated[str, AfterValidator(_name)]
 Figure = Annotated[str, AfterValidator(_figure)]
 Convention = Literal["all", "without_embedding", "without_embedding_and_head"]
-Line = dict[str, Any]
 
 
 class BlockModel(BaseModel):
@@ -46,7 +46,7 @@ class BlockModel(BaseModel):
     inputs: dict[Name, str | list[Any]] = Field(
         alias="in", min_length=1, description="Typed inputs: [B, T, d] or int[B, T]."
     )
-    body: dict[Name, Line] = Field(min_length=1, description="One line per node: {callee: inputs, ...}.")
+    body: dict[Name, WrittenLine] = Field(min_length=1, description="One line per node: {callee: inputs, ...}.")
     out: str | dict[Name, str] = Field(description="The output, or outputs by name.")
     cache: list[str] = Field(default=[], description="Nodes whose values decoding keeps per token.")
 
@@ -87,6 +87,6 @@ class SpecModel(BaseModel):
     config: dict[Name, Any] = Field(default={}, description="Values, named as in config.json.")
     blocks: dict[Name, BlockModel] = Field(default={}, description="Blocks by name.")
     graph: BlockModel | None = Field(default=None, description="The model itself.")
-    loss: dict[Name, Line] = Field(default={}, description="Loss lines over the graph's outputs.")
+    loss: dict[Name, WrittenLine] = Field(default={}, description="Loss lines over the graph's outputs.")
     init: dict[str, Any] = Field(default={}, description="Initialisation by path pattern; the last match wins.")
     trained: dict[str, bool] = Field(default={}, description="Whether weights train, by path pattern.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsvgraph.graph import Loss, Ref
+from dsvgraph.graph import Loss, LossKind, Ref
 from dsvgraph_graphviz.scene.parts import Card, CardShape, Container, End, Plan
 from dsvgraph_graphviz.style import cards
 from dsvgraph_graphviz.style.theme import HUES, Role
@@ -14,7 +14,7 @@ def score(made: Plan) -> list[Term]:
     """Add a card for every loss, and for every output that no loss reads, on top of its column; return the terms."""
     found = []
     for loss in made.model.losses:
-        if loss.kind == "cross_entropy" and loss.output:
+        if loss.kind is LossKind.CROSS_ENTROPY and loss.output:
             found += _cards(made, loss)
     _outputs(made)
     return found

@@ -9,7 +9,7 @@ from typing import Any
 
 from dsvgraph.dims import Poly, Size, symbol
 from dsvgraph.expr import Expr, evaluate
-from dsvgraph.graph import Loss, Model, walk
+from dsvgraph.graph import Loss, LossKind, Model, walk
 from dsvgraph.patterns import matches
 from dsvgraph_graphviz.style import theme
 from dsvgraph_graphviz.style.markup import cell, label, table, words
@@ -18,8 +18,8 @@ from dsvgraph_graphviz.style.words import cut, decimal, number, subscript, token
 LATER = 1e18  # tokens: past the end of any schedule
 NUMBERS = re.compile(r"[\d.e+-]+( → [\d.e+-]+)?")
 AUXILIARY = {
-    "sequence_balance": "+  {weight} · balance loss of {routers}",
-    "bias_update": "selection bias of {routers} moves by {weight} a step",
+    LossKind.SEQUENCE_BALANCE: "+  {weight} · balance loss of {routers}",
+    LossKind.BIAS_UPDATE: "selection bias of {routers} moves by {weight} a step",
 }
 
 
@@ -66,7 +66,7 @@ def chain_weight(model: Model, loss: Loss | None = None) -> list[str]:
 
 def loss_name(model: Model, loss: Loss, depth: int) -> str:
     """L₀, L₁, ... by depth if no other loss has one of these depths, else the line's name with the depth."""
-    others = (one for one in model.losses if one is not loss and one.kind == "cross_entropy")
+    others = (one for one in model.losses if one is not loss and one.kind is LossKind.CROSS_ENTROPY)
     if not any(set(one.depths) & set(loss.depths) for one in others):
         return f"L{subscript(depth)}"
     return cut(loss.name) + (subscript(depth) if depth else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from dsvgraph.build.checks.modules import claims
-from dsvgraph.graph import Graph, Mode, Model, Node, Ref
+from dsvgraph.graph import Graph, LossKind, Mode, Model, Node, Ref
 from dsvgraph.ops.weighted import Linear
 
 
@@ -36,7 +36,7 @@ def deferred_heads(model: Model) -> set[tuple[Graph, str]]:
     """The nodes, by graph and name, whose product a loss may take in chunks."""
     found: set[tuple[Graph, str]] = set()
     for loss in model.losses:
-        if loss.kind == "cross_entropy" and loss.output:
+        if loss.kind is LossKind.CROSS_ENTROPY and loss.output:
             found |= behind(model, model, model.outputs[loss.output])
     return found
 

@@ -12,7 +12,7 @@ from dsvgraph import expr
 from dsvgraph.build.losses.predictions import seen
 from dsvgraph.build.losses.schedules import has_value
 from dsvgraph.expr import Expr
-from dsvgraph.graph import Loss, Model, walk
+from dsvgraph.graph import Loss, LossKind, Model, walk
 from dsvgraph.patterns import matches_all, regex
 from dsvgraph_torch.lowering.analysis import behind
 from dsvgraph_torch.lowering.names import reserved, variable, where
@@ -48,9 +48,9 @@ def _open_names(model: Model) -> set[str]:
 
 
 def _loss(loss: Loss, names: dict[str, str], model: Model) -> list[ast.stmt]:
-    if loss.kind == "sequence_balance":
+    if loss.kind is LossKind.SEQUENCE_BALANCE:
         return [noted(_balance(loss, model), _place(loss)), _added(loss, literal(loss.name))]
-    if loss.kind != "cross_entropy" or not loss.depths:
+    if loss.kind is not LossKind.CROSS_ENTROPY or not loss.depths:
         return []
     value, fill = path(names[loss.output or ""]), _fill(loss, model)
     deferred = bool(behind(model, model, model.outputs[loss.output or ""]))
@@ -116,7 +116,7 @@ def _fill(loss: Loss, model: Model) -> list[ast.expr]:
 
 def after_step_method(model: Model) -> list[ast.stmt]:
     """Once per optimizer step: biases move, counts begin anew."""
-    updates = [loss for loss in model.losses if loss.kind == "bias_update"]
+    updates = [loss for loss in model.losses if loss.kind is LossKind.BIAS_UPDATE]
     if not any(v.node.callee == "router" for v in walk(model)):
         return []
     lines = [_update(loss, _chosen(loss, model)) for loss in updates]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dsvgraph.build.decoding.state import Decoder, Decoding
-from dsvgraph.graph import Graph, Model, Node
+from dsvgraph.graph import Graph, LossKind, Model, Node
 from dsvgraph.passes.graph.decoding import decoding, looks_ahead
 from dsvgraph.passes.graph.instances import fills
 from dsvgraph_torch.lowering.analysis import deferred_heads
@@ -50,7 +50,7 @@ class Lowering:
         self.kept: dict[Decoding, set[str]] = {}
         self.filled = bool(fills(model))
         self.shared = any(n.reused for g in model.graphs() for n in g.nodes.values())
-        self.balanced = any(loss.kind == "sequence_balance" for loss in model.losses)
+        self.balanced = any(loss.kind is LossKind.SEQUENCE_BALANCE for loss in model.losses)
         self.classes: list[Source] = []
         self.units: dict[ClassKey, int] = {}
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dsvgraph.build.losses.lines import number
-from dsvgraph.graph import Loss, Model
+from dsvgraph.graph import Loss, LossKind, Model
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Head:
 
 def heads_of(graph: Model) -> list[Head]:
     """Every prediction that the spec's loss scores, in its order."""
-    scored = [loss for loss in graph.losses if loss.kind == "cross_entropy"]
+    scored = [loss for loss in graph.losses if loss.kind is LossKind.CROSS_ENTROPY]
     return [Head(f"{loss.name}.{d}" if d else loss.name, loss, d) for loss in scored for d in loss.depths]
 
 

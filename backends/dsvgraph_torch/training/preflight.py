@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from dsvgraph.errors import DsvError
-from dsvgraph.graph import Model
+from dsvgraph.graph import LossKind, Model
 from dsvgraph.passes.lint.training import computed_nodes, trained_nodes
 from dsvgraph_torch.module import weights
 from dsvgraph_torch.runs.tokens import check_embeddings
@@ -62,7 +62,7 @@ def _check_trained(graph: Model) -> None:
         span = graph.spec.trained[frozen[-1]].key() if graph.spec and frozen else graph.span
         why = "`trained` freezes every parameter" if frozen else "it has no parameters"
         raise DsvError(f"{graph.name} has nothing to train: {why}", span)
-    losses = [loss for loss in graph.losses if loss.kind == "cross_entropy"]
+    losses = [loss for loss in graph.losses if loss.kind is LossKind.CROSS_ENTROPY]
     if not trained & computed_nodes(graph, frozenset(str(loss.output) for loss in losses)):
         raise DsvError(
             f"{graph.name} has nothing to train: no loss reaches a parameter that is trained", losses[0].span

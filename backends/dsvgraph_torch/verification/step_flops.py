@@ -8,7 +8,7 @@ from dsvgraph import expr
 from dsvgraph.build.checks.freezing import root
 from dsvgraph.build.losses.predictions import seen
 from dsvgraph.dims import evaluate, total
-from dsvgraph.graph import Graph, Loss, Mode, Model, Ref
+from dsvgraph.graph import Graph, Loss, LossKind, Mode, Model, Ref
 from dsvgraph.passes.count.gradients import NONE, Backward, Copy, backward
 from dsvgraph.passes.count.graph_counts import GraphCounter
 from dsvgraph.passes.count.inputs import input_sizes, tokens
@@ -25,7 +25,7 @@ def expected(model: Model, batch: int, seq: int) -> tuple[int, int, int]:
     counter = GraphCounter(tokens(model), input_sizes(model, batch, seq), "square")
     forward = int(number(counter.of(model).forward, counter.values))
     scored = frozenset(loss.output for loss in model.losses if loss.output)
-    balanced = any(loss.kind == "sequence_balance" and _all_routers(loss, model) for loss in model.losses)
+    balanced = any(loss.kind is LossKind.SEQUENCE_BALANCE and _all_routers(loss, model) for loss in model.losses)
     back = int(number(total(backward(model, counter, scored, balanced).values()), counter.values))
     unused = list(_unused(model, counter, seq))
     less = batch * sum(flops for flops, _ in unused)
@@ -43,7 +43,7 @@ def _unused(model: Model, counter: GraphCounter, seq: int) -> Iterator[tuple[int
     ways, first = Backward(counter), dict[str, Loss]()
     for loss in model.losses:
         ref = model.outputs.get(loss.output or "")
-        if loss.kind != "cross_entropy" or ref is None or not behind(model, model, ref):
+        if loss.kind is not LossKind.CROSS_ENTROPY or ref is None or not behind(model, model, ref):
             continue
         counted = seq if first.setdefault(str(loss.output), loss) is loss else 0
         for depth in loss.depths:

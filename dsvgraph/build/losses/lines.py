@@ -14,18 +14,18 @@ from dsvgraph.build.scope import Scope
 from dsvgraph.codes import Code
 from dsvgraph.dims import Poly
 from dsvgraph.errors import DsvError, Span
-from dsvgraph.graph import Loss, Model, Node, Ref, walk
+from dsvgraph.graph import Loss, LossKind, Model, Node, Ref, walk
 from dsvgraph.names import nearest
 from dsvgraph.patterns import matches_some
-from dsvgraph.spec import Part
+from dsvgraph.spec import Part, WrittenLine
 from dsvgraph.types import ElementType, shown
 
 __all__ = ["KINDS", "build_losses", "number"]
 
 KINDS = {
-    "cross_entropy": ("target", "shift", "stride", "weight", "divide"),
-    "sequence_balance": ("weight",),
-    "bias_update": ("speed",),
+    LossKind.CROSS_ENTROPY: ("target", "shift", "stride", "weight", "divide"),
+    LossKind.SEQUENCE_BALANCE: ("weight",),
+    LossKind.BIAS_UPDATE: ("speed",),
 }
 MAX_DEPTHS = 1000
 
@@ -45,7 +45,7 @@ def build_losses(
             _check_target(found, part)
         except DsvError as error:
             follows = _follows(error, part, model, errors)
-            errors += [] if follows else [error.on_line(scope.config_names(list(part.model.values())[1:]))]
+            errors += [] if follows else [error.on_line(scope.config_names(part.model.options))]
     if not errors:
         errors += _wrong_strides(model, found, lines)
     return tuple(found)
@@ -72,13 +72,13 @@ def _follows(error: DsvError, part: Part, model: Model, errors: list[DsvError]) 
 
 
 def _line(name: str, part: Part, model: Model, scope: Scope, whole: bool) -> Loss | None:
-    raw: dict[str, Any] = part.model
-    kind = _kind(name, raw, part)
+    line: WrittenLine = part.model
+    kind = _kind(name, line, part)
     formula = {key: formulas.read(key, part, scope) for key in formulas.OPEN}
-    if kind == "cross_entropy":
+    if kind is LossKind.CROSS_ENTROPY:
         return _cross_entropy(name, part, model, formula, whole)
-    pattern = raw[kind]
-    weight = formula["speed" if kind == "bias_update" else "weight"]
+    pattern = line.wired
+    weight = formula["speed" if kind is LossKind.BIAS_UPDATE else "weight"]
     weight.check_schedule({})
     if whole:
         _check_routers(pattern, model, part, kind)
@@ -93,19 +93,19 @@ def _check_target(found: list[Loss], part: Part) -> None:
         raise DsvError(words, part.value("target"), code=Code.NOT_LOWERED)
 
 
-def _kind(name: str, raw: dict[str, Any], part: Part) -> str:
-    """What a line is; raises DsvError for a key that it does not know."""
-    kind = next(iter(raw), "")
-    if not raw:
+def _kind(name: str, line: WrittenLine, part: Part) -> LossKind:
+    """Return the kind of a line; raise DsvError if a key of it is not known."""
+    if not line:
         raise DsvError(
             f"`{name}` says nothing", part.key(), code=Code.EMPTY_LINE, hint=f"losses are {', '.join(KINDS)}"
         )
-    if kind not in KINDS:
-        message, hint = unknown("loss", kind, KINDS)
-        others = [k for k in raw if k in KINDS]
+    if line.callee not in KINDS:
+        message, hint = unknown("loss", line.callee, KINDS)
+        others = [k for k in line if k in KINDS]
         hint = f"the first key says what the line is: put `{others[0]}` first" if others else hint
-        raise DsvError(message, part.key(kind) or part.key(), code=Code.LOSS_FORM, hint=hint)
-    for key in list(raw)[1:]:
+        raise DsvError(message, part.key(line.callee) or part.key(), code=Code.LOSS_FORM, hint=hint)
+    kind = LossKind(line.callee)
+    for key in line.options:
         if key not in KINDS[kind]:
             message, hint = unknown("attribute", key, KINDS[kind], kind)
             raise DsvError(message, part.key(key), code=Code.LOSS_FORM, hint=hint)
@@ -118,16 +118,16 @@ def _kind(name: str, raw: dict[str, Any], part: Part) -> str:
 
 
 def _cross_entropy(name: str, part: Part, model: Model, formula: dict[str, Formula], whole: bool) -> Loss | None:
-    output, target = part.model["cross_entropy"], part.model.get("target")
+    output, target = part.model.wired, part.model.get("target")
     ids = _target(target, model, part)
     if not whole and output in _declared(model) and output not in model.outputs:
         return None
     ref = _output(output, model, part)
     depths = _depths(model, ref, ids, part)
     loss = Loss(
-        name=name, kind="cross_entropy", output=output, target=ids, weight=formula["weight"].tree,
-        shift=formula["shift"].tree, stride=formula["stride"].tree if "stride" in part.model else None,
-        divide=formula["divide"].tree, depths=depths, span=part.key(),
+        name=name, kind=LossKind.CROSS_ENTROPY, output=output, target=ids, depths=depths, span=part.key(),
+        weight=formula["weight"].tree, shift=formula["shift"].tree, divide=formula["divide"].tree,
+        stride=formula["stride"].tree if "stride" in part.model else None,
     )  # fmt: skip
     _check_stride(formula["stride"], part)
     for depth in depths:
@@ -176,7 +176,7 @@ def _depths(model: Model, ref: Ref, ids: str, part: Part) -> tuple[int, ...]:
     stacked = logits.rank == row.rank + 2
     fits = logits.rank in (row.rank + 1, row.rank + 2) and logits.shape[-row.rank - 1 : -1] == row.shape
     if not fits or logits.dtype is not ElementType.FLOAT:
-        output = part.model["cross_entropy"]
+        output = part.model.wired
         words = f"`{output}` is {logits} and `{ids}` is {row}: logits are [B, T, V] or stacked [D, B, T, V]"
         raise DsvError(words, part.value("cross_entropy"), code=Code.LOSS_SHAPE)
     if not stacked:

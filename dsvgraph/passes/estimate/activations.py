@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from dsvgraph.build.checks.freezing import PathState, alike, root
 from dsvgraph.dims import Size, total
-from dsvgraph.graph import Graph, Mode, Model, Node, Ref, join
+from dsvgraph.graph import Graph, LossKind, Mode, Model, Node, Ref, join
 from dsvgraph.ops.tape import FLOAT, HALF, LONG, Execution, Key, LogitsForm, Storage, Tape, Value
 from dsvgraph.passes.count.graph_counts import known_types
 from dsvgraph.passes.count.quantity import largest, number
@@ -46,7 +46,7 @@ class Activations:
         self.model, self.values, self.checkpoint = model, values, checkpoint
         self.low, self.fused = low, fused
         self.batch = int(number(next(t for t in model.inputs.values() if t.rank > 1).shape[0], values))
-        self.balanced = any(loss.kind == "sequence_balance" for loss in model.losses)
+        self.balanced = any(loss.kind is LossKind.SEQUENCE_BALANCE for loss in model.losses)
         self.memo: dict[tuple[Graph, tuple[tuple[str, InputForm], ...], PathState, bool], BlockMemory] = {}
         self.logits = Logits(model, values)
         self.layers: list[Layer] = []

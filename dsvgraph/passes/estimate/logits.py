@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from dsvgraph.build.losses.lines import number as loss_number
 from dsvgraph.dims import Size, total
-from dsvgraph.graph import Graph, Loss, Model, Ref
+from dsvgraph.graph import Graph, Loss, LossKind, Model, Ref
 from dsvgraph.ops.tape import FLOAT, LogitsForm
 from dsvgraph.ops.weighted import Linear
 from dsvgraph.passes.count.quantity import largest, number
@@ -23,7 +23,7 @@ class Logits:
 
     def __init__(self, model: Model, values: Mapping[str, int]) -> None:
         self.model, self.values = model, values
-        self.losses = [loss for loss in model.losses if loss.kind == "cross_entropy" and loss.output]
+        self.losses = [loss for loss in model.losses if loss.kind is LossKind.CROSS_ENTROPY and loss.output]
         self.output_layers = {key: ahead for loss in self.losses for key, ahead in self._layers_of(loss)}
 
     def _layers_of(self, loss: Loss) -> Iterator[tuple[tuple[Graph, str], tuple[LogitsForm, int]]]:

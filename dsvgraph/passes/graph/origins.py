@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from dsvgraph.errors import Span, clipped
 from dsvgraph.graph import Graph, Model, Node
-from dsvgraph.spec import Entry, Part, Spec
+from dsvgraph.spec import Entry, Part, Spec, WrittenLine
 from dsvgraph.types import shown
 
 
@@ -89,11 +89,11 @@ def _sources(
     spec: Spec, part: Part, graph: Graph, node: Node, block: Part, name: str
 ) -> Iterator[tuple[str, Span | None]]:
     """Yield where an argument may come from, the first one wins: line, block argument, config, default."""
-    raw: Mapping[str, Any] = part.model.body[node.name]
+    line: WrittenLine = part.model.body[node.name]
     values = graph.config if isinstance(graph, Model) else graph.args
-    if name in raw:
+    if name in line:
         yield "line", part.value("body", node.name, name)
-    if name in dict(getattr(values.get(next(iter(raw))), "presets", ())):
+    if name in dict(getattr(values.get(line.callee), "presets", ())):
         yield "block", node.span
     if name in spec.config:
         yield "config", spec.config[name].span

@@ -10,7 +10,7 @@ from dsvgraph.build.losses.predictions import Gap, Prediction, at, gaps, predict
 from dsvgraph.codes import Code
 from dsvgraph.errors import Diagnostic, Note, Span
 from dsvgraph.expr import Expr
-from dsvgraph.graph import Graph, Loss, Model, Node, join, walk
+from dsvgraph.graph import Graph, Loss, LossKind, Model, Node, join, walk
 from dsvgraph.passes.graph.dependencies import DependencyAnalysis, Ports
 from dsvgraph.passes.graph.paths import last_matches
 
@@ -96,7 +96,7 @@ def computed_nodes(model: Model, outputs: Ports) -> set[Node]:
 def _weightless(loss: Loss) -> Iterator[Diagnostic]:
     """Yield a loss whose weight is zero for good, or at some depths."""
     zero = [depth for depth in loss.depths if _at(loss.weight, depth) == 0]
-    if not zero or loss.kind == "bias_update":
+    if not zero or loss.kind is LossKind.BIAS_UPDATE:
         return
     if len(zero) == len(loss.depths):
         yield _warning(Code.ZERO_WEIGHT, f"the weight of `{loss.name}` is zero, so it trains nothing", loss.span)

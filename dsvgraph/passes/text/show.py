@@ -114,7 +114,7 @@ def _entry(name: str, value: Any, indent: str) -> str:
     return f"{indent}{name}:" + (f" {_block(value)}" if value is not None else "")
 
 
-def _lines(body: Mapping[str, dict[str, Any]], indent: str) -> Iterator[str]:
+def _lines(body: Mapping[str, Mapping[str, Any]], indent: str) -> Iterator[str]:
     """Named lines in columns; one that is too long for the page takes a line per key."""
     width = max((len(name) for name in body), default=0) + 1
     for name, raw in body.items():

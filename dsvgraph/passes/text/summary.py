@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from dsvgraph.build.losses.lines import number
 from dsvgraph.errors import DsvError
-from dsvgraph.graph import Loss, Mode, Model, Node
+from dsvgraph.graph import Loss, LossKind, Mode, Model, Node
 from dsvgraph.graph.signature import expression
 from dsvgraph.passes.count.cost import cost
 from dsvgraph.passes.graph.paths import copy_paths
@@ -88,7 +88,7 @@ def _predicts(loss: Loss, depth: int) -> str:
     with suppress(ValueError, TypeError):
         weight = f"{number(loss.weight, depth=depth, tokens=0):g}{scheduled}"
     if loss.output is None or loss.shift is None:
-        what = "speed" if loss.kind == "bias_update" else "weight"
+        what = "speed" if loss.kind is LossKind.BIAS_UPDATE else "weight"
         return f"{loss.kind} of {loss.routers}, {what} {weight}"
     return f"{loss.output} predicts {loss.target} at i + {number(loss.shift, depth=depth)}, weight {weight}"
 

@@ -10,7 +10,7 @@ import dsvgraph
 from dsvgraph.build.losses.predictions import Prediction, gaps, stride
 from dsvgraph.codes import Code
 from dsvgraph.expr import Expr
-from dsvgraph.graph import Loss
+from dsvgraph.graph import Loss, LossKind
 
 SPEC = """
 blocks:
@@ -102,7 +102,7 @@ def test_only_a_stride_that_holds_at_every_depth_is_proposed() -> None:
 @given(st.lists(st.tuples(st.integers(-1, 4), st.integers(1, 6)), min_size=1, max_size=5))
 def test_gaps_are_the_tokens_that_a_head_jumps_over_and_nobody_predicts(pairs: list[tuple[int, int]]) -> None:
     """Drafting from a position, token by token: what comes after what is known, up to the furthest prediction."""
-    line = Loss(name="a", kind="cross_entropy", output="y", target="ids", weight=Expr("number", (1,)))
+    line = Loss(name="a", kind=LossKind.CROSS_ENTROPY, output="y", target="ids", weight=Expr("number", (1,)))
     heads = sorted((Prediction(line, 0, seen, seen + ahead) for seen, ahead in pairs), key=lambda h: h.ahead)
     told = {n for gap in gaps(heads) for n in range(gap.first, gap.last + 1)}
     predicted = {head.ahead for head in heads}

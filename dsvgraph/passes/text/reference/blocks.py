@@ -135,7 +135,7 @@ def _out(part: Part) -> list[str]:
 def _calls(part: Part) -> list[str]:
     """Return the blocks that lines call, and those that an argument holds unless another is given."""
     args = part.model.args
-    heads = [next(iter(line), "") for line in part.model.body.values()]
+    heads = [line.callee for line in part.model.body.values()]
     names = [*(head for head in heads if head not in args), *(d for d in args.values() if isinstance(d, str))]
     return list(dict.fromkeys(name for name in names if name in _library().blocks))
 
