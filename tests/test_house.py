@@ -123,6 +123,19 @@ def outside_functions(path: Path) -> set[str]:
     return {name for line, name in imports(path) if line not in lazy}
 
 
+def test_records_of_many_fields_are_built_by_keyword() -> None:
+    """In the passes and the command line: a class that is called with more than four values names each."""
+    calls = [(path, node) for path in sources("dsvgraph/passes", "dsvgraph/cli") for node in calls_of_classes(path)]
+    assert len(calls) > 200
+    assert not [f"{ident(path)}:{node.lineno}" for path, node in calls if len(node.args) > 4]
+
+
+def calls_of_classes(path: Path) -> Iterator[ast.Call]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.lstrip("_")[:1].isupper():
+            yield node
+
+
 def test_imports_are_declared() -> None:
     """Core imports no torch and no backend, a backend not another but BESIDE: only what pyproject.toml gives each."""
     extras, wrong = PROJECT["optional-dependencies"], list[str]()

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
-
-import typer
 
 from dsvgraph.cli import output
 from dsvgraph.cli.options import JsonOption
 from dsvgraph.cli.read import reference
-from dsvgraph.cli.read.reference import MarkdownOption
+from dsvgraph.cli.read.reference import MarkdownOption, name_argument
 
 
-def _names(incomplete: str) -> list[str]:
-    """Return the names that complete what was typed in a shell."""
+def _names() -> Iterable[str]:
+    """Return the names that a shell may complete."""
     from dsvgraph.passes.text.reference import blocks
 
-    return sorted(name for name in blocks() if name.startswith(incomplete))
+    return blocks()
 
 
-Name = Annotated[
-    str | None,
-    typer.Argument(metavar="NAME", help="Print all of this one.", autocompletion=_names, show_default=False),
-]
+Name = Annotated[str | None, name_argument(_names)]
 
 
 def run(name: Name = None, as_json: JsonOption = False, markdown: MarkdownOption = False) -> None:

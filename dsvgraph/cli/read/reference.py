@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +14,16 @@ from dsvgraph.names import listed, nearest
 if TYPE_CHECKING:
     from dsvgraph.passes.text.reference import Entry
     from dsvgraph.passes.text.reference.markdown import Page
+
+
+def name_argument(names: Callable[[], Iterable[str]]) -> Any:
+    """Return the argument NAME of a command, which a shell completes from ``names``."""
+
+    def complete(incomplete: str) -> list[str]:
+        return sorted(name for name in names() if name.startswith(incomplete))
+
+    return typer.Argument(metavar="NAME", help="Print all of this one.", autocompletion=complete, show_default=False)
+
 
 MarkdownOption = Annotated[bool, typer.Option("--markdown", help="Print Markdown, as in docs/reference.md.")]
 

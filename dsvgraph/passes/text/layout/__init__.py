@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dsvgraph.loader import parse
 from dsvgraph.loader.compose import BREAK
-from dsvgraph.passes.text.layout.tree import tree
+from dsvgraph.passes.text.layout.tree import TreeKind, tree
 from dsvgraph.passes.text.layout.write import written
 
 __all__ = ["layout"]
@@ -21,7 +21,7 @@ def layout(text: str, name: str = "<spec>") -> str:
     data = parse(text, name).data
     text = BREAK.sub("\n", text.removeprefix("\ufeff"))
     root = tree(text)
-    if root and root.kind == "scalar":
+    if root and root.kind is TreeKind.SCALAR:
         return text  # no spec, and nothing to lay out
     found = written(root) if root else text.strip() and text.strip() + "\n"
     assert _same(parse(found, name).data, data), "the layout changed the data"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from ruamel.yaml.events import (
@@ -24,11 +25,20 @@ ENDS = re.compile("[\x85\u2028\u2029]")
 AROUND = ("StreamStartEvent", "StreamEndEvent", "DocumentStartEvent", "DocumentEndEvent")
 
 
+class TreeKind(StrEnum):
+    """What a tree is."""
+
+    SCALAR = "scalar"
+    ALIAS = "alias"
+    MAPPING = "mapping"
+    LIST = "list"
+
+
 @dataclass(eq=False)
 class Tree:
     """A scalar (``text``, ``style``), an alias (``text``), or a mapping or list with ``items``."""
 
-    kind: str  # scalar, alias, mapping, list
+    kind: TreeKind
     start: Position
     end: Position = (0, 0)
     text: str = ""
@@ -90,10 +100,10 @@ class _Reader:
         start, end = _position(event.start_mark), _position(event.end_mark)
         anchor = getattr(event, "anchor", None) or ""
         if isinstance(event, AliasEvent):
-            return Tree("alias", start, end, anchor)
+            return Tree(TreeKind.ALIAS, start, end, anchor)
         if isinstance(event, ScalarEvent):
-            return Tree("scalar", start, end, event.value, event.style or "", anchor=anchor)
-        kind = "mapping" if isinstance(event, MappingStartEvent) else "list"
+            return Tree(TreeKind.SCALAR, start, end, text=event.value, style=event.style or "", anchor=anchor)
+        kind = TreeKind.MAPPING if isinstance(event, MappingStartEvent) else TreeKind.LIST
         found = Tree(kind, start, flow=bool(event.flow_style), anchor=anchor)
         while not isinstance(event := next(self.events), (MappingEndEvent, SequenceEndEvent)):
             found.items.append(self.item(found, event))
@@ -101,7 +111,7 @@ class _Reader:
         return found
 
     def item(self, parent: Tree, event: Event) -> Item:
-        key = self.value(event) if parent.kind == "mapping" else None
+        key = self.value(event) if parent.kind is TreeKind.MAPPING else None
         found = Item(key, parent, parent)
         self.items.append((found, list(self.open)))
         self.open.append(found)

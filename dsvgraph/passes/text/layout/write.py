@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from itertools import groupby
 
-from dsvgraph.passes.text.layout.tree import Item, Tree
+from dsvgraph.passes.text.layout.tree import Item, Tree, TreeKind
 from dsvgraph.passes.text.scalars import PROSE, in_braces, literal, on_line, prose
 
 WIDTH = 132  # of a line
@@ -49,7 +49,7 @@ def _matches(path: tuple[str, ...]) -> bool:
 def _columns(tree: Tree, indent: str) -> dict[int, int]:
     """Return the width of the names, for lines of braces that follow each other without a break."""
     found: dict[int, int] = {}
-    short = [_fits(item, indent) and item.value.kind == "mapping" for item in tree.items]
+    short = [_fits(item, indent) and item.value.kind is TreeKind.MAPPING for item in tree.items]
     breaks = [number for number, item in enumerate(tree.items) if item.above or not short[number]]
     runs = groupby(range(len(tree.items)), lambda n: (short[n], sum(b <= n for b in breaks)))
     for (braces, _), numbers in runs:
@@ -67,10 +67,10 @@ def _key(item: Item) -> str:
 
 def _fits(item: Item, indent: str) -> bool:
     value = item.value
-    if value.kind == "alias" or not (value.items or value.kind == "scalar"):
+    if value.kind is TreeKind.ALIAS or not (value.items or value.kind is TreeKind.SCALAR):
         return True
     width = len(f"{indent}{_key(item)} {_inline(value, in_braces)}")
-    if value.kind == "scalar":
+    if value.kind is TreeKind.SCALAR:
         folds = width > WIDTH and item.key and item.key.text == "doc" and prose(value.text, "")
         return value.style not in ("|", ">") and not folds
     return value.flow and not value.commented and width <= WIDTH
@@ -80,11 +80,11 @@ def _item(item: Item, indent: str, path: tuple[str, ...], width: int) -> Iterato
     """Yield one item: a line if it fits, otherwise a line for each thing inside."""
     head = f"{indent}{_key(item).ljust(width)}"
     if _fits(item, indent):
-        text = _inline(item.value, on_line if item.value.kind == "scalar" else in_braces)
+        text = _inline(item.value, on_line if item.value.kind is TreeKind.SCALAR else in_braces)
         yield _aside(f"{head} {text}".rstrip(), item.beside)
         return
     anchor = f" &{item.value.anchor}" if item.value.anchor else ""
-    if item.value.kind == "scalar":
+    if item.value.kind is TreeKind.SCALAR:
         yield from _text(item, f"{indent}{_key(item)}{anchor}", indent + STEP)
         return
     inner = _block(item.value, indent + STEP, (*path, item.key.text if item.key else ""))
@@ -123,14 +123,14 @@ def _text(item: Item, head: str, indent: str) -> Iterator[str]:
 def _inline(tree: Tree, scalar: object) -> str:
     """Return a value on one line."""
     anchor = f"&{tree.anchor} " if tree.anchor else ""
-    if tree.kind == "alias":
+    if tree.kind is TreeKind.ALIAS:
         return f"*{tree.text}"
-    if tree.kind == "scalar":
+    if tree.kind is TreeKind.SCALAR:
         style = on_line if scalar is on_line else in_braces
         plain = not tree.style and tree.text.isprintable() and not BEGINS.search(tree.text)
         return (anchor + (tree.text if plain else style(tree.text))).rstrip()
     inner = ", ".join(_pair(item) for item in tree.items)
-    return anchor + (f"{{{inner}}}" if tree.kind == "mapping" else f"[{inner}]")
+    return anchor + (f"{{{inner}}}" if tree.kind is TreeKind.MAPPING else f"[{inner}]")
 
 
 def _pair(item: Item) -> str:
