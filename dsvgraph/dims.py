@@ -19,7 +19,7 @@ MAX_PRODUCTS = 100_000  # of terms, in one multiplication
 
 @dataclass(frozen=True)
 class Floor:
-    """The quotient ``above // below`` where it is no polynomial: an atom of its own."""
+    """The quotient ``above // below`` if it is no polynomial; it stands in a monomial as a name does."""
 
     above: Size
     below: Size
@@ -111,15 +111,12 @@ class Poly:
 
 
 def symbol(name: str) -> Poly:
-    """The named size ``name``."""
+    """Return the size that is the name ``name``."""
     return Poly({((name, 1),): 1})
 
 
 def divide(above: object, below: object) -> Size:
-    """``above / below`` where the quotient is a polynomial.
-
-    Raises ValueError where it is not.
-    """
+    """Return ``above / below``. Raise ValueError if the quotient is no polynomial."""
     divisor = _divisor(below)
     if len(divisor) != 1:
         quotient = _ratio(_terms(above), divisor)
@@ -131,9 +128,9 @@ def divide(above: object, below: object) -> Size:
 
 
 def ratio(above: object, below: object) -> Size:
-    """``above / below`` where names may stay in the denominator, as negative powers.
+    """Return ``above / below``; names may stay in the denominator, as negative powers.
 
-    Raises ValueError where ``below`` is a sum and does not divide.
+    Raise ValueError if ``below`` is a sum that does not divide ``above``.
     """
     divisor = _terms(below)
     if len(divisor) != 1:
@@ -144,7 +141,7 @@ def ratio(above: object, below: object) -> Size:
 
 
 def floordiv(above: object, below: object) -> Size:
-    """``above // below``: exact where the division is, else an atom of its own."""
+    """Return ``above // below``: a polynomial if the division is exact, else a `Floor`."""
     _divisor(below)
     if isinstance(above, int) and isinstance(below, int):
         return above // below
@@ -158,7 +155,7 @@ def floordiv(above: object, below: object) -> Size:
 
 
 def evaluate(size: Size | Fraction, values: Mapping[str, int]) -> Number:
-    """``size`` with every name replaced by its value; raises KeyError for a name without one."""
+    """Return ``size`` with every name replaced by its value. Raise KeyError if a name has none."""
     if not isinstance(size, Poly):
         return size
     total: Number = 0
@@ -168,7 +165,7 @@ def evaluate(size: Size | Fraction, values: Mapping[str, int]) -> Number:
 
 
 def substitute(size: Size, values: Mapping[str, Size]) -> Size:
-    """``size`` with the names in ``values`` replaced, by numbers or sizes, the others kept."""
+    """Return ``size`` with the names in ``values`` replaced by numbers or sizes; other names stay."""
     if not isinstance(size, Poly):
         return size
     total: Size = 0
@@ -183,7 +180,7 @@ def names(size: object) -> frozenset[str]:
 
 
 def total(sizes: Iterable[Size]) -> Size:
-    """The sum of sizes."""
+    """Return the sum of ``sizes``."""
     terms: dict[Monomial, Number] = {}
     for size in sizes:
         for monomial, factor in _terms(size).items():
@@ -192,7 +189,7 @@ def total(sizes: Iterable[Size]) -> Size:
 
 
 def product(sizes: Iterable[Size]) -> Size:
-    """The product of sizes."""
+    """Return the product of ``sizes``."""
     found: Size = 1
     for size in sizes:
         found = found * size
@@ -270,7 +267,7 @@ def _over(m: Monomial, n: Monomial) -> Monomial:
 
 
 def _ratio(above: Mapping[Monomial, Number], below: Mapping[Monomial, Number]) -> Number | None:
-    """The constant c with above == c * below, if there is one."""
+    """Return the constant c with above == c * below; None if there is none."""
     if not above:
         return 0
     if above.keys() != below.keys():

@@ -47,15 +47,19 @@ class Type:
 
     @property
     def numel(self) -> Size:
-        """Number of elements."""
+        """Return the number of elements."""
         return product(self.shape)
 
     def names(self) -> frozenset[str]:
         """Return the named sizes that its shape depends on."""
         return frozenset[str]().union(*map(names, self.shape))
 
+    def last(self, count: int) -> tuple[Size, ...]:
+        """Return the sizes of the last ``count`` axes."""
+        return self.shape[self.rank - count :]
+
     def with_last(self, *sizes: Size, drop: int = 1) -> Type:
-        """The type with its last ``drop`` axes replaced by ``sizes``."""
+        """Return the type with its last ``drop`` axes replaced by ``sizes``."""
         return Type(self.shape[: self.rank - drop] + sizes, self.dtype)
 
 
@@ -202,7 +206,7 @@ def shown(value: Any) -> str:
 
 
 def as_size(value: Any, least: int = 1) -> Size:
-    """``value`` as a size; raises ValueError where it is none."""
+    """Return ``value`` as a size. Raise ValueError if it is none."""
     if isinstance(value, Poly):
         if len(value.terms) > MAX_TERMS:
             raise Fault(

@@ -73,17 +73,17 @@ class Model(Graph):
 
     @cached_property
     def routers(self) -> list[str]:
-        """Paths of the routers, once all lines are there."""
+        """Return the paths of the routers; assume that every line is linked."""
         return [visit.path for visit in walk(self) if visit.node.callee == "router"]
 
     @property
     def lengths(self) -> list[Size]:
-        """The numbers of positions of its rows: one, unless inputs have rows of their own."""
+        """Return the numbers of positions of the inputs' rows: one, unless inputs have rows of other lengths."""
         return list(dict.fromkeys(type_.shape[1] for type_ in self.inputs.values() if type_.rank > 1))
 
     @property
     def depths(self) -> int:
-        """The largest depth that a loss speaks of."""
+        """Return the largest depth that a loss predicts."""
         return max((d for loss in self.losses for d in loss.depths), default=0)
 
 

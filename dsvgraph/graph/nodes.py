@@ -33,7 +33,7 @@ class Ref(NamedTuple):
 
 
 class Use(NamedTuple):
-    """One place where a value arrives: which output it is, the node that reads it, and the port there."""
+    """One use of a node's value: the output that is read, the node that reads it, and the port there."""
 
     port: str
     reader: str
@@ -68,11 +68,11 @@ class PortRole(StrEnum):
 class Node:
     """One line of a body. Either ``op`` is set, or ``copies`` (a plain call is one copy).
 
-    ``at`` is the address below the enclosing path ("" adds nothing); under ``repeat`` and
-    ``each`` copies are numbered from ``start``; where they are ``reused`` they are one set of
-    weights with the number ``start``, used ``count`` times. ``roles`` holds what happens to
-    each port of a line with copies.
-    ``horizons`` holds what each output has seen, ``copy_horizons`` the same for each piece of a stacked one.
+    ``at`` is the address below the enclosing path ("" adds nothing). Under ``repeat`` and ``each`` copies are numbered
+    from ``start``; where they are ``reused`` they are one set of weights with the number ``start``, used ``count``
+    times. ``inputs`` and ``tied`` hold what is wired into ports and weights, ``ins`` the types of the inputs,
+    ``roles`` what happens to each port of a line with copies, ``horizons`` what each output has seen, and
+    ``copy_horizons`` the same for each piece of a stacked output.
     """
 
     name: str
@@ -100,12 +100,12 @@ class Node:
 
     @property
     def first(self) -> str:
-        """Name of the first output."""
+        """Return the name of the first output."""
         return next(iter(self.outputs))
 
     @property
     def sources(self) -> dict[str, Ref]:
-        """Everything wired into the node: inputs and tied weights, by port."""
+        """Return everything wired into the node, inputs and tied weights, by port."""
         return {**self.inputs, **self.tied}
 
     @property
@@ -119,9 +119,9 @@ class Node:
         return tuple(Copies(copies.graph, 1) for copies in self.copies[:1]) if self.reused else self.copies
 
     def copy_graphs(self) -> Iterator[tuple[Size, Graph]]:
-        """Each copy's number in its address, and its graph; needs a count that is a number.
+        """Yield each copy's number in its address, and its graph. Assume that the counts are numbers.
 
-        Copies that use one set of weights have one number.
+        Copies that use one set of weights have the same number.
         """
         number = self.start
         for copies in self.copies:
@@ -130,7 +130,7 @@ class Node:
                 number = number if self.reused else number + 1
 
     def segment(self, number: Size) -> str:
-        """The address of one copy below the enclosing path."""
+        """Return the address of the copy ``number`` below the enclosing path."""
         return self.at if self.mode is Mode.CALL else join(self.at, str(number))
 
 
@@ -165,9 +165,9 @@ class Graph:
 
     @cached_property
     def net(self) -> nx.MultiDiGraph[str]:
-        """The body for networkx: nodes and inputs by name; edges carry ``src`` and ``dst``, the ports, and ``type``.
+        """Return the body for networkx: nodes and inputs by name, edges with ports ``src`` and ``dst`` and a ``type``.
 
-        It is made when somebody asks: importing networkx takes longer than checking a model.
+        Made on first use, because importing networkx takes longer than checking a model.
         """
         import networkx as nx
 
@@ -180,7 +180,7 @@ class Graph:
 
     @cached_property
     def uses(self) -> dict[str, list[Use]]:
-        """Where the values of every node and input are read, in the order of the body."""
+        """Return the uses of every node and input by name, in the order of the body."""
         found: dict[str, list[Use]] = {}
         for node in self.nodes.values():
             for port, ref in node.sources.items():
@@ -204,7 +204,7 @@ class Graph:
         return frozenset(found)
 
     def type(self, ref: Ref) -> Type:
-        """The type of what ``ref`` names."""
+        """Return the type of what ``ref`` names."""
         if ref.node in self.inputs:
             return self.inputs[ref.node]
         node = self.nodes[ref.node]
@@ -219,18 +219,18 @@ class Graph:
         return self.nodes[ref.node].horizons.get(ref.port, Horizons())
 
     def link(self, node: Node) -> None:
-        """Adds ``node`` and the edges into it."""
+        """Add ``node`` and the edges into it."""
         self.nodes[node.name] = node
         self.__dict__.pop("net", None)
         self.__dict__.pop("uses", None)
         self.__dict__.pop("weight_only", None)
 
     def needed(self, outputs: Iterable[str]) -> set[str]:
-        """Names of the nodes and inputs that the named outputs depend on."""
+        """Return the names of the nodes and inputs that the named outputs depend on."""
         return self.behind(self.outputs[o] for o in outputs)
 
     def behind(self, ends: Iterable[Ref]) -> set[str]:
-        """Names of the nodes and inputs that ``ends`` depend on, their own too."""
+        """Return the names of the nodes and inputs that ``ends`` depend on, their own among them."""
         found: set[str] = set()
         left = [end.node for end in ends]
         while left:
@@ -241,7 +241,7 @@ class Graph:
         return found
 
     def graphs(self) -> dict[Graph, None]:
-        """This graph and all below it, each once, callees first."""
+        """Return this graph and all graphs below it, each once, callees first."""
         found: dict[Graph, None] = {}
         for node in self.nodes.values():
             for copies in node.copies:
@@ -251,7 +251,7 @@ class Graph:
 
 
 class Visit(NamedTuple):
-    """One node of the whole, seen once for all its equal copies."""
+    """One node of a model, once for all its equal copies."""
 
     path: str
     node: Node
@@ -259,7 +259,7 @@ class Visit(NamedTuple):
 
 
 def walk(graph: Graph, prefix: str = "", copies: Size = 1) -> Iterator[Visit]:
-    """Every node below ``graph``, callers before callees; equal copies are one visit.
+    """Yield every node below ``graph``, callers before callees, once for all equal copies.
 
     Copies are those that have weights of their own, however often these are used.
 
@@ -284,12 +284,12 @@ def walk(graph: Graph, prefix: str = "", copies: Size = 1) -> Iterator[Visit]:
 
 
 def join(*parts: str) -> str:
-    """A path of the parts that are not empty."""
+    """Return the path of the parts that are not empty."""
     return ".".join(filter(None, parts))
 
 
 def span_text(start: Size, count: Size) -> str:
-    """The numbers of ``count`` copies from ``start``: [3-60]."""
+    """Return the numbers of ``count`` copies from ``start`` as a path has them: [3-60]."""
     if isinstance(count, int) and count == 1:
         return f"[{start}]"
     return f"[{start}-{start + count - 1}]"

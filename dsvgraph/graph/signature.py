@@ -53,18 +53,18 @@ def _node(node: Node, prefix: str) -> Iterator[str]:
 
 
 def line(node: Node) -> str:
-    """One node as text: what it is, what is wired into it, its attributes, its types."""
+    """Return one node as text: what it is, what is wired into it, its attributes, its types."""
     types = ", ".join(f"{port} {type_}" for port, type_ in node.outputs.items())
     return f"{node.name} = {node.callee}({wiring(node.sources)}){attributes(node)}{_copies(node)} -> {types}"
 
 
 def wiring(sources: Mapping[str, Ref]) -> str:
-    """Ports and what is wired into them."""
+    """Return ports and what is wired into them as text."""
     return ", ".join(f"{port}={ref}" for port, ref in sources.items())
 
 
 def attributes(node: Node) -> str:
-    """The attributes of an op, defaults included; nothing for a block."""
+    """Return the attributes of an op as text, defaults included; nothing for a block."""
     found = node.op.model_dump() if node.op else {}
     return " " + shown(found) if found else ""
 
@@ -86,12 +86,12 @@ def _model(model: Model) -> Iterator[str]:
 
 
 def loss(found: Loss) -> str:
-    """One loss as text, with its expressions as they are after config names were filled in."""
+    """Return one loss as text, its expressions with config names filled in."""
     return f"loss {found.name}: " + " ".join(f"{part} {text}" for part, text in loss_parts(found).items())
 
 
 def loss_parts(found: Loss) -> dict[str, str]:
-    """The parts of a loss as text: what is scored against what, shift, divisor, weight, depths."""
+    """Return the parts of a loss as text: what is scored against what, shift, divisor, weight, depths."""
     trees = {"shift": found.shift, "stride": found.stride, "divide": found.divide, "weight": found.weight}
     parts = {found.kind: found.output or found.routers or "", "target": found.target or ""}
     parts |= {key: expression(tree) for key, tree in trees.items() if tree is not None}
@@ -101,6 +101,6 @@ def loss_parts(found: Loss) -> dict[str, str]:
 
 
 def expression(tree: Expr) -> str:
-    """An expression as text, without the outer brackets."""
+    """Return an expression as text, without the outer brackets."""
     text = LARGE.sub(lambda match: f"{float(match[0]):g}".replace("e+", "e"), to_text(tree))
     return text[1:-1] if text.startswith("(") and tree.op not in ("number", "name", "call") else text

@@ -45,9 +45,9 @@ class Kind(StrEnum):
 class Positions:
     """How an op treats the axis of positions, axis 1.
 
-    ``along``: it looks along that axis, which must then be positions. ``sorts`` names the input by which
-    the rows of its output are sorted (tokens sent to experts), ``unsorts`` the input by which the rows of
-    its first input were.
+    ``along`` is set where it looks along that axis, which must then be positions. ``sorts`` names the input by which
+    the rows of its output are sorted (tokens sent to experts), ``unsorts`` the input by which the rows of its first
+    input were sorted.
     """
 
     along: bool

@@ -68,9 +68,9 @@ class Einsum(Weightless, PerPosition):
         return ins[port].rank > 1 and terms[int(port.removeprefix("x"))][0] == kept[0]
 
     def moved(self, ins: Types) -> list[Size]:
-        """Sizes of the axes that leave their place, unless they stay beside the axis of rows or positions next to them.
+        """Return the sizes of the axes that are moved, but for those that stay on their side of rows and positions.
 
-        So axes in front of rows and positions, as of a stack of values, may come and go.
+        So axes in front of rows and positions, such as that of a stack of values, may be added and summed.
         """
         sizes, (terms, kept) = self._sizes(ins), self._terms()
         named = {label: size for label, size in sizes.items() if size in [symbol(name) for name in names(size)]}
@@ -88,7 +88,7 @@ class Einsum(Weightless, PerPosition):
         return [size for label, size in self._sizes(ins).items() if label not in kept]
 
     def _terms(self) -> tuple[list[str], str]:
-        """The labels of each input, and those of the output."""
+        """Return the labels of each input, and those of the output. Raise ValueError if the equation is none."""
         text = self.equation.replace(" ", "")
         if not EQUATION.match(text):
             raise Fault(Code.EQUATION, f"`{self.equation}` is no equation such as b t i d, b t i j -> b t j d")
@@ -103,7 +103,7 @@ class Einsum(Weightless, PerPosition):
         return terms, kept
 
     def _sizes(self, ins: Types) -> dict[str, Size]:
-        """The size of every label; raises ValueError where two inputs give it two."""
+        """Return the size of every label. Raise ValueError if two inputs give it different sizes."""
         terms = self._terms()[0]
         if len(terms) != len(ins):
             raise Fault(
@@ -125,6 +125,6 @@ class Einsum(Weightless, PerPosition):
 
 
 def _beside(label: str, term: str, kept: str, others: Set[str]) -> bool:
-    """Whether ``label``, one of ``others``, has one of them on the same side in an input and in the output."""
+    """Return whether ``label``, one of ``others``, has one of them on the same side in an input and in the output."""
     pairs = [pair for pair in pairwise(term) if label in pair and set(pair) <= others]
     return any(pair in pairwise(kept) for pair in pairs)

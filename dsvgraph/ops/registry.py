@@ -1,4 +1,4 @@
-"""Registration of ops: a class that leaves a declaration out is refused by name; packages bring ops of their own."""
+"""Registration of ops, those of installed packages too; a class without all declarations is refused."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Incomplete(TypeError):
 
 
 class Registry(dict[str, type[Op]]):
-    """The ops by name. ``failed`` tells of each package that could not be loaded, why."""
+    """The ops by name. ``failed`` holds, by the name of a package that could not be loaded, the reason."""
 
     def __init__(self) -> None:
         super().__init__()

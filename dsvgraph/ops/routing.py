@@ -117,7 +117,7 @@ class Router(Routing):
         return [product_of(2 * (ins["x"].numel * self.experts), "x", "weight")]
 
     def keep(self, tape: Tape, execution: Execution) -> dict[str, Value]:
-        """In float32 whatever the precision: x, the scores of all experts, the chosen ones and their sum."""
+        """Note x, the scores of all experts, the chosen ones and their sum: in float32, whatever the precision."""
         x, chosen, tokens = tape.cast(execution.x, FLOAT), execution.outputs["index"].numel, rows(execution.types["x"])
         index = Value(Storage(chosen, LONG), chosen, LONG, False)
         if execution.ins["weight"].grad:
@@ -134,7 +134,7 @@ class Router(Routing):
 
 
 def _share(index: Type, experts: Size) -> Size:
-    """Tokens that one expert receives on average: choices over experts."""
+    """Return how many tokens one expert receives on average: choices over experts."""
     return ratio(index.numel, experts)
 
 

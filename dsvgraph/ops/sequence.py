@@ -70,7 +70,7 @@ def _scaling(value: Any) -> Any:
 
 
 def _below(low: Any, high: Any) -> bool:
-    """Whether one number is below another, as far as both are known."""
+    """Return whether one number is below another; of numbers that are not known yet, whether they may be."""
     known = not any(isinstance(n, Poly) or math.isnan(n) for n in (low, high))
     return low < high if known else low is not high
 
@@ -114,7 +114,7 @@ class Rope(Weightless, Uncounted, AlongRow):
 
     @property
     def scaled(self) -> dict[str, Any] | None:
-        """The scaling as its type and its numbers alone; None where there is nothing to scale."""
+        """Return the scaling as its type and its numbers alone; None if nothing is scaled."""
         given = {k: v for k, v in (self.scaling or {}).items() if v is not None}
         kinds = [given.pop(k) for k in ("rope_type", "type") if k in given]
         return {"type": kinds[0], **given} if kinds and kinds[0] != "default" else None
@@ -139,7 +139,7 @@ class Rope(Weightless, Uncounted, AlongRow):
             raise Fault(Code.BAD_VALUE, f"the angles of `rope` overflow: `theta` {self.theta:g}, factor {known:g}")
 
     def keep(self, tape: Tape, execution: Execution) -> Value:
-        """Cosines and sines: in 32 bits all layers share them, in 16 each has its own copy."""
+        """Note cosines and sines: in 32 bits all layers share them, in 16 each has its own copy."""
         tables = execution.out.shape[1] * execution.out.shape[-1]
         if execution.grad and execution.x.width == HALF:
             tape.keep_new(tables, HALF)
@@ -224,7 +224,7 @@ class Attention(AlongRow):
         return rows(ins["q"], 2)
 
     def products(self, ins: Types, outs: Types, pairs: AttentionPairs = AttentionPairs.CAUSAL) -> list[Product]:
-        """Queries by keys, and what the softmax makes of them by values."""
+        """Return the product of queries and keys, and that of attention weights and values."""
         batch, length, heads, size = ins["q"].shape
         keys = ins["k"].shape[1]
         twice = self._twice_pairs(length, pairs) if keys == length else 2 * length * keys
@@ -232,7 +232,7 @@ class Attention(AlongRow):
         return [product_of(scores, "q", "k"), product_of(mixed, "q k sinks", "v")]
 
     def _twice_pairs(self, length: Size, pairs: AttentionPairs) -> Size:
-        """Twice the number of pairs of a query and a key in one row; a window is at most as long as the row."""
+        """Return twice the number of pairs of a query and a key in one row. Assume that a window fits into the row."""
         square, window = length * length, length if self.window is None else self.window
         if pairs is AttentionPairs.SQUARE or (pairs is AttentionPairs.FULL and not self.causal):
             return 2 * square
@@ -242,7 +242,7 @@ class Attention(AlongRow):
         return (square - hidden * hidden) if self.causal else (2 * square - hidden * (hidden + 1))
 
     def keep(self, tape: Tape, execution: Execution) -> Value:
-        """A fused kernel keeps queries, keys, values, the result and a number per row, at one width of heads."""
+        """Note what a fused kernel keeps: queries, keys, values and the result at one width, and a number per row."""
         q, v = execution.types["q"], execution.types["v"]
         batch, length, heads, wide = *q.shape[:3], _wider(q.shape[-1], v.shape[-1])
         extra = 8 if self.sinks else 0
@@ -261,11 +261,11 @@ class Attention(AlongRow):
         return 0 if self.causal else math.inf
 
     def looks(self, port: str) -> float:
-        """A query is of its own position; keys and values are of all that it sees."""
+        """Return 0 for the query, which is of its own position; keys and values are of all positions that it sees."""
         return 0 if port == "q" else self.shift()
 
     def decoding_state(self, ins: Types, outs: Types) -> DecodingState:
-        """All keys and values, of which a window reads some: what a draft added can still be taken back."""
+        """Return all keys and values, though a window reads only some: a draft's positions can be taken back."""
         kept = Past(read=self.window)
         return {"k": kept, "v": kept} if self.causal else {}
 

@@ -1,4 +1,4 @@
-"""Values as autograd sees them: where they lie, and what is kept of them for the backward."""
+"""Values as autograd sees them: their memory, and what is kept of them for the backward."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dsvgraph.dims import Size
 from dsvgraph.types import Type
 
 Key = tuple[tuple[str, int], ...]
-"""An op from the root: names of lines, each with which of its distinct graphs is meant (0 for the op itself)."""
+"""The path of an op: names of lines, each with the index of one of its distinct graphs (0 for the op itself)."""
 
 FLOAT, LONG, HALF, BYTE = 4, 8, 2, 1  # bytes of a number
 
 
 @dataclass(eq=False)
 class Storage:
-    """A piece of memory: ``numel`` numbers of ``width`` bytes; those of weights are no activations."""
+    """A piece of memory: ``numel`` numbers of ``width`` bytes; that of a ``weight`` is no activation."""
 
     numel: Size
     width: int
@@ -25,7 +25,7 @@ class Storage:
 
     @property
     def bytes(self) -> Size:
-        """What it takes."""
+        """Return how many bytes it takes."""
         return self.numel * self.width
 
 
@@ -33,7 +33,7 @@ class Storage:
 class Value:
     """A tensor: where it lies, how many numbers it has, and whether a gradient flows back from it.
 
-    ``strided``: its rows do not lie side by side, so that flattening or casting copies it.
+    ``strided`` is set where its rows are not contiguous, so that flattening or casting copies it.
     """
 
     storage: Storage
@@ -45,31 +45,32 @@ class Value:
 
 @dataclass
 class Tape:
-    """What is kept while a graph runs. ``low`` is the width of products: 2 under autocast, else 4.
+    """What autograd keeps while a graph runs.
 
-    ``fused``: norms are one kernel, as on GPUs; on a CPU they keep the scaled values too.
+    ``low`` is the width of products: 2 under autocast, else 4. ``fused`` is set where norms are one kernel, as on
+    GPUs; on a CPU they keep the scaled values too. ``balanced`` is set where routers count tokens for a loss.
     """
 
     low: int = FLOAT
     fused: bool = True
     batch: int = 1
     balanced: bool = False
-    saved: dict[Storage, Key] = field(default_factory=dict)  # and the op that asked for it first
-    here: Key = ()  # the op at hand
+    saved: dict[Storage, Key] = field(default_factory=dict)  # kept for the backward, by the first op that keeps it
+    op_key: Key = ()  # the op that runs now
+    op_values: dict[Storage, None] = field(default_factory=dict)  # what that op has made
     copied: dict[Storage, None] = field(default_factory=dict)  # weights that have a copy in 16 bits
-    made: dict[Size, None] = field(default_factory=dict)  # bytes of the values that were made, kept or not
-    now: dict[Storage, None] = field(default_factory=dict)  # what the op at hand has made
-    own: set[Storage] = field(default_factory=set)  # inputs of the graph, which its caller holds
+    value_bytes: dict[Size, None] = field(default_factory=dict)  # of each value that was made, kept or not
+    inputs: set[Storage] = field(default_factory=set)  # of the graph, which its caller holds
     for_losses: dict[Storage, None] = field(default_factory=dict)  # what output layers keep for the losses
-    busy: Size = 0  # the most bytes at any time
-    shared: dict[Hashable, tuple[Storage, Key]] = field(default_factory=dict)  # what all layers read, by what it is
+    peak_bytes: Size = 0  # the most at any time
+    shared: dict[Hashable, tuple[Storage, Key]] = field(default_factory=dict)  # what all layers read, by its identity
     root: bool = False  # whether the tape is the whole model's, which keeps what is shared
 
     def fresh(self, numel: Size, width: int, grad: bool = True) -> Value:
-        """A new value."""
-        self.made[numel * width] = None
+        """Return a value in new memory."""
+        self.value_bytes[numel * width] = None
         storage = Storage(numel, width)
-        self.now[storage] = None
+        self.op_values[storage] = None
         return Value(storage, numel, width, grad)
 
     def keep_for_loss(self, value: Value) -> None:
@@ -77,26 +78,26 @@ class Tape:
         self.for_losses[value.storage] = None
 
     def keep(self, *values: Value) -> None:
-        """Notes values that the backward will read."""
+        """Note values that the backward will read."""
         for value in values:
             if not value.storage.weight:
-                self.saved.setdefault(value.storage, self.here)
+                self.saved.setdefault(value.storage, self.op_key)
             elif value.width == HALF:
                 self.copied[value.storage] = None
 
     def keep_new(self, numel: Size, width: int) -> None:
-        """Notes a value that nothing else holds."""
-        self.saved[Storage(numel, width)] = self.here
+        """Note a value of the backward that nothing else holds."""
+        self.saved[Storage(numel, width)] = self.op_key
 
     def keep_shared(self, what: Hashable, numel: Size, width: int) -> None:
-        """Notes a value that the whole model makes once, however many ops keep it: ``what`` tells it from others."""
+        """Note a value that the whole model makes once, however many ops keep it; ``what`` identifies it."""
         if what not in self.shared:
-            self.shared[what] = Storage(numel, width), self.here
+            self.shared[what] = Storage(numel, width), self.op_key
             if self.root:
-                self.saved[self.shared[what][0]] = self.here
+                self.saved[self.shared[what][0]] = self.op_key
 
     def cast(self, value: Value, width: int) -> Value:
-        """The value in numbers of ``width`` bytes: itself, or a copy."""
+        """Return the value in numbers of ``width`` bytes: itself, or a copy."""
         if value.width == width:
             return value
         if value.storage.weight:  # one copy for all its uses
@@ -104,7 +105,7 @@ class Tape:
         return replace(self.fresh(value.numel, width), grad=value.grad)
 
     def product(self, a: Value, b: Value) -> None:
-        """Keeps of two factors what the gradient of the other needs."""
+        """Note of two factors each that the gradient of the other needs."""
         if a.grad:
             self.keep(b)
         if b.grad:
@@ -136,15 +137,15 @@ class Execution:
 
     @property
     def x(self) -> Value:
-        """The first input."""
+        """Return the first input."""
         return next(iter(self.ins.values()))
 
     @property
     def out(self) -> Type:
-        """The type of the first output."""
+        """Return the type of the first output."""
         return next(iter(self.outputs.values()))
 
     @property
     def grad(self) -> bool:
-        """Whether a gradient comes back through the op."""
+        """Return whether a gradient flows back through the op."""
         return any(v.grad for v in self.ins.values())

@@ -106,7 +106,7 @@ class Linear(PerPosition):
 
     def weights(self, ins: Types) -> dict[str, Weight]:
         need_rank(ins["x"], self.contract, "x")
-        width = product(ins["x"].shape[ins["x"].rank - self.contract :])
+        width = product(ins["x"].last(self.contract))
         found = {"weight": Weight((product(self.out), width), NORMAL, WeightKind.PRODUCT)}
         if self.bias:
             found["bias"] = Weight((product(self.out),), ZEROS, WeightKind.OFFSET)
@@ -116,7 +116,7 @@ class Linear(PerPosition):
         return rows(ins["x"], self.contract)
 
     def products(self, ins: Types, outs: Types, pairs: AttentionPairs = AttentionPairs.CAUSAL) -> list[Product]:
-        width = product(ins["x"].shape[ins["x"].rank - self.contract :])
+        width = product(ins["x"].last(self.contract))
         return [product_of(2 * self.vectors(ins) * width * product(self.out), "x", "weight")]
 
     def keep(self, tape: Tape, execution: Execution) -> Value:
@@ -138,7 +138,7 @@ class Linear(PerPosition):
         return ins[port].rank > self.contract
 
     def mixed(self, ins: Types) -> list[Size]:
-        return list(ins["x"].shape[ins["x"].rank - self.contract :])
+        return list(ins["x"].last(self.contract))
 
 
 class Affine(Uncounted, PerPosition):
@@ -168,7 +168,7 @@ class Affine(Uncounted, PerPosition):
 
     def weights(self, ins: Types) -> dict[str, Weight]:
         need_rank(ins["x"], self.axes, "x")
-        own = ins["x"].shape[ins["x"].rank - self.axes :]
+        own = ins["x"].last(self.axes)
         found = {"weight": Weight((1,) if self.scalar else own, ONES, WeightKind.OFFSET)}
         return {**found, "bias": Weight(own, ZEROS, WeightKind.OFFSET)} if self.bias else found
 
@@ -180,7 +180,7 @@ class Affine(Uncounted, PerPosition):
         return tape.fresh(execution.out.numel, max(execution.x.width, FLOAT), execution.grad)
 
     def mixed(self, ins: Types) -> list[Size]:
-        return list(ins["x"].shape[ins["x"].rank - self.axes :])
+        return list(ins["x"].last(self.axes))
 
 
 class RMSNorm(PerPosition):

@@ -72,7 +72,7 @@ class Activations:
     ) -> None:  # fmt: skip
         kept = total(s.bytes for s in tape.saved if s not in before[0])
         copied = total(s.numel * HALF for s in tape.copied if s not in before[1])
-        most = largest(tape.made, self.values)
+        most = largest(tape.value_bytes, self.values)
         self.layers.append(
             Layer(
                 path=path,
@@ -85,7 +85,7 @@ class Activations:
                 largest=most,
             )
         )
-        tape.made.clear()
+        tape.value_bytes.clear()
 
     def _tape(self) -> Tape:
         return Tape(self.low, self.fused, self.batch, self.balanced)
@@ -112,19 +112,19 @@ class Activations:
             Ref(p, p): Value(own[p], t.numel, forms[p].width, forms[p].grad, strided=forms[p].strided)
             for p, t in graph.inputs.items()
         }
-        tape.own.update(own.values())
+        tape.inputs.update(own.values())
         for node in graph.nodes.values():
             self._line(tape, graph, node, values, place, side)
         found = block_memory(tape, own, {p: values[ref] for p, ref in graph.outputs.items()})
-        found.largest, found.peak_bytes = largest(tape.made, self.values), tape.busy
+        found.largest, found.peak_bytes = largest(tape.value_bytes, self.values), tape.peak_bytes
         return found
 
     def _record_peak(self, tape: Tape, values: Mapping[Ref, Value], inside: Size = 0) -> None:
         """Record how many bytes there are: what is kept, what lines hold, what is made right now or inside."""
-        alive = {**tape.saved, **{v.storage: None for v in values.values()}, **tape.now}
-        alive_bytes = total(s.bytes for s in alive if not s.weight and s not in tape.own)
-        tape.busy = largest((tape.busy, alive_bytes + inside), self.values)
-        tape.now.clear()
+        alive = {**tape.saved, **{v.storage: None for v in values.values()}, **tape.op_values}
+        alive_bytes = total(s.bytes for s in alive if not s.weight and s not in tape.inputs)
+        tape.peak_bytes = largest((tape.peak_bytes, alive_bytes + inside), self.values)
+        tape.op_values.clear()
 
     def _line(
         self, tape: Tape, graph: Graph, node: Node, values: dict[Ref, Value], place: PathState, side: bool
@@ -141,8 +141,8 @@ class Activations:
         if node.op:
             ins |= {name: values[Ref(node.name, name)] for name in node.weights}
             form, ahead = self.logits.output_layers.get((graph, node.name), (LogitsForm.NONE, 1))
-            tape.now.clear()
-            tape.here = ((node.name, 0),)
+            tape.op_values.clear()
+            tape.op_key = ((node.name, 0),)
             execution = Execution(
                 ins=ins, types=_types(graph, node), outputs=node.outputs, side_by_side=side, logits=form, ahead=ahead
             )
@@ -162,7 +162,7 @@ class Activations:
         for part in parts:
             found = self.summary(part.graph, input_forms(ins), part.place, side or node.mode is Mode.EACH)
             self._record_peak(tape, values, found.peak_bytes * part.count)
-            tape.here = ((node.name, numbers[part.graph]),)
+            tape.op_key = ((node.name, numbers[part.graph]),)
             outs = record_block(tape, found, ins, part.count)
             grad = grad or any(value.grad for value in outs.values())
         if len(parts) > 1:
@@ -183,7 +183,7 @@ class Activations:
             checkpoint = top and self.checkpoint
             if not top:  # the first page is never recomputed
                 self._record_peak(tape, values, found.peak_bytes)
-            tape.here = ((node.name, numbers[inner]),)
+            tape.op_key = ((node.name, numbers[inner]),)
             outs = record_block(tape, found, ins, 1, checkpoint, own=not (node.reused and i))
             ins.update({p: v for p, v in outs.items() if p in node.carried})
             if top:

@@ -82,16 +82,16 @@ def record_block(
 
     Those without weights of their ``own`` read the copies in 16 bits that are there.
     """
-    block = tape.here
+    block = tape.op_key
     if checkpoint:
         tape.keep(*(v for v in ins.values() if v.grad or v.width == LONG))
         tape.keep_new(found.for_losses, 1)
     else:
         _record_kept(tape, found, ins, copies)
     for what, (storage, below) in found.shared.items():
-        tape.here = block + below
+        tape.op_key = block + below
         tape.keep_shared(what, storage.numel, storage.width)
-    tape.made[found.largest * copies] = None
+    tape.value_bytes[found.largest * copies] = None
     tape.copied.update((ins[p].storage, None) for p in found.cast)
     if found.copied and own and not checkpoint:
         tape.copied[Storage(found.copied // HALF * copies, HALF)] = None
@@ -107,12 +107,12 @@ def record_block(
 
 def _record_kept(tape: Tape, found: BlockMemory, ins: Mapping[str, Value], copies: Size) -> None:
     """Record what ops inside keep of the inputs, and what nothing outside holds."""
-    block = tape.here
+    block = tape.op_key
     for port, key in found.kept.items():
-        tape.here = block + key
+        tape.op_key = block + key
         tape.keep(ins[port])
     for key, size in found.parts.items():
-        tape.here = block + key
+        tape.op_key = block + key
         tape.keep_new(size * copies, 1)
 
 
