@@ -29,6 +29,11 @@ def nodes(tree: ast.AST) -> Iterator[ast.AST]:
                 left.append(value)
 
 
+def acts(tree: ast.AST) -> bool:
+    """Return whether computing an expression calls something."""
+    return any(isinstance(n, ast.Call) for n in nodes(tree))
+
+
 class Replace(ast.NodeTransformer):
     """Put what ``choose`` returns in the place of a node; where it returns None the node stays."""
 
@@ -173,6 +178,9 @@ class Fold(ast.NodeTransformer):
         self.generic_visit(node)
         node.body = _returned_at_once(_until_return(node.body))
         _inline_constants(node)
+        read = {n.id for n in nodes(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+        for line in node.body:
+            _drop_unread(line, read)
         return node
 
 
@@ -241,6 +249,18 @@ def _returned_at_once(body: list[ast.stmt]) -> list[ast.stmt]:
         case [*before, ast.Assign([ast.Name(stored)], value), ast.Return(ast.Name(read))] if stored == read:
             return [*before, ast.Return(value)]
     return body
+
+
+def _drop_unread(line: ast.stmt, read: set[str]) -> None:
+    """Leave out the names of `a, b = x, y` that are not read, if computing their values calls nothing."""
+    match line:
+        case ast.Assign([ast.Tuple(targets) as left], ast.Tuple(values) as right):
+            pairs = zip(targets, values, strict=False)
+            kept = [(t, v) for t, v in pairs if not isinstance(t, ast.Name) or t.id in read or acts(v)]
+            if len(values) == len(targets) > len(kept) > 1:
+                left.elts, right.elts = [t for t, _ in kept], [v for _, v in kept]
+            elif len(values) == len(targets) > len(kept) == 1:
+                line.targets, line.value = [kept[0][0]], kept[0][1]
 
 
 def _inline_constants(function: ast.FunctionDef) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 
 from torch import nn
 
-from dsvgraph_torch.runtime.fold import Fold, Replace, assigned, constant, decided, nodes, read_of, without
-from dsvgraph_torch.runtime.uses import MISSING, Target, Uses, acts, names, targets
+from dsvgraph_torch.runtime.fold import Fold, Replace, acts, assigned, constant, decided, nodes, read_of, without
+from dsvgraph_torch.runtime.uses import MISSING, Target, Uses, names, targets
 
 ARITHMETIC = {"math": math, "max": max, "min": min}  # what a function of constants may call
 PUBLIC = {"initialise"}  # methods that callers of an emitted model use

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dsvgraph_torch.runtime.fold import nodes
+from dsvgraph_torch.runtime.fold import acts, nodes
 
 MISSING = object()
 TAKEN = {*dir(Tensor), *dir(nn.Module), *dir(nn.ModuleList), *dir(dict), *dir(str)}
@@ -20,11 +20,6 @@ TAKEN = {*dir(Tensor), *dir(nn.Module), *dir(nn.ModuleList), *dir(dict), *dir(st
 def names(tree: ast.AST) -> set[str]:
     """Return every name that a tree reads or stores."""
     return {n.id for n in nodes(tree) if isinstance(n, ast.Name)}
-
-
-def acts(tree: ast.AST) -> bool:
-    """Return whether computing an expression calls something."""
-    return any(isinstance(n, ast.Call) for n in nodes(tree))
 
 
 class Uses:
