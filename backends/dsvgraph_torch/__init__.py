@@ -70,7 +70,7 @@ def checkpoint(folder: Path) -> Path | None:
     from dsvgraph_torch.runs.folder import Run
 
     run = Run(Path(folder))
-    return run.trained().path if run.there() else None
+    return run.trained().path if run.exists() else None
 
 
 def generate(run_dir: Path, *args: Any, **options: Any) -> Iterator[str]:

@@ -64,7 +64,7 @@ def config_of(name: str, model: dsvgraph.Model) -> Any:
     return made(**known | tokens | dict(tie_word_embeddings=False, **family.told))
 
 
-def twin(name: str, model: dsvgraph.Model, seed: int = 0) -> Any:
+def transformers_model(name: str, model: dsvgraph.Model, seed: int = 0) -> Any:
     """transformers' model of the same sizes, with random weights."""
     made = getattr(transformers, f"{FAMILIES[name].kind}ForCausalLM")
     return randomised(made(config_of(name, model)).eval(), seed)

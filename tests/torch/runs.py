@@ -12,7 +12,7 @@ from rich.console import Console
 
 import dsvgraph
 from dsvgraph.errors import DsvError
-from dsvgraph_torch.training import loop as training
+from dsvgraph_torch.training import loop
 from dsvgraph_torch.training.loop import RunResult
 from dsvgraph_torch.training.options import TrainOptions
 
@@ -54,8 +54,8 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
         raise DsvError("no graphviz [here]")
 
     monkeypatch.setattr(dsvgraph, "render", no_graphviz)
-    monkeypatch.setattr(training, "plot_losses", lambda *args: args[-1].write_bytes(b"plot"))
-    monkeypatch.setattr(training, "SAMPLE_TOKENS", 8)
+    monkeypatch.setattr(loop, "plot_losses", lambda *args: args[-1].write_bytes(b"plot"))
+    monkeypatch.setattr(loop, "SAMPLE_TOKENS", 8)
 
 
 def quicken() -> None:
@@ -68,7 +68,7 @@ def run(folder: Path, graph: dsvgraph.Model | None = None, console: Console | No
     text = folder / "text"
     text.write_bytes(TEXT)
     given = dict(QUICK, data=text, out=folder / "run") | options
-    return training.train(graph or small(), TrainOptions.given(**given), console or quiet())
+    return loop.train(graph or small(), TrainOptions.given(**given), console or quiet())
 
 
 def refused(folder: Path, graph: dsvgraph.Model | None = None, **options: Any) -> str:

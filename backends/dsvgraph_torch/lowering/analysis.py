@@ -9,7 +9,7 @@ from dsvgraph.graph import Graph, LossKind, Mode, Model, Node, Ref
 from dsvgraph.ops.weighted import Linear
 
 
-def extended(graph: Graph) -> Node | None:
+def base_block(graph: Graph) -> Node | None:
     """The one block at `.` that a class can extend: no address of the two may meet."""
     inner = [n for n in graph.nodes.values() if n.mode is Mode.CALL and not n.op and not n.at]
     if len(inner) != 1 or any(n.weights and not n.at for n in graph.nodes.values()):
@@ -32,16 +32,16 @@ def shared(graph: Graph) -> set[str]:
     return {at for at, count in found.items() if count > 1 or at in steps}
 
 
-def deferred_heads(model: Model) -> set[tuple[Graph, str]]:
+def chunked_linears(model: Model) -> set[tuple[Graph, str]]:
     """The nodes, by graph and name, whose product a loss may take in chunks."""
     found: set[tuple[Graph, str]] = set()
     for loss in model.losses:
         if loss.kind is LossKind.CROSS_ENTROPY and loss.output:
-            found |= behind(model, model, model.outputs[loss.output])
+            found |= linears_behind(model, model, model.outputs[loss.output])
     return found
 
 
-def behind(model: Model, graph: Graph, ref: Ref) -> set[tuple[Graph, str]]:
+def linears_behind(model: Model, graph: Graph, ref: Ref) -> set[tuple[Graph, str]]:
     """The linear maps behind ``ref``, followed into blocks, where nothing else reads them."""
     node = graph.nodes.get(ref.node)
     if node is None or ref.port not in node.outputs or _read(graph, ref):
@@ -54,7 +54,7 @@ def behind(model: Model, graph: Graph, ref: Ref) -> set[tuple[Graph, str]]:
         return set()
     if node.mode is Mode.REPEAT and not isinstance(graph, Model):  # a block returns one stacked value
         return set()
-    inner = [behind(model, copies.graph, copies.graph.outputs[ref.port]) for copies in node.copies]
+    inner = [linears_behind(model, copies.graph, copies.graph.outputs[ref.port]) for copies in node.copies]
     return set().union(*inner) if all(inner) else set()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dsvgraph.build.decoding.state import Decoding
 from dsvgraph.graph import Mode, Node, Ref
 from dsvgraph_torch.lowering import forms, loops
-from dsvgraph_torch.lowering.analysis import extended, shared
+from dsvgraph_torch.lowering.analysis import base_block, shared
 from dsvgraph_torch.lowering.registry import Code, Site, lower
 from dsvgraph_torch.lowering.source import assign, expression, function, literal, path
 from dsvgraph_torch.lowering.units import Class, Lowering
@@ -28,7 +28,7 @@ class GraphWriter(ClassWriter):
         """A whole class: its inputs are arguments, its outputs are returned."""
         args = [*forms.inputs(self), self.context]
         self.out.shared = shared(self.graph)
-        self.parent = None if self.copies else extended(self.graph)
+        self.parent = None if self.copies else base_block(self.graph)
         if self.parent:
             (inner,) = self.lowering.inside(self.found, self.parent)
             self.out.source.parent = self.lowering.unit(inner)
@@ -67,7 +67,7 @@ class GraphWriter(ClassWriter):
             return
         target, ref = self.targets(node), Ref(node.name, node.first)
         if len(target) == 1 and self.forms.kept_alone(ref) and ref not in self.forms.past:
-            code.value = forms.extended(self, ref, target[0], code.value)
+            code.value = forms.with_earlier(self, ref, target[0], code.value)
             self.forms.bind(ref, target[0], True)
         self.line(assign(target, code.value), node, self.shapes(node))
 
@@ -78,7 +78,7 @@ class GraphWriter(ClassWriter):
         tied = {w: path(self.value(r)) for w, r in node.tied.items()}
         whole = bool(node.at) and not node.tied and bool(node.weights) and node.at not in self.out.shared
         module = path(self.at(node)) if whole else None
-        deferred = (self.graph, node.name) in self.lowering.deferred
+        chunked = (self.graph, node.name) in self.lowering.chunked
         sent = path("sent") if self.copies else None
         states = forms.states(self, node)
         return Site(
@@ -88,7 +88,7 @@ class GraphWriter(ClassWriter):
             weights={**tied, **owned},
             sent=sent,
             copies=self.copies,
-            deferred=deferred,
+            chunked=chunked,
             balanced=self.lowering.balanced,
             filled=self.lowering.filled,
             shared=self.lowering.shared,

@@ -42,11 +42,11 @@ def settle(writer: ClassWriter, ref: Ref, port: str = "", alias: bool = False) -
     elif ref in writer.found.kept and ref not in forms.past:
         value = forms.vars[ref]
         name = writer.new(f"{base}_all") if alias or not forms.kept_alone(ref) else value
-        writer.line(assign(name, extended(writer, ref, name, path(value))))
+        writer.line(assign(name, with_earlier(writer, ref, name, path(value))))
         forms.bind(ref, name, True)
 
 
-def extended(writer: ClassWriter, ref: Ref, name: str, value: ast.expr) -> ast.expr:
+def with_earlier(writer: ClassWriter, ref: Ref, name: str, value: ast.expr) -> ast.expr:
     """Return a value behind what the cache holds of it for earlier positions."""
     last = writer.found.kept[ref].last
     more = {} if last is None else {"last": last}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 from dsvgraph.graph import Model, Node, PortRole, Ref
-from dsvgraph_torch.lowering.sharing import Made, made
+from dsvgraph_torch.lowering.sharing import Construction, construction
 from dsvgraph_torch.lowering.source import NOTHING, assign, block, expression, path, statement, tree
 from dsvgraph_torch.lowering.writer import ClassWriter
 
@@ -52,7 +52,7 @@ def _extend(writer: ClassWriter, node: Node) -> ast.expr:
     found = writer.lowering.inside(writer.found, node)
     groups = [(writer.unit(f).number, int(r.count)) for f, r in zip(found, node.stored, strict=False)]  # type: ignore[arg-type]
     for numbers, count in _patterns(groups):
-        writer.out.source.init.append(_added(whole, [made(n) for n in numbers], count))
+        writer.out.source.init.append(_added(whole, [construction(n) for n in numbers], count))
     if node.reused:
         return expression("whole[first]", whole=whole, first=node.start)
     return expression("whole[first:end]", whole=whole, first=node.start, end=node.start + node.count)
@@ -68,7 +68,7 @@ def _patterns(groups: list[tuple[int, int]]) -> list[tuple[list[int], int]]:
     return [([made], count) for made, count in groups]
 
 
-def _added(whole: ast.expr, parts: list[Made], count: int) -> ast.stmt:
+def _added(whole: ast.expr, parts: list[Construction], count: int) -> ast.stmt:
     """The line that appends ``count`` times what is made."""
     if len(parts) > 1:
         template = "whole.extend(copy for _ in range(count) for copy in parts)"

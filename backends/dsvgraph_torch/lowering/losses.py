@@ -14,7 +14,7 @@ from dsvgraph.build.losses.schedules import has_value
 from dsvgraph.expr import Expr
 from dsvgraph.graph import Loss, LossKind, Model, walk
 from dsvgraph.patterns import matches_all, regex
-from dsvgraph_torch.lowering.analysis import behind
+from dsvgraph_torch.lowering.analysis import linears_behind
 from dsvgraph_torch.lowering.names import reserved, variable, where
 from dsvgraph_torch.lowering.source import block, expression, function, literal, noted, path, statement
 
@@ -53,8 +53,8 @@ def _loss(loss: Loss, names: dict[str, str], model: Model) -> list[ast.stmt]:
     if loss.kind is not LossKind.CROSS_ENTROPY or not loss.depths:
         return []
     value, fill = path(names[loss.output or ""]), _fill(loss, model)
-    deferred = bool(behind(model, model, model.outputs[loss.output or ""]))
-    function_ = path("head_cross_entropy" if deferred else "cross_entropy")
+    chunked = bool(linears_behind(model, model, model.outputs[loss.output or ""]))
+    function_ = path("head_cross_entropy" if chunked else "cross_entropy")
     if loss.depths == (0,):
         first, *rest = _scored(loss, literal(loss.name), value, fill, function_)
         return [noted(first, _place(loss)), *rest]

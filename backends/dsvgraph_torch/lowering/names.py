@@ -35,12 +35,12 @@ def class_names(model: Model) -> dict[Graph, str]:
         alike = [g for g in graphs if g.name == graph.name and g is not model]
         base = camel(model.name) if graph is model else camel(graph.name)
         if len(alike) > 1:
-            base += "".join(camel(v.name) for v in _telling(graph, alike))
+            base += "".join(camel(v.name) for v in _distinguishing_blocks(graph, alike))
         names[graph] = _unique(base, taken)
     return names
 
 
-def _telling(graph: Graph, alike: list[Graph]) -> list[BlockValue]:
+def _distinguishing_blocks(graph: Graph, alike: list[Graph]) -> list[BlockValue]:
     """The blocks given as arguments that differ between graphs of one block."""
     blocks = [(k, v) for k, v in graph.args.items() if isinstance(v, BlockValue)]
     return [v for k, v in blocks if any(g.args.get(k) != v for g in alike)]

@@ -42,10 +42,10 @@ def linear(s: Site) -> Code:
 
 
 def _plain_linear(s: Site, x: ast.expr) -> Code:
-    if s.module is not None and not s.deferred:
+    if s.module is not None and not s.chunked:
         return _called(s, _linear_module(s), x)
     weight, module = s.weights["weight"], _linear_module(s) if s.module else None
-    if s.deferred:
+    if s.chunked:
         stacked = s.node.outputs[s.node.first].rank > 3
         head = expression("heads" if stacked else "head")
         return Code(expression("head(x, weight, ctx)", head=head, x=x, weight=weight), module)

@@ -42,7 +42,7 @@ class Site:
     weights: dict[str, ast.expr] = field(default_factory=dict)
     sent: ast.expr | None = None
     copies: int = 0
-    deferred: bool = False
+    chunked: bool = False
     balanced: bool = False
     filled: bool = False
     shared: bool = False

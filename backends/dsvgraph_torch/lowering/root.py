@@ -28,7 +28,7 @@ def write(lowering: Lowering) -> Source:
     source.body = [*_methods(lowering, source), *losses_method(model), *after_step_method(model)]
     source.constants = [assign("init", init_rules(model))]
     if lowering.ahead:
-        source.constants.append(assign("looks_ahead", _told(lowering.ahead)))
+        source.constants.append(assign("looks_ahead", _reason(lowering.ahead)))
     source.init += [assign(f"self.{place}.fill", fill) for place, fill in fills(model).items()]
     if model.trained:
         rules = tuple((regex(p), t) for p, t in model.trained)
@@ -36,7 +36,7 @@ def write(lowering: Lowering) -> Source:
     return source
 
 
-def _told(ahead: Node) -> str:
+def _reason(ahead: Node) -> str:
     """Why a model cannot be decoded step by step."""
     words = "looks ahead, so the model cannot be decoded step by step, only by whole rows"
     return f"`{ahead.name}` ({place(ahead)}) {words}"

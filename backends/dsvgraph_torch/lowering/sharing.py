@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dsvgraph_torch.lowering.source import alike, assign, cloned, identifier, note_of, noted, path, statement
+from dsvgraph_torch.lowering.source import assign, cloned, identifier, note_of, noted, path, same_code, statement
 
 TOKEN = re.compile(r"\w+(?:\.\w+)*|\W")  # of comments
 
@@ -18,16 +18,16 @@ def suffix(copies: int, whole: bool) -> str:
     return ("Each" if whole else "Part") if copies else ""
 
 
-class Made(ast.expr):
+class Construction(ast.expr):
     """Stands for the construction of the class ``number`` of those that are written."""
 
     _fields = ("number",)
     number: int
 
 
-def made(number: int) -> Made:
+def construction(number: int) -> Construction:
     """The construction of class ``number``."""
-    tree = Made()
+    tree = Construction()
     tree.number = number
     return tree
 
@@ -51,7 +51,7 @@ class Source:
     shared: Source | None = None  # the class that is written for it
 
 
-class Apart(Exception):
+class NotMergeable(Exception):
     """Two classes differ in more than arguments can tell."""
 
 
@@ -73,7 +73,7 @@ def _merge(group: list[Source], taken: set[str]) -> None:
     found: dict[str, list[ast.expr]] = {}
     try:
         lines = [_lifted(variants, group, found) for variants in zip(*(s.init for s in group), strict=True)]
-    except Apart:
+    except NotMergeable:
         return
     if taken & found.keys():
         return
@@ -86,10 +86,10 @@ def _merge(group: list[Source], taken: set[str]) -> None:
 
 
 def _lifted(variants: Sequence[ast.stmt], group: list[Source], found: dict[str, list[ast.expr]]) -> ast.stmt:
-    """A line with the differences replaced by argument names; raises Apart where that cannot be."""
+    """A line with the differences replaced by argument names; raises NotMergeable where that cannot be."""
     held = [_held(v) for v in variants]
     names = {name for name, _ in held}
-    if not alike(variants) and len(names) == 1 and "" not in names:
+    if not same_code(variants) and len(names) == 1 and "" not in names:
         (name,) = names
         _note(name, [part for _, part in held if part], found)
         return assign(f"self.{name}", path(name), note_of(variants[0]))
@@ -99,7 +99,7 @@ def _lifted(variants: Sequence[ast.stmt], group: list[Source], found: dict[str, 
 def _held(line: ast.stmt) -> tuple[str, ast.expr | None]:
     """The name and the part of ``self.name = part``."""
     match line:
-        case ast.Assign([ast.Attribute(ast.Name("self"), name)], Made() as part):
+        case ast.Assign([ast.Attribute(ast.Name("self"), name)], Construction() as part):
             return name, part
     return "", None
 
@@ -109,11 +109,11 @@ def _by_argument(variants: Sequence[Any], group: list[Source], found: dict[str, 
     first = variants[0]
     if not isinstance(first, ast.AST):
         if any(v != first for v in variants):
-            raise Apart
+            raise NotMergeable
         return first
     if len({type(v) for v in variants}) > 1:
-        raise Apart
-    if isinstance(first, (ast.Constant, Made)) and not alike(variants):
+        raise NotMergeable
+    if isinstance(first, (ast.Constant, Construction)) and not same_code(variants):
         name = _argument([getattr(v, "value", v) for v in variants], group)
         _note(name, list(variants), found)
         return path(name)
@@ -127,23 +127,23 @@ def _field(values: list[Any], group: list[Source], found: dict[str, list[ast.exp
     if not isinstance(values[0], list):
         return _by_argument(values, group, found)
     if len({len(v) for v in values}) > 1:
-        raise Apart
+        raise NotMergeable
     return [_by_argument(column, group, found) for column in zip(*values, strict=True)]
 
 
 def _note(name: str, values: list[ast.expr], found: dict[str, list[ast.expr]]) -> None:
-    """Raises Apart unless a parameter of this name can have these values in the variants."""
+    """Raises NotMergeable unless a parameter of this name can have these values in the variants."""
     known = found.setdefault(name, values)
     if list(map(ast.dump, known)) != list(map(ast.dump, values)):
-        raise Apart
+        raise NotMergeable
 
 
 def _argument(values: Sequence[Any], group: list[Source]) -> str:
-    """The block's argument that has these values in the variants; raises Apart where none has."""
+    """The block's argument that has these values in the variants; raises NotMergeable where none has."""
     for name in group[0].args:
         if [str(s.args.get(name)) for s in group] == [str(v) for v in values]:
             return name
-    raise Apart
+    raise NotMergeable
 
 
 def _commented(variants: Sequence[ast.stmt], group: list[Source]) -> ast.stmt:
@@ -162,7 +162,7 @@ def _comment(notes: list[str], group: list[Source]) -> str:
     try:
         columns = zip(*rows, strict=True)
         return "".join(c[0] if len(set(c)) == 1 else _argument(c, group) for c in columns)
-    except Apart:
+    except NotMergeable:
         return notes[0]
 
 
@@ -180,7 +180,7 @@ def rename(classes: Sequence[Source], camel: Callable[[str], str], known: set[st
 
 def definition(source: Source, classes: Sequence[Source]) -> ast.stmt:
     """The class as a tree, with constructions written out."""
-    filled = Filled(classes)
+    filled = Constructed(classes)
     parent: Any = filled.visit(source.parent) if source.parent else None
     base = parent.func if parent else path(source.base or ("Each" if source.copies else "nn.Module"))
     template = "class _(base):\n    def __init__(self):\n        super().__init__(*given)"
@@ -193,12 +193,12 @@ def definition(source: Source, classes: Sequence[Source]) -> ast.stmt:
     return found
 
 
-class Filled(ast.NodeTransformer):
+class Constructed(ast.NodeTransformer):
     """Constructions written out."""
 
     def __init__(self, classes: Sequence[Source]) -> None:
         self.classes = classes
 
-    def visit_Made(self, node: Any) -> ast.expr:
+    def visit_Construction(self, node: Any) -> ast.expr:
         source = self.classes[node.number]
         return ast.Call(path((source.shared or source).name), [self.visit(cloned(g)) for g in source.given], [])

@@ -122,7 +122,7 @@ def cloned(tree: Any) -> Any:
     return _filled(tree, {})
 
 
-def alike(trees: Iterable[ast.AST]) -> bool:
+def same_code(trees: Iterable[ast.AST]) -> bool:
     """Whether all trees are one code, whatever their comments."""
     return len({ast.dump(tree) for tree in trees}) < 2
 

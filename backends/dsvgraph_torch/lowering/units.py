@@ -9,9 +9,9 @@ from dsvgraph.build.decoding.state import Decoder, Decoding
 from dsvgraph.graph import Graph, LossKind, Model, Node
 from dsvgraph.passes.graph.decoding import decoding, looks_ahead
 from dsvgraph.passes.graph.instances import fills
-from dsvgraph_torch.lowering.analysis import deferred_heads
+from dsvgraph_torch.lowering.analysis import chunked_linears
 from dsvgraph_torch.lowering.names import class_names, document, reserved
-from dsvgraph_torch.lowering.sharing import Made, Source, made, suffix
+from dsvgraph_torch.lowering.sharing import Construction, Source, construction, suffix
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Lowering:
     def __init__(self, model: Model, write: WriteClass, full: bool = True) -> None:
         self.model, self.write, self.full = model, write, full
         self.names = class_names(model)
-        self.deferred = deferred_heads(model)
+        self.chunked = chunked_linears(model)
         self.decoder = Decoder.of_model(model)
         self.ahead = looks_ahead(model)
         self.blank: dict[Graph, Decoding] = {}
@@ -64,7 +64,7 @@ class Lowering:
             return tuple(self.blank.setdefault(copies.graph, Decoding(copies.graph)) for copies in node.copies)
         return found.inner.get(node.name) or tuple(self.decoder.of(copies.graph) for copies in node.copies)
 
-    def unit(self, found: Decoding, copies: int = 0, whole: bool = True) -> Made:
+    def unit(self, found: Decoding, copies: int = 0, whole: bool = True) -> Construction:
         """What stands for the construction of a block's class, which is written on first use."""
         graph, key = found.graph, ClassKey(found.graph, copies, found, whole)
         if key not in self.units:
@@ -75,7 +75,7 @@ class Lowering:
             self.kept[found] = out.kept
             self.units[key] = len(self.classes)
             self.classes.append(source)
-        return made(self.units[key])
+        return construction(self.units[key])
 
     def name(self, graph: Graph, copies: int, whole: bool) -> str:
         """The name of a class: that of copies side by side tells them from a single one, and a number tells

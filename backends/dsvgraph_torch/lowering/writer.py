@@ -8,7 +8,7 @@ from dsvgraph.build.decoding.state import Decoding, axis
 from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Node, Ref
 from dsvgraph_torch.lowering.names import variable, where
-from dsvgraph_torch.lowering.sharing import Made
+from dsvgraph_torch.lowering.sharing import Construction
 from dsvgraph_torch.lowering.source import assign, expression, note_of, noted, path, statement, tree
 from dsvgraph_torch.lowering.units import Class, Lowering
 
@@ -70,7 +70,7 @@ class ClassWriter:
         """The name of what ops ask for: the order of the tokens where copies run side by side."""
         return "sent" if self.copies else "ctx"
 
-    def unit(self, found: Decoding) -> Made:
+    def unit(self, found: Decoding) -> Construction:
         """What stands for a block inside of this class: side by side where this one is."""
         return self.lowering.unit(found, self.copies, whole=not self.copies)
 

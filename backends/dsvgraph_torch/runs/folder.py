@@ -18,9 +18,9 @@ from torch import nn
 
 from dsvgraph.errors import DsvError
 from dsvgraph.files import to_disk, told
-from dsvgraph_torch.runs import checkpoint, lock, schema
+from dsvgraph_torch.runs import checkpoint, schema
 from dsvgraph_torch.runs.checkpoint import Checkpoint
-from dsvgraph_torch.runs.files import append_line, check_regular, read, write_text, write_whole
+from dsvgraph_torch.runs.files import LOCK, append_line, check_regular, locked, read, write_text, write_whole
 from dsvgraph_torch.runs.schema import About, Record, Result
 from dsvgraph_torch.training.data import Corpus
 from dsvgraph_torch.training.options import TrainOptions
@@ -63,7 +63,7 @@ class Run:
         self._check_empty()
         with told(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        with lock.locked(self.path):
+        with locked(self.path):
             self._check_empty()  # nobody else was faster
             yield
 
@@ -72,16 +72,16 @@ class Run:
             raise DsvError(f"--out: {self.path} is a file, not a folder")
         with told(self.path):
             found = set(os.listdir(self.path)) if self.path.is_dir() else set()
-        if found - {lock.NAME}:
+        if found - {LOCK}:
             go_on = "go on with its run by --resume" if self.about.exists() else "empty it"
             hint = f"name another folder, or {go_on}"
             raise DsvError(f"--out: {self.path} exists and is not empty", hint=hint)
 
     @contextmanager
-    def taken_up(self) -> Iterator[None]:
+    def opened(self) -> Iterator[None]:
         """Holds the folder of a run that goes on. Raises DsvError where it is none, or another holds it."""
         self.read_about()
-        with lock.locked(self.path):
+        with locked(self.path):
             for path in (self.spec, self.diagram, self.plot, self.about, self.metrics):
                 check_regular(path)
             yield
@@ -99,13 +99,13 @@ class Run:
             about["result"] = result.model_dump()
         write_text(self.about, json.dumps(about, indent=2) + "\n")
 
-    def there(self) -> bool:
+    def exists(self) -> bool:
         """Whether this is the folder of a run."""
         return os.path.lexists(self.about)
 
     def read_about(self) -> About:
         """What run.json says. Raises DsvError where this is no run folder, or what the run is was changed."""
-        if not self.there():
+        if not self.exists():
             raise DsvError(f"{self.path} holds no run: there is no {self.about.name} in it")
         about = schema.read_model(About, self.about)
         if schema.identity(about.options, about.data.sha256, self.read_spec()) != about.identity:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shlex
+import signal
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -26,13 +29,11 @@ from dsvgraph_torch.runs.schema import Result, identity
 from dsvgraph_torch.training.data import Corpus, load_corpus
 from dsvgraph_torch.training.optim import Schedule, learning_rate, optimizer_for
 from dsvgraph_torch.training.options import TrainOptions
-from dsvgraph_torch.training.plot import plot_losses
-from dsvgraph_torch.training.predictions import accuracy, heads_of
-from dsvgraph_torch.training.preflight import check, check_disk, memory_told
-from dsvgraph_torch.training.progress import Reporter, heldout_table, reporter
-from dsvgraph_torch.training.sampling import Chooser, sample, text_of
+from dsvgraph_torch.training.predictions import accuracy, predictions_of
+from dsvgraph_torch.training.preflight import check, check_disk, memory_errors
+from dsvgraph_torch.training.progress import ProgressDisplay, heldout_table, plot_losses, progress_display
+from dsvgraph_torch.training.sampling import Sampler, sample, text_of
 from dsvgraph_torch.training.step import Batch, Precision, evaluate, train_step
-from dsvgraph_torch.training.stop import Stop
 
 EVAL_TOKENS = 8192
 """Held-out tokens of an evaluation on the way."""
@@ -44,6 +45,31 @@ EVAL_BATCH = 2048
 """Held-out tokens that are run at once, or a batch where it has more: a small one would take an evaluation's time."""
 
 SAMPLE_TOKENS = 200
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopSignal:
+    """Defer Ctrl-C and SIGTERM: the first signal only sets ``requested``, a second one interrupts at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopSignal:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {s: signal.signal(s, self._on_signal) for s in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name, handler in self._before.items():
+            signal.signal(name, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
 
 
 @dataclass(frozen=True)
@@ -62,13 +88,13 @@ def train(graph: Model, options: TrainOptions, console: Console) -> RunResult:
 
     Raises DsvError on wrong options or data, a folder in use, a full disk, or diverging losses.
     """
-    with memory_told(), ExitStack() as held:
+    with memory_errors(), ExitStack() as held:
         trainer = (resume if options.resume else start)(graph, options, console, held)
         if trainer.finished:
-            return trainer.told(trainer.finished)
-        with Stop() as stop:
+            return trainer.report(trainer.finished)
+        with StopSignal() as stop:
             step = trainer.fit(stop)
-        return trainer.finish(step) if trainer.schedule.over(step) else trainer.leave(step)
+        return trainer.finish(step) if trainer.schedule.over(step) else trainer.report_interrupted(step)
 
 
 def start(graph: Model, options: TrainOptions, console: Console, held: ExitStack) -> Trainer:
@@ -83,7 +109,7 @@ def start(graph: Model, options: TrainOptions, console: Console, held: ExitStack
     trainer = Trainer(graph, corpus, options, run, console)
     write_text(run.spec, dsvgraph.show(graph))
     trainer.write_about()
-    trainer.tell(notices.of_start(options, corpus))
+    trainer.print_lines(notices.of_start(options, corpus))
     if why_not := run.draw(lambda path: dsvgraph.render(graph, path)):
         console.print(Text(why_not))
     return trainer
@@ -92,7 +118,7 @@ def start(graph: Model, options: TrainOptions, console: Console, held: ExitStack
 def resume(graph: Model, options: TrainOptions, console: Console, held: ExitStack) -> Trainer:
     """A trainer that goes on where the run folder stopped, which ``held`` keeps for it."""
     run = Run(options.out or default_folder(graph.name))
-    held.enter_context(run.taken_up())
+    held.enter_context(run.opened())
     about = run.read_about()
     before, options = about.options, options.resumed(about.options)
     if run.read_spec() != dsvgraph.show(graph):
@@ -102,12 +128,12 @@ def resume(graph: Model, options: TrainOptions, console: Console, held: ExitStac
     corpus = load_corpus(options.data, options.batch, options.seq, run.path)
     if corpus.digest != about.data.sha256:
         raise DsvError(f"--data: {corpus.source} is not the text that the run in {run.path} was started on")
-    begun = run.checkpoint(about)
-    if begun and begun.step > options.steps:
-        raise DsvError(f"--steps: the run has taken {begun.step} steps, more than {options.steps}")
-    trainer = Trainer(graph, corpus, options, run, console, begun)
+    checkpoint = run.checkpoint(about)
+    if checkpoint and checkpoint.step > options.steps:
+        raise DsvError(f"--steps: the run has taken {checkpoint.step} steps, more than {options.steps}")
+    trainer = Trainer(graph, corpus, options, run, console, checkpoint)
     trainer.saved, trainer.result = about.saved, about.result
-    trainer.take_up(before)
+    trainer.continue_run(before)
     return trainer
 
 
@@ -128,27 +154,27 @@ class Trainer:
 
     def __init__(
         self, graph: Model, corpus: Corpus, options: TrainOptions, run: Run, console: Console,
-        begun: Checkpoint | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:  # fmt: skip
         self.graph, self.corpus, self.options, self.run = graph, corpus, options, run
         self.console = console
         self.device = options.torch_device()
         self.precision = Precision(self.device, getattr(torch, options.dtype))
-        self.model = build(graph, options.model_copy(update={"weights": None}) if begun else options, self.device)
+        self.model = build(graph, options.model_copy(update={"weights": None}) if checkpoint else options, self.device)
         self.optimizer = optimizer_for(self.model, options)
-        self.heads = heads_of(graph)
+        self.predictions = predictions_of(graph)
         self.first, self.saved = 0, False
         self.schedule = Schedule(options)
         self.result: Result | None = None
-        if begun:
-            begun.load_weights(self.model)
-            begun.load_moments(self.model, self.optimizer)
-            self.first = begun.step
+        if checkpoint:
+            checkpoint.load_weights(self.model)
+            checkpoint.load_moments(self.model, self.optimizer)
+            self.first = checkpoint.step
 
     @property
     def names(self) -> list[str]:
         """The losses to tell of: one for each depth."""
-        return [head.name for head in self.heads]
+        return [prediction.name for prediction in self.predictions]
 
     @property
     def finished(self) -> Result | None:
@@ -156,7 +182,7 @@ class Trainer:
         measured = self.result and self.result.step == self.first
         return self.result if measured and self.schedule.over(self.first) else None
 
-    def take_up(self, before: TrainOptions) -> None:
+    def continue_run(self, before: TrainOptions) -> None:
         """Goes on after the last checkpoint, with the metrics up to it; ``before`` are the options so far."""
         records = self.run.records(self.names)
         if len(records) < self.first:
@@ -168,22 +194,22 @@ class Trainer:
             return
         self.run.rewind(self.first)
         self.write_about()
-        self.tell(notices.of_start(self.options, self.corpus))
-        self.tell(notices.of_resume(before, self.options, last))
+        self.print_lines(notices.of_start(self.options, self.corpus))
+        self.print_lines(notices.of_resume(before, self.options, last))
 
-    def tell(self, lines: Iterable[str]) -> None:
+    def print_lines(self, lines: Iterable[str]) -> None:
         """Prints lines."""
         for line in lines:
             self.console.print(Text(line), soft_wrap=True)
 
-    def fit(self, stop: Stop) -> int:
+    def fit(self, stop: StopSignal) -> int:
         """Trains to the last step or until asked to stop; returns the last step taken."""
         step, saved = self.first, self.first
         self.schedule.start()
-        with reporter(self.console, self.names, self.first, self.options.steps) as show:
-            while not (self.schedule.over(step) or stop.asked):
+        with progress_display(self.console, self.names, self.first, self.options.steps) as show:
+            while not (self.schedule.over(step) or stop.requested):
                 step += 1
-                self.take(step, show)
+                self.run_step(step, show)
                 if self.schedule.due(step, self.options.save_every):
                     self.save(step)
                     saved = step
@@ -191,7 +217,7 @@ class Trainer:
             self.save(step)
         return step
 
-    def take(self, step: int, show: Reporter) -> None:
+    def run_step(self, step: int, show: ProgressDisplay) -> None:
         """Takes one step, measures it where that is due, and writes it down."""
         options = self.options
         self.model.tokens_seen = (step - 1) * options.step_tokens
@@ -241,7 +267,7 @@ class Trainer:
         records, title = [r.model_dump() for r in self.run.records(self.names)], self.graph.name
         write_whole(self.run.plot, lambda path: plot_losses(records, self.names, title, path))
 
-    def leave(self, step: int) -> RunResult:
+    def report_interrupted(self, step: int) -> RunResult:
         """Tells how to go on with a run that was interrupted after ``step``."""
         spec, folder = shlex.quote(str(self.run.spec)), shlex.quote(str(self.run.path))
         command = f"dsvgraph compile {spec} --train --out {folder} --resume"
@@ -252,16 +278,16 @@ class Trainer:
     def finish(self, step: int) -> RunResult:
         """Evaluate and sample the model after ``step``, the last one, and print the result."""
         if step < self.options.steps:
-            self.tell([f"--minutes {self.options.minutes:g}: ended after step {step} of {self.options.steps}"])
+            self.print_lines([f"--minutes {self.options.minutes:g}: ended after step {step} of {self.options.steps}"])
         heldout = self.evaluate(FINAL_TOKENS, step)
         self.result = Result(step=step, heldout=heldout, accuracy=self.accuracy(), sample=self.sample())
         self.write_about()
-        return self.told(self.result)
+        return self.report(self.result)
 
-    def told(self, result: Result) -> RunResult:
+    def report(self, result: Result) -> RunResult:
         """Tells what the run came to."""
         tokens = result.step * self.options.step_tokens
-        self.console.print(heldout_table(self.heads, result.heldout, result.accuracy, tokens))
+        self.console.print(heldout_table(self.predictions, result.heldout, result.accuracy, tokens))
         self.console.print(Panel(Text(result.sample), title="sample", title_align="left"))
         self.console.print(Text(f"saved in {self.run.path}"), soft_wrap=True)
         return RunResult(self.run.path, result.step, result.heldout, result.sample, interrupted=False)
@@ -269,12 +295,12 @@ class Trainer:
     def accuracy(self) -> dict[str, float]:
         """Share of held-out tokens that each head gets right."""
         rows = (ids_BT.to(self.device) for ids_BT, _ in self.heldout(EVAL_TOKENS))
-        return accuracy(self.model, self.heads, rows)
+        return accuracy(self.model, self.predictions, rows)
 
     def sample(self) -> str:
         """The model's continuation of some held-out text."""
         self.model.eval()
         prompt = self.corpus.prompt()
-        choose = Chooser(0.8, 50, self.options.seed)
-        ids = sample(self.model, prompt, SAMPLE_TOKENS, self.options.seq, choose)
+        sampler = Sampler(0.8, 50, self.options.seed)
+        ids = sample(self.model, prompt, SAMPLE_TOKENS, self.options.seq, sampler)
         return prompt.decode(errors="replace") + "".join(text_of(ids))

@@ -16,7 +16,7 @@ from dsvgraph.graph import Loss, LossKind, Model
 
 
 @dataclass(frozen=True)
-class Head:
+class Prediction:
     """One prediction. ``name`` is that of its loss; ``depth`` is 0 for an output that is not stacked."""
 
     name: str
@@ -41,21 +41,21 @@ class Head:
         return guesses_BT[:, : -self.shift] == ids_BT[:, self.shift :]
 
 
-def heads_of(graph: Model) -> list[Head]:
+def predictions_of(graph: Model) -> list[Prediction]:
     """Every prediction that the spec's loss scores, in its order."""
     scored = [loss for loss in graph.losses if loss.kind is LossKind.CROSS_ENTROPY]
-    return [Head(f"{loss.name}.{d}" if d else loss.name, loss, d) for loss in scored for d in loss.depths]
+    return [Prediction(f"{loss.name}.{d}" if d else loss.name, loss, d) for loss in scored for d in loss.depths]
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, heads: list[Head], batches: Iterable[Tensor]) -> dict[str, float]:
+def accuracy(model: nn.Module, predictions: list[Prediction], batches: Iterable[Tensor]) -> dict[str, float]:
     """Share of tokens that each head gets right, teacher-forced, over ``batches`` of [B, T] ids."""
     model.eval()
-    right, seen = dict.fromkeys((h.name for h in heads), 0), dict.fromkeys((h.name for h in heads), 0)
+    right, seen = dict.fromkeys((p.name for p in predictions), 0), dict.fromkeys((p.name for p in predictions), 0)
     for ids_BT in batches:
         outputs = model(ids_BT)
-        for head in heads:
-            hits = head.hits(outputs, ids_BT)
-            right[head.name] += int(hits.sum())
-            seen[head.name] += hits.numel()
+        for prediction in predictions:
+            hits = prediction.hits(outputs, ids_BT)
+            right[prediction.name] += int(hits.sum())
+            seen[prediction.name] += hits.numel()
     return {name: right[name] / max(1, seen[name]) for name in right}

@@ -17,7 +17,7 @@ from dsvgraph.passes.lint.training import computed_nodes, trained_nodes
 from dsvgraph_torch.module import weights
 from dsvgraph_torch.runs.tokens import check_embeddings
 from dsvgraph_torch.training.data import VOCABULARY
-from dsvgraph_torch.training.predictions import Head, heads_of
+from dsvgraph_torch.training.predictions import Prediction, predictions_of
 
 BYTES_PER_PARAMETER = 16
 """A float32 weight, its gradient and AdamW's two moments."""
@@ -28,30 +28,30 @@ DISK_PER_PARAMETER = 24
 
 def check(graph: Model, seq: int, device: torch.device) -> None:
     """Raises DsvError where ``graph`` cannot be trained on rows of ``seq`` bytes, or not on ``device``."""
-    heads = heads_of(graph)
-    if not heads:
+    predictions = predictions_of(graph)
+    if not predictions:
         hint = "a line such as `next_token: {cross_entropy: logits, target: input_ids, shift: 1}`"
         raise DsvError(f"{graph.name} has no loss that predicts a token: there is nothing to train", hint=hint)
     if len(graph.inputs) > 1:
         names = ", ".join(graph.inputs)
         raise DsvError(f"{graph.name} has the inputs {names}; one is trained on: rows of tokens")
-    for head in heads:
-        _check_head(head, graph, seq)
+    for prediction in predictions:
+        _check_prediction(prediction, graph, seq)
     check_embeddings(graph, VOCABULARY)
     _check_trained(graph)
     _check_memory(graph, device)
 
 
-def _check_head(head: Head, graph: Model, seq: int) -> None:
+def _check_prediction(prediction: Prediction, graph: Model, seq: int) -> None:
     """Every byte has a logit, and a row is long enough for the head to have a target."""
-    vocabulary = graph.type(graph.outputs[str(head.loss.output)]).shape[-1]
+    vocabulary = graph.type(graph.outputs[str(prediction.loss.output)]).shape[-1]
     if isinstance(vocabulary, int) and vocabulary < VOCABULARY:
-        found = f"`{head.loss.output}` has {vocabulary} logits"
+        found = f"`{prediction.loss.output}` has {vocabulary} logits"
         hint = "--set vocab_size=256" if graph.config.get("vocab_size") == vocabulary else ""
-        raise DsvError(f"{found}, but text is read as bytes, which are {VOCABULARY}", head.loss.span, hint=hint)
-    if head.shift > seq:
-        words = f"--seq: {head.name} predicts token i + {head.shift}; a row of {seq} tokens has none"
-        raise DsvError(words, head.loss.span)
+        raise DsvError(f"{found}, but text is read as bytes, which are {VOCABULARY}", prediction.loss.span, hint=hint)
+    if prediction.shift > seq:
+        words = f"--seq: {prediction.name} predicts token i + {prediction.shift}; a row of {seq} tokens has none"
+        raise DsvError(words, prediction.loss.span)
 
 
 def _check_trained(graph: Model) -> None:
@@ -106,7 +106,7 @@ def memory_of(device: torch.device) -> float:
 
 
 @contextmanager
-def memory_told() -> Iterator[None]:
+def memory_errors() -> Iterator[None]:
     """Turns a lack of memory into a DsvError."""
     try:
         yield

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from collections.abc import Iterable
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -11,17 +14,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 from rich.text import Text
 
-from dsvgraph_torch.training.predictions import Head
+from dsvgraph.passes.compare.plots import plot_text
+from dsvgraph_torch.training.predictions import Prediction
 from dsvgraph_torch.training.step import StepMetrics
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 LINES = 10
 """How many lines tell of a run where there is no terminal."""
 
 
-class Reporter(Protocol):
+class ProgressDisplay(Protocol):
     """Shows a run as it goes; enter it before the first step."""
 
-    def __enter__(self) -> Reporter: ...
+    def __enter__(self) -> ProgressDisplay: ...
 
     def __exit__(self, *_: object) -> None: ...
 
@@ -29,24 +36,24 @@ class Reporter(Protocol):
         """Report ``step`` of ``last``, as far as is known, and the held-out losses if they were measured after it."""
 
 
-def reporter(console: Console, names: list[str], start: int, steps: int) -> Reporter:
+def progress_display(console: Console, names: list[str], start: int, steps: int) -> ProgressDisplay:
     """A bar where one can be drawn, else plain lines; ``names`` are the losses to tell of."""
     animated = console.is_terminal and not console.is_dumb_terminal and not console.no_color
-    return Bar(console, names, start, steps) if animated else Lines(console, names, steps)
+    return ProgressBar(console, names, start, steps) if animated else ProgressLines(console, names, steps)
 
 
-class Bar:
+class ProgressBar:
     """A live progress bar with the losses of every depth beside it."""
 
     def __init__(self, console: Console, names: list[str], start: int, steps: int) -> None:
         self.names = names
         column = Column(ratio=1, no_wrap=True, overflow="ellipsis")
-        told = TextColumn("{task.description}", markup=False, table_column=column)
+        losses = TextColumn("{task.description}", markup=False, table_column=column)
         bar, count, left = BarColumn(16), MofNCompleteColumn(), TimeRemainingColumn()
-        self.progress = Progress(bar, count, left, told, console=console, expand=True)
+        self.progress = Progress(bar, count, left, losses, console=console, expand=True)
         self.task = self.progress.add_task("", completed=start, total=steps)
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> ProgressBar:
         self.progress.start()
         return self
 
@@ -60,13 +67,13 @@ class Bar:
             self.progress.console.print(Text(words, style="dim"), no_wrap=True, overflow="ellipsis")
 
 
-class Lines:
+class ProgressLines:
     """A line at the start, at each tenth of the run and at each evaluation, for log files."""
 
     def __init__(self, console: Console, names: list[str], steps: int) -> None:
         self.console, self.names, self.steps = console, names, steps
 
-    def __enter__(self) -> Lines:
+    def __enter__(self) -> ProgressLines:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -80,17 +87,24 @@ class Lines:
             self.console.print(Text(line), soft_wrap=True)
 
 
-def heldout_table(heads: list[Head], heldout: dict[str, float], right: dict[str, float], tokens: int) -> Table:
+def heldout_table(
+    predictions: list[Prediction], heldout: dict[str, float], right: dict[str, float], tokens: int
+) -> Table:
     """The held-out loss of every depth: what it predicts, its loss, how often it is right."""
     table = Table(box=SIMPLE_HEAD)
     table.add_column("held-out")
     table.add_column("predicts")
     for column in ("nats", "bits", "top-1", "weight"):
         table.add_column(column, justify="right")
-    for head in heads:
-        nats = heldout[head.name]
-        numbers = (f"{nats:.3f}", f"{nats / math.log(2):.3f}", f"{right[head.name]:.1%}", head.weight(tokens))
-        table.add_row(head.name, f"byte i + {head.shift}", *numbers)
+    for prediction in predictions:
+        nats = heldout[prediction.name]
+        numbers = (
+            f"{nats:.3f}",
+            f"{nats / math.log(2):.3f}",
+            f"{right[prediction.name]:.1%}",
+            prediction.weight(tokens),
+        )
+        table.add_row(prediction.name, f"byte i + {prediction.shift}", *numbers)
     return table
 
 
@@ -106,3 +120,60 @@ def summary(metrics: StepMetrics, names: list[str]) -> str:
 def losses_text(losses: dict[str, float], names: list[str]) -> str:
     """The named losses, in one line."""
     return "  ".join(f"{name} {losses[name]:.3f}" for name in names)
+
+
+# -- the plot -----------------------------------------------------------------------------------
+
+INK = "#1f2430"
+FAINT = "#8a90a0"
+COLOURS = ("#2f5fd0", "#d9663a", "#2b9a74", "#9150c8", "#c23b78", "#7a7420", "#3a94b8", "#6b7280")
+
+
+def plot_losses(records: Iterable[dict[str, Any]], names: list[str], title: str, path: Path) -> None:
+    """Draws train losses (thin, smoothed) and held-out losses (dots) over tokens seen.
+
+    One line for each of the losses ``names``. Raises OSError.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.4, 4.8), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    steps = list(records)
+    for colour, name in zip(cycle(COLOURS), names, strict=False):
+        _draw_loss(axes, steps, name, colour)
+    _dress(axes, title, max((s["tokens"] for s in steps), default=0))
+    figure.savefig(path)
+
+
+def smoothed(values: list[float], share: float = 0.02) -> list[float]:
+    """A running mean over the last ``share`` of ``values``, without a bias at the start."""
+    width = max(1, int(len(values) * share))
+    sums = [0.0]
+    for value in values:
+        sums.append(sums[-1] + value)
+    return [(sums[i + 1] - sums[max(0, i + 1 - width)]) / min(i + 1, width) for i in range(len(values))]
+
+
+def _draw_loss(axes: Axes, steps: list[dict[str, Any]], name: str, colour: str) -> None:
+    tokens = [s["tokens"] for s in steps]
+    axes.plot(tokens, smoothed([s["losses"][name] for s in steps]), color=colour, alpha=0.45, linewidth=1)
+    measured = [(s["tokens"], s["heldout"][name]) for s in steps if name in s.get("heldout", ())]
+    if not measured:
+        return
+    x, y = zip(*measured, strict=True)
+    axes.plot(x, y, color=colour, linewidth=2, marker="o", markersize=4, label=plot_text(f"{name}  {y[-1]:.3f}"))
+
+
+def _dress(axes: Axes, title: str, tokens: int) -> None:
+    unit, word = (1e6, " (millions)") if tokens >= 1e6 else (1e3, " (thousands)") if tokens >= 1e4 else (1, "")
+    axes.set_title(plot_text(title), loc="left", color=INK, fontsize=12, fontweight="bold")
+    axes.set_xlabel(f"tokens seen{word}", color=INK)
+    axes.set_ylabel("loss (nats per token)", color=INK)
+    axes.grid(axis="y", color="#e6e8ee", linewidth=0.8)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(colors=FAINT, length=0)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value / unit:g}")
+    axes.margins(x=0.01)
+    if axes.get_legend_handles_labels()[0]:
+        caption = "held-out (thin: train)"
+        axes.legend(title=caption, frameon=False, labelcolor=INK, alignment="left", title_fontsize=9)

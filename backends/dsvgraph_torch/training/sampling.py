@@ -39,13 +39,13 @@ def generate(
     check_sampling(tokens, temperature, top_k)
     model, context = load_model(Path(run_dir), device)
     if cached and (why := getattr(model, "looks_ahead", "")):
-        (note or _told)(f"note: {why}; every token takes a whole row")
+        (note or _print_note)(f"note: {why}; every token takes a whole row")
         cached = False
-    choose = Chooser(temperature, top_k, seed)
-    return text_of(sample(model, prompt.encode(errors="replace"), tokens, context, choose, cached))
+    sampler = Sampler(temperature, top_k, seed)
+    return text_of(sample(model, prompt.encode(errors="replace"), tokens, context, sampler, cached))
 
 
-def _told(words: str) -> None:
+def _print_note(words: str) -> None:
     print(words, file=sys.stderr)
 
 
@@ -54,14 +54,14 @@ def load_model(run_dir: Path, device: str = "auto") -> tuple[Any, int]:
     from dsvgraph_torch import compile
 
     run = Run(run_dir)
-    options, begun = run.read_about().options, run.trained()
+    options, checkpoint = run.read_about().options, run.trained()
     model = compile(dsvgraph.load(str(run.spec)))
-    begun.load_weights(model)
+    checkpoint.load_weights(model)
     target = options.model_copy(update={"device": device}).torch_device()
     return model.to(target).eval(), options.seq
 
 
-class Chooser:
+class Sampler:
     """Draws a token: the likeliest at temperature 0, else by chance among the ``top_k`` likeliest."""
 
     def __init__(self, temperature: float, top_k: int | None, seed: int) -> None:
@@ -76,7 +76,9 @@ class Chooser:
         return int(ids_K[torch.multinomial(chances_K, 1, generator=self.generator)])
 
 
-def sample(model: Any, prompt: bytes, tokens: int, context: int, choose: Chooser, cached: bool = True) -> Iterator[int]:
+def sample(
+    model: Any, prompt: bytes, tokens: int, context: int, sampler: Sampler, cached: bool = True
+) -> Iterator[int]:
     """Token ids after ``prompt``, at most ``tokens`` of them.
 
     The model sees at most ``context`` tokens; when they are full it goes on from the later half.
@@ -86,7 +88,7 @@ def sample(model: Any, prompt: bytes, tokens: int, context: int, choose: Chooser
     fresh = window
     for _ in range(tokens):
         logits_V = next_logits(model, fresh if cached else window, cache if cached else None)
-        token = choose(logits_V)
+        token = sampler(logits_V)
         yield token
         window.append(token)
         fresh = [token]

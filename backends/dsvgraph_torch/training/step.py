@@ -50,13 +50,13 @@ class Precision:
         """Losses of a batch, by name, each a scalar."""
         inputs_BT, targets_BT = (ids.to(self.device, non_blocking=True) for ids in batch)
         reduced = self.dtype != torch.float32
-        with formulas_told(), torch.autocast(self.device.type, self.dtype, enabled=reduced):
+        with schedule_errors(), torch.autocast(self.device.type, self.dtype, enabled=reduced):
             found: dict[str, Tensor] = model(inputs_BT, targets_BT)
         return found
 
 
 @contextmanager
-def formulas_told() -> Iterator[None]:
+def schedule_errors() -> Iterator[None]:
     """Raises DsvError where a formula of the losses has no value, which the model tells as an ArithmeticError."""
     try:
         yield
@@ -106,7 +106,7 @@ def update(model: nn.Module, optimizer: torch.optim.Optimizer, rate: float) -> d
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     load = {path: [int(n) for n in load_E.tolist()] for path, load_E in expert_load(model).items()}
-    with formulas_told():
+    with schedule_errors():
         after_step(model)
     return load
 

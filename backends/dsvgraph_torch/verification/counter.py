@@ -22,7 +22,7 @@ aten = torch.ops.aten
 PLACE = re.compile(r"# (?:.*  )?(.+:\d+)$")
 
 
-class Site(NamedTuple):
+class CallSite(NamedTuple):
     """Where an op runs: the path of the module whose line it is, and the spec's line."""
 
     module: str
@@ -32,7 +32,7 @@ class Site(NamedTuple):
 class Phase(NamedTuple):
     """What an op is part of: the forward or the backward pass of a site."""
 
-    site: Site
+    site: CallSite
     backward: bool
 
 
@@ -111,7 +111,7 @@ class SiteCounter(FlopCounterMode):
         self.mod_tracker = NoModules()
         self.counts = Counts()
         self.lines = Lines(module)
-        self.owner: dict[int, Site] = {}
+        self.owner: dict[int, CallSite] = {}
         self.gains: set[int] = set()  # autograd nodes of products with gains
         self.gain: int | None = None  # storage of the gain of the norm that runs, a weight or a computed value
         self.next = torch.autograd._get_sequence_nr()
@@ -155,7 +155,7 @@ class SiteCounter(FlopCounterMode):
         if torch._C._current_graph_task_id() != -1:
             node = torch._C._current_autograd_node()
             number = node._sequence_nr() if node is not None else -1
-            return Phase(self.owner.get(number, Site("", "")), True), number
+            return Phase(self.owner.get(number, CallSite("", "")), True), number
         site, number = self.lines.site(), torch.autograd._get_sequence_nr()
         self.owner.update(dict.fromkeys(range(self.next, number), site))
         self.next = number
@@ -210,14 +210,14 @@ class Lines:
         self.places = {number: found[1] for number, line in lines if (found := PLACE.search(line.rstrip()))}
         self.paths = {id(part): path for path, part in reversed([*module.named_modules()])}
 
-    def site(self) -> Site:
+    def site(self) -> CallSite:
         """The innermost line of a spec that runs now."""
         frame = sys._getframe(1)
         while frame is not None:
             if frame.f_code.co_filename == self.file and frame.f_lineno in self.places:
-                return Site(self.paths[id(frame.f_locals["self"])], self.places[frame.f_lineno])
+                return CallSite(self.paths[id(frame.f_locals["self"])], self.places[frame.f_lineno])
             frame = frame.f_back  # type: ignore[assignment]
-        return Site("", "")
+        return CallSite("", "")
 
 
 class Meta(TorchDispatchMode):

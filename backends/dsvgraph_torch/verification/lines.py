@@ -14,13 +14,13 @@ from dsvgraph.passes.count.inputs import input_sizes, tokens
 from dsvgraph.passes.count.quantity import number
 from dsvgraph.passes.graph.paths import bracketed
 from dsvgraph_torch.lowering.writer import place
-from dsvgraph_torch.verification.counter import Site
+from dsvgraph_torch.verification.counter import CallSite
 
 Step = str | frozenset[int]  # of a path: a name, or the numbers of equal copies
 Path = tuple[Step, ...]
 
 
-class Unit(NamedTuple):
+class OpCopies(NamedTuple):
     """All copies of one op: its place in the graph, its modules' paths, its line, its FLOPs."""
 
     key: Key
@@ -34,7 +34,7 @@ class Unit(NamedTuple):
         """The path of its module, copies as a range."""
         return ".".join(_text(step) for step in self.paths[0]) if self.paths else ""
 
-    def holds(self, site: Site) -> bool:
+    def holds(self, site: CallSite) -> bool:
         """Whether an op at ``site`` can be this one."""
         steps = site.module.split(".") if site.module else []
         return any(len(path) == len(steps) and all(map(_fits, path, steps)) for path in self.paths)
@@ -51,7 +51,7 @@ def _text(step: Step) -> str:
     return f"[{min(step)}-{max(step)}]" if whole and len(step) > 1 else bracketed([str(n) for n in sorted(step)])
 
 
-def units(model: Model, batch: int, seq: int) -> Iterator[Unit]:
+def op_copies(model: Model, batch: int, seq: int) -> Iterator[OpCopies]:
     """One unit for each op of ``model``, with attention as whole squares."""
     counter = GraphCounter(tokens(model), input_sizes(model, batch, seq), "square")
     yield from _Walk(counter, backward(model, counter)).inside(model, ((),), (), 1)
@@ -63,7 +63,7 @@ class _Walk(NamedTuple):
     counter: GraphCounter
     costs: Costs
 
-    def inside(self, graph: Graph, paths: tuple[Path, ...], key: Key, copies: Size) -> Iterator[Unit]:
+    def inside(self, graph: Graph, paths: tuple[Path, ...], key: Key, copies: Size) -> Iterator[OpCopies]:
         for node in graph.nodes.values():
             if node.op:
                 yield self._unit(graph, node, paths, key, copies)
@@ -72,12 +72,12 @@ class _Walk(NamedTuple):
                 below_it = (*key, (node.name, i))
                 yield from self.inside(inner, _paths(node, inner, paths), below_it, copies * count)
 
-    def _unit(self, graph: Graph, node: Node, paths: tuple[Path, ...], key: Key, copies: Size) -> Unit:
+    def _unit(self, graph: Graph, node: Node, paths: tuple[Path, ...], key: Key, copies: Size) -> OpCopies:
         whole = self.counter.dependencies.whole(graph)
         forward = self.counter.node(graph, node, whole, True).forward * copies
         own = (*key, (node.name, 0))
         sums = (int(number(size, self.counter.values)) for size in (forward, self.costs.get(own, 0)))
-        return Unit(own, paths, place(node), *sums)
+        return OpCopies(own, paths, place(node), *sums)
 
 
 def _paths(node: Node, inner: Graph, paths: tuple[Path, ...]) -> tuple[Path, ...]:

@@ -23,10 +23,9 @@ from dsvgraph.passes.count.inputs import input_sizes
 from dsvgraph.types import ElementType
 from dsvgraph_torch.module import compile
 from dsvgraph_torch.runs.tokens import check_embeddings
-from dsvgraph_torch.verification.counter import Counts, Site, counted, counted_step
-from dsvgraph_torch.verification.even import evenly, length
-from dsvgraph_torch.verification.lines import Unit, units
-from dsvgraph_torch.verification.reduced import twin
+from dsvgraph_torch.verification.counter import CallSite, Counts, counted, counted_step
+from dsvgraph_torch.verification.lines import OpCopies, op_copies
+from dsvgraph_torch.verification.reduced import even_length, even_routing, reduced_model
 from dsvgraph_torch.verification.step_flops import expected
 
 SHORT = (2, 24)  # rows and tokens of the run with real numbers
@@ -44,13 +43,13 @@ def verify(model: Model, batch: int = 1, seq: int = 4096, notify: Any = lambda w
     if cost(model, formulas=False).parameters.total <= REAL:
         notify("running it with real numbers")
         module = compile(model)
-        real = _run(model, module, SHORT[0], length(model, SHORT[1]))
+        real = _run(model, module, SHORT[0], even_length(model, SHORT[1]))
         module.zero_grad()
         module.to("meta")
     else:
         notify("running a reduced model with real numbers")
-        small, changed = twin(model)
-        real = _run(small, compile(small), SHORT[0], length(small, SHORT[1]), changed)
+        small, changed = reduced_model(model)
+        real = _run(small, compile(small), SHORT[0], even_length(small, SHORT[1]), changed)
         module = compile(model, "meta")
     notify("running it on the meta device")
     try:
@@ -85,7 +84,7 @@ def _run(
 ) -> Measurement:
     ours = cost(model, batch, seq, attention="square", formulas=False)
     device = next(module.parameters()).device.type
-    with evenly(model, module):
+    with even_routing(model, module):
         counts = counted(module, _inputs(model, device, batch, seq))
     found = Comparison(model, ours, counts)
     return Measurement(
@@ -122,15 +121,15 @@ class Comparison:
 
     def __init__(self, model: Model, cost: Cost, counts: Counts) -> None:
         self.cost, self.counts = cost, counts
-        self.units = list(units(model, cost.batch, cost.seq))
-        self.places: dict[str, list[Unit]] = {}
+        self.units = list(op_copies(model, cost.batch, cost.seq))
+        self.places: dict[str, list[OpCopies]] = {}
         for unit in self.units:
             self.places.setdefault(unit.place, []).append(unit)
         self.found: Counter[tuple[frozenset[Key], bool]] = Counter()
         for phase, flops in counts.sites.items():
             self.found[self._keys(phase.site), phase.backward] += flops
 
-    def _keys(self, site: Site) -> frozenset[Key]:
+    def _keys(self, site: CallSite) -> frozenset[Key]:
         """The ops that may have run at a site: one, unless two stand on one line of the spec."""
         return frozenset(unit.key for unit in self.places.get(site.place, ()) if unit.holds(site))
 
@@ -167,7 +166,7 @@ class Comparison:
             mine = [unit for unit in self.units if unit.key in group]
             forward = Pair(sum(u.forward for u in mine), self.found[group, False])
             back = Pair(sum(u.backward for u in mine), self.found[group, True])
-            first = mine[0] if mine else Unit((("(elsewhere)", 0),), (), "", 0, 0)
+            first = mine[0] if mine else OpCopies((("(elsewhere)", 0),), (), "", 0, 0)
             block = Block(first.path, first.key[-1][0], first.place, 0, 1, forward, back)
             if not block.equal:
                 yield block

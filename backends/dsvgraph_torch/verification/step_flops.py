@@ -14,7 +14,7 @@ from dsvgraph.passes.count.graph_counts import GraphCounter
 from dsvgraph.passes.count.inputs import input_sizes, tokens
 from dsvgraph.passes.count.quantity import number
 from dsvgraph.patterns import matches_all
-from dsvgraph_torch.lowering.analysis import behind
+from dsvgraph_torch.lowering.analysis import linears_behind
 
 
 def expected(model: Model, batch: int, seq: int) -> tuple[int, int, int]:
@@ -43,7 +43,7 @@ def _unused(model: Model, counter: GraphCounter, seq: int) -> Iterator[tuple[int
     ways, first = Backward(counter), dict[str, Loss]()
     for loss in model.losses:
         ref = model.outputs.get(loss.output or "")
-        if loss.kind is not LossKind.CROSS_ENTROPY or ref is None or not behind(model, model, ref):
+        if loss.kind is not LossKind.CROSS_ENTROPY or ref is None or not linears_behind(model, model, ref):
             continue
         counted = seq if first.setdefault(str(loss.output), loss) is loss else 0
         for depth in loss.depths:

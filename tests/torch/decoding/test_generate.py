@@ -7,7 +7,7 @@ import torch
 from runs import plain, run
 
 from dsvgraph_torch import generate
-from dsvgraph_torch.training.sampling import Chooser, load_model, sample, text_of
+from dsvgraph_torch.training.sampling import Sampler, load_model, sample, text_of
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def test_the_heads_are_not_asked(trained):
     with torch.no_grad():
         for name in heads:
             model.state_dict()[name].fill_(float("nan"))
-    text = text_of(sample(model, b"99 bottles", 30, context, Chooser(0.8, 50, 1)))
+    text = text_of(sample(model, b"99 bottles", 30, context, Sampler(0.8, 50, 1)))
     assert "".join(text) == "".join(generate(trained, "99 bottles", 30, seed=1))
 
 
@@ -41,7 +41,7 @@ def test_the_model_never_sees_more_than_a_row(trained):
             lengths.append(ids.shape[1])
             return model.predict(ids, cache=cache)
 
-    greedy = Chooser(0, None, 0)
+    greedy = Sampler(0, None, 0)
     whole = list(sample(Watched(), b"9" * 100, 40, context, greedy, cached=False))
     assert context == 16 and max(lengths) == 16 and min(lengths) == 8
     lengths.clear()
@@ -51,9 +51,9 @@ def test_the_model_never_sees_more_than_a_row(trained):
 
 def test_greedy_takes_the_likeliest_and_top_k_no_other():
     logits = torch.tensor([0.0, 3.0, 1.0, 2.0])
-    assert Chooser(0, None, 0)(logits) == 1
-    chosen = Chooser(5.0, 2, 0)
+    assert Sampler(0, None, 0)(logits) == 1
+    chosen = Sampler(5.0, 2, 0)
     assert {chosen(logits) for _ in range(50)} == {1, 3}
-    anything = Chooser(50.0, None, 0)
+    anything = Sampler(50.0, None, 0)
     assert {anything(logits) for _ in range(200)} == {0, 1, 2, 3}
-    assert Chooser(1.0, 99, 0)(logits) in range(4)
+    assert Sampler(1.0, 99, 0)(logits) in range(4)

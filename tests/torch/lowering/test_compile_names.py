@@ -16,7 +16,7 @@ from helpers import tokens  # noqa: E402
 from dsvgraph.build.checks.modules import MODULE, ROOT  # noqa: E402
 from dsvgraph_torch import compile, emit  # noqa: E402
 from dsvgraph_torch.module import load_source  # noqa: E402
-from dsvgraph_torch.runtime import modules as shell  # noqa: E402
+from dsvgraph_torch.runtime import modules  # noqa: E402
 
 PYTHON = ["self", "super", "print", "range", "len", "sum", "type_", "object", "list", "int", "match", "property", "_"]
 TORCH = ["torch", "nn", "F", "math", "re", "checkpoint", "weight", "bias"]
@@ -117,8 +117,8 @@ def test_names_of_the_models_own_methods_are_refused_at_the_root_only(name):
 def test_the_names_that_check_refuses_are_those_that_modules_have():
     """And a few that modules of other versions of torch have."""
     own = {n for n in dir(torch.nn.Module()) if not n.startswith("__")}
-    assert own | {n for n in vars(shell.Each) if not n.startswith("__")} <= MODULE
-    assert {n for n in vars(shell.Model) if not n.startswith("__")} <= ROOT
+    assert own | {n for n in vars(modules.Each) if not n.startswith("__")} <= MODULE
+    assert {n for n in vars(modules.Model) if not n.startswith("__")} <= ROOT
 
 
 SHARED = {

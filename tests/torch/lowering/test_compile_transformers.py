@@ -57,7 +57,7 @@ OTHERS = {  # what transformers calls it, the config of tests/specs/decoder.yaml
 }  # fmt: skip
 
 
-def twin(model, kind, **other):
+def transformers_model(model, kind, **other):
     """The model of transformers with the sizes of a graph's config and random weights."""
     config_class = getattr(transformers, f"{kind}Config")
     known = {k: v for k, v in model.config.items() if k in config_class.__dataclass_fields__}
@@ -90,7 +90,7 @@ def assert_same(ours, theirs):
 @pytest.mark.parametrize("variant", DEEPSEEK_V3)
 def test_deepseek_v3_loads_strictly_and_is_the_same(variant, kernels):
     model = tiny(num_nextn_predict_layers=0, **DEEPSEEK_V3[variant])
-    theirs = twin(model, "DeepseekV3")
+    theirs = transformers_model(model, "DeepseekV3")
     ours = dsvgraph_torch.compile(model, kernels=kernels)
     ours.load_state_dict(hub_names(theirs.state_dict()), strict=True)
     assert_same(ours, theirs)
@@ -100,7 +100,7 @@ def test_deepseek_v3_loads_strictly_and_is_the_same(variant, kernels):
 def test_other_blocks_are_those_of_other_models(name):
     kind, config, told = OTHERS[name]
     model = dsvgraph.load(str(SPECS / "decoder.yaml"), config)
-    theirs = twin(model, kind, **told)
+    theirs = transformers_model(model, kind, **told)
     ours = dsvgraph_torch.compile(model)
     ours.load_state_dict(hub_names(theirs.state_dict()), strict=True)
     assert_same(ours, theirs)
@@ -108,7 +108,7 @@ def test_other_blocks_are_those_of_other_models(name):
 
 def test_a_checkpoint_with_mtp_modules_is_the_main_model_and_the_modules_own_weights():
     model = tiny()
-    theirs = twin(model, "DeepseekV3")
+    theirs = transformers_model(model, "DeepseekV3")
     ours = randomised(dsvgraph_torch.compile(model), seed=1)
     state = {**ours.state_dict(), **hub_names(theirs.state_dict())}
     own = state.keys() - hub_names(theirs.state_dict())
@@ -119,7 +119,7 @@ def test_a_checkpoint_with_mtp_modules_is_the_main_model_and_the_modules_own_wei
 
 def test_what_is_trained_here_runs_there():
     model = tiny()
-    ours, theirs = randomised(dsvgraph_torch.compile(model)), twin(model, "DeepseekV3")
+    ours, theirs = randomised(dsvgraph_torch.compile(model)), transformers_model(model, "DeepseekV3")
     main = {k: w for k, w in ours.state_dict().items() if not k.startswith(("model.layers.4.", "model.layers.5."))}
     theirs.load_state_dict(hub_stacked(main), strict=True)
     assert_same(ours, theirs)
@@ -128,7 +128,7 @@ def test_what_is_trained_here_runs_there():
 @torch.no_grad()
 def test_the_mtp_chain_is_that_of_transformers():
     model = tiny()
-    ours, theirs = randomised(dsvgraph_torch.compile(model)), twin(model, "DeepseekV3")
+    ours, theirs = randomised(dsvgraph_torch.compile(model)), transformers_model(model, "DeepseekV3")
     state = hub_stacked(ours.state_dict())
     theirs.load_state_dict({k: state[k] for k in theirs.state_dict()}, strict=True)
     chain = MtpModel(copy.deepcopy(theirs), 2).eval()

@@ -12,8 +12,7 @@ import pytest
 from runs import SEVEN_LINES, checkpoint, plain, quiet, records, refused, run
 
 import dsvgraph
-from dsvgraph_torch.training import loop as training
-from dsvgraph_torch.training import optim
+from dsvgraph_torch.training import loop, optim
 from dsvgraph_torch.training.optim import FLOOR, Schedule, learning_rate
 from dsvgraph_torch.training.options import TrainOptions
 
@@ -31,8 +30,8 @@ def clock(monkeypatch):
         now.seconds += STEP
         return take(*args, **more)
 
-    take = training.train_step
-    monkeypatch.setattr(training, "train_step", timed)
+    take = loop.train_step
+    monkeypatch.setattr(loop, "train_step", timed)
     monkeypatch.setattr(optim, "time", SimpleNamespace(monotonic=lambda: now.seconds))
     return now
 
@@ -86,7 +85,7 @@ def test_a_run_is_measured_and_told_at_each_tenth_of_its_time(tmp_path):
 
 def test_a_killed_run_goes_on_with_the_time_it_has_left(tmp_path, clock, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(training, "FINAL_TOKENS", None)  # no measure at the end: the process is gone by then
+        patch.setattr(loop, "FINAL_TOKENS", None)  # no measure at the end: the process is gone by then
         with pytest.raises(TypeError):
             said(tmp_path, steps=400, minutes=1)
     assert len(records(tmp_path)) == 6

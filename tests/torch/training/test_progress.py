@@ -7,8 +7,8 @@ import torch
 from runs import plain, quiet, run, small
 
 import dsvgraph
-from dsvgraph_torch.training.plot import plot_losses, smoothed
-from dsvgraph_torch.training.predictions import accuracy, heads_of
+from dsvgraph_torch.training.predictions import accuracy, predictions_of
+from dsvgraph_torch.training.progress import plot_losses, smoothed
 from dsvgraph_torch.training.step import balance
 
 quick = pytest.fixture(autouse=True)(plain)
@@ -70,12 +70,12 @@ def test_balance_is_the_busiest_expert_over_the_mean():
 
 
 def test_heads_know_which_token_they_predict():
-    heads = heads_of(small())
+    heads = predictions_of(small())
     found = [(h.name, h.depth, h.shift) for h in heads]
     assert found == [("next_token", 0, 1), ("mtp.1", 1, 2), ("mtp.2", 2, 3)]
     assert [h.weight(0) for h in heads] == ["1", "0.15", "0.15"]
     assert heads[1].weight(11 * 10**12) == "0.05"
-    assert [h.name for h in heads_of(small(num_nextn_predict_layers=0))] == ["next_token"]
+    assert [h.name for h in predictions_of(small(num_nextn_predict_layers=0))] == ["next_token"]
 
 
 def test_accuracy_compares_with_the_token_that_is_meant():
@@ -85,5 +85,5 @@ def test_accuracy_compares_with_the_token_that_is_meant():
             return {"logits": ahead[0], "mtp_logits": torch.stack(ahead[1:])}
 
     row = torch.arange(12)[None]
-    right = accuracy(Oracle(), heads_of(small()), [row, row + 20])
+    right = accuracy(Oracle(), predictions_of(small()), [row, row + 20])
     assert right == {"next_token": 1.0, "mtp.1": 1.0, "mtp.2": 0.0}

@@ -20,10 +20,10 @@ import dsvgraph
 import dsvgraph_torch
 from dsvgraph.errors import DsvError
 from dsvgraph_torch.runs import checkpoint as checkpoints
+from dsvgraph_torch.runs.files import locked
 from dsvgraph_torch.runs.folder import Run
-from dsvgraph_torch.runs.lock import locked
 from dsvgraph_torch.runs.tensors import save_tensors
-from dsvgraph_torch.training import loop as training
+from dsvgraph_torch.training import loop
 from dsvgraph_torch.training.options import TrainOptions
 
 HERE = Path(__file__).parents[1]
@@ -151,8 +151,8 @@ def test_two_trainings_that_begin_at_once(graph, tmp_path, monkeypatch):
             second.append(refused(tmp_path, graph, resume=True))
         return original(*args)
 
-    original = training.train_step
-    monkeypatch.setattr(training, "train_step", step)
+    original = loop.train_step
+    monkeypatch.setattr(loop, "train_step", step)
     run(tmp_path, graph, steps=2)
     assert "exists and is not empty" in second[0] and "is training into" in second[1]
     assert [record["step"] for record in records(tmp_path)] == [1, 2]
@@ -199,7 +199,7 @@ def test_a_run_that_was_killed_before_its_result_is_measured_as_one_that_was_not
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training.Trainer, "finish", killed)
+        patch.setattr(loop.Trainer, "finish", killed)
         run(tmp_path, graph, steps=2)
     assert run(tmp_path, graph, steps=2, resume=True).heldout == whole.heldout
     assert untimed(tmp_path / "run") == untimed(tmp_path / "whole/run")
@@ -212,9 +212,9 @@ def test_a_run_that_trains_longer_keeps_its_new_length(graph, tmp_path, monkeypa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training.Trainer, "finish", killed)
+        patch.setattr(loop.Trainer, "finish", killed)
         run(tmp_path, graph, resume=True, steps=4)
-    again = training.train(graph, TrainOptions(out=tmp_path / "run", resume=True), quiet())
+    again = loop.train(graph, TrainOptions(out=tmp_path / "run", resume=True), quiet())
     assert again.step == 4
 
 

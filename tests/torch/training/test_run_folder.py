@@ -17,8 +17,7 @@ import dsvgraph
 from dsvgraph.errors import DsvError
 from dsvgraph_torch.runs.folder import default_folder
 from dsvgraph_torch.runs.tensors import load_tensors, save_tensors
-from dsvgraph_torch.training import loop as training
-from dsvgraph_torch.training import preflight
+from dsvgraph_torch.training import loop, preflight
 from dsvgraph_torch.training.options import TrainOptions
 
 quick = pytest.fixture(autouse=True)(plain)
@@ -26,7 +25,7 @@ quick = pytest.fixture(autouse=True)(plain)
 
 def signal_at(monkeypatch, number, *signals):
     """Sends this process ``signals`` within the optimizer step ``number``, counted from now."""
-    original, count = training.train_step, iter(range(1, 10**6))
+    original, count = loop.train_step, iter(range(1, 10**6))
 
     def step(*args):
         metrics = original(*args)
@@ -35,7 +34,7 @@ def signal_at(monkeypatch, number, *signals):
                 signal.raise_signal(name)
         return metrics
 
-    monkeypatch.setattr(training, "train_step", step)
+    monkeypatch.setattr(loop, "train_step", step)
 
 
 # -- refused before anything is written --------------------------------------------------------------
@@ -89,9 +88,9 @@ def test_a_model_larger_than_memory_is_not_allocated(tmp_path):
 
 
 def test_memory_that_runs_out_is_told():
-    with pytest.raises(DsvError, match="out of memory"), preflight.memory_told():
+    with pytest.raises(DsvError, match="out of memory"), preflight.memory_errors():
         torch.empty(2**62, dtype=torch.uint8)
-    with pytest.raises(RuntimeError, match="another"), preflight.memory_told():
+    with pytest.raises(RuntimeError, match="another"), preflight.memory_errors():
         raise RuntimeError("another")
 
 
@@ -168,7 +167,7 @@ def test_a_run_goes_on_from_another_folder_with_the_options_it_had(tmp_path, mon
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     options = TrainOptions.given(out=tmp_path / "run", resume=True, steps=3)
-    assert training.train(small(), options, quiet()).step == 3
+    assert loop.train(small(), options, quiet()).step == 3
     assert [r["tokens"] for r in records(tmp_path)] == [16, 32, 48]
 
 
@@ -215,8 +214,8 @@ def test_a_resumed_run_needs_its_spec_and_its_text(resumable):
 
 
 def test_losses_that_are_no_numbers_end_a_run_and_spare_what_was_saved(tmp_path, monkeypatch):
-    original = training.learning_rate
-    monkeypatch.setattr(training, "learning_rate", lambda step, o: 1e38 if step == 3 else original(step, o))
+    original = loop.learning_rate
+    monkeypatch.setattr(loop, "learning_rate", lambda step, o: 1e38 if step == 3 else original(step, o))
     message = refused(tmp_path)
     assert "training diverged at step 4: " in message and "nan" in message and "--lr" in message
     tensors, step = load_tensors(checkpoint(tmp_path / "run") / "optimizer.safetensors")

@@ -17,7 +17,7 @@ import dsvgraph
 from dsvgraph.cli import app
 from dsvgraph_torch.runs.schema import CheckpointAbout
 from dsvgraph_torch.runs.tensors import load_tensors, save_tensors
-from dsvgraph_torch.training import loop as training
+from dsvgraph_torch.training import loop
 
 quick = pytest.fixture(autouse=True)(plain)
 GRAPH = dsvgraph.loads(SEVEN_LINES)
@@ -234,13 +234,13 @@ def test_what_is_no_file_is_refused_and_not_waited_for(name, damage, folder):
 
 def test_what_a_new_run_writes_is_never_a_pipe(tmp_path, monkeypatch):
     """Somebody puts one there while it trains."""
-    original = training.train_step
+    original = loop.train_step
 
     def step(*args):
         if not (tmp_path / "run/losses.png").exists():
             os.mkfifo(tmp_path / "run/losses.png")
         return original(*args)
 
-    monkeypatch.setattr(training, "train_step", step)
+    monkeypatch.setattr(loop, "train_step", step)
     assert "losses.png is not a regular file" in refused(tmp_path, GRAPH, steps=1)
     assert checkpoint(tmp_path / "run").name == "checkpoint-1"

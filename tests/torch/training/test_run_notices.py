@@ -17,7 +17,7 @@ import dsvgraph_torch
 from dsvgraph.errors import DsvError
 from dsvgraph_torch.runs import notices
 from dsvgraph_torch.runs.tokens import check_embeddings
-from dsvgraph_torch.training import loop as training
+from dsvgraph_torch.training import loop
 from dsvgraph_torch.training.options import TrainOptions
 
 quick = pytest.fixture(autouse=True)(plain)
@@ -91,12 +91,12 @@ def test_a_rate_that_jumps_where_a_run_goes_on(tmp_path):
 
 def test_a_rate_that_goes_on_as_it_was_is_not_told_of(tmp_path, monkeypatch):
     def stopped(self, stop):
-        stop.asked = True
+        stop.requested = True
         return fit(self, stop)
 
-    fit = training.Trainer.fit
+    fit = loop.Trainer.fit
     with monkeypatch.context() as patch:
-        patch.setattr(training.Trainer, "fit", stopped)
+        patch.setattr(loop.Trainer, "fit", stopped)
         run(tmp_path, GRAPH, steps=8)
     words = said(tmp_path, steps=8, resume=True)
     assert "--steps" not in words and "begins again" in words

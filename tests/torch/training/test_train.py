@@ -25,7 +25,7 @@ import dsvgraph
 import dsvgraph_torch
 from dsvgraph import DsvError
 from dsvgraph_torch.runs.files import append_line
-from dsvgraph_torch.training import loop as training
+from dsvgraph_torch.training import loop
 from dsvgraph_torch.training.optim import learning_rate, optimizer_for
 from dsvgraph_torch.training.options import TrainOptions
 from dsvgraph_torch.training.sampling import text_of
@@ -64,7 +64,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def short_samples() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "SAMPLE_TOKENS", 8)
+        patch.setattr(loop, "SAMPLE_TOKENS", 8)
         yield
 
 
@@ -103,14 +103,14 @@ def assert_same_run(a: Path, b: Path) -> None:
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, step: int, act: Any) -> None:
     """``act`` happens within ``step``, after it was written down."""
-    take = training.Trainer.take
+    take = loop.Trainer.run_step
 
     def taken(self: Any, number: int, show: Any) -> None:
         take(self, number, show)
         if number == step:
             act()
 
-    monkeypatch.setattr(training.Trainer, "take", taken)
+    monkeypatch.setattr(loop.Trainer, "run_step", taken)
 
 
 def test_losses_fall(base: Path) -> None:

@@ -16,9 +16,9 @@ from verifying import flows  # noqa: E402
 import dsvgraph  # noqa: E402
 from dsvgraph_torch import verify, weights  # noqa: E402
 from dsvgraph_torch.module import compile  # noqa: E402
-from dsvgraph_torch.verification import counter as flops  # noqa: E402
+from dsvgraph_torch.verification import counter  # noqa: E402
 from dsvgraph_torch.verification.counter import counted  # noqa: E402
-from dsvgraph_torch.verification.reduced import twin  # noqa: E402
+from dsvgraph_torch.verification.reduced import reduced_model  # noqa: E402
 from dsvgraph_torch.verification.report import REAL  # noqa: E402
 
 
@@ -68,8 +68,8 @@ def test_formulas_of_attention_are_torchs() -> None:
     from torch.utils.flop_counter import sdpa_backward_flop_count, sdpa_flop_count
 
     q, k, v = (2, 6, 10, 8), (2, 6, 12, 8), (2, 6, 12, 5)
-    assert flops.flash(q, k, v) == sdpa_flop_count(q, k, v)
-    assert flops.flash_backward((2, 6, 10, 5), q, k, v) == sdpa_backward_flop_count((2, 6, 10, 5), q, k, v)
+    assert counter.flash(q, k, v) == sdpa_flop_count(q, k, v)
+    assert counter.flash_backward((2, 6, 10, 5), q, k, v) == sdpa_backward_flop_count((2, 6, 10, 5), q, k, v)
 
 
 GROUPED = [  # the product of each group is [m, k] x [k, n]
@@ -82,7 +82,7 @@ GROUPED = [  # the product of each group is [m, k] x [k, n]
 
 @pytest.mark.parametrize(("a", "b", "parts"), GROUPED)
 def test_formula_of_grouped_products(a: Any, b: Any, parts: list[tuple[int, int, int]]) -> None:
-    assert flops.grouped(a, b) == sum(2 * m * k * n for m, k, n in parts)
+    assert counter.grouped(a, b) == sum(2 * m * k * n for m, k, n in parts)
 
 
 class Checkpointed(torch.nn.Module):
@@ -120,13 +120,13 @@ def test_the_number_of_threads_stays() -> None:
     assert torch.get_num_threads() == before
 
 
-# -- the twin ----------------------------------------------------------------------------------------
+# -- the reduced model -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["deepseek_v3", "gpt_oss_20b", "llama3_8b"])
 def test_twins_are_small_and_of_the_same_lines(name: str) -> None:
     model = dsvgraph.load(name)
-    found, changed = twin(model)
+    found, changed = reduced_model(model)
     assert sum(torch.Size(s).numel() for s in weights(found).values()) < REAL
     assert found.config["num_hidden_layers"] == model.config["num_hidden_layers"]
     lines = [

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 import torch.nn.functional as F  # noqa: E402
-from families import FAMILIES, config_of, loaded, saved, small, twin  # noqa: E402
+from families import FAMILIES, config_of, loaded, saved, small, transformers_model  # noqa: E402
 from helpers import furthest, gradients, hub_names, randomised, split, tokens  # noqa: E402
 from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Moe  # noqa: E402
 
@@ -24,7 +24,7 @@ EVERY = pytest.mark.parametrize("name", FAMILIES)
 @EVERY
 def test_its_file_is_ours_by_name(name, tmp_path):
     model = small(name)
-    theirs, ours = twin(name, model), dsvgraph_torch.compile(model)
+    theirs, ours = transformers_model(name, model), dsvgraph_torch.compile(model)
     state = saved(theirs, tmp_path)
     assert {path: list(weight.shape) for path, weight in state.items()} == {
         path: list(weight.shape) for path, weight in ours.state_dict().items()
@@ -60,7 +60,7 @@ def test_biases_are_where_transformers_has_them(name, tmp_path):
     """No released model of these has biases; their configs have the switches."""
     config = {**FAMILIES[name].sizes, **BIASES[name]}
     model = dsvgraph.loads(f"extends: {name}.yaml\nconfig: {json.dumps(config)}")
-    theirs, ours = twin(name, model), dsvgraph_torch.compile(model)
+    theirs, ours = transformers_model(name, model), dsvgraph_torch.compile(model)
     assert any(path.endswith("o_proj.bias") for path in ours.state_dict())
     ours.load_state_dict(saved(theirs, tmp_path), strict=True)
     assert_same(name, ours, theirs)
@@ -103,7 +103,7 @@ def mixtral_names(state):
 @EVERY
 def test_greedy_tokens_are_the_same(name):
     model = small(name)
-    theirs = twin(name, model, seed=3)
+    theirs = transformers_model(name, model, seed=3)
     ours = dsvgraph_torch.compile(model).eval()
     state = {path: weight.detach() for path, weight in theirs.state_dict().items()}
     ours.load_state_dict(mixtral_names(state) if name == "mixtral_8x7b" else hub_names(state))
