@@ -166,6 +166,66 @@ def test_nothing_is_left_for_later() -> None:
     assert not wrong
 
 
+OTHERS_MESSAGES = {
+    "backends/dsvgraph_torch/training/preflight.py": "torch has no class for memory that the CPU has not",
+    "backends/dsvgraph_torch/verification/report.py": "torch has no class for what the meta device cannot do",
+    "backends/dsvgraph_hf/weights/shards.py": "a prefix of safetensors' message is not shown",
+}  # files that read messages of other packages, which have nothing else
+
+
+def test_nothing_decides_by_the_words_of_a_message() -> None:
+    """No code compares, searches or takes apart the message of an error; what it needs is a field of the error."""
+    found = {
+        ident(path): lines
+        for path in sources("dsvgraph", "backends")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and (lines := read_messages(node))
+    }
+    assert found.keys() == OTHERS_MESSAGES.keys(), found
+    code = "def f(error):\n    words = str(error)\n    return 'heads' in words or error.message.startswith('a')"
+    assert len(read_messages(ast.parse(code).body[0])) == 2
+
+
+def read_messages(function: ast.AST) -> list[int]:
+    """Lines of a function that look into a message: by `in`, `==`, a method of texts that searches, or `re`."""
+    assigned = [node for node in ast.walk(function) if isinstance(node, ast.Assign) and is_message(node.value, set())]
+    known = {target.id for node in assigned for target in node.targets if isinstance(target, ast.Name)}
+    found = list[int]()
+    for node in ast.walk(function):
+        if isinstance(node, ast.Compare) and any(is_message(side, known) for side in (node.left, *node.comparators)):
+            found.append(node.lineno)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            searched = node.func.value if node.func.attr in SEARCHES else None
+            given = node.args if ast.unparse(node.func.value) == "re" else []
+            if any(is_message(text, known) for text in (searched, *given)):
+                found.append(node.lineno)
+    return found
+
+
+SEARCHES = {
+    "startswith", "endswith", "find", "rfind", "index", "count", "partition", "rpartition",
+    "removeprefix", "removesuffix", "replace",
+}  # fmt: skip
+
+
+def is_message(node: ast.AST | None, known: set[str]) -> bool:
+    """Whether an expression is the text of an error: `str(error)`, `error.message`, or a name for one, or a part."""
+    if isinstance(node, ast.Name):
+        return node.id in known
+    if isinstance(node, ast.Attribute):
+        return node.attr == "message"
+    if isinstance(node, ast.Subscript):
+        return is_message(node.value, known)
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("splitlines", "lower")
+    ):
+        return is_message(node.func.value, known)
+    is_text = isinstance(node, ast.Call) and ast.unparse(node.func) in ("str", "repr")
+    return is_text and len(node.args) == 1 and ast.unparse(node.args[0]) in ("error", "problem", "failure", "caught")
+
+
 def functions(node: ast.AST) -> Iterator[ast.FunctionDef]:
     """The functions of a file, but for those of a Protocol and decorated ones (abstract, overload)."""
     for child in ast.iter_child_nodes(node):

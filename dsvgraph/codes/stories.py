@@ -29,7 +29,7 @@ class Example:
     text: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Story:
     """What a code means."""
 
@@ -65,7 +65,7 @@ def stories() -> dict[str, Story]:
         for match in STORY.finditer(text):
             examples = tuple(Example(m[1], tuple((m[2] or "").split()), m[3]) for m in FENCE.finditer(match[3]))
             words = match[3][: match[3].index("```")].strip()
-            found[match[1]] = Story(Code(match[1]), heading, match[2], words, examples)
+            found[match[1]] = Story(code=Code(match[1]), area=heading, title=match[2], words=words, examples=examples)
     return found
 
 

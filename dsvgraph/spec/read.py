@@ -47,7 +47,7 @@ class Entry:
     overrides: tuple[Span | None, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Spec:
     """A whole spec: everything merged, nothing evaluated."""
 
@@ -117,8 +117,8 @@ def _finish(merge: _Merge, stem: str, settings: Mapping[str, Any], symbolic: fro
             hint="add `graph:` or `extends:`",
         )
     spec = Spec(
-        merge.name or stem, merge.doc, merge.config, merge.blocks, merge.graph,
-        merge.loss, merge.init, merge.trained, published=merge.published, span=merge.span,
+        name=merge.name or stem, doc=merge.doc, config=merge.config, blocks=merge.blocks, graph=merge.graph,
+        loss=merge.loss, init=merge.init, trained=merge.trained, published=merge.published, span=merge.span,
     )  # fmt: skip
     return with_settings(spec, settings, symbolic)
 

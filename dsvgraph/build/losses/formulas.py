@@ -33,7 +33,7 @@ def number(tree: Expr, **values: float) -> Any:
     return expr.evaluate(tree, lambda name: values[name] if name in values else symbol(name))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Formula:
     """One expression of a loss line: ``tree`` with config values filled in, ``raw`` as written."""
 
@@ -86,7 +86,8 @@ def read(key: str, part: Part, scope: Scope) -> Formula:
         raise DsvError.of(error, span, Code.NO_ARITHMETIC, f"`{raw}`: ", hint=scope.near(Word(raw))) from None
     for name in sorted(tree.names()):
         _check_name(name, key, scope, span)
-    return Formula(key, _filled(tree, OPEN[key], scope, span), tree, span, scope)
+    filled = _filled(tree, OPEN[key], scope, span)
+    return Formula(key=key, tree=filled, raw=tree, span=span, scope=scope)
 
 
 def _check_name(name: str, key: str, scope: Scope, span: Span | None) -> None:
