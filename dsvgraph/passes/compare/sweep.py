@@ -19,7 +19,7 @@ from dsvgraph.dims import Size, ratio, total
 from dsvgraph.errors import DsvError
 from dsvgraph.expr import Expr, evaluate, parse
 from dsvgraph.graph import Model
-from dsvgraph.passes.count.cost import BYTES
+from dsvgraph.ops.tape import HALF
 from dsvgraph.passes.count.gradients import Backward
 from dsvgraph.passes.count.graph_counts import GraphCounter
 from dsvgraph.passes.count.inputs import input_sizes, tokens
@@ -44,7 +44,7 @@ MEMORY: Mapping[str, str] = {"activations": "byte", "peak": "byte", "peak_checkp
 """Those of a training step in bfloat16, as `cost --phase train` counts them: they take longer than all others."""
 UNITS: Mapping[str, str] = {**COUNTS, **MEMORY}
 LIMIT = 200_000  # combinations
-CHUNK = 128  # combinations that a process takes at once, at most: the more, the more blocks they have in common
+CHUNK_SIZE = 128  # combinations that a process takes at once, at most: the more, the more blocks they have in common
 SHARES = 4  # of a process, at least, so that none waits long for the last
 ALONE = 64  # so few are not worth a second process
 TASKS = 4  # chunks after which a process looks for what nobody holds any more
@@ -93,7 +93,7 @@ def sweep(
     counting = _Counting(spec=spec, batch=batch, seq=seq, attention=attention, quantities=frozenset(quantities))
     combinations = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     workers = 1 if count <= ALONE else processes or _cores()
-    size = min(CHUNK, count // (SHARES * workers)) or 1
+    size = min(CHUNK_SIZE, count // (SHARES * workers)) or 1
     found: list[Point] = []
     for points in _mapped(counting, _chunks(combinations, size), workers):
         found += points
@@ -160,7 +160,7 @@ def _quantities(model: Model, counters: _Counters, quantities: Container[str]) -
         "active_without_embedding_and_head": lambda: outside - output_layer_size(model),
         "inference_flops": lambda: ratio(kept.forward, counter.tokens),
         "train_flops": lambda: ratio(every.forward + total(backward.of(model).values()), counter.tokens),
-        "cache": lambda: ratio(CacheCounter(model, counter.values).of_model().growing, counter.tokens) * BYTES,
+        "cache": lambda: ratio(CacheCounter(model, counter.values).of_model().growing, counter.tokens) * HALF,
     }
     found = {name: number(size(), counter.values) for name, size in sizes.items() if name in quantities}
     asked = [name for name in MEMORY if name in quantities]

@@ -13,6 +13,7 @@ from typing import Any
 
 from dsvgraph.dims import Size, names, ratio, substitute, total
 from dsvgraph.graph import Model
+from dsvgraph.ops.tape import HALF
 from dsvgraph.passes.count.by_block import BlockCost, block_costs
 from dsvgraph.passes.count.generic import generic_model, integer_config, numeric_model, repeat_names
 from dsvgraph.passes.count.gradients import Costs, Unequal, backward
@@ -24,8 +25,6 @@ from dsvgraph.passes.graph.output_layer import output_layer_size
 from dsvgraph.passes.graph.paths import last_matches, weights
 from dsvgraph.passes.options import Recompute, member
 from dsvgraph.types import AttentionPairs
-
-BYTES = 2  # of a cached number at 16 bits
 
 
 @dataclass(frozen=True)
@@ -209,7 +208,7 @@ class _Quantities:
         growing_all, fixed_all = (substitute(size, values) for size in self.cache_of_all)
         return {
             "elements_per_token": ratio(growing, self.tokens),
-            "bytes_per_token": ratio(growing, self.tokens) * BYTES,
+            "bytes_per_token": ratio(growing, self.tokens) * HALF,
             "elements_per_token_all_outputs": ratio(growing_all, self.tokens),
             "elements_per_row": ratio(fixed, self.rows),
             "elements_per_row_all_outputs": ratio(fixed_all, self.rows),

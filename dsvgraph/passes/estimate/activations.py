@@ -98,14 +98,16 @@ class Activations:
 
     # -- graphs ------------------------------------------------------------------------------
 
-    def summary(self, graph: Graph, forms: Mapping[str, InputForm], place: PathState, side: bool) -> BlockMemory:
+    def block_memory_of(
+        self, graph: Graph, forms: Mapping[str, InputForm], place: PathState, side: bool
+    ) -> BlockMemory:
         """Return what one copy keeps whose inputs look like ``forms``."""
         key = (graph, tuple(forms.items()), place, side)
         if key not in self.memo:
-            self.memo[key] = self._summary(graph, forms, place, side)
+            self.memo[key] = self._block_memory(graph, forms, place, side)
         return self.memo[key]
 
-    def _summary(self, graph: Graph, forms: Mapping[str, InputForm], place: PathState, side: bool) -> BlockMemory:
+    def _block_memory(self, graph: Graph, forms: Mapping[str, InputForm], place: PathState, side: bool) -> BlockMemory:
         tape = self._tape()
         own = {p: Storage(t.numel, forms[p].width, forms[p].weight) for p, t in graph.inputs.items()}
         values = {
@@ -160,7 +162,7 @@ class Activations:
         parts, outs, grad = alike(node, place), dict[str, Value](), False
         numbers = {graph: i for i, graph in enumerate(dict.fromkeys(part.graph for part in parts))}
         for part in parts:
-            found = self.summary(part.graph, input_forms(ins), part.place, side or node.mode is Mode.EACH)
+            found = self.block_memory_of(part.graph, input_forms(ins), part.place, side or node.mode is Mode.EACH)
             self._record_peak(tape, values, found.peak_bytes * part.count)
             tape.op_key = ((node.name, numbers[part.graph]),)
             outs = record_block(tape, found, ins, part.count)
@@ -179,7 +181,7 @@ class Activations:
         numbers = {graph: i for i, graph in enumerate(dict.fromkeys(copies.graph for copies in node.copies))}
         for i, (copy, inner) in enumerate(node.copy_graphs()):
             before = _recorded(tape)
-            found = self.summary(inner, input_forms(ins), place.inside(node.segment(copy)), False)
+            found = self.block_memory_of(inner, input_forms(ins), place.inside(node.segment(copy)), False)
             checkpoint = top and self.checkpoint
             if not top:  # the first page is never recomputed
                 self._record_peak(tape, values, found.peak_bytes)

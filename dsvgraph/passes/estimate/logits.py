@@ -11,7 +11,7 @@ from dsvgraph.ops.tape import FLOAT, LogitsForm
 from dsvgraph.ops.weighted import Linear
 from dsvgraph.passes.count.quantity import largest, number
 
-CHUNK = 2**25  # logits that a loss makes at once
+LOGITS_CHUNK = 2**25  # logits that a loss makes at once
 
 
 class Logits:
@@ -42,7 +42,7 @@ class Logits:
             yield batch * rest * words if number(rest, self.values) > 0 else 0
 
     def _chunked(self, size: Size) -> bool:
-        return number(size, self.values) > CHUNK
+        return number(size, self.values) > LOGITS_CHUNK
 
     def _all(self) -> list[Size]:
         return [size for loss in self.losses for size in self._sizes(loss)]
@@ -66,7 +66,7 @@ class Logits:
         left, found = self.kept, list[Size]()
         for size in reversed(self._all()):
             chunked = self._chunked(size)
-            found.append(left + FLOAT * (3 * CHUNK if chunked else 2 * size))
+            found.append(left + FLOAT * (3 * LOGITS_CHUNK if chunked else 2 * size))
             left = left if chunked else left - FLOAT * size
         return largest(found, self.values)
 

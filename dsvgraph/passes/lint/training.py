@@ -14,8 +14,8 @@ from dsvgraph.graph import Graph, Loss, LossKind, Model, Node, join, walk
 from dsvgraph.passes.graph.dependencies import DependencyAnalysis, Ports
 from dsvgraph.passes.graph.paths import last_matches
 
-LENGTH = "max_position_embeddings"  # the config value that says how long rows may be
-WIDTH = 8  # tensor cores take 16-bit matrices whose sizes are its multiples (Nvidia, matrix multiplication guide)
+MAX_LENGTH = "max_position_embeddings"  # the config value that limits the length of a row
+TILE = 8  # tensor cores take 16-bit matrices whose sizes are its multiples (Nvidia, matrix multiplication guide)
 
 
 def training_warnings(model: Model) -> Iterator[Diagnostic]:
@@ -25,7 +25,7 @@ def training_warnings(model: Model) -> Iterator[Diagnostic]:
     yield from _gaps(model)
     for loss in model.losses:
         yield from _weightless(loss)
-        yield from _deep(loss, model.config.get(LENGTH))
+        yield from _deep(loss, model.config.get(MAX_LENGTH))
 
 
 def alignment_warnings(model: Model) -> Iterator[Diagnostic]:
@@ -33,9 +33,9 @@ def alignment_warnings(model: Model) -> Iterator[Diagnostic]:
     for graph in model.graphs():
         for node in graph.nodes.values():
             for name, weight in node.weights.items():
-                odd = [size for size in weight.shape if isinstance(size, int) and size % WIDTH]
+                odd = [size for size in weight.shape if isinstance(size, int) and size % TILE]
                 if len(weight.shape) == 2 and odd:
-                    words = f"`{name}` of `{node.name}` is {weight.type}: {odd[0]} is no multiple of {WIDTH}"
+                    words = f"`{name}` of `{node.name}` is {weight.type}: {odd[0]} is no multiple of {TILE}"
                     yield _warning(Code.ALIGNMENT, f"{words}, as tensor cores want", node.span)
 
 
@@ -138,6 +138,6 @@ def _deep(loss: Loss, length: object) -> Iterator[Diagnostic]:
         shift = _at(loss.shift, depth)
         if isinstance(shift, int) and shift >= length:
             which = f"depth {depth} of `{loss.name}`" if depth else f"`{loss.name}`"
-            words = f"{which} predicts token i + {shift}, and a row has at most {length} tokens ({LENGTH})"
+            words = f"{which} predicts token i + {shift}, and a row has at most {length} tokens ({MAX_LENGTH})"
             yield _warning(Code.DEEP, words, loss.span)
             return

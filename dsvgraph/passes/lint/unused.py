@@ -11,12 +11,12 @@ from dsvgraph.errors import MAX_ERRORS, Diagnostic, Span
 from dsvgraph.graph import Graph, Model, Node, walk
 from dsvgraph.names import nearest
 from dsvgraph.passes.graph.paths import weights
-from dsvgraph.passes.lint.training import alignment_warnings, training_warnings
+from dsvgraph.passes.lint.training import MAX_LENGTH, alignment_warnings, training_warnings
 from dsvgraph.passes.text.show import names_in, used_blocks
 from dsvgraph.patterns import fitting
 from dsvgraph.spec import Part, Spec
 
-EXTERNAL_NAMES = ("max_position_embeddings",)  # how long rows may be: no size depends on it, other libraries ask for it
+EXTERNAL_NAMES = (MAX_LENGTH,)  # no size depends on them, other libraries ask for them
 
 
 def lint(model: Model, alignment: bool = False) -> list[Diagnostic]:

@@ -6,7 +6,8 @@ import json
 import re
 import textwrap
 
-PROSE = 100
+LINE_WIDTH = 132  # of a line of a spec
+PROSE_WIDTH = 100
 PLAIN = re.compile(  # inside braces
     r"(?:[A-Za-z_(]|\d[\d.]* [a-z*/+-])(?:[\w .()*/+<>=%-]*[\w)])?\Z|\.\Z|\.\.\.\Z", re.ASCII
 )
@@ -47,7 +48,7 @@ def prose(text: str, indent: str) -> list[str] | None:
     if not plain or not paragraphs[0] or not paragraphs[-1]:
         return None
     wrap = textwrap.TextWrapper(
-        PROSE, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        PROSE_WIDTH, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
     return [line for p in paragraphs for line in ("", *wrap.wrap(p))][1:]
 

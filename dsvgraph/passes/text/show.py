@@ -12,10 +12,9 @@ from dsvgraph.build.scope import BlockValue
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph.passes.count.generic import numeric_model
-from dsvgraph.passes.text.scalars import PROSE, is_constant, is_plain_line, quoted
+from dsvgraph.passes.text.scalars import LINE_WIDTH, PROSE_WIDTH, is_constant, is_plain_line, quoted
 from dsvgraph.spec import BlockModel, Part, Spec
 
-WIDTH = 132  # of a node's line
 PLAIN = re.compile(  # inside braces
     r"(?:[A-Za-z_(]|\d[\d.]* [a-z*/+-])(?:[\w .()*/+<>=%-]*[\w)])?\Z|\d+(?:\.\d+)?[KMBT]\Z|\.\Z|\.\.\.\Z", re.ASCII
 )
@@ -119,7 +118,7 @@ def _lines(body: Mapping[str, Mapping[str, Any]], indent: str) -> Iterator[str]:
     width = max((len(name) for name in body), default=0) + 1
     for name, raw in body.items():
         line = f"{indent}{name + ':':<{width}} {_flow(raw)}"
-        if len(line) <= WIDTH:
+        if len(line) <= LINE_WIDTH:
             yield line
         else:
             yield f"{indent}{name}:"
@@ -129,12 +128,12 @@ def _lines(body: Mapping[str, Mapping[str, Any]], indent: str) -> Iterator[str]:
 def _doc(doc: str, indent: str) -> Iterator[str]:
     if not doc:
         return
-    if len(doc) + len(indent) < PROSE or " ".join(doc.split()) != doc:
+    if len(doc) + len(indent) < PROSE_WIDTH or " ".join(doc.split()) != doc:
         yield f"{indent}doc: {_block(doc)}"
     else:
         yield f"{indent}doc: >-"
         yield from textwrap.wrap(
-            doc, PROSE, initial_indent=indent + "  ", subsequent_indent=indent + "  ",
+            doc, PROSE_WIDTH, initial_indent=indent + "  ", subsequent_indent=indent + "  ",
             break_long_words=False, break_on_hyphens=False,
         )  # fmt: skip
 

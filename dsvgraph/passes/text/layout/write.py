@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from dsvgraph.passes.text.layout.tree import Item, Tree, TreeKind
-from dsvgraph.passes.text.scalars import PROSE, in_braces, literal, on_line, prose
+from dsvgraph.passes.text.scalars import LINE_WIDTH, PROSE_WIDTH, in_braces, literal, on_line, prose
 
-WIDTH = 132  # of a line
 ASIDE = 43  # the column of a comment beside a line, where the line is shorter
 STEP = "  "
 SECTIONS = ("config", "blocks", "graph", "loss", "init", "trained", "published")
@@ -71,9 +70,9 @@ def _fits(item: Item, indent: str) -> bool:
         return True
     width = len(f"{indent}{_key(item)} {_inline(value, in_braces)}")
     if value.kind is TreeKind.SCALAR:
-        folds = width > WIDTH and item.key and item.key.text == "doc" and prose(value.text, "")
+        folds = width > LINE_WIDTH and item.key and item.key.text == "doc" and prose(value.text, "")
         return value.style not in ("|", ">") and not folds
-    return value.flow and not value.commented and width <= WIDTH
+    return value.flow and not value.commented and width <= LINE_WIDTH
 
 
 def _item(item: Item, indent: str, path: tuple[str, ...], width: int) -> Iterator[str]:
@@ -111,7 +110,7 @@ def _text(item: Item, head: str, indent: str) -> Iterator[str]:
     """Return a text of several lines, literal or folded; a short one, or one that neither can hold, on one."""
     text, kept = item.value.text, item.value.style == "|"
     body = literal(text, indent) if kept else prose(text, indent)
-    short = "\n" not in text and len(head) + 1 + len(text) < PROSE
+    short = "\n" not in text and len(head) + 1 + len(text) < PROSE_WIDTH
     if body is None or (short and not kept):
         yield _aside(f"{head} {in_braces(text) if body is None else on_line(text)}", item.beside)
     else:

@@ -160,9 +160,8 @@ def _graph(name: str, part: Part) -> Graph | None:
     builder = Builder(spec)
     builder.positions, builder.lengths = frozenset("BT"), (symbol("T"),)
     ins = {port: _type(raw) for port, raw in part.model.inputs.items()}
-    line = Line(name=name, key=name, callee=name, wired=None, attributes={}, presets={}, at="", part=spec.graph)
     try:
-        return builder.call(line, {}, ins, builder.config)
+        return builder.call(Line.calling(name, spec.graph), {}, ins, builder.config)
     except DsvError:
         return None
 
