@@ -1,4 +1,4 @@
-"""A model folder that transformers loads: config.json and, unless it is left out, the weights."""
+"""Export: a model folder that transformers loads, with config.json and, by default, the weights."""
 
 from __future__ import annotations
 
@@ -27,29 +27,42 @@ def export(
     drop_mtp: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Writes ``model`` into a new folder (or an empty one) as transformers reads it; what was written, by name.
+    """Write ``model`` into a new or empty folder as transformers reads it, and return what was written by name.
 
-    The weights are those of a run's folder, or those that ``seed`` begins with; config.json is
-    written last, so that a folder with one is whole. ``config_only`` needs no torch.
-    Raises DsvError where no class of transformers computes the model, or the folder is in use.
+    The weights are those of a run's folder, or the first values that ``seed`` gives. config.json is written last, so
+    that a folder with one is complete. ``config_only`` writes no weights and needs no torch.
+    Raise DsvError if no class of transformers computes the model, or if the folder is in use.
     """
     config, folder = config_of(model, dtype, drop_mtp), Path(folder)
-    fresh = _made(folder)
-    facts: dict[str, Any] = {"folder": str(folder), "class": config["architectures"][0]}
+    fresh = _created(folder)
+    written: dict[str, Any] = {"folder": str(folder), "class": config["architectures"][0]}
     try:
         if not config_only:
-            facts |= _weights(model, folder, config, run, seed, dtype, max_shard_size, drop_mtp, progress)
+            from dsvgraph_hf.weights.tensors import save
+
+            saved = save(
+                model,
+                folder,
+                config,
+                run=run,
+                seed=seed,
+                dtype=dtype,
+                max_shard_size=max_shard_size,
+                drop_mtp=drop_mtp,
+                progress=progress,
+            )
+            written |= {"tensors": saved.tensors, "bytes": saved.bytes, "dtype": saved.dtype}
         write_atomic(folder / NAME, json.dumps(config, indent=2) + "\n")
     except BaseException:
         if fresh:
             with suppress(OSError):
                 folder.rmdir()  # it is empty: what is written is there whole or not at all
         raise
-    return {**facts, "files": sorted(path.name for path in folder.iterdir())}
+    return {**written, "files": sorted(path.name for path in folder.iterdir())}
 
 
-def _made(folder: Path) -> bool:
-    """Makes the folder; whether it is new. Raises DsvError where something is in it."""
+def _created(folder: Path) -> bool:
+    """Create the folder and return whether it is new. Raise DsvError if it is not empty."""
     if folder.exists() and not folder.is_dir():
         raise DsvError(f"{folder} is a file, not a folder")
     if folder.is_dir() and any(folder.iterdir()):
@@ -58,14 +71,3 @@ def _made(folder: Path) -> bool:
     with told(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return fresh
-
-
-def _weights(model: Model, folder: Path, config: dict[str, Any], run: Any, seed: int, *options: Any) -> dict[str, Any]:
-    from dsvgraph_hf.weights.tensors import save
-
-    dtype, size, drop_mtp, progress = options
-    saved = save(
-        model, folder, config, run=run, seed=seed, dtype=dtype, max_shard_size=size, drop_mtp=drop_mtp,
-        progress=progress,
-    )  # fmt: skip
-    return {"tensors": saved.tensors, "bytes": saved.bytes, "dtype": saved.dtype}

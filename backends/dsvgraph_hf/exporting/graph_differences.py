@@ -10,7 +10,7 @@ from dsvgraph.graph import Model, Node, join
 from dsvgraph.passes.compare.lines import Change, compare
 from dsvgraph.types import shown
 from dsvgraph_hf.exporting.value_numbering import NumberedModel, attributes
-from dsvgraph_hf.weights.ranges import folded
+from dsvgraph_hf.weights.ranges import as_ranges
 
 PLAIN_ROPE = {"scaling {}", "scaling null"}  # two spellings of it
 
@@ -87,7 +87,7 @@ def _grouped(found: dict[str, str], line: Callable[[str], Span | None]) -> Itera
 def _ranges(paths: Iterable[str], others: Iterable[str] = ()) -> Iterator[tuple[str, str]]:
     """Yield paths as ranges, each with its first path (empty for a range that ends in `**`)."""
     ordered = _sorted(paths)
-    for text in folded(ordered, others):
+    for text in as_ranges(ordered, others):
         pattern = re.sub(r"\\\[[^]]*\]", r"(\\d+|\\[[^]]*\\])", re.escape(text))
         yield text, next((path for path in ordered if re.fullmatch(pattern, path)), "")
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dsvgraph.errors import DsvError
-from dsvgraph_hf.weights.ranges import folded
+from dsvgraph_hf.weights.ranges import as_ranges
 from dsvgraph_hf.weights.shards import SIZES, Folder
 
 SCALE = "_scale_inv"
@@ -21,15 +21,15 @@ BLOCK = (128, 128)
 
 
 def scales_of(folder: Folder) -> dict[str, str]:
-    """Name of each float8 matrix -> name of its scales.
+    """Return the name of the scales of each float8 matrix.
 
-    Raises DsvError where a scale is missing or of another shape, where what is scaled is no matrix, or where
-    numbers are stored in another way.
+    Raise DsvError if a scale is missing or of another shape, if a float8 tensor is no matrix, or if numbers are of a
+    type that is not read.
     """
     entries, block = folder.entries, block_size(folder)
     _check_types(folder)
     found = {name: name + SCALE for name, entry in entries.items() if entry.dtype == "F8_E4M3"}
-    if lost := folded(scale for scale in found.values() if scale not in entries):
+    if lost := as_ranges(scale for scale in found.values() if scale not in entries):
         raise DsvError(f"{folder.path}: scales of float8 matrices are missing", notes=_notes(lost))
     for name, scale in found.items():
         if len(entries[name].shape) != 2:
@@ -42,7 +42,7 @@ def scales_of(folder: Folder) -> dict[str, str]:
 
 
 def block_size(folder: Folder) -> tuple[int, int]:
-    """Rows and columns that share a scale; raises DsvError where the folder is quantised otherwise."""
+    """Return the rows and columns that share a scale. Raise DsvError if the folder is quantized otherwise."""
     config: Any = folder.config.get("quantization_config") or {}
     method = config.get("quant_method", "fp8") if isinstance(config, dict) else config
     if method != "fp8" or any(n.endswith("_blocks") and n[:-7] + "_scales" in folder.entries for n in folder.entries):
@@ -56,12 +56,12 @@ def block_size(folder: Folder) -> tuple[int, int]:
 
 
 def blocks(shape: tuple[int, ...], block: tuple[int, int]) -> tuple[int, ...]:
-    """How many blocks a matrix has along each axis, the cut ones at its edges too."""
+    """Return the number of blocks along each axis of a matrix, with the incomplete ones at its edges."""
     return tuple(-(-size // b) for size, b in zip(shape, block, strict=False))
 
 
-def dequantised(stored: Tensor, scale: Tensor, block: tuple[int, int]) -> Tensor:
-    """``stored`` [out, in] times its scales, in float32, a row of blocks at a time."""
+def dequantize(stored: Tensor, scale: Tensor, block: tuple[int, int]) -> Tensor:
+    """Return ``stored`` [out, in] times its scales, in float32, computed by rows of blocks."""
     columns = scale.float().repeat_interleave(block[1], 1)[:, : stored.shape[1]]
     out = torch.empty(stored.shape)
     for rows, numbers, factors in zip(out.split(block[0]), stored.split(block[0]), columns, strict=True):
@@ -70,11 +70,11 @@ def dequantised(stored: Tensor, scale: Tensor, block: tuple[int, int]) -> Tensor
 
 
 def _check_types(folder: Folder) -> None:
-    """Every number is a float that is known here."""
+    """Raise DsvError if a tensor is of a type that is not read."""
     other = {name: entry.dtype for name, entry in folder.entries.items() if entry.dtype not in SIZES}
     if other:
         kinds = ", ".join(sorted(set(other.values())))
-        raise DsvError(f"{folder.path}: weights of type {kinds} are not read", notes=_notes(folded(other)))
+        raise DsvError(f"{folder.path}: weights of type {kinds} are not read", notes=_notes(as_ranges(other)))
 
 
 def _notes(found: dict[str, int]) -> list[tuple[str, None]]:

@@ -1,4 +1,4 @@
-"""Thousands of names in a few lines: names that differ in numbers only are told as ranges."""
+"""Names that differ in numbers only as ranges, so that thousands of names are a few lines."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Numbers = tuple[int, ...]
 Product = tuple[tuple[str, ...], int]
 
 
-def folded(names: Iterable[str], others: Iterable[str] = ()) -> dict[str, int]:
-    """Names with ranges in place of numbers -> how many names each stands for.
+def as_ranges(names: Iterable[str], others: Iterable[str] = ()) -> dict[str, int]:
+    """Return names with ranges in place of numbers, each with the number of names that it stands for.
 
-    With ``others``, a part of the tree in which none of them is becomes one name that ends in `**`.
+    With ``others``, a part of the tree that has none of them becomes one name that ends in `**`.
 
-    >>> folded(["layers.3.gate", "layers.4.gate", "layers.4.norm", "head"])
+    >>> as_ranges(["layers.3.gate", "layers.4.gate", "layers.4.norm", "head"])
     {'layers.[3-4].gate': 2, 'layers.4.norm': 1, 'head': 1}
-    >>> folded(["layers.3.gate", "layers.4.gate", "layers.4.norm"], ["layers.3.norm"])
+    >>> as_ranges(["layers.3.gate", "layers.4.gate", "layers.4.norm"], ["layers.3.norm"])
     {'layers.3.gate': 1, 'layers.4.**': 2}
     """
     taken = {prefix for name in others for prefix in _prefixes(name)}
@@ -38,13 +38,13 @@ def _prefixes(name: str) -> Iterable[str]:
 
 
 def _shortest(name: str, taken: set[str]) -> str:
-    """The first prefix that is not ``taken``, as a pattern."""
+    """Return the first prefix that is not ``taken``, as a pattern."""
     prefix = next((p for p in _prefixes(name) if p not in taken), name)
     return name if prefix == name else f"{prefix}.**"
 
 
 def _products(rows: Mapping[Numbers, int]) -> list[Product]:
-    """Tuples of numbers as products of ranges: first numbers with the same rest are told together."""
+    """Return tuples of numbers as products of ranges: first numbers with the same rest are joined."""
     if () in rows:
         return [((), rows[()])]
     firsts: dict[tuple[Product, ...], list[int]] = {}
@@ -54,7 +54,7 @@ def _products(rows: Mapping[Numbers, int]) -> list[Product]:
 
 
 def span(numbers: list[int]) -> str:
-    """Rising numbers as ranges: `7`, `[3-60]`, `[0-2,5]`; many ranges are cut short."""
+    """Return increasing numbers as ranges: `7`, `[3-60]`, `[0-2,5]`; of more than six, some are left out."""
     runs = [[number for _, number in run] for _, run in groupby(enumerate(numbers), lambda p: p[1] - p[0])]
     texts = [f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs]
     shown = texts if len(texts) <= 6 else [*texts[:3], "...", texts[-1]]

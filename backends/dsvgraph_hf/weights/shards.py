@@ -1,4 +1,4 @@
-"""Reading a folder of safetensors: one file, or shards with their index. Nothing is ever unpickled."""
+"""Reading a folder of safetensors: one file, or shards with their index. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from dsvgraph_hf.config.config_file import parse_int
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-PLAIN = re.compile(r"\w[\w.-]*")
-"""A file of the folder itself, and nowhere else."""
+FILE_NAME = re.compile(r"\w[\w.-]*")
+"""The name of a file in the folder itself."""
 
 SIZES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1}
-"""Bytes of one number, by what safetensors call its type; others are not read."""
+"""Bytes of one number by the name of its type in safetensors; other types are not read."""
 
-STRETCH = 64 * 2**20
-"""Bytes that are read before a file is opened anew: mapped pages count as memory as long as it is open."""
+READ_BYTES = 64 * 2**20
+"""Bytes that are read before a file is opened again: mapped pages count as memory while it is open."""
 
 
 class Entry(NamedTuple):
@@ -41,14 +41,14 @@ class Entry(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """What it takes in the file."""
+        """Its size in the file."""
         return prod(self.shape) * SIZES.get(self.dtype, 1)
 
 
 class Folder:
     """The tensors of a folder by name; only headers are read before ``read`` is called.
 
-    Raises DsvError where the folder, its index, its config.json or one of its files is missing or damaged.
+    Raises DsvError if the folder, its index, its config.json or one of its files is missing or damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,7 +61,7 @@ class Folder:
             self._add(self.path / file, promised)
 
     def _add(self, path: Path, promised: set[str]) -> None:
-        """Takes up the header of one file, which holds what the index has ``promised``."""
+        """Read the header of one file, which has to hold the names that the index ``promised``."""
         with opened(path) as file:
             found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             own = {name: Entry(path, tuple(s.get_shape()), s.get_dtype()) for name, s in found.items()}
@@ -73,35 +73,35 @@ class Folder:
         self.entries |= own
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
-        """The named tensors one after the other, file by file.
+        """Yield the named tensors, file by file.
 
-        Each is a view of the file, to be copied and let go before the next is asked for.
+        Each is a view of the file and has to be copied before the next is asked for.
         """
         for path, own in groupby(sorted(names, key=self._place), lambda name: self.entries[name].file):
-            for stretch in self._stretches(own):
+            for batch in self._batches(own):
                 with opened(path) as file:
-                    for name in stretch:
+                    for name in batch:
                         yield name, file.get_tensor(name)
 
     def _place(self, name: str) -> tuple[Path, str]:
         return self.entries[name].file, name
 
-    def _stretches(self, names: Iterable[str]) -> Iterator[list[str]]:
-        """The names in lists of about STRETCH bytes."""
-        stretch, size = list[str](), 0
+    def _batches(self, names: Iterable[str]) -> Iterator[list[str]]:
+        """Yield the names in lists of about READ_BYTES bytes."""
+        batch, size = list[str](), 0
         for name in names:
-            stretch.append(name)
+            batch.append(name)
             size += self.entries[name].bytes
-            if size >= STRETCH:
-                yield stretch
-                stretch, size = [], 0
-        if stretch:
-            yield stretch
+            if size >= READ_BYTES:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """A safetensors file; raises DsvError where it is missing or damaged."""
+    """Open a safetensors file. Raise DsvError if it is missing or damaged."""
     try:
         with regular(path), safe_open(path, "pt") as file:
             yield file
@@ -115,7 +115,7 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def _files(folder: Path) -> dict[str, set[str]]:
-    """The files of a folder with the names that its index says each holds."""
+    """Return the files of a folder, each with the names that the index says it holds."""
     if not folder.is_dir():
         words = "is a file: name the folder that it is in" if folder.exists() else "does not exist"
         raise DsvError(f"the folder of weights {folder} {words}")
@@ -132,13 +132,13 @@ def _files(folder: Path) -> dict[str, set[str]]:
 
 
 def _indexed(folder: Path) -> dict[str, set[str]]:
-    """What the index says, where all of its files are there."""
+    """Return the files of the index. Raise DsvError if one is missing."""
     path, files = folder / INDEX, dict[str, set[str]]()
     weight_map = _json(path).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise DsvError(f"{path} is damaged: there is no `weight_map` in it")
     for name, file in weight_map.items():
-        if not isinstance(file, str) or not PLAIN.fullmatch(file):
+        if not isinstance(file, str) or not FILE_NAME.fullmatch(file):
             raise DsvError(f"{path} is damaged: `{name}` is in {json.dumps(file)}, which is no name of a file")
         files.setdefault(file, set()).add(name)
     if lost := sorted(file for file in files if not (folder / file).is_file()):

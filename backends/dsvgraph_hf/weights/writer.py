@@ -1,4 +1,4 @@
-"""Writing safetensors piece by piece: no more than one tensor is in memory, and files are there whole or not at all."""
+"""Writing safetensors one tensor at a time. Files appear when they are complete, or not at all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from dsvgraph.errors import DsvError
 from dsvgraph.files import told, write_atomic
 from dsvgraph.tensorfile import Entry, header
-from dsvgraph_hf.weights.layout import Shape
+from dsvgraph_hf.weights.packed_experts import Shape
 from dsvgraph_hf.weights.shards import INDEX, SINGLE
 
 KINDS = {torch.float32: "F32", torch.bfloat16: "BF16"}
@@ -26,7 +26,7 @@ UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MI
 
 
 class Planned(NamedTuple):
-    """A tensor to write."""
+    """A tensor that is to be written."""
 
     name: str
     shape: Shape
@@ -38,7 +38,7 @@ class Planned(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a tensor goes: a file, and how far into it."""
+    """The place of a tensor: a file, and the first byte in it."""
 
     file: str
     start: int
@@ -46,7 +46,7 @@ class Place(NamedTuple):
 
 
 def bytes_of(size: int | str) -> int:
-    """Bytes of `5GB`, `200MB` or a number; raises DsvError."""
+    """Return the bytes of `5GB`, `200MB` or a number. Raise DsvError if ``size`` is none of these."""
     found = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)\s*((?:[KMG]I?)?B|)", str(size).strip().upper())
     if found is None or float(found[1]) * UNITS[found[2]] < 1:
         raise DsvError(f"`{size}` is no size of a file: write it as 5GB or 200MB")
@@ -54,7 +54,7 @@ def bytes_of(size: int | str) -> int:
 
 
 def sharded(tensors: Iterable[Planned], most: int) -> dict[str, list[Planned]]:
-    """Tensors by file, in their order: a file is full where the next would make it larger than ``most`` bytes."""
+    """Return tensors by file, in order; a file has at most ``most`` bytes, or one tensor."""
     shards: list[list[Planned]] = [[]]
     size = 0
     for tensor in tensors:
@@ -68,10 +68,10 @@ def sharded(tensors: Iterable[Planned], most: int) -> dict[str, list[Planned]]:
 
 
 class Writer:
-    """A folder of safetensors under way; enter it, ``put`` every tensor, in any order.
+    """Writes a folder of safetensors: enter it, then ``put`` every tensor, in any order.
 
-    Until the end all is in a folder of its own below ``folder``; what fails leaves nothing behind.
-    Raises DsvError where ``folder`` holds weights already, has no room, or cannot be written.
+    Files are written to a temporary folder below ``folder`` and moved at the end; a failure leaves nothing behind.
+    Raises DsvError if ``folder`` has weights already, has no room, or cannot be written.
     """
 
     def __init__(self, folder: Path, tensors: Iterable[Planned], most: int) -> None:
@@ -104,14 +104,14 @@ class Writer:
             raise DsvError(f"no room in {self.folder}: {words}")
 
     def _begin(self, name: str, tensors: list[Planned]) -> None:
-        """A file with its header, and the place of each of its tensors."""
+        """Write the header of a file, and set the places of its tensors."""
         entries = [Entry(t.name, KINDS[t.dtype], t.shape, t.dtype.itemsize) for t in tensors]
         text, begins = header(entries, {"format": "pt"})
         (self.temporary / name).write_bytes(text)
         self.places |= {tensor.name: Place(name, begins[tensor.name], tensor) for tensor in tensors}
 
     def put(self, name: str, tensor: Tensor) -> int:
-        """Writes one tensor to its place, as the kind of number that was planned; returns its bytes."""
+        """Write one tensor to its place with the planned dtype; return its bytes."""
         place = self.places[name]
         if tuple(tensor.shape) != place.planned.shape:
             raise ValueError(f"{name}: {tuple(tensor.shape)}, not {place.planned.shape}")
@@ -130,27 +130,27 @@ class Writer:
             self._clear()
 
     def _finish(self) -> None:
-        """Every file gets its name; the index comes last, so that no reader finds half a folder."""
+        """Move the files to their names; the index is last, so that no reader finds half of a folder."""
         assert not self.missing, f"never written: {sorted(self.missing)[:3]}"
         with told(self.folder):
             for name in self.files:
                 with (self.temporary / name).open("rb") as file:
                     os.fsync(file.fileno())
             try:
-                self._name()
+                self._move()
             except BaseException:
                 for name in self.files:
                     (self.folder / name).unlink(missing_ok=True)
                 raise
 
-    def _name(self) -> None:
+    def _move(self) -> None:
         for name in self.files:
             os.replace(self.temporary / name, self.folder / name)
         if len(self.files) > 1:
             write_atomic(self.folder / INDEX, self._index())
 
     def _index(self) -> str:
-        """The index as transformers writes it."""
+        """Return the index as transformers writes it."""
         planned = [place.planned for place in self.places.values()]
         about = {"total_parameters": sum(prod(t.shape) for t in planned), "total_size": self.size}
         files = {name: place.file for name, place in sorted(self.places.items())}

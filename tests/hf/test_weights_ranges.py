@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsvgraph_hf.weights.ranges import folded
+from dsvgraph_hf.weights.ranges import as_ranges
 
 NAMES = st.sets(
     st.tuples(st.integers(0, 6), st.sampled_from(["gate", "up", "norm"]), st.integers(0, 4)).map(
@@ -29,7 +29,7 @@ def written_out(pattern):
 @settings(max_examples=200, deadline=None)
 @given(NAMES)
 def test_patterns_stand_for_the_names_and_no_others(names):
-    found = folded(names)
+    found = as_ranges(names)
     out = [name for pattern in found for name in written_out(pattern)]
     assert sorted(out) == sorted(names)
     assert all(len(written_out(pattern)) == count for pattern, count in found.items())
@@ -39,7 +39,7 @@ def test_patterns_stand_for_the_names_and_no_others(names):
 @given(NAMES, NAMES)
 def test_a_part_that_is_gone_is_told_as_a_whole(names, others):
     names = names - others
-    found = folded(names, others)
+    found = as_ranges(names, others)
     assert sum(found.values()) == len(names)
     for pattern in (p for p in found if p.endswith(".**")):
         for head in written_out(pattern[:-3]):
@@ -57,9 +57,9 @@ def test_a_part_that_is_gone_is_told_as_a_whole(names, others):
     ],
 )
 def test_some_patterns(names, patterns):
-    assert folded(names) == patterns
+    assert as_ranges(names) == patterns
 
 
 def test_a_large_checkpoint_is_told_in_a_line():
     names = [f"model.layers.{i}.mlp.experts.{e}.gate_proj.weight" for i in range(3, 61) for e in range(256)]
-    assert folded(names) == {"model.layers.[3-60].mlp.experts.[0-255].gate_proj.weight": 14848}
+    assert as_ranges(names) == {"model.layers.[3-60].mlp.experts.[0-255].gate_proj.weight": 14848}

@@ -1,4 +1,4 @@
-"""Which tensor of a folder is which weight of a spec: strict, and told by patterns where they differ."""
+"""The tensors of a folder by weight of a spec. Matching is strict; what differs is reported as ranges of names."""
 
 from __future__ import annotations
 
@@ -10,95 +10,98 @@ import torch
 from torch import Tensor
 
 from dsvgraph.errors import DsvError
-from dsvgraph_hf.weights import fp8, layout
-from dsvgraph_hf.weights.layout import Shape, Stored
-from dsvgraph_hf.weights.ranges import folded
+from dsvgraph_hf.weights import fp8, packed_experts
+from dsvgraph_hf.weights.packed_experts import Shape, StoredTensor
+from dsvgraph_hf.weights.ranges import as_ranges
 from dsvgraph_hf.weights.shards import Folder
 
 LAYER = re.compile(r"model\.layers\.(\d+)\.")
 IGNORED = re.compile(r".*rotary_emb\.inv_freq")
-"""Frequencies that old checkpoints hold: they follow from the config."""
+"""Frequencies in old checkpoints, which follow from the config."""
 
-MOST = 12
-"""Patterns of a kind that an error tells of."""
+MAX_RANGES = 12
+"""Ranges of names of one kind in an error."""
 
 
 @dataclass
-class Match:
-    """What is read of a folder: ``stored`` by name, with the weights that each tensor fills.
+class WeightMap:
+    """The tensors that are read from a folder: ``stored`` by name, with the weights in each.
 
-    ``copies`` are second names of shared weights with the name that holds the same numbers,
-    ``scales`` those of float8 matrices, ``left_out`` what the spec has no place for and need not have.
+    ``copies`` maps second names of tied weights to the name that is read, ``scales`` float8 matrices to the names of
+    their scales; ``left_out`` has the tensors that are not read.
     """
 
-    stored: dict[str, Stored]
+    stored: dict[str, StoredTensor]
     copies: dict[str, str] = field(default_factory=dict)
     scales: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
 
 
-def match(
+def weight_map(
     folder: Folder, shapes: Mapping[str, Shape], aliases: Mapping[str, str], name: str, layers: int, drop_mtp: bool
-) -> Match:
-    """Finds every weight of the spec ``name``, by path and shape, in ``folder``.
+) -> WeightMap:
+    """Find every weight of the spec ``name``, by path and shape, in ``folder``.
 
-    ``aliases`` are second names -> owners; ``layers`` counts those of the main model: MTP modules are
-    numbered from it. Raises DsvError with all that is missing, unexpected, or of another shape, and where
-    a second name does not hold the numbers of its owner.
+    ``aliases`` maps second names to owners; ``layers`` is the number of layers of the main model, from which MTP
+    modules are numbered. Raise DsvError with all names that are missing, unexpected or of another shape, and if a
+    second name does not hold the numbers of its owner.
     """
     scales = fp8.scales_of(folder)
     known = folder.entries.keys() - scales.values()
-    wanted = (layout.packed if _is_packed(folder, known) else layout.plain)(shapes)
-    found = Match(*_sourced(wanted, aliases, known), scales)
+    wanted = (packed_experts.packed if _is_packed(folder, known) else packed_experts.one_by_one)(shapes)
+    found = WeightMap(*_with_copies(wanted, aliases, known), scales)
     unexpected = known - found.stored.keys() - found.copies.keys()
     missing = found.stored.keys() - known
-    ours, theirs = (modules(names, layers) for names in (wanted, known))
+    ours, theirs = (mtp_modules(names, layers) for names in (wanted, known))
     spare = theirs.keys() - ours.keys() if drop_mtp else set()  # whole modules: no part of one that the spec has
-    found.left_out = sorted(n for n in unexpected if IGNORED.fullmatch(n) or number_of(n) in spare)
+    found.left_out = sorted(n for n in unexpected if IGNORED.fullmatch(n) or layer_number(n) in spare)
     unexpected -= set(found.left_out)
     shaped = dict(_other_shapes(folder, found, known))
     if missing or unexpected or shaped:
-        faults = {"missing": folded(sorted(missing), known)} if missing else {}
-        faults |= {"unexpected": folded(sorted(unexpected), found.stored)} if unexpected else {}
+        faults = {"missing": as_ranges(sorted(missing), known)} if missing else {}
+        faults |= {"unexpected": as_ranges(sorted(unexpected), found.stored)} if unexpected else {}
         hint = "" if shaped else _hint(folder, missing, unexpected, ours, theirs)
-        raise _told(f"the weights in {folder.path} are not those of {name}", faults, shaped, hint)
+        raise _mismatch(f"the weights in {folder.path} are not those of {name}", faults, shaped, hint)
     _check_copies(folder, found.copies)
     return found
 
 
 def _is_packed(folder: Folder, names: Iterable[str]) -> bool:
-    """Whether the folder packs its experts as gpt-oss does; raises DsvError where another family packs them."""
-    if not layout.is_packed(names):
+    """Return whether the folder packs its experts. Raise DsvError if it is of a family that packs them otherwise."""
+    if not packed_experts.is_packed(names):
         return False
-    if (kind := folder.config.get("model_type", "gpt_oss")) != "gpt_oss":
-        raise DsvError(f"{folder.path} packs its experts (experts.gate_up_proj), which is read for gpt_oss, not {kind}")
+    family = packed_experts.PACKING_FAMILY
+    if (kind := folder.config.get("model_type", family)) != family:
+        raise DsvError(
+            f"{folder.path} packs its experts (experts.gate_up_proj), which is read for {family}, not {kind}"
+        )
     return True
 
 
-def number_of(name: str) -> int | None:
-    """The number of the layer that a weight belongs to."""
+def layer_number(name: str) -> int | None:
+    """Return the number of the layer that has a weight."""
     found = LAYER.match(name)
     return int(found[1]) if found else None
 
 
 def is_mtp(name: str, layers: int) -> bool:
-    """Whether a weight belongs to an MTP module: a layer numbered after those of the main model."""
-    return (number_of(name) or 0) >= layers
+    """Return whether a weight is of an MTP module: a layer numbered after those of the main model."""
+    return (layer_number(name) or 0) >= layers
 
 
-def modules(names: Iterable[str], layers: int) -> dict[int, set[str]]:
-    """The weights of each MTP module, by its number."""
+def mtp_modules(names: Iterable[str], layers: int) -> dict[int, set[str]]:
+    """Return the weights of each MTP module by its number."""
     found: dict[int, set[str]] = {}
     for name in names:
-        if (number := number_of(name)) is not None and number >= layers:
+        if (number := layer_number(name)) is not None and number >= layers:
             found.setdefault(number, set()).add(name)
     return found
 
 
-def _sourced(
-    wanted: dict[str, Stored], aliases: Mapping[str, str], known: Iterable[str]
-) -> tuple[dict[str, Stored], dict[str, str]]:
-    """Tensors to read, and those to compare: a shared weight is read by the first of its names that is there."""
+def _with_copies(
+    wanted: dict[str, StoredTensor], aliases: Mapping[str, str], known: Iterable[str]
+) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    """Return the tensors to read, and copies to compare: a tied weight is read by the first name in the folder."""
     names: dict[str, list[str]] = {owner: [owner] for owner in aliases.values()}
     for second, owner in aliases.items():
         names[owner].append(second)
@@ -110,8 +113,8 @@ def _sourced(
     return stored, copies
 
 
-def _other_shapes(folder: Folder, found: Match, known: Iterable[str]) -> Iterator[tuple[str, tuple[Shape, Shape]]]:
-    """Name -> (shape in the folder, shape in the spec) where they differ."""
+def _other_shapes(folder: Folder, found: WeightMap, known: Iterable[str]) -> Iterator[tuple[str, tuple[Shape, Shape]]]:
+    """Yield each name with its shapes in the folder and in the spec where they differ."""
     there = set(known)
     pairs = {name: name for name in found.stored} | found.copies
     for name, source in pairs.items():
@@ -119,8 +122,10 @@ def _other_shapes(folder: Folder, found: Match, known: Iterable[str]) -> Iterato
             yield name, (has, want)
 
 
-def _told(words: str, faults: dict[str, dict[str, int]], shaped: dict[str, tuple[Shape, Shape]], hint: str) -> DsvError:
-    """All that is wrong, by patterns."""
+def _mismatch(
+    words: str, faults: dict[str, dict[str, int]], shaped: dict[str, tuple[Shape, Shape]], hint: str
+) -> DsvError:
+    """Return the error with all differences as ranges of names."""
     by_shape: dict[tuple[Shape, Shape], list[str]] = {}
     for path, shapes in shaped.items():
         by_shape.setdefault(shapes, []).append(path)
@@ -128,24 +133,24 @@ def _told(words: str, faults: dict[str, dict[str, int]], shaped: dict[str, tuple
         faults["of another shape"] = {
             f"{text}: {[*has]}, the spec has {[*want]}": count
             for (has, want), paths in by_shape.items()
-            for text, count in folded(sorted(paths)).items()
+            for text, count in as_ranges(sorted(paths)).items()
         }
     counts = ", ".join(f"{sum(found.values()):,} {kind}" for kind, found in faults.items())
-    notes = [note for kind, found in faults.items() for note in _lines(kind, found)]
+    notes = [note for kind, found in faults.items() for note in _notes(kind, found)]
     return DsvError(f"{words}: {counts}", notes=notes, hint=hint)
 
 
-def _lines(kind: str, found: dict[str, int]) -> list[tuple[str, None]]:
-    """One line for each pattern, up to MOST of them."""
+def _notes(kind: str, found: dict[str, int]) -> list[tuple[str, None]]:
+    """Return a note for each range, up to MAX_RANGES of them."""
     lines = [f"{kind}: {text}" + (f" ({count:,})" if count > 1 else "") for text, count in found.items()]
-    rest = [f"{kind}: {len(lines) - MOST:,} more patterns"] if len(lines) > MOST else []
-    return [(line, None) for line in [*lines[:MOST], *rest]]
+    rest = [f"{kind}: {len(lines) - MAX_RANGES:,} more patterns"] if len(lines) > MAX_RANGES else []
+    return [(line, None) for line in [*lines[:MAX_RANGES], *rest]]
 
 
 def _hint(
     folder: Folder, missing: set[str], unexpected: set[str], ours: dict[int, set[str]], theirs: dict[int, set[str]]
 ) -> str:
-    """What is most likely to be done about it; ``ours`` and ``theirs`` are the MTP modules of spec and folder."""
+    """Return the most likely remedy; ``ours`` and ``theirs`` are the MTP modules of the spec and of the folder."""
     more, fewer = theirs.keys() - ours.keys(), ours.keys() - theirs.keys()
     if more and not missing and unexpected <= {name for number in more for name in theirs[number]}:
         return (
@@ -160,19 +165,19 @@ def _hint(
 
 
 def _check_copies(folder: Folder, copies: dict[str, str]) -> None:
-    """Second names hold the same numbers as the first; raises DsvError."""
+    """Raise DsvError if a second name does not hold the same numbers as the first."""
     errors = []
     for second, first in copies.items():
         found = dict(folder.read([second, first]))
-        if furthest := difference(found[second], found[first]):
+        if furthest := _difference(found[second], found[first]):
             words = f"`{second}` must hold the numbers of `{first}`, which the spec shares with it"
             errors.append(DsvError(f"{folder.path}: {words}; they differ by up to {furthest:.3g}"))
     if errors:
         raise DsvError.collect(errors)
 
 
-def difference(a: Tensor, b: Tensor) -> float:
-    """The largest difference of two tensors of one shape, 0 where they hold the same numbers."""
+def _difference(a: Tensor, b: Tensor) -> float:
+    """Return the largest difference of two tensors of one shape."""
     if a.dtype == b.dtype and torch.equal(a, b):
         return 0.0
     rows = zip(a.reshape(-1).split(2**20), b.reshape(-1).split(2**20), strict=True)
