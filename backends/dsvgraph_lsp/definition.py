@@ -49,13 +49,12 @@ def _reference(scope: Scope, name: str, port: str) -> Span | None:
     """Return where a reference points: a line, an input, or the port of the block that the line calls."""
     if name in scope.inputs:
         return scope.key_span("in", name)
-    line = scope.line_of(name)
-    block = scope.blocks.get(scope.called(next(iter(line), "")))
+    block = scope.blocks.get(scope.called(scope.first_key(name)))
     if block and port in mapping(block.model.out):
         return block.key("out", port)
     if block and port in block.model.inputs:
         return block.key("in", port)
-    return scope.key_span("body", name) if line else None
+    return scope.key_span("body", name) if scope.line_of(name) else None
 
 
 def _parameter(scope: Scope, section: str) -> Span | None:

@@ -53,8 +53,7 @@ def hover(scope: Scope) -> str:
 def node_documentation(scope: Scope, name: str) -> str:
     """Return the properties of the node that a line became; empty for an unfinished line."""
     built = list(scope.nodes(name))
-    line = scope.line_of(name)
-    callee = built[0][2].callee if built else scope.called(next(iter(line), ""))
+    callee = built[0][2].callee if built else scope.called(scope.first_key(name))
     if not callee:
         return ""
     head = f"**{name}**: `{callee}`" + (f" in `{scope.owner[-1]}`" if scope.owner != ("graph",) else "")

@@ -98,13 +98,13 @@ class Scope:
     @cached_property
     def line(self) -> dict[str, Any]:
         """The line around the cursor as it is written, or last was."""
-        return mapping(mapping(self.raw.get("body")).get(self.node))
+        return self.line_of(self.node)
 
     @cached_property
     def key(self) -> str:
         """The first key of the line: the callee, or the argument that holds it."""
         written = self.cursor.keys_before.get((*self.owner, "body", self.node), ())
-        return written[0] if written else next(iter(self.line), "")
+        return written[0] if written else self.first_key(self.node)
 
     @property
     def callee(self) -> str:
@@ -238,6 +238,10 @@ class Scope:
     def line_of(self, name: str) -> dict[str, Any]:
         """Return another line of the same body, as it is written."""
         return mapping(mapping(self.raw.get("body")).get(name))
+
+    def first_key(self, name: str) -> str:
+        """Return the first key of a line of the same body; empty if it has none yet."""
+        return next(iter(self.line_of(name)), "")
 
     def outputs_of(self, callee: str, line: dict[str, Any]) -> list[str]:
         """Return the names of the outputs of a line that has no node yet."""

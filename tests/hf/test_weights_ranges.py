@@ -1,4 +1,4 @@
-"""Names told by patterns: written out again they are the same names, and as many as was said."""
+"""Ranges of names: written out they are the same names, and as many as is said."""
 
 import re
 from itertools import product

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, ClassVar
-
-from pydantic import Field
 
 from dsvgraph_hf.config import spec_text
 from dsvgraph_hf.config.graph_reader import GraphReader
-from dsvgraph_hf.config.hub_config import Count, LayerType
 from dsvgraph_hf.config.ignored import Values
 from dsvgraph_hf.config.spec_text import SpecDraft
-from dsvgraph_hf.families.shared.grouped_queries import SlidingWindows
+from dsvgraph_hf.families.shared.grouped_queries import LayeredWindows
 
 ATTENTION = """\
 {name}:
@@ -40,30 +36,12 @@ ATTENTION = """\
 """
 
 
-class Config(SlidingWindows):
+class Config(LayeredWindows):
     """The attributes of Qwen2Config."""
 
     architecture: ClassVar[str] = "Qwen2ForCausalLM"
     fixed: ClassVar[dict[str, Values]] = {"attention_bias": (False,)}
     block: ClassVar[str] = "qwen2_attention"
-
-    max_position_embeddings: Count = 32768
-    num_key_value_heads: Count | None = 32
-    use_sliding_window: bool = False
-    sliding_window: Count | None = 4096
-    max_window_layers: int = Field(default=28, ge=0)
-
-    @property
-    def sliding_layers(self) -> list[bool]:
-        if self.layer_types is not None:
-            return super().sliding_layers
-        slides = self.use_sliding_window and self.sliding_window is not None
-        return [slides and i >= self.max_window_layers for i in range(self.num_hidden_layers)]
-
-    def conflicts(self) -> Iterator[tuple[str, str]]:
-        yield from super().conflicts()
-        if LayerType.SLIDING in (self.layer_types or ()) and not self.use_sliding_window:
-            yield "use_sliding_window", "`use_sliding_window` is false, and `layer_types` has sliding_attention"
 
 
 def to_spec(c: Config) -> SpecDraft:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+from pydantic import Field
+
 from dsvgraph_hf.config import spec_text
 from dsvgraph_hf.config.config_file import shown
 from dsvgraph_hf.config.hub_config import Count, HubConfig, LayerType
@@ -124,3 +126,25 @@ class SlidingWindows(GroupedQueries):
             return spec_text.scalar(names), comment
         condition = spec_text.layer_condition(i for i, slides in enumerate(windows) if slides)
         return f"{name}_sliding if {condition} else {name}", comment
+
+
+class LayeredWindows(SlidingWindows):
+    """The attributes of dense Qwen models: the first `max_window_layers` layers have no window."""
+
+    max_position_embeddings: Count = 32768
+    num_key_value_heads: Count | None = 32
+    use_sliding_window: bool = False
+    sliding_window: Count | None = 4096
+    max_window_layers: int = Field(default=28, ge=0)
+
+    @property
+    def sliding_layers(self) -> list[bool]:
+        if self.layer_types is not None:
+            return super().sliding_layers
+        slides = self.use_sliding_window and self.sliding_window is not None
+        return [slides and i >= self.max_window_layers for i in range(self.num_hidden_layers)]
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        yield from super().conflicts()
+        if LayerType.SLIDING in (self.layer_types or ()) and not self.use_sliding_window:
+            yield "use_sliding_window", "`use_sliding_window` is false, and `layer_types` has sliding_attention"
