@@ -9,11 +9,10 @@ from dsvgraph.graph import Mode, join, span_text
 from dsvgraph.ops.base import Kind
 from dsvgraph.passes.compare.diff import diff
 from dsvgraph.passes.count.cost import Cost
-from dsvgraph_graphviz.model.analysis import BATCH, LENGTH, Analysis
+from dsvgraph_graphviz.model.analysis import BATCH, LENGTH, Analysis, Subject
 from dsvgraph_graphviz.model.copies import chains, has_body
 from dsvgraph_graphviz.model.find import Found
 from dsvgraph_graphviz.model.shares import Shares
-from dsvgraph_graphviz.model.subject import Subject
 from dsvgraph_graphviz.style import theme
 from dsvgraph_graphviz.style.markup import cell, label, table, words
 from dsvgraph_graphviz.style.words import cut, features, flops, number, op_title, readable, short
@@ -155,5 +154,5 @@ def _added(made: Subject, cost: Cost) -> list[str]:
         return []
     base = cost.flops.inference_forward_per_token
     work = cost.flops.forward_per_token - base
-    share = f" (+ {work / base:.1%})".replace("%", " %") if base else ""
+    share = f" (+ {100 * work / base:.1f} % of the main model's)" if base else ""
     return [f"{', '.join(names)}:  + {short(more)} parameters", f"+ {flops(work)} / token{share}"]
