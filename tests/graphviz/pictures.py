@@ -24,6 +24,13 @@ from dsvgraph_graphviz.formats.svg import finish  # noqa: E402
 ROOT = Path(__file__).parents[2]
 UNSEEN = ("corner/", "sum/")  # points that lines and rows hold on to
 FULL = 1_000
+LINES = """graph:
+  in: {ids: "int[B, T]"}
+  body:
+    embed: {embedding: ids, num: 256, dim: 64}
+    head:  {linear: embed, out: 256}
+  out: {logits: head}
+"""
 
 
 class Drawn(NamedTuple):
@@ -48,15 +55,24 @@ def source(spec, depth=1, **config):
 @functools.cache
 def drawn(text):
     """The picture of a DOT; skips where there is no graphviz."""
+    layout, picture = (part.decode() for part in _or_skip(_both, text))
+    measures = json.loads(layout)
+    text = finish(picture, measures, "a title", "some words")
+    return Drawn(measures, ElementTree.fromstring(text), text)
+
+
+def written(text):
+    """The SVG of a DOT as `engine.picture` writes it; skips where there is no graphviz."""
+    return _or_skip(engine.picture, text, "svg", "a title", "some words")
+
+
+def _or_skip(draw, *args):
     try:
-        layout, picture = (part.decode() for part in _both(text))
+        return draw(*args)
     except DsvError as error:
         if "there is no graphviz" in str(error):
             pytest.skip("there is neither graphviz's `dot` nor pygraphviz here")
         raise
-    measures = json.loads(layout)
-    text = finish(picture, measures, "a title", "some words")
-    return Drawn(measures, ElementTree.fromstring(text), text)
 
 
 def _both(text):

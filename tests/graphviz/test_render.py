@@ -15,7 +15,7 @@ from dsvgraph.errors import DsvError
 
 graphviz_backend = pytest.importorskip("dsvgraph_graphviz", reason="needs `pip install 'dsvgraph[draw]'`")
 
-from pictures import drawn, source  # noqa: E402
+from pictures import LINES, drawn, source, written  # noqa: E402
 
 from dsvgraph_graphviz.formats import engine  # noqa: E402
 
@@ -26,14 +26,6 @@ SPECS = [*BUNDLED, *map(str, OWN)]
 DEPTHS = (1, 1_000)
 SVG = "{http://www.w3.org/2000/svg}"
 
-PLAIN = """
-graph:
-  in: {ids: "int[B, T]"}
-  body:
-    embed: {embedding: ids, num: 256, dim: 64}
-    head:  {linear: embed, out: 256}
-  out: {logits: head}
-"""
 LOSS = "loss: {next_token: {cross_entropy: logits, target: ids, shift: 1}}\n"
 
 
@@ -44,15 +36,6 @@ def name(value):
 def svg(spec, depth=1, **config):
     """The finished SVG of a spec."""
     return drawn(source(spec, depth, **config)).svg
-
-
-def picture(text):
-    try:
-        return engine.picture(text, "svg", "a title", "some words")
-    except DsvError as error:
-        if "there is no graphviz" in str(error):
-            pytest.skip("there is neither graphviz's `dot` nor pygraphviz here")
-        raise
 
 
 def spoken(root):
@@ -230,18 +213,18 @@ def spec(tmp_path):
 
 @pytest.mark.parametrize("loss", ("", LOSS), ids=("no loss", "one loss"))
 def test_a_plain_spec_without_repeats(spec, loss):
-    text = graphviz_backend.dot_source(dsvgraph.load(spec(PLAIN + loss)))
+    text = graphviz_backend.dot_source(dsvgraph.load(spec(LINES + loss)))
     words = said(text)
     assert "Embedding" in words and "Output head" in words
     assert ("predicts" in words) == bool(loss)
     assert ("cluster_sum" in text) == bool(loss)
     assert "Inside one" not in words
-    ElementTree.fromstring(picture(text))
+    ElementTree.fromstring(written(text))
 
 
 def test_names_are_text_and_never_markup(spec):
-    text = "name: '<b>&\"\\N{tick}'\n" + PLAIN
-    root = ElementTree.fromstring(picture(graphviz_backend.dot_source(dsvgraph.load(spec(text)))))
+    text = "name: '<b>&\"\\N{tick}'\n" + LINES
+    root = ElementTree.fromstring(written(graphviz_backend.dot_source(dsvgraph.load(spec(text)))))
     assert '<b>&"\\N{tick}' in spoken(root)
 
 
@@ -251,13 +234,13 @@ def test_names_are_text_and_never_markup(spec):
 @pytest.fixture(scope="session")
 def plain_model(tmp_path_factory):
     path = tmp_path_factory.mktemp("specs") / "plain.yaml"
-    path.write_text(PLAIN)
+    path.write_text(LINES)
     return dsvgraph.load(str(path))
 
 
 @pytest.mark.parametrize("ending", ("svg", "png", "pdf", "dot"))
 def test_the_ending_says_what_is_written(plain_model, tmp_path, ending):
-    picture(graphviz_backend.dot_source(plain_model))  # skips where there is no graphviz
+    written(graphviz_backend.dot_source(plain_model))  # skips where there is no graphviz
     path = graphviz_backend.render(plain_model, tmp_path / f"model.{ending}")
     starts = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF", "dot": b"digraph"}
     assert path.read_bytes().startswith(starts[ending])

@@ -20,21 +20,13 @@ from dsvgraph.passes.graph.paths import weights
 
 graphviz_backend = pytest.importorskip("dsvgraph_graphviz", reason="needs `pip install 'dsvgraph[draw]'`")
 
-from pictures import drawn, model  # noqa: E402
+from pictures import LINES, drawn, model  # noqa: E402
 
 from dsvgraph_graphviz.formats import engine  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 SPECS = ("deepseek_v3", "tutorial_mtp", "qwen3_30b_a3b", "tests/specs/patterns.yaml", "tests/specs/parallel_heads.yaml")
-HOSTILE = """
-name: 'a "b" <c> & `d` #1; \\N ] end'
-graph:
-  in: {ids: "int[B, T]"}
-  body:
-    embed: {embedding: ids, num: 256, dim: 64}
-    head:  {linear: embed, out: 256}
-  out: {logits: head}
-"""
+HOSTILE = "name: 'a \"b\" <c> & `d` #1; \\N ] end'\n" + LINES
 
 
 @pytest.fixture
@@ -257,7 +249,8 @@ OTHERWISE = {  # by hand, and by the command: more digits, what the spec calls i
         "37.6 B active per token": "37.55 B active per token", "11.32 B, 398 M active": "11.32 B, 398.2 M active",
         "73.2 GFLOP / token forward (weights)": "83.49 GFLOP / token forward at T 4,096",
         "MTP depth 2: + 23.2 B parameters": "MTP depth 2: + 23.22 B parameters",
-        "+ 6.5 GFLOP / token (+ 8.8 %)": "+ 6.795 GFLOP / token (+ 8.1 %)", "7,168 × 129,280": "7,168 → 129,280",
+        "+ 6.5 GFLOP / token (+ 8.8 %)": "+ 6.795 GFLOP / token (+ 8.1 % of the main model's)",
+        "7,168 × 129,280": "7,168 → 129,280",
         "MLA attention": "Multi-head latent attention", "kv rank 512 + 64": "kv rank 512 caches 512 + 64",
         "d_ff 2,048": "width 2,048", "from block below": "from previous block", "to block above": "to next block",
     },

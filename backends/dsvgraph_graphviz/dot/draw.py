@@ -110,8 +110,8 @@ class Drawing:
             place = "b" if cluster.strand and self.direction == "TB" else self.top  # not where lines come in
             frame.attr(
                 label=literal(label(_name(cluster, hue))), labelloc=place,
-                labeljust="r" if self._on_the_right(cluster) else "l", style="rounded,filled", fillcolor=hue.panel,
-                color=hue.panel_border, penwidth="1.2", peripheries="1", id=cluster.id,
+                labeljust="r" if self._on_the_right(cluster) else "l", style="rounded,filled", fillcolor=hue.frame,
+                color=hue.frame_border, penwidth="1.2", peripheries="1", id=cluster.id,
                 margin=NESTED if cluster.parent else ASIDE if cluster.aside else OUTER,
                 tooltip=in_attribute(cluster.tip or cluster.title),
             )  # fmt: skip
@@ -176,8 +176,8 @@ class Drawing:
         hue = theme.HUES[Role.LOSS]
         bar = graphviz.Digraph("cluster_sum")
         bar.attr(
-            label=literal(sum_label), labelloc=self.top, labeljust="c", style="rounded,filled", fillcolor=hue.panel,
-            color=hue.panel_border, penwidth="1.2", margin="2", id="sum", tooltip="the loss",
+            label=literal(sum_label), labelloc=self.top, labeljust="c", style="rounded,filled", fillcolor=hue.frame,
+            color=hue.frame_border, penwidth="1.2", margin="2", id="sum", tooltip="the loss",
         )  # fmt: skip
         for term in terms:
             group = {"group": self.group[term.card]} if term.card in self.group else {}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+from dsvgraph.backends import View
 from dsvgraph.build import build
 from dsvgraph.dims import Size, names, ratio
 from dsvgraph.errors import DsvError
@@ -18,6 +20,7 @@ from dsvgraph.passes.graph.dependencies import Dependencies
 from dsvgraph.spec import with_settings
 from dsvgraph_graphviz.model.cache import DecodingCache
 from dsvgraph_graphviz.model.comparison import Comparison
+from dsvgraph_graphviz.model.find import Found
 from dsvgraph_graphviz.model.roles import Roles
 
 BATCH, LENGTH = 1, 4096  # shares of tokens do not depend on them
@@ -101,6 +104,22 @@ class Analysis:
                 return graph, node
         inner = (self.find(copies.graph, op) for n in graph.nodes.values() for copies in n.copies)
         return next((found for found in inner if found), None)
+
+
+@dataclass
+class Subject:
+    """What a picture shows: a model, or two models as one graph, and what is known of its parts.
+
+    ``first`` is the model itself; of two, the one that is compared with ``view.diff``. ``focus`` is the block or
+    op that is drawn alone.
+    """
+
+    model: Model
+    analysis: Analysis
+    view: View
+    first: Model
+    comparison: Comparison | None = None
+    focus: Found | None = None
 
 
 def _label(graph: Graph, kind: Kind) -> str:

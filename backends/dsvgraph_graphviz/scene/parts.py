@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from dsvgraph.graph import Graph, Node, Ref
-from dsvgraph_graphviz.model.subject import Subject
+from dsvgraph_graphviz.model.analysis import Subject
 from dsvgraph_graphviz.style.markup import literal
 from dsvgraph_graphviz.style.theme import Role
 from dsvgraph_graphviz.text.shapes import Shapes
