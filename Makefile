@@ -8,7 +8,7 @@ BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 EDITOR := tests/editor/node_modules/.package-lock.json
 
-.PHONY: demo test check bench fuzz wheel clean
+.PHONY: demo test quick check bench fuzz wheel clean
 
 demo: $(READY)  ## check, count, draw and train
 	$(BIN)/dsvgraph check deepseek_v3
@@ -18,6 +18,10 @@ demo: $(READY)  ## check, count, draw and train
 	$(BIN)/dsvgraph render deepseek_v3_tiny -o $(OUT).svg
 	$(BIN)/dsvgraph compile deepseek_v3_tiny --train --steps 400 --minutes 2.5 --out $(OUT)
 	$(BIN)/dsvgraph generate $(OUT) --prompt 'def '
+
+quick: $(READY)  ## the tests that need no torch and take under a second, linter, formatter, type checker
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not torch and not slow and not browser and not gpu"
+	$(MAKE) --no-print-directory check
 
 test: $(READY) $(EDITOR)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal

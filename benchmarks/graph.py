@@ -92,7 +92,10 @@ def main() -> None:
     console = Console()
     console.print(building(options.rounds))
     if importlib.util.find_spec("torch") and importlib.util.find_spec("dsvgraph.cli"):
+        from machine import described
+
         console.print(processes(options.processes))
+        console.print(described())
     else:
         console.print("whole processes are left out: they are measured beside torch, which is not installed")
 

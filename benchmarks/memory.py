@@ -12,7 +12,7 @@ import argparse
 import copy
 import gc
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -143,8 +143,8 @@ class Once:
 # -- the table ----------------------------------------------------------------------------------
 
 
-def cases(options: argparse.Namespace) -> Iterator[tuple[str, Case]]:
-    """Every spec at every depth that it knows, in both precisions, with and without checkpoints."""
+def cases(options: argparse.Namespace, dtypes: Iterable[str]) -> Iterator[tuple[str, Case]]:
+    """Yield every spec at every depth that it knows, in each precision, with and without checkpoints."""
     for name in options.specs:
         known = DEPTH in dsvgraph.load(name).config
         for depth in options.depths if known else [None]:
@@ -153,11 +153,13 @@ def cases(options: argparse.Namespace) -> Iterator[tuple[str, Case]]:
             except dsvgraph.DsvError:
                 continue  # a loss that needs a head
             label = name if depth is None else f"{name}, depth {depth}"
-            for dtype, again in itertools.product(DTYPES, (False, True)):
+            for dtype, again in itertools.product(dtypes, (False, True)):
                 yield label, Case(model, options.batch, options.seq, dtype, again, options.device)
 
 
 def main() -> None:
+    from machine import described, left_out  # beside this file, where it is run as a program
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cuda", "cpu"])
     parser.add_argument("--batch", type=int, default=4)
@@ -169,8 +171,8 @@ def main() -> None:
     made = Table(
         "", "precision", "checkpoints", "predicted, bytes", "allocated, bytes", "predicted too much", title=title
     )
-    off = []
-    for label, case in cases(options):
+    off, emulation = [], left_out(options.device)
+    for label, case in cases(options, [name for name in DTYPES if not (emulation and name == "bfloat16")]):
         told, found = expected(case), allocated(case)
         off.append(told / found - 1)
         made.add_row(
@@ -178,7 +180,9 @@ def main() -> None:
         )
     console = Console(width=120)
     console.print(made)
-    console.print(f"{len(off)} steps, {min(off):+.1%} to {max(off):+.1%}")
+    console.print(f"{len(off)} steps, {min(off):+.1%} to {max(off):+.1%}; {described(options.device)}")
+    if emulation:
+        console.print(emulation)
 
 
 if __name__ == "__main__":

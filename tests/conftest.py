@@ -5,19 +5,54 @@ from __future__ import annotations
 import difflib
 import gc
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from markers import MARKERS, Skipped, installed, left_out, mark, missing, needs_torch
 
 GOLDEN = Path(__file__).parent / "golden"
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before anything imports torch: the workers share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+if not installed("torch"):  # else the folder tests/torch would be found in its place
+    sys.modules["torch"] = None  # type: ignore[assignment]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the texts in tests/golden")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name, meaning in MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {meaning}")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not import files that import torch if their tests are left out."""
+    test = collection_path.suffix == ".py" and collection_path.name.startswith("test_")
+    return True if test and left_out("torch", config) and needs_torch(collection_path) else None
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Skip files that import what is not installed."""
+    return Skipped.from_parent(parent, path=module_path) if missing(module_path) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        mark(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Fail a test without the marker `torch` that imports torch."""
+    before = sys.modules.get("torch")
+    yield
+    if not (before or item.get_closest_marker("torch")) and sys.modules.get("torch"):
+        pytest.fail("this test imports torch: it needs @pytest.mark.torch")
 
 
 def pytest_collection_finish() -> None:

@@ -92,6 +92,7 @@ def test_the_message_of_the_readme_is_a_real_one():
     assert [line for line in told if line.strip() not in elsewhere and ":21:" not in line and "21 |" not in line] == []
 
 
+@pytest.mark.torch
 def test_the_python_of_the_readme(torch):
     (code,) = fences(README, "python")
     ids = torch.zeros(1, 8, dtype=torch.long)

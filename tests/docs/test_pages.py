@@ -15,6 +15,7 @@ from dsvgraph.passes.text.schema import schema
 EXECUTED = ["language.md", "tutorial.md"]
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("page", EXECUTED)
 def test_a_page_is_true(page, folder, golden, monkeypatch):
     monkeypatch.setattr("dsvgraph_torch.training.loop.SAMPLE_TOKENS", 4)
@@ -61,6 +62,7 @@ def test_files_are_written_as_fmt_writes_them(page, folder):
             assert fence.text == Path("page.yaml").read_text(encoding="utf-8"), fence.id
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("page", EXECUTED)
 def test_every_right_example_decodes_as_its_whole_row(page, folder):
     decodes = pytest.importorskip("decodes", reason="needs torch")

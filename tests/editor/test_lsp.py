@@ -503,6 +503,7 @@ def test_other_yaml_is_left_alone(text, editor):
         assert layout(editor, text.replace(": ", ":   "), "ci.yaml") is None
 
 
+@pytest.mark.slow
 def test_without_pygls_there_is_a_hint():
     code = (
         "import sys; sys.modules['pygls'] = None; sys.argv = ['dsvgraph', 'lsp']; from dsvgraph.cli import main; main()"

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import families
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "torch"))  # families, helpers, runs
-
-import families
 from families import FAMILIES
 from helpers import randomised, tokens
+from safetensors.torch import load_file, save_file
 
 import dsvgraph
 import dsvgraph_hf

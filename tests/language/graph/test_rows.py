@@ -14,6 +14,7 @@ import dsvgraph
 from dsvgraph.graph import Model
 
 
+@pytest.mark.slow
 @given(programs(), st.sampled_from(["S", "T"]))
 @settings(max_examples=150, deadline=None)
 def test_random_wirings_of_two_rows(program: Program, length: str) -> None:

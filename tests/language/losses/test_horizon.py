@@ -205,12 +205,14 @@ def judged(program: Program, exact_fill: bool) -> None:
                 assert [p.ahead("ids") for p in pieces] == [horizon(v, "ids") for v in value], (name, port)
 
 
+@pytest.mark.slow
 @given(programs(backwards=False))
 @settings(max_examples=150, deadline=None)
 def test_random_wirings(program: Program) -> None:
     judged(program, exact_fill=True)
 
 
+@pytest.mark.slow
 @given(programs(backwards=True))
 @settings(max_examples=150, deadline=None)
 def test_random_wirings_that_look_back_too(program: Program) -> None:

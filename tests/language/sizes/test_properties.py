@@ -20,6 +20,8 @@ from dsvgraph.dims import evaluate
 from dsvgraph.errors import Span
 from dsvgraph.graph import Model, walk
 
+pytestmark = pytest.mark.slow
+
 pytestmark = pytest.mark.usefixtures("timed")
 
 QUICK = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])

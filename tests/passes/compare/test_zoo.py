@@ -173,6 +173,7 @@ def test_the_command_needs_no_torch() -> None:
     assert out.startswith("model ") and out.splitlines()[-1] == ""
 
 
+@pytest.mark.slow
 def test_a_contradiction_is_told_and_fails(tmp_path: Path) -> None:
     text = show(dsvgraph.load("qwen3_8b")).replace("parameters: 8.2B", "parameters: 8.3B").replace("6.95B", "7.57B")
     path = tmp_path / "qwen.yaml"

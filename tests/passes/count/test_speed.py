@@ -41,6 +41,7 @@ def test_passes_do_not_grow_with_layers_or_experts(work: Callable[[Any], Any]) -
     assert calls(lambda: work(LARGE)) < 2 * calls(lambda: work(SMALL))
 
 
+@pytest.mark.slow
 def test_cost_of_layers_that_alternate_is_bounded() -> None:
     """Layers that take turns: ten times as many cost ten times as much at the most."""
     few, many = (dsvgraph.load("tests/specs/patterns.yaml", {"num_hidden_layers": n}) for n in (100, 1000))

@@ -94,6 +94,7 @@ def test_the_peak_is_the_allocators(depth: int, dtype: str, checkpoint: bool) ->
     assert measuring.expected(case) == pytest.approx(measuring.allocated(case), rel=0.1)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("checkpoint", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
+import pages
 import pytest
 import torch
+from helpers import randomised
 from torch import Tensor
 from torch.nn.functional import conv1d, scaled_dot_product_attention
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "docs"))
-
-import pages
-from helpers import randomised
 
 import dsvgraph
 import dsvgraph_torch

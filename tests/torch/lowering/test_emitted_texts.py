@@ -2,7 +2,7 @@
 
 import ast
 import sys
-from functools import reduce
+from functools import cache, reduce
 from pathlib import Path
 
 import pytest
@@ -10,8 +10,6 @@ import pytest
 import dsvgraph
 
 torch = pytest.importorskip("torch")
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "fuzz"))
 
 from emitted import Foreign, judge_source, structure  # noqa: E402
 from helpers import SMALL, small, tokens  # noqa: E402
@@ -80,15 +78,20 @@ def filled(texts):
     return reduce(lambda data, one: put(data, *one), texts, SPEC)
 
 
+@cache
+def plain_structure(taking):
+    """What is emitted with plain words in the places ``taking``, less its constants."""
+    return structure(emit(loaded(filled([(place, "plain words") for place in taking]))))
+
+
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_texts_are_constants_of_the_emitted_file(text, free):
     """In all places at once the tree differs from that of plain words in constants and spelling alone."""
     wanted = [(p, text[:90] if p[0] == ("name",) else text) for p in free]
     taking = wanted if accepted(filled(wanted)) else [(p, t) for p, t in wanted if accepted(put(SPEC, p, t))]
-    hostile, plain = filled(taking), filled([(p, "plain words") for p, _ in taking])
-    source = emit(loaded(hostile, name=f"{text}.yaml"))
+    source = emit(loaded(filled(taking), name=f"{text}.yaml"))
     judge_source(source)
-    assert structure(source) == structure(emit(loaded(plain)))
+    assert structure(source) == plain_structure(tuple(p for p, _ in taking))
     module = load_source(source, text)
     assert not hasattr(sys, "injected")
     cls = [v for v in vars(module).values() if isinstance(v, type) and hasattr(v, "predict")][-1]
@@ -100,13 +103,18 @@ def nameless(data):
     return {k: nameless(v) if isinstance(v, dict) else v for k, v in data.items() if k != "doc"}
 
 
+@pytest.fixture(scope="module")
+def undocumented():
+    """What is emitted of the spec without documentation, less its constants."""
+    return structure(emit(loaded(nameless(SPEC))))
+
+
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_a_name_in_place_of_documentation_is_a_constant(text, tmp_path):
+def test_a_name_in_place_of_documentation_is_a_constant(text, undocumented):
     """Before, `dsvgraph compile` of a spec without `doc` ran what stood in its name."""
-    plain = structure(emit(loaded(nameless(SPEC))))
     source = emit(loaded({**nameless(SPEC), "name": text[:100]}))
     judge_source(source)
-    assert structure(source) == plain
+    assert structure(source) == undocumented
     load_source(source, text)
     assert not hasattr(sys, "injected")
 
