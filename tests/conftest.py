@@ -44,6 +44,8 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         mark(item)
+        if item.get_closest_marker("torch") and not installed("torch"):
+            item.add_marker(pytest.mark.skip(reason="needs torch"))
 
 
 @pytest.hookimpl(wrapper=True)
