@@ -164,7 +164,7 @@ def _references(scope: Scope) -> Iterator[CompletionItem]:
         return
     for line in reversed(scope.lines_before()):
         types = [str(t) for _, _, node in scope.nodes(line) for t in list(node.outputs.values())[:1]]
-        yield CompletionItem(line, ItemKind.NODE, types[0] if types else scope.first_key(line))
+        yield CompletionItem(line, ItemKind.NODE, types[0] if types else scope.line_of(line).callee)
     yield from (CompletionItem(name, ItemKind.INPUT, written(raw)) for name, raw in scope.inputs.items())
 
 
@@ -176,7 +176,7 @@ def _of_node(scope: Scope, name: str) -> Iterator[CompletionItem]:
         yield from (CompletionItem(port, ItemKind.PORT, f"wired from {ref}") for port, ref in node.sources.items())
         return
     line = scope.line_of(name)
-    callee = scope.called(scope.first_key(name))
+    callee = scope.called(line.callee)
     yield from (CompletionItem(port, ItemKind.PORT) for port in scope.outputs_of(callee, line))
     if callee in OPS:
         outputs = ops()[callee].outputs if callee != "split" else {}

@@ -49,7 +49,7 @@ def _reference(scope: Scope, name: str, port: str) -> Span | None:
     """Return where a reference points: a line, an input, or the port of the block that the line calls."""
     if name in scope.inputs:
         return scope.key_span("in", name)
-    block = scope.blocks.get(scope.called(scope.first_key(name)))
+    block = scope.blocks.get(scope.called(scope.line_of(name).callee))
     if block and port in mapping(block.model.out):
         return block.key("out", port)
     if block and port in block.model.inputs:

@@ -53,7 +53,7 @@ def hover(scope: Scope) -> str:
 def node_documentation(scope: Scope, name: str) -> str:
     """Return the properties of the node that a line became; empty for an unfinished line."""
     built = list(scope.nodes(name))
-    callee = built[0][2].callee if built else scope.called(scope.first_key(name))
+    callee = built[0][2].callee if built else scope.called(scope.line_of(name).callee)
     if not callee:
         return ""
     head = f"**{name}**: `{callee}`" + (f" in `{scope.owner[-1]}`" if scope.owner != ("graph",) else "")

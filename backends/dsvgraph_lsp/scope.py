@@ -13,7 +13,7 @@ from dsvgraph.build.losses.lines import KINDS
 from dsvgraph.errors import Span
 from dsvgraph.graph import Graph, Model, Node
 from dsvgraph.ops import OPS
-from dsvgraph.spec import Entry, Part, Spec
+from dsvgraph.spec import Entry, Part, Spec, WrittenLine
 from dsvgraph_lsp.cursor import Cursor
 from dsvgraph_lsp.standalone import standalone
 from dsvgraph_lsp.workspace import Workspace, file_of
@@ -96,7 +96,7 @@ class Scope:
         return str(self.inside[1]) if self.inside[:1] == ("body",) and len(self.inside) > 1 else ""
 
     @cached_property
-    def line(self) -> dict[str, Any]:
+    def line(self) -> WrittenLine:
         """The line around the cursor as it is written, or last was."""
         return self.line_of(self.node)
 
@@ -104,7 +104,7 @@ class Scope:
     def key(self) -> str:
         """The first key of the line: the callee, or the argument that holds it."""
         written = self.cursor.keys_before.get((*self.owner, "body", self.node), ())
-        return written[0] if written else self.first_key(self.node)
+        return written[0] if written else self.line.callee
 
     @property
     def callee(self) -> str:
@@ -115,7 +115,7 @@ class Scope:
         """Return the op or block that a first key names: the default of that argument, or the key itself."""
         held = mapping(self.raw.get("args")).get(key)
         if isinstance(held, dict):
-            held = next(iter(held), None)
+            held = WrittenLine.of(held).callee or None
         return held if isinstance(held, str) else key
 
     # -- what is expected at the cursor -----------------------------------------------------------
@@ -235,15 +235,11 @@ class Scope:
             if name in graph.nodes:
                 yield model, graph, graph.nodes[name]
 
-    def line_of(self, name: str) -> dict[str, Any]:
+    def line_of(self, name: str) -> WrittenLine:
         """Return another line of the same body, as it is written."""
-        return mapping(mapping(self.raw.get("body")).get(name))
+        return WrittenLine.of(mapping(mapping(self.raw.get("body")).get(name)))
 
-    def first_key(self, name: str) -> str:
-        """Return the first key of a line of the same body; empty if it has none yet."""
-        return next(iter(self.line_of(name)), "")
-
-    def outputs_of(self, callee: str, line: dict[str, Any]) -> list[str]:
+    def outputs_of(self, callee: str, line: WrittenLine) -> list[str]:
         """Return the names of the outputs of a line that has no node yet."""
         if callee in self.blocks:
             out = self.blocks[callee].model.out

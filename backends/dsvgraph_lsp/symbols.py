@@ -9,6 +9,7 @@ from typing import Any
 
 from dsvgraph.errors import Span
 from dsvgraph.loader import Doc
+from dsvgraph.spec import WrittenLine
 from dsvgraph_lsp.scope import mapping
 
 SECTIONS = ("args", "in", "body", "out", "cache", "doc")  # of a block
@@ -83,5 +84,5 @@ def _kind(path: tuple[Any, ...]) -> SymbolKind:
 
 def _detail(value: Any, path: tuple[Any, ...]) -> str:
     if _kind(path) is SymbolKind.NODE and isinstance(value, dict):
-        return str(next(iter(value), ""))
+        return str(WrittenLine.of(value).callee)
     return "" if isinstance(value, (dict, list)) or value is None else str(value)[:MAX_DETAIL]

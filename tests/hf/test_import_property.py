@@ -42,9 +42,8 @@ def test_a_config_gives_the_model_of_transformers(kind, data):
 @DRAWN
 @given(data=st.data())
 def test_an_exported_config_is_read_as_the_same_spec(kind, data):
-    config = hub(kind, **data.draw(drawn(kind)))
-    text = text_of(saved(config))
-    model = model_of(saved(config))
+    written = saved(hub(kind, **data.draw(drawn(kind))))
+    text, model = text_of(written), model_of(written)
     again = config_of(model)
     assert text_of(again) == text or is_another_family_too(kind, again, model)
     assert layout(text) == text

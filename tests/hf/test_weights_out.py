@@ -3,8 +3,6 @@
 import errno
 import json
 import os
-import resource
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +14,7 @@ from dsvgraph.errors import DsvError
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from faults import largest_file  # noqa: E402
 from folders import (  # noqa: E402
     LAYERS,
     NAMES,
@@ -154,17 +153,6 @@ def refused(model, folder, **options):
     with pytest.raises(DsvError) as caught:
         dsvgraph_hf.save(model, folder, hub_config(model).to_dict(), **options)
     return str(caught.value)
-
-
-@contextmanager
-def largest_file(size):
-    """A real failure to write, as on a full disk: no file may grow beyond ``size`` bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path):
