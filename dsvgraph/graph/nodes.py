@@ -118,6 +118,13 @@ class Node:
         """Return the copies that have weights of their own: all, or the first where one set of weights is reused."""
         return tuple(Copies(copies.graph, 1) for copies in self.copies[:1]) if self.reused else self.copies
 
+    def numbered(self) -> Iterator[tuple[str, Copies]]:
+        """Yield the `stored` groups of copies, each with its numbers in a path: [3-60], or "" for a plain call."""
+        start = self.start
+        for group in self.stored:
+            yield "" if self.mode is Mode.CALL else span_text(start, group.count), group
+            start = start + group.count
+
     def copy_graphs(self) -> Iterator[tuple[Size, Graph]]:
         """Yield each copy's number in its address, and its graph. Assume that the counts are numbers.
 
@@ -265,21 +272,19 @@ def walk(graph: Graph, prefix: str = "", copies: Size = 1) -> Iterator[Visit]:
 
     The numbers of equal copies are written as a range: ``model.layers.[3-60].mlp``.
     """
-    open_ = [
-        (iter(graph.nodes.values()), prefix, copies)
-    ]  # no generator in a generator: each would pass on every visit
+    # No generator in a generator, where each level would pass on every visit of those below.
+    open_ = [(iter(graph.nodes.values()), prefix, copies)]
     while open_:
         nodes, prefix, copies = open_[-1]
         node = next(nodes, None)
         if node is None:
             open_.pop()
             continue
-        path, start, below = join(prefix, node.at), node.start, []
+        path = join(prefix, node.at)
         yield Visit(path, node, copies)
-        for group in node.stored:
-            inner = path if node.mode is Mode.CALL else join(path, span_text(start, group.count))
-            below.append((iter(group.graph.nodes.values()), inner, copies * group.count))
-            start = start + group.count
+        below = [
+            (iter(g.graph.nodes.values()), join(path, numbers), copies * g.count) for numbers, g in node.numbered()
+        ]
         open_ += reversed(below)
 
 

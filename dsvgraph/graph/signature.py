@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from dsvgraph.expr import Expr, to_text
 from dsvgraph.graph.model import Loss, Model
-from dsvgraph.graph.nodes import Graph, Mode, Node, Ref, join, span_text
+from dsvgraph.graph.nodes import Graph, Mode, Node, Ref, join
 from dsvgraph.types import shown
 
 LARGE = re.compile(r"\b\d{7,}\.0\b")
@@ -45,11 +45,8 @@ def _node(node: Node, prefix: str) -> Iterator[str]:
     yield f"{path}: {line(node)}"
     for name, weight in node.weights.items():
         yield f"{join(path, name)}: {weight.type}" + ("" if weight.trained else " without gradient")
-    start = node.start
-    for copies in node.stored:
-        inner = path if node.mode is Mode.CALL else join(path, span_text(start, copies.count))
-        yield from _graph(copies.graph, inner)
-        start = start + copies.count
+    for numbers, copies in node.numbered():
+        yield from _graph(copies.graph, join(path, numbers))
 
 
 def line(node: Node) -> str:

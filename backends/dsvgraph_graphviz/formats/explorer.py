@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dsvgraph.graph import Graph, Mode, Model, Node, Ref, join, span_text
+from dsvgraph.graph import Graph, Mode, Model, Node, Ref, join
 from dsvgraph.types import Type, shown
 from dsvgraph_graphviz.model.analysis import Analysis
 from dsvgraph_graphviz.style.words import number, op_title, spot, times
@@ -63,16 +63,13 @@ class _Walk:
 
     def _block(self, node: Node, wired: Mapping[str, Source], path: str, space: str) -> dict[str, Source]:
         """Add every kind of copies in a row; what is carried goes from one to the next."""
-        state, found, start = dict(wired), dict[str, Source](), node.start
-        for copies in node.stored:
-            once = node.mode is Mode.CALL
-            span = "" if once else span_text(start, copies.count)
+        state, found = dict(wired), dict[str, Source]()
+        for span, copies in node.numbered():
             inner = "/".join(part for part in (space, node.name + (f" {span}" if span else "")) if part)
             self.groups[inner] = self._about(copies.graph, node, join(path, span))
             outs = self.body(copies.graph, state, join(path, span), inner)
             state |= {port: source for port, source in outs.items() if port in node.carried}
             found |= outs
-            start = start + copies.count
         return found or {port: wired[port] for port in node.outputs if port in wired}
 
     def _about(self, graph: Graph, node: Node, path: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from dsvgraph.errors import DsvError
-from dsvgraph.graph import Copies, Graph, Mode, Model, Node, join, span_text
+from dsvgraph.graph import Copies, Graph, Mode, Model, Node, join
 from dsvgraph.names import nearest
 
 SPAN = re.compile(r"\[([^-\]]+)(?:-([^\]]+))?\]")
@@ -62,14 +62,11 @@ def places(
         path, name = join(prefix, node.at), join(line, node.name)
         once = node.mode is Mode.CALL
         yield Found(path, graph, node, node.copies[0] if once and node.copies else None, around, name)
-        start = node.start
-        for copies in node.stored:
-            span = "" if once else span_text(start, copies.count)
+        for span, copies in node.numbered():
             inner, named = join(path, span), join(name, span)
             if not once:
                 yield Found(inner, graph, node, copies, around, named)
             yield from places(copies.graph, inner, named, (*around, node), below - 1)
-            start = start + copies.count
 
 
 def _fits(asked: list[str], path: str) -> bool:

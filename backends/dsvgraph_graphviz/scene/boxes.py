@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from dsvgraph.graph import Graph, Mode, Node, join, span_text
+from dsvgraph.graph import Graph, Node, join
 from dsvgraph_graphviz.scene.parts import Body, Scene
 
 Holder = str | Body
@@ -53,12 +53,9 @@ class _BoxFinder:
             held = [self._held(node, holders) for holders in drawn] if node.op or node.copies else []
             own = [kind for holders in held for kind in self._kinds(holders)]
             yield NodeBoxes(here, node, tuple(tuple(map(_name, holders)) for holders in own))
-            start = node.start
-            for i, copies in enumerate(node.stored):
-                inner = here if node.mode is Mode.CALL else join(here, span_text(start, copies.count))
+            for i, (numbers, copies) in enumerate(node.numbered()):
                 parts = [part for holders in held for part in self._parts(node, i, holders)]
-                yield from self.lines(copies.graph, inner, parts)
-                start = start + copies.count
+                yield from self.lines(copies.graph, join(here, numbers), parts)
 
     def _held(self, node: Node, holders: tuple[Holder, ...]) -> tuple[Holder, ...]:
         found: list[Holder] = []

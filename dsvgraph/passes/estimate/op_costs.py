@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from dsvgraph.build.decoding.state import Decoder, Decoding
 from dsvgraph.dims import Size, evaluate, substitute, symbol, total
-from dsvgraph.graph import Graph, Mode, Model, Node, Ref, join, span_text
+from dsvgraph.graph import Graph, Mode, Model, Node, Ref, join
 from dsvgraph.ops.base import Kind
 from dsvgraph.ops.decoding import Past
 from dsvgraph.ops.tape import HALF, Key
@@ -296,14 +296,9 @@ def _cached_sources(ref: Ref, from_cache: Mapping[str, Refs]) -> Refs:
 
 
 def _exact_paths(frame: _Frame, node: Node, graph: Graph) -> tuple[str, ...]:
-    """Return the paths of one graph's copies, a run each."""
-    found, start = [], node.start
-    for copies in node.stored:
-        if copies.graph is graph:
-            inner = node.at if node.mode is Mode.CALL else join(node.at, span_text(start, copies.count))
-            found += [join(path, inner) for path in frame.exact_paths]
-        start = start + copies.count
-    return tuple(found)
+    """Return the paths of one graph's copies, one for each group of equal copies in a row."""
+    inner = [join(node.at, numbers) for numbers, copies in node.numbered() if copies.graph is graph]
+    return tuple(join(path, below) for below in inner for path in frame.exact_paths)
 
 
 def _attends(graph: Graph) -> bool:
