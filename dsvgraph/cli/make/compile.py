@@ -105,13 +105,7 @@ def run(
 ) -> None:
     """Build the module, prove that its parameters are those counted, and sum it up; write, load or train it."""
     given = training_options(ctx)
-    if given and not train:
-        option = f"--{next(iter(given)).replace('_', '-')}"
-        raise typer.BadParameter("goes with --train", ctx=ctx, param_hint=option)
-    if full and not emit:
-        raise typer.BadParameter("goes with --emit", ctx=ctx, param_hint="--full")
-    if drop_mtp and not weights:
-        raise typer.BadParameter("goes with --weights", ctx=ctx, param_hint="--drop-mtp")
+    _check_together(ctx, given)
     model = load(spec, settings)
     trainer = backends.trainer(backend, "compiling") if train else None
     for path in filter(None, (weights, data)):
@@ -125,6 +119,15 @@ def run(
         compiler = backends.compiler(backend)
         loaded = _loaded(model, backend, weights, drop_mtp, as_json) if weights else {}
         _report(compiler, model, emit, loaded, as_json)
+
+
+def _check_together(ctx: typer.Context, given: dict[str, Any]) -> None:
+    """Raise a usage error for an option that has no meaning without another; ``given`` are those of --train."""
+    needs = [(f"--{name.replace('_', '-')}", True, "train") for name in given]
+    needs += [("--full", ctx.params["full"], "emit"), ("--drop-mtp", ctx.params["drop_mtp"], "weights")]
+    for option, asked, other in needs:
+        if asked and not ctx.params[other]:
+            raise typer.BadParameter(f"goes with --{other}", ctx=ctx, param_hint=option)
 
 
 def training_options(ctx: typer.Context) -> dict[str, Any]:

@@ -83,9 +83,8 @@ def run(
     model = load(spec, settings)
     if verify:
         if any(value is not None for value in asked) or csv:
-            raise typer.BadParameter(
-                "counts one forward and backward, and goes with no option of a run", param_hint="--verify"
-            )
+            words = "counts one forward and backward, and goes with no option of a run"
+            raise typer.BadParameter(words, param_hint="--verify")
         sys.exit(_verify(model, batch, seq, backend, as_json))
     if backend:
         raise typer.BadParameter("goes with --verify", param_hint="--backend")
@@ -95,11 +94,10 @@ def run(
             "dtype": dtype or Dtype.BFLOAT16, "attention": attention, "recompute": recompute, "drafting": drafting,
             "mfu": mfu, "rate": tokens_per_second, "tokens": tokens,
         }  # fmt: skip
-        _plan(model, run, device, by or plan_report.By.TOTAL, as_json, csv)
-        return
+        return _plan(model, run, device, by or plan_report.By.TOTAL, as_json, csv)
     if attention == AttentionMode.ABSORBED:
         raise typer.BadParameter("is a way of decoding: use it with --phase decode", param_hint="--attention")
-    _count(model, (batch, seq, attention or AttentionMode.CAUSAL, recompute), as_json, csv)
+    return _count(model, (batch, seq, attention or AttentionMode.CAUSAL, recompute), as_json, csv)
 
 
 def _count(model: Model, counting: Any, as_json: bool, csv: Path | None) -> None:
