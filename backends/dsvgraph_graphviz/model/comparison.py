@@ -34,7 +34,10 @@ class NodeDiff:
 
 @dataclass
 class Comparison:
-    """Builds the graph of both; ``diffs`` tells what differs at a node of it, ``real`` whose counts a body has."""
+    """Builds the graph of both models.
+
+    ``diffs`` has what differs, by the id of a node of that graph; ``real`` the body whose counts a body of it has.
+    """
 
     diffs: dict[int, NodeDiff] = field(default_factory=dict)
     real: dict[Graph, Graph] = field(default_factory=dict)

@@ -95,7 +95,7 @@ def width(graph: Graph) -> Size | None:
     return None
 
 
-def ranks(graph: Graph, among: Collection[str] | None = None) -> list[Size]:
+def bottlenecks(graph: Graph, among: Collection[str] | None = None) -> list[Size]:
     """Return the widths of bottlenecks, ``among`` some nodes: products whose result only goes into other products."""
     found = []
     for node in graph.nodes.values():

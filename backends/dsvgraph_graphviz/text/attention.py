@@ -1,4 +1,4 @@
-"""Captions of attention: heads, ranks, cache, the formula of its weights."""
+"""Captions of attention: attention heads, low ranks, cache, the formula of its weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from dsvgraph.dims import Poly
 from dsvgraph.graph import Graph, Node
 from dsvgraph.ops.base import Merge
-from dsvgraph_graphviz.model.layers import ranks, strands
+from dsvgraph_graphviz.model.layers import bottlenecks, strands
 from dsvgraph_graphviz.model.merge import may_merge, turned, value_name
 from dsvgraph_graphviz.style.words import number
 
@@ -24,19 +24,19 @@ def attention_heads(node: Node) -> list[str]:
 
 
 def attention_words(graph: Graph, node: Node, kept: Sequence[str]) -> list[str]:
-    """Return the captions of an attention block: heads, ranks, what decoding caches."""
+    """Return the captions of an attention block: attention heads, low ranks, what decoding caches."""
     found = [*attention_heads(node), *_ranks_of(graph)]
     return [*found, f"caches {' + '.join(kept)}"] if kept else found
 
 
 def _ranks_of(graph: Graph) -> list[str]:
     """Return the ranks of what queries, and of what keys and values are made of: q rank 1,536, kv rank 512."""
-    found = [(name, ranks(graph, among)) for name, among in zip(("q", "kv"), strands(graph), strict=True)]
+    found = [(name, bottlenecks(graph, among)) for name, among in zip(("q", "kv"), strands(graph), strict=True)]
     return [f"{name} rank {', '.join(map(number, low))}" for name, low in found if low]
 
 
 def inside_attention(graph: Graph, node: Node) -> list[str]:
-    """Width, heads, ranks and what a head is made of."""
+    """Return width, attention heads, low ranks, and what an attention head is made of."""
     joined = graph.nodes.get(node.inputs["q"].node)
     pieces = joined.inputs.values() if joined and may_merge(joined, Merge.READER) else ()
     sizes = {"rope" if turned(graph, r) else value_name(graph, r): graph.type(r).shape[-1] for r in pieces}

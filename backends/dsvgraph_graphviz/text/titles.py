@@ -8,7 +8,7 @@ from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Node
 from dsvgraph.ops.base import Kind
 from dsvgraph_graphviz.model.analysis import Analysis
-from dsvgraph_graphviz.model.layers import Network, networks, ranks, repeated, strands, width
+from dsvgraph_graphviz.model.layers import Network, bottlenecks, networks, repeated, strands, width
 from dsvgraph_graphviz.style.theme import Role
 from dsvgraph_graphviz.style.words import cut, first_words, number, op_title
 
@@ -41,7 +41,7 @@ def block_title(graph: Graph, analysis: Analysis) -> str:
 
 def _attention(body: Graph, node: Node) -> str:
     heads, groups = node.ins["q"].shape[2], node.ins["k"].shape[2]
-    if ranks(body, strands(body)[1]):
+    if bottlenecks(body, strands(body)[1]):
         return "MLA"
     if groups == heads:
         return "MHA"
