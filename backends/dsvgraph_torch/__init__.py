@@ -42,9 +42,9 @@ load()
 
 
 def train(model: Model, options: Mapping[str, Any], console: Console | None = None) -> Any:
-    """Trains the model and leaves a run folder; ``options`` are those of TrainOptions.
+    """Train the model and leave a run folder; ``options`` are those of TrainOptions.
 
-    Raises DsvError on wrong options or data, a folder in use, a full disk, or diverging losses.
+    Raise DsvError on wrong options or data, a folder in use, a full disk, or diverging losses.
     """
     from dsvgraph_torch.training.loop import train as run
     from dsvgraph_torch.training.options import TrainOptions
@@ -63,9 +63,9 @@ def verify(model: Model, batch: int = 1, seq: int = 4096, notify: Callable[[str]
 
 
 def checkpoint(folder: Path) -> Path | None:
-    """The folder with the newest weights of a run, proved to be whole; nothing where ``folder`` is no run's.
+    """Return the folder with the newest weights of a run, proved to be whole; nothing where ``folder`` is no run's.
 
-    Raises DsvError where the run has none, or they or the run were changed.
+    Raise DsvError if the run has none, or they or the run were changed.
     """
     from dsvgraph_torch.runs.folder import Run
 
@@ -74,9 +74,9 @@ def checkpoint(folder: Path) -> Path | None:
 
 
 def generate(run_dir: Path, *args: Any, **options: Any) -> Iterator[str]:
-    """Text from a trained run, piece by piece, with the heads that only train dropped.
+    """Yield text from a trained run, piece by piece, with the heads that only train dropped.
 
-    Raises DsvError where the folder holds no finished weights.
+    Raise DsvError if the folder holds no finished weights.
     """
     from dsvgraph_torch.training.sampling import generate as run
 

@@ -18,9 +18,9 @@ from dsvgraph_torch.training.preflight import memory_of
 def empty(
     model: Model, device: str | torch.device = "cpu", dtype: torch.dtype | None = None, kernels: str = "plain"
 ) -> nn.Module:
-    """The module of `compile` with weights that hold nothing yet: never more in memory than they take.
+    """Return the module of `compile` with weights that hold nothing yet: never more in memory than they take.
 
-    Parameters are of ``dtype``, buffers of float32. Raises DsvError where ``device`` has less memory.
+    Parameters are of ``dtype``, buffers of float32. Raise DsvError if ``device`` has less memory.
     """
     module, dtype = constructed(model, "meta", kernels), dtype or torch.float32
     for parameter in module.parameters():
@@ -41,7 +41,7 @@ def empty(
 
 
 def initial(module: Any, seed: int = 0) -> Iterator[tuple[str, Tensor]]:
-    """Path and value of every weight as ``initialise`` sets it; the module itself may be on the meta device."""
+    """Yield path and value of every weight as ``initialise`` sets it; the module itself may be on the meta device."""
     generator = torch.Generator().manual_seed(seed)
     for path, weight in module.state_dict().items():
         start, spread = [rule[1:] for rule in module.init if re.fullmatch(rule[0], path)][-1]

@@ -25,11 +25,11 @@ from dsvgraph_torch.lowering.source import printed
 
 
 def compile(model: Model, device: str | torch.device | None = None, seed: int = 0, kernels: str = "plain") -> nn.Module:
-    """A torch module of the model, initialised, whose weights are at the graph's paths.
+    """Return a torch module of the model, initialised, whose weights are at the graph's paths.
 
     ``kernels="plain"`` runs exactly what `emit` writes; ``"fast"`` runs the same classes on
     kernels that train faster on a CPU, equal up to rounding. ``device="meta"`` allocates nothing
-    and initialises nothing. Raises DsvError where the module's parameters differ from the
+    and initialises nothing. Raise DsvError if the module's parameters differ from the
     graph's, by path or by shape.
     """
     module = constructed(model, device or "cpu", kernels)
@@ -39,7 +39,7 @@ def compile(model: Model, device: str | torch.device | None = None, seed: int = 
 
 
 def constructed(model: Model, device: str | torch.device, kernels: str) -> nn.Module:
-    """The module as its classes leave it, its weights proved to be the graph's by path and shape."""
+    """Return the module as its classes leave it, its weights proved to be the graph's by path and shape."""
     if kernels not in ("plain", "fast"):
         raise ValueError(f"kernels are plain or fast, not {kernels!r}")
     namespace = _fast(model) if kernels == "fast" else load_source(emit(model, full=True), model.name).__dict__
@@ -59,7 +59,7 @@ class Uninitialised(TorchFunctionMode):
 
 
 def _fast(model: Model) -> dict[str, Any]:
-    """The model's classes on the fast kernels: the same lines, other functions behind their names."""
+    """Return the model's classes on the fast kernels: the same lines, other functions behind their names."""
     from dsvgraph_torch.runtime import kernels, modules, plain, scoring
 
     known = {**vars(plain), **vars(scoring), **vars(modules)}
@@ -89,9 +89,9 @@ def after_step(module: nn.Module) -> None:
 
 
 def report(model: Model) -> dict[str, Any]:
-    """What compiling gives, without allocating: the module is built on the meta device and proved.
+    """Return what compiling gives, without allocating: the module is built on the meta device and proved.
 
-    Raises DsvError where its weights differ from the graph's.
+    Raise DsvError if its weights differ from the graph's.
     """
     source = emit(model)
     module = compile(model, device="meta")
@@ -106,7 +106,7 @@ def report(model: Model) -> dict[str, Any]:
 
 
 def weights(graph: Graph, prefix: str = "") -> dict[str, tuple[Size, ...]]:
-    """Path -> shape of every weight that the graph owns, copies written out."""
+    """Return path -> shape of every weight that the graph owns, copies written out."""
     found: dict[str, tuple[Size, ...]] = {}
     below: dict[Graph, dict[str, tuple[Size, ...]]] = {}
     for node in graph.nodes.values():
@@ -121,9 +121,9 @@ def weights(graph: Graph, prefix: str = "") -> dict[str, tuple[Size, ...]]:
 
 
 def prove(module: nn.Module, model: Model) -> int:
-    """Checks that the module holds the graph's weights, by path, shape and whether they train; returns their number.
+    """Check that the module holds the graph's weights, by path, shape and whether they train; return their number.
 
-    Raises DsvError where it does not.
+    Raise DsvError if it does not.
     """
     want = weights(model)
     have = {path: tuple(tensor.shape) for path, tensor in module.state_dict().items()}
@@ -144,7 +144,7 @@ def prove(module: nn.Module, model: Model) -> int:
 
 
 def _prove_training(module: nn.Module, model: Model) -> None:
-    """Raises DsvError where the section `trained` tells experts apart: the weights of all are one parameter."""
+    """Raise DsvError if the section `trained` tells experts apart: the weights of all are one parameter."""
     rules = [(re.compile(regex(pattern)), pattern, on) for pattern, on in model.trained]
     for path, weight in module.state_dict(keep_vars=True).items() if rules else ():
         stack = weight if weight._base is None else weight._base

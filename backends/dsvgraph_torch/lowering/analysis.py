@@ -10,7 +10,7 @@ from dsvgraph.ops.weighted import Linear
 
 
 def base_block(graph: Graph) -> Node | None:
-    """The one block at `.` that a class can extend: no address of the two may meet."""
+    """Return the one block at `.` that a class can extend: no address of the two may meet."""
     inner = [n for n in graph.nodes.values() if n.mode is Mode.CALL and not n.op and not n.at]
     if len(inner) != 1 or any(n.weights and not n.at for n in graph.nodes.values()):
         return None
@@ -20,20 +20,20 @@ def base_block(graph: Graph) -> Node | None:
 
 
 def _first_steps(graph: Graph) -> set[str] | None:
-    """First steps of the addresses that a graph fills; None where it fills its own."""
+    """Return first steps of the addresses that a graph fills; None where it fills its own."""
     filled = [n for n in graph.nodes.values() if n.weights or n.copies]
     return None if any(not n.at for n in filled) else {n.at.split(".")[0] for n in filled}
 
 
 def shared(graph: Graph) -> set[str]:
-    """Addresses in the class of ``graph`` where, or below which, another line has weights too."""
+    """Return addresses in the class of ``graph`` where, or below which, another line has weights too."""
     found = Counter(claim.at for claim in claims(graph))
     steps = {".".join(at.split(".")[:i]) for at in found for i in range(1, at.count(".") + 1)}
     return {at for at, count in found.items() if count > 1 or at in steps}
 
 
 def chunked_linears(model: Model) -> set[tuple[Graph, str]]:
-    """The nodes, by graph and name, whose product a loss may take in chunks."""
+    """Return the nodes, by graph and name, whose product a loss may take in chunks."""
     found: set[tuple[Graph, str]] = set()
     for loss in model.losses:
         if loss.kind is LossKind.CROSS_ENTROPY and loss.output:
@@ -42,7 +42,7 @@ def chunked_linears(model: Model) -> set[tuple[Graph, str]]:
 
 
 def linears_behind(model: Model, graph: Graph, ref: Ref) -> set[tuple[Graph, str]]:
-    """The linear maps behind ``ref``, followed into blocks, where nothing else reads them."""
+    """Return the linear maps behind ``ref``, followed into blocks, where nothing else reads them."""
     node = graph.nodes.get(ref.node)
     if node is None or ref.port not in node.outputs or _read(graph, ref):
         return set()
@@ -59,13 +59,13 @@ def linears_behind(model: Model, graph: Graph, ref: Ref) -> set[tuple[Graph, str
 
 
 def _read(graph: Graph, ref: Ref) -> bool:
-    """Whether a node of the graph, or a second output, reads ``ref`` too."""
+    """Return whether a node of the graph, or a second output, reads ``ref`` too."""
     consumers = sum(ref in n.sources.values() for n in graph.nodes.values())
     return consumers > 0 or list(graph.outputs.values()).count(ref) > 1
 
 
 def _used_elsewhere(model: Model, node: Node) -> bool:
-    """Whether another line calls one of the node's graphs: it may want the logits themselves."""
+    """Return whether another line calls one of the node's graphs: it may want the logits themselves."""
     mine = {copies.graph for copies in node.copies}
     others = (n for g in model.graphs() for n in g.nodes.values() if n is not node)
     return any(copies.graph in mine for n in others for copies in n.copies)

@@ -61,7 +61,7 @@ class Classes:
 
 @lru_cache(maxsize=32)
 def _whole(classes: Classes) -> tuple[str, ...]:
-    """The parts of a file with ``classes``: imports, what they use of the runtime, and they themselves."""
+    """Return the parts of a file with ``classes``: imports, what they use of the runtime, and they themselves."""
     trees, classes.trees = classes.trees, []
     main = ast.Module(trees, [])
     helpers = specialise(main, runtime())
@@ -86,7 +86,7 @@ def _head(model: Model) -> str:
 
 
 def _helper(tree: ast.stmt) -> str:
-    """A runtime definition as text, its documentation cut to the first sentence."""
+    """Return a runtime definition as text, its documentation cut to the first sentence."""
     for node in ast.walk(tree):
         documented = isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node)
         if not documented:

@@ -68,7 +68,7 @@ def states(writer: ClassWriter, node: Node) -> dict[str, ast.expr]:
 
 
 def numbered(root: Decoding) -> bool:
-    """Whether lines that ask for the numbers of positions run over earlier ones too."""
+    """Return whether lines that ask for the numbers of positions run over earlier ones too."""
     found = (one.graph.nodes[name] for one in root.all() for name in one.between)
     return any(map(_along, found))
 

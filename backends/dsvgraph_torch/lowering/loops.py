@@ -32,7 +32,7 @@ def _side_by_side(writer: ClassWriter, node: Node, sent: ast.expr) -> None:
 
 
 def _experts(writer: ClassWriter, node: Node) -> ast.expr:
-    """The construction of all copies: of one class, or of a class for each group of equal ones."""
+    """Return the construction of all copies: of one class, or of a class for each group of equal ones."""
     found = writer.lowering.inside(writer.found, node)
     groups = [(f, int(copies.count)) for f, copies in zip(found, node.copies, strict=True)]  # type: ignore[arg-type]
     if len(groups) == 1:
@@ -42,7 +42,7 @@ def _experts(writer: ClassWriter, node: Node) -> ast.expr:
 
 
 def _extend(writer: ClassWriter, node: Node) -> ast.expr:
-    """Adds a repeated node's copies to the list at its address; its part of it, or the one that all
+    """Add a repeated node's copies to the list at its address; return its part of it, or the one that all
     copies use."""
     whole = path(writer.at(node))
     writer.container(node.at)
@@ -59,7 +59,7 @@ def _extend(writer: ClassWriter, node: Node) -> ast.expr:
 
 
 def _patterns(groups: list[tuple[int, int]]) -> list[tuple[list[int], int]]:
-    """The classes of which copies are made, and how often: single copies that come in turns are one pattern."""
+    """Return the classes of which copies are made, and how often: single copies that alternate are one pattern."""
     for period in range(2, len(groups) // 2 + 1):
         turns, rest = divmod(len(groups), period)
         pattern = [made for made, count in groups[:period] for _ in range(min(count, LONGEST + 1))]
@@ -69,7 +69,7 @@ def _patterns(groups: list[tuple[int, int]]) -> list[tuple[list[int], int]]:
 
 
 def _added(whole: ast.expr, parts: list[Construction], count: int) -> ast.stmt:
-    """The line that appends ``count`` times what is made."""
+    """Return the line that appends ``count`` times what is made."""
     if len(parts) > 1:
         template = "whole.extend(copy for _ in range(count) for copy in parts)"
         return statement(template, whole=whole, count=count, parts=ast.Tuple([*parts], ast.Load()))
@@ -87,7 +87,7 @@ def _stacked(writer: ClassWriter, node: Node) -> None:
 
 
 def stacked(name: str) -> ast.stmt:
-    """The line that makes one tensor of a list."""
+    """Return the line that makes one tensor of a list."""
     return assign(name, expression("torch.stack(parts)", parts=path(name)))
 
 
@@ -117,12 +117,12 @@ def _none(writer: ClassWriter, node: Node) -> None:
 
 
 def _all_rows(writer: ClassWriter, node: Node) -> bool:
-    """Whether a line runs over the rows of earlier positions too."""
+    """Return whether a line runs over the rows of earlier positions too."""
     return node.name in writer.found.between
 
 
 def _loop(writer: ClassWriter, node: Node, part: ast.expr, carried: tuple[str, ...]) -> dict[str, str]:
-    """The loop over copies; returns the variables of the collected outputs."""
+    """Write the loop over copies; return the variables of the collected outputs."""
     names, rows = {p: writer.target(node, p) for p in node.outputs}, _all_rows(writer, node)
     first = [tree(writer.value(node.inputs[p], rows) if p in carried else NOTHING) for p in names]
     value = first[0] if len(first) == 1 else ast.Tuple(first, ast.Load())
@@ -140,7 +140,7 @@ def _loop(writer: ClassWriter, node: Node, part: ast.expr, carried: tuple[str, .
 def _step(
     writer: ClassWriter, node: Node, copy: ast.expr, names: dict[str, str], carried: tuple[str, ...], sliced: list[str]
 ) -> list[ast.stmt]:
-    """One turn of the loop."""
+    """Return the lines of one pass of the loop."""
     inner = node.copies[0].graph
     replaced = {p: path(names[p]) for p in carried}
     stacks = {p: path(writer.value(node.sources[p], _all_rows(writer, node))) for p in sliced}

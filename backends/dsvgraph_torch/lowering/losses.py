@@ -68,7 +68,7 @@ def _place(loss: Loss) -> str:
 
 
 def _balance(loss: Loss, model: Model) -> ast.stmt:
-    """The line that adds up what the routers of a loss line found."""
+    """Return the line that adds up what the routers of a loss line found."""
     if chosen := _chosen(loss, model):
         template = (
             "losses[name] = sum(ctx.balance[r] for p, r in self.named_modules()"
@@ -79,7 +79,7 @@ def _balance(loss: Loss, model: Model) -> ast.stmt:
 
 
 def _chosen(loss: Loss, model: Model) -> str:
-    """A regular expression for the routers of a line, or nothing where it means all."""
+    """Return a regular expression for the routers of a line, or nothing where it means all."""
     return "" if all(matches_all(loss.routers or "", p) for p in model.routers) else regex(loss.routers or "")
 
 
@@ -132,7 +132,7 @@ def after_step_method(model: Model) -> list[ast.stmt]:
 
 
 def _update(loss: Loss, chosen: str) -> ast.stmt:
-    """The loop that moves the biases of the routers that a line names, or of all."""
+    """Return the loop that moves the biases of the routers that a line names, or of all."""
     speed = statement("router.update_bias(speed)", speed=formula(loss, "speed"))
     if not chosen:
         return block("for router in self.modules():", [block("if isinstance(router, Router):", [speed])])
@@ -144,7 +144,7 @@ def _update(loss: Loss, chosen: str) -> ast.stmt:
 
 
 def formula(loss: Loss, key: str) -> ast.expr:
-    """The ``weight``, ``speed`` or ``divide`` of a loss line; one that may have no value is watched while it runs."""
+    """Return the ``weight``, ``speed`` or ``divide`` of a loss line, checked while it runs if it may have no value."""
     tree = loss.divide if key == "divide" else loss.weight
     assert tree is not None
     value = arithmetic(tree)
@@ -156,7 +156,7 @@ def formula(loss: Loss, key: str) -> ast.expr:
 
 
 def arithmetic(tree: Expr) -> ast.expr:
-    """An expression of a loss line, its config values filled in, as it stands in the emitted file."""
+    """Return an expression of a loss line, its config values filled in, as it stands in the emitted file."""
     if tree.op == "number":
         return literal(tree.args[0])
     if tree.op == "name":

@@ -27,7 +27,7 @@ def camel(name: str) -> str:
 
 
 def class_names(model: Model) -> dict[Graph, str]:
-    """One class name per distinct graph: the block's, with what tells it from its namesakes."""
+    """Return one class name per distinct graph: the block's, with what tells it from its namesakes."""
     graphs = list(model.graphs())
     taken = reserved()
     names: dict[Graph, str] = {}
@@ -41,7 +41,7 @@ def class_names(model: Model) -> dict[Graph, str]:
 
 
 def _distinguishing_blocks(graph: Graph, alike: list[Graph]) -> list[BlockValue]:
-    """The blocks given as arguments that differ between graphs of one block."""
+    """Return the blocks given as arguments that differ between graphs of one block."""
     blocks = [(k, v) for k, v in graph.args.items() if isinstance(v, BlockValue)]
     return [v for k, v in blocks if any(g.args.get(k) != v for g in alike)]
 
@@ -55,7 +55,7 @@ def _unique(base: str, taken: set[str]) -> str:
 
 
 def variable(name: str, taken: set[str]) -> str:
-    """A local name that hides nothing; what no identifier can hold becomes ``_``."""
+    """Return a local name that hides nothing; what no identifier can hold becomes ``_``."""
     name = re.sub(r"\W", "_", name, flags=re.ASCII)
     name = name if name.isidentifier() else f"_{name}"
     while name in taken or keyword.iskeyword(name):
@@ -96,27 +96,27 @@ def _names(files: tuple[Path, ...]) -> tuple[str, ...]:
 
 
 def runtime_names() -> tuple[str, ...]:
-    """Names that the runtime defines."""
+    """Return names that the runtime defines."""
     return _names(tuple(RUNTIME))
 
 
 def reserved() -> set[str]:
-    """Names that a class or a local variable must not hide."""
+    """Return names that a class or a local variable must not hide."""
     return {*OWN, *dir(builtins), *runtime_names()}
 
 
 def first_sentence(doc: str) -> str:
-    """The first sentence of a block's documentation, for a docstring."""
+    """Return the first sentence of a block's documentation, for a docstring."""
     words = one_line(doc)
     end = next((m.end() - 1 for m in re.finditer(r"(?<!arXiv)[.] (?=[A-Z])", words)), len(words))
     return words[:end].rstrip(".") + "." if words else ""
 
 
 def document(graph: Graph) -> str:
-    """A docstring of one line: what the block is."""
+    """Return a docstring of one line: what the block is."""
     return textwrap.shorten(first_sentence(graph.doc) or graph.name, 110, placeholder=" ...")
 
 
 def where(span: Span) -> str:
-    """The file and the line of a place in a spec."""
+    """Return the file and the line of a place in a spec."""
     return f"{one_line(span.source.name).rsplit('/', 1)[-1]}:{span.line}"

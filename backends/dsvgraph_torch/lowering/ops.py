@@ -14,7 +14,7 @@ FEW = 20  # inputs of a sum that is written with signs
 
 
 def options(**values: Any) -> dict[str, Any]:
-    """Keyword arguments that differ from None."""
+    """Return keyword arguments that differ from None."""
     return {k: v for k, v in values.items() if v is not None}
 
 
@@ -27,7 +27,7 @@ def embedding(s: Site) -> Code:
 
 
 def _called(s: Site, module: ast.expr, x: ast.expr | None = None) -> Code:
-    """A submodule called with the input, and with the tokens' order where copies run side by side."""
+    """Return a submodule called with the input, and with the tokens' order where copies run side by side."""
     args = [x or s.x] + ([s.sent] if s.sent else [])
     return Code(expression("module(*args)", module=s.module, args=args), module)
 
@@ -59,7 +59,7 @@ def _linear_module(s: Site) -> ast.expr:
 
 
 def _grouped_linear(s: Site, x: ast.expr, sent: ast.expr) -> Code:
-    """A product for the rows of each expert; axes between the rows and those that are contracted are rows as well."""
+    """Return a product for the rows of each expert; axes between rows and contracted ones are rows as well."""
     between = s.node.ins["x"].shape[1 : s.node.ins["x"].rank - s.op.contract]
     if between:
         x = expression("x.flatten(0, last)", x=x, last=len(between))
@@ -85,7 +85,7 @@ def _grouped(s: Site, x: ast.expr, sent: ast.expr) -> Code:
 
 
 def _own(s: Site, weight: str, x: ast.expr | None = None, sent: ast.expr | None = None) -> ast.expr:
-    """A weight; where copies run side by side, each row's own entry of it."""
+    """Return a weight; where copies run side by side, each row's own entry of it."""
     if not s.sent:
         return s.weights[weight]
     return expression("per_row(weight, sent, x)", weight=s.weights[weight], sent=sent or s.sent, x=x or s.x)
@@ -170,7 +170,7 @@ def combine(s: Site) -> Code:
 
 
 def _joined(template: str, s: Site, many: str) -> Code:
-    """All inputs, joined two by two; ``many`` as one call, since what nests has its limits in Python."""
+    """Return all inputs, joined two by two; ``many`` as one call, since what nests has its limits in Python."""
     if len(s.inputs) > FEW:
         return code(many, parts=s.inputs)
     return Code(reduce(lambda a, b: expression(template, a=a, b=b), s.inputs))
@@ -197,7 +197,7 @@ def clamp(s: Site) -> Code:
 
 
 def _unary(name: str, template: str) -> None:
-    """Registers an op whose line is ``template``."""
+    """Register an op whose line is ``template``."""
     lowers(name)(lambda s: code(template, x=s.x))
 
 

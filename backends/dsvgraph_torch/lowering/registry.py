@@ -95,12 +95,12 @@ def lower(site: Site) -> Code:
 
 
 def code(template: str, /, **values: Any) -> Code:
-    """The code of a template: see `source.expression`."""
+    """Return the code of a template: see `source.expression`."""
     return Code(expression(template, **values))
 
 
 def refusal(node: Node, words: str, hint: str = "", code: ErrorCode = ErrorCode.NOT_LOWERED) -> DsvError:
-    """What to raise where ``node`` cannot be compiled, at its line."""
+    """Return what to raise where ``node`` cannot be compiled, at its line."""
     return DsvError(words, node.span, code=code, hint=hint)
 
 

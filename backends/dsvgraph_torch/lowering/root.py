@@ -22,7 +22,7 @@ Rule = tuple[str, float, float]
 
 
 def write(lowering: Lowering) -> Source:
-    """The root class, after the classes that it uses."""
+    """Return the root class, after the classes that it uses."""
     model = lowering.model
     source = Source(lowering.names[model], "", 0, {}, doc=document(model), base="Model")
     source.body = [*_methods(lowering, source), *losses_method(model), *after_step_method(model)]
@@ -37,7 +37,7 @@ def write(lowering: Lowering) -> Source:
 
 
 def _reason(ahead: Node) -> str:
-    """Why a model cannot be decoded step by step."""
+    """Return why a model cannot be decoded step by step."""
     words = "looks ahead, so the model cannot be decoded step by step, only by whole rows"
     return f"`{ahead.name}` ({place(ahead)}) {words}"
 
@@ -55,7 +55,7 @@ def init_rules(model: Model) -> tuple[tuple[str, float, float], ...]:
 
 
 def _grouped(rules: list[Rule]) -> list[Rule]:
-    """Rules of folded paths as patterns; one for all paths of one end, where the end tells them apart."""
+    """Return rules of folded paths as patterns; one for all paths of one end, where the end tells them apart."""
     ends: dict[str, set[tuple[float, float]]] = {}
     for owner, start, spread in rules:
         ends.setdefault(_end(owner), set()).add((start, spread))
@@ -67,7 +67,7 @@ def _end(place: str) -> str:
 
 
 def _init(init: Init) -> tuple[float, float]:
-    """Start and spread of a weight's beginning."""
+    """Return start and spread of a weight's beginning."""
     return {InitKind.ZEROS: (0.0, 0.0), InitKind.ONES: (1.0, 0.0)}.get(init.kind, (0.0, init.value))
 
 
@@ -126,7 +126,7 @@ def _given(model: Model, args: list[str], known: tuple[str, ...]) -> list[ast.st
 
 
 def _results(model: Model, writer: GraphWriter) -> list[ast.stmt]:
-    """The end of forward: the losses, or the outputs."""
+    """Return the end of forward: the losses, or the outputs."""
     returned = statement("return found", found=_returned(model, writer))
     if not model.losses:
         return [returned]
@@ -137,7 +137,7 @@ def _results(model: Model, writer: GraphWriter) -> list[ast.stmt]:
 
 
 def _passed(model: Model, writer: GraphWriter, trunk: list[Node], heads: list[Node], first: str) -> list[str]:
-    """What the trunk hands on: values that heads or outputs read, the first output last."""
+    """Return what the trunk hands on: values that heads or outputs read, the first output last."""
     read = [r for n in heads for r in n.sources.values()] + list(model.outputs.values())
     made = {n.name for n in trunk}
     values = [name for r in read if r.node in made and (name := writer.forms.text(r, False))]
@@ -170,7 +170,7 @@ def _predict(lowering: Lowering, args: list[str], handed: int) -> ast.stmt:
 
 
 def _returned(model: Model, writer: GraphWriter) -> dict[str, ast.expr]:
-    """The outputs by name; a stacked one without copies is left out."""
+    """Return the outputs by name; a stacked one without copies is left out."""
     found = {}
     for name, ref in model.outputs.items():
         if 0 in model.type(ref).shape:
@@ -181,7 +181,7 @@ def _returned(model: Model, writer: GraphWriter) -> dict[str, ast.expr]:
 
 
 def _in_list(model: Model, ref: Ref) -> bool:
-    """Whether what copies make is still a list of their values: nothing in the model reads it stacked."""
+    """Return whether what copies make is still a list of their values: nothing in the model reads it stacked."""
     node = model.nodes.get(ref.node)
     listed = node is not None and node.mode is Mode.REPEAT and ref.port not in node.carried
     return listed and not any(ref in n.sources.values() for n in model.nodes.values())

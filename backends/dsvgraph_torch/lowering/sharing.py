@@ -14,7 +14,7 @@ TOKEN = re.compile(r"\w+(?:\.\w+)*|\W")  # of comments
 
 
 def suffix(copies: int, whole: bool) -> str:
-    """What tells the class of copies side by side, or of a part of them, from that of a single one."""
+    """Return what tells the class of copies side by side, or of a part of them, from that of a single one."""
     return ("Each" if whole else "Part") if copies else ""
 
 
@@ -26,7 +26,7 @@ class Construction(ast.expr):
 
 
 def construction(number: int) -> Construction:
-    """The construction of class ``number``."""
+    """Return the construction of class ``number``."""
     tree = Construction()
     tree.number = number
     return tree
@@ -56,7 +56,7 @@ class NotMergeable(Exception):
 
 
 def share(classes: Sequence[Source], taken: set[str]) -> None:
-    """Lets classes of one block with the same code be written once; ``taken`` can name no parameter."""
+    """Let classes of one block with the same code be written once; ``taken`` can name no parameter."""
     groups: dict[Any, list[Source]] = {}
     for source in classes:
         parent = source.parent and ast.dump(source.parent)
@@ -86,7 +86,7 @@ def _merge(group: list[Source], taken: set[str]) -> None:
 
 
 def _lifted(variants: Sequence[ast.stmt], group: list[Source], found: dict[str, list[ast.expr]]) -> ast.stmt:
-    """A line with the differences replaced by argument names; raises NotMergeable where that cannot be."""
+    """Return a line with the differences replaced by argument names; raise NotMergeable if that cannot be."""
     held = [_held(v) for v in variants]
     names = {name for name, _ in held}
     if not same_code(variants) and len(names) == 1 and "" not in names:
@@ -97,7 +97,7 @@ def _lifted(variants: Sequence[ast.stmt], group: list[Source], found: dict[str, 
 
 
 def _held(line: ast.stmt) -> tuple[str, ast.expr | None]:
-    """The name and the part of ``self.name = part``."""
+    """Return the name and the part of ``self.name = part``."""
     match line:
         case ast.Assign([ast.Attribute(ast.Name("self"), name)], Construction() as part):
             return name, part
@@ -105,7 +105,7 @@ def _held(line: ast.stmt) -> tuple[str, ast.expr | None]:
 
 
 def _by_argument(variants: Sequence[Any], group: list[Source], found: dict[str, list[ast.expr]]) -> Any:
-    """One tree for all, constants that differ replaced by the names of arguments."""
+    """Return one tree for all, constants that differ replaced by the names of arguments."""
     first = variants[0]
     if not isinstance(first, ast.AST):
         if any(v != first for v in variants):
@@ -132,14 +132,14 @@ def _field(values: list[Any], group: list[Source], found: dict[str, list[ast.exp
 
 
 def _note(name: str, values: list[ast.expr], found: dict[str, list[ast.expr]]) -> None:
-    """Raises NotMergeable unless a parameter of this name can have these values in the variants."""
+    """Raise NotMergeable unless a parameter of this name can have these values in the variants."""
     known = found.setdefault(name, values)
     if list(map(ast.dump, known)) != list(map(ast.dump, values)):
         raise NotMergeable
 
 
 def _argument(values: Sequence[Any], group: list[Source]) -> str:
-    """The block's argument that has these values in the variants; raises NotMergeable where none has."""
+    """Return the block's argument that has these values in the variants; raise NotMergeable if none has."""
     for name in group[0].args:
         if [str(s.args.get(name)) for s in group] == [str(v) for v in values]:
             return name
@@ -147,7 +147,7 @@ def _argument(values: Sequence[Any], group: list[Source]) -> str:
 
 
 def _commented(variants: Sequence[ast.stmt], group: list[Source]) -> ast.stmt:
-    """The first variant, its comment (and those below it) speaking of arguments where they differ."""
+    """Return the first variant, its comment (and those below it) speaking of arguments where they differ."""
     first = variants[0]
     for attribute in ("body", "orelse"):
         for inner in zip(*(getattr(v, attribute, ()) for v in variants), strict=True):
@@ -179,7 +179,7 @@ def rename(classes: Sequence[Source], camel: Callable[[str], str], known: set[st
 
 
 def definition(source: Source, classes: Sequence[Source]) -> ast.stmt:
-    """The class as a tree, with constructions written out."""
+    """Return the class as a tree, with constructions written out."""
     filled = Constructed(classes)
     parent: Any = filled.visit(source.parent) if source.parent else None
     base = parent.func if parent else path(source.base or ("Each" if source.copies else "nn.Module"))

@@ -19,7 +19,7 @@ COLUMN = 80  # where comments begin
 
 
 def literal(value: Any) -> ast.expr:
-    """The literal of a value that a spec can hold; raises TypeError for any other."""
+    """Return the literal of a value that a spec can hold; raise TypeError for any other."""
     if isinstance(value, ast.expr):
         return cloned(value)
     if value is None or isinstance(value, (bool, str)):
@@ -36,14 +36,14 @@ def literal(value: Any) -> ast.expr:
 
 
 def identifier(text: str) -> str:
-    """``text``, which must be a name in Python; raises ValueError where it is none."""
+    """Return ``text``, which must be a name in Python; raise ValueError if it is none."""
     if not (text.isidentifier() and text.isascii()) or keyword.iskeyword(text):
         raise ValueError(f"{text!r} is no identifier")
     return text
 
 
 def path(text: str) -> ast.expr:
-    """What a dotted name stands for: ``self.embed.weight``; a number is an index, ``self.layers.3``."""
+    """Return what a dotted name stands for: ``self.embed.weight``; a number is an index, ``self.layers.3``."""
     first, *rest = text.split(".")
     tree: ast.expr = ast.Name(identifier(first), ast.Load())
     for step in rest:
@@ -55,12 +55,12 @@ def path(text: str) -> ast.expr:
 
 
 def tree(value: str) -> ast.expr:
-    """What a dotted name stands for, or an empty list."""
+    """Return what a dotted name stands for, or an empty list."""
     return expression(NOTHING) if value == NOTHING else path(value)
 
 
 def expression(template: str, /, **values: Any) -> ast.expr:
-    """The expression ``template``, with ``values`` in place of their names.
+    """Return the expression ``template``, with ``values`` in place of their names.
 
     A value is a tree or becomes a literal; a list of trees takes the place of ``*name`` among arguments, and a
     mapping that of ``**name``.
@@ -71,7 +71,7 @@ def expression(template: str, /, **values: Any) -> ast.expr:
 
 
 def statement(template: str, /, note: str = "", **values: Any) -> ast.stmt:
-    """The statement ``template``, filled as an expression is, with a comment behind its first line."""
+    """Return the statement ``template``, filled as an expression is, with a comment behind its first line."""
     return noted(_filled(_parsed(template), values), note)
 
 
@@ -83,7 +83,7 @@ def noted(tree: ast.stmt, note: str) -> ast.stmt:
 
 
 def note_of(tree: ast.AST) -> str:
-    """The comment behind a statement's first line, or nothing."""
+    """Return the comment behind a statement's first line, or nothing."""
     return getattr(tree, "note", "")
 
 
@@ -118,12 +118,12 @@ def block(template: str, body: list[ast.stmt], note: str = "", **values: Any) ->
 
 
 def cloned(tree: Any) -> Any:
-    """A copy of a tree, so that no node stands in two places."""
+    """Return a copy of a tree, so that no node stands in two places."""
     return _filled(tree, {})
 
 
 def same_code(trees: Iterable[ast.AST]) -> bool:
-    """Whether all trees are one code, whatever their comments."""
+    """Return whether all trees are one code, whatever their comments."""
     return len({ast.dump(tree) for tree in trees}) < 2
 
 
@@ -142,7 +142,7 @@ def _parsed(template: str) -> ast.stmt:
 
 
 def _filled(tree: Any, values: Filling) -> Any:
-    """A copy of ``tree`` with ``values`` filled in."""
+    """Return a copy of ``tree`` with ``values`` filled in."""
     if isinstance(tree, ast.Name) and tree.id in values:
         return _in_context(literal(values[tree.id]), tree.ctx)
     if isinstance(tree, ast.Call):
@@ -159,7 +159,7 @@ def _filled(tree: Any, values: Filling) -> Any:
 
 
 def _listed(trees: list[Any], values: Filling) -> list[Any]:
-    """Copies of elements, where ``*name`` gives as many as its value holds."""
+    """Return copies of elements, where ``*name`` gives as many as its value holds."""
     found: list[Any] = []
     for tree in trees:
         match tree:
@@ -195,7 +195,7 @@ def _in_context(tree: ast.expr, context: ast.expr_context) -> ast.expr:
 
 
 def printed(definitions: list[ast.stmt]) -> str:
-    """The text of ``definitions``, with their comments; parsed again it is these trees and nothing else."""
+    """Return the text of ``definitions``, with their comments; parsed again it is these trees and nothing else."""
     tree = ast.Module(definitions, [])
     wanted, text = ast.dump(tree), ast.unparse(tree)
     lines, found = [line.encode() for line in text.split("\n")], _same(wanted, text)
@@ -214,7 +214,7 @@ def printed(definitions: list[ast.stmt]) -> str:
 
 
 def _same(wanted: str, text: str) -> ast.Module:
-    """``text`` parsed; raises AssertionError where that is not the ``wanted`` tree."""
+    """Return ``text`` parsed; raise AssertionError if that is not the ``wanted`` tree."""
     try:
         found = ast.parse(text)
     except (SyntaxError, ValueError) as error:
@@ -225,7 +225,7 @@ def _same(wanted: str, text: str) -> ast.Module:
 
 
 def _statements(tree: ast.AST) -> list[ast.stmt]:
-    """Every statement below ``tree``, in the order of the text."""
+    """Return every statement below ``tree``, in the order of the text."""
     found: list[ast.stmt] = []
     for field in ("body", "orelse"):
         for inner in getattr(tree, field, ()):
@@ -234,7 +234,7 @@ def _statements(tree: ast.AST) -> list[ast.stmt]:
 
 
 def _wrapped(tree: ast.AST) -> Iterator[Any]:
-    """What stands on one line in parentheses that people leave out: a tuple of names or numbers that is
+    """Yield what stands on one line in parentheses that people leave out: a tuple of names or numbers that is
     assigned or returned, a generator that is the only argument."""
     for node in ast.walk(tree):
         match node:
@@ -249,7 +249,7 @@ def _wrapped(tree: ast.AST) -> Iterator[Any]:
 
 
 def _blank(tree: ast.AST) -> Iterator[int]:
-    """The lines before the first methods of classes, if they are blank."""
+    """Yield the lines before the first methods of classes, if they are blank."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
             methods = [s for s in node.body if isinstance(s, ast.FunctionDef)]

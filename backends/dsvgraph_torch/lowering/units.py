@@ -55,17 +55,17 @@ class Lowering:
         self.units: dict[ClassKey, int] = {}
 
     def root(self) -> Decoding:
-        """How the whole decodes its first output: not at all if that looks ahead."""
+        """Return how the whole decodes its first output: not at all if that looks ahead."""
         return Decoding(self.model) if self.ahead else decoding(self.model, self.decoder)
 
     def inside(self, found: Decoding, node: Node) -> tuple[Decoding, ...]:
-        """How the copies of a line decode."""
+        """Return how the copies of a line decode."""
         if self.ahead:
             return tuple(self.blank.setdefault(copies.graph, Decoding(copies.graph)) for copies in node.copies)
         return found.inner.get(node.name) or tuple(self.decoder.of(copies.graph) for copies in node.copies)
 
     def unit(self, found: Decoding, copies: int = 0, whole: bool = True) -> Construction:
-        """What stands for the construction of a block's class, which is written on first use."""
+        """Return what stands for the construction of a block's class, which is written on first use."""
         graph, key = found.graph, ClassKey(found.graph, copies, found, whole)
         if key not in self.units:
             base, name = "" if whole else "nn.Module", self.name(graph, copies, whole)
@@ -78,7 +78,7 @@ class Lowering:
         return construction(self.units[key])
 
     def name(self, graph: Graph, copies: int, whole: bool) -> str:
-        """The name of a class: that of copies side by side tells them from a single one, and a number tells
+        """Return the name of a class: that of copies side by side tells them from a single one, and a number tells
         classes of one graph apart of which some are given earlier rows that others keep.
         """
         base = self.names[graph] + (suffix(copies, whole) if copies else "")

@@ -23,29 +23,29 @@ class Forms:
         self.fresh = set(_read_new(found))
 
     def text(self, ref: Ref, rows: bool) -> str | None:
-        """The variable of a value in the form that is asked for, or in the only one there is."""
+        """Return the variable of a value in the form that is asked for, or in the only one there is."""
         first, second = (self.past, self.vars) if rows else (self.vars, self.past)
         return first.get(ref) or second.get(ref)
 
     def named(self, ref: Ref, base: str, rows: bool) -> str:
-        """What a variable is called that holds ``ref`` as it is made, with ``rows`` of earlier positions or without."""
+        """Return the variable that ``ref`` is computed into, with ``rows`` of earlier positions or without."""
         return f"{base}_all" if rows and ref in self.fresh else base
 
     def bind(self, ref: Ref, name: str, rows: bool) -> None:
         (self.past if rows else self.vars)[ref] = name
 
     def kept_alone(self, ref: Ref) -> bool:
-        """Whether ``ref`` is kept here and nobody reads the new positions alone."""
+        """Return whether ``ref`` is kept here and nobody reads the new positions alone."""
         return ref in self.found.kept and ref not in self.fresh
 
     def cut(self, ref: Ref, length: Size | None) -> int | None:
-        """The axis at which ``ref``, made with earlier rows, is cut to the new ones, if somebody reads these."""
+        """Return the axis at which ``ref``, made with earlier rows, is cut to the new ones, if somebody reads these."""
         needed = ref in self.past and ref not in self.vars and ref in self.fresh
         return axis(self.found.graph.type(ref), length) if needed else None
 
 
 def _read_new(found: Decoding) -> list[Ref]:
-    """The values that some line or output reads without earlier rows."""
+    """Return the values that some line or output reads without earlier rows."""
     graph = found.graph
     running = [n for n in graph.nodes.values() if n.name not in graph.weight_only]
     read = [r for n in running for p, r in n.sources.items() if not found.reads_rows(n, p)]
@@ -71,7 +71,7 @@ class ClassWriter:
         return "sent" if self.copies else "ctx"
 
     def unit(self, found: Decoding) -> Construction:
-        """What stands for a block inside of this class: side by side where this one is."""
+        """Return what stands for a block inside of this class: side by side where this one is."""
         return self.lowering.unit(found, self.copies, whole=not self.copies)
 
     def construct(self, address: str, value: ast.expr) -> None:
@@ -79,13 +79,13 @@ class ClassWriter:
         self.out.source.init.append(assign(f"self.{address}", value))
 
     def new(self, name: str) -> str:
-        """A fresh local name."""
+        """Return a fresh local name."""
         fresh = variable(self.prefix + name, self.out.taken)
         self.out.taken.add(fresh)
         return fresh
 
     def value(self, ref: Ref, rows: bool = False) -> str:
-        """The dotted name of what a reference names, or "[]"; with the ``rows`` of earlier positions or without."""
+        """Return the dotted name of a reference's value, or "[]"; with ``rows`` of earlier positions or without."""
         if name := self.forms.text(ref, rows):
             return name
         node = self.graph.nodes[ref.node]
@@ -94,11 +94,11 @@ class ClassWriter:
         return f"{self.at(node)}.{ref.port}"
 
     def read(self, node: Node, port: str) -> ast.expr:
-        """What a node reads."""
+        """Return what a node reads."""
         return path(self.value(node.sources[port], self.found.reads_rows(node, port)))
 
     def at(self, node: Node) -> str:
-        """The dotted name of the module at a node's address."""
+        """Return the dotted name of the module at a node's address."""
         return f"self.{node.at}" if node.at else "self"
 
     def container(self, address: str) -> None:
@@ -117,11 +117,11 @@ class ClassWriter:
         return ", ".join(str(t) for t in node.outputs.values())
 
     def targets(self, node: Node) -> list[str]:
-        """Fresh names of a node's outputs."""
+        """Return fresh names of a node's outputs."""
         return [self.target(node, port) for port in node.outputs]
 
     def target(self, node: Node, port: str) -> str:
-        """A fresh name of an output."""
+        """Return a fresh name of an output."""
         ref, rows = Ref(node.name, port), self.found.returns_rows(node, port)
         base = f"{node.name}_{port}" if len(node.outputs) > 1 else node.name
         name = self.new(self.forms.named(ref, base, rows))
@@ -144,6 +144,6 @@ def returning(body: list[ast.stmt], values: list[str]) -> list[ast.stmt]:
 
 
 def place(node: Node) -> str:
-    """The spec's line of a node: mla.yaml:24."""
+    """Return the spec's line of a node: mla.yaml:24."""
     assert node.span is not None
     return where(node.span)

@@ -38,11 +38,11 @@ class Checkpoint:
         return self.path / WEIGHTS
 
     def load_weights(self, model: nn.Module) -> None:
-        """Raises DsvError where they are not those of the model."""
+        """Raise DsvError if they are not those of the model."""
         load_weights(model, self._tensors(self.weights), self.weights)
 
     def load_moments(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Raises DsvError where they are not those of the model's weights."""
+        """Raise DsvError if they are not those of the model's weights."""
         path = self.path / OPTIMIZER
         load_moments(model, optimizer, self._tensors(path), path)
 
@@ -54,9 +54,9 @@ class Checkpoint:
 
 
 def save(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, identity: str) -> None:
-    """Writes the checkpoint of ``step`` into ``run``, then removes those before it.
+    """Write the checkpoint of ``step`` into ``run``, then remove those before it.
 
-    Raises DsvError on a full disk and the like; then the one before is still there.
+    Raise DsvError on a full disk and the like; then the one before is still there.
     """
 
     def write(folder: Path) -> None:
@@ -84,9 +84,9 @@ def _remove(folder: Path) -> None:
 
 
 def latest(run: Path, identity: str) -> Checkpoint | None:
-    """The newest checkpoint of a run, or nothing.
+    """Return the newest checkpoint of a run, or nothing.
 
-    Raises DsvError where it is not whole, was changed, or belongs to another run.
+    Raise DsvError if it is not whole, was changed, or belongs to another run.
     """
     found = _found(run)
     if not found:
@@ -101,7 +101,7 @@ def latest(run: Path, identity: str) -> Checkpoint | None:
 
 
 def _found(run: Path) -> dict[int, Path]:
-    """The checkpoints of a run by step."""
+    """Return the checkpoints of a run by step."""
     matches = {name: NAME.fullmatch(name) for name in os.listdir(run)}
     return {int(match[1]): run / name for name, match in matches.items() if match}
 

@@ -15,7 +15,7 @@ from dsvgraph.files import open_regular, opened, told
 
 
 def read(path: Path) -> bytes:
-    """All of a regular file. Raises DsvError where it is none or cannot be read."""
+    """Return all of a regular file. Raise DsvError if it is none or cannot be read."""
     try:
         with opened(path) as file:
             return file.read()
@@ -24,7 +24,7 @@ def read(path: Path) -> bytes:
 
 
 def check_regular(path: Path) -> None:
-    """Raises DsvError where ``path`` is there and is no regular file: a pipe would be waited for."""
+    """Raise DsvError if ``path`` is there and is no regular file: a pipe would be waited for."""
     if os.path.lexists(path) and not path.is_file():
         raise DsvError(f"{path} is not a regular file")
 
@@ -32,19 +32,19 @@ def check_regular(path: Path) -> None:
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """dsvgraph.files.write_whole for a file of the run, which may be one that was read.
 
-    Raises DsvError on a full disk and the like, and where ``path`` is no regular file.
+    Raise DsvError on a full disk and the like, and where ``path`` is no regular file.
     """
     check_regular(path)
     files.write_whole(path, write, in_place=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes ``text`` whole."""
+    """Write ``text`` whole."""
     write_whole(path, lambda temporary: temporary.write_bytes(text.encode("utf-8", "backslashreplace")))
 
 
 def append_line(path: Path, line: str) -> None:
-    """Appends one line whole: what a failed write has left of it is cut off again."""
+    """Append one line whole: what a failed write has left of it is cut off again."""
     with told(path), os.fdopen(open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab", buffering=0) as file:
         size, data = file.seek(0, os.SEEK_END), line.encode() + b"\n"
         try:
@@ -62,9 +62,9 @@ LOCK = ".lock"
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds ``folder`` for this process; the system lets go of it when the process ends, however it does.
+    """Hold ``folder`` for this process; the system lets go of it when the process ends, however it does.
 
-    Raises DsvError where another training holds it.
+    Raise DsvError if another training holds it.
     """
     path = folder / LOCK
     with told(path):

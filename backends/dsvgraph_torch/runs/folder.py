@@ -59,7 +59,7 @@ class Run:
 
     @contextmanager
     def created(self) -> Iterator[None]:
-        """Makes the folder and holds it. Raises DsvError where it exists with something in it."""
+        """Make the folder and hold it. Raise DsvError if it exists with something in it."""
         self._check_empty()
         with told(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ class Run:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Holds the folder of a run that goes on. Raises DsvError where it is none, or another holds it."""
+        """Hold the folder of a run that goes on. Raise DsvError if it is none, or another holds it."""
         self.read_about()
         with locked(self.path):
             for path in (self.spec, self.diagram, self.plot, self.about, self.metrics):
@@ -87,7 +87,7 @@ class Run:
             yield
 
     def write_about(self, options: TrainOptions, corpus: Corpus, saved: bool, result: Result | None) -> None:
-        """Writes run.json."""
+        """Write run.json."""
         about = {
             "options": options.model_dump(mode="json", exclude={"out", "resume"}),
             "data": {"source": corpus.source, "sha256": corpus.digest},
@@ -100,11 +100,11 @@ class Run:
         write_text(self.about, json.dumps(about, indent=2) + "\n")
 
     def exists(self) -> bool:
-        """Whether this is the folder of a run."""
+        """Return whether this is the folder of a run."""
         return os.path.lexists(self.about)
 
     def read_about(self) -> About:
-        """What run.json says. Raises DsvError where this is no run folder, or what the run is was changed."""
+        """Return what run.json says. Raise DsvError if this is no run folder, or what the run is was changed."""
         if not self.exists():
             raise DsvError(f"{self.path} holds no run: there is no {self.about.name} in it")
         about = schema.read_model(About, self.about)
@@ -114,7 +114,7 @@ class Run:
         return about
 
     def read_spec(self) -> str:
-        """The text of the run's spec. Raises DsvError where it is gone."""
+        """Return the text of the run's spec. Raise DsvError if it is gone."""
         try:
             return read(self.spec).decode("utf-8")
         except UnicodeDecodeError as error:
@@ -123,30 +123,30 @@ class Run:
     # -- steps ----------------------------------------------------------------------------------
 
     def log(self, record: dict[str, Any]) -> None:
-        """Appends one line to the metrics."""
+        """Append one line to the metrics."""
         append_line(self.metrics, json.dumps(record, allow_nan=False))
 
     def records(self, losses: Iterable[str]) -> list[Record]:
-        """The metrics so far, with a number for each of ``losses``. Raises DsvError where a line is damaged."""
+        """Return the metrics so far, with a number for each of ``losses``. Raise DsvError if a line is damaged."""
         return list(schema.records(self.metrics, set(losses)))
 
     def rewind(self, step: int) -> None:
-        """Forgets the metrics of the steps after ``step``, which are about to be taken again."""
+        """Forget the metrics of the steps after ``step``, which are about to be taken again."""
         if self.metrics.exists():
             lines = read(self.metrics).split(b"\n")[:step]
             write_text(self.metrics, b"".join(line + b"\n" for line in lines).decode())
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, identity: str) -> None:
-        """Saves all that is needed to go on after ``step``."""
+        """Save all that is needed to go on after ``step``."""
         if self.metrics.exists():
             with told(self.metrics):
                 to_disk(self.metrics)
         checkpoint.save(self.path, model, optimizer, step, identity)
 
     def checkpoint(self, about: About) -> Checkpoint | None:
-        """The newest checkpoint; nothing where the run was stopped before the first.
+        """Return the newest checkpoint; nothing where the run was stopped before the first.
 
-        Raises DsvError where it is not whole, or is gone.
+        Raise DsvError if it is not whole, or is gone.
         """
         found = checkpoint.latest(self.path, about.identity)
         if found is None and about.saved:
@@ -154,13 +154,13 @@ class Run:
         return found
 
     def trained(self) -> Checkpoint:
-        """The newest checkpoint. Raises DsvError where there is none."""
+        """Return the newest checkpoint. Raise DsvError if there is none."""
         if found := self.checkpoint(self.read_about()):
             return found
         raise DsvError(f"{self.path} has no weights yet: its run was stopped before the first checkpoint")
 
     def draw(self, render: Callable[[Path], object]) -> str:
-        """Writes the diagram; why it could not be drawn, or nothing."""
+        """Write the diagram; return why it could not be drawn, or nothing."""
         try:
             write_whole(self.diagram, render)
         except DsvError as error:
@@ -174,7 +174,7 @@ def default_folder(name: str) -> Path:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a run's numbers depend on."""
+    """Return versions of what a run's numbers depend on."""
     found = {"python": platform.python_version(), "torch": torch.__version__}
     try:
         return {"dsvgraph": version("dsvgraph"), **found}

@@ -22,7 +22,7 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def of_start(options: TrainOptions, corpus: Corpus) -> Iterator[str]:
-    """Lines about data, numbers and the learning rate."""
+    """Yield lines about data, numbers and the learning rate."""
     if corpus.left_out:
         yield f"--data: left out of {corpus.source}: {listed(corpus.left_out, 5)}"
     if options.dtype == "bfloat16" and (slow := emulated(options.torch_device())):
@@ -54,7 +54,7 @@ def _length(options: TrainOptions) -> str:
 
 
 def emulated(device: torch.device) -> str:
-    """What computes bfloat16 by other numbers, in words; nothing where it is native or not known."""
+    """Return what computes bfloat16 by other numbers, in words; nothing where it is native or not known."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         return "" if torch.cuda.is_bf16_supported(including_emulation=False) else name
@@ -64,7 +64,7 @@ def emulated(device: torch.device) -> str:
 
 
 def _flags() -> set[str] | None:
-    """The features of the processor as Linux tells them; None elsewhere."""
+    """Return the features of the processor as Linux tells them; None elsewhere."""
     try:
         text = CPUINFO.read_text(encoding="utf-8", errors="replace")
     except OSError:

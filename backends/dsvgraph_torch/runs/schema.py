@@ -77,13 +77,13 @@ class Record(BaseModel):
 
 
 def identity(options: TrainOptions, sha256: str, spec: str) -> str:
-    """The digest of a run: of its data, its spec, and the options that a resumed run may not change."""
+    """Return the digest of a run: of its data, its spec, and the options that a resumed run may not change."""
     fixed = options.model_dump(mode="json", exclude=MAY_CHANGE)
     return hashlib.sha256(json.dumps([fixed, sha256, spec], sort_keys=True).encode()).hexdigest()
 
 
 def read_model(kind: type[Read], path: Path) -> Read:
-    """The JSON file ``path`` as a ``kind``. Raises DsvError where it is missing or is none."""
+    """Return the JSON file ``path`` as a ``kind``. Raise DsvError if it is missing or is none."""
     try:
         return kind.model_validate_json(read(path), strict=True)
     except ValidationError as error:
@@ -91,9 +91,9 @@ def read_model(kind: type[Read], path: Path) -> Read:
 
 
 def records(path: Path, losses: set[str]) -> Iterator[Record]:
-    """The metrics of a run: steps 1, 2, ... with the named losses, less an unfinished last line.
+    """Yield the metrics of a run: steps 1, 2, ... with the named losses, less an unfinished last line.
 
-    Raises DsvError where a line is damaged.
+    Raise DsvError if a line is damaged.
     """
     lines = read(path).split(b"\n")[:-1] if path.exists() else []
     for number, line in enumerate(lines, 1):

@@ -25,15 +25,15 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], step: int) -> None:
-    """Writes ``tensors`` whole, with the step they belong to; equal tensors give equal bytes.
+    """Write ``tensors`` whole, with the step they belong to; equal tensors give equal bytes.
 
-    Raises DsvError on a full disk.
+    Raise DsvError on a full disk.
     """
     write_whole(path, lambda temporary: write_tensors(temporary, tensors, step), in_place=True)
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], step: int) -> None:
-    """As ``save_tensors``, into a file that nobody reads yet. Raises OSError."""
+    """As ``save_tensors``, into a file that nobody reads yet. Raise OSError."""
     entries = [Entry(name, KINDS[t.dtype], tuple(t.shape), t.dtype.itemsize) for name, t in sorted(tensors.items())]
     text, places = header(entries, {"format": "pt", "step": str(step)})
     with path.open("wb") as file:
@@ -44,9 +44,9 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], step: int) -> None:
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], int]:
-    """The tensors of a file, on the CPU, and their step (0 where it is not said).
+    """Return the tensors of a file, on the CPU, and their step (0 where it is not said).
 
-    Raises DsvError where the file is missing, damaged, or no regular file.
+    Raise DsvError if the file is missing, damaged, or no regular file.
     """
     try:
         with opened(path), safe_open(path, "pt") as file:
@@ -59,7 +59,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], int]:
 
 
 def load_weights(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
-    """Loads a whole state_dict. Raises DsvError where names or shapes differ."""
+    """Load a whole state_dict. Raise DsvError if names or shapes differ."""
     try:
         model.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
@@ -68,7 +68,7 @@ def load_weights(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> 
 
 
 def moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What the optimizer keeps of every weight that it trains, as `WEIGHT.exp_avg` and so on.
+    """Return what the optimizer keeps of every weight that it trains, as `WEIGHT.exp_avg` and so on.
 
     A weight that never had a gradient has none yet: then it is what AdamW would begin with, so that
     what is lacking in a file is always a fault.
@@ -81,7 +81,7 @@ def moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Ten
 
 
 def load_moments(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], source: Path) -> None:
-    """Takes up what ``moments`` gave. Raises DsvError where a name, a shape or a kind of number differs."""
+    """Take up what ``moments`` gave. Raise DsvError if a name, a shape or a kind of number differs."""
     wanted = moments(model, optimizer)
     for words, names in (("lack", wanted.keys() - tensors.keys()), ("have unknown", tensors.keys() - wanted.keys())):
         if names:
@@ -98,11 +98,11 @@ def load_moments(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: di
 
 
 def _trained(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
-    """Name and weight in the order that the optimizer numbers them."""
+    """Yield name and weight in the order that the optimizer numbers them."""
     names = {weight: name for name, weight in model.named_parameters()}
     yield from ((names[weight], weight) for group in optimizer.param_groups for weight in group["params"])
 
 
 def _fresh(weight: Tensor) -> dict[str, Any]:
-    """What AdamW keeps of a weight before its first step."""
+    """Return what AdamW keeps of a weight before its first step."""
     return {"step": torch.zeros(()), **{key: torch.zeros_like(weight) for key in MOMENTS}}

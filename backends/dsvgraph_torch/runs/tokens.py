@@ -13,7 +13,7 @@ Ids = Mapping[int, Span | None]
 
 
 def check_embeddings(model: Model, vocabulary: int) -> None:
-    """Raises DsvError at an embedding that has no row for one of ``vocabulary`` ids, or for what a shift fills in."""
+    """Raise DsvError at an embedding that has no row for one of ``vocabulary`` ids, or for what a shift fills in."""
     _Tokens(model).outputs(model, {name: {0: None, vocabulary - 1: None} for name in model.inputs})
 
 
@@ -25,7 +25,7 @@ class _Tokens:
         self.known: dict[tuple[Graph, object], dict[str, Ids]] = {}
 
     def outputs(self, graph: Graph, given: Mapping[str, Ids]) -> dict[str, Ids]:
-        """The ids that each output of ``graph`` may hold, where they come from its inputs."""
+        """Return the ids that each output of ``graph`` may hold, where they come from its inputs."""
         key = graph, frozenset((port, frozenset(ids)) for port, ids in given.items())
         if key not in self.known:
             found: dict[Ref, Ids] = {Ref(name, name): ids for name, ids in given.items()}
@@ -37,7 +37,7 @@ class _Tokens:
         return self.known[key]
 
     def of(self, graph: Graph, node: Node, ins: dict[str, Ids]) -> dict[str, Ids]:
-        """The ids of a line's outputs."""
+        """Return the ids of a line's outputs."""
         if node.op is None:
             return self.copies(node, ins)
         if node.callee == "embedding":
@@ -47,7 +47,7 @@ class _Tokens:
         return {port: ids for port, type_ in node.outputs.items() if type_.dtype is ElementType.INT}
 
     def copies(self, node: Node, ins: dict[str, Ids]) -> dict[str, Ids]:
-        """A block, whose copies take from each other what is carried."""
+        """Return the ids of a block's outputs; its copies take from each other what is carried."""
         outs: dict[str, Ids] = {}
         for copies in (
             *node.copies,

@@ -48,7 +48,7 @@ class Split:
         return sum(stop - start for start, stop in self.spans)
 
     def rows(self, length: int) -> int:
-        """How many different rows of ``length`` bytes there are."""
+        """Return how many different rows of ``length`` bytes there are."""
         return sum(self._counts(length))
 
     def sample(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
@@ -57,7 +57,7 @@ class Split:
         return self._gather(pick_B.tolist(), length)
 
     def spread(self, count: int, length: int) -> Tensor:
-        """At most ``count`` rows, the same each time, evenly spread, [rows, length] int64."""
+        """Return at most ``count`` rows, the same each time, evenly spread, [rows, length] int64."""
         found = self.rows(length)
         count = min(count, max(1, len(self) // length))
         return self._gather([i * found // count for i in range(count)], length)
@@ -66,7 +66,7 @@ class Split:
         return [max(0, stop - start - length + 1) for start, stop in self.spans]
 
     def _gather(self, picks: list[int], length: int) -> Tensor:
-        """The rows number ``picks``, counted over all spans."""
+        """Return the rows number ``picks``, counted over all spans."""
         ends = list(accumulate(self._counts(length)))
         starts = []
         for pick in picks:
@@ -89,7 +89,7 @@ class Corpus:
     left_out: tuple[str, ...] = ()
 
     def batch(self, batch: int, seq: int, seed: int, index: int) -> tuple[Tensor, Tensor]:
-        """Training batch number ``index``: inputs [B, T] and the tokens that follow [B, T].
+        """Return training batch number ``index``: inputs [B, T] and the tokens that follow [B, T].
 
         It depends on nothing but ``seed`` and ``index``, so a resumed run needs no state.
         """
@@ -97,28 +97,28 @@ class Corpus:
         return rows_BR[:, :-1], rows_BR[:, 1:]
 
     def heldout_batches(self, batch: int, seq: int, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """About ``rows`` held-out rows as (inputs, targets), each [<=B, T]."""
+        """Yield about ``rows`` held-out rows as (inputs, targets), each [<=B, T]."""
         for rows_BR in self.heldout.spread(rows, seq + 1).split(batch):
             yield rows_BR[:, :-1], rows_BR[:, 1:]
 
     def prompt(self, length: int = 64) -> bytes:
-        """Some held-out text from the start of a line, to continue in a sample."""
+        """Return some held-out text from the start of a line, to continue in a sample."""
         start, stop = self.heldout.spans[len(self.heldout.spans) // 2]
         text = bytes(self.heldout.bytes_N[start : min(stop, start + 4096)].tolist())
         return text[text.find(b"\n") + 1 :].lstrip(b"\n")[:length]
 
 
 def seeded(seed: int, *names: object) -> torch.Generator:
-    """A CPU generator that depends on ``seed`` and ``names`` alone."""
+    """Return a CPU generator that depends on ``seed`` and ``names`` alone."""
     text = ":".join(map(str, (seed, *names)))
     number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
     return torch.Generator().manual_seed(number >> 1)
 
 
 def load_corpus(path: Path | None, batch: int, seq: int, run: Path | None = None) -> Corpus:
-    """Reads and splits a text file, a folder of them (but for the folder ``run``), or (None) the standard library.
+    """Read and splits a text file, a folder of them (but for the folder ``run``), or (None) the standard library.
 
-    Raises DsvError where there is no text, or less than one batch of it.
+    Raise DsvError if there is no text, or less than one batch of it.
     """
     source = str(path or f"the standard library of Python {sysconfig.get_python_version()}")
     left_out: list[str] = []
@@ -133,7 +133,7 @@ def load_corpus(path: Path | None, batch: int, seq: int, run: Path | None = None
 
 
 def split(text: bytes | bytearray, source: str, batch: int, seq: int) -> Corpus:
-    """Holds out a share of the text in equal blocks, evenly spread over it."""
+    """Hold out a share of the text in equal blocks, evenly spread over it."""
     total, row = len(text), seq + 1
     held = max(int(total * HELDOUT_SHARE), row)
     if total < held + batch * row:
@@ -158,7 +158,7 @@ def _interleave(total: int, blocks: int, size: int) -> tuple[Spans, Spans]:
 
 
 def _library() -> bytearray:
-    """The standard library's modules, less what differs between machines with one Python."""
+    """Return the standard library's modules, less what differs between machines with one Python."""
     root = Path(sysconfig.get_path("stdlib"))
     files = []
     for folder, names, found in os.walk(root):
@@ -171,7 +171,7 @@ def _library() -> bytearray:
 
 
 def _read(path: Path, run: Path | None, left_out: list[str]) -> bytes | bytearray:
-    """The text of a file, or of every text file below a folder."""
+    """Return the text of a file, or of every text file below a folder."""
     if path.is_dir():
         return _read_folder(path, run, left_out)
     if path.exists() and not path.is_file():
@@ -190,7 +190,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _read_folder(root: Path, run: Path | None, left_out: list[str]) -> bytearray:
-    """The text of a folder; what is no text is put to ``left_out``."""
+    """Return the text of a folder; what is no text is put to ``left_out``."""
     files = _visible_files(root, run, left_out)
     text = _join(files, root, left_out)
     if not text:
@@ -214,7 +214,7 @@ def _visible_files(root: Path, run: Path | None, left_out: list[str]) -> list[Pa
 
 
 def _kind(path: Path) -> str:
-    """Why what is no file is not read, or nothing for a folder that is gone through."""
+    """Return why what is no file is not read, or nothing for a folder that is gone through."""
     if path.is_symlink():
         return "a link to a folder" if path.is_dir() else "a broken link"
     return "" if path.is_dir() else "not a regular file"
@@ -230,7 +230,7 @@ def _by_name(files: list[Path], root: Path) -> list[Path]:
 
 
 def _join(files: list[Path], root: Path, left_out: list[str]) -> bytearray:
-    """The text of those files that are text, one after the other; the others are put to ``left_out``."""
+    """Return the text of those files that are text, one after the other; the others are put to ``left_out``."""
     text = bytearray()
     for file in files:
         content = _bytes(file)
@@ -242,7 +242,7 @@ def _join(files: list[Path], root: Path, left_out: list[str]) -> bytearray:
 
 
 def _not_text(content: bytes) -> str:
-    """Why ``content`` is not text, or nothing."""
+    """Return why ``content`` is not text, or nothing."""
     if (at := content.find(b"\0")) >= 0:
         return f"a NUL byte at offset {at:,}"
     try:

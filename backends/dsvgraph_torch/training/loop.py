@@ -84,9 +84,9 @@ class RunResult:
 
 
 def train(graph: Model, options: TrainOptions, console: Console) -> RunResult:
-    """Trains the model of ``graph`` and leaves a run folder.
+    """Train the model of ``graph`` and leaves a run folder.
 
-    Raises DsvError on wrong options or data, a folder in use, a full disk, or diverging losses.
+    Raise DsvError on wrong options or data, a folder in use, a full disk, or diverging losses.
     """
     with memory_errors(), ExitStack() as held:
         trainer = (resume if options.resume else start)(graph, options, console, held)
@@ -98,7 +98,7 @@ def train(graph: Model, options: TrainOptions, console: Console) -> RunResult:
 
 
 def start(graph: Model, options: TrainOptions, console: Console, held: ExitStack) -> Trainer:
-    """A trainer in a new run folder, which ``held`` keeps for it."""
+    """Return a trainer in a new run folder, which ``held`` keeps for it."""
     check(graph, options.seq, options.torch_device())
     if options.weights:
         weight_reader().check(graph, options.weights, drop_mtp=options.drop_mtp)
@@ -116,7 +116,7 @@ def start(graph: Model, options: TrainOptions, console: Console, held: ExitStack
 
 
 def resume(graph: Model, options: TrainOptions, console: Console, held: ExitStack) -> Trainer:
-    """A trainer that goes on where the run folder stopped, which ``held`` keeps for it."""
+    """Return a trainer that goes on where the run folder stopped, which ``held`` keeps for it."""
     run = Run(options.out or default_folder(graph.name))
     held.enter_context(run.opened())
     about = run.read_about()
@@ -138,7 +138,7 @@ def resume(graph: Model, options: TrainOptions, console: Console, held: ExitStac
 
 
 def build(graph: Model, options: TrainOptions, device: torch.device) -> Any:
-    """The module on its device, with the weights of a folder or those of the seed."""
+    """Return the module on its device, with the weights of a folder or those of the seed."""
     from dsvgraph_torch import compile, empty
 
     kernels = "fast" if device.type == "cpu" else "plain"
@@ -183,7 +183,7 @@ class Trainer:
         return self.result if measured and self.schedule.over(self.first) else None
 
     def continue_run(self, before: TrainOptions) -> None:
-        """Goes on after the last checkpoint, with the metrics up to it; ``before`` are the options so far."""
+        """Go on after the last checkpoint, with the metrics up to it; ``before`` are the options so far."""
         records = self.run.records(self.names)
         if len(records) < self.first:
             words = f"ends with step {len(records)}, and the checkpoint is of step {self.first}"
@@ -198,12 +198,12 @@ class Trainer:
         self.print_lines(notices.of_resume(before, self.options, last))
 
     def print_lines(self, lines: Iterable[str]) -> None:
-        """Prints lines."""
+        """Print lines."""
         for line in lines:
             self.console.print(Text(line), soft_wrap=True)
 
     def fit(self, stop: StopSignal) -> int:
-        """Trains to the last step or until asked to stop; returns the last step taken."""
+        """Train to the last step or until asked to stop; returns the last step taken."""
         step, saved = self.first, self.first
         self.schedule.start()
         with progress_display(self.console, self.names, self.first, self.options.steps) as show:
@@ -218,7 +218,7 @@ class Trainer:
         return step
 
     def run_step(self, step: int, show: ProgressDisplay) -> None:
-        """Takes one step, measures it where that is due, and writes it down."""
+        """Take one step, measures it where that is due, and writes it down."""
         options = self.options
         self.model.tokens_seen = (step - 1) * options.step_tokens
         torch.manual_seed(options.seed + step)
@@ -237,28 +237,28 @@ class Trainer:
         show.step(step, metrics, heldout, self.schedule.last(step))
 
     def batches(self, step: int) -> list[Batch]:
-        """The batches of one step; which they are depends on the seed and the step alone."""
+        """Return the batches of one step; which they are depends on the seed and the step alone."""
         options, first = self.options, (step - 1) * self.options.accumulate
         indices = range(first, first + options.accumulate)
         return [self.corpus.batch(options.batch, options.seq, options.seed, index) for index in indices]
 
     def heldout(self, tokens: int) -> Iterator[Batch]:
-        """Batches of about ``tokens`` held-out tokens, always the same."""
+        """Yield batches of about ``tokens`` held-out tokens, always the same."""
         options = self.options
         at_once = max(options.batch, EVAL_BATCH // options.seq)
         return self.corpus.heldout_batches(at_once, options.seq, max(1, tokens // options.seq))
 
     def evaluate(self, tokens: int, step: int) -> dict[str, float]:
-        """Losses of about ``tokens`` held-out tokens after ``step``, by name, weighted as they are then."""
+        """Return losses of about ``tokens`` held-out tokens after ``step``, by name, weighted as they are then."""
         self.model.tokens_seen = step * self.options.step_tokens
         return evaluate(self.model, self.heldout(tokens), self.precision, f"after step {step}, on held-out text")
 
     def write_about(self) -> None:
-        """Writes what the run is."""
+        """Write what the run is."""
         self.run.write_about(self.options, self.corpus, self.saved, self.result)
 
     def save(self, step: int) -> None:
-        """Saves the run as it is after ``step``."""
+        """Save the run as it is after ``step``."""
         spec = self.run.read_spec()
         self.run.save(self.model, self.optimizer, step, identity(self.options, self.corpus.digest, spec))
         if not self.saved:
@@ -268,12 +268,12 @@ class Trainer:
         write_whole(self.run.plot, lambda path: plot_losses(records, self.names, title, path))
 
     def report_interrupted(self, step: int) -> RunResult:
-        """Tells how to go on with a run that was interrupted after ``step``."""
+        """Report how to go on with a run that was interrupted after ``step``."""
         spec, folder = shlex.quote(str(self.run.spec)), shlex.quote(str(self.run.path))
         command = f"dsvgraph compile {spec} --train --out {folder} --resume"
         words = f"stopped after step {step}, and saved. To go on:\n  {command}"
         self.console.print(Text(words), soft_wrap=True)
-        return RunResult(self.run.path, step, {}, "", interrupted=True)
+        return RunResult(path=self.run.path, step=step, heldout={}, sample="", interrupted=True)
 
     def finish(self, step: int) -> RunResult:
         """Evaluate and sample the model after ``step``, the last one, and print the result."""
@@ -285,20 +285,26 @@ class Trainer:
         return self.report(self.result)
 
     def report(self, result: Result) -> RunResult:
-        """Tells what the run came to."""
+        """Report what the run came to."""
         tokens = result.step * self.options.step_tokens
         self.console.print(heldout_table(self.predictions, result.heldout, result.accuracy, tokens))
         self.console.print(Panel(Text(result.sample), title="sample", title_align="left"))
         self.console.print(Text(f"saved in {self.run.path}"), soft_wrap=True)
-        return RunResult(self.run.path, result.step, result.heldout, result.sample, interrupted=False)
+        return RunResult(
+            path=self.run.path,
+            step=result.step,
+            heldout=result.heldout,
+            sample=result.sample,
+            interrupted=False,
+        )
 
     def accuracy(self) -> dict[str, float]:
-        """Share of held-out tokens that each head gets right."""
+        """Return share of held-out tokens that each head gets right."""
         rows = (ids_BT.to(self.device) for ids_BT, _ in self.heldout(EVAL_TOKENS))
         return accuracy(self.model, self.predictions, rows)
 
     def sample(self) -> str:
-        """The model's continuation of some held-out text."""
+        """Return the model's continuation of some held-out text."""
         self.model.eval()
         prompt = self.corpus.prompt()
         sampler = Sampler(0.8, 50, self.options.seed)

@@ -29,7 +29,7 @@ def optimizer_for(model: nn.Module, options: TrainOptions) -> torch.optim.AdamW:
 
 
 def is_matrix(name: str, parameter: nn.Parameter) -> bool:
-    """Whether it is a matrix, or a stack of them (experts); norms and biases are not."""
+    """Return whether it is a matrix, or a stack of them (experts); norms and biases are not."""
     stacked_vectors = ("bias", "norm.weight")
     return parameter.dim() >= 2 and not name.endswith(stacked_vectors)
 

@@ -43,12 +43,12 @@ class TrainOptions(BaseModel):
     @field_validator("data", "weights")
     @classmethod
     def _from_anywhere(cls, path: Path | None) -> Path | None:
-        """A run may go on from another folder than where it was started."""
+        """Return a run may go on from another folder than where it was started."""
         return path and path.absolute()
 
     @classmethod
     def given(cls, **values: Any) -> TrainOptions:
-        """Options from those that the user gave; None means not given.
+        """Return options from those that the user gave; None means not given.
 
         Raises DsvError that names the first wrong option.
         """
@@ -69,13 +69,13 @@ class TrainOptions(BaseModel):
         return max(1, self.steps // 20) if self.warmup is None else self.warmup
 
     def due(self, step: int, every: int | None) -> bool:
-        """Whether what happens ``every`` so many steps (or ten times a run) happens after ``step``."""
+        """Return whether what happens ``every`` so many steps (or ten times a run) happens after ``step``."""
         return step % (every or max(1, self.steps // 10)) == 0
 
     def resumed(self, before: TrainOptions) -> TrainOptions:
-        """The options of a run that goes on: as ``before``, but for what was given now and may change.
+        """Return the options of a run that goes on: as ``before``, but for what was given now and may change.
 
-        Raises DsvError where an option that was given now contradicts the run.
+        Raise DsvError if an option that was given now contradicts the run.
         """
         now = {name: getattr(self, name) for name in self.model_fields_set}
         for name, value in now.items():
@@ -86,7 +86,7 @@ class TrainOptions(BaseModel):
         return before.model_copy(update=now)
 
     def torch_device(self) -> torch.device:
-        """The device to train on. Raises DsvError where it is not there."""
+        """Return the device to train on. Raise DsvError if it is not there."""
         name = self.device
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"

@@ -29,12 +29,12 @@ class Prediction:
         return int(number(self.loss.shift, depth=self.depth)) if self.loss.shift else 1
 
     def weight(self, tokens: int) -> str:
-        """The weight of its loss after ``tokens`` tokens, as text."""
+        """Return the weight of its loss after ``tokens`` tokens, as text."""
         found = number(self.loss.weight, depth=self.depth, tokens=tokens)
         return f"{found:.4g}" if isinstance(found, int | float) else str(found)
 
     def hits(self, outputs: dict[str, Tensor], ids_BT: Tensor) -> Tensor:
-        """Whether the likeliest token is the right one, [B, T - shift] bool."""
+        """Return whether the likeliest token is the right one, [B, T - shift] bool."""
         logits = outputs[str(self.loss.output)]
         logits_BTV = logits[self.depth - 1] if self.depth else logits
         guesses_BT = logits_BTV.argmax(-1)
@@ -42,14 +42,14 @@ class Prediction:
 
 
 def predictions_of(graph: Model) -> list[Prediction]:
-    """Every prediction that the spec's loss scores, in its order."""
+    """Return every prediction that the spec's loss scores, in its order."""
     scored = [loss for loss in graph.losses if loss.kind is LossKind.CROSS_ENTROPY]
     return [Prediction(f"{loss.name}.{d}" if d else loss.name, loss, d) for loss in scored for d in loss.depths]
 
 
 @torch.no_grad()
 def accuracy(model: nn.Module, predictions: list[Prediction], batches: Iterable[Tensor]) -> dict[str, float]:
-    """Share of tokens that each head gets right, teacher-forced, over ``batches`` of [B, T] ids."""
+    """Return share of tokens that each head gets right, teacher-forced, over ``batches`` of [B, T] ids."""
     model.eval()
     right, seen = dict.fromkeys((p.name for p in predictions), 0), dict.fromkeys((p.name for p in predictions), 0)
     for ids_BT in batches:

@@ -27,7 +27,7 @@ DISK_PER_PARAMETER = 24
 
 
 def check(graph: Model, seq: int, device: torch.device) -> None:
-    """Raises DsvError where ``graph`` cannot be trained on rows of ``seq`` bytes, or not on ``device``."""
+    """Raise DsvError if ``graph`` cannot be trained on rows of ``seq`` bytes, or not on ``device``."""
     predictions = predictions_of(graph)
     if not predictions:
         hint = "a line such as `next_token: {cross_entropy: logits, target: input_ids, shift: 1}`"
@@ -82,7 +82,7 @@ def _check_memory(graph: Model, device: torch.device) -> None:
 
 
 def check_disk(graph: Model, folder: Path) -> None:
-    """Raises DsvError where ``folder`` has no room for the checkpoints of a run."""
+    """Raise DsvError if ``folder`` has no room for the checkpoints of a run."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     needed, free = count(graph) * DISK_PER_PARAMETER, shutil.disk_usage(there).free
     if needed > free:
@@ -96,7 +96,7 @@ def count(graph: Model) -> int:
 
 
 def memory_of(device: torch.device) -> float:
-    """Bytes of memory that ``device`` has; infinite where that is not known."""
+    """Return bytes of memory that ``device`` has; infinite where that is not known."""
     if device.type == "cuda":
         return float(torch.cuda.get_device_properties(device).total_memory)
     try:
@@ -107,7 +107,7 @@ def memory_of(device: torch.device) -> float:
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Turns a lack of memory into a DsvError."""
+    """Turn a lack of memory into a DsvError."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:

@@ -37,7 +37,7 @@ class ProgressDisplay(Protocol):
 
 
 def progress_display(console: Console, names: list[str], start: int, steps: int) -> ProgressDisplay:
-    """A bar where one can be drawn, else plain lines; ``names`` are the losses to tell of."""
+    """Return a bar where one can be drawn, else plain lines; ``names`` are the losses to tell of."""
     animated = console.is_terminal and not console.is_dumb_terminal and not console.no_color
     return ProgressBar(console, names, start, steps) if animated else ProgressLines(console, names, steps)
 
@@ -90,7 +90,7 @@ class ProgressLines:
 def heldout_table(
     predictions: list[Prediction], heldout: dict[str, float], right: dict[str, float], tokens: int
 ) -> Table:
-    """The held-out loss of every depth: what it predicts, its loss, how often it is right."""
+    """Return the held-out loss of every depth: what it predicts, its loss, how often it is right."""
     table = Table(box=SIMPLE_HEAD)
     table.add_column("held-out")
     table.add_column("predicts")
@@ -109,7 +109,7 @@ def heldout_table(
 
 
 def summary(metrics: StepMetrics, names: list[str]) -> str:
-    """One step in one line: the loss, that of each depth, speed, balance."""
+    """Return one step in one line: the loss, that of each depth, speed, balance."""
     parts = [f"loss {metrics.loss:.3f}", losses_text(metrics.losses, names)]
     parts.append(f"{metrics.tokens_per_second:,.0f} tok/s")
     if metrics.balance:
@@ -118,7 +118,7 @@ def summary(metrics: StepMetrics, names: list[str]) -> str:
 
 
 def losses_text(losses: dict[str, float], names: list[str]) -> str:
-    """The named losses, in one line."""
+    """Return the named losses, in one line."""
     return "  ".join(f"{name} {losses[name]:.3f}" for name in names)
 
 
@@ -130,9 +130,9 @@ COLOURS = ("#2f5fd0", "#d9663a", "#2b9a74", "#9150c8", "#c23b78", "#7a7420", "#3
 
 
 def plot_losses(records: Iterable[dict[str, Any]], names: list[str], title: str, path: Path) -> None:
-    """Draws train losses (thin, smoothed) and held-out losses (dots) over tokens seen.
+    """Draw train losses (thin, smoothed) and held-out losses (dots) over tokens seen.
 
-    One line for each of the losses ``names``. Raises OSError.
+    One line for each of the losses ``names``. Raise OSError.
     """
     from matplotlib.figure import Figure
 
@@ -146,7 +146,7 @@ def plot_losses(records: Iterable[dict[str, Any]], names: list[str], title: str,
 
 
 def smoothed(values: list[float], share: float = 0.02) -> list[float]:
-    """A running mean over the last ``share`` of ``values``, without a bias at the start."""
+    """Return a running mean over the last ``share`` of ``values``, without a bias at the start."""
     width = max(1, int(len(values) * share))
     sums = [0.0]
     for value in values:

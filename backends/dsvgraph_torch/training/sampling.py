@@ -31,10 +31,10 @@ def generate(
     device: str = "auto",
     note: Callable[[str], None] | None = None,
 ) -> Iterator[str]:
-    """Continues ``prompt`` with the model of a run folder, piece by piece as it is made.
+    """Continue ``prompt`` with the model of a run folder, piece by piece as it is made.
 
     ``note`` takes what a user should know, and by default prints it to standard error.
-    Raises DsvError where ``run_dir`` is no finished run, before the first piece.
+    Raise DsvError if ``run_dir`` is no finished run, before the first piece.
     """
     check_sampling(tokens, temperature, top_k)
     model, context = load_model(Path(run_dir), device)
@@ -50,7 +50,7 @@ def _print_note(words: str) -> None:
 
 
 def load_model(run_dir: Path, device: str = "auto") -> tuple[Any, int]:
-    """The model of a run folder, ready to predict, and the length of the rows it was trained on."""
+    """Return the model of a run folder, ready to predict, and the length of the rows it was trained on."""
     from dsvgraph_torch import compile
 
     run = Run(run_dir)
@@ -79,7 +79,7 @@ class Sampler:
 def sample(
     model: Any, prompt: bytes, tokens: int, context: int, sampler: Sampler, cached: bool = True
 ) -> Iterator[int]:
-    """Token ids after ``prompt``, at most ``tokens`` of them.
+    """Yield token ids after ``prompt``, at most ``tokens`` of them.
 
     The model sees at most ``context`` tokens; when they are full it goes on from the later half.
     """
@@ -99,7 +99,7 @@ def sample(
 
 @torch.inference_mode()
 def next_logits(model: Any, ids: list[int], cache: dict[str, Any] | None) -> Tensor:
-    """Logits [V] of the byte after ``ids``, in float32 on the CPU."""
+    """Return logits [V] of the byte after ``ids``, in float32 on the CPU."""
     device = next(model.parameters()).device
     ids_1T = torch.tensor([ids], device=device)
     logits_1TV: Tensor = model.predict(ids_1T, cache=cache)
@@ -107,7 +107,7 @@ def next_logits(model: Any, ids: list[int], cache: dict[str, Any] | None) -> Ten
 
 
 def text_of(ids: Iterable[int]) -> Iterator[str]:
-    """Bytes as text, piece by piece; what is no UTF-8 becomes a replacement character."""
+    """Yield bytes as text, piece by piece; what is no UTF-8 becomes a replacement character."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     for token in ids:
         if piece := decoder.decode(bytes([token])):
@@ -117,7 +117,7 @@ def text_of(ids: Iterable[int]) -> Iterator[str]:
 
 
 def check_sampling(tokens: int, temperature: float, top_k: int | None) -> None:
-    """Raises DsvError where an option makes no sense."""
+    """Raise DsvError if an option makes no sense."""
     if tokens < 1:
         raise DsvError(f"--tokens: must be at least 1, got {tokens}")
     if not 0 <= temperature < float("inf"):

@@ -35,7 +35,7 @@ class StepMetrics:
     load: dict[str, list[int]] = field(repr=False)
 
     def record(self, *, load: bool) -> dict[str, Any]:
-        """The metrics for one JSON line; the load of every expert only when asked for."""
+        """Return the metrics for one JSON line; the load of every expert only when asked for."""
         return {k: v for k, v in asdict(self).items() if load or k != "load"}
 
 
@@ -47,7 +47,7 @@ class Precision:
     dtype: torch.dtype
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Losses of a batch, by name, each a scalar."""
+        """Return losses of a batch, by name, each a scalar."""
         inputs_BT, targets_BT = (ids.to(self.device, non_blocking=True) for ids in batch)
         reduced = self.dtype != torch.float32
         with schedule_errors(), torch.autocast(self.device.type, self.dtype, enabled=reduced):
@@ -57,7 +57,7 @@ class Precision:
 
 @contextmanager
 def schedule_errors() -> Iterator[None]:
-    """Raises DsvError where a formula of the losses has no value, which the model tells as an ArithmeticError."""
+    """Raise DsvError if a formula of the losses has no value, which the model tells as an ArithmeticError."""
     try:
         yield
     except ArithmeticError as error:
@@ -75,9 +75,9 @@ def train_step(
     precision: Precision,
     when: str = "",
 ) -> StepMetrics:
-    """Accumulates the gradients of ``batches`` and takes one step, routers included.
+    """Accumulate the gradients of ``batches`` and takes one step, routers included.
 
-    ``clip`` is the largest norm of the gradient, 0 for none. Raises DsvError, which says ``when``, where
+    ``clip`` is the largest norm of the gradient, 0 for none. Raise DsvError, which says ``when``, where
     a loss or the gradient is no number; nothing has been changed then.
     """
     started = time.perf_counter()
@@ -100,7 +100,7 @@ def train_step(
 
 
 def update(model: nn.Module, optimizer: torch.optim.Optimizer, rate: float) -> dict[str, list[int]]:
-    """Moves weights by their gradients and routers by their load; returns that load."""
+    """Move weights by their gradients and routers by their load; returns that load."""
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()
@@ -112,7 +112,7 @@ def update(model: nn.Module, optimizer: torch.optim.Optimizer, rate: float) -> d
 
 
 def backward(model: nn.Module, batches: list[Batch], precision: Precision) -> dict[str, Tensor]:
-    """Adds the mean gradient of ``batches``; returns the mean losses."""
+    """Add the mean gradient of ``batches``; returns the mean losses."""
     means: dict[str, Tensor] = {}
     for batch in batches:
         losses = precision.losses(model, batch)
@@ -125,7 +125,7 @@ def backward(model: nn.Module, batches: list[Batch], precision: Precision) -> di
 
 
 def finite(values: dict[str, Tensor], when: str) -> dict[str, float]:
-    """The values as numbers, in one transfer. Raises DsvError where one is infinite or NaN."""
+    """Return the values as numbers, in one transfer. Raise DsvError if one is infinite or NaN."""
     stacked = torch.stack([value.detach().float() for value in values.values()])
     numbers = dict(zip(values, stacked.tolist(), strict=True))
     wrong = [f"{name} is {number}" for name, number in numbers.items() if not math.isfinite(number)]
@@ -136,16 +136,16 @@ def finite(values: dict[str, Tensor], when: str) -> dict[str, float]:
 
 
 def balance(load: dict[str, list[int]]) -> float | None:
-    """How much more the busiest expert of a router got than the mean, on average; 1 is even."""
+    """Return how much more the busiest expert of a router got than the mean, on average; 1 is even."""
     ratios = [max(counts) * len(counts) / sum(counts) for counts in load.values() if sum(counts)]
     return sum(ratios) / len(ratios) if ratios else None
 
 
 @torch.no_grad()
 def evaluate(model: nn.Module, batches: Iterable[Batch], precision: Precision, when: str = "") -> dict[str, float]:
-    """Mean losses over ``batches``, by name, without a trace in the model.
+    """Return mean losses over ``batches``, by name, without a trace in the model.
 
-    Raises DsvError, which says ``when``, where one is infinite or NaN.
+    Raise DsvError, which says ``when``, where one is infinite or NaN.
     """
     model.eval()
     sums: dict[str, Tensor] = {}

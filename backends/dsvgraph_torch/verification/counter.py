@@ -64,19 +64,19 @@ def flash(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:
 
 
 def flash_backward(grad: Any, q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:
-    """The gradients of both factors of both products, and the scores once more."""
+    """Return the gradients of both factors of both products, and the scores once more."""
     return 2 * flash(q, k, v) + 2 * q[0] * q[1] * q[2] * k[2] * q[3]
 
 
 def layer_norm(x: Any, _: Any, weight: Any, *__: Any, **___: Any) -> int:
-    """The gain: two per element, as for other weights."""
+    """Return the gain: two per element, as for other weights."""
     return 2 * torch.Size(x).numel() if weight is not None else 0
 
 
 def layer_norm_backward(
     grad: Any, x: Any, shape: Any, mean: Any, rstd: Any, weight: Any, bias: Any, mask: Any, **_: Any
 ) -> int:
-    """The gain with the gradient, and the input with the gradient, each where it is wanted."""
+    """Return the gain with the gradient, and the input with the gradient, each where it is wanted."""
     return 2 * torch.Size(x).numel() * (bool(mask[0]) + bool(mask[1])) if weight is not None else 0
 
 
@@ -151,7 +151,7 @@ class SiteCounter(FlopCounterMode):
         return super()._count_flops(packet, out, args, kwargs)
 
     def phase(self) -> tuple[Phase, int]:
-        """Where the op that is dispatched now belongs, and the number of its autograd node."""
+        """Return where the op that is dispatched now belongs, and the number of its autograd node."""
         if torch._C._current_graph_task_id() != -1:
             node = torch._C._current_autograd_node()
             number = node._sequence_nr() if node is not None else -1
@@ -178,7 +178,7 @@ class SiteCounter(FlopCounterMode):
         return flops
 
     def _is_gain(self, args: Any, node: int) -> bool:
-        """Whether an elementwise product is that of a norm with its weight, or its backward."""
+        """Return whether an elementwise product is that of a norm with its weight, or its backward."""
         if torch._C._current_graph_task_id() != -1:
             return node in self.gains
         factor = args[1] if len(args) > 1 else None  # the gain comes last: y = x / rms(x) * weight
@@ -188,7 +188,7 @@ class SiteCounter(FlopCounterMode):
 
 
 def _scores(args: Any) -> int:
-    """FLOPs of q k^T in a backward pass that makes the scores again."""
+    """Return fLOPs of q k^T in a backward pass that makes the scores again."""
     q, k = args[1], args[2]
     return int(2 * q.numel() * k.shape[-2])
 
@@ -211,7 +211,7 @@ class Lines:
         self.paths = {id(part): path for path, part in reversed([*module.named_modules()])}
 
     def site(self) -> CallSite:
-        """The innermost line of a spec that runs now."""
+        """Return the innermost line of a spec that runs now."""
         frame = sys._getframe(1)
         while frame is not None:
             if frame.f_code.co_filename == self.file and frame.f_lineno in self.places:
@@ -262,12 +262,12 @@ class Padding(TorchFunctionMode):
             self.counter.kept.append(out)
 
     def _shape(self, x: Tensor) -> torch.Size:
-        """The shape of [B, C, G, W] without its padding."""
+        """Return the shape of [B, C, G, W] without its padding."""
         padded, true = self.true.get(_storage(x), (x.shape, x.shape))
         return true if padded == x.shape else x.shape
 
     def _attended(self, out: Tensor, q: Tensor, k: Tensor, v: Tensor) -> None:
-        """Counts apart what the products have too much, in the backward if it comes, by who needs gradients."""
+        """Count apart what the products have too much, in the backward if it comes, by who needs gradients."""
         (keys, values), pairs = (self._shape(x.transpose(1, 2)) for x in (k, v)), 2 * q.numel() // q.shape[-1]
         wide = pairs * k.shape[-2] * k.shape[-1] - pairs * keys[1] * keys[-1]
         deep = pairs * v.shape[-2] * v.shape[-1] - pairs * values[1] * values[-1]
@@ -296,7 +296,7 @@ def one_thread() -> Iterator[None]:
 
 
 def counted(module: nn.Module, inputs: dict[str, Tensor]) -> Counts:
-    """FLOPs of a forward pass to every output and of the backward pass from them."""
+    """Return fLOPs of a forward pass to every output and of the backward pass from them."""
     with SiteCounter(module) as counter, one_thread():
         outputs = module(*inputs.values())
         parts = [y.float().sum() for y in outputs.values() if y.requires_grad]
@@ -306,7 +306,7 @@ def counted(module: nn.Module, inputs: dict[str, Tensor]) -> Counts:
 
 
 def counted_step(module: nn.Module, inputs: dict[str, Tensor], targets: Tensor) -> Counts:
-    """FLOPs of a forward pass to the losses and of the backward pass from their sum, without updates."""
+    """Return fLOPs of a forward pass to the losses and of the backward pass from their sum, without updates."""
     training = module.training
     module.eval()  # routers count no tokens
     try:

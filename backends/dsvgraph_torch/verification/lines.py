@@ -35,7 +35,7 @@ class OpCopies(NamedTuple):
         return ".".join(_text(step) for step in self.paths[0]) if self.paths else ""
 
     def holds(self, site: CallSite) -> bool:
-        """Whether an op at ``site`` can be this one."""
+        """Return whether an op at ``site`` can be this one."""
         steps = site.module.split(".") if site.module else []
         return any(len(path) == len(steps) and all(map(_fits, path, steps)) for path in self.paths)
 
@@ -52,7 +52,7 @@ def _text(step: Step) -> str:
 
 
 def op_copies(model: Model, batch: int, seq: int) -> Iterator[OpCopies]:
-    """One unit for each op of ``model``, with attention as whole squares."""
+    """Yield one record for each op of ``model``, with attention as whole squares."""
     counter = GraphCounter(tokens(model), input_sizes(model, batch, seq), "square")
     yield from _Walk(counter, backward(model, counter)).inside(model, ((),), (), 1)
 
@@ -76,12 +76,12 @@ class _Walk(NamedTuple):
         whole = self.counter.dependencies.whole(graph)
         forward = self.counter.node(graph, node, whole, True).forward * copies
         own = (*key, (node.name, 0))
-        sums = (int(number(size, self.counter.values)) for size in (forward, self.costs.get(own, 0)))
-        return OpCopies(own, paths, place(node), *sums)
+        flops, back = (int(number(size, self.counter.values)) for size in (forward, self.costs.get(own, 0)))
+        return OpCopies(key=own, paths=paths, place=place(node), forward=flops, backward=back)
 
 
 def _paths(node: Node, inner: Graph, paths: tuple[Path, ...]) -> tuple[Path, ...]:
-    """Where the lines of ``inner`` run: in modules of their own, or in the caller's if it has no address."""
+    """Return where the lines of ``inner`` run: in modules of their own, or in the caller's if it has no address."""
     at = tuple(node.at.split(".")) if node.at else ()
     there = tuple((*path, *at) for path in paths)
     if node.mode is Mode.CALL:

@@ -46,13 +46,13 @@ def reduced_model(model: Model) -> tuple[Model, dict[str, int]]:
 
 
 def _sizes(named: Model) -> set[str]:
-    """The names that weights are large by, but for those that layers are counted by."""
+    """Return the names that weights are large by, but for those that layers are counted by."""
     shapes = [size for visit in walk(named) for w in visit.node.weights.values() for size in w.shape]
     return set[str]().union(*map(names, shapes)) - repeat_names(named)
 
 
 def _divisor(value: int) -> int:
-    """The largest power of two that divides a size and leaves something of it."""
+    """Return the largest power of two that divides a size and leaves something of it."""
     divisor = 1
     while divisor < MOST and value % (2 * divisor) == 0 and value // (2 * divisor) >= LEAST:
         divisor *= 2
@@ -68,7 +68,7 @@ def _less(over: dict[str, int], error: DsvError | None = None) -> dict[str, int]
 
 
 def _lines(model: Model) -> list[tuple[str, str, int]]:
-    """What a model is made of, without its sizes."""
+    """Return what a model is made of, without its sizes."""
     return [(v.node.name, v.node.callee, len(v.node.copies)) for v in walk(model)]
 
 
@@ -76,7 +76,7 @@ def _lines(model: Model) -> list[tuple[str, str, int]]:
 
 
 def even_length(model: Model, least: int) -> int:
-    """The least number of tokens of a row, at least ``least``, that can be sent evenly to experts that differ."""
+    """Return the least length of a row, at least ``least``, that can be sent evenly to experts that differ."""
     counts = [v.node.count for v in walk(model) if v.node.mode is Mode.EACH and len(v.node.copies) > 1]
     whole = lcm(*(int(evaluate(count, {})) for count in counts))
     return -(-least // whole) * whole

@@ -104,7 +104,7 @@ def _run(
 
 
 def _inputs(model: Model, device: str, batch: int, seq: int) -> dict[str, torch.Tensor]:
-    """Random inputs: ids that every table of the model has, or normal numbers."""
+    """Return random inputs: ids that every table of the model has, or normal numbers."""
     values = input_sizes(model, batch, seq)
     tables = [v.node.weights["weight"].shape for v in walk(model) if v.node.callee == "embedding" and v.node.weights]
     many = min((int(shape[0]) for shape in tables), default=2)  # type: ignore[arg-type]
@@ -130,11 +130,11 @@ class Comparison:
             self.found[self._keys(phase.site), phase.backward] += flops
 
     def _keys(self, site: CallSite) -> frozenset[Key]:
-        """The ops that may have run at a site: one, unless two stand on one line of the spec."""
+        """Return the ops that may have run at a site: one, unless two stand on one line of the spec."""
         return frozenset(unit.key for unit in self.places.get(site.place, ()) if unit.holds(site))
 
     def _torch(self, key: Key, backward: bool) -> int | None:
-        """What torch counted below ``key``; None where a line there cannot be told from one elsewhere."""
+        """Return what torch counted below ``key``; None where a line there cannot be told from one elsewhere."""
         total = 0
         for (keys, found), flops in self.found.items():
             inside = [k[: len(key)] == key for k in keys]
@@ -144,29 +144,38 @@ class Comparison:
         return total
 
     def total(self) -> Block:
-        """The whole model."""
+        """Return the whole model."""
         sums = [sum(n for p, n in self.counts.sites.items() if p.backward is back) for back in (False, True)]
         flops = self.cost.flops
-        pairs = (Pair(int(n), counted) for n, counted in zip((flops.forward, flops.backward), sums, strict=True))
-        return Block("", self.cost.name, self.cost.name, 0, 1, *pairs)
+        forward, back = Pair(int(flops.forward), sums[0]), Pair(int(flops.backward), sums[1])
+        name = self.cost.name
+        return Block(path="", line=name, block=name, depth=0, copies=1, forward=forward, backward=back)
 
     def blocks(self) -> Iterator[Block]:
-        """The rows of the cost that can be told apart."""
+        """Yield the rows of the cost that can be told apart."""
         for row in self.cost.blocks:
             sums = [self._torch(row.key, back) for back in (False, True)]
             if None not in sums and (row.flops or any(sums)):
                 forward, back = Pair(int(row.flops), sums[0] or 0), Pair(int(row.backward), sums[1] or 0)
-                yield Block(row.path, row.line, row.block, row.depth, row.copies, forward, back)
+                yield Block(
+                    path=row.path,
+                    line=row.line,
+                    block=row.block,
+                    depth=row.depth,
+                    copies=row.copies,
+                    forward=forward,
+                    backward=back,
+                )
 
     def lines(self) -> Iterator[Block]:
-        """Lines of the spec that differ, and what ran outside of all lines."""
+        """Yield lines of the spec that differ, and what ran outside of all lines."""
         groups = {keys for keys, _ in self.found} | {frozenset([unit.key]) for unit in self.units}
         groups -= {g for g in groups if any(g < other for other in groups)}
         for group in groups:
             mine = [unit for unit in self.units if unit.key in group]
             forward = Pair(sum(u.forward for u in mine), self.found[group, False])
             back = Pair(sum(u.backward for u in mine), self.found[group, True])
-            first = mine[0] if mine else OpCopies((("(elsewhere)", 0),), (), "", 0, 0)
-            block = Block(first.path, first.key[-1][0], first.place, 0, 1, forward, back)
+            path, line, place = (mine[0].path, mine[0].key[-1][0], mine[0].place) if mine else ("", "(elsewhere)", "")
+            block = Block(path=path, line=line, block=place, depth=0, copies=1, forward=forward, backward=back)
             if not block.equal:
                 yield block

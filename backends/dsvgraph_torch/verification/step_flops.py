@@ -18,7 +18,7 @@ from dsvgraph_torch.lowering.analysis import linears_behind
 
 
 def expected(model: Model, batch: int, seq: int) -> tuple[int, int, int]:
-    """FLOPs of a step's forward and backward from the losses alone, and what of them has no target.
+    """Return fLOPs of a step's forward and backward from the losses alone, and what of them has no target.
 
     A cross-entropy multiplies its head for the positions that have a target; the cost counts all.
     """
@@ -37,7 +37,7 @@ def _all_routers(loss: Loss, model: Model) -> bool:
 
 
 def _unused(model: Model, counter: GraphCounter, seq: int) -> Iterator[tuple[int, int]]:
-    """FLOPs of one row of a batch that the cost counts for a head and no loss needs, and how many products
+    """Yield fLOPs of one row of a batch that the cost counts for a head and no loss needs, and how many products
     of its backward pass have as many. A head that several losses score is counted once and multiplied for each.
     """
     ways, first = Backward(counter), dict[str, Loss]()
@@ -52,7 +52,7 @@ def _unused(model: Model, counter: GraphCounter, seq: int) -> Iterator[tuple[int
 
 
 def _head(ways: Backward, copy: Copy, ref: Ref, depth: int) -> tuple[int, int]:
-    """FLOPs per position of the head behind one depth of ``ref`` (0: it is not stacked), and how many of its
+    """Return fLOPs per position of the head behind one depth of ``ref`` (0: it is not stacked), and how many of its
     two operands need gradients."""
     node, flow = copy.graph.nodes[ref.node], ways.flow(copy)
     if node.op:
@@ -64,14 +64,14 @@ def _head(ways: Backward, copy: Copy, ref: Ref, depth: int) -> tuple[int, int]:
 
 
 def _flops(graph: Graph, name: str) -> int:
-    """Two for each weight."""
+    """Return two for each weight."""
     node = graph.nodes[name]
     (size,) = [w.numel for w in node.weights.values()] or [graph.type(r).numel for r in node.tied.values()]
     return 2 * int(evaluate(size, {}))
 
 
 def _lost(model: Model, loss: Loss, depth: int) -> int:
-    """Positions at the end of a row without a target, or with nothing but fill to score."""
+    """Return positions at the end of a row without a target, or with nothing but fill to score."""
     assert loss.shift is not None
     horizons = seen(model, model.outputs[loss.output or ""], depth)
     shift = expr.evaluate(loss.shift, lambda name: {"depth": depth}[name])
