@@ -23,13 +23,13 @@ VARIANTS = sorted(str(p) for p in (BUNDLED / "variants").glob("*.yaml"))
 
 
 def test_deepseek_v3_in_full_size() -> None:
-    """671 billion parameters on the meta device, a twin of the same 62 layers with real numbers."""
+    """671 billion parameters on the meta device, a reduced model of the same 62 layers with real numbers."""
     found = verified(dsvgraph.load("deepseek_v3"), seq=4096)
     assert found.equal
     main, real = found.runs
     assert main.total.forward.ours * 3 == 1_195_432_105_476_096  # 281.16 + 10.70 GFLOPs for each of 4,096 tokens
     assert [b.path for b in main.blocks] == [b.path.replace("[0-15]", "[0-255]") for b in real.blocks]
-    assert real.changed["hidden_size"] == 112
+    assert (real.changed["hidden_size"], real.changed["n_routed_experts"]) == (56, 16)  # the router takes 8 of half
     assert not main.changed
     logits = 2 * 7168 * 129280  # of one position
     assert found.step.without_target == logits  # the MTP module's last position
