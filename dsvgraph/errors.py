@@ -1,4 +1,4 @@
-"""Where a mistake is, what it is, and how it is told: one error class at the border."""
+"""Errors: what is wrong, where, and how it is printed; one class for all that users cause."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 from dsvgraph.codes import Code
 from dsvgraph.names import Nearest
 
-MAX_ERRORS = 50  # told at once
+MAX_ERRORS = 50  # reported at once
 WINDOW = 120  # characters of a long line that are shown
 
 
@@ -44,11 +44,11 @@ class Span:
 
     @property
     def text(self) -> str:
-        """What stands there."""
+        """Return what stands there."""
         return self.source.line(self.line)[self.column - 1 : self.column - 1 + self.width]
 
     def as_dict(self) -> dict[str, object]:
-        """The place for ``--json``."""
+        """Return the place for ``--json``."""
         return {"file": self.source.name, "line": self.line, "column": self.column, "width": self.width}
 
 
@@ -63,7 +63,7 @@ class Fix:
     text: str
 
     def as_dict(self) -> dict[str, object]:
-        """The fix for ``--json``."""
+        """Return the fix for ``--json``."""
         return {"span": self.span.as_dict(), "text": self.text}
 
 
@@ -131,7 +131,7 @@ class Diagnostic:
 
     @property
     def fix(self) -> Fix | None:
-        """The name that was meant, in place of the one that was written."""
+        """Return the name that was meant, in place of the one that was written."""
         if self.span is None or not isinstance(self.hint, Nearest):
             return None
         word = re.search(rf"(?<!\w){re.escape(self.hint.wrong)}(?!\w)", self.span.text)
@@ -142,7 +142,7 @@ class Diagnostic:
 
     @property
     def labels(self) -> tuple[Note, ...]:
-        """The notes, and where the guilty words were written if an alias stands for them."""
+        """Return the notes, and where the guilty words were written if an alias stands for them."""
         written = self.span.written if self.span else None
         return self.notes + ((("written here", written),) if written else ())
 
@@ -159,12 +159,12 @@ class Diagnostic:
         return f"{self.severity}[{self.code}]" if self.code else self.severity
 
     def short(self) -> str:
-        """The diagnostic on one line: file, line, column, code and words."""
+        """Return the diagnostic on one line: file, line, column, code and words."""
         words = f"{self.kind}: {self.message}"
         return clipped(printable(f"{self.span}: {words}" if self.span else words))
 
     def text(self) -> list[str]:
-        """The diagnostic as lines, in the manner of a compiler."""
+        """Return the diagnostic as lines, in the manner of a compiler."""
         lines = [f"{self.kind}: {clipped(printable(self.message))}"]
         lines += excerpts(self.span, self.labels)
         if self.path:
@@ -175,7 +175,7 @@ class Diagnostic:
         return lines
 
     def as_dict(self) -> dict[str, object]:
-        """The diagnostic for ``--json``."""
+        """Return the diagnostic for ``--json``."""
         notes = [{"message": w, "at": str(s) if s else None, "span": s and s.as_dict()} for w, s in self.labels]
         return {
             "severity": self.severity,
@@ -192,7 +192,7 @@ class Diagnostic:
 
 
 def excerpts(span: Span | None, notes: Iterable[Note]) -> list[str]:
-    """The source lines of a mistake, `^^^` under the guilty words, `---` under others, by file and line."""
+    """Return the source lines of a mistake, `^^^` under the guilty words, `---` under others, by file and line."""
     labels = [(span, "^", "")] if span else []
     labels += [(at, "-", words) for words, at in notes if at]
     if not labels:
@@ -209,7 +209,7 @@ def excerpts(span: Span | None, notes: Iterable[Note]) -> list[str]:
 
 
 def _file(labels: list[tuple[Span, str, str]], gutter: int) -> list[str]:
-    """The labelled lines of one file, in order; `...` stands for those between."""
+    """Return the labelled lines of one file, in order; `...` stands for those between."""
     lines: list[str] = []
     last = 0
     for number in sorted({at.line for at, _, _ in labels}):
@@ -224,7 +224,7 @@ def _file(labels: list[tuple[Span, str, str]], gutter: int) -> list[str]:
 
 
 def _underlined(line: str, first: int, span: Span, mark: str, words: str) -> str:
-    """A row below a line whose window begins at ``first``: blanks up to the span, marks, words."""
+    """Return a row below a line whose window begins at ``first``: blanks up to the span, marks, words."""
     start = min(max(span.column - 1, first), max(len(line), first), first + WINDOW)
     shown = " " * len(printable(line[first:start])) + mark * max(1, min(span.width, first + WINDOW - start))
     return f"{shown} {clipped(printable(words))}".rstrip()
@@ -288,7 +288,7 @@ class DsvError(Exception):
 
     @classmethod
     def collect(cls, errors: Iterable[DsvError]) -> DsvError:
-        """One error that holds the diagnostics of many (at most 50), in the order of the text."""
+        """Return one error that holds the diagnostics of many (at most 50), in the order of the text."""
         found = [d for e in errors for d in e.diagnostics]
         found.sort(key=lambda d: bool(d.span and d.span.written))  # what an alias repeats is the same mistake
         unique = list({d.cause: d for d in reversed(found)}.values())

@@ -45,7 +45,7 @@ def inputs_kept() -> Iterator[None]:
 def opened(path: Path) -> Iterator[BufferedReader]:
     """The regular file ``path``, open for reading; it is an input from now on.
 
-    Raises OSError where it cannot be read or is a folder, a pipe or a device: reading a pipe would wait for ever.
+    Raise OSError if it cannot be read or is a folder, a pipe or a device: reading a pipe would wait for ever.
     """
     with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
         _note(os.fstat(file.fileno()), path)
@@ -73,7 +73,7 @@ def _irregular(path: Path) -> OSError:
 
 
 def note_input(path: Path) -> None:
-    """Makes ``path`` an input of the command, before somebody reads it: a file, or all files of a folder."""
+    """Make ``path`` an input of the command, before somebody reads it: a file, or all files of a folder."""
     with suppress(OSError, ValueError):
         about, inputs = path.stat(), _inputs.get()
         if inputs is not None and stat.S_ISDIR(about.st_mode):
@@ -88,7 +88,7 @@ def _note(about: os.stat_result, path: Path) -> None:
 
 
 def refuse_input(path: Path) -> None:
-    """Raises DsvError where ``path`` is a file that the command reads, under this name or another."""
+    """Raise DsvError if ``path`` is a file that the command reads, under this name or another."""
     inputs = _inputs.get()
     if inputs is None or not path.is_file():
         return
@@ -109,22 +109,22 @@ def _same(read: Path, path: Path) -> bool:
 
 
 def write_atomic(path: Path, data: str | bytes, in_place: bool = False) -> None:
-    """Writes ``data`` whole; text as UTF-8 with Unix line ends. ``in_place`` may replace what the command has read.
+    """Write ``data`` whole; text as UTF-8 with Unix line ends. ``in_place`` may replace what the command has read.
 
-    Raises DsvError on a full disk, a missing folder and the like.
+    Raise DsvError on a full disk, a missing folder and the like.
     """
     raw = data if isinstance(data, bytes) else data.encode("utf-8", "backslashreplace")
     write_whole(path, lambda temporary: temporary.write_bytes(raw), in_place)
 
 
 def write_whole(path: Path, write: Callable[[Path], object], in_place: bool = False) -> None:
-    """Lets ``write`` fill a temporary file beside ``path``, then renames it.
+    """Let ``write`` fill a temporary file beside ``path``, then renames it.
 
     A reader finds the old file or the new one. A link stays a link, and what is no file (a pipe,
-    /dev/stdout) is written to as it is. Raises DsvError on a full disk and the like, and where
+    /dev/stdout) is written to as it is. Raise DsvError on a full disk and the like, and where
     ``path`` is an input of the command, unless ``in_place`` means it to be changed.
     """
-    with told(path):
+    with write_errors(path):
         if path.is_dir():
             raise IsADirectoryError(None, "it is a folder")
         if not in_place:
@@ -136,12 +136,12 @@ def write_whole(path: Path, write: Callable[[Path], object], in_place: bool = Fa
 
 
 def write_folder(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets ``write`` fill a temporary folder beside ``path``, which is not there yet, then renames it.
+    """Let ``write`` fill a temporary folder beside ``path``, which is not there yet, then renames it.
 
-    A reader finds the whole folder or none, after a loss of power too. Raises DsvError on a full disk and the like.
+    A reader finds the whole folder or none, after a loss of power too. Raise DsvError on a full disk and the like.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with told(path):
+    with write_errors(path):
         try:
             temporary.mkdir()
             write(temporary)
@@ -167,8 +167,8 @@ def _replace(target: Path, write: Callable[[Path], object]) -> None:
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
-    """Turns a failure of the file system into a DsvError that names ``path``."""
+def write_errors(path: Path) -> Iterator[None]:
+    """Turn a failure of the file system into a DsvError that names ``path``."""
     try:
         yield
     except BrokenPipeError:
@@ -178,7 +178,7 @@ def told(path: Path) -> Iterator[None]:
 
 
 def to_disk(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk: a rename must not be there before."""
+    """Wait until a file, or the names in a folder, are on the disk: a rename must not be there before."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

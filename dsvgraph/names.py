@@ -20,7 +20,7 @@ MADE_OF = "names are ASCII letters, digits and _"
 
 
 def is_name(text: str) -> bool:
-    """Whether ``text`` may be the name of a line, a value, a block, a port or a segment of a path."""
+    """Return whether ``text`` may be the name of a line, a value, a block, a port or a segment of a path."""
     return bool(NAME.match(text)) and not _taken(text)
 
 
@@ -29,7 +29,7 @@ def _taken(text: str) -> bool:
 
 
 def why_no_name(text: str) -> str:
-    """What keeps ``text`` from being a name, in words that follow `X is no name:`.
+    """Return what keeps ``text`` from being a name, in words that follow `X is no name:`.
 
     >>> why_no_name("größe"), why_no_name("2nd"), why_no_name("class")
     ('names are ASCII letters, digits and _, not `ö`', 'it begins with a digit', 'it is a keyword of Python')
@@ -48,7 +48,7 @@ def why_no_name(text: str) -> str:
 
 
 def described(character: str) -> str:
-    """A character for a message, by its Unicode name where it looks like one of ASCII or cannot be seen.
+    """Return a character for a message, by its Unicode name where it looks like one of ASCII or cannot be seen.
 
     >>> described("ö"), described("\\u0430"), described(" ")
     ('`ö`', '`а` (CYRILLIC SMALL LETTER A)', 'a blank')

@@ -45,11 +45,11 @@ class Patterns:
             self.letters[token] = self.letters.get(token, 0) | bit
 
     def begin(self) -> int:
-        """The state before a path."""
+        """Return the state before a path."""
         return self._closed(self.starts)
 
     def after(self, state: int, text: str) -> int:
-        """The state behind ``text``."""
+        """Return the state behind ``text``."""
         if (state, text) not in self.known:
             self.known[state, text] = self._after(state, text)
         return self.known[state, text]
@@ -70,7 +70,7 @@ class Patterns:
         return state
 
     def matched(self, state: int) -> list[int]:
-        """The numbers of the patterns that end in ``state``, in order."""
+        """Return the numbers of the patterns that end in ``state``, in order."""
         found, left = [], state & self.ends
         while left:
             bit = left & -left
@@ -79,12 +79,12 @@ class Patterns:
         return found
 
     def last(self, state: int) -> int | None:
-        """The number of the last pattern that ends in ``state``, or None."""
+        """Return the number of the last pattern that ends in ``state``, or None."""
         ends = state & self.ends
         return self.end_of[1 << (ends.bit_length() - 1)] if ends else None
 
     def of(self, path: str) -> list[tuple[list[int], int]]:
-        """The patterns that fit, for every kind of path that a folded one stands for, and how many are of it."""
+        """Return the patterns that fit, for every kind of path that a folded one stands for, and how many are of it."""
         states, at = {self.begin(): 1}, 0
         for found in BOTH_ENDS.finditer(path):
             states = self._moved(states, path[at : found.start()])
@@ -103,7 +103,7 @@ class Patterns:
         return found
 
     def _numbered(self, states: dict[int, int], first: int, last: int) -> dict[int, int]:
-        """The states behind each number from ``first`` to ``last``."""
+        """Return the states behind each number from ``first`` to ``last``."""
         found: dict[int, int] = {}
         for digits in range(len(str(first)), len(str(last)) + 1):
             least = str(max(first, 10 ** (digits - 1) if digits > 1 else 0))
@@ -114,7 +114,7 @@ class Patterns:
         return found
 
     def _span(self, state: int, least: str, most: str) -> dict[int, int]:
-        """The states behind the numbers of equally many digits from ``least`` to ``most``, with their counts."""
+        """Return the states behind the numbers of equally many digits from ``least`` to ``most``, with their counts."""
         if not least:
             return {state: 1}
         key = (state, least, most)
@@ -135,7 +135,7 @@ def _patterns(patterns: tuple[str, ...]) -> Patterns:
 
 
 def fitting(patterns: Iterable[str], path: str) -> list[tuple[list[int], int]]:
-    """Which ``patterns`` fit the paths that a folded path stands for, by their numbers, and how many paths.
+    """Return which ``patterns`` fit the paths that a folded path stands for, by their numbers, and how many paths.
 
     >>> fitting(["**.gate", "layers.7.*", "layers.1*.*"], "layers.[3-60].gate")
     [([0], 47), ([0, 1], 1), ([0, 2], 10)]
@@ -144,7 +144,7 @@ def fitting(patterns: Iterable[str], path: str) -> list[tuple[list[int], int]]:
 
 
 def matches(pattern: str, path: str) -> bool:
-    """Whether ``path`` (ranges of copies as [3-60] stand for their first) fits ``pattern``.
+    """Return whether ``path`` (ranges of copies as [3-60] stand for their first) fits ``pattern``.
 
     >>> matches("**.gate", "model.layers.[3-60].mlp.gate")
     True
@@ -153,7 +153,7 @@ def matches(pattern: str, path: str) -> bool:
 
 
 def matches_all(pattern: str, path: str) -> bool:
-    """Whether every path that a folded path stands for fits ``pattern``.
+    """Return whether every path that a folded path stands for fits ``pattern``.
 
     >>> matches_all("model.layers.3.**", "model.layers.[3-60].mlp.gate")
     False
@@ -162,7 +162,7 @@ def matches_all(pattern: str, path: str) -> bool:
 
 
 def matches_some(pattern: str, path: str) -> bool:
-    """Whether one of the paths that a folded path stands for fits ``pattern``.
+    """Return whether one of the paths that a folded path stands for fits ``pattern``.
 
     >>> matches_some("model.layers.7.**", "model.layers.[3-60].mlp.gate")
     True
@@ -171,7 +171,7 @@ def matches_some(pattern: str, path: str) -> bool:
 
 
 def regex(pattern: str) -> str:
-    """The pattern as a regular expression, for ``re.fullmatch``.
+    """Return the pattern as a regular expression, for ``re.fullmatch``.
 
     The first place where a part fits is taken for good, so that matching stays fast.
 
@@ -186,7 +186,7 @@ def regex(pattern: str) -> str:
 
 
 def _within(text: str, last: bool = False) -> str:
-    """A part without `**`; the last star of the last part is free to end where the path ends."""
+    """Return a part without `**`; the last star of the last part is free to end where the path ends."""
     first, *rest = map(re.escape, text.split("*"))
     final = rest.pop() if last and rest else None
     inner = "".join(f"(?>[^.]*?{part})" for part in rest)
@@ -194,5 +194,5 @@ def _within(text: str, last: bool = False) -> str:
 
 
 def ranged(path: str) -> str:
-    """A folded path (ranges of copies as [3-60]) as a regular expression over its copies."""
+    """Return a folded path (ranges of copies as [3-60]) as a regular expression over its copies."""
     return r"\d+".join(re.escape(p) for p in RANGE.split(path)[::2])

@@ -22,20 +22,20 @@ class Entry(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """What its numbers take."""
+        """Return what its numbers take."""
         return prod(self.shape) * self.width
 
 
 def header(entries: Iterable[Entry], metadata: Mapping[str, str]) -> tuple[bytes, dict[str, int]]:
-    """The bytes before the numbers, and where in the file each tensor begins, in the order of the places.
+    """Return the bytes before the numbers, and where in the file each tensor begins, in the order of the places.
 
     The widest numbers come first, so that each stands at a multiple of its width.
     """
-    told: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
+    described: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
     begins, end = dict[str, int](), 0
     for entry in sorted(entries, key=lambda entry: -entry.width):
         begins[entry.name], end = end, end + entry.bytes
-        told[entry.name] = {"dtype": entry.kind, "shape": [*entry.shape], "data_offsets": [end - entry.bytes, end]}
-    text = json.dumps(told, separators=(",", ":")).encode()
+        described[entry.name] = {"dtype": entry.kind, "shape": [*entry.shape], "data_offsets": [end - entry.bytes, end]}
+    text = json.dumps(described, separators=(",", ":")).encode()
     text = (len(text) + -len(text) % 8).to_bytes(8, "little") + text + b" " * (-len(text) % 8)
     return text, {name: len(text) + begin for name, begin in begins.items()}

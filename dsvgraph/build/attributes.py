@@ -22,7 +22,7 @@ from dsvgraph.wanted import BOOL, wanted
 
 
 def read(context: Context, line: Line, scope: Scope) -> tuple[Op, dict[str, Ref]]:
-    """The op with its attributes, and the weights that are wired instead of owned."""
+    """Return the op with its attributes, and the weights that are wired instead of owned."""
     cls = OPS[line.callee]
     wirable = {name for known in OPS.values() for name in known.wired_weights}
     tied = {k: v for k, v in line.attributes.items() if k not in cls.model_fields}
@@ -49,7 +49,7 @@ def read(context: Context, line: Line, scope: Scope) -> tuple[Op, dict[str, Ref]
 
 
 def _plain(value: Any) -> Any:
-    """A value as an attribute: a word or the name of an op is a text."""
+    """Return a value as an attribute: a word or the name of an op is a text."""
     if isinstance(value, BlockValue) and not value.presets:
         return value.name
     if isinstance(value, dict):
@@ -58,7 +58,7 @@ def _plain(value: Any) -> Any:
 
 
 def _fault(error: Any, values: dict[str, Any], line: Line, scope: Scope) -> DsvError:
-    """What is wrong with one attribute, told where its value was written."""
+    """Return what is wrong with one attribute, reported where its value was written."""
     key = error["loc"][0]
     if error["type"] == "missing":
         return DsvError(
@@ -97,7 +97,7 @@ def _choices(annotation: Any) -> list[str]:
 
 
 def _guilty(value: Any) -> tuple[list[Any], Any]:
-    """The first item of a list or a mapping that is no size, and the steps to it; else the value."""
+    """Return the first item of a list or a mapping that is no size, and the steps to it; else the value."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for step, item in items:
         try:

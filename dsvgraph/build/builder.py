@@ -60,7 +60,7 @@ class Builder(BuildState):
             self.stack.pop()
 
     def _given(self, part: Part, line: Line, args: dict[str, Any], outer: Scope) -> dict[str, Given]:
-        """Where each argument got its value: on the line, in the config, or from its default."""
+        """Return where each argument got its value: on the line, in the config, or from its default."""
         found: dict[str, Given] = {}
         own = Scope(args, self.library, found)
         for name, default in part.model.args.items():
@@ -121,14 +121,14 @@ class Builder(BuildState):
 
 
 def _called(error: DsvError, line: Line) -> DsvError:
-    """The error of a block's inside, with the call that led there."""
+    """Return the error of a block's inside, with the call that led there."""
     note = (f"in `{line.callee}`, called from here", line.span)
     error.diagnostics = tuple(replace(d, notes=(*d.notes, note)) for d in error.diagnostics)
     return error
 
 
 def check_blocks(spec: Spec) -> None:
-    """Raises DsvError where blocks contain each other, or have a name that is taken."""
+    """Raise DsvError if blocks contain each other, or have a name that is taken."""
     calls: dict[str, dict[str, Span | None]] = {}
     for name, part in spec.blocks.items():
         if name in OPS:

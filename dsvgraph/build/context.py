@@ -43,7 +43,7 @@ class Context:
                 raise Fatal.collect(self.errors) from None
 
     def given(self, line: Line, scope: Scope) -> dict[str, Any]:
-        """The arguments on a line that calls a block, those of the block argument first."""
+        """Return the arguments on a line that calls a block, those of the block argument first."""
         found = {
             k: self.state.value(v, line.where(k), scope, partial(line.where, k)) for k, v in line.attributes.items()
         }
@@ -52,7 +52,7 @@ class Context:
     # -- references -------------------------------------------------------------------------
 
     def ref(self, text: Any, span: Span | None) -> Ref:
-        """What a reference names; raises DsvError with the nearest name."""
+        """Return what a reference names; raise DsvError with the nearest name."""
         if not isinstance(text, str):
             raise DsvError(
                 f"`{shown(text)}` is no reference", span, code=Code.BAD_REFERENCE, hint="write name or name.port"
@@ -86,7 +86,7 @@ class Context:
         )
 
     def wire(self, line: Line, ports: list[str], variadic: bool = False) -> dict[str, Ref]:
-        """The inputs of a line by port; raises DsvError where one is missing or unknown."""
+        """Return the inputs of a line by port; raise DsvError if one is missing or unknown."""
         raw = line.wired
         check_inputs(line, ports, variadic)
         if variadic and raw is not None and raw != []:

@@ -30,7 +30,7 @@ MAX_COPIES = 10_000
 
 
 def build(context: Context, line: Line) -> Node:
-    """The node of a line with `repeat` or `each`; raises DsvError where copies do not fit."""
+    """Return the node of a line with `repeat` or `each`; raise DsvError if copies do not fit."""
     mode = Mode.REPEAT if line.repeat is not None else Mode.EACH
     if not line.at:
         hint = "copies are numbered below an address: `at: layers` gives layers.0, layers.1, ..."
@@ -69,7 +69,7 @@ def _count(context: Context, line: Line, mode: Mode) -> Size:
 
 
 def _reused(context: Context, line: Line, mode: Mode) -> bool:
-    """Whether the copies use one set of weights."""
+    """Return whether the copies use one set of weights."""
     if line.tied is None:
         return False
     span = line.where("tied")
@@ -124,7 +124,7 @@ def _outputs(context: Context, line: Line, ports: list[str]) -> list[str]:
 
 
 def _cut(port: str, type_: Type, role: PortRole, count: Size, line: Line, context: Context) -> Type:
-    """The type that one copy sees of an input."""
+    """Return the type that one copy sees of an input."""
     if role is not PortRole.SLICED:
         return type_
     if not type_.shape or type_.shape[0] != count:
@@ -187,7 +187,7 @@ class _Copies:
         return groups, types
 
     def varying(self) -> bool:
-        """Whether an attribute depends on the index, or is a list that cycles."""
+        """Return whether an attribute depends on the index, or is a list that cycles."""
         raw = self.line.attributes
         if any("index" in free_names(v) for v in raw.values()):
             return True
@@ -216,7 +216,7 @@ class _Copies:
         return self.context.state.call(line, given, ins, scope)
 
     def cycled(self, key: str, value: Any, index: Size) -> Any:
-        """The item of a list that the copy numbered ``index`` takes; other values as they are."""
+        """Return the item of a list that the copy numbered ``index`` takes; other values as they are."""
         if not isinstance(value, list) or key not in self.line.attributes:
             return value
         span = self.line.where(key)
@@ -228,7 +228,7 @@ class _Copies:
         return value[index % len(value)]
 
     def op(self, scope: Scope, ins: dict[str, Type]) -> Graph:
-        """One copy of an op as a graph of its own, so that only graphs are repeated."""
+        """Return one copy of an op as a graph of its own, so that only graphs are repeated."""
         op, tied = attributes.read(self.context, self.line, scope)
         key = (self.line.part.path, freeze(op.model_dump()), tuple(ins.items()), tuple(tied))
         return self.context.state.shared(key, lambda: self.wrapped(op, tied, ins))

@@ -9,7 +9,7 @@ from dsvgraph.types import Horizon, Horizons
 
 
 def of_op(graph: Graph, node: Node) -> None:
-    """Sets what the outputs of an op have seen: inputs joined, each moved as far as the op looks ahead there.
+    """Set what the outputs of an op have seen: inputs joined, each moved as far as the op looks ahead there.
 
     A weight that is wired from what the model reads would show all of it to every position.
     """
@@ -25,14 +25,14 @@ def of_op(graph: Graph, node: Node) -> None:
 
 
 def _apart(node: Node, port: str) -> bool:
-    """Whether an op treats the pieces along its input's first axis one by one."""
+    """Return whether an op treats the pieces along its input's first axis one by one."""
     first = node.ins[port].shape[:1]
     kept = all(t.shape[:1] == first for t in node.outputs.values())
     return kept and node.op is not None and node.op.keeps_first(port, node.ins)
 
 
 def of_call(graph: Graph, node: Node) -> None:
-    """Sets what the outputs of a called block have seen."""
+    """Set what the outputs of a called block have seen."""
     inner = node.copies[0].graph
     seen = {p: graph.horizons_of(r) for p, r in node.inputs.items()}
     node.horizons = {o: inner.horizons[o].after(seen) for o in inner.outputs}
@@ -41,7 +41,7 @@ def of_call(graph: Graph, node: Node) -> None:
 
 
 def slices(graph: Graph, ref: Ref) -> list[Horizons]:
-    """What each piece along the first axis of ``ref`` has seen, where that is known."""
+    """Return what each piece along the first axis of ``ref`` has seen, where that is known."""
     node = graph.nodes.get(ref.node)
     if node is None or ref.port in node.carried:
         return []
@@ -49,7 +49,7 @@ def slices(graph: Graph, ref: Ref) -> list[Horizons]:
 
 
 def of_copies(graph: Graph, node: Node) -> None:
-    """Sets what every output has seen after all copies, and each copy's for the stacked ones."""
+    """Set what every output has seen after all copies, and each copy's for the stacked ones."""
     chain = _Chain(graph, node)
     for copies in node.copies:
         chain.follow(copies)
@@ -80,7 +80,7 @@ class _Chain:
             self.forget(copies.graph)
 
     def step(self, inner: Graph, left: int) -> int:
-        """One copy, or all that are left where nothing changes any more; how many it was."""
+        """Return one copy, or all that are left where nothing changes any more; how many it was."""
         self.state.update({p: f[self.number] for p, f in self.pieces.items() if self.number < len(f)})
         outs = {o: inner.horizons[o].after(self.state) for o in self.found}
         settled = not self.pieces and all(self.state[p] == outs[p] for p in self.carried)

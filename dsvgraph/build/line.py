@@ -164,7 +164,7 @@ def _ports(raw: WrittenLine, key: str, part: Part) -> tuple[str, ...]:
 
 
 def check_inputs(line: Line, ports: list[str], variadic: bool) -> None:
-    """Raises DsvError where inputs are not written as the callee takes them: by name, or as a list."""
+    """Raise DsvError if inputs are not written as the callee takes them: by name, or as a list."""
     raw, where = line.wired, line.where(line.key)
     if isinstance(raw, dict if variadic else list) and raw:
         words = f"`{line.callee}` takes {'a list of inputs' if variadic else 'its inputs by name'}"
@@ -180,5 +180,5 @@ def check_inputs(line: Line, ports: list[str], variadic: bool) -> None:
 
 
 def is_op(callee: str) -> bool:
-    """Whether ``callee`` is a primitive op."""
+    """Return whether ``callee`` is a primitive op."""
     return callee in OPS

@@ -68,14 +68,14 @@ class _Building:
         return model
 
     def by_path(self, section: str, parts: Mapping[str, Part], value: Callable[[Part], Any]) -> tuple[Any, ...]:
-        """The patterns of a section with what they say."""
+        """Return the patterns of a section with what they say."""
         if len(parts) > MAX_PATTERNS:
             words = f"`{section}` has at most {MAX_PATTERNS} patterns, found {len(parts):,}"
             raise DsvError(words, list(parts.values())[MAX_PATTERNS].key(), code=Code.TOO_MUCH)
         return tuple((pattern, self.guard(partial(value, part))) for pattern, part in parts.items())
 
     def guard(self, action: Callable[[], Any]) -> Any:
-        """What ``action`` gives, or nothing where it finds a mistake."""
+        """Return what ``action`` gives, or nothing where it finds a mistake."""
         try:
             return action()
         except DsvError as error:
@@ -87,7 +87,7 @@ class _Building:
             raise DsvError.collect(self.errors)
 
     def start(self) -> Model:
-        """The model with its inputs, still without nodes."""
+        """Return the model with its inputs, still without nodes."""
         part = self.spec.graph
         if part.model.args:
             raise DsvError(

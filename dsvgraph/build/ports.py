@@ -21,7 +21,7 @@ ROOT = "inputs of the graph are [B, T, ...] or int[B, T]"
 
 
 def declared(raw: Any, span: Span | None) -> tuple[ElementType, list[Any]]:
-    """The kind of number and the sizes of a port's type as written."""
+    """Return the kind of number and the sizes of a port's type as written."""
     if isinstance(raw, list):
         return ElementType.FLOAT, raw
     match = TEXT.match(raw.strip())
@@ -32,7 +32,7 @@ def declared(raw: Any, span: Span | None) -> tuple[ElementType, list[Any]]:
 
 
 def is_free(raw: Any, known: Mapping[str, Any]) -> bool:
-    """Whether a size as written is a name that nothing gives a value."""
+    """Return whether a size as written is a name that nothing gives a value."""
     return isinstance(raw, str) and bool(NAME.match(raw)) and raw not in known
 
 
@@ -40,7 +40,7 @@ def is_free(raw: Any, known: Mapping[str, Any]) -> bool:
 
 
 def root_inputs(part: Part, scope: Scope) -> dict[str, Type]:
-    """Types of the graph's inputs: [batch, positions, ...], the first two axes names without a value.
+    """Return types of the graph's inputs: [batch, positions, ...], the first two axes names without a value.
 
     Every input has the same two, so that position i of one is position i of the other.
     """
@@ -69,7 +69,7 @@ def _root_input(raw: Any, axes: list[str], scope: Scope, at: At) -> Type:
 
 
 def _running(raw: Any, axis: int, axes: list[str], scope: Scope, span: Span | None) -> str:
-    """The name of axis 0 or 1: sizes that are known only when the model runs."""
+    """Return the name of axis 0 or 1: sizes that are known only when the model runs."""
     counts = ("rows of the batch", "positions")[axis]
     if not is_free(raw, scope.values):
         words = f"axis {axis} counts {counts}, a name without a value such as {'BT'[axis]}, found `{shown(raw)}`"
@@ -84,9 +84,9 @@ def _running(raw: Any, axis: int, axes: list[str], scope: Scope, span: Span | No
 
 
 def bind(raw: Any, actual: Type, scope: Scope, bound: dict[str, Size], span: Span | None) -> None:
-    """Matches a declared type with what was wired; new names are bound into ``bound``.
+    """Match a declared type with what was wired; new names are bound into ``bound``.
 
-    Raises ValueError in plain words where they do not fit.
+    Raise ValueError in plain words where they do not fit.
     """
     dtype, sizes = declared(raw, span)
     story = f"expected {written(raw)}, found {actual}"
@@ -115,7 +115,7 @@ def _without_ellipsis(sizes: list[Any], actual: Type, story: str, span: Span | N
 
 
 def written(raw: Any) -> str:
-    """A declared type as the reader wrote it."""
+    """Return a declared type as the reader wrote it."""
     return f"[{', '.join(str(r) for r in raw)}]" if isinstance(raw, list) else str(raw)
 
 
@@ -127,7 +127,7 @@ def unknown(what: str, name: str, known: Any, on: str = "") -> tuple[str, str]:
 
 
 def misread(key: str, library: Library) -> str:
-    """What a key that is no attribute was meant to be, where that is plain."""
+    """Return what a key that is no attribute was meant to be, where that is plain."""
     name, sign, value = (part.strip() for part in key.partition("="))
     if sign:
         return f"write `{name}: {value}`"

@@ -24,7 +24,7 @@ MAX_CHAIN = 40  # config values in terms of others
 
 
 class Word(str):
-    """A text that names no value: an enum's choice, or a mistake that its reader will tell."""
+    """A text that names no value: an enum's choice, or a mistake that its reader reports."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Scope:
         self.given: Mapping[str, Given] = {} if given is None else given
 
     def extended(self, more: Mapping[str, Any]) -> Scope:
-        """The scope with more names."""
+        """Return the scope with more names."""
         return Scope({**self.values, **more}, self.library, self.given)
 
     def value(self, raw: Any, span: Span | None, at: At | None = None) -> Any:
@@ -116,7 +116,7 @@ class Scope:
         return BlockValue(name) if name in self.library else Word(name)
 
     def number(self, name: str) -> Any:
-        """The value of a name inside an expression; raises ValueError where there is none.
+        """Return the value of a name inside an expression; raise ValueError if there is none.
 
         A block is a value too, so that `moe if index >= 3 else mlp` says which layers are dense.
         """
@@ -133,7 +133,7 @@ class Scope:
         return self.meant(missing[0]) if missing else ""
 
     def size(self, raw: Any, span: Span | None, least: int = 1) -> Size:
-        """``raw`` as a size; raises DsvError where it is none."""
+        """``raw`` as a size; raise DsvError if it is none."""
         value = self.value(raw, span)
         try:
             return as_size(value, least)
@@ -145,7 +145,7 @@ class Scope:
     def fault(
         self, raw: Any, value: Any, span: Span | None, error: ValueError, key: str = "", hint: str = ""
     ) -> DsvError:
-        """The mistake that ``value`` is, told where it was written; ``raw`` at ``span`` uses it as ``key``."""
+        """Return the mistake in ``value``, where that was written; ``raw`` at ``span`` uses it as ``key``."""
         blame = self._blame(value)
         source, reads = self.source(raw), self.config_names(raw)
         if source is None or source.span is None:
@@ -170,7 +170,7 @@ class Scope:
         return Fault(Code.NO_VALUE, f"there is no name `{value}` here")
 
     def near(self, value: Any) -> str:
-        """What a word that has no value may be meant to be."""
+        """Return what a word that has no value may be meant to be."""
         if not isinstance(value, Word):
             return ""
         if found := UNIT.match(value):
@@ -178,15 +178,15 @@ class Scope:
         return self.meant(value) if NAME.match(value) else ""
 
     def meant(self, name: str) -> str:
-        """The visible name that ``name`` most resembles, or those that there are."""
+        """Return the visible name that ``name`` most resembles, or those that there are."""
         return nearest(name, self.values) or (f"there are: {listed(self.values, 6)}" if self.values else "")
 
     def find_given(self, name: str) -> Given | None:
-        """How ``name`` got its value, one step back."""
+        """Return how ``name`` got its value, one step back."""
         return self.given.get(name)
 
     def source(self, raw: Any, steps: int = 2 * MAX_CHAIN) -> Given | None:
-        """Where the value of the name ``raw`` was written, however often it was handed on."""
+        """Return where the value of the name ``raw`` was written, however often it was handed on."""
         given = self.find_given(raw) if isinstance(raw, str) else None
         if given is None or not steps or (given.raw == raw and given.scope is self):
             return given
@@ -206,7 +206,7 @@ class Scope:
         return frozenset(found)
 
     def overridden(self, given: Given) -> list[Note]:
-        """The place of the value that ``given`` stands over; arguments have none."""
+        """Return the place of the value that ``given`` stands over; arguments have none."""
         return []
 
     def origins(self, raw: Any) -> list[Note]:
@@ -230,11 +230,11 @@ class ConfigScope(Scope):
         self.symbolic = frozenset(symbolic)
         self.open: list[str] = []
         self.done: dict[str, Any] = {}
-        self.broken: dict[str, DsvError] = {}  # told once, however many values depend on it
+        self.broken: dict[str, DsvError] = {}  # reported once, however many values depend on it
         self.values = _Lazy(self)
 
     def get(self, name: str) -> Any:
-        """The value of config name ``name``."""
+        """Return the value of config name ``name``."""
         if name in self.broken:
             raise self.broken[name]
         if name not in self.done:
@@ -296,7 +296,7 @@ class _Lazy(Mapping[str, Any]):
 
 
 def free_names(raw: Any) -> frozenset[str]:
-    """Names that a raw value reads, as far as it is an expression."""
+    """Return names that a raw value reads, as far as it is an expression."""
     if isinstance(raw, (list, Mapping)):
         items = raw if isinstance(raw, list) else raw.values()
         return frozenset[str]().union(*(free_names(item) for item in items))
@@ -309,7 +309,7 @@ def free_names(raw: Any) -> frozenset[str]:
 
 
 def freeze(value: Any) -> Any:
-    """A value as a dictionary key."""
+    """Return a value as a dictionary key."""
     if isinstance(value, Mapping):
         return ("mapping", *((k, freeze(v)) for k, v in value.items()))
     if isinstance(value, (list, tuple)):

@@ -75,23 +75,23 @@ class BuildState(ABC):
         self.used: set[str] = set()  # config names that arguments took, inside of the block that is built
 
     def path(self) -> str:
-        """Where we are, as names of lines."""
+        """Return where we are, as names of lines."""
         return " > ".join(self.trail)
 
     def shared(self, key: Any, make: Callable[[], Graph]) -> Graph:
-        """The graph of ``key``, made once."""
+        """Return the graph of ``key``, made once."""
         if key not in self.memo:
             self.memo[key] = None
             place = (key, self.positions, self.lengths)
             self.memo[key] = self._found(place) or self._made(place, make)
         found = self.memo[key]
         if found is None:
-            raise Poisoned  # it failed before, and that was told
+            raise Poisoned  # it failed before, and that was reported
         self.used |= self.cache.reads[found]
         return found
 
     def _found(self, place: Any) -> Graph | None:
-        """What an earlier build left, with its lines counted as if they were built here."""
+        """Return what an earlier build left, with its lines counted as if they were built here."""
         found = self.cache.find(place, self.config.done)
         for graph in found.graphs() if found else ():
             if graph not in self.seen:
@@ -110,7 +110,7 @@ class BuildState(ABC):
         return graph
 
     def counted(self, graph: Graph, span: Span | None) -> None:
-        """Counts one more line of ``graph``; raises Fatal where blocks open into too many."""
+        """Count one more line of ``graph``; raise Fatal if blocks open into too many."""
         self.cache.lines[graph] = self.cache.lines.get(graph, 0) + 1
         self._count(1, span)
 
@@ -120,7 +120,7 @@ class BuildState(ABC):
             raise Fatal(f"the blocks open into more than {MAX_LINES:,} distinct lines", span, code=Code.TOO_MUCH)
 
     def opened(self, node: Node, graph: Graph, span: Span | None) -> None:
-        """Counts what ``node`` opens into; raises Fatal where ``graph`` becomes too large to walk."""
+        """Count what ``node`` opens into; raise Fatal if ``graph`` becomes too large to walk."""
         nodes = self.cache.nodes
         inner = sum(nodes.get(group.graph, 1) for group in node.stored)
         nodes[graph] = nodes.get(graph, 0) + 1 + inner
@@ -152,13 +152,13 @@ class BuildState(ABC):
         """
 
     def declared_here(self, callee: str, *path: str) -> list[tuple[str, Span | None]]:
-        """A note with the place of a block's declaration."""
+        """Return a note with the place of a block's declaration."""
         part = self.library.blocks.get(callee)
         return [("declared here", part.key(*path))] if part else []
 
 
 def _copies(node: Node, inside: Mapping[Graph, int]) -> int:
-    """How many copies a line makes, those inside of them too; a number that is open counts as one."""
+    """Return how many copies a line makes, those inside of them too; a number that is open counts as one."""
     own = 0 if node.mode is Mode.CALL else 1
     counts = [(copies.graph, copies.count if isinstance(copies.count, int) else 1) for copies in node.copies]
     return sum(count * (own + inside.get(graph, 0)) for graph, count in counts)

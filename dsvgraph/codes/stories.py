@@ -40,11 +40,11 @@ class Story:
     examples: tuple[Example, ...]
 
     def example(self, kind: str) -> Example:
-        """The wrong or the right one."""
+        """Return the wrong or the right one."""
         return next(example for example in self.examples if example.kind == kind)
 
     def as_dict(self) -> dict[str, object]:
-        """The story for ``--json``."""
+        """Return the story for ``--json``."""
         return {
             "code": self.code,
             "area": self.area,
@@ -57,7 +57,7 @@ class Story:
 
 @lru_cache(maxsize=1)
 def stories() -> dict[str, Story]:
-    """Every story by its code, area after area."""
+    """Return every story by its code, area after area."""
     found: dict[str, Story] = {}
     for area in ORDER:
         text = _text(area)
@@ -70,7 +70,7 @@ def stories() -> dict[str, Story]:
 
 
 def page() -> str:
-    """All stories as one page of Markdown, docs/errors.md."""
+    """Return all stories as one page of Markdown, docs/errors.md."""
     areas = (re.sub("^(?=#+ )", "#", _text(area), flags=re.MULTILINE) for area in ORDER)
     return "\n".join([_text("introduction"), *areas])
 

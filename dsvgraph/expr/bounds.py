@@ -17,7 +17,7 @@ class Unproved(Exception):
 
 
 def bounds(tree: Expr, ranges: Mapping[str, Range]) -> Range | None:
-    """The least and the largest value of ``tree``, never too narrow; None where it may have none somewhere.
+    """Return the least and the largest value of ``tree``, never too narrow; None where it may have none somewhere.
 
     No operation is proved to have a value that divides by what may be zero, takes a root or a logarithm of what may
     be negative, or may exceed the largest magnitude of the language.
@@ -51,7 +51,7 @@ def _of(tree: Expr, ranges: Mapping[str, Range]) -> Range:
 
 
 def _corners(function: Callable[[float, float], float]) -> Callable[[Range, Range], Range]:
-    """The bounds of what is monotonic in both operands."""
+    """Return the bounds of what is monotonic in both operands."""
 
     def apply(a: Range, b: Range) -> Range:
         found = [function(x, y) for x in a for y in b]
@@ -61,7 +61,7 @@ def _corners(function: Callable[[float, float], float]) -> Callable[[Range, Rang
 
 
 def _apart(b: Range) -> None:
-    """Raises Unproved where a divisor may be zero."""
+    """Raise Unproved if a divisor may be zero."""
     if b[0] <= 0 <= b[1]:
         raise Unproved
 
@@ -93,7 +93,7 @@ def _power(a: Range, b: Range) -> Range:
 
 
 def _increasing(function: Callable[[float], float], least: float = -math.inf) -> Callable[[Range], Range]:
-    """The bounds of a function that grows and has values from ``least`` on."""
+    """Return the bounds of a function that grows and has values from ``least`` on."""
 
     def apply(a: Range) -> Range:
         if a[0] < least:

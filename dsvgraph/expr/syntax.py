@@ -28,7 +28,7 @@ class Expr:
     args: tuple[Any, ...]
 
     def names(self) -> frozenset[str]:
-        """The names that the expression reads."""
+        """Return the names that the expression reads."""
         if self.op == "name":
             return frozenset([self.args[0]])
         return frozenset(n for a in self.args if isinstance(a, Expr) for n in a.names())
@@ -50,7 +50,7 @@ UNARY = 7
 
 @lru_cache(maxsize=4096)
 def parse(text: str) -> Expr:
-    """The syntax tree of ``text``; raises ValueError where it is no expression."""
+    """Return the syntax tree of ``text``; raise ValueError if it is no expression."""
     if len(text) > MAX_LENGTH:
         raise Fault(Code.NUMBER_LIMIT, f"an expression has at most {MAX_LENGTH} characters, this one has {len(text)}")
     parser = _Parser(_tokens(text))
@@ -77,7 +77,7 @@ def _tokens(text: str) -> list[tuple[str, str]]:
 
 
 def _no_token(text: str, at: int) -> str:
-    """What is wrong at a place of ``text`` where no number, name or sign begins."""
+    """Return what is wrong at a place of ``text`` where no number, name or sign begins."""
     rest = text[at:].lstrip()
     if rest[0].isalnum() and not rest[0].isascii():
         begins = re.search(r"\w*\Z", text[:at]) if not text[at].isspace() else None

@@ -31,7 +31,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 def evaluate(tree: Expr, lookup: Callable[[str], Any]) -> Any:
-    """The value of ``tree``, names answered by ``lookup``; raises ValueError in plain words."""
+    """Return the value of ``tree``, names answered by ``lookup``; raise ValueError in plain words."""
     if tree.op == "number":
         return tree.args[0]
     if tree.op == "name":
@@ -95,7 +95,7 @@ def _apply(op: str, operands: list[Any]) -> Any:
 
 
 def _unknown(op: str) -> float:
-    """What depends on a number that is not known yet is not known either, and decides nothing."""
+    """Return what depends on a number that is not known yet is not known either, and decides nothing."""
     if op in COMPARISONS or op == "not":
         raise Fault(Code.NO_RESULT, "a number that is symbolic here can decide nothing")
     return math.nan

@@ -63,11 +63,11 @@ class Doc:
     aliases: dict[Key, Key] = field(default_factory=dict, repr=False)  # what stands there by `*name` or `<<`
 
     def key(self, *path: Any) -> Span | None:
-        """Where the key at ``path`` stands (for a list item, the item)."""
+        """Return where the key at ``path`` stands (for a list item, the item)."""
         return self.keys.get(path) or self._behind(self.keys, path) or self.value(*path)
 
     def value(self, *path: Any) -> Span | None:
-        """Where the value at ``path`` stands, or the nearest thing that encloses it."""
+        """Return where the value at ``path`` stands, or the nearest thing that encloses it."""
         while path not in self.values and path:
             found = self._behind(self.values, path)
             if found:
@@ -76,7 +76,7 @@ class Doc:
         return self.values.get(path)
 
     def _behind(self, places: dict[Key, Span], path: Key) -> Span | None:
-        """The alias that gives what is at ``path``, with the place where that was written."""
+        """Return the alias that gives what is at ``path``, with the place where that was written."""
         alias: Span | None = None
         for _ in range(MAX_DEPTH):
             end = next((n for n in range(1, len(path) + 1) if path[:n] in self.aliases), None)
@@ -89,7 +89,7 @@ class Doc:
 
 
 def parse(text: str, name: str = "<spec>") -> Doc:
-    """Parses YAML text; raises DsvError at file:line:col."""
+    """Parse YAML text; raise DsvError at file:line:col."""
     if len(text) > MAX_BYTES:
         raise DsvError(f"`{name}` is larger than {MAX_BYTES:,} bytes, the most a spec may have", code=Code.TEXT_LIMIT)
     if text.count("\n") > MAX_ROWS:
@@ -99,7 +99,7 @@ def parse(text: str, name: str = "<spec>") -> Doc:
 
 @lru_cache(maxsize=64)
 def _composed(text: str, name: str) -> Doc:
-    """The text as data; nobody changes a Doc, so equal texts share one."""
+    """Return the text as data; nobody changes a Doc, so equal texts share one."""
     source = Source(name, tuple(BREAK.split(text)))
     doc = Doc(source, None)
     try:
@@ -133,7 +133,7 @@ def _mark(source: Source, mark: Any) -> Span | None:
 
 
 def _special(source: Source) -> Span:
-    """Where the first character stands that YAML does not allow."""
+    """Return where the first character stands that YAML does not allow."""
     for number, line in enumerate(source.lines, 1):
         for column, char in enumerate(line, 1):
             if printable(char) != char and char != "\t":
@@ -306,7 +306,7 @@ class _Composer:
 
 
 def _resolve(text: str, span: Span) -> Any:
-    """A plain scalar by YAML 1.2's core schema: `no` is a word, `1e-6` a number."""
+    """Return a plain scalar by YAML 1.2's core schema: `no` is a word, `1e-6` a number."""
     if text.lower() in CONSTANTS and text in (text.lower(), text.upper(), text.capitalize()):
         return CONSTANTS[text.lower()]
     if INT.match(text):

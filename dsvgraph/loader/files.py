@@ -15,13 +15,13 @@ PARTS = ("blocks", "templates", "variants")  # folders in a folder of specs
 
 
 def bundled() -> Path:
-    """The folder of the specs that come with the package."""
+    """Return the folder of the specs that come with the package."""
     package = Path(__file__).parents[1]
     return package / "specs" if (package / "specs").is_dir() else package.parent / "specs"
 
 
 def homes(folder: Path) -> list[Path]:
-    """The folders that files in ``folder`` read from: itself, and that of the specs that it is a part of.
+    """Return the folders that files in ``folder`` read from: itself, and that of the specs that it is a part of.
 
     A folder of specs has a folder `blocks`, as the bundled one: what lies in its `blocks`, `variants` or
     `templates` names files as seen from it, and so means the same wherever the whole is copied.
@@ -31,9 +31,9 @@ def homes(folder: Path) -> list[Path]:
 
 
 def find(name: str, near: Path | None = None, span: Span | None = None) -> Path:
-    """The file that ``name`` means: a path, one of the folders that a file in ``near`` reads, or a bundled spec.
+    """Return the file that ``name`` means: a path, one of the folders that a file in ``near`` reads, or a bundled spec.
 
-    Raises DsvError with the nearest bundled name where there is none.
+    Raise DsvError with the nearest bundled name where there is none.
     """
     candidates = [Path(name)] if near is None else [home / name for home in homes(near)]
     library = bundled()
@@ -66,7 +66,7 @@ def _meant(name: str, known: list[str]) -> str:
 
 
 def read(path: Path, span: Span | None = None, text: str | None = None) -> Doc:
-    """Reads and parses a YAML file, or ``text`` in its place; raises DsvError where it is none."""
+    """Read and parses a YAML file, or ``text`` in its place; raise DsvError if it is none."""
     return parse(text_of(path, span) if text is None else text, _shown(path))
 
 
@@ -76,7 +76,7 @@ def _shown(path: Path) -> str:
 
 
 def text_of(path: Path, span: Span | None = None) -> str:
-    """The text of a regular file; raises DsvError where it is none, too large, or not UTF-8."""
+    """Return the text of a regular file; raise DsvError if it is none, too large, or not UTF-8."""
     try:
         with opened(path) as file:
             raw = file.read(MAX_BYTES + 1)

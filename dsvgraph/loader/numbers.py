@@ -9,7 +9,7 @@ from dsvgraph.errors import DsvError, Span
 
 
 def bounded(value: int | float, text: str, span: Span) -> int | float:
-    """``value``, written as ``text``; raises DsvError where it is too large, or not zero and read as zero."""
+    """``value``, written as ``text``; raise DsvError if it is too large, or not zero and read as zero."""
     if abs(value) > 10**30 and abs(value) != 1e30:
         raise DsvError("a number is at most 1e30 in magnitude", span, code=Code.NUMBER_LIMIT)
     if value == 0 and re.search(r"[1-9]", re.split("[eE]", text)[0]):

@@ -49,7 +49,7 @@ class Tokens(Scanner):
             self.pass_blanks(begins=True)
 
     def pass_blanks(self, begins: bool) -> None:
-        """Passes blanks and tabs, at the beginning of a line only tabs that do not indent what follows."""
+        """Pass blanks and tabs, at the beginning of a line only tabs that do not indent what follows."""
         if begins:
             self.reader.forward(self.ahead(" ".__contains__))
         length = self.ahead(BLANKS.__contains__)
@@ -62,7 +62,7 @@ class Tokens(Scanner):
             self.allow_simple_key = False  # a block mapping or list begins after blanks alone
 
     def scan_plain_spaces(self, indent: int, start_mark: Any) -> list[str] | None:
-        """What stands between two words of a plain scalar; nothing where a document ends."""
+        """Return what stands between two words of a plain scalar; nothing where a document ends."""
         blanks = self.reader.prefix(self.ahead(BLANKS.__contains__))
         self.reader.forward(len(blanks))
         if self.reader.peek() not in BREAKS:
@@ -89,7 +89,7 @@ class Tokens(Scanner):
         return super().scan_block_scalar_ignored_line(start_mark)
 
     def ahead(self, passes: Callable[[str], bool]) -> int:
-        """How many characters from here on ``passes`` holds for."""
+        """Return how many characters from here on ``passes`` holds for."""
         length = 0
         while passes(self.reader.peek(length)):
             length += 1
@@ -97,7 +97,7 @@ class Tokens(Scanner):
 
 
 def yaml() -> YAML:
-    """The reader of YAML 1.2 that every text goes through."""
+    """Return the reader of YAML 1.2 that every text goes through."""
     found = YAML(typ="safe", pure=True)
     found.Scanner = Tokens
     return found

@@ -64,7 +64,7 @@ class Spec:
     span: Span | None = None  # the beginning of the file itself, apart from those that it extends and includes
 
     def inherits(self, span: Span | None) -> bool:
-        """Whether what stands there comes from a file that this one extends or includes."""
+        """Return whether what stands there comes from a file that this one extends or includes."""
         return bool(span and self.span and span.source.name not in (self.span.source.name, SETTING))
 
 
@@ -85,25 +85,25 @@ class _Merge:
 
 
 def read(name: str, settings: Mapping[str, Any] | None = None, symbolic: frozenset[str] = frozenset()) -> Spec:
-    """The spec ``name`` (a path or a bundled name) with all it extends and includes.
+    """Return the spec ``name`` (a path or a bundled name) with all it extends and includes.
 
     ``settings`` override config values by name; names in ``symbolic`` stay names.
-    Raises DsvError for everything that is wrong with the files.
+    Raise DsvError for everything that is wrong with the files.
     """
     path = loader.find(name)
     return _finish(_Reader().collect(path), path.stem, settings or {}, symbolic)
 
 
 def read_text(text: str, settings: Mapping[str, Any] | None = None, name: str = "<spec>") -> Spec:
-    """The spec that ``text`` holds; it may include bundled files."""
+    """Return the spec that ``text`` holds; it may include bundled files."""
     doc = loader.parse(text, name)
     return _finish(_Reader().merge(doc, loader.bundled(), ()), "spec", settings or {}, frozenset())
 
 
 def read_open(path: Path, texts: Mapping[Path, str]) -> Spec:
-    """The spec in the file ``path``, where ``texts`` stand for files that an editor holds, by resolved path.
+    """Return the spec in the file ``path``, where ``texts`` stand for files that an editor holds, by resolved path.
 
-    Raises DsvError as ``read`` does.
+    Raise DsvError as ``read`` does.
     """
     return _finish(_Reader(texts).collect(path), path.stem, {}, frozenset())
 
@@ -144,7 +144,7 @@ def with_settings(spec: Spec, settings: Mapping[str, Any], symbolic: frozenset[s
 
 
 def _setting(name: str, value: Any) -> Span:
-    """The place of a value that no file holds: the option that gave it."""
+    """Return the place of a value that no file holds: the option that gave it."""
     if not isinstance(value, (str, int, float, list, dict, type(None))):
         raise DsvError(
             f"--set: a config value is what YAML can hold, `{name}` is {type(value).__name__}", code=Code.BAD_VALUE
@@ -178,7 +178,7 @@ class _Reader:
         return self.merge(doc, path.parent, (*stack, real), real.is_relative_to(loader.bundled().resolve()))
 
     def circle(self, chain: tuple[Path, ...], span: Span | None) -> _Merge:
-        """Raises DsvError; nothing is to be had from a circle that was told already, from another of its files."""
+        """Raise DsvError; a circle that another of its files has reported already gives nothing."""
         if frozenset(chain) in self.circles:
             return _Merge()
         self.circles.add(frozenset(chain))
@@ -186,7 +186,7 @@ class _Reader:
         raise DsvError(f"files include each other in a circle: {names}", span, code=Code.INCLUDE_CIRCLE)
 
     def counted(self, doc: Doc, span: Span | None) -> None:
-        """Raises DsvError where the files are together too much to read."""
+        """Raise DsvError if the files are together too much to read."""
         self.characters += sum(map(len, doc.source.lines))
         self.values += len(doc.values)
         if self.characters > MAX_CHARACTERS or self.values > MAX_VALUES:
@@ -214,7 +214,7 @@ class _Reader:
 
 @contextmanager
 def _gathered(errors: list[DsvError]) -> Iterator[None]:
-    """Puts what is raised to ``errors``, and the next file is looked at too; where all are too many, that is all."""
+    """Put what is raised to ``errors``, and the next file is looked at too; where all are too many, that is all."""
     try:
         yield
     except DsvError as error:
@@ -224,7 +224,7 @@ def _gathered(errors: list[DsvError]) -> Iterator[None]:
 
 
 def _add(merge: _Merge, model: SpecModel, doc: Doc, bundled: bool) -> None:
-    """Puts a file's own parts over those it starts from."""
+    """Put a file's own parts over those it starts from."""
     merge.name, merge.doc = model.name or merge.name, model.doc or merge.doc
     merge.span = doc.value()
     merge.published = Part(model.published, doc, ("published",)) if model.published else None

@@ -1,4 +1,4 @@
-"""Data against the models of the language, with every mistake told at its place."""
+"""Data against the models of the language, with every mistake reported at its place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dsvgraph.wanted import TOO_LONG, TOO_SHORT, wanted
 
 
 def validate(model: type[SpecModel], doc: Doc) -> SpecModel:
-    """The data of ``doc`` as ``model``; raises DsvError with every mistake at its place."""
+    """Return the data of ``doc`` as ``model``; raise DsvError with every mistake at its place."""
     if not isinstance(doc.data, dict):
         where = doc.value() or Span(doc.source, 1, 1)
         raise DsvError("a spec is a mapping of `name`, `config`, `graph` and so on", where, code=Code.WRONG_KIND)
@@ -43,7 +43,7 @@ def _null_defaults(model: SpecModel, doc: Doc) -> Iterator[DsvError]:
 
 
 def _roots(doc: Doc, model: type[BaseModel], errors: list[Any]) -> list[Any]:
-    """One error a mistake: of a union's the deepest, and no key is missing that is misspelt."""
+    """Return one error a mistake: of a union's the deepest, and no key is missing that is misspelt."""
     misspelt = {
         (*path[:-1], closest(str(path[-1]), _fields(model, e["loc"])))
         for e in errors
@@ -82,7 +82,7 @@ def _schema_error(doc: Doc, error: Any, model: type[BaseModel]) -> DsvError:
 
 
 def _expected(error: Any, path: tuple[Any, ...]) -> str:
-    """What belongs at ``path``, and what was found there."""
+    """Return what belongs at ``path``, and what was found there."""
     found = shown(error["input"])
     if error["type"] in (*TOO_SHORT, *TOO_LONG):
         return f"`{path[-1]}` is {'empty' if error['type'] in TOO_SHORT else 'too long'}"
@@ -95,7 +95,7 @@ def _expected(error: Any, path: tuple[Any, ...]) -> str:
 
 
 def _clean(doc: Doc, loc: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The part of a Pydantic location that is a path in the document."""
+    """Return the part of a Pydantic location that is a path in the document."""
     path: tuple[Any, ...] = ()
     for step in loc:
         if (*path, step) in doc.values or (*path, step) in doc.keys:

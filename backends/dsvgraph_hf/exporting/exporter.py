@@ -9,7 +9,7 @@ from typing import Any
 
 from dsvgraph.backends.contracts import Progress
 from dsvgraph.errors import DsvError
-from dsvgraph.files import told, write_atomic
+from dsvgraph.files import write_atomic, write_errors
 from dsvgraph.graph import Model
 from dsvgraph_hf.config.config_file import NAME
 from dsvgraph_hf.exporting.find_class import config_of
@@ -68,6 +68,6 @@ def _created(folder: Path) -> bool:
     if folder.is_dir() and any(folder.iterdir()):
         raise DsvError(f"{folder} exists and is not empty", hint="name another folder, or empty it")
     fresh = not folder.is_dir()
-    with told(folder):
+    with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return fresh

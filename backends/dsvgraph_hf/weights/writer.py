@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dsvgraph.errors import DsvError
-from dsvgraph.files import told, write_atomic
+from dsvgraph.files import write_atomic, write_errors
 from dsvgraph.tensorfile import Entry, header
 from dsvgraph_hf.weights.packed_experts import Shape
 from dsvgraph_hf.weights.shards import INDEX, SINGLE
@@ -83,7 +83,7 @@ class Writer:
 
     def __enter__(self) -> Writer:
         self.made = not self.folder.exists()
-        with told(self.folder):
+        with write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             try:
                 self._check_room()
@@ -116,7 +116,7 @@ class Writer:
         if tuple(tensor.shape) != place.planned.shape:
             raise ValueError(f"{name}: {tuple(tensor.shape)}, not {place.planned.shape}")
         numbers = tensor.detach().to("cpu", place.planned.dtype).contiguous().reshape(-1).view(torch.uint8)
-        with told(self.folder), (self.temporary / place.file).open("r+b") as file:
+        with write_errors(self.folder), (self.temporary / place.file).open("r+b") as file:
             file.seek(place.start)
             file.write(memoryview(numbers.numpy()))
         self.missing.discard(name)
@@ -132,7 +132,7 @@ class Writer:
     def _finish(self) -> None:
         """Move the files to their names; the index is last, so that no reader finds half of a folder."""
         assert not self.missing, f"never written: {sorted(self.missing)[:3]}"
-        with told(self.folder):
+        with write_errors(self.folder):
             for name in self.files:
                 with (self.temporary / name).open("rb") as file:
                     os.fsync(file.fileno())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dsvgraph import files
 from dsvgraph.errors import DsvError
-from dsvgraph.files import open_regular, opened, told
+from dsvgraph.files import open_regular, opened, write_errors
 
 
 def read(path: Path) -> bytes:
@@ -45,7 +45,10 @@ def write_text(path: Path, text: str) -> None:
 
 def append_line(path: Path, line: str) -> None:
     """Append one line whole: what a failed write has left of it is cut off again."""
-    with told(path), os.fdopen(open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab", buffering=0) as file:
+    with (
+        write_errors(path),
+        os.fdopen(open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab", buffering=0) as file,
+    ):
         size, data = file.seek(0, os.SEEK_END), line.encode() + b"\n"
         try:
             if file.write(data) < len(data):
@@ -67,7 +70,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raise DsvError if another training holds it.
     """
     path = folder / LOCK
-    with told(path):
+    with write_errors(path):
         descriptor = open_regular(path, os.O_RDWR | os.O_CREAT)
     try:
         _take(descriptor, folder)
@@ -86,6 +89,6 @@ def _take(descriptor: int, folder: Path) -> None:
         raise DsvError(f"--out: {who} is training into {folder}", hint=hint) from None
     except OSError as error:
         raise DsvError(f"--out: {folder} cannot be locked: {error.strerror}") from error
-    with told(folder / LOCK):
+    with write_errors(folder / LOCK):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)

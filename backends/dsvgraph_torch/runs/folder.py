@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from dsvgraph.errors import DsvError
-from dsvgraph.files import to_disk, told
+from dsvgraph.files import to_disk, write_errors
 from dsvgraph_torch.runs import checkpoint, schema
 from dsvgraph_torch.runs.checkpoint import Checkpoint
 from dsvgraph_torch.runs.files import LOCK, append_line, check_regular, locked, read, write_text, write_whole
@@ -61,7 +61,7 @@ class Run:
     def created(self) -> Iterator[None]:
         """Make the folder and hold it. Raise DsvError if it exists with something in it."""
         self._check_empty()
-        with told(self.path):
+        with write_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         with locked(self.path):
             self._check_empty()  # nobody else was faster
@@ -70,7 +70,7 @@ class Run:
     def _check_empty(self) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise DsvError(f"--out: {self.path} is a file, not a folder")
-        with told(self.path):
+        with write_errors(self.path):
             found = set(os.listdir(self.path)) if self.path.is_dir() else set()
         if found - {LOCK}:
             go_on = "go on with its run by --resume" if self.about.exists() else "empty it"
@@ -139,7 +139,7 @@ class Run:
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, identity: str) -> None:
         """Save all that is needed to go on after ``step``."""
         if self.metrics.exists():
-            with told(self.metrics):
+            with write_errors(self.metrics):
                 to_disk(self.metrics)
         checkpoint.save(self.path, model, optimizer, step, identity)
 

@@ -122,7 +122,7 @@ def _check_stack(parts: list[Alike], model: Model) -> None:
 
 
 def _decided(graph: Graph, place: PathState, prefix: str) -> Iterator[tuple[str, int | None]]:
-    """The path of every weight below a place, with the number of the rule that decides."""
+    """Yield the path of every weight below a place, with the number of the rule that decides."""
     for node in graph.nodes.values():
         for name in node.weights:
             path = join(node.at, name)

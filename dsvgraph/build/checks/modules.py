@@ -48,7 +48,7 @@ class Claim(NamedTuple):
 
 
 def claims(graph: Graph) -> Iterator[Claim]:
-    """What the lines of a class claim, those of blocks at `.` too, which are written into it."""
+    """Yield what the lines of a class claim, those of blocks at `.` too, which are written into it."""
     for node in graph.nodes.values():
         if node.mode is Mode.CALL and node.copies and not node.at:
             yield from claims(node.copies[0].graph)
@@ -64,7 +64,7 @@ def _kind(node: Node) -> str:
 
 
 def _alone(op: Op) -> bool:
-    """Whether the weights stand in a module with more: a router counts what it sends."""
+    """Return whether the weights stand in a module with more: a router counts what it sends."""
     return op.kind is Kind.ROUTING
 
 

@@ -22,7 +22,7 @@ class Box(NamedTuple):
 
 
 def check_paths(model: Model) -> None:
-    """Raises DsvError where two weights would have one name, or one lie below the other."""
+    """Raise DsvError if two weights would have one name, or one lie below the other."""
     boxes: dict[str, list[Box]] = defaultdict(list)
     for visit in walk(model):
         for weight in visit.node.weights:
@@ -42,7 +42,7 @@ def check_paths(model: Model) -> None:
 
 
 def _check_apart(boxes: list[Box]) -> None:
-    """Sweeps over boxes of one shape by their first numbers."""
+    """Sweep over boxes of one shape by their first numbers."""
     live: list[Box] = []
     for box in sorted(boxes, key=lambda b: b.ranges):
         live = [b for b in live if not b.ranges or b.ranges[0][1] >= box.ranges[0][0]]

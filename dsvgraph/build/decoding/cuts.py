@@ -11,7 +11,7 @@ from dsvgraph.errors import DsvError, Span
 
 
 def choose_cache(context: Context) -> None:
-    """Looks up the listed values; mistakes are noted in ``context``."""
+    """Look up the listed values; mistakes are noted in ``context``."""
     for i, text in enumerate(context.part.model.cache):
         context.guard("cache", partial(_listed, context, text, context.part.value("cache", i)))
     if context.graph.cache and not context.errors:
@@ -30,7 +30,7 @@ def _listed(context: Context, text: str, span: Span | None) -> None:
 
 
 def _check_sufficient(context: Context) -> None:
-    """Raises DsvError where an op needs earlier positions of what cannot be made of the listed values."""
+    """Raise DsvError if an op needs earlier positions of what cannot be made of the listed values."""
     try:
         Decoder(context.state.positions, next(iter(context.state.lengths), None)).of(context.graph)
     except Missing as missing:

@@ -52,11 +52,11 @@ class Decoding:
 
     @property
     def keeping(self) -> set[str]:
-        """Names of the lines and inputs of which something is kept here."""
+        """Return names of the lines and inputs of which something is kept here."""
         return {ref.node for ref in self.kept} | {name for name, _ in self.states}
 
     def reads_rows(self, node: Node, port: str) -> bool:
-        """Whether a line reads what is wired to ``port`` with the rows of earlier positions."""
+        """Return whether a line reads what is wired to ``port`` with the rows of earlier positions."""
         if node.name in self.between:
             return True
         if node.op and node.name in self.lines:
@@ -64,7 +64,7 @@ class Decoding:
         return any(port in inner.given for inner in self.inner.get(node.name, ()))
 
     def returns_rows(self, node: Node, port: str) -> bool:
-        """Whether a line makes this output with the rows of earlier positions."""
+        """Return whether a line makes this output with the rows of earlier positions."""
         return node.name in self.between or any(port in inner.asked for inner in self.inner.get(node.name, ()))
 
     def all(self) -> Iterator[Decoding]:
@@ -90,7 +90,7 @@ class Decoder:
 
     @classmethod
     def of_model(cls, model: Model) -> Decoder:
-        """The decoder of a model, whose inputs tell which sizes count positions."""
+        """Return the decoder of a model, whose inputs tell which sizes count positions."""
         row = next((type_ for type_ in model.inputs.values() if type_.rank > 1), None)
         found = {name for type_ in model.inputs.values() for size in type_.shape[:2] for name in names(size)}
         return cls(frozenset(found), row.shape[1] if row else None)
@@ -99,10 +99,10 @@ class Decoder:
         self, graph: Graph, given: frozenset[str] = frozenset(), sealed: bool = False, asked: Asked = frozenset(),
         only: frozenset[str] | None = None,
     ) -> Decoding:  # fmt: skip
-        """How ``graph`` decodes, ``only`` some of its lines or all.
+        """Return how ``graph`` decodes, ``only`` some of its lines or all.
 
         ``sealed`` graphs keep nothing themselves, unless they have a list `cache` and what they are ``given`` is
-        not enough. Raises Missing where a value that is needed can be made of nothing that is kept.
+        not enough. Raise Missing if a value that is needed can be made of nothing that is kept.
         """
         if self.acts_alone(graph):
             given, sealed, asked = frozenset(), False, frozenset()
@@ -122,24 +122,24 @@ class Decoder:
         return _Finding(self, graph, given, sealed, only).run(asked)
 
     def acts_alone(self, graph: Graph) -> bool:
-        """Whether every line of ``graph`` makes a position of the same position alone."""
+        """Return whether every line of ``graph`` makes a position of the same position alone."""
         if graph not in self.single:
             self.single[graph] = all(self.alone(node) for node in graph.nodes.values())
         return self.single[graph]
 
     def alone(self, node: Node) -> bool:
-        """Whether a line makes a position of the same position of its inputs alone."""
+        """Return whether a line makes a position of the same position of its inputs alone."""
         if node.op:
             return not node.op.shift() and not node.op.decoding_state(node.ins, node.outputs)
         return all(self.acts_alone(copies.graph) for copies in node.copies)
 
     def has_rows(self, type_: Type) -> bool:
-        """Whether a value is made of positions; a weight is not."""
+        """Return whether a value is made of positions; a weight is not."""
         return any(names(size) & self.positions for size in type_.shape)
 
 
 def axis(type_: Type, length: Size | None) -> int | None:
-    """The axis that counts positions; none where rows are sorted in another order."""
+    """Return the axis that counts positions; none where rows are sorted in another order."""
     return next((i for i, size in enumerate(type_.shape) if size == length), None)
 
 
@@ -173,7 +173,7 @@ class _Finding:
     # -- what the lines need -----------------------------------------------------------------
 
     def _look(self, node: Node) -> None:
-        """Notes what a line needs, and whether it could run over all rows."""
+        """Note what a line needs, and whether it could run over all rows."""
         if self.decoder.alone(node):
             if all(ref in self.made or not self._has_rows(ref) for ref in node.sources.values()):
                 self.made |= {Ref(node.name, port) for port in node.outputs}
@@ -206,7 +206,7 @@ class _Finding:
     # -- where it comes from -----------------------------------------------------------------
 
     def _need(self, node: Node, ref: Ref, rows: Past) -> None:
-        """``node`` reads ``ref`` with rows of earlier positions; raises Missing where nobody can give them."""
+        """``node`` reads ``ref`` with rows of earlier positions; raise Missing if nobody can give them."""
         if not self._has_rows(ref):
             return
         if self.free or ref in self.ends:
@@ -226,7 +226,7 @@ class _Finding:
             found.kept[ref] = rows
 
     def _ask(self, ref: Ref, rows: Past) -> bool:
-        """Whether the block that makes ``ref`` has its rows, and now returns them."""
+        """Return whether the block that makes ``ref`` has its rows, and now returns them."""
         node = self.graph.nodes.get(ref.node)
         if node is None or node.op or node.mode is not Mode.CALL or node.name not in self.found.inner:
             return False
@@ -265,23 +265,23 @@ class _Finding:
 
 
 def joined(a: Past | None, b: Past) -> Past:
-    """What is enough for two readers."""
+    """Return what is enough for two readers."""
     return b if a is None else Past(_most(a.last, b.last), _most(a.read, b.read))
 
 
 def _most(a: Size | None, b: Size | None) -> Size | None:
-    """The larger number of rows; all of them where one is all, or where it depends."""
+    """Return the larger number of rows; all of them where one is all, or where it depends."""
     if a == b:
         return a
     return max(a, b) if isinstance(a, int) and isinstance(b, int) else None
 
 
 def written(graph: Graph, ref: Ref) -> str:
-    """A reference as a spec writes it: the first output of a line by the line's name alone."""
+    """Return a reference as a spec writes it: the first output of a line by the line's name alone."""
     node = graph.nodes.get(ref.node)
     return ref.node if node is None or node.first == ref.port else str(ref)
 
 
 def unneeded(found: Decoding) -> Iterator[tuple[int, Ref]]:
-    """The items of a graph's list `cache`, by their number, that nothing below needs."""
+    """Return the items of a graph's list `cache`, by their number, that nothing below needs."""
     return ((i, ref) for i, ref in enumerate(found.graph.cache) if ref not in found.rows)

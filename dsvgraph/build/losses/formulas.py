@@ -29,7 +29,7 @@ DEFAULT = {"weight": 1, "speed": 1, "shift": 1, "stride": 1, "divide": "valid"}
 
 
 def number(tree: Expr, **values: float) -> Any:
-    """The value of a loss expression with its open names given; others stay symbolic."""
+    """Return the value of a loss expression with its open names given; others stay symbolic."""
     return expr.evaluate(tree, lambda name: values[name] if name in values else symbol(name))
 
 
@@ -44,7 +44,7 @@ class Formula:
     scope: Scope
 
     def check(self, values: Mapping[str, float]) -> Any:
-        """The value with ``values`` for the open names; raises DsvError where it is no number."""
+        """Return the value with ``values`` for the open names; raise DsvError if it is no number."""
         where = self._where(values)
         if "depth" in self.raw.names() - values.keys():
             words = "`depth` counts the pieces of a stacked output, and this one is not stacked"
@@ -61,7 +61,7 @@ class Formula:
         return found
 
     def check_schedule(self, at: Mapping[str, float]) -> None:
-        """Raises DsvError where the formula is found to have no value at some number of tokens."""
+        """Raise DsvError if the formula is found to have no value at some number of tokens."""
         self.check({**at, "tokens": 0})
         if not has_value(self.key, self.tree, (int(at.get("depth", 1)),)):
             for tokens in samples(self.tree, at):
@@ -75,7 +75,7 @@ class Formula:
 
 
 def read(key: str, part: Part, scope: Scope) -> Formula:
-    """The formula ``key`` of a loss line, or its default."""
+    """Return the formula ``key`` of a loss line, or its default."""
     raw, span = part.model.get(key), part.value(key)
     raw = DEFAULT[key] if raw is None else raw
     if isinstance(raw, (list, dict)):
@@ -132,7 +132,7 @@ def _constant(tree: Expr, scope: Scope, span: Span | None) -> Expr:
 
 
 def _chosen(tree: Expr, free: tuple[str, ...], scope: Scope, span: Span | None) -> Expr:
-    """An item of a config list by a number that is open: a choice among its items."""
+    """Return an item of a config list by a number that is open: a choice among its items."""
     items = expr.evaluate(tree.args[0], scope.number) if not tree.args[0].names() & {*free} else None
     if not isinstance(items, list) or not items or not all(isinstance(i, (int, float)) for i in items):
         raise DsvError(f"`{expr.to_text(tree.args[0])}` is no list of numbers", span, code=Code.LOSS_NUMBER)

@@ -33,7 +33,7 @@ MAX_DEPTHS = 1000
 def build_losses(
     model: Model, lines: Mapping[str, Part], scope: Scope, errors: list[DsvError], whole: bool
 ) -> tuple[Loss, ...]:
-    """The checked losses; mistakes, label leaks among them, are put into ``errors``.
+    """Return the checked losses; mistakes, label leaks among them, are put into ``errors``.
 
     Where the graph is not ``whole``, only what does not depend on it is looked at.
     """
@@ -52,7 +52,7 @@ def build_losses(
 
 
 def _wrong_strides(model: Model, losses: list[Loss], lines: Mapping[str, Part]) -> Iterator[DsvError]:
-    """What a line says of its stride and is not so."""
+    """Yield what a line says of its stride and is not so."""
     for heads in predictions(model, losses).values():
         for head in heads:
             found, said = stride(head, heads), head.loss.stride and number(head.loss.stride)
@@ -63,12 +63,12 @@ def _wrong_strides(model: Model, losses: list[Loss], lines: Mapping[str, Part]) 
 
 
 def _follows(error: DsvError, part: Part, model: Model, errors: list[DsvError]) -> bool:
-    """Whether a target is no token ids, and the lines that read it have said so."""
+    """Return whether a target is no token ids, and the lines that read it have said so."""
     if error.diagnostics[0].code is not Code.LOSS_SHAPE or model.spec is None:
         return False
-    told = [d for e in errors for d in e.diagnostics if d.code is Code.NUMBER_KIND]
+    reported = [d for e in errors for d in e.diagnostics if d.code is Code.NUMBER_KIND]
     where = model.spec.graph.key("in", part.model.get("target"))
-    return any(span == where for d in told for _, span in d.notes)
+    return any(span == where for d in reported for _, span in d.notes)
 
 
 def _line(name: str, part: Part, model: Model, scope: Scope, whole: bool) -> Loss | None:
@@ -171,7 +171,7 @@ def _target(name: Any, model: Model, part: Part) -> str:
 
 
 def _depths(model: Model, ref: Ref, ids: str, part: Part) -> tuple[int, ...]:
-    """The depths that an output speaks of: 1, 2, ... of a stacked one, else 0."""
+    """Return the depths that an output speaks of: 1, 2, ... of a stacked one, else 0."""
     logits, row = model.type(ref), model.inputs[ids]
     stacked = logits.rank == row.rank + 2
     fits = logits.rank in (row.rank + 1, row.rank + 2) and logits.shape[-row.rank - 1 : -1] == row.shape
@@ -190,7 +190,7 @@ def _depths(model: Model, ref: Ref, ids: str, part: Part) -> tuple[int, ...]:
 
 
 def _check_depth(loss: Loss, depth: int, model: Model, ref: Ref, part: Part, formula: dict[str, Formula]) -> None:
-    """Raises DsvError where the prediction of ``depth`` has seen its target (a label leak)."""
+    """Raise DsvError if the prediction of ``depth`` has seen its target (a label leak)."""
     at = {"depth": depth} if depth else {}
     if depth in (loss.depths[0], loss.depths[-1]):
         formula["weight"].check_schedule(at)
@@ -217,7 +217,7 @@ def _leak(loss: Loss, depth: int, shift: int, horizon: float) -> str:
 
 
 def _looks_ahead(model: Model, loss: Loss) -> list[tuple[str, Span | None]]:
-    """The lines that look ahead, in the parts that the output depends on."""
+    """Return the lines that look ahead, in the parts that the output depends on."""
     notes = []
     for name in model.needed([loss.output or ""]):
         node = model.nodes.get(name)

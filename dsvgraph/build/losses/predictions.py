@@ -42,12 +42,12 @@ class Gap:
 
 
 def at(ahead: int) -> str:
-    """A token by its place: i, i + 2, i - 1."""
+    """Return a token by its place: i, i + 2, i - 1."""
     return f"i {'+' if ahead > 0 else '-'} {abs(ahead)}" if ahead else "i"
 
 
 def seen(model: Model, ref: Ref, depth: int) -> Horizons:
-    """What an output has seen, or, where it is stacked, what its piece of ``depth`` has."""
+    """Return what an output has seen, or, where it is stacked, what its piece of ``depth`` has."""
     pieces = slices(model, ref)
     return pieces[depth - 1] if 0 < depth <= len(pieces) else model.horizons_of(ref)
 
@@ -68,7 +68,7 @@ def predictions(model: Model, losses: Iterable[Loss]) -> dict[str, list[Predicti
 
 
 def gaps(heads: list[Prediction]) -> Iterator[Gap]:
-    """What is left out before the nearest prediction, and between each and the next, once each."""
+    """Yield what is left out before the nearest prediction, and between each and the next, once each."""
     tokens = sorted({head.ahead for head in heads})
     for head in heads:
         if head.horizon + 1 < tokens[0] and math.isfinite(head.horizon):
@@ -80,6 +80,6 @@ def gaps(heads: list[Prediction]) -> Iterator[Gap]:
 
 
 def stride(head: Prediction, heads: list[Prediction]) -> float:
-    """How far a prediction lies behind the one before it, or, for the nearest, behind what it has seen."""
+    """Return how far a prediction lies behind the one before it, or, for the nearest, behind what it has seen."""
     before = [other.ahead for other in heads if other.ahead < head.ahead]
     return head.ahead - max(before, default=head.horizon if math.isfinite(head.horizon) else 0)

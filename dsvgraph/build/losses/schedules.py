@@ -19,7 +19,7 @@ MAX_PARTS = 12  # of a formula, where the places without a value are looked for
 
 
 def has_value(key: str, tree: Expr, depths: tuple[int, ...]) -> bool:
-    """Whether formula ``key`` of a loss is proved to have a value at every step of any training."""
+    """Return whether formula ``key`` of a loss is proved to have a value at every step of any training."""
     if not tree.names() - {"depth"}:
         return True  # it was evaluated for each depth
     if _is_truth(tree):
@@ -29,14 +29,14 @@ def has_value(key: str, tree: Expr, depths: tuple[int, ...]) -> bool:
 
 
 def _is_truth(tree: Expr) -> bool:
-    """Whether a formula gives true or false at some place, which is no number."""
+    """Return whether a formula gives true or false at some place, which is no number."""
     if tree.op == "if":
         return _is_truth(tree.args[0]) or _is_truth(tree.args[2])
     return tree.op in ("not", "and", "or", *COMPARISONS) or (tree.op == "number" and isinstance(tree.args[0], bool))
 
 
 def samples(tree: Expr, at: Mapping[str, float]) -> list[int]:
-    """Numbers of tokens where a formula is most likely to have no value: round numbers, the constants that it
+    """Return numbers of tokens where a formula is most likely to have no value: round numbers, the constants that it
     speaks of, and where what it divides by, or takes a root of, changes sign."""
     constants = [int(c) for c in _constants(tree) if 0 <= c <= MOST_TOKENS]
     near = {n + d for n in constants for d in (-1, 0, 1) if 0 <= n + d <= MOST_TOKENS}
@@ -60,7 +60,7 @@ def _constants(tree: Expr) -> Iterator[float]:
 
 
 def _parts(tree: Expr) -> Iterator[Expr]:
-    """What the formula divides by, or takes a root, a logarithm or a power of."""
+    """Yield what the formula divides by, or takes a root, a logarithm or a power of."""
     chosen = {"/": 1, "//": 1, "%": 1, "**": 0}.get(tree.op)
     if tree.op == "call" and tree.args[0] in ("sqrt", "log"):
         chosen = 1
@@ -72,7 +72,7 @@ def _parts(tree: Expr) -> Iterator[Expr]:
 
 
 def _sign(part: Expr, at: Mapping[str, float]) -> Callable[[int], Any]:
-    """The sign of a part at a number of tokens; None where it has none."""
+    """Return the sign of a part at a number of tokens; None where it has none."""
 
     def lookup(name: str, tokens: int) -> float:
         if name != "tokens" and name not in at:
