@@ -37,7 +37,7 @@ def adds_up(model: Model, seed: int) -> None:
     flops, total = counted.flops, counted.parameters.total
     assert (step.flops.forward.value, step.flops.backward.value) == (flops.forward, flops.backward), f"seed {seed}"
     assert prefill.flops.forward.value == flops.inference_forward, f"seed {seed}"
-    assert sum(one.parameters for one in step.work) == sum(row.parameters for row in first) == total, f"seed {seed}"
+    assert sum(one.parameters for one in step.op_costs) == sum(row.parameters for row in first) == total, f"seed {seed}"
     assert sum(row.flops for row in first) == flops.forward, f"seed {seed}"
     assert sum(row.backward for row in first) == flops.backward, f"seed {seed}"
     assert sum(flops.by_op.values()) == flops.forward, f"seed {seed}"

@@ -20,6 +20,8 @@ from dsvgraph_torch.lowering.writer import place, returning
 
 Rule = tuple[str, float, float]
 
+TARGETS = "targets are the token after each position: row[:, 1:] for row[:, :-1]"
+
 
 def write(lowering: Lowering) -> Source:
     """Return the root class, after the classes that it uses."""
@@ -104,7 +106,7 @@ def _forward(lowering: Lowering, args: list[str], body: list[ast.stmt]) -> ast.s
     doc = f"{outs}; losses, given targets (the token after each position)"
     doc += " or labels (the tokens)." if lowering.full else "."
     ctx = statement("ctx = Context(*known, collect=targets is not None)", known=[*map(path, known)])
-    given = _given(model, args, known) if lowering.full else []
+    given = _given(lowering, args, known)
     options = ["targets", *known, *(["labels"] if lowering.full else [])]
     return function("def forward(self):", [*given, ctx, *body], args, doc, options)
 
@@ -116,13 +118,19 @@ def _context(lowering: Lowering) -> tuple[str, ...]:
     return ("positions", "documents") if lowering.full else ("positions",)
 
 
-def _given(model: Model, args: list[str], known: tuple[str, ...]) -> list[ast.stmt]:
-    """Return the line that makes targets of what the caller gives, if a line of the loss has targets."""
+def _given(lowering: Lowering, args: list[str], known: tuple[str, ...]) -> list[ast.stmt]:
+    """Return what makes or checks the targets, if a line of the loss has some: nobody trains on the ids themselves."""
+    model = lowering.model
     target = next((loss.target for loss in model.losses if loss.target), None)
     row = dict(zip(model.inputs, args, strict=True)).get(target or "")
+    if not row:
+        return []
+    if not lowering.full:
+        test = "if targets is row or (targets is not None and targets.shape != row.shape):"
+        return [block(test, [statement("raise ValueError(words)", words=literal(TARGETS))], row=path(row))]
     documents = path("documents") if "documents" in known else literal(None)
     given = "targets = next_tokens(row, targets, labels, documents_)"
-    return [statement(given, row=path(row), documents_=documents)] if row else []
+    return [statement(given, row=path(row), documents_=documents)]
 
 
 def _results(model: Model, writer: GraphWriter) -> list[ast.stmt]:

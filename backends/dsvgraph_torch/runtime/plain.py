@@ -173,13 +173,15 @@ class Router(nn.Module):
         if self.normalize:
             score_BTK = score_BTK / (score_BTK.sum(-1, keepdim=True) + 1e-20)
         if ctx.collect:
-            kept_BT1 = torch.ones_like(s_BTE[..., :1])
-            if self.filled:
-                kept_BT1 = shift(
-                    kept_BT1,
+            kept_BT1 = (
+                torch.ones_like(s_BTE[..., :1])
+                if not self.filled
+                else shift(
+                    torch.ones_like(s_BTE[..., :1]),
                     self.fill[ctx.copy_index] if self.shared and self.fill else self.fill,  # type: ignore[index]
                     ctx,
                 )
+            )
             if self.training:
                 self.tokens_per_expert += torch.bincount(
                     index_BTK.flatten(), kept_BT1.expand_as(index_BTK).flatten(), s_BTE.shape[-1]
@@ -216,8 +218,7 @@ def sequence_balance(s_BTE, top_k, kept_BT1):
         1, top_BTK.flatten(1), kept_BT1.expand(top_BTK.shape).flatten(1)
     )
     P_BE = (s_BTE / s_BTE.sum(-1, keepdim=True) * kept_BT1).sum(1)
-    squares_B = kept_BT1.sum((1, 2)).clamp(min=1) ** 2
-    return ((f_BE * P_BE).sum(-1) / squares_B).mean() * s_BTE.shape[-1] / top_k
+    return ((f_BE * P_BE).sum(-1) / kept_BT1.sum((1, 2)).clamp(min=1) ** 2).mean() * s_BTE.shape[-1] / top_k
 
 
 class Ragged(NamedTuple):

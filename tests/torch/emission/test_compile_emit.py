@@ -36,6 +36,13 @@ for stem in sys.argv[1:]:
     found.update({f"loss {k}": torch.as_tensor(v).detach() for k, v in losses.items()})
     found.update({f"gradient {k}": p.grad for k, p in model.named_parameters() if p.grad is not None})
     torch.save(found, f"{stem}.found")
+    for wrong in (ids, targets[:1], targets[:, 1:]):
+        try:
+            model(ids, wrong)
+        except ValueError as error:
+            assert "the token after each position" in str(error)
+        else:
+            raise AssertionError("trained on the ids, or on targets of another shape")
 assert not [name for name in sys.modules if name.startswith("dsvgraph")]
 """
 

@@ -114,9 +114,15 @@ def test_names_of_the_models_own_methods_are_refused_at_the_root_only(name):
     assert runs({**SLOTS, "node": name})
 
 
+def _home(attribute: object) -> str:
+    """The module that a method was defined in."""
+    return getattr(attribute, "__module__", None) or ""
+
+
 def test_the_names_that_check_refuses_are_those_that_modules_have():
-    """And a few that modules of other versions of torch have."""
-    own = {n for n in dir(torch.nn.Module()) if not n.startswith("__")}
+    """And a few that modules of other versions of torch have. Other packages may have added methods to the class."""
+    given = torch.nn.Module()
+    own = {n for n in dir(given) if not n.startswith("__") and "transformers" not in _home(getattr(given, n))}
     assert own | {n for n in vars(modules.Each) if not n.startswith("__")} <= MODULE
     assert {n for n in vars(modules.Model) if not n.startswith("__")} <= ROOT
 
