@@ -23,8 +23,11 @@ TORCH = {"torch", "transformers", "safetensors", "dsvgraph_torch"}
 EXTRAS = {"hatchling", "jsonschema", "matplotlib", "numpy", "pygls", "sympy", "tokenizers", *TORCH} - {"dsvgraph_torch"}
 """Packages of extras, by the names that they are imported by."""
 
-FIXTURES = {"browser": "browser", "v3": "browser", "program": "slow", "installed": "slow"}
+FIXTURES = {"browser": "browser", "v3": "browser", "editor": "slow", "installed": "slow", "program": "slow"}
 """Markers of the tests that use a fixture."""
+
+SLOW = {"fuzz", "graphviz"}
+"""Folders of tests that take long together."""
 
 
 @cache
@@ -94,7 +97,9 @@ def mark(item: pytest.Item) -> None:
     used = {*body.co_names, *(c for c in body.co_consts if isinstance(c, str))} if body else set()
     given = getattr(item, "callspec", None)
     words = {str(value).partition(" ")[0] for value in given.params.values()} if given else set()
-    if needs_torch(item.path) or used & TORCH or words & {"compile", "generate"}:
+    if needs_torch(item.path) or used & TORCH or words & {"compile", "generate", *TORCH}:
         found.add("torch")
+    if item.path.parent.name in SLOW:
+        found.add("slow")
     for name in sorted(found):
         item.add_marker(name)

@@ -9,8 +9,6 @@ import pytest
 from judge import judged
 from mutants import DATA, TEXT, mutant
 
-pytestmark = pytest.mark.slow
-
 pytestmark = pytest.mark.usefixtures("timed")
 
 RUNS, PIECE = 500, 50

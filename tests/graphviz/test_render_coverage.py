@@ -23,8 +23,6 @@ from dsvgraph_graphviz.scene.boxes import node_boxes  # noqa: E402
 from dsvgraph_graphviz.scene.losses import score  # noqa: E402
 from dsvgraph_graphviz.scene.plan import plan  # noqa: E402
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[2]
 FULL = 1_000
 BUNDLED = [p.stem for p in sorted((ROOT / "specs").glob("*.yaml"))]

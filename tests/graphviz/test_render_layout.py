@@ -16,8 +16,6 @@ from dsvgraph_graphviz.model import find  # noqa: E402
 from dsvgraph_graphviz.model.copies import has_body  # noqa: E402
 from dsvgraph_graphviz.style import palettes  # noqa: E402
 
-pytestmark = pytest.mark.slow
-
 SPECS = [path.stem for path in sorted((ROOT / "specs").glob("*.yaml"))]
 SPECS += [str(path) for path in sorted((ROOT / "tests/specs").glob("*.yaml"))]
 VARIANTS = [str(path) for path in sorted((ROOT / "specs/variants").glob("*.yaml"))]

@@ -21,8 +21,6 @@ from pictures import drawn  # noqa: E402
 
 from dsvgraph_graphviz.formats import engine  # noqa: E402
 
-pytestmark = pytest.mark.slow
-
 SPEC = """
 name: {name}
 doc: {doc}

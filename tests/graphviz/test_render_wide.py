@@ -16,8 +16,6 @@ graphviz_backend = pytest.importorskip("dsvgraph_graphviz", reason="needs `pip i
 
 from pictures import drawn  # noqa: E402
 
-pytestmark = pytest.mark.slow
-
 SPEC = """
 config: {{d: {size}, V: 16}}
 graph:
