@@ -5,7 +5,11 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any
+
+LEAVES = {"ctx", "op", "ops", "id", "attr", "name", "type_comment", "kind", "lineno", "type_ignores"}
+"""Fields of syntax trees that hold contexts, operators, names or numbers."""
 
 
 def constant(node: Any) -> bool:
@@ -18,15 +22,25 @@ def constant(node: Any) -> bool:
 
 
 def nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """Every node of a tree, in no order that means anything: `ast.walk` takes three times as long."""
+    """Yield every node of a tree but contexts and operators, in no order that means anything.
+
+    `ast.walk` takes five times as long.
+    """
     left = [tree]
     while left:
         yield (node := left.pop())
-        for value in vars(node).values():
+        for name in _children(type(node)):
+            value = getattr(node, name, None)
             if isinstance(value, list):
                 left += [v for v in value if isinstance(v, ast.AST)]
             elif isinstance(value, ast.AST):
                 left.append(value)
+
+
+@cache
+def _children(kind: Any) -> tuple[str, ...]:
+    """Return the fields of a class of nodes that may hold nodes other than contexts and operators."""
+    return tuple(name for name in kind._fields if name not in LEAVES)
 
 
 def acts(tree: ast.AST) -> bool:

@@ -75,7 +75,8 @@ def _bind(target: Target, uses: Uses, lines: set[int]) -> None:
     stored = {n.id for n in nodes(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     columns = {name: target.values(name) for name in target.parameters if name not in stored}
     fixed = {name: values[0] for name, values in columns.items() if _one_constant(target, name, values, lines)}
-    Replace(read_of(fixed)).visit(function)
+    if fixed:
+        Replace(read_of(fixed)).visit(function)
     _decide(target, columns, uses)
     read = {n.id for n in nodes(function) if isinstance(n, ast.Name)}
     target.drop({name for name in target.parameters if name in fixed or (name not in read and target.pure(name))})
@@ -107,7 +108,8 @@ def _decide(target: Target, columns: dict[str, list[Any]], uses: Uses) -> None:
                 return decided(node, held[name])
         return None
 
-    Replace(of_name).visit(target.function)
+    if any(columns.values()):
+        Replace(of_name).visit(target.function)
     if held:
         Replace(of_attribute).visit(target.owner)
 
