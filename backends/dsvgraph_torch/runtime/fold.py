@@ -29,7 +29,8 @@ def nodes(tree: ast.AST) -> Iterator[ast.AST]:
     left = [tree]
     while left:
         yield (node := left.pop())
-        for name in _children(type(node)):
+        kind: Any = type(node)
+        for name in _children(kind):
             value = getattr(node, name, None)
             if isinstance(value, list):
                 left += [v for v in value if isinstance(v, ast.AST)]
