@@ -33,6 +33,7 @@ def lines_of(spec: Spec, cache: BuildCache | None = None) -> list[str]:
         return [f"{d.span}: {d.message}" for d in error.diagnostics]
 
 
+@pytest.mark.slow
 @given(st.lists(st.fixed_dictionaries({}, optional=MANY), min_size=2, max_size=6))
 @settings(max_examples=12, deadline=None)
 def test_a_build_cache_changes_nothing(every: list[dict[str, Any]]) -> None:

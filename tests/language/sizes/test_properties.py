@@ -90,6 +90,7 @@ values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from(KEYS), values, max_size=6))
 @settings(QUICK, max_examples=300)
 def test_any_data_is_a_model_or_an_error(data: dict[str, object]) -> None:
@@ -140,6 +141,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 places = st.integers(0, 10**6)
 
 
+@pytest.mark.slow
 @given(st.sampled_from(FILES), st.sampled_from(KINDS), places, places, st.sampled_from(NUMBERS))
 @settings(QUICK, max_examples=250)
 def test_damaged_specs_are_models_or_errors(
@@ -160,6 +162,7 @@ def test_damaged_specs_are_models_or_errors(
 small = st.integers(1, 6)
 
 
+@pytest.mark.slow
 @given(
     st.fixed_dictionaries(
         {
