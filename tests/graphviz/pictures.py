@@ -55,7 +55,7 @@ def source(spec, depth=1, **config):
 @functools.cache
 def drawn(text):
     """The picture of a DOT; skips where there is no graphviz."""
-    layout, picture = (part.decode() for part in _or_skip(_both, text))
+    layout, picture = (part.decode() for part in or_skip(_both, text))
     measures = json.loads(layout)
     text = finish(picture, measures, "a title", "some words")
     return Drawn(measures, ElementTree.fromstring(text), text)
@@ -63,10 +63,11 @@ def drawn(text):
 
 def written(text):
     """The SVG of a DOT as `engine.picture` writes it; skips where there is no graphviz."""
-    return _or_skip(engine.picture, text, "svg", "a title", "some words")
+    return or_skip(engine.picture, text, "svg", "a title", "some words")
 
 
-def _or_skip(draw, *args):
+def or_skip(draw, *args):
+    """What ``draw`` returns; skips where there is no graphviz."""
     try:
         return draw(*args)
     except DsvError as error:
