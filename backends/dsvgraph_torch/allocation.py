@@ -1,4 +1,4 @@
-"""Modules without their numbers: room for weights that somebody brings, and first values one by one."""
+"""Modules without their numbers: memory for weights that a caller brings, and first values one by one."""
 
 from __future__ import annotations
 
