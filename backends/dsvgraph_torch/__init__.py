@@ -78,6 +78,6 @@ def generate(run_dir: Path, *args: Any, **options: Any) -> Iterator[str]:
 
     Raise DsvError if the folder holds no finished weights.
     """
-    from dsvgraph_torch.training.sampling import generate as run
+    from dsvgraph_torch.decoding.sampling import generate as run
 
     return run(Path(run_dir), *args, **options)

@@ -21,6 +21,7 @@ import dsvgraph
 from dsvgraph.backends import weight_reader
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
+from dsvgraph_torch.decoding.sampling import Sampler, ids_of, sample, text_of
 from dsvgraph_torch.runs import notices
 from dsvgraph_torch.runs.checkpoint import Checkpoint
 from dsvgraph_torch.runs.files import write_text, write_whole
@@ -32,7 +33,6 @@ from dsvgraph_torch.training.options import TrainOptions
 from dsvgraph_torch.training.predictions import accuracy, predictions_of
 from dsvgraph_torch.training.preflight import check, check_disk, memory_errors
 from dsvgraph_torch.training.progress import ProgressDisplay, heldout_table, plot_losses, progress_display
-from dsvgraph_torch.training.sampling import Sampler, sample, text_of
 from dsvgraph_torch.training.step import Batch, Precision, evaluate, train_step
 
 EVAL_TOKENS = 8192
@@ -308,5 +308,5 @@ class Trainer:
         self.model.eval()
         prompt = self.corpus.prompt()
         sampler = Sampler(0.8, 50, self.options.seed)
-        ids = sample(self.model, prompt, SAMPLE_TOKENS, self.options.seq, sampler)
+        ids = sample(self.model, ids_of(prompt), SAMPLE_TOKENS, self.options.seq, sampler)
         return prompt.decode(errors="replace") + "".join(text_of(ids))

@@ -17,7 +17,7 @@ import decodes  # noqa: E402
 from drawn import Drawing  # noqa: E402
 
 import dsvgraph_torch  # noqa: E402
-from dsvgraph_torch.training import sampling  # noqa: E402
+from dsvgraph_torch.decoding import sampling  # noqa: E402
 
 T = 7
 
@@ -258,7 +258,7 @@ graph:
     module = dsvgraph_torch.compile(dsvgraph.loads(text)).eval()
     monkeypatch.setattr(sampling, "load_model", lambda *_: (module, 8))
     found = "".join(dsvgraph_torch.generate("run", "ab", 5, temperature=0))
-    whole = sampling.sample(module, b"ab", 5, 8, sampling.Sampler(0, None, 0), cached=False)
+    whole = sampling.sample(module, [*b"ab"], 5, 8, sampling.Sampler(0, None, 0), cached=False)
     assert found == "".join(sampling.text_of(whole))
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and "`ahead` (<spec>:4) looks ahead" in told and "whole row" in told

@@ -7,7 +7,7 @@ import torch
 from runs import plain, run
 
 from dsvgraph_torch import generate
-from dsvgraph_torch.training.sampling import Sampler, load_model, sample, text_of
+from dsvgraph_torch.decoding.sampling import Sampler, load_model, sample, text_of
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def test_the_heads_are_not_asked(trained):
     with torch.no_grad():
         for name in heads:
             model.state_dict()[name].fill_(float("nan"))
-    text = text_of(sample(model, b"99 bottles", 30, context, Sampler(0.8, 50, 1)))
+    text = text_of(sample(model, list(b"99 bottles"), 30, context, Sampler(0.8, 50, 1)))
     assert "".join(text) == "".join(generate(trained, "99 bottles", 30, seed=1))
 
 
@@ -42,10 +42,10 @@ def test_the_model_never_sees_more_than_a_row(trained):
             return model.predict(ids, cache=cache)
 
     greedy = Sampler(0, None, 0)
-    whole = list(sample(Watched(), b"9" * 100, 40, context, greedy, cached=False))
+    whole = list(sample(Watched(), list(b"9" * 100), 40, context, greedy, cached=False))
     assert context == 16 and max(lengths) == 16 and min(lengths) == 8
     lengths.clear()
-    assert list(sample(Watched(), b"9" * 100, 40, context, greedy)) == whole
+    assert list(sample(Watched(), list(b"9" * 100), 40, context, greedy)) == whole
     assert sorted(set(lengths)) == [1, 8, 16]  # token by token, but for the two ways to begin
 
 

@@ -24,11 +24,11 @@ from safetensors.torch import load_file
 import dsvgraph
 import dsvgraph_torch
 from dsvgraph import DsvError
+from dsvgraph_torch.decoding.sampling import text_of
 from dsvgraph_torch.runs.files import append_line
 from dsvgraph_torch.training import loop
 from dsvgraph_torch.training.optim import learning_rate, optimizer_for
 from dsvgraph_torch.training.options import TrainOptions
-from dsvgraph_torch.training.sampling import text_of
 from dsvgraph_torch.training.step import Precision, train_step
 
 SIZES = dict(

@@ -42,7 +42,7 @@ def generate(
         (note or _print_note)(f"note: {why}; every token takes a whole row")
         cached = False
     sampler = Sampler(temperature, top_k, seed)
-    return text_of(sample(model, prompt.encode(errors="replace"), tokens, context, sampler, cached))
+    return text_of(sample(model, ids_of(prompt), tokens, context, sampler, cached))
 
 
 def _print_note(words: str) -> None:
@@ -77,13 +77,13 @@ class Sampler:
 
 
 def sample(
-    model: Any, prompt: bytes, tokens: int, context: int, sampler: Sampler, cached: bool = True
+    model: Any, prompt: list[int], tokens: int, context: int, sampler: Sampler, cached: bool = True
 ) -> Iterator[int]:
-    """Yield token ids after ``prompt``, at most ``tokens`` of them.
+    """Yield token ids after those of ``prompt``, at most ``tokens`` of them.
 
     The model sees at most ``context`` tokens; when they are full it goes on from the later half.
     """
-    window = list(prompt or b"\n")[-context:]
+    window = prompt[-context:]
     cache: dict[str, Any] = {}
     fresh = window
     for _ in range(tokens):
@@ -104,6 +104,11 @@ def next_logits(model: Any, ids: list[int], cache: dict[str, Any] | None) -> Ten
     ids_1T = torch.tensor([ids], device=device)
     logits_1TV: Tensor = model.predict(ids_1T, cache=cache)
     return logits_1TV[0, -1, :VOCABULARY].float().cpu()
+
+
+def ids_of(prompt: str | bytes) -> list[int]:
+    """Return the tokens of a prompt, at least one."""
+    return list((prompt.encode(errors="replace") if isinstance(prompt, str) else prompt) or b"\n")
 
 
 def text_of(ids: Iterable[int]) -> Iterator[str]:
