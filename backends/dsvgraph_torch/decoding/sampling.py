@@ -5,9 +5,8 @@ Shape legend: T tokens, V vocabulary; a row of one sequence is written [1, T].
 
 from __future__ import annotations
 
-import codecs
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,9 @@ from torch import Tensor
 
 import dsvgraph
 from dsvgraph.errors import DsvError
+from dsvgraph_torch.data.text import seeded
+from dsvgraph_torch.data.tokens import BYTES, prompt_ids, text_of
 from dsvgraph_torch.runs.folder import Run
-from dsvgraph_torch.training.data import VOCABULARY, seeded
 
 
 def generate(
@@ -42,7 +42,9 @@ def generate(
         (note or _print_note)(f"note: {why}; every token takes a whole row")
         cached = False
     sampler = Sampler(temperature, top_k, seed)
-    return text_of(sample(model, ids_of(prompt), tokens, context, sampler, cached))
+    known = Run(run_dir).tokens()
+    ids = sample(model, prompt_ids(known, prompt), tokens, context, sampler, cached, known.size)
+    return text_of(ids, known)
 
 
 def _print_note(words: str) -> None:
@@ -77,9 +79,10 @@ class Sampler:
 
 
 def sample(
-    model: Any, prompt: list[int], tokens: int, context: int, sampler: Sampler, cached: bool = True
-) -> Iterator[int]:
-    """Yield token ids after those of ``prompt``, at most ``tokens`` of them.
+    model: Any, prompt: list[int], tokens: int, context: int, sampler: Sampler, cached: bool = True,
+    size: int = BYTES.size,
+) -> Iterator[int]:  # fmt: skip
+    """Yield token ids after those of ``prompt``, at most ``tokens`` of them, each below ``size``.
 
     The model sees at most ``context`` tokens; when they are full it goes on from the later half.
     """
@@ -87,7 +90,7 @@ def sample(
     cache: dict[str, Any] = {}
     fresh = window
     for _ in range(tokens):
-        logits_V = next_logits(model, fresh if cached else window, cache if cached else None)
+        logits_V = next_logits(model, fresh if cached else window, cache if cached else None, size)
         token = sampler(logits_V)
         yield token
         window.append(token)
@@ -98,27 +101,12 @@ def sample(
 
 
 @torch.inference_mode()
-def next_logits(model: Any, ids: list[int], cache: dict[str, Any] | None) -> Tensor:
-    """Return logits [V] of the byte after ``ids``, in float32 on the CPU."""
+def next_logits(model: Any, ids: list[int], cache: dict[str, Any] | None, size: int = BYTES.size) -> Tensor:
+    """Return the first ``size`` logits [V] of the token after ``ids``, in float32 on the CPU."""
     device = next(model.parameters()).device
     ids_1T = torch.tensor([ids], device=device)
     logits_1TV: Tensor = model.predict(ids_1T, cache=cache)
-    return logits_1TV[0, -1, :VOCABULARY].float().cpu()
-
-
-def ids_of(prompt: str | bytes) -> list[int]:
-    """Return the tokens of a prompt, at least one."""
-    return list((prompt.encode(errors="replace") if isinstance(prompt, str) else prompt) or b"\n")
-
-
-def text_of(ids: Iterable[int]) -> Iterator[str]:
-    """Yield bytes as text, piece by piece; what is no UTF-8 becomes a replacement character."""
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    for token in ids:
-        if piece := decoder.decode(bytes([token])):
-            yield piece
-    if rest := decoder.decode(b"", final=True):
-        yield rest
+    return logits_1TV[0, -1, :size].float().cpu()
 
 
 def check_sampling(tokens: int, temperature: float, top_k: int | None) -> None:

@@ -18,11 +18,12 @@ from torch import nn
 
 from dsvgraph.errors import DsvError
 from dsvgraph.files import to_disk, write_errors
+from dsvgraph_torch.data.text import Corpus
+from dsvgraph_torch.data.tokens import BYTES, Tokens
 from dsvgraph_torch.runs import checkpoint, schema
 from dsvgraph_torch.runs.checkpoint import Checkpoint
 from dsvgraph_torch.runs.files import LOCK, append_line, check_regular, locked, read, write_text, write_whole
 from dsvgraph_torch.runs.schema import About, Record, Result
-from dsvgraph_torch.training.data import Corpus
 from dsvgraph_torch.training.options import TrainOptions
 
 
@@ -98,6 +99,10 @@ class Run:
         if result:
             about["result"] = result.model_dump()
         write_text(self.about, json.dumps(about, indent=2) + "\n")
+
+    def tokens(self) -> Tokens:
+        """Return the vocabulary of the run."""
+        return BYTES
 
     def exists(self) -> bool:
         """Return whether this is the folder of a run."""

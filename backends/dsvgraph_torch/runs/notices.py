@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from dsvgraph.names import listed
+from dsvgraph_torch.data.text import Corpus
 from dsvgraph_torch.runs.schema import Record
-from dsvgraph_torch.training.data import Corpus
 from dsvgraph_torch.training.optim import learning_rate, position
 from dsvgraph_torch.training.options import TrainOptions
 

@@ -12,16 +12,21 @@ Ids = Mapping[int, Span | None]
 """The smallest and the largest token ids of the data, and those that shifts fill in, with their places."""
 
 
-def check_embeddings(model: Model, vocabulary: int) -> None:
-    """Raise DsvError at an embedding that has no row for one of ``vocabulary`` ids, or for what a shift fills in."""
-    _Tokens(model).outputs(model, {name: {0: None, vocabulary - 1: None} for name in model.inputs})
+def check_embeddings(model: Model, vocabulary: int, words: str = "") -> None:
+    """Raise DsvError at an embedding that has no row for one of ``vocabulary`` ids, or for what a shift fills in.
+
+    ``words`` say what the ids stand for, as a sentence.
+    """
+    ids: Ids = {0: None, vocabulary - 1: None}
+    found = _Tokens(model, words or f"text is read as bytes, which are {vocabulary}")
+    found.outputs(model, dict.fromkeys(model.inputs, ids))
 
 
 class _Tokens:
     """Follows ids through the graphs, each graph once for the same ids."""
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
+    def __init__(self, model: Model, words: str) -> None:
+        self.model, self.words = model, words
         self.known: dict[tuple[Graph, object], dict[str, Ids]] = {}
 
     def outputs(self, graph: Graph, given: Mapping[str, Ids]) -> dict[str, Ids]:
@@ -64,9 +69,7 @@ class _Tokens:
         rows = table.shape[0]
         for token, span in ids.items():
             if isinstance(rows, int) and not 0 <= token < rows:
-                why = (
-                    f"text is read as bytes, which are {token + 1}" if span is None else f"`fill` puts in token {token}"
-                )
+                why = self.words if span is None else f"`fill` puts in token {token}"
                 asked = self.model.config.get("vocab_size") == rows and span is None
                 raise DsvError(
                     f"the embedding `{node.name}` has {rows} rows, but {why}",

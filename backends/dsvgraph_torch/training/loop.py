@@ -21,19 +21,21 @@ import dsvgraph
 from dsvgraph.backends import weight_reader
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
-from dsvgraph_torch.decoding.sampling import Sampler, ids_of, sample, text_of
+from dsvgraph_torch.data.batch import Batch
+from dsvgraph_torch.data.text import Corpus, load_corpus
+from dsvgraph_torch.data.tokens import text_of
+from dsvgraph_torch.decoding.sampling import Sampler, sample
 from dsvgraph_torch.runs import notices
 from dsvgraph_torch.runs.checkpoint import Checkpoint
 from dsvgraph_torch.runs.files import write_text, write_whole
 from dsvgraph_torch.runs.folder import Run, default_folder
 from dsvgraph_torch.runs.schema import Result, identity
-from dsvgraph_torch.training.data import Corpus, load_corpus
 from dsvgraph_torch.training.optim import Schedule, learning_rate, optimizer_for
 from dsvgraph_torch.training.options import TrainOptions
 from dsvgraph_torch.training.predictions import accuracy, predictions_of
 from dsvgraph_torch.training.preflight import check, check_disk, memory_errors
 from dsvgraph_torch.training.progress import ProgressDisplay, heldout_table, plot_losses, progress_display
-from dsvgraph_torch.training.step import Batch, Precision, evaluate, train_step
+from dsvgraph_torch.training.step import Precision, evaluate, train_step
 
 EVAL_TOKENS = 8192
 """Held-out tokens of an evaluation on the way."""
@@ -300,7 +302,7 @@ class Trainer:
 
     def accuracy(self) -> dict[str, float]:
         """Return share of held-out tokens that each head gets right."""
-        rows = (ids_BT.to(self.device) for ids_BT, _ in self.heldout(EVAL_TOKENS))
+        rows = (batch.inputs.to(self.device) for batch in self.heldout(EVAL_TOKENS))
         return accuracy(self.model, self.predictions, rows)
 
     def sample(self) -> str:
@@ -308,5 +310,6 @@ class Trainer:
         self.model.eval()
         prompt = self.corpus.prompt()
         sampler = Sampler(0.8, 50, self.options.seed)
-        ids = sample(self.model, ids_of(prompt), SAMPLE_TOKENS, self.options.seq, sampler)
-        return prompt.decode(errors="replace") + "".join(text_of(ids))
+        tokens = self.corpus.tokens
+        ids = sample(self.model, prompt, SAMPLE_TOKENS, self.options.seq, sampler, size=tokens.size)
+        return "".join(text_of([*prompt, *ids], tokens))

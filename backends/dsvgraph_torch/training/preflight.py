@@ -14,9 +14,9 @@ import torch
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import LossKind, Model
 from dsvgraph.passes.lint.training import computed_nodes, trained_nodes
+from dsvgraph_torch.data.tokens import BYTES, Tokens
 from dsvgraph_torch.module import weights
 from dsvgraph_torch.runs.tokens import check_embeddings
-from dsvgraph_torch.training.data import VOCABULARY
 from dsvgraph_torch.training.predictions import Prediction, predictions_of
 
 BYTES_PER_PARAMETER = 16
@@ -26,8 +26,8 @@ DISK_PER_PARAMETER = 24
 """A weight and its moments, twice: a checkpoint is removed when the next one is there."""
 
 
-def check(graph: Model, seq: int, device: torch.device) -> None:
-    """Raise DsvError if ``graph`` cannot be trained on rows of ``seq`` bytes, or not on ``device``."""
+def check(graph: Model, seq: int, device: torch.device, tokens: Tokens = BYTES) -> None:
+    """Raise DsvError if ``graph`` cannot be trained on rows of ``seq`` of these ``tokens``, or not on ``device``."""
     predictions = predictions_of(graph)
     if not predictions:
         hint = "a line such as `next_token: {cross_entropy: logits, target: input_ids, shift: 1}`"
@@ -36,19 +36,19 @@ def check(graph: Model, seq: int, device: torch.device) -> None:
         names = ", ".join(graph.inputs)
         raise DsvError(f"{graph.name} has the inputs {names}; one is trained on: rows of tokens")
     for prediction in predictions:
-        _check_prediction(prediction, graph, seq)
-    check_embeddings(graph, VOCABULARY)
+        _check_prediction(prediction, graph, seq, tokens)
+    check_embeddings(graph, tokens.size, tokens.words)
     _check_trained(graph)
     _check_memory(graph, device)
 
 
-def _check_prediction(prediction: Prediction, graph: Model, seq: int) -> None:
-    """Every byte has a logit, and a row is long enough for the head to have a target."""
+def _check_prediction(prediction: Prediction, graph: Model, seq: int, tokens: Tokens) -> None:
+    """Every token has a logit, and a row is long enough for the head to have a target."""
     vocabulary = graph.type(graph.outputs[str(prediction.loss.output)]).shape[-1]
-    if isinstance(vocabulary, int) and vocabulary < VOCABULARY:
+    if isinstance(vocabulary, int) and vocabulary < tokens.size:
         found = f"`{prediction.loss.output}` has {vocabulary} logits"
-        hint = "--set vocab_size=256" if graph.config.get("vocab_size") == vocabulary else ""
-        raise DsvError(f"{found}, but text is read as bytes, which are {VOCABULARY}", prediction.loss.span, hint=hint)
+        hint = f"--set vocab_size={tokens.size}" if graph.config.get("vocab_size") == vocabulary else ""
+        raise DsvError(f"{found}, but {tokens.words}", prediction.loss.span, hint=hint)
     if prediction.shift > seq:
         words = f"--seq: {prediction.name} predicts token i + {prediction.shift}; a row of {seq} tokens has none"
         raise DsvError(words, prediction.loss.span)

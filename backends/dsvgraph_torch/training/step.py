@@ -16,10 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from dsvgraph.errors import DsvError
+from dsvgraph_torch.data.batch import Batch
 from dsvgraph_torch.module import after_step, expert_load
-
-Batch = tuple[Tensor, Tensor]
-"""Token ids and the ids that follow them, each [B, T]."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +46,11 @@ class Precision:
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return losses of a batch, by name, each a scalar."""
-        inputs_BT, targets_BT = (ids.to(self.device, non_blocking=True) for ids in batch)
+        at = batch.to(self.device)
+        packed = {} if at.documents is None else {"documents": at.documents}
         reduced = self.dtype != torch.float32
         with schedule_errors(), torch.autocast(self.device.type, self.dtype, enabled=reduced):
-            found: dict[str, Tensor] = model(inputs_BT, targets_BT)
+            found: dict[str, Tensor] = model(at.inputs, at.targets, **packed)
         return found
 
 
@@ -87,7 +86,7 @@ def train_step(
     values["grad_norm"] = nn.utils.clip_grad_norm_(trained, clip or math.inf)
     numbers = finite(values, when)
     load = update(model, optimizer, rate)
-    tokens = sum(inputs_BT.numel() for inputs_BT, _ in batches)
+    tokens = sum(batch.tokens for batch in batches)
     return StepMetrics(
         loss=numbers.pop("loss"),
         grad_norm=numbers.pop("grad_norm"),
@@ -151,7 +150,7 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], precision: Precision, w
     sums: dict[str, Tensor] = {}
     rows = 0
     for batch in batches:
-        size = len(batch[0])
+        size = len(batch.inputs)
         rows += size
         for name, value in precision.losses(model, batch).items():
             sums[name] = sums.get(name, 0) + value.float() * size

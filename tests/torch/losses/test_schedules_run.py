@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 from helpers import tokens  # noqa: E402
 
 from dsvgraph_torch import after_step, compile, emit  # noqa: E402
+from dsvgraph_torch.data.batch import Batch  # noqa: E402
 from dsvgraph_torch.training.step import Precision, evaluate, train_step  # noqa: E402
 
 SPEC = """
@@ -98,7 +99,7 @@ def test_a_schedule_without_a_value_ends_the_run_with_words():
     """Before, the run ended in a ZeroDivisionError."""
     module = compile(spec(HIDDEN), seed=1)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
-    batch, precision = (tokens(2, 4, 13), tokens(2, 4, 13, seed=1)), Precision(torch.device("cpu"), torch.float32)
+    batch, precision = Batch(tokens(2, 4, 13), tokens(2, 4, 13, seed=1)), Precision(torch.device("cpu"), torch.float32)
     module.tokens_seen = WHERE - 1
     train_step(module, optimizer, [batch], 0.1, 1.0, precision)
     module.tokens_seen = WHERE

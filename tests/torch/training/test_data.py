@@ -13,7 +13,7 @@ import torch
 import dsvgraph
 import dsvgraph_torch
 from dsvgraph import DsvError
-from dsvgraph_torch.training.data import Corpus, load_corpus
+from dsvgraph_torch.data.text import Corpus, load_corpus
 
 
 def read(path: Path | None, batch: int = 2, seq: int = 16) -> Corpus:
@@ -107,8 +107,8 @@ def test_held_out_text_is_never_trained_on(tmp_path: Path, size: int) -> None:
         at = text.find(bytes(row_R))
         return any(start <= at and at + len(row_R) <= stop for start, stop in spans)
 
-    held = [torch.cat([x, y[:, -1:]], 1) for x, y in corpus.heldout_batches(2, 16, 20)]
-    trained = [torch.cat([x, y[:, -1:]], 1) for x, y in (corpus.batch(2, 16, 0, i) for i in range(20))]
+    held = [torch.cat([b.inputs, b.targets[:, -1:]], 1) for b in corpus.heldout_batches(2, 16, 20)]
+    trained = [torch.cat([b.inputs, b.targets[:, -1:]], 1) for b in (corpus.batch(2, 16, 0, i) for i in range(20))]
     assert all(inside(row, corpus.heldout.spans) for rows in held for row in rows.tolist())
     assert all(inside(row, corpus.train.spans) for rows in trained for row in rows.tolist())
     assert len({tuple(row) for rows in trained for row in rows.tolist()}) > 35  # they move about
@@ -119,13 +119,14 @@ def test_the_split_is_the_same_each_time(tmp_path: Path) -> None:
     one, two = read(path), read(path)
     assert (one.train.spans, one.heldout.spans) == (two.train.spans, two.heldout.spans)
     for a, b in zip(one.heldout_batches(2, 16, 10), two.heldout_batches(2, 16, 10), strict=True):
-        assert torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
+        assert torch.equal(a.inputs, b.inputs) and torch.equal(a.targets, b.targets)
 
 
 def test_targets_are_the_bytes_after_the_inputs(tmp_path: Path) -> None:
     corpus = read(numbered(tmp_path / "text", 20_000))
     text = whole(corpus)
-    for inputs_BT, targets_BT in [corpus.batch(3, 16, 0, 5), next(corpus.heldout_batches(3, 16, 9))]:
+    for batch in [corpus.batch(3, 16, 0, 5), next(corpus.heldout_batches(3, 16, 9))]:
+        inputs_BT, targets_BT = batch.inputs, batch.targets
         assert inputs_BT.shape == targets_BT.shape == (3, 16)
         assert inputs_BT.dtype == targets_BT.dtype == torch.int64
         for inputs, targets in zip(inputs_BT.tolist(), targets_BT.tolist(), strict=True):
@@ -135,11 +136,11 @@ def test_targets_are_the_bytes_after_the_inputs(tmp_path: Path) -> None:
 
 def test_batches_depend_on_seed_and_number_alone(tmp_path: Path) -> None:
     corpus = read(numbered(tmp_path / "text", 20_000))
-    first = corpus.batch(2, 16, 7, 3)[0]
+    first = corpus.batch(2, 16, 7, 3).inputs
     torch.rand(5)
-    assert torch.equal(first, corpus.batch(2, 16, 7, 3)[0])
-    assert not torch.equal(first, corpus.batch(2, 16, 7, 4)[0])
-    assert not torch.equal(first, corpus.batch(2, 16, 8, 3)[0])
+    assert torch.equal(first, corpus.batch(2, 16, 7, 3).inputs)
+    assert not torch.equal(first, corpus.batch(2, 16, 7, 4).inputs)
+    assert not torch.equal(first, corpus.batch(2, 16, 8, 3).inputs)
 
 
 @pytest.mark.parametrize(

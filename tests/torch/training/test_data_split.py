@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsvgraph_torch.training.data import BLOCK, Corpus, load_corpus, split
+from dsvgraph_torch.data.text import BLOCK, Corpus, load_corpus, split
 
 
 def corpus(total: int, batch: int = 2, seq: int = 8) -> Corpus:
@@ -45,7 +45,7 @@ def test_each_number_is_a_row_of_its_own() -> None:
 
 def test_a_prompt_starts_a_line() -> None:
     text = b"".join(b"line %d of the text\n\n" % i for i in range(900))
-    prompt = split(text, "text", 2, 8).prompt(20)
+    prompt = bytes(split(text, "text", 2, 8).prompt(20))
     assert len(prompt) == 20 and prompt.startswith(b"line ")
 
 

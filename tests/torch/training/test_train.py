@@ -24,7 +24,8 @@ from safetensors.torch import load_file
 import dsvgraph
 import dsvgraph_torch
 from dsvgraph import DsvError
-from dsvgraph_torch.decoding.sampling import text_of
+from dsvgraph_torch.data.batch import Batch
+from dsvgraph_torch.data.tokens import text_of
 from dsvgraph_torch.runs.files import append_line
 from dsvgraph_torch.training import loop
 from dsvgraph_torch.training.optim import learning_rate, optimizer_for
@@ -309,7 +310,7 @@ def test_accumulation_is_a_larger_batch(model: dsvgraph.Model) -> None:
     for size in (4, 2):
         module = dsvgraph_torch.compile(model)
         optimizer = optimizer_for(module, TrainOptions())
-        batches = [(part[:, :-1], part[:, 1:]) for part in rows.split(size)]
+        batches = [Batch.of_rows(part) for part in rows.split(size)]
         found.append(train_step(module, optimizer, batches, 1e-3, 1.0, Precision(torch.device("cpu"), torch.float32)))
     one, two = found
     assert two.loss == pytest.approx(one.loss, rel=1e-5)

@@ -20,11 +20,10 @@ from torch import Tensor
 
 from dsvgraph.errors import DsvError
 from dsvgraph.files import opened
+from dsvgraph_torch.data.batch import Batch
+from dsvgraph_torch.data.tokens import BYTES, Tokens
 
 Spans = tuple[tuple[int, int], ...]
-
-VOCABULARY = 256
-"""One token per byte."""
 
 HELDOUT_SHARE = 0.04
 BLOCK = 32 * 1024
@@ -87,25 +86,24 @@ class Corpus:
     train: Split
     heldout: Split
     left_out: tuple[str, ...] = ()
+    tokens: Tokens = BYTES
 
-    def batch(self, batch: int, seq: int, seed: int, index: int) -> tuple[Tensor, Tensor]:
-        """Return training batch number ``index``: inputs [B, T] and the tokens that follow [B, T].
+    def batch(self, batch: int, seq: int, seed: int, index: int) -> Batch:
+        """Return training batch number ``index``: ``batch`` rows of ``seq`` tokens at random places.
 
         It depends on nothing but ``seed`` and ``index``, so a resumed run needs no state.
         """
-        rows_BR = self.train.sample(batch, seq + 1, seeded(seed, "batch", index))
-        return rows_BR[:, :-1], rows_BR[:, 1:]
+        return Batch.of_rows(self.train.sample(batch, seq + 1, seeded(seed, "batch", index)))
 
-    def heldout_batches(self, batch: int, seq: int, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield about ``rows`` held-out rows as (inputs, targets), each [<=B, T]."""
-        for rows_BR in self.heldout.spread(rows, seq + 1).split(batch):
-            yield rows_BR[:, :-1], rows_BR[:, 1:]
+    def heldout_batches(self, batch: int, seq: int, rows: int) -> Iterator[Batch]:
+        """Yield about ``rows`` held-out rows, at most ``batch`` at once."""
+        yield from map(Batch.of_rows, self.heldout.spread(rows, seq + 1).split(batch))
 
-    def prompt(self, length: int = 64) -> bytes:
-        """Return some held-out text from the start of a line, to continue in a sample."""
+    def prompt(self, length: int = 64) -> list[int]:
+        """Return the tokens of some held-out text from the start of a line, to continue in a sample."""
         start, stop = self.heldout.spans[len(self.heldout.spans) // 2]
         text = bytes(self.heldout.bytes_N[start : min(stop, start + 4096)].tolist())
-        return text[text.find(b"\n") + 1 :].lstrip(b"\n")[:length]
+        return list(text[text.find(b"\n") + 1 :].lstrip(b"\n")[:length])
 
 
 def seeded(seed: int, *names: object) -> torch.Generator:
