@@ -32,7 +32,7 @@ graph:
   out: {logits: head}
 loss: {next_token: {cross_entropy: logits, target: ids, shift: 1}}
 """
-TIMES = {"tokens_per_second", "seconds"}
+TIMES = {"tokens_per_second", "seconds", "train_seconds"}
 """Of the metrics, those that are never the same."""
 
 QUICK = dict(steps=4, batch=4, seq=16, save_every=2, eval_every=2, device="cpu")

@@ -23,7 +23,7 @@ from dsvgraph_torch.data.tokens import BYTES, Tokens
 from dsvgraph_torch.runs import checkpoint, schema
 from dsvgraph_torch.runs.checkpoint import Checkpoint
 from dsvgraph_torch.runs.files import LOCK, append_line, check_regular, locked, read, write_text, write_whole
-from dsvgraph_torch.runs.schema import About, Record, Result
+from dsvgraph_torch.runs.schema import About, Record, Result, Stopped
 from dsvgraph_torch.training.options import TrainOptions
 
 
@@ -87,7 +87,9 @@ class Run:
                 check_regular(path)
             yield
 
-    def write_about(self, options: TrainOptions, corpus: Corpus, saved: bool, result: Result | None) -> None:
+    def write_about(
+        self, options: TrainOptions, corpus: Corpus, saved: bool, result: Result | None, stopped: Stopped | None
+    ) -> None:
         """Write run.json."""
         about = {
             "options": options.model_dump(mode="json", exclude={"out", "resume"}),
@@ -96,8 +98,8 @@ class Run:
             "identity": schema.identity(options, corpus.digest, self.read_spec()),
             "saved": saved,
         }
-        if result:
-            about["result"] = result.model_dump()
+        found = {"result": result, "stopped": stopped}
+        about |= {name: part.model_dump(mode="json") for name, part in found.items() if part}
         write_text(self.about, json.dumps(about, indent=2) + "\n")
 
     def tokens(self) -> Tokens:

@@ -12,11 +12,14 @@ import torch
 from dsvgraph.names import listed
 from dsvgraph_torch.data.text import Corpus
 from dsvgraph_torch.runs.schema import Record
-from dsvgraph_torch.training.optim import learning_rate, position
-from dsvgraph_torch.training.options import TrainOptions
+from dsvgraph_torch.training.options import UNBOUNDED, TrainOptions
+from dsvgraph_torch.training.schedule import learning_rate, rate_position
 
 NATIVE = {"x86_64": {"avx512_bf16", "amx_bf16", "avx_ne_convert"}, "aarch64": {"bf16", "svebf16"}}
 """Flags of a processor that multiplies bfloat16 numbers, by machine."""
+
+BUDGETS = ("minutes", "tokens", "steps")
+"""Options that say how long a run is."""
 
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -27,9 +30,9 @@ def of_start(options: TrainOptions, corpus: Corpus) -> Iterator[str]:
         yield f"--data: left out of {corpus.source}: {listed(corpus.left_out, 5)}"
     if options.dtype == "bfloat16" and (slow := emulated(options.torch_device())):
         yield f"--dtype bfloat16: {slow} emulates it, which is much slower than float32"
-    if options.warmup_steps > options.steps:
-        words = f"{options.warmup_steps} steps are more than the {options.steps} of the run"
-        last = learning_rate(options.steps, options)
+    if options.warmup_steps > options.length:
+        words = f"{options.warmup_steps} steps are more than the {options.length} of the run"
+        last = learning_rate(options.length, options)
         yield f"--warmup: {words}: the learning rate ends at {last:.4g} and never reaches {options.lr:g}"
 
 
@@ -40,17 +43,18 @@ def of_resume(before: TrainOptions, now: TrainOptions, last: Record | None) -> I
         return
     step = last.step
     yield f"going on after step {step}"
-    rate, planned = (learning_rate(position(step + 1, o, last.seconds), o) for o in (now, before))
+    rate, planned = (learning_rate(rate_position(step + 1, o, last.seconds), o) for o in (now, before))
     if not math.isclose(rate, planned, rel_tol=0.01):
         words = f"the learning rate goes from {last.lr:.4g} at step {step} to {rate:.4g} at step {step + 1}"
-        option = "steps" if now.minutes == before.minutes else "minutes"
-        was = _length(before) if before.minutes else before.steps
+        option = next((name for name in BUDGETS if getattr(now, name) != getattr(before, name)), "steps")
+        was = _length(before) if before.minutes else before.length
         yield f"--{option}: {words}, since its schedule is over {_length(now)} and was over {was}"
 
 
 def _length(options: TrainOptions) -> str:
     """Return how long a run is, in words."""
-    return f"{options.steps} steps" + (f" or {options.minutes:g} minutes" if options.minutes else "")
+    steps = [f"{options.length} steps"] if options.length < UNBOUNDED else []
+    return " or ".join(steps + ([f"{options.minutes:g} minutes"] if options.minutes else []))
 
 
 def emulated(device: torch.device) -> str:

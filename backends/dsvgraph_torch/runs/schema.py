@@ -14,9 +14,11 @@ from dsvgraph.errors import DsvError
 from dsvgraph.names import listed
 from dsvgraph_torch.runs.files import read
 from dsvgraph_torch.training.options import MAY_CHANGE, TrainOptions, fault
+from dsvgraph_torch.training.schedule import Reason
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Numbers = dict[str, Number]
 Read = TypeVar("Read", bound=BaseModel)
 
@@ -41,10 +43,19 @@ class Result(_Strict):
     sample: str
 
 
+class Stopped(_Strict):
+    """Why a run takes no further step, after which step, and what was reported of it."""
+
+    reason: Reason
+    step: int
+    message: str = ""
+
+
 class About(_Strict):
     """run.json: the options, the data and the versions of a run, and its result.
 
     ``identity`` is the digest of what makes the run what it is; ``saved`` says that there is a checkpoint.
+    ``stopped`` is missing while the run is under way, and where its process was killed.
     """
 
     options: TrainOptions
@@ -53,6 +64,7 @@ class About(_Strict):
     identity: Digest
     saved: bool = False
     result: Result | None = None
+    stopped: Stopped | None = None
 
 
 class CheckpointAbout(_Strict):
@@ -73,7 +85,8 @@ class Record(BaseModel):
     lr: Number
     losses: Numbers
     heldout: Numbers = {}
-    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    seconds: Seconds = 0.0
+    train_seconds: Seconds = 0.0
 
 
 def identity(options: TrainOptions, sha256: str, spec: str) -> str:

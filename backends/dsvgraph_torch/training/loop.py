@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import shlex
-import signal
-import threading
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -29,13 +26,15 @@ from dsvgraph_torch.runs import notices
 from dsvgraph_torch.runs.checkpoint import Checkpoint
 from dsvgraph_torch.runs.files import write_text, write_whole
 from dsvgraph_torch.runs.folder import Run, default_folder
-from dsvgraph_torch.runs.schema import Result, identity
-from dsvgraph_torch.training.optim import Schedule, learning_rate, optimizer_for
-from dsvgraph_torch.training.options import TrainOptions
+from dsvgraph_torch.runs.schema import Result, Stopped, identity
+from dsvgraph_torch.training.optim import optimizer_for
+from dsvgraph_torch.training.options import UNBOUNDED, TrainOptions
 from dsvgraph_torch.training.predictions import accuracy, predictions_of
 from dsvgraph_torch.training.preflight import check, check_disk, memory_errors
 from dsvgraph_torch.training.progress import ProgressDisplay, heldout_table, plot_losses, progress_display
-from dsvgraph_torch.training.step import Precision, evaluate, train_step
+from dsvgraph_torch.training.schedule import Reason, Schedule, learning_rate
+from dsvgraph_torch.training.signals import StopSignal
+from dsvgraph_torch.training.step import Batch, Diverged, Precision, evaluate, train_step
 
 EVAL_TOKENS = 8192
 """Held-out tokens of an evaluation on the way."""
@@ -47,31 +46,6 @@ EVAL_BATCH = 2048
 """Held-out tokens that are run at once, or a batch where it has more: a small one would take an evaluation's time."""
 
 SAMPLE_TOKENS = 200
-
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class StopSignal:
-    """Defer Ctrl-C and SIGTERM: the first signal only sets ``requested``, a second one interrupts at once."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> StopSignal:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {s: signal.signal(s, self._on_signal) for s in SIGNALS}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for name, handler in self._before.items():
-            signal.signal(name, handler)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
 
 
 @dataclass(frozen=True)
@@ -94,7 +68,7 @@ def train(graph: Model, options: TrainOptions, console: Console) -> RunResult:
         trainer = (resume if options.resume else start)(graph, options, console, held)
         if trainer.finished:
             return trainer.report(trainer.finished)
-        with StopSignal() as stop:
+        with StopSignal() as stop, trainer.stops_recorded():
             step = trainer.fit(stop)
         return trainer.finish(step) if trainer.schedule.over(step) else trainer.report_interrupted(step)
 
@@ -131,8 +105,9 @@ def resume(graph: Model, options: TrainOptions, console: Console, held: ExitStac
     if corpus.digest != about.data.sha256:
         raise DsvError(f"--data: {corpus.source} is not the text that the run in {run.path} was started on")
     checkpoint = run.checkpoint(about)
-    if checkpoint and checkpoint.step > options.steps:
-        raise DsvError(f"--steps: the run has taken {checkpoint.step} steps, more than {options.steps}")
+    if checkpoint and checkpoint.step > options.length:
+        budget = "tokens" if options.ends_by_tokens else "steps"
+        raise DsvError(f"--{budget}: the run has taken {checkpoint.step} steps, more than {options.length}")
     trainer = Trainer(graph, corpus, options, run, console, checkpoint)
     trainer.saved, trainer.result = about.saved, about.result
     trainer.continue_run(before)
@@ -151,6 +126,17 @@ def build(graph: Model, options: TrainOptions, device: torch.device) -> Any:
     return compile(graph, seed=options.seed, kernels=kernels).to(device)
 
 
+def step_flops(graph: Model, options: TrainOptions) -> int:
+    """Return the FLOPs of one optimizer step, forward and backward, by the count of the graph."""
+    return dsvgraph.cost(graph, options.batch, options.seq, formulas=False).flops.train * options.accumulate
+
+
+def failure(error: DsvError, step: int) -> Stopped:
+    """Return how a run ended that failed after ``step`` was begun."""
+    reason = Reason.DIVERGED if isinstance(error, Diverged) else Reason.FAILED
+    return Stopped(reason=reason, step=step, message=error.diagnostics[0].message)
+
+
 class Trainer:
     """A run under way: what it trains, on what, how, and where it is kept."""
 
@@ -165,9 +151,11 @@ class Trainer:
         self.model = build(graph, options.model_copy(update={"weights": None}) if checkpoint else options, self.device)
         self.optimizer = optimizer_for(self.model, options)
         self.predictions = predictions_of(graph)
-        self.first, self.saved = 0, False
+        self.first, self.step, self.saved = 0, 0, False
         self.schedule = Schedule(options)
+        self.step_flops = step_flops(graph, options)
         self.result: Result | None = None
+        self.stopped: Stopped | None = None
         if checkpoint:
             checkpoint.load_weights(self.model)
             checkpoint.load_moments(self.model, self.optimizer)
@@ -191,7 +179,8 @@ class Trainer:
             words = f"ends with step {len(records)}, and the checkpoint is of step {self.first}"
             raise DsvError(f"{self.run.metrics} {words}")
         last = records[self.first - 1] if self.first else None
-        self.schedule.spent = last.seconds if last else 0.0
+        if last:
+            self.schedule.spent, self.schedule.trained = last.seconds, last.train_seconds
         if self.finished:
             return
         self.run.rewind(self.first)
@@ -206,29 +195,44 @@ class Trainer:
 
     def fit(self, stop: StopSignal) -> int:
         """Train to the last step or until asked to stop; returns the last step taken."""
-        step, saved = self.first, self.first
+        step = saved = self.step = self.first
         self.schedule.start()
-        with progress_display(self.console, self.names, self.first, self.options.steps) as show:
+        with progress_display(self.console, self.names, self.first, self.options.length) as show:
             while not (self.schedule.over(step) or stop.requested):
-                step += 1
+                step = self.step = step + 1
                 self.run_step(step, show)
                 if self.schedule.due(step, self.options.save_every):
                     self.save(step)
                     saved = step
         if saved < step:
             self.save(step)
+        self.stopped = Stopped(reason=self.schedule.reason(step), step=step)
+        self.write_about()
         return step
+
+    @contextmanager
+    def stops_recorded(self) -> Iterator[None]:
+        """Write to run.json that the run failed in the block, where it does."""
+        try:
+            yield
+        except DsvError as error:
+            self.stopped = failure(error, self.step)
+            with suppress(DsvError):  # on a full disk, the error before is the one to tell
+                self.write_about()
+            raise
 
     def run_step(self, step: int, show: ProgressDisplay) -> None:
         """Take one step, measures it where that is due, and writes it down."""
         options = self.options
         self.model.tokens_seen = (step - 1) * options.step_tokens
         torch.manual_seed(options.seed + step)
-        rate = learning_rate(self.schedule.begin(step), options)
-        batches = self.batches(step)
-        metrics = train_step(self.model, self.optimizer, batches, rate, options.clip, self.precision, f"at step {step}")
+        rate, when = learning_rate(self.schedule.begin(step), options), f"at step {step}"
+        with self.schedule.training():
+            batches = self.batches(step)
+            metrics = train_step(self.model, self.optimizer, batches, rate, options.clip, self.precision, when)
         measured = step == 1 or self.schedule.over(step) or self.schedule.due(step, options.eval_every)
         record = {"step": step, "tokens": step * options.step_tokens, **metrics.record(load=measured)}
+        record |= {"flops": step * self.step_flops, "train_seconds": round(self.schedule.trained, 3)}
         record["seconds"] = round(self.schedule.seconds, 3)
         heldout: dict[str, float] = {}
         try:
@@ -257,7 +261,7 @@ class Trainer:
 
     def write_about(self) -> None:
         """Write what the run is."""
-        self.run.write_about(self.options, self.corpus, self.saved, self.result)
+        self.run.write_about(self.options, self.corpus, self.saved, self.result, self.stopped)
 
     def save(self, step: int) -> None:
         """Save the run as it is after ``step``."""
@@ -279,8 +283,10 @@ class Trainer:
 
     def finish(self, step: int) -> RunResult:
         """Evaluate and sample the model after ``step``, the last one, and print the result."""
-        if step < self.options.steps:
-            self.print_lines([f"--minutes {self.options.minutes:g}: ended after step {step} of {self.options.steps}"])
+        length = self.options.length
+        if step < length:
+            of = f" of {length}" if length < UNBOUNDED else ""
+            self.print_lines([f"--minutes {self.options.minutes:g}: ended after step {step}{of}"])
         heldout = self.evaluate(FINAL_TOKENS, step)
         self.result = Result(step=step, heldout=heldout, accuracy=self.accuracy(), sample=self.sample())
         self.write_about()

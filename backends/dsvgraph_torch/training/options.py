@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dsvgraph.errors import DsvError, clipped
 from dsvgraph.wanted import wanted
 
-MAY_CHANGE = {"steps", "minutes", "data", "device", "eval_every", "save_every", "out", "resume"}
+MAY_CHANGE = {"steps", "tokens", "minutes", "data", "device", "eval_every", "save_every", "out", "resume"}
 """Options that a resumed run may set anew; the others would make it another run."""
+
+STEPS = 600
+"""Steps of a run for which no budget was given."""
+
+UNBOUNDED = 10**9
+"""Steps of a run that only time ends."""
+
+
+class ScheduleKind(StrEnum):
+    """How the learning rate goes on after warm-up."""
+
+    COSINE = "cosine"
+    WSD = "wsd"
+    CONSTANT = "constant"
+
+
+NEEDS = {"decay": ("schedule", {ScheduleKind.WSD}), "lr_end": ("schedule", {ScheduleKind.COSINE, ScheduleKind.WSD})}
+"""Options that have a meaning only with some values of another."""
 
 
 class TrainOptions(BaseModel):
@@ -20,7 +39,8 @@ class TrainOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(600, ge=1)
+    steps: int | None = Field(None, ge=1)
+    tokens: int | None = Field(None, gt=0)
     minutes: float | None = Field(None, gt=0, allow_inf_nan=False)
     batch: int = Field(16, ge=1)
     seq: int = Field(128, ge=2)
@@ -31,6 +51,9 @@ class TrainOptions(BaseModel):
     dtype: Literal["float32", "bfloat16"] = "float32"
     lr: float = Field(2e-3, gt=0, allow_inf_nan=False)
     warmup: int | None = Field(None, ge=0)
+    schedule: ScheduleKind = ScheduleKind.COSINE
+    decay: float | None = Field(None, ge=0, le=1)
+    lr_end: float | None = Field(None, ge=0, le=1)
     accumulate: int = Field(1, ge=1)
     weight_decay: float = Field(0.1, ge=0, allow_inf_nan=False)
     clip: float = Field(1.0, ge=0, allow_inf_nan=False)
@@ -46,6 +69,15 @@ class TrainOptions(BaseModel):
         """Return a run may go on from another folder than where it was started."""
         return path and path.absolute()
 
+    @model_validator(mode="after")
+    def _goes_together(self) -> TrainOptions:
+        """Raise ValueError where an option was given that has no meaning with another."""
+        for name, (other, values) in NEEDS.items():
+            if getattr(self, name) is not None and getattr(self, other) not in values:
+                wanted = " or ".join(f"--{option_name(other)} {value}" for value in sorted(values))
+                raise ValueError(f"--{option_name(name)}: goes with {wanted}")
+        return self
+
     @classmethod
     def given(cls, **values: Any) -> TrainOptions:
         """Return options from those that the user gave; None means not given.
@@ -56,7 +88,7 @@ class TrainOptions(BaseModel):
             return cls(**{name: value for name, value in values.items() if value is not None})
         except ValidationError as error:
             place, words = first_fault(error)
-            raise DsvError(f"--{place.replace('_', '-')}: {words}") from None
+            raise DsvError(f"--{option_name(place)}: {words}" if place else words) from None
 
     @property
     def step_tokens(self) -> int:
@@ -64,13 +96,35 @@ class TrainOptions(BaseModel):
         return self.batch * self.seq * self.accumulate
 
     @property
+    def length(self) -> int:
+        """Steps of the whole run, by its budgets of steps and tokens; UNBOUNDED where it has but one of time."""
+        by_tokens = self.tokens and -(-self.tokens // self.step_tokens)
+        given = [steps for steps in (self.steps, by_tokens) if steps]
+        return min(given) if given else UNBOUNDED if self.minutes else STEPS
+
+    @property
+    def ends_by_tokens(self) -> bool:
+        """Whether the tokens are used up before the steps."""
+        return bool(self.tokens) and self.length != self.steps
+
+    @property
     def warmup_steps(self) -> int:
         """Steps to the full learning rate: as given, or a twentieth of all."""
-        return max(1, self.steps // 20) if self.warmup is None else self.warmup
+        return max(1, self.length // 20) if self.warmup is None else self.warmup
+
+    @property
+    def decay_share(self) -> float:
+        """The last share of the run, in which the learning rate of `wsd` falls."""
+        return 0.2 if self.decay is None else self.decay
+
+    @property
+    def end_share(self) -> float:
+        """The learning rate's end, as a share of its peak."""
+        return 0.1 if self.lr_end is None else self.lr_end
 
     def due(self, step: int, every: int | None) -> bool:
         """Return whether what happens ``every`` so many steps (or ten times a run) happens after ``step``."""
-        return step % (every or max(1, self.steps // 10)) == 0
+        return step % (every or max(1, self.length // 10)) == 0
 
     def resumed(self, before: TrainOptions) -> TrainOptions:
         """Return the options of a run that goes on: as ``before``, but for what was given now and may change.
@@ -82,7 +136,7 @@ class TrainOptions(BaseModel):
             if name not in MAY_CHANGE and value != (old := getattr(before, name)):
                 words = f"the run was started with {old}, and {value} would be another run"
                 hint = "leave the option out to go on with the run, or start a new one with --out"
-                raise DsvError(f"--{name.replace('_', '-')}: {words}", hint=hint)
+                raise DsvError(f"--{option_name(name)}: {words}", hint=hint)
         return before.model_copy(update=now)
 
     def torch_device(self) -> torch.device:
@@ -98,6 +152,11 @@ class TrainOptions(BaseModel):
         return device
 
 
+def option_name(field: str) -> str:
+    """Return an option as it is written on the command line, without its dashes."""
+    return field.replace("_", "-")
+
+
 def first_fault(error: ValidationError) -> tuple[str, str]:
     """Return where the first mistake is ("" for the whole), and what is expected and found there."""
     first = error.errors()[0]
@@ -106,6 +165,8 @@ def first_fault(error: ValidationError) -> tuple[str, str]:
         return place, "is missing"
     if kind == "extra_forbidden":
         return place, "is no known name"
+    if kind == "value_error":
+        return place, str(first["ctx"]["error"])
     words = "this is not JSON" if kind == "json_invalid" else f"{wanted(first)} is expected"
     return place, f"{words}, got {clipped(repr(first['input']), 60)}" if place else words
 

@@ -20,6 +20,10 @@ from dsvgraph_torch.data.batch import Batch
 from dsvgraph_torch.module import after_step, expert_load
 
 
+class Diverged(DsvError):
+    """A loss or a gradient is no number any more."""
+
+
 @dataclass(frozen=True)
 class StepMetrics:
     """Numbers of one optimizer step; losses in nats, by name and unweighted but for ``loss``."""
@@ -124,13 +128,13 @@ def backward(model: nn.Module, batches: list[Batch], precision: Precision) -> di
 
 
 def finite(values: dict[str, Tensor], when: str) -> dict[str, float]:
-    """Return the values as numbers, in one transfer. Raise DsvError if one is infinite or NaN."""
+    """Return the values as numbers, in one transfer. Raise Diverged if one is infinite or NaN."""
     stacked = torch.stack([value.detach().float() for value in values.values()])
     numbers = dict(zip(values, stacked.tolist(), strict=True))
     wrong = [f"{name} is {number}" for name, number in numbers.items() if not math.isfinite(number)]
     if wrong:
         hint = "a lower --lr may help"
-        raise DsvError(f"training diverged{when and ' '}{when}: {', '.join(wrong)}", hint=hint)
+        raise Diverged(f"training diverged{when and ' '}{when}: {', '.join(wrong)}", hint=hint)
     return numbers
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,37 +11,10 @@ import typer
 from dsvgraph import backends
 from dsvgraph.cli import output, progress
 from dsvgraph.cli.exits import INTERRUPTED
+from dsvgraph.cli.make.training_options import given, with_training_options
 from dsvgraph.cli.options import BackendOption, JsonOption, SetOption, SpecArgument, load
 from dsvgraph.files import note_input, write_atomic
 from dsvgraph.graph import Model
-
-PANEL = "With --train"
-LOADING = ("weights", "drop_mtp")
-"""Options that are allowed with and without --train."""
-
-
-class Dtype(StrEnum):
-    """The kind of number that matrices are multiplied in."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-
-
-def _training(option: str, words: str, metavar: str = "N", least: float | None = None, **more: Any) -> Any:
-    """Return an option that goes with --train."""
-    return typer.Option(option, help=words, metavar=metavar, min=least, rich_help_panel=PANEL, **more)
-
-
-def _rate(text: str) -> float:
-    """Read a number above zero."""
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = 0.0
-    if not 0 < rate < float("inf"):
-        raise typer.BadParameter(f"`{text}` is no number above 0")
-    return rate
-
 
 Emit = Annotated[Path | None, typer.Option("--emit", metavar="FILE", help="Write it as one Python file.")]
 Full = Annotated[
@@ -53,27 +25,9 @@ Weights = Annotated[
     Path | None, typer.Option("--weights", metavar="DIR", help="Load a folder of Hugging Face safetensors.")
 ]
 DropMtp = Annotated[bool, typer.Option("--drop-mtp", help="Leave out MTP modules of --weights that the spec has not.")]
-Steps = Annotated[int | None, _training("--steps", "Optimizer steps. [600]", least=1)]
-Minutes = Annotated[Any, _training("--minutes", "Time to train, if it ends before --steps.", "X", parser=_rate)]
-Batch = Annotated[int | None, _training("--batch", "Rows of one batch. [16]", least=1)]
-Seq = Annotated[int | None, _training("--seq", "Tokens of one row. [128]", least=2)]
-Data = Annotated[
-    Path | None, _training("--data", "A text file or a folder. [the standard library of this Python]", "PATH")
-]
-Out = Annotated[Path | None, _training("--out", "The run's folder, a new one. [runs/NAME]", "DIR")]
-Seed = Annotated[int | None, _training("--seed", "What chance depends on. [0]", least=0, max=2**63 - 1)]
-Device = Annotated[str | None, _training("--device", "cpu, cuda, ... [the best there is]", "NAME")]
-Type = Annotated[Dtype | None, _training("--dtype", "float32 or bfloat16 (autocast). [float32]", "TYPE")]
-Lr = Annotated[Any, _training("--lr", "The learning rate after warm-up, above 0. [0.002]", "X", parser=_rate)]
-Warmup = Annotated[int | None, _training("--warmup", "Steps of warm-up. [a twentieth of all]", least=0)]
-Accumulate = Annotated[int | None, _training("--accumulate", "Batches of one step. [1]", least=1)]
-Decay = Annotated[float | None, _training("--weight-decay", "Of matrices. [0.1]", "X", least=0)]
-Clip = Annotated[float | None, _training("--clip", "The largest norm of a gradient, 0 for any. [1]", "X", least=0)]
-Eval = Annotated[int | None, _training("--eval-every", "Steps between evaluations. [a tenth]", least=1)]
-Save = Annotated[int | None, _training("--save-every", "Steps between saves. [a tenth]", least=1)]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.", rich_help_panel=PANEL)]
 
 
+@with_training_options
 def run(
     ctx: typer.Context,
     spec: SpecArgument,
@@ -85,36 +39,20 @@ def run(
     train: Train = False,
     weights: Weights = None,
     drop_mtp: DropMtp = False,
-    steps: Steps = None,
-    minutes: Minutes = None,
-    batch: Batch = None,
-    seq: Seq = None,
-    data: Data = None,
-    out: Out = None,
-    seed: Seed = None,
-    device: Device = None,
-    dtype: Type = None,
-    lr: Lr = None,
-    warmup: Warmup = None,
-    accumulate: Accumulate = None,
-    weight_decay: Decay = None,
-    clip: Clip = None,
-    eval_every: Eval = None,
-    save_every: Save = None,
-    resume: Resume = False,
+    **training: Any,
 ) -> None:
     """Build the module, prove that its parameters are those counted, and sum it up; write, load or train it."""
-    given = training_options(ctx)
-    _check_together(ctx, given)
+    options = given(training)
+    _check_together(ctx, options)
     model = load(spec, settings)
     trainer = backends.trainer(backend, "compiling") if train else None
-    for path in filter(None, (weights, data)):
+    for path in filter(None, (weights, options.get("data"))):
         note_input(path)  # what --emit writes comes before they are read
     if emit:
         write_atomic(emit, backends.compiler(backend).emit(model, full=full))
     if trainer:
         begin = {"weights": weights, "drop_mtp": drop_mtp} if weights else {}
-        _train(trainer, model, given | begin, as_json)
+        _train(trainer, model, options | begin, as_json)
     else:
         compiler = backends.compiler(backend)
         loaded = _loaded(model, backend, weights, drop_mtp, as_json) if weights else {}
@@ -128,13 +66,6 @@ def _check_together(ctx: typer.Context, given: dict[str, Any]) -> None:
     for option, asked, other in needs:
         if asked and not ctx.params[other]:
             raise typer.BadParameter(f"goes with --{other}", ctx=ctx, param_hint=option)
-
-
-def training_options(ctx: typer.Context) -> dict[str, Any]:
-    """Return the options of --train that were given, as plain values."""
-    others = ("spec", "settings", "as_json", "backend", "emit", "full", "train", *LOADING)
-    given = {n: v for n, v in ctx.params.items() if n not in others and v is not None and v is not False}
-    return {name: value.value if isinstance(value, Enum) else value for name, value in given.items()}
 
 
 def _loaded(model: Model, backend: str | None, folder: Path, drop_mtp: bool, as_json: bool) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 import pytest
 
 from dsvgraph import backends
-from dsvgraph.cli.make import compile, generate, render
+from dsvgraph.cli.make import generate, render, training_options
 
 
 class Torch:
@@ -261,14 +261,15 @@ def test_training_options_are_those_of_the_backend():
     from dsvgraph_torch.training import options
 
     command = typer.main.get_command(app).commands["compile"]
-    given = {p.name: p for p in command.params if getattr(p, "rich_help_panel", None) == compile.PANEL}
+    given = {p.name: p for p in command.params if getattr(p, "rich_help_panel", None) == training_options.PANEL}
     fields = options.TrainOptions.model_fields
-    assert given.keys() | {*compile.LOADING} == fields.keys()
+    assert given.keys() | {"weights", "drop_mtp"} == fields.keys()
     for name, param in given.items():
         default = fields[name].default
         if isinstance(default, (int, float, str)) and default not in (False, "auto"):
             assert f"[{default:g}]" in param.help if default != str(default) else f"[{default}]" in param.help
-    assert {*compile.Dtype} == set(fields["dtype"].annotation.__args__)
+    assert {*training_options.Schedule} == set(fields["schedule"].annotation)
+    assert {*training_options.Dtype} == set(fields["dtype"].annotation.__args__)
 
 
 DATA = {

@@ -28,8 +28,9 @@ from dsvgraph_torch.data.batch import Batch
 from dsvgraph_torch.data.tokens import text_of
 from dsvgraph_torch.runs.files import append_line
 from dsvgraph_torch.training import loop
-from dsvgraph_torch.training.optim import learning_rate, optimizer_for
+from dsvgraph_torch.training.optim import optimizer_for
 from dsvgraph_torch.training.options import TrainOptions
+from dsvgraph_torch.training.schedule import learning_rate
 from dsvgraph_torch.training.step import Precision, train_step
 
 SIZES = dict(

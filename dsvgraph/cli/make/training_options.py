@@ -1,0 +1,122 @@
+"""The options of `dsvgraph compile --train`: their names, what they read, and their help.
+
+Each is None (or False) where it was not given; defaults are the trainer's.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from enum import Enum, StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+PANEL = "With --train"
+
+
+class Dtype(StrEnum):
+    """The kind of number that matrices are multiplied in."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+class Schedule(StrEnum):
+    """How the learning rate goes on after warm-up."""
+
+    cosine = "cosine"
+    wsd = "wsd"
+    constant = "constant"
+
+
+def rate(text: str) -> float:
+    """Read a number above zero."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < float("inf"):
+        raise typer.BadParameter(f"`{text}` is no number above 0")
+    return found
+
+
+UNITS = {"k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
+
+
+def amount(text: str) -> int:
+    """Read a whole number above zero, which may end in K, M, B (or G) or T: `20M`, `1.5B`."""
+    unit = UNITS.get(text[-1:].lower(), 1)
+    try:
+        found = float(text[:-1] if unit > 1 else text) * unit
+    except ValueError:
+        found = 0.0
+    if not 1 <= found < 1e18 or found != int(found):
+        raise typer.BadParameter(f"`{text}` is no whole number above 0, such as 500000 or 20M")
+    return int(found)
+
+
+def _option(option: str, words: str, metavar: str | None = "N", least: float | None = None, **more: Any) -> Any:
+    return typer.Option(option, help=words, metavar=metavar, min=least, rich_help_panel=PANEL, **more)
+
+
+def _flag(option: str, words: str) -> Any:
+    return Annotated[bool, typer.Option(option, help=words, rich_help_panel=PANEL)]
+
+
+OPTIONS: dict[str, Any] = {
+    "steps": Annotated[int | None, _option("--steps", "Optimizer steps. [600, or another budget]", least=1)],
+    "tokens": Annotated[Any, _option("--tokens", "Tokens to train on, such as 20M.", "N", parser=amount)],
+    "minutes": Annotated[Any, _option("--minutes", "Time to train, if it ends first.", "X", parser=rate)],
+    "batch": Annotated[int | None, _option("--batch", "Rows of one batch. [16]", least=1)],
+    "seq": Annotated[int | None, _option("--seq", "Tokens of one row. [128]", least=2)],
+    "data": Annotated[
+        Path | None, _option("--data", "A text file or a folder. [the standard library of this Python]", "PATH")
+    ],
+    "out": Annotated[Path | None, _option("--out", "The run's folder, a new one. [runs/NAME]", "DIR")],
+    "seed": Annotated[int | None, _option("--seed", "What chance depends on. [0]", least=0, max=2**63 - 1)],
+    "device": Annotated[str | None, _option("--device", "cpu, cuda, ... [the best there is]", "NAME")],
+    "dtype": Annotated[Dtype | None, _option("--dtype", "float32 or bfloat16 (autocast). [float32]", "TYPE")],
+    "lr": Annotated[Any, _option("--lr", "The learning rate after warm-up, above 0. [0.002]", "X", parser=rate)],
+    "warmup": Annotated[int | None, _option("--warmup", "Steps of warm-up. [a twentieth of all]", least=0)],
+    "schedule": Annotated[
+        Schedule | None,
+        _option("--schedule", "cosine, wsd (warm-up, stable, decay) or constant. [cosine]", "NAME"),
+    ],
+    "decay": Annotated[
+        float | None, _option("--decay", "With wsd: the last share of the run, in which it falls. [0.2]", "X", 0, max=1)
+    ],
+    "lr_end": Annotated[
+        float | None, _option("--lr-end", "The learning rate at the end, as a share of --lr. [0.1]", "X", 0, max=1)
+    ],
+    "accumulate": Annotated[int | None, _option("--accumulate", "Batches of one step. [1]", least=1)],
+    "weight_decay": Annotated[float | None, _option("--weight-decay", "Of matrices. [0.1]", "X", least=0)],
+    "clip": Annotated[
+        float | None, _option("--clip", "The largest norm of a gradient, 0 for any. [1]", "X", least=0)
+    ],
+    "eval_every": Annotated[int | None, _option("--eval-every", "Steps between evaluations. [a tenth]", least=1)],
+    "save_every": Annotated[int | None, _option("--save-every", "Steps between saves. [a tenth]", least=1)],
+    "resume": _flag("--resume", "Go on with the run in --out."),
+}  # fmt: skip
+"""The options by the trainer's names for them, in the order of the help."""
+
+
+def with_training_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give ``command``, which takes ``**training``, an option for each of OPTIONS."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    more = [
+        inspect.Parameter(name, kind, default=False if name == "resume" else None, annotation=option)
+        for name, option in OPTIONS.items()
+    ]
+    command.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in (*own, *more)} | {"return": None}
+    return command
+
+
+def given(training: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that were given, as plain values."""
+    found = {name: value for name, value in training.items() if value is not None and value is not False}
+    return {name: value.value if isinstance(value, Enum) else value for name, value in found.items()}
