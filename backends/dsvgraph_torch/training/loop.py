@@ -128,7 +128,8 @@ def build(graph: Model, options: TrainOptions, device: torch.device) -> Any:
 
 def step_flops(graph: Model, options: TrainOptions) -> int:
     """Return the FLOPs of one optimizer step, forward and backward, by the count of the graph."""
-    return dsvgraph.cost(graph, options.batch, options.seq, formulas=False).flops.train * options.accumulate
+    cost = dsvgraph.cost(graph, options.batch, options.seq, formulas=False)
+    return round(cost.flops.train) * options.accumulate
 
 
 def failure(error: DsvError, step: int) -> Stopped:

@@ -220,4 +220,5 @@ def test_the_bounds_of_the_command_line_are_those_of_the_program():
         if "Ge" in bounds:
             option = inspect.signature(compile.run, eval_str=True).parameters[name].annotation.__metadata__[0]
             assert option.min == bounds["Ge"].ge
-            assert (option.max is None) or option.max == bounds["Lt"].lt - 1
+            most = bounds["Lt"].lt - 1 if "Lt" in bounds else bounds["Le"].le if "Le" in bounds else None
+            assert option.max == most
