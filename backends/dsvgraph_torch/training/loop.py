@@ -34,7 +34,7 @@ from dsvgraph_torch.training.preflight import check, check_disk, memory_errors
 from dsvgraph_torch.training.progress import ProgressDisplay, heldout_table, plot_losses, progress_display
 from dsvgraph_torch.training.schedule import Reason, Schedule, learning_rate
 from dsvgraph_torch.training.signals import StopSignal
-from dsvgraph_torch.training.step import Batch, Diverged, Precision, evaluate, train_step
+from dsvgraph_torch.training.step import Diverged, Precision, evaluate, train_step
 
 EVAL_TOKENS = 8192
 """Held-out tokens of an evaluation on the way."""
