@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -33,6 +32,7 @@ from dsvgraph_torch.training.predictions import accuracy, predictions_of
 from dsvgraph_torch.training.preflight import check, check_disk, memory_errors
 from dsvgraph_torch.training.progress import ProgressDisplay, heldout_table, plot_losses, progress_display
 from dsvgraph_torch.training.schedule import Reason, Schedule, learning_rate
+from dsvgraph_torch.training.setup import build, step_flops
 from dsvgraph_torch.training.signals import StopSignal
 from dsvgraph_torch.training.step import Diverged, Precision, evaluate, train_step
 
@@ -112,24 +112,6 @@ def resume(graph: Model, options: TrainOptions, console: Console, held: ExitStac
     trainer.saved, trainer.result = about.saved, about.result
     trainer.continue_run(before)
     return trainer
-
-
-def build(graph: Model, options: TrainOptions, device: torch.device) -> Any:
-    """Return the module on its device, with the weights of a folder or those of the seed."""
-    from dsvgraph_torch import compile, empty
-
-    kernels = "fast" if device.type == "cpu" else "plain"
-    if options.weights:
-        module = empty(graph, device, kernels=kernels)
-        weight_reader().fill(module, graph, options.weights, drop_mtp=options.drop_mtp)
-        return module
-    return compile(graph, seed=options.seed, kernels=kernels).to(device)
-
-
-def step_flops(graph: Model, options: TrainOptions) -> int:
-    """Return the FLOPs of one optimizer step, forward and backward, by the count of the graph."""
-    cost = dsvgraph.cost(graph, options.batch, options.seq, formulas=False)
-    return round(cost.flops.train) * options.accumulate
 
 
 def failure(error: DsvError, step: int) -> Stopped:
