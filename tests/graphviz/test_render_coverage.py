@@ -178,8 +178,15 @@ def test_every_loss_is_drawn_once_and_every_weight_is_lent_once(spec):
         assert scored.count(name) == (len(columns) or 1)
         assert sorted(d for _, depths in columns for d in depths) == (sorted(loss.depths) if columns else [])
     shared = Counter(wire.dst.card for wire in made.scene.wires if wire.kind in ("shared", "entering"))
-    tied = {card.id: len(card.nodes[0].tied) for card in made.scene.cards.values() if card.nodes and card.column >= 0}
+    tied = {card.id: lent(card) for card in made.scene.cards.values() if card.nodes and card.column >= 0}
     assert {id_: count for id_, count in tied.items() if count} == shared
+
+
+def lent(card):
+    """How many weights the line of a card borrows, itself or in its block; in a column those from outside of it."""
+    (line,), tables = card.nodes[:1], [r for p, r in card.nodes[0].inputs.items() if not card.nodes[0].ins[p].names()]
+    outside = [ref for ref in [*line.tied.values(), *tables] if ref.node == ref.port]
+    return len(outside) if card.column else len(line.tied)
 
 
 def parameters(made, body):

@@ -121,11 +121,12 @@ def side(p, q, r):
 
 
 RAILS = {"#94a3b8", "#ec4899"}  # residuals, and states handed on
+RAILED = [spec for spec in VARIANTS if "detached" not in spec]  # where a card stands between a rail and its end
 
 
 @pytest.mark.parametrize(
     ("spec", "view"),
-    [*((spec, {}) for spec in (*SPECS, *VARIANTS)), (DEEP, {"expand": ("a.*.a.*.a",)}), (INPUTS, {"focus": "n"})],
+    [*((spec, {}) for spec in (*SPECS, *RAILED)), (DEEP, {"expand": ("a.*.a.*.a",)}), (INPUTS, {"focus": "n"})],
     ids=ident,
 )
 def test_rails_run_straight(spec, view):

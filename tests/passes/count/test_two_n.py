@@ -22,6 +22,7 @@ MORE = {  # layers x vectors more than one x weights, twice
     "qwen3_30b_a3b": 2 * 48 * (31 + 3) * 128,
     "qwen3_8b": 2 * 36 * (31 + 7) * 128,
     "variants/qk_norms": 2 * 4 * 3 * (48 + 32),
+    "variants/eagle3": 2 * 3 * 128 * 128,  # the matrix on the taps, which no depth reads any more
     "variants/hyper_connections": 2 * 2 * 4 * 3 * (1 + 1 + 4 + 1) * 128,
 }
 
