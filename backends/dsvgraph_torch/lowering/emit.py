@@ -12,9 +12,10 @@ from dsvgraph_torch.lowering import ops, root  # noqa: F401 - importing ops regi
 from dsvgraph_torch.lowering.body import write_class
 from dsvgraph_torch.lowering.names import camel, first_sentence, reserved, runtime
 from dsvgraph_torch.lowering.sharing import definition, rename, share
-from dsvgraph_torch.lowering.source import one_line, printed
+from dsvgraph_torch.lowering.source import one_line, plain, printed
 from dsvgraph_torch.lowering.units import Lowering
 from dsvgraph_torch.runtime.specialise import specialise
+from dsvgraph_torch.runtime.trees import nodes
 from dsvgraph_torch.runtime.uses import names
 
 IMPORTS = {
@@ -47,10 +48,10 @@ def emit(model: Model, full: bool = False) -> str:
 
 
 class Classes:
-    """The classes of a model; two are equal where their texts are."""
+    """The classes of a model; two are equal where their texts would be."""
 
     def __init__(self, trees: list[ast.stmt]) -> None:
-        self.trees, self.text = trees, printed(trees)
+        self.trees, self.text = trees, plain(trees)
 
     def __hash__(self) -> int:
         return hash(self.text)
@@ -64,7 +65,7 @@ def _whole(classes: Classes) -> tuple[str, ...]:
     """Return the parts of a file with ``classes``: imports, what they use of the runtime, and they themselves."""
     trees, classes.trees = classes.trees, []
     main = ast.Module(trees, [])
-    helpers = specialise(main, runtime())
+    helpers = specialise(main, runtime(main))
     used = names(main).union(*map(names, helpers))
     imports = [line for name, line in IMPORTS.items() if name in used]
     return ("\n".join(imports), *map(_helper, helpers), printed(trees))
@@ -87,10 +88,10 @@ def _head(model: Model) -> str:
 
 def _helper(tree: ast.stmt) -> str:
     """Return a runtime definition as text, its documentation cut to the first sentence."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         documented = isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node)
         if not documented:
             continue
-        words = " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())  # type: ignore[arg-type]
-        node.body[0] = ast.Expr(ast.Constant(first_sentence(words)))  # type: ignore[attr-defined]
+        words = " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
+        node.body[0] = ast.Expr(ast.Constant(first_sentence(words)))
     return printed([tree])

@@ -9,12 +9,14 @@ import re
 import textwrap
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from dsvgraph.build.scope import BlockValue
 from dsvgraph.errors import Span
 from dsvgraph.graph import Graph, Model
 from dsvgraph_torch.lowering.registry import RUNTIME
 from dsvgraph_torch.lowering.source import one_line
+from dsvgraph_torch.runtime.uses import names
 
 OWN = ["self", "ctx", "torch", "nn", "F", "re", "math", "Linear", "NamedTuple", "checkpoint", "targets", "copy", "i"]
 
@@ -63,23 +65,43 @@ def variable(name: str, taken: set[str]) -> str:
     return name
 
 
-def runtime() -> dict[str, ast.stmt]:
-    """Return the top-level definitions of the runtime files by name, in order; the trees are the caller's own.
+def runtime(main: ast.AST) -> dict[str, ast.stmt]:
+    """Return the definitions of the runtime files that ``main`` reads, directly or through others, by name, in order.
 
-    Raise ValueError if two files define one name.
+    The trees are the caller's own. Raise ValueError if two files define one name.
     """
-    found: dict[str, ast.stmt] = {}
-    for text in _texts(tuple(RUNTIME)):
-        own = {name: s for s in ast.parse(text).body if (name := _defined(s))}
-        if twice := found.keys() & own.keys():
-            raise ValueError(f"`{min(twice)}` is defined by two files of helper functions")
-        found |= own
-    return found
+    known, found = _definitions(tuple(RUNTIME)), set[str]()
+    todo = names(main) & known.keys()
+    while todo:
+        found |= todo
+        todo = {n for name in todo for n in known[name].names if n in known} - found
+    kept = [name for name in known if name in found]
+    return dict(zip(kept, ast.parse("\n".join(known[name].text for name in kept)).body, strict=True))
+
+
+class Definition(NamedTuple):
+    """A top-level definition of the runtime: its text, and the names that it reads or stores."""
+
+    text: str
+    names: set[str]
 
 
 @lru_cache(maxsize=2)
-def _texts(files: tuple[Path, ...]) -> list[str]:
-    return [file.read_text(encoding="utf-8") for file in files]
+def _definitions(files: tuple[Path, ...]) -> dict[str, Definition]:
+    found: dict[str, Definition] = {}
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        own = {name: s for s in ast.parse(text).body if (name := _defined(s))}
+        if twice := found.keys() & own.keys():
+            raise ValueError(f"`{min(twice)}` is defined by two files of helper functions")
+        found |= {name: Definition(_lines(text, tree), names(tree)) for name, tree in own.items()}
+    return found
+
+
+def _lines(text: str, tree: Any) -> str:
+    """Return the lines of a statement, its decorators included."""
+    first = min([tree.lineno, *(d.lineno for d in getattr(tree, "decorator_list", ()))])
+    return "\n".join(text.split("\n")[first - 1 : tree.end_lineno])
 
 
 def _defined(statement: ast.stmt) -> str:
@@ -90,14 +112,9 @@ def _defined(statement: ast.stmt) -> str:
     return ""
 
 
-@lru_cache(maxsize=2)
-def _names(files: tuple[Path, ...]) -> tuple[str, ...]:
-    return tuple(runtime())
-
-
 def runtime_names() -> tuple[str, ...]:
     """Return names that the runtime defines."""
-    return _names(tuple(RUNTIME))
+    return tuple(_definitions(tuple(RUNTIME)))
 
 
 def reserved() -> set[str]:

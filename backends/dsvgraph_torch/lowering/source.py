@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import ast
 import keyword
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
+
+from dsvgraph_torch.runtime.trees import equal, nodes
 
 Filling = Mapping[str, Any]
 NOTHING = "[]"  # in place of a name: what no copies made
 COLUMN = 80  # where comments begin
+DIFFERS = "emitted source is not what was meant"
 
 
 def literal(value: Any) -> ast.expr:
@@ -122,9 +125,10 @@ def cloned(tree: Any) -> Any:
     return _filled(tree, {})
 
 
-def same_code(trees: Iterable[ast.AST]) -> bool:
+def same_code(trees: Sequence[ast.AST]) -> bool:
     """Return whether all trees are one code, whatever their comments."""
-    return len({ast.dump(tree) for tree in trees}) < 2
+    first, *others = trees
+    return all(equal(first, other) for other in others)
 
 
 def one_line(text: str) -> str:
@@ -197,31 +201,45 @@ def _in_context(tree: ast.expr, context: ast.expr_context) -> ast.expr:
 def printed(definitions: list[ast.stmt]) -> str:
     """Return the text of ``definitions``, with their comments; parsed again it is these trees and nothing else."""
     tree = ast.Module(definitions, [])
-    wanted, text = ast.dump(tree), ast.unparse(tree)
-    lines, found = [line.encode() for line in text.split("\n")], _same(wanted, text)
+    text, notes = plain(definitions)
+    if not equal(tree, _read(text)):
+        raise AssertionError(DIFFERS)
+    return _laid_out(text, notes)
+
+
+def plain(definitions: list[ast.stmt]) -> tuple[str, tuple[str, ...]]:
+    """Return all that `printed` depends on: the code of ``definitions`` and the comment of each statement."""
+    tree = ast.Module(definitions, [])
+    return ast.unparse(tree), tuple(map(note_of, _statements(tree)))
+
+
+@lru_cache(maxsize=128)  # many models use one definition of the runtime
+def _read(text: str) -> ast.Module:
+    """Return ``text`` parsed; the tree is not to be changed."""
+    try:
+        return ast.parse(text)
+    except (SyntaxError, ValueError) as error:
+        raise AssertionError(f"emitted source is no Python: {error}") from None
+
+
+@lru_cache(maxsize=512)
+def _laid_out(text: str, notes: tuple[str, ...]) -> str:
+    """Return ``text`` without parentheses that people leave out, with ``notes`` behind its statements."""
+    found = _read(text)
+    lines = [line.encode() for line in text.split("\n")]
     for node in sorted(_wrapped(found), key=lambda n: (n.lineno, n.col_offset), reverse=True):
         line, (first, end) = lines[node.lineno - 1], (node.col_offset, node.end_col_offset)
         lines[node.lineno - 1] = line[:first] + line[first + 1 : end - 1] + line[end:]
     texts = [line.decode() for line in lines]
-    for ours, theirs in zip(_statements(tree), _statements(found), strict=True):
-        if note := note_of(ours):
-            texts[theirs.lineno - 1] = f"{texts[theirs.lineno - 1].ljust(COLUMN)}  # {note}"
+    for statement, note in zip(_statements(found), notes, strict=True):
+        if note:
+            texts[statement.lineno - 1] = f"{texts[statement.lineno - 1].ljust(COLUMN)}  # {note}"
     for number in sorted(_blank(found), reverse=True):
         del texts[number - 1]
     result = "\n".join(texts)
-    _same(wanted, result)
+    if result != text and not equal(found, _read.__wrapped__(result)):
+        raise AssertionError(DIFFERS)
     return result
-
-
-def _same(wanted: str, text: str) -> ast.Module:
-    """Return ``text`` parsed; raise AssertionError if that is not the ``wanted`` tree."""
-    try:
-        found = ast.parse(text)
-    except (SyntaxError, ValueError) as error:
-        raise AssertionError(f"emitted source is no Python: {error}") from None
-    if ast.dump(found) != wanted:
-        raise AssertionError("emitted source is not what was meant")
-    return found
 
 
 def _statements(tree: ast.AST) -> list[ast.stmt]:
@@ -236,7 +254,7 @@ def _statements(tree: ast.AST) -> list[ast.stmt]:
 def _wrapped(tree: ast.AST) -> Iterator[Any]:
     """Yield what stands on one line in parentheses that people leave out: a tuple of names or numbers that is
     assigned or returned, a generator that is the only argument."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         match node:
             case ast.Assign(value=ast.Tuple(elts) as inner) | ast.Return(ast.Tuple(elts) as inner) if elts:
                 plain = not any(isinstance(e, ast.Tuple) for e in elts)
@@ -250,7 +268,7 @@ def _wrapped(tree: ast.AST) -> Iterator[Any]:
 
 def _blank(tree: ast.AST) -> Iterator[int]:
     """Yield the lines before the first methods of classes, if they are blank."""
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.ClassDef):
             methods = [s for s in node.body if isinstance(s, ast.FunctionDef)]
             starts = (

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dsvgraph_torch.runtime.fold import acts, nodes
+from dsvgraph_torch.runtime.trees import acts, nodes
 
 MISSING = object()
 TAKEN = {*dir(Tensor), *dir(nn.Module), *dir(nn.ModuleList), *dir(dict), *dir(str)}
@@ -25,20 +25,42 @@ def names(tree: ast.AST) -> set[str]:
 class Uses:
     """How often each name is read and each attribute is read or stored, and where functions and methods are called."""
 
-    def __init__(self, trees: Iterable[ast.AST]) -> None:
+    def __init__(self) -> None:
+        self.names: set[str] = set()  # read or stored
         self.reads: Counter[str] = Counter()
         self.loads: Counter[str] = Counter()
         self.stores: Counter[str] = Counter()
         self.outside: Counter[str] = Counter()  # stores to attributes of others than self
         self.calls: dict[str, list[ast.Call]] = {}
         self.methods: dict[str, list[ast.Call]] = {}
-        for node in (n for tree in trees for n in nodes(tree)):
-            self._note(node)
+
+    @classmethod
+    def of(cls, tree: ast.AST) -> Uses:
+        """Return the uses in a tree."""
+        found = cls()
+        for node in nodes(tree):
+            if (kind := type(node)) is ast.Name:
+                found.names.add(node.id)
+                found.reads[node.id] += 1
+            elif kind in (ast.Attribute, ast.Call, ast.ClassDef):
+                found._note(node)
+        return found
+
+    @classmethod
+    def together(cls, parts: Iterable[Uses]) -> Uses:
+        """Return the uses in several trees."""
+        found = cls()
+        for part in parts:
+            found.names |= part.names
+            for name in ("reads", "loads", "stores", "outside"):
+                _add(getattr(found, name), getattr(part, name))
+            for all_, own in ((found.calls, part.calls), (found.methods, part.methods)):
+                for name, calls in own.items():
+                    all_.setdefault(name, []).extend(calls)
+        return found
 
     def _note(self, node: ast.AST) -> None:
         match node:
-            case ast.Name(name):
-                self.reads[name] += 1
             case ast.Attribute(attr=name, ctx=ast.Load()):
                 self.loads[name] += 1
             case ast.Attribute(value, name):
@@ -52,6 +74,11 @@ class Uses:
                 self.methods.setdefault(name, []).append(node)
             case ast.ClassDef(bases=bases) if any(map(_constructs, node.body)):
                 self.reads.subtract(base.id for base in bases if isinstance(base, ast.Name))
+
+
+def _add(counts: Counter[str], more: Counter[str]) -> None:
+    for name, count in more.items():
+        counts[name] += count
 
 
 def _constructs(line: ast.stmt) -> bool:
@@ -87,8 +114,11 @@ class Target:
         """Return whether what calls give for a parameter is known and can be left out."""
         return all(g is MISSING or (g is not None and not acts(g)) for g in self.given(name))
 
-    def drop(self, gone: set[str]) -> None:
-        """Leave out parameters, in the function and in its calls; and defaults that no call needs."""
+    def drop(self, gone: set[str]) -> bool:
+        """Leave out parameters, in the function and in its calls, and defaults that no call needs.
+
+        Return whether the function changed.
+        """
         if gone:
             for call in self.calls:
                 kept = [a for name, a in zip(self.parameters, call.args, strict=False) if name not in gone]
@@ -99,7 +129,8 @@ class Target:
         args.args = [a for a in args.args if a.arg not in gone]
         needed = [i for i, a in enumerate(args.args) if a.arg in defaults and self._left_out(a.arg)]
         start = min(needed, default=len(args.args))
-        args.defaults = [defaults[a.arg] for a in args.args[start:]]
+        before, args.defaults = args.defaults, [defaults[a.arg] for a in args.args[start:]]
+        return bool(gone) or len(args.defaults) < len(before)
 
     def _left_out(self, name: str) -> bool:
         """Return whether a call needs the default of a parameter."""
@@ -114,16 +145,13 @@ def _given(call: ast.Call, position: int, name: str) -> Any:
     return next((k.value for k in call.keywords if k.arg == name), MISSING)
 
 
-def targets(helpers: list[ast.stmt], uses: Uses) -> Iterator[Target]:
-    """Yield the functions, constructors and methods of which every use is a call."""
-    for helper in helpers:
-        if isinstance(helper, ast.FunctionDef):
-            own = [Target(helper, uses.calls.get(helper.name, []), helper, 0)]
-        elif isinstance(helper, ast.ClassDef):
-            own = _methods(helper, uses)
-        else:
-            own = []
-        yield from (t for t in own if t.calls and _known(t, uses))
+def targets(helper: ast.stmt, uses: Uses) -> Iterator[Target]:
+    """Yield the function, or the constructor and methods of the class, of which every use is a call."""
+    if isinstance(helper, ast.FunctionDef):
+        own = [Target(helper, uses.calls.get(helper.name, []), helper, 0)]
+    else:
+        own = _methods(helper, uses) if isinstance(helper, ast.ClassDef) else []
+    yield from (t for t in own if t.calls and _known(t, uses))
 
 
 def _methods(helper: ast.ClassDef, uses: Uses) -> list[Target]:
