@@ -1,0 +1,1 @@
+"""Looking inside a trained model: losses and certainty per depth, gradients, experts, norms, acceptance."""
