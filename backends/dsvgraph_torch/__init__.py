@@ -29,6 +29,7 @@ __all__ = [
     "generate",
     "initial",
     "lowers",
+    "probe",
     "prove",
     "report",
     "runtime_file",
@@ -60,6 +61,17 @@ def verify(model: Model, batch: int = 1, seq: int = 4096, notify: Callable[[str]
     from dsvgraph_torch.verification.report import verify as run
 
     return run(model, batch, seq, notify or (lambda words: None))
+
+
+def probe(folder: Path, options: Any, notify: Callable[[str], object] | None = None) -> Any:
+    """Measure a run, or a folder of weights: losses per depth, gradients, experts, norms, acceptance.
+
+    ``options`` are ProbeOptions of dsvgraph.backends; ``notify`` is called with the name of each step that begins.
+    Raise DsvError if there is nothing to probe, or if what was asked for is not there.
+    """
+    from dsvgraph_torch.probing.prober import probe as run
+
+    return run(Path(folder), options, notify or (lambda words: None))
 
 
 def checkpoint(folder: Path) -> Path | None:

@@ -8,6 +8,7 @@ from dsvgraph.backends.contracts import (
     LanguageServer,
     Loaded,
     ModuleBuilder,
+    Prober,
     Renderer,
     Trainer,
     TrainResult,
@@ -22,11 +23,13 @@ from dsvgraph.backends.discovery import (
     importer,
     language_server,
     module_builder,
+    prober,
     renderer,
     trainer,
     verifier,
     weight_reader,
 )
+from dsvgraph.backends.probes import Probe, ProbeOptions
 from dsvgraph.backends.verification import Verification
 
 __all__ = [
@@ -37,6 +40,9 @@ __all__ = [
     "LanguageServer",
     "Loaded",
     "ModuleBuilder",
+    "Probe",
+    "ProbeOptions",
+    "Prober",
     "Renderer",
     "TrainResult",
     "Trainer",
@@ -50,6 +56,7 @@ __all__ = [
     "importer",
     "language_server",
     "module_builder",
+    "prober",
     "renderer",
     "trainer",
     "verifier",

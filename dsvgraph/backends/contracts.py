@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dsvgraph.backends.probes import Probe, ProbeOptions
 from dsvgraph.backends.verification import Verification
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
@@ -110,6 +111,16 @@ class Verifier(Protocol):
         """Count ``batch`` rows of ``seq`` tokens; ``notify`` is called with the name of each step that begins.
 
         Raise DsvError if the model cannot be compiled.
+        """
+
+
+class Prober(Protocol):
+    """Measures what a trained model does inside. Group `dsvgraph.probers`."""
+
+    def probe(self, folder: Path, options: ProbeOptions, notify: Callable[[str], object] | None = None) -> Probe:
+        """Measure the run in ``folder``, or its weights; ``notify`` is called with the name of each step that begins.
+
+        Raise DsvError if there is nothing to probe in ``folder``, or if what ``options`` ask for is not there.
         """
 
 

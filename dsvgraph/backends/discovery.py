@@ -36,6 +36,12 @@ def verifier(name: str | None = None) -> contracts.Verifier:
     return found
 
 
+def prober(name: str | None = None) -> contracts.Prober:
+    """Return the prober ``name``, or the default one. Raise DsvError if it is missing."""
+    found: contracts.Prober = _load("probers", contracts.Prober, "probing", name)
+    return found
+
+
 def module_builder(name: str | None = None, purpose: str = "reading and writing weights") -> contracts.ModuleBuilder:
     """Return the builder of modules ``name``, or the default one. Raise DsvError if it is missing."""
     found: contracts.ModuleBuilder = _load("modules", contracts.ModuleBuilder, purpose, name)

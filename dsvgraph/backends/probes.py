@@ -1,14 +1,13 @@
-"""What a prober reports of a trained model: numbers per depth, per token, per layer, and per wiring of the MTP chain."""
+"""What a prober reports of a trained model: numbers per depth, per token, per layer, and per wiring of its chain."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from dsvgraph.graph import Model
-
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +42,7 @@ class DepthScores:
     """How well one output at one depth predicts: position i predicts token i + ``ahead``.
 
     ``loss`` is the mean of -log p(right token) in nats, ``entropy`` that of its distribution in nats, ``confidence``
-    the mean probability of its likeliest token. ``weight`` is that of the loss in training after the tokens so far, as text.
+    the mean probability of its likeliest token. ``weight`` is that of the loss after the tokens so far, as text.
     """
 
     name: str
@@ -191,7 +190,9 @@ class Wiring:
     @property
     def words(self) -> str:
         """The wiring in words, without the choices that the model does not have."""
-        return ", ".join(filter(None, (self.state, self.handed_on, self.order, self.module)))
+        state = self.state and f"first state {self.state}"
+        handed_on = self.handed_on and f"handed on {self.handed_on}"
+        return ", ".join(filter(None, (state, handed_on, self.order, self.module)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +222,10 @@ class Matrix:
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """What `dsvgraph probe` found. ``snapshots`` are in the order of training, the newest is the last."""
+    """What `dsvgraph probe` found. ``snapshots`` are in the order of training, the newest is the last.
+
+    Numbers are over ``rows`` rows of ``row_tokens`` tokens, gradients over batches of ``gradient_tokens`` of them.
+    """
 
     name: str
     folder: str
@@ -235,7 +239,8 @@ class Probe:
     states: tuple[StateNorms, ...] = ()
     attention: tuple[AttentionNorms, ...] = ()
     matrix: Matrix | None = None
-    notes: tuple[str, ...] = field(default=())
+    gradient_tokens: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def newest(self) -> Snapshot:

@@ -28,12 +28,12 @@ STYLES = {
 }
 
 
-def write(*parts: RenderableType) -> None:
-    """Print tables and text, without spaces at the ends of lines."""
+def write(*parts: RenderableType, widest: int = PLAIN_WIDTH) -> None:
+    """Print tables and text, without spaces at the ends of lines; a table of up to ``widest`` columns is not cut."""
     from rich.measure import Measurement
 
     to = console()
-    wide = to.options.update(width=PLAIN_WIDTH)
+    wide = to.options.update(width=widest)
     least = [Measurement.get(to, wide, part).minimum for part in parts if not isinstance(part, str)]
     to.width = max([to.width, *least])  # words are not cut: a narrow terminal breaks the lines
     for part in parts:

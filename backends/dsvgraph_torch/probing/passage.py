@@ -87,4 +87,3 @@ def decoded(tokens: Tokens, token: int) -> str:
     """Return the text of one token alone."""
     decoder = tokens.decoder()
     return decoder.add(token) + decoder.rest()
-

@@ -36,6 +36,7 @@ def probe(folder: Path, options: ProbeOptions, notify: Notify = lambda words: No
         rows=subject.rows,
         row_tokens=subject.row_tokens,
         unit=subject.tokens.unit,
+        gradient_tokens=subject.gradient_rows * subject.row_tokens,
         snapshots=tuple(sorted([*before, *snapshots], key=lambda one: one.step)),
         passage=_passage(subject, heads, options, notify),
         routers=routers,
@@ -46,9 +47,7 @@ def probe(folder: Path, options: ProbeOptions, notify: Notify = lambda words: No
     )
 
 
-def _snapshot(
-    subject: Subject, heads: Sequence[Head], stage: Stage, options: ProbeOptions, notify: Notify
-) -> Snapshot:
+def _snapshot(subject: Subject, heads: Sequence[Head], stage: Stage, options: ProbeOptions, notify: Notify) -> Snapshot:
     """Measure one state of the weights, and leave them in the module."""
     notify(f"step {stage.step:,}: predictions" if stage.step else "predictions")
     subject.load(stage)

@@ -18,8 +18,9 @@ from dsvgraph.backends.probes import ProbeOptions
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph_torch.data.batch import Batch
+from dsvgraph_torch.data.text import load_corpus
 from dsvgraph_torch.data.tokens import BYTES, Tokens
-from dsvgraph_torch.runs.checkpoint import Checkpoint
+from dsvgraph_torch.runs.checkpoint import Checkpoint, checkpoints
 from dsvgraph_torch.runs.folder import Run
 from dsvgraph_torch.training.options import TrainOptions
 
@@ -77,10 +78,14 @@ class Subject:
         """How many rows are measured."""
         return sum(len(batch.inputs) for batch in self.batches)
 
+    @property
+    def gradient_rows(self) -> int:
+        """How many rows a gradient is of: as many as were trained with at once, or a quarter of all if that is less."""
+        return min(self.batch, max(1, self.rows // 4))
+
     def gradient_batches(self) -> Iterator[Batch]:
-        """Yield the measured rows in batches of the size that was trained with; what is left over is left out."""
-        whole = joined(self.batches)
-        size = min(self.batch, self.rows)
+        """Yield the measured rows in batches of `gradient_rows`; what is left over is left out."""
+        whole, size = joined(self.batches), self.gradient_rows
         for first in range(0, self.rows - size + 1, size):
             yield part(whole, slice(first, first + size))
 
@@ -123,9 +128,12 @@ def _of_run(run: Run, options: ProbeOptions) -> Subject:
         raise DsvError(f"--spec: {run.path} is a run, and has its own spec")
     trained = about.options
     newest = run.trained()
-    kept = run.checkpoints(about) if options.over_training else [newest]
+    kept = checkpoints(run.path, about.identity) if options.over_training else [newest]
     graph = dsvgraph.load(str(run.spec))
-    corpus = run.corpus(about)
+    corpus = load_corpus(trained.data, trained.batch, trained.seq, run.path)
+    if corpus.digest != about.data.sha256:
+        hint = "held-out text of another text may have been trained on: put the text back"
+        raise DsvError(f"{corpus.source} is not the text that the run in {run.path} was trained on", hint=hint)
     module = empty(graph, _device(options), kernels="fast")
     at_once = rows_at_once(graph, trained.seq)
     rows = max(2, options.measured // trained.seq)
@@ -180,7 +188,7 @@ def _imported(folder: Path) -> Model:
 
 def _tokens(folder: Path, graph: Model) -> Tokens:
     """Return the vocabulary of a folder of weights: its tokenizer.json, or bytes where the model reads 256 ids."""
-    from dsvgraph_torch.data.tokens import tokenizer_file
+    from dsvgraph_torch.data.tokens import tokenizer_file  # type: ignore
 
     path = folder / "tokenizer.json"
     if path.is_file():

@@ -57,7 +57,7 @@ class Variant:
 
 
 def chain_of(model: Model, heads: Sequence[Head]) -> Chain:
-    """Return the chain of a model. Raise DsvError that names the line if there is none whose wiring could be another."""
+    """Return the chain of a model. Raise DsvError that names the line if there is none."""
     stacked = [head for head in heads if head.depth]
     if not stacked:
         raise DsvError(f"--mtp-matrix: {model.name} has no stacked output that a loss predicts with")
@@ -116,7 +116,7 @@ def _state(model: Model, chain: Chain) -> Choice:
         node = found.nodes[chain.node.name]
         return _with_node(found, replace(node, inputs={**node.inputs, chain.port: other}))
 
-    return Choice(f"state {declared} the norm", f"state {OTHER[declared]} the norm", apply)
+    return Choice(f"{declared} norm", f"{OTHER[declared]} norm", apply)
 
 
 def _handed_on(model: Model, chain: Chain) -> Choice:
@@ -138,7 +138,7 @@ def _handed_on(model: Model, chain: Chain) -> Choice:
         return _with_graphs(found, chain, handing)
 
     words = declared.pop()
-    return Choice(f"hands on {words} the norm", f"hands on {OTHER[words]} the norm", apply)
+    return Choice(f"{words} norm", f"{OTHER[words]} norm", apply)
 
 
 def _around_norm(graph: Graph, ref: Ref) -> tuple[str, Ref]:

@@ -100,6 +100,11 @@ def latest(run: Path, identity: str) -> Checkpoint | None:
         raise
 
 
+def checkpoints(run: Path, identity: str) -> list[Checkpoint]:
+    """Return the checkpoints that a run has kept, the oldest first. Raise DsvError as `latest` does."""
+    return [_proved(path, step, identity) for step, path in sorted(_found(run).items())]
+
+
 def _found(run: Path) -> dict[int, Path]:
     """Return the checkpoints of a run by step."""
     matches = {name: NAME.fullmatch(name) for name in os.listdir(run)}

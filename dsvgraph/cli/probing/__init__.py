@@ -1,0 +1,1 @@
+"""What `dsvgraph probe` shows: tables and coloured text on a terminal, and one page of HTML."""
