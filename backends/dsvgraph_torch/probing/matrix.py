@@ -38,7 +38,7 @@ class Rewired(nn.Module):
 
     def forward(self, *args: Any, **more: Any) -> Any:
         """Return what the variant computes with these weights."""
-        return functional_call(self.inner, self.tensors, args, more)  # type: ignore[arg-type]
+        return functional_call(self.inner, self.tensors, args, more)
 
 
 @torch.inference_mode()

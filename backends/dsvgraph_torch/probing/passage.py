@@ -23,12 +23,13 @@ from dsvgraph_torch.probing.scores import measures
 def passage(module: Any, heads: Sequence[Head], ids: Sequence[int], tokens: Tokens, context: int) -> Passage:
     """Return what every head says of each token of a text of ``ids``.
 
-    Windows of ``context`` tokens overlap by half, so that every prediction but those of the first window has seen
-    at least half a window. Raise DsvError if the text has less than two tokens.
+    Windows of ``context`` tokens overlap by half, so that every prediction of the next token but those of the first
+    window has seen at least half a window. Raise DsvError if the text has less than two tokens.
     """
     if len(ids) < 2:
         raise DsvError(f"--text: {len(ids)} tokens predict nothing: at least 2 are needed")
-    rows = {name: {head.name: [None] * len(ids) for head in heads} for name in ("right", "entropy", "sure", "guess")}
+    kinds = ("right", "entropy", "sure", "guess")
+    rows: dict[str, dict[str, list[Any]]] = {k: {head.name: [None] * len(ids) for head in heads} for k in kinds}
     device = next(module.parameters()).device
     for start, first in windows(len(ids), context):
         ids_1R = torch.tensor([ids[start : start + context + 1]], device=device)
@@ -37,14 +38,13 @@ def passage(module: Any, heads: Sequence[Head], ids: Sequence[int], tokens: Toke
             for place, values in _predicted(head, outputs, ids_1R, first):
                 for name, value in values.items():
                     rows[name][head.name][start + place] = value
-    text = {head: tuple(None if g is None else decoded(tokens, g) for g in found) for head, found in
-            rows["guess"].items()}  # fmt: skip
+    guesses = {name: tuple(_likeliest(tokens, guess) for guess in found) for name, found in rows["guess"].items()}
     return Passage(
         tokens=tuple(pieces(tokens, ids)),
         probability=_tuples(rows["right"]),
         entropy=_tuples(rows["entropy"]),
         confidence=_tuples(rows["sure"]),
-        likeliest=text,
+        likeliest=guesses,
     )
 
 
@@ -52,8 +52,12 @@ def _tuples(rows: dict[str, list[Any]]) -> dict[str, tuple[Any, ...]]:
     return {name: tuple(found) for name, found in rows.items()}
 
 
+def _likeliest(tokens: Tokens, guess: int | None) -> str | None:
+    return None if guess is None else decoded(tokens, guess)
+
+
 def windows(length: int, context: int) -> Iterator[tuple[int, int]]:
-    """Yield the start of each window of a text, and its first position whose predictions are taken from it."""
+    """Yield the start of each window of a text, and its last token of which the prediction is another window's."""
     step = max(1, context // 2)
     yield 0, 0
     for start in range(step, max(1, length - 1 - context + step), step):
@@ -63,7 +67,7 @@ def windows(length: int, context: int) -> Iterator[tuple[int, int]]:
 def _predicted(
     head: Head, outputs: dict[str, Tensor], ids_1R: Tensor, first: int
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the place in the window of each token that positions from ``first`` predict, and what is said of it."""
+    """Yield the place in the window of each token behind ``first`` that is predicted, and what is said of it."""
     batch = Batch.of_rows(ids_1R)
     targets_1T, valid_1T = head.targets(batch)
     logits_1TV = head.logits(outputs)
@@ -72,7 +76,7 @@ def _predicted(
     entropy, sure = (found[name][0].tolist() for name in ("entropy", "confidence"))
     right = found["loss"][0].neg().exp().tolist()
     for i in torch.nonzero(valid_1T[0])[:, 0].tolist():
-        if i >= first:
+        if i + head.ahead > first:
             yield i + head.ahead, {"right": right[i], "entropy": entropy[i], "sure": sure[i], "guess": guesses[i]}
 
 

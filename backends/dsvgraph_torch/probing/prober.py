@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dsvgraph.backends.probes import Matrix, Passage, Probe, ProbeOptions, Snapshot
+from dsvgraph.backends.probes import Gradients, Matrix, Passage, Probe, ProbeOptions, Snapshot
 from dsvgraph_torch.probing.activations import trace
 from dsvgraph_torch.probing.gradients import gradients
 from dsvgraph_torch.probing.heads import Head, heads_of
@@ -52,7 +52,7 @@ def _snapshot(subject: Subject, heads: Sequence[Head], stage: Stage, options: Pr
     notify(f"step {stage.step:,}: predictions" if stage.step else "predictions")
     subject.load(stage)
     scores, acceptance = score(subject.module, heads, subject.batches, stage.tokens)
-    found = ()
+    found: tuple[Gradients, ...] = ()
     if options.gradients:
         notify(f"step {stage.step:,}: gradients" if stage.step else "gradients")
         found = gradients(subject.graph, subject.module, heads, subject.gradient_batches())

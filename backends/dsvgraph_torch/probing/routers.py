@@ -74,7 +74,7 @@ def _load(run: Run, use: int, load_E: Tensor, spread: float) -> RouterLoad:
     assert isinstance(op, Router)
     balance = float(entropy(load_E)) / math.log(len(load_E))
     load = tuple(load_E.tolist())
-    return RouterLoad(path=run.path, use=use, top_k=int(op.top_k), load=load, entropy=spread, balance=balance)  # type: ignore[arg-type]
+    return RouterLoad(path=run.path, use=use, top_k=int(op.top_k), load=load, entropy=spread, balance=balance)
 
 
 def scores(router: Any, op: Any, x_BTD: Tensor) -> Tensor:

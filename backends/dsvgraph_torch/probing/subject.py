@@ -187,15 +187,10 @@ def _imported(folder: Path) -> Model:
 
 
 def _tokens(folder: Path, graph: Model) -> Tokens:
-    """Return the vocabulary of a folder of weights: its tokenizer.json, or bytes where the model reads 256 ids."""
-    from dsvgraph_torch.data.tokens import tokenizer_file  # type: ignore
-
-    path = folder / "tokenizer.json"
-    if path.is_file():
-        return tokenizer_file(path)
-    if graph.config.get("vocab_size") == BYTES.size:
+    """Return the vocabulary of a folder of weights: bytes where the model reads 256 ids."""
+    if not (folder / "tokenizer.json").is_file() and graph.config.get("vocab_size") == BYTES.size:
         return BYTES
-    raise DsvError(f"{folder} has no tokenizer.json: text cannot become the ids of its model")
+    raise DsvError(f"{folder} is of a model whose tokens are not bytes: its text cannot become ids")
 
 
 def rows_of(ids: list[int], length: int, most: int) -> torch.Tensor:
@@ -227,4 +222,4 @@ def _on(batches: Any, device: torch.device) -> tuple[Batch, ...]:
 
 
 def _device(options: ProbeOptions) -> torch.device:
-    return TrainOptions(device=options.device).torch_device()
+    return TrainOptions.given(device=options.device).torch_device()

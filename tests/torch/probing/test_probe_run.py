@@ -1,0 +1,84 @@
+"""`dsvgraph probe` on a trained run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import dsvgraph
+from dsvgraph.backends.probes import ProbeOptions
+from dsvgraph.cli import app
+from dsvgraph.errors import DsvError
+from dsvgraph_torch.data.tokens import BYTES
+from dsvgraph_torch.decoding.sampling import load_model
+from dsvgraph_torch.probing.heads import heads_of
+from dsvgraph_torch.probing.passage import passage, windows
+from dsvgraph_torch.probing.prober import probe
+
+
+@pytest.fixture(scope="module")
+def found(trained):
+    return probe(trained, ProbeOptions(mtp_matrix=True, measured=3000, device="cpu"))
+
+
+def test_the_declared_wiring_wins(found):
+    assert found.matrix.wirings[0].declared and len(found.matrix.wirings) == 16
+    assert found.matrix.margin > 10
+    for control in found.matrix.controls.values():
+        for right, wrong in zip(found.matrix.declared.agreement, control):
+            assert right.value - wrong.value > 10 * (right.error + wrong.error)
+
+
+def test_numbers_are_the_run_s(trained, found):
+    """The losses of the probe are those that training measured at its end, on the same rows."""
+    about = json.loads((trained / "run.json").read_text())
+    measured = probe(trained, ProbeOptions(measured=65536, gradients=False, device="cpu")).newest
+    assert {row.name: row.loss.value for row in measured.scores} == pytest.approx(
+        {name: about["result"]["heldout"][name] for name in ("next_token", "mtp.1", "mtp.2")}, rel=1e-4
+    )
+    assert not measured.gradients and found.newest.gradients
+    assert found.newest.step == 80 and found.newest.tokens == 80 * 8 * 48
+
+
+def test_a_text_longer_than_a_row_is_read_in_windows(trained):
+    """Each token as one row of its own that ends there would have it, where the window begins at the same place."""
+    module, context = load_model(trained)
+    ids = list(b"72 bottles of beer on the wall, 72 bottles.\n4 bottles of beer on the wall, 4 bottles.\n1 bott")
+    model = dsvgraph.load(str(trained / "spec.yaml"))
+    said = passage(module, heads_of(model), ids, BYTES, context)
+    assert "".join(said.tokens) == bytes(ids).decode()
+    starts = [start for start, _ in windows(len(ids), context)]
+    assert starts == [0, 24, 48] and len(ids) > 24 + context
+    for place in range(1, len(ids)):
+        start = max(s for s in starts if s == 0 or place - 1 - s >= context // 2)
+        with torch.no_grad():
+            p = module(torch.tensor([ids[start:place]]))["logits"][0, -1].softmax(-1)
+        assert said.probability["next_token"][place] == pytest.approx(float(p[ids[place]]), rel=1e-3, abs=1e-6)
+        assert said.confidence["next_token"][place] == pytest.approx(float(p.max()), rel=1e-3)
+        assert said.likeliest["next_token"][place] == chr(int(p.argmax()))
+    assert said.probability["mtp.2"][:3] == (None, None, None) and None not in said.probability["mtp.2"][3:]
+
+
+def test_the_command_says_what_the_probe_says(trained, found, tmp_path):
+    args = ["probe", str(trained), "--measure", "3000", "--device", "cpu", "--text", "7 bottles of beer on the wall"]
+    shown = CliRunner().invoke(app, args)
+    assert shown.exit_code == 0, shown.output
+    row = found.newest.acceptance[0]
+    assert f"{100 * row.agreement.value:.1f} ± {100 * row.agreement.error:.1f} %" in shown.output
+    assert "7 bottles of beer on the wall" in shown.output
+    told = json.loads(CliRunner().invoke(app, [*args, "--json", "--no-gradients"]).output)
+    assert told["snapshots"][0]["acceptance"][0]["agreement"]["value"] == row.agreement.value
+    assert told["passage"]["tokens"] == list("7 bottles of beer on the wall")
+
+
+def test_what_cannot_be_probed_is_said(trained, tmp_path):
+    for folder, options, words in [
+        (tmp_path / "no", {}, "is no folder"),
+        (tmp_path, {}, "holds neither a run (run.json) nor a config.json"),
+        (trained, {"text": "a"}, "1 tokens predict nothing"),
+    ]:
+        with pytest.raises(DsvError, match=words.replace("(", r"\(").replace(")", r"\)")):
+            probe(folder, ProbeOptions(device="cpu", measured=100, gradients=False, **options))
