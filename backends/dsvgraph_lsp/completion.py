@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
-from dsvgraph.build.losses.lines import KINDS
+from dsvgraph.build.losses.kinds import KINDS
 from dsvgraph.expr.syntax import FUNCTIONS
 from dsvgraph.loader import bundled
 from dsvgraph.ops import OPS
@@ -20,7 +20,7 @@ from dsvgraph_lsp.hover import attribute_documentation, call_documentation
 from dsvgraph_lsp.scope import Scope, SyntaxKind, mapping
 from dsvgraph_lsp.workspace import file_of
 
-LOSS_NAMES = ("depth", "tokens", "valid")
+LOSS_NAMES = ("depth", "tokens", "step", "valid")
 MAX_PATTERNS = 200
 
 

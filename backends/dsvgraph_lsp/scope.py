@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dsvgraph.build.losses.lines import KINDS
+from dsvgraph.build.losses.kinds import KINDS
 from dsvgraph.errors import Span
-from dsvgraph.graph import Graph, Model, Node
+from dsvgraph.graph import Graph, LossKind, Model, Node
 from dsvgraph.ops import OPS
 from dsvgraph.spec import Entry, Part, Spec, WrittenLine
 from dsvgraph_lsp.cursor import Cursor
@@ -173,8 +173,10 @@ class Scope:
     def _in_loss(self, rest: tuple[Any, ...], is_key: bool) -> SyntaxKind:
         if is_key or not rest:
             return SyntaxKind.LOSS if is_key and not rest else SyntaxKind.NONE
-        found = {"cross_entropy": SyntaxKind.OUTPUT, "target": SyntaxKind.TARGET}.get(rest[0])
-        return found or (SyntaxKind.ROUTER if rest[0] in KINDS else SyntaxKind.VALUE)
+        found = {"against": SyntaxKind.OUTPUT, "target": SyntaxKind.TARGET}.get(rest[0])
+        if found or rest[0] not in KINDS:
+            return found or SyntaxKind.VALUE
+        return SyntaxKind.ROUTER if LossKind(rest[0]).of_routers else SyntaxKind.OUTPUT
 
     # -- names ------------------------------------------------------------------------------
 

@@ -60,9 +60,9 @@ class Uninitialised(TorchFunctionMode):
 
 def _fast(model: Model) -> dict[str, Any]:
     """Return the model's classes on the fast kernels: the same lines, other functions behind their names."""
-    from dsvgraph_torch.runtime import kernels, modules, plain, scoring
+    from dsvgraph_torch.runtime import kernels, losses, modules, plain, scoring
 
-    known = {**vars(plain), **vars(scoring), **vars(modules)}
+    known = {**vars(plain), **vars(scoring), **vars(losses), **vars(modules)}
     for file in extensions():
         exec(builtins.compile(file.read_text(encoding="utf-8"), str(file), "exec", dont_inherit=True), known)
     known |= {n: v for n, v in vars(kernels).items() if not n.startswith("__")}

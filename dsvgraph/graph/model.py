@@ -5,47 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import cached_property
 from importlib.metadata import entry_points
 from typing import Any
 
 from dsvgraph.dims import Size
-from dsvgraph.errors import DsvError, Span
-from dsvgraph.expr import Expr
+from dsvgraph.errors import DsvError
+from dsvgraph.graph.losses import Loss
 from dsvgraph.graph.nodes import Graph, walk
 from dsvgraph.spec import Spec
 from dsvgraph.types import Init
-
-
-class LossKind(StrEnum):
-    """What a line of the section `loss` is."""
-
-    CROSS_ENTROPY = "cross_entropy"
-    SEQUENCE_BALANCE = "sequence_balance"
-    BIAS_UPDATE = "bias_update"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Loss:
-    """One line of the loss: what it scores, against what, with which weight.
-
-    ``weight``, ``shift``, ``divide`` and ``stride`` are expressions over config names (already filled in),
-    ``depth`` (1, 2, ... of a stacked output), ``tokens`` (seen so far), ``valid`` (targets
-    counted), B and T. ``depths`` holds 0 for an output that is not stacked.
-    """
-
-    name: str
-    kind: LossKind
-    weight: Expr
-    output: str | None = None
-    target: str | None = None
-    shift: Expr | None = None
-    stride: Expr | None = None
-    divide: Expr | None = None
-    depths: tuple[int, ...] = (0,)
-    routers: str | None = None
-    span: Span | None = None
 
 
 @dataclass(eq=False, repr=False)
@@ -80,6 +49,11 @@ class Model(Graph):
     def lengths(self) -> list[Size]:
         """Return the numbers of positions of the inputs' rows: one, unless inputs have rows of other lengths."""
         return list(dict.fromkeys(type_.shape[1] for type_ in self.inputs.values() if type_.rank > 1))
+
+    @property
+    def target(self) -> str | None:
+        """Return the input whose tokens the losses predict; None if no loss predicts tokens."""
+        return next((loss.target for loss in self.losses if loss.target), None)
 
     @property
     def depths(self) -> int:

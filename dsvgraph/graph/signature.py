@@ -6,10 +6,15 @@ import re
 from collections.abc import Iterator, Mapping
 
 from dsvgraph.expr import Expr, to_text
-from dsvgraph.graph.model import Loss, Model
+from dsvgraph.graph.losses import Loss
+from dsvgraph.graph.model import Model
 from dsvgraph.graph.nodes import Graph, Mode, Node, Ref, join
 from dsvgraph.types import shown
 
+CONSTANTS = (
+    "smoothing", "temperature", "beta", "window", "decay", "vocabulary", "sample", "end_to_end", "detach",
+    "target_gradient",
+)  # fmt: skip
 LARGE = re.compile(r"\b\d{7,}\.0\b")
 
 
@@ -90,11 +95,17 @@ def loss(found: Loss) -> str:
 def loss_parts(found: Loss) -> dict[str, str]:
     """Return the parts of a loss as text: what is scored against what, shift, divisor, weight, depths."""
     trees = {"shift": found.shift, "stride": found.stride, "divide": found.divide, "weight": found.weight}
-    parts = {found.kind: found.output or found.routers or "", "target": found.target or ""}
+    parts = {found.kind: found.output or found.routers or ""}
+    parts |= {"target": found.target or "", "against": found.against or ""}
     parts |= {key: expression(tree) for key, tree in trees.items() if tree is not None}
+    parts |= {name: shown(value) for name in CONSTANTS if (value := getattr(found, name)) != _default(name)}
     if found.depths != (0,):
         parts["depths"] = ", ".join(map(str, found.depths)) or "none"
     return {key: text for key, text in parts.items() if text}
+
+
+def _default(name: str) -> object:
+    return Loss.__dataclass_fields__[name].default
 
 
 def expression(tree: Expr) -> str:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dsvgraph.graph import Loss, LossKind, Ref
+from dsvgraph.graph import Loss, Ref
 from dsvgraph_graphviz.scene.parts import Card, CardShape, Container, End, Plan
 from dsvgraph_graphviz.style import cards
 from dsvgraph_graphviz.style.theme import HUES, Role
 from dsvgraph_graphviz.style.words import cut, number, spot, subscript
-from dsvgraph_graphviz.text.losses import Term, chain_weight, loss_name, over, predicted, term_card, weight
+from dsvgraph_graphviz.text.losses import Term, aims, chain_weight, loss_name, over, term_card, weight
 
 
 def score(made: Plan) -> list[Term]:
     """Add a card for every loss, and for every output that no loss reads, on top of its column; return the terms."""
     found = []
     for loss in made.model.losses:
-        if loss.kind is LossKind.CROSS_ENTROPY and loss.output:
+        if loss.output:
             found += _cards(made, loss)
     _outputs(made)
     return found
@@ -23,6 +23,10 @@ def score(made: Plan) -> list[Term]:
 def _cards(made: Plan, loss: Loss) -> list[Term]:
     """Add the cards of one loss, one for every column that it scores; return their terms."""
     found = []
+    if loss.end_to_end:  # one value, on top of the deepest
+        return [
+            _card(made, loss, [*loss.depths], end) for end, _ in _ends(made, made.model.outputs[str(loss.output)])[-1:]
+        ]
     for end, depths in _ends(made, made.model.outputs[loss.output or ""]):
         if scored := [depth for depth in loss.depths if not depths or depth in depths]:
             found.append(_card(made, loss, scored, end))
@@ -37,10 +41,9 @@ def _ends(made: Plan, ref: Ref) -> list[tuple[End, tuple[int, ...]]]:
 def _card(made: Plan, loss: Loss, depths: list[int], end: End) -> Term:
     """Add the card of one loss at depths that are drawn together; return its term."""
     place, first, last = made.scene.cards[end.card], depths[0], depths[-1]
-    names = [loss_name(made.model, loss, depth) for depth in dict.fromkeys((first, last))]
-    ahead = [predicted(loss, depth) for depth in dict.fromkeys((first, last))]
-    times = f"× {number(len(depths))}" if len(depths) > 1 else ""
-    label = cards.loss(" … ".join(names), f"predicts {' to '.join(ahead)}", HUES[Role.LOSS], times)
+    names = list(dict.fromkeys(loss_name(made.model, loss, depth) for depth in (first, last)))
+    times = f"× {number(len(depths))}" if len(depths) > 1 and not loss.end_to_end else ""
+    label = cards.loss(" … ".join(names), aims(loss, depths), HUES[Role.LOSS], times)
     id_ = term_card(loss, first)
     tip = f"{loss.name}\n{spot(loss.span)}"
     made.scene.add(_top(made, place).card(id_, label, Role.LOSS, "loss", tip=tip))

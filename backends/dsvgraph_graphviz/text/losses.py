@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from dsvgraph.build.losses.schedules import TIMES
 from dsvgraph.dims import Poly, Size, symbol
 from dsvgraph.expr import Expr, evaluate
 from dsvgraph.graph import Loss, LossKind, Model, walk
@@ -33,11 +34,33 @@ class Term:
     factor: str
 
 
-def predicted(loss: Loss, depth: int) -> str:
-    """Return the first and the last token of those that a loss predicts in the picture."""
+VERBS = {
+    LossKind.CROSS_ENTROPY: "predicts {}",
+    LossKind.BINARY_CROSS_ENTROPY: "tokens in {}",
+    LossKind.LISTNET: "order of {}",
+    LossKind.KL: "KL to {}",
+    LossKind.SOFT_CROSS_ENTROPY: "soft targets {}",
+    LossKind.TOTAL_VARIATION: "total variation to {}",
+    LossKind.SMOOTH_L1: "smooth L1 to {}",
+    LossKind.Z_LOSS: "log² of the denominator",
+}
+
+
+def aims(loss: Loss, depths: list[int]) -> str:
+    """Return what a loss scores in the picture at depths that are drawn together: predicts t₂ … t₅."""
+    places = [_place(loss, depth) for depth in dict.fromkeys((depths[0], depths[-1]))]
+    words = VERBS[loss.kind].format(" to ".join(places))
+    return f"{words}, end to end" if loss.end_to_end else words
+
+
+def _place(loss: Loss, depth: int) -> str:
+    """Return the first and the last token of those that a loss predicts, or the output and where it is compared."""
     ahead = value(loss.shift, depth, 0) if loss.shift else 1
+    if loss.against:
+        return f"{cut(loss.against)} at i + {ahead}" if ahead else cut(loss.against)
     names = tokens(int(ahead)) if isinstance(ahead, int) else ["?"]
-    return f"{names[0]} … {names[-1]}"
+    more = f", {loss.window} each" if loss.window > 1 else ""
+    return f"{names[0]} … {names[-1]}{more}"
 
 
 def term_card(loss: Loss, depth: int) -> str:
@@ -55,7 +78,7 @@ def chain_weight(model: Model, loss: Loss | None = None) -> list[str]:
     Nothing where they count as much as the model's own loss, or where two losses score chains.
     """
     deep = [one for one in model.losses if one.depths and one.depths != (0,)]
-    if len(deep) != 1 or (loss and loss is not deep[0]):
+    if len(deep) != 1 or deep[0].end_to_end or (loss and loss is not deep[0]):
         return []
     weights = {weight(deep[0].weight, depth) for depth in deep[0].depths}
     if len(weights) != 1 or not NUMBERS.fullmatch(text := weights.pop()) or text == "1.00":
@@ -66,7 +89,9 @@ def chain_weight(model: Model, loss: Loss | None = None) -> list[str]:
 
 def loss_name(model: Model, loss: Loss, depth: int) -> str:
     """L₀, L₁, ... by depth if no other loss has one of these depths, else the line's name with the depth."""
-    others = (one for one in model.losses if one is not loss and one.kind is LossKind.CROSS_ENTROPY)
+    others = (one for one in model.losses if one is not loss and one.output)
+    if loss.end_to_end:
+        return cut(loss.name)
     if not any(set(one.depths) & set(loss.depths) for one in others):
         return f"L{subscript(depth)}"
     return cut(loss.name) + (subscript(depth) if depth else "")
@@ -76,8 +101,8 @@ def loss_name(model: Model, loss: Loss, depth: int) -> str:
 
 
 def value(tree: Expr, depth: int, tokens_seen: float) -> Any:
-    """Return a loss expression at one depth and at a number of tokens seen; what has no number stays a symbol."""
-    known = {"depth": depth, "tokens": tokens_seen}
+    """Return a loss expression at one depth, after so many tokens or steps; what has no number stays a symbol."""
+    known = {"depth": depth, **dict.fromkeys(TIMES, tokens_seen)}
     return evaluate(tree, lambda name: known[name] if name in known else symbol(name))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from dsvgraph.build.checks.modules import claims
-from dsvgraph.graph import Graph, LossKind, Mode, Model, Node, Ref
+from dsvgraph.graph import Graph, Mode, Model, Node, Ref
 from dsvgraph.ops.weighted import Linear
 
 
@@ -36,8 +36,8 @@ def chunked_linears(model: Model) -> set[tuple[Graph, str]]:
     """Return the nodes, by graph and name, whose product a loss may take in chunks."""
     found: set[tuple[Graph, str]] = set()
     for loss in model.losses:
-        if loss.kind is LossKind.CROSS_ENTROPY and loss.output:
-            found |= linears_behind(model, model, model.outputs[loss.output])
+        for name in (loss.output, loss.against) if loss.kind.of_logits else ():
+            found |= linears_behind(model, model, model.outputs[name]) if name else set()
     return found
 
 

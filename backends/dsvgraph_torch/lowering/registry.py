@@ -20,7 +20,7 @@ from dsvgraph_torch.lowering.source import expression
 
 GROUP = "dsvgraph_torch.lowerings"
 FOLDER = Path(__file__).parents[1] / "runtime"
-OWN = tuple(FOLDER / name for name in ("context.py", "plain.py", "scoring.py", "modules.py"))
+OWN = tuple(FOLDER / name for name in ("context.py", "plain.py", "scoring.py", "losses.py", "modules.py"))
 RUNTIME = [*OWN]
 """Files whose functions and classes are copied into emitted models as far as they are used."""
 _failed: dict[str, str] = {}

@@ -11,7 +11,7 @@ from dsvgraph.types import Init, InitKind
 from dsvgraph_torch.lowering.analysis import shared
 from dsvgraph_torch.lowering.body import GraphWriter
 from dsvgraph_torch.lowering.forms import inputs, numbered
-from dsvgraph_torch.lowering.losses import after_step_method, losses_method
+from dsvgraph_torch.lowering.losses import after_step_method, losses_method, scored_outputs
 from dsvgraph_torch.lowering.names import document, reserved
 from dsvgraph_torch.lowering.sharing import Source
 from dsvgraph_torch.lowering.source import assign, block, expression, function, literal, path, statement, tree
@@ -121,8 +121,7 @@ def _context(lowering: Lowering) -> tuple[str, ...]:
 def _given(lowering: Lowering, args: list[str], known: tuple[str, ...]) -> list[ast.stmt]:
     """Return what makes or checks the targets, if a line of the loss has some: nobody trains on the ids themselves."""
     model = lowering.model
-    target = next((loss.target for loss in model.losses if loss.target), None)
-    row = dict(zip(model.inputs, args, strict=True)).get(target or "")
+    row = dict(zip(model.inputs, args, strict=True)).get(model.target or "")
     if not row:
         return []
     if not lowering.full:
@@ -138,8 +137,7 @@ def _results(model: Model, writer: GraphWriter) -> list[ast.stmt]:
     returned = statement("return found", found=_returned(model, writer))
     if not model.losses:
         return [returned]
-    scored = dict.fromkeys(loss.output for loss in model.losses if loss.output and loss.depths)
-    outputs = [tree(writer.value(model.outputs[o])) for o in scored]
+    outputs = [tree(writer.value(model.outputs[o])) for o in scored_outputs(model)]
     losses = statement("return self.losses(*outputs, targets, ctx)", outputs=outputs)
     return [block("if targets is not None:", [losses]), returned]
 

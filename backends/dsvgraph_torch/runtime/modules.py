@@ -75,9 +75,10 @@ class Runs(nn.Module):
 
 
 class Model(nn.Module):
-    """Base of the models; the trainer sets tokens_seen, which drives schedules."""
+    """Base of the models; the trainer sets tokens_seen and steps_taken, which drive schedules."""
 
     tokens_seen = 0
+    steps_taken = 0
 
     @torch.no_grad()
     def initialise(self, seed=0):

@@ -207,7 +207,7 @@ class Trainer:
     def run_step(self, step: int, show: ProgressDisplay) -> None:
         """Take one step, measures it where that is due, and writes it down."""
         options = self.options
-        self.model.tokens_seen = (step - 1) * options.step_tokens
+        self.model.tokens_seen, self.model.steps_taken = (step - 1) * options.step_tokens, step - 1
         torch.manual_seed(options.seed + step)
         rate, when = learning_rate(self.schedule.begin(step), options), f"at step {step}"
         with self.schedule.training():
@@ -239,7 +239,7 @@ class Trainer:
 
     def evaluate(self, tokens: int, step: int) -> dict[str, float]:
         """Return losses of about ``tokens`` held-out tokens after ``step``, by name, weighted as they are then."""
-        self.model.tokens_seen = step * self.options.step_tokens
+        self.model.tokens_seen, self.model.steps_taken = step * self.options.step_tokens, step
         return evaluate(self.model, self.heldout(tokens), self.precision, f"after step {step}, on held-out text")
 
     def write_about(self) -> None:

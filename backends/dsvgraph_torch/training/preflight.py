@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from dsvgraph.errors import DsvError
-from dsvgraph.graph import LossKind, Model
+from dsvgraph.graph import Loss, Model
 from dsvgraph.passes.lint.training import computed_nodes, trained_nodes
 from dsvgraph_torch.data.tokens import BYTES, Tokens
 from dsvgraph_torch.module import weights
@@ -36,19 +36,26 @@ def check(graph: Model, seq: int, device: torch.device, tokens: Tokens = BYTES) 
         names = ", ".join(graph.inputs)
         raise DsvError(f"{graph.name} has the inputs {names}; one is trained on: rows of tokens")
     for prediction in predictions:
-        _check_prediction(prediction, graph, seq, tokens)
+        _check_prediction(prediction, seq)
+    for loss in graph.losses:
+        if loss.kind.scores_tokens and loss.vocabulary is None:
+            _check_vocabulary(loss, graph, tokens)
     check_embeddings(graph, tokens.size, tokens.words)
     _check_trained(graph)
     _check_memory(graph, device)
 
 
-def _check_prediction(prediction: Prediction, graph: Model, seq: int, tokens: Tokens) -> None:
-    """Every token has a logit, and a row is long enough for the head to have a target."""
-    vocabulary = graph.type(graph.outputs[str(prediction.loss.output)]).shape[-1]
+def _check_vocabulary(loss: Loss, graph: Model, tokens: Tokens) -> None:
+    """Every token has a logit."""
+    vocabulary = graph.type(graph.outputs[str(loss.output)]).shape[-1]
     if isinstance(vocabulary, int) and vocabulary < tokens.size:
-        found = f"`{prediction.loss.output}` has {vocabulary} logits"
+        found = f"`{loss.output}` has {vocabulary} logits"
         hint = f"--set vocab_size={tokens.size}" if graph.config.get("vocab_size") == vocabulary else ""
-        raise DsvError(f"{found}, but {tokens.words}", prediction.loss.span, hint=hint)
+        raise DsvError(f"{found}, but {tokens.words}", loss.span, hint=hint)
+
+
+def _check_prediction(prediction: Prediction, seq: int) -> None:
+    """A row is long enough for the head to have a target."""
     if prediction.shift > seq:
         words = f"--seq: {prediction.name} predicts token i + {prediction.shift}; a row of {seq} tokens has none"
         raise DsvError(words, prediction.loss.span)
@@ -62,7 +69,7 @@ def _check_trained(graph: Model) -> None:
         span = graph.spec.trained[frozen[-1]].key() if graph.spec and frozen else graph.span
         why = "`trained` freezes every parameter" if frozen else "it has no parameters"
         raise DsvError(f"{graph.name} has nothing to train: {why}", span)
-    losses = [loss for loss in graph.losses if loss.kind is LossKind.CROSS_ENTROPY]
+    losses = [loss for loss in graph.losses if loss.output]
     if not trained & computed_nodes(graph, frozenset(str(loss.output) for loss in losses)):
         raise DsvError(
             f"{graph.name} has nothing to train: no loss reaches a parameter that is trained", losses[0].span

@@ -35,7 +35,7 @@ training type xpu zero_grad
 MODULE = frozenset(NAMES.split())
 """Attributes that every `torch.nn.Module` has."""
 
-ROOT = frozenset(["_trunk", "after_step", "init", "initialise", "losses", "predict", "tokens_seen"])
+ROOT = frozenset(["_trunk", "after_step", "init", "initialise", "losses", "predict", "steps_taken", "tokens_seen"])
 """Attributes that the class of the whole model has besides."""
 
 

@@ -7,24 +7,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from dsvgraph import expr
-from dsvgraph.build.losses.schedules import has_value, samples
+from dsvgraph.build.losses.schedules import TIMES, has_value, samples
 from dsvgraph.build.scope import Scope, Word
 from dsvgraph.codes import Code
 from dsvgraph.dims import Poly, symbol
 from dsvgraph.errors import DsvError, Fault, Span
 from dsvgraph.expr import Expr
+from dsvgraph.graph import LossKind
 from dsvgraph.names import listed, nearest
 from dsvgraph.spec import Part
 from dsvgraph.types import shown
 
 OPEN = {  # names that a formula may read beside those of the config
-    "weight": ("depth", "tokens"),
-    "speed": ("tokens",),
+    "weight": ("depth", "tokens", "step"),
+    "speed": ("tokens", "step"),
     "shift": ("depth",),
     "stride": (),
     "divide": ("depth", "valid", "B", "T"),
 }
-EVERYWHERE = "a schedule has a value for every number of tokens up to 10**15: bound it with min, max or if"
+EVERYWHERE = "a schedule has a value for every number of tokens and steps up to 10**15: bound it with min, max or if"
 DEFAULT = {"weight": 1, "speed": 1, "shift": 1, "stride": 1, "divide": "valid"}
 
 
@@ -52,7 +53,7 @@ class Formula:
         try:
             found = expr.evaluate(self.raw, lambda name: values[name] if name in values else self.scope.number(name))
         except ValueError as error:
-            hint = EVERYWHERE if values.get("tokens") else ""
+            hint = EVERYWHERE if any(values.get(name) for name in TIMES) else ""
             raise DsvError.of(error, self.span, Code.LOSS_NUMBER, f"`{self.key}`: ", after=where, hint=hint) from None
         if isinstance(found, bool) or not isinstance(found, (int, float, Poly)):
             raise DsvError(f"`{self.key}` is a number, found `{shown(found)}`{where}", self.span, code=Code.LOSS_NUMBER)
@@ -62,22 +63,27 @@ class Formula:
 
     def check_schedule(self, at: Mapping[str, float]) -> None:
         """Raise DsvError if the formula is found to have no value at some number of tokens."""
-        self.check({**at, "tokens": 0})
+        start = {**at, **dict.fromkeys(TIMES, 0)}
+        self.check(start)
         if not has_value(self.key, self.tree, (int(at.get("depth", 1)),)):
-            for tokens in samples(self.tree, at):
-                self.check({**at, "tokens": tokens})
+            for name in sorted(TIMES & self.tree.names()):
+                for count in samples(self.tree, name, start):
+                    self.check({**start, name: count})
 
     def _where(self, values: Mapping[str, float]) -> str:
         """For a message: which depth and which number of tokens is spoken of."""
+        read = self.raw.names() & values.keys()
         depth = [f"depth {values['depth']}"] if values.get("depth") else []
-        tokens = [f"{values['tokens']:,} tokens"] if "tokens" in self.raw.names() & values.keys() else []
-        return f" (at {', '.join(depth + tokens)})" if depth or tokens else ""
+        tokens = [f"{values['tokens']:,} tokens"] if "tokens" in read else []
+        step = [f"step {values['step']:,}"] if "step" in read else []
+        return f" (at {', '.join(depth + tokens + step)})" if depth or tokens or step else ""
 
 
-def read(key: str, part: Part, scope: Scope) -> Formula:
+def read(key: str, part: Part, scope: Scope, kind: LossKind) -> Formula:
     """Return the formula ``key`` of a loss line, or its default."""
     raw, span = part.model.get(key), part.value(key)
-    raw = DEFAULT[key] if raw is None else raw
+    default = 0 if key == "shift" and kind.compares else DEFAULT[key]
+    raw = default if raw is None else raw
     if isinstance(raw, (list, dict)):
         raise DsvError(f"`{key}` is a number or an expression, found `{shown(raw)}`", span, code=Code.LOSS_NUMBER)
     try:

@@ -48,15 +48,18 @@ def _warning(code: Code, message: str, span: Span | None, notes: Iterable[Note] 
 
 def _unread(model: Model) -> Iterator[Diagnostic]:
     """Yield outputs that no loss reads, or rather the lines with weights that only these need."""
-    read = frozenset(loss.output for loss in model.losses if loss.output)
+    trained = [(loss.output, loss.against if loss.target_gradient else None) for loss in model.losses]
+    read = frozenset(name for names in trained for name in names if name)
+    compared = {loss.against for loss in model.losses}
     scored = computed_nodes(model, read)
     for name in (name for name in model.outputs if name not in read):
         span = model.spec.graph.key("out", name) if model.spec else model.span
         lost = (computed_nodes(model, frozenset([name])) - scored) & trained_nodes(model)
-        if not lost:
+        if not lost and name not in compared:
             yield _warning(Code.UNUSED_OUTPUT, f"no loss reads the output `{name}`", span)
         for node in lost:
-            words, notes = f"no loss reaches the weights of `{node.name}`", [("no loss reads this output", span)]
+            why = "no loss sends this output a gradient" if name in compared else "no loss reads this output"
+            words, notes = f"no loss reaches the weights of `{node.name}`", [(why, span)]
             yield _warning(Code.UNTRAINED, words, node.span, notes)
 
 

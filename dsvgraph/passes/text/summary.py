@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from dsvgraph.build.losses.lines import number
+from dsvgraph.build.losses.schedules import TIMES
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Loss, LossKind, Mode, Model, Node
 from dsvgraph.graph.signature import expression
 from dsvgraph.passes.count.cost import cost
 from dsvgraph.passes.graph.paths import copy_paths
+from dsvgraph.passes.text.aims import aim
 
 
 def summary(model: Model) -> list[tuple[str, str]]:
@@ -77,20 +79,22 @@ def _published(model: Model) -> Iterator[tuple[str, str]]:
 
 def _losses(model: Model) -> Iterator[tuple[str, str]]:
     for loss in model.losses:
-        for depth in loss.depths:
-            yield (f"{loss.name} {depth}" if depth else loss.name), _predicts(loss, depth)
+        for depth in loss.depths[-1:] if loss.end_to_end else loss.depths:
+            name = f"{loss.name} {depth}" if depth and not loss.end_to_end else loss.name
+            yield name, _predicts(loss, depth)
 
 
 def _predicts(loss: Loss, depth: int) -> str:
     """Return what one loss scores, and its weight at the first token."""
     weight = expression(loss.weight)
-    scheduled = " at first" if "tokens" in loss.weight.names() else ""
+    scheduled = " at first" if TIMES & loss.weight.names() else ""
     with suppress(ValueError, TypeError):
-        weight = f"{number(loss.weight, depth=depth, tokens=0):g}{scheduled}"
+        weight = f"{number(loss.weight, depth=depth, tokens=0, step=0):g}{scheduled}"
     if loss.output is None or loss.shift is None:
         what = "speed" if loss.kind is LossKind.BIAS_UPDATE else "weight"
         return f"{loss.kind} of {loss.routers}, {what} {weight}"
-    return f"{loss.output} predicts {loss.target} at i + {number(loss.shift, depth=depth)}, weight {weight}"
+    drawn = f", {loss.sample} of {len(loss.depths)} depths in a step" if loss.sample else ""
+    return f"{aim(loss, depth)}, weight {weight}{drawn}"
 
 
 def _graph(model: Model) -> str:

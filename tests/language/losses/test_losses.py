@@ -120,7 +120,7 @@ def test_config_values_are_filled_in() -> None:
     [
         ("weight: lamb", "there is no name `lamb` here"),
         ("weight: depth", "`depth` counts the pieces of a stacked output, and this one is not stacked"),
-        ("weight: valid", "`weight` cannot depend on `valid`, only on depth, tokens and the config"),
+        ("weight: valid", "`weight` cannot depend on `valid`, only on depth, tokens, step and the config"),
         ("weight: 1 / (D - 3)", "`weight`: division by zero"),
         ("weight: 1 / tokens", "`weight`: division by zero (at 0 tokens)"),
         ("weight: ws", "a number is expected, found `[0.5, 0.3, 0.2]`"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dsvgraph.build.losses.lines import KINDS
+from dsvgraph.build.losses.kinds import DETACHED, KINDS
+from dsvgraph.graph import LossKind
 from dsvgraph.loader import bundled
 from dsvgraph.passes.text.schema.lines import argument_value, callees, line
 from dsvgraph.spec import FIGURE, BlockModel, PublishedModel, SpecModel
@@ -20,18 +21,47 @@ TYPE = r"^(int|float|bool)?\s*\[.*\]$"
 SIZE: Json = {"type": ["integer", "string"]}
 NUMBER: Json = {"$ref": "#/$defs/number"}
 
+
+def _several(items: Json) -> Json:
+    return {"title": "several", "type": "array", "items": items}
+
+
 LOSS_KEYS: dict[str, Json] = {
     "target": {"type": "string", "description": "The input whose tokens are predicted."},
+    "against": {"type": "string", "description": "The output that this one is compared with."},
     "shift": {"$ref": "#/$defs/number", "description": "How far ahead the target lies; may read `depth`."},
     "stride": {"$ref": "#/$defs/number", "description": "How far targets lie apart, where tokens are left out."},
-    "weight": {"$ref": "#/$defs/number", "description": "The factor; may read `depth` and `tokens`."},
+    "weight": {"$ref": "#/$defs/number", "description": "The factor; may read `depth`, `tokens` and `step`."},
     "divide": {"$ref": "#/$defs/number", "description": "What the sum is divided by: `valid`, `B * T`, ..."},
     "speed": {"$ref": "#/$defs/number", "description": "How much a bias moves at each step."},
-}
+    "smoothing": {"$ref": "#/$defs/number", "description": "The share of the target that lies on all tokens alike."},
+    "temperature": {"$ref": "#/$defs/number", "description": "What the logits of both sides are divided by."},
+    "beta": {"$ref": "#/$defs/number", "description": "Where squares become absolute values."},
+    "window": {"$ref": "#/$defs/number", "description": "How many tokens, from the target on, are scored together."},
+    "decay": {"$ref": "#/$defs/number", "description": "The factor from one token of the window to the next."},
+    "vocabulary": {
+        "anyOf": [{"title": "the first so many", **NUMBER}, _several({"type": "integer"})],
+        "description": "The token ids that the logits stand for: the first so many, or a list of them.",
+    },
+    "sample": {"$ref": "#/$defs/number", "description": "How many depths, drawn at random, are trained by a batch."},
+    "end_to_end": {"type": "boolean", "description": "Score the product over the depths so far, in one value."},
+    "detach": {
+        "anyOf": [{"title": "one", "enum": [*DETACHED]}, _several({"enum": [*DETACHED]})],
+        "description": "What gets no gradient from this loss: `head`, the weight that makes the logits.",
+    },
+    "target_gradient": {"type": "boolean", "description": "Whether `against` gets a gradient too; it does not else."},
+}  # fmt: skip
 LOSS_WORDS = {
-    "cross_entropy": "Cross-entropy of an output of logits.",
-    "sequence_balance": "The balance loss of each sequence, of the routers that a path pattern names.",
-    "bias_update": "The loss-free update of selection biases, of the routers that a path pattern names.",
+    LossKind.CROSS_ENTROPY: "Cross-entropy of an output of logits.",
+    LossKind.BINARY_CROSS_ENTROPY: "Binary cross-entropies of all tokens, against the bag of those in a window.",
+    LossKind.LISTNET: "ListNet: cross-entropy against the order in which tokens come next in a window.",
+    LossKind.KL: "Kullback-Leibler divergence of another output's distribution from this one's.",
+    LossKind.SOFT_CROSS_ENTROPY: "Cross-entropy of an output of logits against another output's distribution.",
+    LossKind.TOTAL_VARIATION: "Total variation distance of two outputs' distributions: what is not common to both.",
+    LossKind.SMOOTH_L1: "Smooth L1 distance of an output of states to another one, mean over the features.",
+    LossKind.Z_LOSS: "Square of the logarithm of the softmax's denominator.",
+    LossKind.SEQUENCE_BALANCE: "The balance loss of each sequence, of the routers that a path pattern names.",
+    LossKind.BIAS_UPDATE: "The loss-free update of selection biases, of the routers that a path pattern names.",
 }
 
 
@@ -132,9 +162,9 @@ def _block() -> Json:
 def _loss() -> Json:
     kinds = []
     for kind, keys in KINDS.items():
-        head = {"type": "string", "description": LOSS_WORDS.get(kind, "")}
-        properties = {kind: head, **{key: LOSS_KEYS.get(key, NUMBER) for key in keys}}
-        required = [kind, *({"target"} & {*keys})]
+        head = {"type": "string", "description": LOSS_WORDS[kind]}
+        properties = {kind: head, **{key: LOSS_KEYS[key] for key in keys}}
+        required = [kind, *(key for key in ("target", "against") if key in keys)]
         kinds.append({"properties": properties, "required": required, "additionalProperties": False})
     return {"description": "One loss over an output, or over routers.", "type": "object", "oneOf": kinds}
 
