@@ -11,7 +11,7 @@ from dsvgraph.types import Init, InitKind
 from dsvgraph_torch.lowering.analysis import shared
 from dsvgraph_torch.lowering.body import GraphWriter
 from dsvgraph_torch.lowering.forms import inputs, numbered
-from dsvgraph_torch.lowering.losses import after_step_method, losses_method, scored_outputs
+from dsvgraph_torch.lowering.losses.methods import after_step_method, losses_method, scored_outputs
 from dsvgraph_torch.lowering.names import document, reserved
 from dsvgraph_torch.lowering.sharing import Source
 from dsvgraph_torch.lowering.source import assign, block, expression, function, literal, path, statement, tree

@@ -278,7 +278,7 @@ class Trainer:
     def report(self, result: Result) -> RunResult:
         """Report what the run came to."""
         tokens = result.step * self.options.step_tokens
-        self.console.print(heldout_table(self.predictions, result.heldout, result.accuracy, tokens))
+        self.console.print(heldout_table(self.predictions, result.heldout, result.accuracy, tokens, result.step))
         self.console.print(Panel(Text(result.sample), title="sample", title_align="left"))
         self.console.print(Text(f"saved in {self.run.path}"), soft_wrap=True)
         return RunResult(

@@ -28,9 +28,9 @@ class Prediction:
         """The token that position i predicts is i + shift."""
         return int(number(self.loss.shift, depth=self.depth)) if self.loss.shift else 1
 
-    def weight(self, tokens: int) -> str:
-        """Return the weight of its loss after ``tokens`` tokens, as text."""
-        found = number(self.loss.weight, depth=self.depth, tokens=tokens)
+    def weight(self, tokens: int, step: int) -> str:
+        """Return the weight of its loss after ``tokens`` tokens in ``step`` steps, as text."""
+        found = number(self.loss.weight, depth=self.depth, tokens=tokens, step=step)
         return f"{found:.4g}" if isinstance(found, int | float) else str(found)
 
     def hits(self, outputs: dict[str, Tensor], ids_BT: Tensor) -> Tensor:
@@ -38,6 +38,8 @@ class Prediction:
         logits = outputs[str(self.loss.output)]
         logits_BTV = logits[self.depth - 1] if self.depth else logits
         guesses_BT = logits_BTV.argmax(-1)
+        if isinstance(self.loss.vocabulary, tuple):
+            guesses_BT = guesses_BT.new_tensor(self.loss.vocabulary)[guesses_BT]
         return guesses_BT[:, : -self.shift] == ids_BT[:, self.shift :]
 
 

@@ -88,7 +88,7 @@ class ProgressLines:
 
 
 def heldout_table(
-    predictions: list[Prediction], heldout: dict[str, float], right: dict[str, float], tokens: int
+    predictions: list[Prediction], heldout: dict[str, float], right: dict[str, float], tokens: int, step: int
 ) -> Table:
     """Return the held-out loss of every depth: what it predicts, its loss, how often it is right."""
     table = Table(box=SIMPLE_HEAD)
@@ -102,7 +102,7 @@ def heldout_table(
             f"{nats:.3f}",
             f"{nats / math.log(2):.3f}",
             f"{right[prediction.name]:.1%}",
-            prediction.weight(tokens),
+            prediction.weight(tokens, step),
         )
         table.add_row(prediction.name, f"byte i + {prediction.shift}", *numbers)
     return table

@@ -51,7 +51,7 @@ LOSS_KEYS: dict[str, Json] = {
     },
     "target_gradient": {"type": "boolean", "description": "Whether `against` gets a gradient too; it does not else."},
 }  # fmt: skip
-LOSS_WORDS = {
+LOSS_WORDS: dict[str, str] = {
     LossKind.CROSS_ENTROPY: "Cross-entropy of an output of logits.",
     LossKind.BINARY_CROSS_ENTROPY: "Binary cross-entropies of all tokens, against the bag of those in a window.",
     LossKind.LISTNET: "ListNet: cross-entropy against the order in which tokens come next in a window.",

@@ -8,8 +8,8 @@ from functools import reduce
 from dsvgraph.expr import Expr
 from dsvgraph.graph import Loss, LossKind, Model, walk
 from dsvgraph.patterns import matches_all, regex
-from dsvgraph_torch.lowering.formulas import formula
-from dsvgraph_torch.lowering.loss_calls import LossCall
+from dsvgraph_torch.lowering.losses.calls import LossCall
+from dsvgraph_torch.lowering.losses.formulas import formula
 from dsvgraph_torch.lowering.names import reserved, variable, where
 from dsvgraph_torch.lowering.source import block, expression, function, literal, noted, path, statement
 

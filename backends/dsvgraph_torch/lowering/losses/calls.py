@@ -11,7 +11,7 @@ from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Loss, LossKind, Model
 from dsvgraph_torch.lowering.analysis import linears_behind
-from dsvgraph_torch.lowering.formulas import arithmetic
+from dsvgraph_torch.lowering.losses.formulas import arithmetic
 from dsvgraph_torch.lowering.source import expression, literal, path
 
 OPTIONS = {
