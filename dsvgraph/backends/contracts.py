@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dsvgraph.backends.comparison import Comparison
 from dsvgraph.backends.probes import Probe, ProbeOptions
 from dsvgraph.backends.verification import Verification
 from dsvgraph.errors import DsvError
@@ -197,6 +198,32 @@ class Exporter(Protocol):
 
         The weights are those of the folder ``run``, or the first values that ``seed`` gives; ``config_only``
         writes none. Raise DsvError if the format cannot express the model, or if the folder is in use.
+        """
+
+
+class ComparisonResult(Protocol):
+    """What a comparison came to."""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was stopped before all runs had ended; the same call goes on with it."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The reports that were written, the page first."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return runs, readings and verdicts as plain data."""
+
+
+class Testbed(Protocol):
+    """Trains variants on the same data, and judges which is better. Group `dsvgraph.testbeds`."""
+
+    def compare(self, comparison: Comparison, console: Console, progress: Console) -> ComparisonResult:
+        """Train what is not trained yet and write the reports into the folder of the comparison.
+
+        The verdicts are printed to ``console``, the progress to ``progress``.
+        Raise DsvError on options or data that no run can be started with, or if a file cannot be written.
         """
 
 

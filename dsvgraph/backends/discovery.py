@@ -60,6 +60,12 @@ def exporter(name: str | None = None) -> contracts.Exporter:
     return found
 
 
+def testbed(name: str | None = None) -> contracts.Testbed:
+    """Return the testbed ``name``, or the default one. Raise DsvError if it is missing."""
+    found: contracts.Testbed = _load("testbeds", contracts.Testbed, "comparing", name)
+    return found
+
+
 def language_server() -> contracts.LanguageServer:
     """Return the language server. Raise DsvError if it is missing."""
     found: contracts.LanguageServer = _load("servers", contracts.LanguageServer, "the language server")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,9 @@ INTERNAL = 70  # a mistake in dsvgraph
 INTERRUPTED = 130
 HUNG_UP = 141  # the reader of a pipe is gone, as after SIGPIPE
 
+TYPED = "dsvgraph.typed"
+"""What a context's `meta` keeps the command line under."""
+
 
 class Command(TyperCommand):
     """A command that exits with a message on an error, and that never overwrites what it has read."""
@@ -32,6 +36,11 @@ class Command(TyperCommand):
 
                 param.help = words.replace("{endings}", ", ".join(endings()))  # type: ignore[attr-defined]
         super().format_help(ctx, formatter)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments, and keep them as they were typed."""
+        ctx.meta[TYPED] = shlex.join(["dsvgraph", ctx.info_name, *args])
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""

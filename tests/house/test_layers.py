@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "dsvgraph_hf": ["torch"],
     "dsvgraph_html": [],
     "dsvgraph_lsp": ["lsp"],
+    "dsvgraph_testbed": ["testbed"],
     "dsvgraph_torch": ["torch"],
 }  # extras
 MODULE_OF = {

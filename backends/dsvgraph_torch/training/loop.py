@@ -37,7 +37,7 @@ from dsvgraph_torch.training.signals import StopSignal
 from dsvgraph_torch.training.step import Diverged, Precision, evaluate, train_step
 
 EVAL_TOKENS = 8192
-"""Held-out tokens of an evaluation on the way."""
+"""Held-out tokens of an evaluation on the way, where the options do not say them."""
 
 FINAL_TOKENS = 65536
 """Held-out tokens of the evaluation at the end."""
@@ -220,7 +220,7 @@ class Trainer:
         heldout: dict[str, float] = {}
         try:
             if measured:
-                heldout = record["heldout"] = self.evaluate(EVAL_TOKENS, step)
+                heldout = record["heldout"] = self.evaluate(options.eval_tokens or EVAL_TOKENS, step)
         finally:
             self.run.log(record)  # a step that made the model diverge was taken
         show.step(step, metrics, heldout, self.schedule.last(step))
@@ -270,7 +270,7 @@ class Trainer:
         if step < length:
             of = f" of {length}" if length < UNBOUNDED else ""
             self.print_lines([f"--minutes {self.options.minutes:g}: ended after step {step}{of}"])
-        heldout = self.evaluate(FINAL_TOKENS, step)
+        heldout = self.evaluate(max(FINAL_TOKENS, self.options.eval_tokens or 0), step)
         self.result = Result(step=step, heldout=heldout, accuracy=self.accuracy(), sample=self.sample())
         self.write_about()
         return self.report(self.result)

@@ -12,7 +12,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from dsvgraph.errors import DsvError, clipped
 from dsvgraph.wanted import wanted
 
-MAY_CHANGE = {"steps", "tokens", "minutes", "data", "device", "eval_every", "save_every", "out", "resume"}
+MAY_CHANGE = {
+    "steps",
+    "tokens",
+    "minutes",
+    "data",
+    "device",
+    "eval_every",
+    "eval_tokens",
+    "save_every",
+    "out",
+    "resume",
+}
 """Options that a resumed run may set anew; the others would make it another run."""
 
 STEPS = 600
@@ -58,6 +69,7 @@ class TrainOptions(BaseModel):
     weight_decay: float = Field(0.1, ge=0, allow_inf_nan=False)
     clip: float = Field(1.0, ge=0, allow_inf_nan=False)
     eval_every: int | None = Field(None, ge=1)
+    eval_tokens: int | None = Field(None, ge=1)
     save_every: int | None = Field(None, ge=1)
     resume: bool = False
     weights: Path | None = None

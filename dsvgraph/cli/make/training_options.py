@@ -6,7 +6,8 @@ Each is None (or False) where it was not given; defaults are the trainer's.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from copy import copy
 from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -96,24 +97,37 @@ OPTIONS: dict[str, Any] = {
         float | None, _option("--clip", "The largest norm of a gradient, 0 for any. [1]", "X", least=0)
     ],
     "eval_every": Annotated[int | None, _option("--eval-every", "Steps between evaluations. [a tenth]", least=1)],
+    "eval_tokens": Annotated[
+        Any, _option("--eval-tokens", "Held-out tokens of an evaluation on the way. [8192]", "N", parser=amount)
+    ],
     "save_every": Annotated[int | None, _option("--save-every", "Steps between saves. [a tenth]", least=1)],
     "resume": _flag("--resume", "Go on with the run in --out."),
 }  # fmt: skip
 """The options by the trainer's names for them, in the order of the help."""
 
 
-def with_training_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give ``command``, which takes ``**training``, an option for each of OPTIONS."""
+def with_training_options(
+    command: Callable[..., None], without: Collection[str] = (), panel: str = PANEL
+) -> Callable[..., None]:
+    """Give ``command``, which takes ``**training``, an option for each of OPTIONS but those of ``without``."""
     signature = inspect.signature(command, eval_str=True)
     own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     more = [
-        inspect.Parameter(name, kind, default=False if name == "resume" else None, annotation=option)
+        inspect.Parameter(name, kind, default=False if name == "resume" else None, annotation=_in_panel(option, panel))
         for name, option in OPTIONS.items()
+        if name not in without
     ]
     command.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in (*own, *more)} | {"return": None}
     return command
+
+
+def _in_panel(option: Any, panel: str) -> Any:
+    """Return ``option`` as the help shows it below the title ``panel``."""
+    type_, about = option.__origin__, copy(option.__metadata__[0])
+    about.rich_help_panel = panel
+    return Annotated[type_, about]
 
 
 def given(training: dict[str, Any]) -> dict[str, Any]:
