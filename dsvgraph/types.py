@@ -145,6 +145,11 @@ class Horizon:
         return Horizon(self.ahead + by, self.fill + max(by, 0)) if by < math.inf else Horizon(by)
 
 
+def piece_name(port: str, number: int) -> str:
+    """Return the name that stands in horizons for one piece, along the first axis, of a block's input."""
+    return f"{port}[{number}]"
+
+
 class Horizons:
     """The horizon of a value for each input of its block; an input that it does not depend on is absent.
 
@@ -171,10 +176,13 @@ class Horizons:
         return Horizons({name: horizon.moved(by) for name, horizon in self.by_input.items()})
 
     def after(self, inputs: Mapping[str, Horizons]) -> Horizons:
-        """Return these horizons over a block's inputs in terms of what is wired into the block."""
+        """Return these horizons over a block's inputs in terms of what is wired into the block.
+
+        A piece of an input (`piece_name`) that ``inputs`` does not name has seen what the whole input has.
+        """
         found = []
         for name, own in self.by_input.items():
-            outer = inputs.get(name, Horizons()).by_input
+            outer = inputs.get(name, inputs.get(name.partition("[")[0], Horizons())).by_input
             found.append(Horizons({n: Horizon(h.ahead + own.ahead, h.fill + own.fill) for n, h in outer.items()}))
         return Horizons.join(found)
 

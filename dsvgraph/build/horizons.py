@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from dsvgraph.graph import Copies, Graph, Node, PortRole, Ref
-from dsvgraph.types import Horizon, Horizons
+from dsvgraph.types import Horizon, Horizons, piece_name
 
 
 def of_op(graph: Graph, node: Node) -> None:
@@ -21,6 +21,8 @@ def of_op(graph: Graph, node: Node) -> None:
     if len({len(found) for found in pieces.values()}) == 1:
         whole = [graph.horizons_of(r) for p, r in node.inputs.items() if p not in pieces]
         joined = [Horizons.join([*piece, *whole, *tied]) for piece in zip(*pieces.values(), strict=True)]
+        if node.op and node.op.cumulative:
+            joined = [Horizons.join(joined[: i + 1]) for i in range(len(joined))]
         node.copy_horizons = dict.fromkeys(node.outputs, joined)
 
 
@@ -35,15 +37,26 @@ def of_call(graph: Graph, node: Node) -> None:
     """Set what the outputs of a called block have seen."""
     inner = node.copies[0].graph
     seen = {p: graph.horizons_of(r) for p, r in node.inputs.items()}
+    seen |= {piece_name(p, i): piece for p, r in node.inputs.items() for i, piece in enumerate(slices(graph, r))}
     node.horizons = {o: inner.horizons[o].after(seen) for o in inner.outputs}
     pieces = {o: slices(inner, r) for o, r in inner.outputs.items()}
     node.copy_horizons = {o: [piece.after(seen) for piece in found] for o, found in pieces.items() if found}
 
 
+MAX_PIECES = 256  # of a stack that is an input of a block, of which each is followed apart
+
+
 def slices(graph: Graph, ref: Ref) -> list[Horizons]:
-    """Return what each piece along the first axis of ``ref`` has seen, where that is known."""
+    """Return what each piece along the first axis of ``ref`` has seen, where that is known.
+
+    The pieces of a stack that is an input of a block have seen themselves, under names of their own.
+    """
     node = graph.nodes.get(ref.node)
-    if node is None or ref.port in node.carried:
+    if node is None:
+        count = graph.type(ref).shape[0] if graph.type(ref).rank > 2 else None
+        few = isinstance(count, int) and count <= MAX_PIECES
+        return [Horizons({piece_name(ref.node, i): Horizon()}) for i in range(count)] if few else []  # type: ignore[arg-type]
+    if ref.port in node.carried:
         return []
     return node.copy_horizons.get(ref.port, [])
 
@@ -66,6 +79,10 @@ class _Chain:
         self.state = {p: graph.horizons_of(r) for p, r in node.sources.items()}
         sliced = [p for p, role in node.roles.items() if role is PortRole.SLICED]
         self.pieces = {p: found for p in sliced if (found := slices(graph, node.sources[p]))}
+        whole = [p for p, role in node.roles.items() if role is PortRole.SHARED and p in node.sources]
+        for port in whole:
+            parts = slices(graph, node.sources[port])
+            self.state |= {piece_name(port, i): piece for i, piece in enumerate(parts)}
         self.carried = node.carried
         self.found: dict[str, list[Horizons]] = {o: [] for o in node.outputs}
         self.number = 0

@@ -127,6 +127,11 @@ class Op(BaseModel):
     wired_weights: ClassVar[tuple[str, ...]]
     drawn: ClassVar[Drawn]
 
+    @property
+    def cumulative(self) -> bool:
+        """Return whether a piece of the output reads all pieces up to its own, where `keeps_first` says they stay."""
+        return False
+
     def label(self) -> str:
         """Return what a picture calls this op with its attributes; by default its title."""
         return self.title

@@ -61,7 +61,8 @@ class Einsum(Weightless, PerPosition):
         for other in others:
             tape.product(first, other)
             first = tape.fresh(execution.out.numel, tape.low, first.grad or other.grad)
-        return first
+        summed = not others and execution.out.numel != execution.x.numel
+        return tape.fresh(execution.out.numel, tape.low, first.grad) if summed else first
 
     def keeps_first(self, port: str, ins: Types) -> bool:
         terms, kept = self._terms()

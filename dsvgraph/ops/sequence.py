@@ -1,9 +1,8 @@
-"""Ops that look along the row: position encoding, attention, shift."""
+"""Ops that know the place of a position in its row: rotary encoding, shift, overwriting."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
@@ -16,18 +15,16 @@ from dsvgraph.ops.base import (
     AlongRow,
     Drawn,
     Kind,
-    Product,
     SizeAttr,
     Types,
     Uncounted,
     Weightless,
     by_label,
-    product_of,
 )
 from dsvgraph.ops.decoding import DecodingState, Past, stateless
-from dsvgraph.ops.shapes import need_float, need_rank, rows, same, shown_size
-from dsvgraph.ops.tape import FLOAT, HALF, Execution, Tape, Value
-from dsvgraph.types import NORMAL, AttentionPairs, Type, Weight, WeightKind, shown
+from dsvgraph.ops.shapes import need_float, need_rank, shown_size
+from dsvgraph.ops.tape import BYTE, FLOAT, HALF, Execution, Tape, Value
+from dsvgraph.types import Type, shown
 
 LARGEST = 1e24  # radians a position: a row of 2**40 positions stays below the largest float32
 SCALINGS: dict[str, tuple[list[str], list[str]]] = {  # what each kind of scaling needs, and what else it may say
@@ -155,128 +152,6 @@ class Rope(Weightless, Uncounted, AlongRow):
         return [ins["x"].shape[-1]]
 
 
-class Attention(AlongRow):
-    """Scaled dot-product attention: q [B, T, H, Q], k [B, T, G, Q], v [B, T, G, V] -> [B, T, H, V].
-
-    Vaswani et al., arXiv 1706.03762; G divides H (grouped queries, arXiv 2305.13245). Keys and values
-    may be of another row, [B, S, ...], where ``causal`` is false (an encoder's).
-    ``window`` W lets a position see the last W, itself included; ``sinks`` adds a learned logit
-    per head, [H], to the softmax's denominator, so that a head may look at nothing (gpt-oss;
-    arXiv 2309.17453). FLOPs: 2 B H P (Q + V) for P pairs of a query and a key that it sees: T T / 2 if causal,
-    T W - W W / 2 with a window W of at most T. ``full`` counts for each query as many keys as the one with
-    the most has: P = T T, or T W.
-    """
-
-    op: ClassVar[str] = "attention"
-    kind: ClassVar[Kind] = Kind.ATTENTION
-    title: ClassVar[str] = "attention"
-    formula: ClassVar[str] = "y = softmax(scale * q k^T + mask) v"
-    drawn: ClassVar[Drawn] = CARD
-    wired_weights: ClassVar[tuple[str, ...]] = ()
-    ports: ClassVar[tuple[str, ...]] = ("q", "k", "v")
-    side_by_side: ClassVar[bool] = False
-    differentiable: ClassVar[bool] = True
-    scale: float | None = None
-    causal: bool = True
-    window: SizeAttr | None = None
-    sinks: bool = False
-
-    def details(self, ins: Types, outs: Types) -> list[str]:
-        sinks = ", each a sink" if self.sinks else ""
-        return ["softmax( s · q kᵀ + mask ) v", f"{shown_size(outs['y'].shape[2])} heads{sinks}"]
-
-    def weights(self, ins: Types) -> dict[str, Weight]:
-        self._check_ranks(ins)
-        return {"sinks": Weight((ins["q"].shape[2],), NORMAL, WeightKind.OFFSET)} if self.sinks else {}
-
-    def outputs(self, ins: Types) -> dict[str, Type]:
-        self._check_ranks(ins)
-        q, k, v = ins["q"], ins["k"], ins["v"]
-        self._check_rows(q, k)
-        same(k.shape[:3], v.shape[:3], "k and v differ in batch, positions or heads")
-        same(q.shape[3], k.shape[3], "q and k differ in the size of a head")
-        self._check_groups(q.shape[2], k.shape[2])
-        return {"y": Type((*q.shape[:3], v.shape[3]))}
-
-    def _check_rows(self, q: Type, k: Type) -> None:
-        """Raise ValueError unless every query has keys: of its own row, or of another one as a whole."""
-        if self.causal or self.window:
-            words = "q and k differ in batch or positions, so no key is before a query: "
-            words += "attention over another row is `causal: false`, without a window"
-            same(q.shape[:2], k.shape[:2], words)
-        same(q.shape[:1], k.shape[:1], "q and k differ in batch")
-
-    def _check_ranks(self, ins: Types) -> None:
-        for port in self.ports:
-            need_float(ins[port], port)
-            if ins[port].rank != 4:
-                words = f"`{port}` is [batch, positions, heads, size], found {ins[port]}"
-                raise Fault(Code.AXES, words, about=[ins[port]])
-
-    @staticmethod
-    def _check_groups(heads: Size, groups: Size) -> None:
-        symbolic = isinstance(heads, Poly) or isinstance(groups, Poly)
-        if not symbolic and heads % groups:  # type: ignore[operator]
-            words = f"{heads} query heads cannot be shared by {groups} key-value heads"
-            raise Fault(Code.INDIVISIBLE, words, about=[heads, groups])
-
-    def vectors(self, ins: Types) -> Size:
-        return rows(ins["q"], 2)
-
-    def products(self, ins: Types, outs: Types, pairs: AttentionPairs = AttentionPairs.CAUSAL) -> list[Product]:
-        """Return the product of queries and keys, and that of attention weights and values."""
-        batch, length, heads, size = ins["q"].shape
-        keys = ins["k"].shape[1]
-        twice = self._twice_pairs(length, pairs) if keys == length else 2 * length * keys
-        scores, mixed = batch * heads * twice * size, batch * heads * twice * ins["v"].shape[3]
-        return [product_of(scores, "q", "k"), product_of(mixed, "q k sinks", "v")]
-
-    def _twice_pairs(self, length: Size, pairs: AttentionPairs) -> Size:
-        """Return twice the number of pairs of a query and a key in one row. Assume that a window fits into the row."""
-        square, window = length * length, length if self.window is None else self.window
-        if pairs is AttentionPairs.SQUARE or (pairs is AttentionPairs.FULL and not self.causal):
-            return 2 * square
-        if pairs is AttentionPairs.FULL:
-            return 2 * length * window
-        hidden = length - window  # keys that the window keeps from the last query
-        return (square - hidden * hidden) if self.causal else (2 * square - hidden * (hidden + 1))
-
-    def keep(self, tape: Tape, execution: Execution) -> Value:
-        """Note what a fused kernel keeps: queries, keys, values and the result at one width, and a number per row."""
-        q, v = execution.types["q"], execution.types["v"]
-        batch, length, heads, wide = *q.shape[:3], _wider(q.shape[-1], v.shape[-1])
-        extra = 8 if self.sinks else 0
-        if execution.grad:
-            for port in self.ports:
-                tape.keep_new(rows(execution.types[port], 1) * (wide + extra), tape.low)
-            tape.keep_new(batch * length * heads, FLOAT)
-            if self.sinks or self.window:  # a mask that is written out
-                tape.keep_new(length * execution.types["k"].shape[1], tape.low)
-        whole = tape.fresh(batch * length * heads * (wide + extra), tape.low, execution.grad)
-        if execution.grad:
-            tape.keep(whole)
-        return replace(whole, numel=execution.out.numel, strided=bool(extra) or wide != v.shape[-1])
-
-    def shift(self) -> float:
-        return 0 if self.causal else math.inf
-
-    def looks(self, port: str) -> float:
-        """Return 0 for the query, which is of its own position; keys and values are of all positions that it sees."""
-        return 0 if port == "q" else self.shift()
-
-    def decoding_state(self, ins: Types, outs: Types) -> DecodingState:
-        """Return all keys and values, though a window reads only some: a draft's positions can be taken back."""
-        kept = Past(read=self.window)
-        return {"k": kept, "v": kept} if self.causal else {}
-
-    def mixed(self, ins: Types) -> list[Size]:
-        return [*ins["q"].shape[2:], *ins["v"].shape[2:]]
-
-
-def _wider(a: Size, b: Size) -> Size:
-    return max(a, b) if isinstance(a, int) and isinstance(b, int) else a
-
-
 class Shift(Weightless, Uncounted, AlongRow):
     """Moves a row ``by`` positions to the left: [B, T, ...] -> the same.
 
@@ -308,6 +183,46 @@ class Shift(Weightless, Uncounted, AlongRow):
 
     def decoding_state(self, ins: Types, outs: Types) -> DecodingState:
         return {"x": Past(-self.by, 1 - self.by)} if self.by < 0 else {}
+
+    def mixed(self, ins: Types) -> list[Size]:
+        return []
+
+
+class Overwrite(Weightless, Uncounted, AlongRow):
+    """Puts a number in place of every position from ``start`` on: [B, T, ...] -> the same.
+
+    Positions count from 0 in every document where rows are packed. With the id of a token that stands for nothing,
+    inputs of an answer that begins at a fixed position are hidden, and all its tokens are predicted from the prompt
+    alone (teacherless training; Bachmann and Nagarajan, arXiv 2403.06963, section 5).
+    """
+
+    op: ClassVar[str] = "overwrite"
+    kind: ClassVar[Kind] = Kind.ARITHMETIC
+    title: ClassVar[str] = "overwrite"
+    formula: ClassVar[str] = "y[i] = x[i] where i < start, value elsewhere"
+    drawn: ClassVar[Drawn] = CARD
+    details = by_label
+    side_by_side: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = True
+    decoding_state = stateless
+    start: SizeAttr
+    value: int = 0
+
+    def label(self) -> str:
+        return f"{self.title} from {shown_size(self.start)}"
+
+    def outputs(self, ins: Types) -> dict[str, Type]:
+        need_rank(ins["x"], 2, "x")
+        return {"y": ins["x"]}
+
+    def keep(self, tape: Tape, execution: Execution) -> Value:
+        """Note which positions are overwritten, where a gradient passes the others."""
+        if execution.grad:
+            tape.keep_new(execution.out.shape[1], BYTE)
+        return tape.fresh(execution.out.numel, execution.x.width, execution.grad)
+
+    def shift(self) -> float:
+        return 0
 
     def mixed(self, ins: Types) -> list[Size]:
         return []

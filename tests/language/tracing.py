@@ -35,6 +35,10 @@ def op(node: Node, values: list[Value]) -> dict[str, Value]:
     if node.callee == "combine":
         values = [*values[0], *values[1:]]  # every token may have been at every expert
     if any(isinstance(value, list) for value in values):  # stacked: piece by piece
+        if node.callee == "stack_attention" and node.op.causal:
+            values = [[_union(value[: i + 1]) for i in range(len(value))] for value in values]
+        elif node.callee == "stack_attention":
+            values = [[_union(value)] * len(value) for value in values]
         pieces = [op(node, list(piece)) for piece in zip(*values)]
         return {port: [piece[port] for piece in pieces] for port in node.outputs}
     own = [set().union(*seen) for seen in zip(*values)]
@@ -47,6 +51,10 @@ def op(node: Node, values: list[Value]) -> dict[str, Value]:
         own = [seen.union(*(keys[: i + 1] if node.op.causal else keys)) for i, seen in enumerate(queries)]
     found = [tuple(own)] * node.op.experts if node.callee == "dispatch" else tuple(own)
     return dict.fromkeys(node.outputs, found)
+
+
+def _union(pieces: list[Value]) -> Value:
+    return tuple(set().union(*seen) for seen in zip(*pieces))
 
 
 def copies(node: Node, given: dict[str, Value]) -> dict[str, Value]:

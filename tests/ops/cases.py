@@ -25,6 +25,7 @@ ROUTED = [
     "each: {expert: sent, each: 4}",
     "y: {combine: {x: each, index: g.index, score: g.score}}",
 ]
+TAP = "blocks: {tap: {in: {x: [B, T, d]}, body: {before: {shift: x, by: -1}}, out: {x: before, here: x}}}\n"
 EXPERT = "blocks: {expert: {in: {x: [..., 8]}, body: {up: {linear: x, out: 8}}, out: {x: up}}}\n"
 LINES = {
     "embedding": ["again: {embedding: ids, num: 16, dim: 8}", "y: {add: [e, again]}"],
@@ -34,6 +35,15 @@ LINES = {
     "layer_norm": ["y: {layer_norm: e}"],
     "rope": ["y: {rope: e, theta: 100}"],
     "attention": [*QKV, "a: {attention: {q: s.q, k: s.k, v: s.v}}", "y: {linear: a, contract: 2, out: 8}"],
+    "stack_attention": [
+        "s: {tap: e, repeat: 3}",
+        "qkv: {linear: s.here, out: [2, 10]}",
+        "p: {split: qkv, into: {q: 4, k: 4, v: 2}}",
+        "a: {stack_attention: {q: p.q, k: p.k, v: p.v}}",
+        "o: {linear: a, contract: 2, out: 8}",
+        'y: {einsum: o, equation: "n b t d -> b t d"}',
+    ],
+    "overwrite": ["late: {overwrite: e, start: 5, value: 1}", "y: {add: [e, late]}"],
     "shift": ["before: {shift: e, by: -1}", "y: {add: [e, before]}"],
     "router": ROUTED,
     "dispatch": ROUTED,
@@ -67,7 +77,9 @@ def text_of(op: str) -> str:
     if op in PACKAGES:
         return PACKAGES[op].read_text(encoding="utf-8")
     lines = LINES[op]
-    return (EXPERT if lines is ROUTED else "") + MODEL.format(lines="\n    ".join(lines))
+    return (EXPERT if lines is ROUTED else TAP if op == "stack_attention" else "") + MODEL.format(
+        lines="\n    ".join(lines)
+    )
 
 
 def model_of(op: str) -> dsvgraph.Model:

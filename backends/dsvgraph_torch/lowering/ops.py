@@ -131,6 +131,18 @@ def attention(s: Site) -> Code:
     return code("attention(*inputs, ctx, scale=factor, **more)", inputs=s.inputs, factor=scale, more=more)
 
 
+@lowers("stack_attention")
+def stack_attention(s: Site) -> Code:
+    scale = s.op.scale if s.op.scale is not None else s.node.ins["q"].shape[-1] ** -0.5
+    more = options(causal=None if s.op.causal else False)
+    return code("stack_attention(*inputs, scale=factor, **more)", inputs=s.inputs, factor=scale, more=more)
+
+
+@lowers("overwrite")
+def overwrite(s: Site) -> Code:
+    return code("overwrite(x, first, number, ctx)", x=s.x, first=s.op.start, number=s.op.value)
+
+
 @lowers("shift")
 def shift(s: Site) -> Code:
     moved = expression("shift(x, steps, ctx, **more)", x=s.x, steps=s.op.by, more=options(fill=s.op.fill or None))

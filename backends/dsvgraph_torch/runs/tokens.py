@@ -1,19 +1,28 @@
-"""Which token ids reach which embedding: those of the data, and those that shifts fill in."""
+"""Which token ids reach which embedding: those of the data, and those that lines put in."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from dsvgraph.errors import DsvError, Span
 from dsvgraph.graph import Graph, Model, Node, Ref
 from dsvgraph.types import ElementType
 
-Ids = Mapping[int, Span | None]
-"""The smallest and the largest token ids of the data, and those that shifts fill in, with their places."""
+
+class Source(NamedTuple):
+    """The attribute of a line that puts a token id in."""
+
+    attribute: str
+    span: Span | None
+
+
+Ids = Mapping[int, Source | None]
+"""The smallest and the largest token ids of the data, and those that lines put in, with their places."""
 
 
 def check_embeddings(model: Model, vocabulary: int, words: str = "") -> None:
-    """Raise DsvError at an embedding that has no row for one of ``vocabulary`` ids, or for what a shift fills in.
+    """Raise DsvError at an embedding that has no row for one of ``vocabulary`` ids, or for what a line puts in.
 
     ``words`` say what the ids stand for, as a sentence.
     """
@@ -47,8 +56,7 @@ class _Tokens:
             return self.copies(node, ins)
         if node.callee == "embedding":
             self.check(graph, node, ins["x"])
-        fill = {node.op.fill: node.span} if node.callee == "shift" else {}  # type: ignore[attr-defined]
-        ids = {**_all(ins.values()), **fill}
+        ids = {**_all(ins.values()), **_filled(node)}
         return {port: ids for port, type_ in node.outputs.items() if type_.dtype is ElementType.INT}
 
     def copies(self, node: Node, ins: dict[str, Ids]) -> dict[str, Ids]:
@@ -67,17 +75,23 @@ class _Tokens:
     def check(self, graph: Graph, node: Node, ids: Ids) -> None:
         table = node.weights["weight"].type if "weight" in node.weights else graph.type(node.tied["weight"])
         rows = table.shape[0]
-        for token, span in ids.items():
+        for token, source in ids.items():
             if isinstance(rows, int) and not 0 <= token < rows:
-                why = self.words if span is None else f"`fill` puts in token {token}"
-                asked = self.model.config.get("vocab_size") == rows and span is None
+                why = self.words if source is None else f"`{source.attribute}` puts in token {token}"
+                asked = self.model.config.get("vocab_size") == rows and source is None
                 raise DsvError(
                     f"the embedding `{node.name}` has {rows} rows, but {why}",
                     node.span,
-                    notes=[("this fills in", span)] if span else [],
+                    notes=[("this puts it in", source.span)] if source else [],
                     hint=f"--set vocab_size={token + 1}" if asked else "",
                 )
 
 
 def _all(parts: Iterable[Ids]) -> Ids:
-    return {token: span for ids in parts for token, span in ids.items()}
+    return {token: source for ids in parts for token, source in ids.items()}
+
+
+def _filled(node: Node) -> Ids:
+    """Return the token id that a line puts in: a shift at the end of a row, an overwrite in place of others."""
+    name = {"shift": "fill", "overwrite": "value"}.get(node.callee)
+    return {getattr(node.op, name): Source(name, node.span)} if name else {}

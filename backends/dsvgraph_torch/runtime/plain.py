@@ -119,6 +119,16 @@ def with_sinks(q_BTHQ, k_BCGQ, v_BCGV, mask, sinks_H):
     return q_BTHQ, k_BCGQ, v_BCGV, F.pad(mask, (1, 0), value=True)
 
 
+def stack_attention(q_NBTHQ, k_NBTGQ, v_NBTGV, scale, causal=True):
+    """Return attention along the first axis, [N, B, T, H, V]: a piece sees the pieces up to its own, or all."""
+    rows, V = q_NBTHQ.shape[1:3], v_NBTGV.shape[-1]
+    by_position = (x.flatten(1, 2).transpose(0, 1) for x in (q_NBTHQ, k_NBTGQ, v_NBTGV))
+    wide = max(q_NBTHQ.shape[-1], V)
+    q, k, v = (F.pad(x, (0, wide - x.shape[-1])).transpose(1, 2) for x in by_position)
+    y = F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale, enable_gqa=q.shape[1] != k.shape[1])
+    return y.permute(2, 0, 1, 3)[..., :V].unflatten(1, rows)
+
+
 class RMSNorm(nn.RMSNorm):
     """x / sqrt(mean(x^2) + eps) * weight, statistics in float32 (arXiv 1910.07467)."""
 
@@ -133,6 +143,12 @@ def shift(x_BT, by, ctx, fill=0):
     if ctx.documents is not None:
         y = torch.where(ctx.within(by, y).unflatten(1, (-1, *[1] * (y.dim() - 2))), y, fill)
     return y
+
+
+def overwrite(x_BT, start, value, ctx):
+    """Return x with ``value`` in place of every position from ``start`` on, counted in each document."""
+    late = ctx.at(x_BT) >= start
+    return torch.where(late.unflatten(-1, (-1, *[1] * (x_BT.dim() - 2))), value, x_BT)
 
 
 def precise(x):

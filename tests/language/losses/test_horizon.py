@@ -28,8 +28,17 @@ next: {in: {x: [B, T, d]}, body: {s: {shift: x, by: 1}}, out: {x: s}}
 step:
   args: {d}
   in: {h: [B, T, d], s: [B, T, d]}
-  body: {n: {shift: s, by: 1}, l: {look: n}, h2: {add: [h, l]}}
-  out: {h: h2, s: n, seen: h2}
+  body: {n: {shift: s, by: 1}, l: {look: n}, h2: {add: [h, l]}, q: {linear: h2, out: [2, 2]}}
+  out: {h: h2, s: n, seen: h2, heads: q}
+fetch:
+  args: {d, causal: true}
+  in: {x: [n, B, T, d]}
+  body:
+    q: {linear: x, out: [2, 2]}
+    a: {stack_attention: {q: q, k: q, v: q}, causal: causal}
+    o: {linear: a, contract: 2, out: d}
+  out: {y: o}
+double: {in: {x: [n, B, T, d]}, body: {a: {fetch: x}, b: {fetch: a}}, out: {y: b}}
 take:
   in: {h: [B, T, d], piece: [B, T, d]}
   body: {a: {add: [h, piece]}}
@@ -112,11 +121,29 @@ PIECES = "c: {step: {h: e, s: e}, repeat: 3}\n"
         "y: {look: c.seen, each: 3}",
         "y: {take: {h: e, piece: c.seen}, repeat: 3, slice: [piece], share: [h]}",
         "a: {relu: c.seen}\nb: {rms_norm: a}\ny: {add: [a, b]}",
+        "y: {stack_attention: {q: c.heads, k: c.heads, v: c.heads}}",
+        "y: {fetch: c.seen}",  # through a block, which is analysed once for all that is wired into it
+        "y: {double: c.seen}",
+        "f: {fetch: c.seen}\ny: {take: {h: e, piece: f}, repeat: 3, slice: [piece], share: [h]}",
     ],
 )
 def test_pieces_of_a_stack_are_told_apart(line: str) -> None:
     y = node(PIECES + line, blocks=BLOCKS)
     assert [horizons.ahead("ids") for horizons in y.copy_horizons[y.first]] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "y: {fetch: c.seen, causal: false}",
+        'y: {einsum: c.seen, equation: "n b t d -> b t d"}',
+        "f: {fetch: c.seen, causal: false}\ny: {double: f}",
+    ],
+)
+def test_pieces_that_see_each_other_are_not(line: str) -> None:
+    found = model(PIECES + line, blocks=BLOCKS)
+    assert horizon_of(found)[0] == 3
+    assert {horizons.ahead("ids") for horizons in found.nodes["y"].copy_horizons.get("y", [])} <= {3}
 
 
 def test_pieces_that_are_gathered_are_joined() -> None:
