@@ -17,12 +17,14 @@ from dsvgraph.errors import DsvError
 from dsvgraph.files import opened, write_folder
 from dsvgraph_torch.runs.schema import CheckpointAbout, read_model
 from dsvgraph_torch.runs.tensors import load_moments, load_tensors, load_weights, moments, write_tensors
+from dsvgraph_torch.training.optim import Optimizer
 
 NAME = re.compile(r"checkpoint-(\d{1,18})")
 LEFT = re.compile(r"\.checkpoint-\d+\..+\.tmp")
 """What a process that was killed has left of a checkpoint."""
 
-WEIGHTS, OPTIMIZER, ABOUT = "model.safetensors", "optimizer.safetensors", "checkpoint.json"
+WEIGHTS, OPTIMIZER, AVERAGE = "model.safetensors", "optimizer.safetensors", "ema.safetensors"
+ABOUT = "checkpoint.json"
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,14 @@ class Checkpoint:
         """Raise DsvError if they are not those of the model."""
         load_weights(model, self._tensors(self.weights), self.weights)
 
-    def load_moments(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def load_moments(self, model: nn.Module, optimizer: Optimizer) -> None:
         """Raise DsvError if they are not those of the model's weights."""
         path = self.path / OPTIMIZER
         load_moments(model, optimizer, self._tensors(path), path)
+
+    def load_average(self, module: nn.Module) -> None:
+        """Load the average of the weights. Raise DsvError if it is missing or not that of the module."""
+        load_weights(module, self._tensors(self.path / AVERAGE), self.path / AVERAGE)
 
     def _tensors(self, path: Path) -> dict[str, torch.Tensor]:
         tensors, step = load_tensors(path)
@@ -53,26 +59,63 @@ class Checkpoint:
         return tensors
 
 
-def save(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, identity: str) -> None:
-    """Write the checkpoint of ``step`` into ``run``, then remove those before it.
+@dataclass(frozen=True)
+class Keep:
+    """Which checkpoints stay: the ``newest`` ones, and with ``best`` that of the lowest held-out loss."""
 
-    Raise DsvError on a full disk and the like; then the one before is still there.
+    newest: int = 1
+    best: bool = False
+
+    def chosen(self, found: dict[int, Path]) -> set[int]:
+        """Return the steps of those of ``found`` that stay."""
+        newest = sorted(found)[-self.newest :]
+        if not self.best:
+            return set(newest)
+        losses = {step: loss for step, path in found.items() if (loss := heldout_of(path)) is not None}
+        return {*newest, *([min(losses, key=lambda step: (losses[step], step))] if losses else [])}
+
+
+def save(
+    run: Path,
+    model: nn.Module,
+    optimizer: Optimizer,
+    step: int,
+    identity: str,
+    *,
+    average: nn.Module | None = None,
+    heldout: float | None = None,
+    keep: Keep | None = Keep(),
+) -> None:
+    """Write the checkpoint of ``step`` into ``run``, then remove those that ``keep`` does not choose.
+
+    ``average`` is the module of averaged weights, ``heldout`` the loss by which the best is chosen. With ``keep``
+    None, nothing is removed. Raise DsvError on a full disk and the like; then those before are still there.
     """
+    tensors = {WEIGHTS: model.state_dict(), OPTIMIZER: moments(model, optimizer)}
+    tensors |= {AVERAGE: average.state_dict()} if average else {}
 
     def write(folder: Path) -> None:
-        write_tensors(folder / WEIGHTS, model.state_dict(), step)
-        write_tensors(folder / OPTIMIZER, moments(model, optimizer), step)
-        digests = {name: _digest(folder / name) for name in (WEIGHTS, OPTIMIZER)}
-        about = CheckpointAbout(step=step, run=identity, sha256=digests)
+        for name, found in tensors.items():
+            write_tensors(folder / name, found, step)
+        digests = {name: _digest(folder / name) for name in tensors}
+        about = CheckpointAbout(step=step, run=identity, sha256=digests, heldout=heldout)
         (folder / ABOUT).write_text(about.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     for name in os.listdir(run):
         if LEFT.fullmatch(name):
             shutil.rmtree(run / name, ignore_errors=True)
     write_folder(run / f"checkpoint-{step}", write)
-    for number, path in _found(run).items():
-        if number != step:
-            _remove(path)
+    found = _found(run)
+    for number in found.keys() - (keep.chosen(found) if keep else found.keys()):
+        _remove(found[number])
+
+
+def heldout_of(path: Path) -> float | None:
+    """Return the held-out loss of a checkpoint; None where it was not measured or cannot be read."""
+    try:
+        return read_model(CheckpointAbout, path / ABOUT).heldout
+    except DsvError:
+        return None
 
 
 def _remove(folder: Path) -> None:

@@ -24,6 +24,7 @@ from dsvgraph_torch.runs import checkpoint, schema
 from dsvgraph_torch.runs.checkpoint import Checkpoint
 from dsvgraph_torch.runs.files import LOCK, append_line, check_regular, locked, read, write_text, write_whole
 from dsvgraph_torch.runs.schema import About, Record, Result, Stopped
+from dsvgraph_torch.training.optim import Optimizer
 from dsvgraph_torch.training.options import TrainOptions
 
 
@@ -143,12 +144,12 @@ class Run:
             lines = read(self.metrics).split(b"\n")[:step]
             write_text(self.metrics, b"".join(line + b"\n" for line in lines).decode())
 
-    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, identity: str) -> None:
-        """Save all that is needed to go on after ``step``."""
+    def save(self, model: nn.Module, optimizer: Optimizer, step: int, identity: str, **more: Any) -> None:
+        """Save all that is needed to go on after ``step``; ``more`` is as for ``checkpoint.save``."""
         if self.metrics.exists():
             with write_errors(self.metrics):
                 to_disk(self.metrics)
-        checkpoint.save(self.path, model, optimizer, step, identity)
+        checkpoint.save(self.path, model, optimizer, step, identity, **more)
 
     def checkpoint(self, about: About) -> Checkpoint | None:
         """Return the newest checkpoint; nothing where the run was stopped before the first.

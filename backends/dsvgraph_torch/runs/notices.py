@@ -28,8 +28,6 @@ def of_start(options: TrainOptions, corpus: Corpus) -> Iterator[str]:
     """Yield lines about data, numbers and the learning rate."""
     if corpus.left_out:
         yield f"--data: left out of {corpus.source}: {listed(corpus.left_out, 5)}"
-    if options.dtype == "bfloat16" and (slow := emulated(options.torch_device())):
-        yield f"--dtype bfloat16: {slow} emulates it, which is much slower than float32"
     if options.warmup_steps > options.length:
         words = f"{options.warmup_steps} steps are more than the {options.length} of the run"
         last = learning_rate(options.length, options)

@@ -40,6 +40,7 @@ class Result(_Strict):
     step: int
     heldout: Numbers
     accuracy: Numbers
+    heldout_ema: Numbers = {}
     sample: str
 
 
@@ -68,11 +69,15 @@ class About(_Strict):
 
 
 class CheckpointAbout(_Strict):
-    """checkpoint.json: the step, the identity of the run, and the digests of the files beside it."""
+    """checkpoint.json: the step, the identity of the run, and the digests of the files beside it.
+
+    ``heldout`` is the held-out loss of the first prediction after this step, where it was measured.
+    """
 
     step: Annotated[int, Field(ge=1)]
     run: Digest
-    sha256: dict[Annotated[str, Field(pattern=r"^(model|optimizer)\.safetensors$")], Digest] = Field(min_length=2)
+    sha256: dict[Annotated[str, Field(pattern=r"^(model|optimizer|ema)\.safetensors$")], Digest] = Field(min_length=2)
+    heldout: Number | None = None
 
 
 class Record(BaseModel):
@@ -85,13 +90,17 @@ class Record(BaseModel):
     lr: Number
     losses: Numbers
     heldout: Numbers = {}
+    grad_norm: Number = 0.0
     seconds: Seconds = 0.0
     train_seconds: Seconds = 0.0
 
 
 def identity(options: TrainOptions, sha256: str, spec: str) -> str:
-    """Return the digest of a run: of its data, its spec, and the options that a resumed run may not change."""
-    fixed = options.model_dump(mode="json", exclude=MAY_CHANGE)
+    """Return the digest of a run: of its data, its spec, and the options that a resumed run may not change.
+
+    Options at their defaults are no part of it, so that a run may go on where later versions have more of them.
+    """
+    fixed = options.model_dump(mode="json", exclude=MAY_CHANGE, exclude_defaults=True)
     return hashlib.sha256(json.dumps([fixed, sha256, spec], sort_keys=True).encode()).hexdigest()
 
 

@@ -14,6 +14,7 @@ from dsvgraph.errors import DsvError
 from dsvgraph.files import opened, write_whole
 from dsvgraph.names import listed
 from dsvgraph.tensorfile import Entry, header
+from dsvgraph_torch.training.optim import MuonAndAdamW, Optimizer
 
 KINDS = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
@@ -67,20 +68,21 @@ def load_weights(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> 
         raise DsvError(f"the weights in {source} are not those of its spec: {words}") from error
 
 
-def moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def moments(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
     """Return what the optimizer keeps of every weight that it trains, as `WEIGHT.exp_avg` and so on.
 
-    A weight that never had a gradient has none yet: then it is what AdamW would begin with, so that
+    A weight that never had a gradient has none yet: then it is what the optimizer would begin with, so that
     what is lacking in a file is always a fault.
     """
     found: dict[str, Tensor] = {}
-    for name, weight in _trained(model, optimizer):
-        state = optimizer.state.get(weight) or _fresh(weight)
-        found |= {f"{name}.{key}": state[key] for key in ("step", *MOMENTS)}
+    for part in parts(optimizer):
+        for name, weight in _trained(model, optimizer, part):
+            state = part.state.get(weight) or _fresh(part, weight)
+            found |= {f"{name}.{key}": state[key] for key in kept(part)}
     return found
 
 
-def load_moments(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], source: Path) -> None:
+def load_moments(model: nn.Module, optimizer: Optimizer, tensors: dict[str, Tensor], source: Path) -> None:
     """Take up what ``moments`` gave. Raise DsvError if a name, a shape or a kind of number differs."""
     wanted = moments(model, optimizer)
     for words, names in (("lack", wanted.keys() - tensors.keys()), ("have unknown", tensors.keys() - wanted.keys())):
@@ -90,19 +92,32 @@ def load_moments(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: di
         if (tensor.shape, tensor.dtype) != (wanted[name].shape, wanted[name].dtype):
             found, want = (f"{t.dtype} {[*t.shape]}" for t in (tensor, wanted[name]))
             raise DsvError(f"`{name}` in {source} is {found}, and the optimizer's is {want}")
-    state = {
-        number: {key: tensors[f"{name}.{key}"] for key in ("step", *MOMENTS)}
-        for number, (name, _) in enumerate(_trained(model, optimizer))
-    }
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for part in parts(optimizer):
+        state = {
+            number: {key: tensors[f"{name}.{key}"] for key in kept(part)}
+            for number, (name, _) in enumerate(_trained(model, optimizer, part))
+        }
+        part.load_state_dict({"state": state, "param_groups": part.state_dict()["param_groups"]})
 
 
-def _trained(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
+def parts(optimizer: Optimizer) -> tuple[torch.optim.Optimizer, ...]:
+    """Return the optimizers of torch that it consists of."""
+    return optimizer.parts if isinstance(optimizer, MuonAndAdamW) else (optimizer,)
+
+
+def kept(part: torch.optim.Optimizer) -> tuple[str, ...]:
+    """Return the names of what an optimizer keeps of each weight."""
+    return ("momentum_buffer",) if isinstance(part, torch.optim.Muon) else ("step", *MOMENTS)
+
+
+def _trained(model: nn.Module, optimizer: Optimizer, part: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
     """Yield name and weight in the order that the optimizer numbers them."""
     names = {weight: name for name, weight in model.named_parameters()}
-    yield from ((names[weight], weight) for group in optimizer.param_groups for weight in group["params"])
+    if isinstance(optimizer, MuonAndAdamW):
+        names |= {view: path for path, _, view in optimizer.views}
+    yield from ((names[weight], weight) for group in part.param_groups for weight in group["params"])
 
 
-def _fresh(weight: Tensor) -> dict[str, Any]:
-    """Return what AdamW keeps of a weight before its first step."""
-    return {"step": torch.zeros(()), **{key: torch.zeros_like(weight) for key in MOMENTS}}
+def _fresh(part: torch.optim.Optimizer, weight: Tensor) -> dict[str, Any]:
+    """Return what the optimizer keeps of a weight before its first step."""
+    return {key: torch.zeros(()) if key == "step" else torch.zeros_like(weight) for key in kept(part)}

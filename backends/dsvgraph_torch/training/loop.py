@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.panel import Panel
 from rich.text import Text
 
 import dsvgraph
@@ -22,19 +18,21 @@ from dsvgraph_torch.data.text import Corpus, load_corpus
 from dsvgraph_torch.data.tokens import text_of
 from dsvgraph_torch.decoding.sampling import Sampler, sample
 from dsvgraph_torch.runs import notices
-from dsvgraph_torch.runs.checkpoint import Checkpoint
+from dsvgraph_torch.runs.checkpoint import Checkpoint, Keep
 from dsvgraph_torch.runs.files import write_text, write_whole
 from dsvgraph_torch.runs.folder import Run, default_folder
 from dsvgraph_torch.runs.schema import Result, Stopped, identity
-from dsvgraph_torch.training.optim import optimizer_for
+from dsvgraph_torch.training.guard import PATIENCE, Guard
+from dsvgraph_torch.training.logs import Logs
 from dsvgraph_torch.training.options import UNBOUNDED, TrainOptions
 from dsvgraph_torch.training.predictions import accuracy, predictions_of
-from dsvgraph_torch.training.preflight import check, check_disk, memory_errors
-from dsvgraph_torch.training.progress import ProgressDisplay, heldout_table, plot_losses, progress_display
-from dsvgraph_torch.training.schedule import Reason, Schedule, learning_rate
-from dsvgraph_torch.training.setup import build, step_flops
+from dsvgraph_torch.training.preflight import check, check_disk, check_precision, memory_errors
+from dsvgraph_torch.training.progress import ProgressDisplay, plot_losses, progress_display
+from dsvgraph_torch.training.results import RunResult, failure, report, report_interrupted
+from dsvgraph_torch.training.schedule import Schedule, learning_rate
+from dsvgraph_torch.training.setup import of_state, set_up, step_errors, step_flops
 from dsvgraph_torch.training.signals import StopSignal
-from dsvgraph_torch.training.step import Diverged, Precision, evaluate, train_step
+from dsvgraph_torch.training.step import Diverged, Precision, StepMetrics, evaluate, train_step
 
 EVAL_TOKENS = 8192
 """Held-out tokens of an evaluation on the way, where the options do not say them."""
@@ -48,17 +46,6 @@ EVAL_BATCH = 2048
 SAMPLE_TOKENS = 200
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """What a run came to. ``heldout`` is empty where it was interrupted."""
-
-    path: Path
-    step: int
-    heldout: dict[str, float]
-    sample: str
-    interrupted: bool
-
-
 def train(graph: Model, options: TrainOptions, console: Console) -> RunResult:
     """Train the model of ``graph`` and leaves a run folder.
 
@@ -70,22 +57,23 @@ def train(graph: Model, options: TrainOptions, console: Console) -> RunResult:
             return trainer.report(trainer.finished)
         with StopSignal() as stop, trainer.stops_recorded():
             step = trainer.fit(stop)
-        return trainer.finish(step) if trainer.schedule.over(step) else trainer.report_interrupted(step)
+        return trainer.finish(step) if trainer.schedule.over(step) else report_interrupted(trainer.run, step, console)
 
 
 def start(graph: Model, options: TrainOptions, console: Console, held: ExitStack) -> Trainer:
     """Return a trainer in a new run folder, which ``held`` keeps for it."""
     check(graph, options.seq, options.torch_device())
+    emulation = check_precision(options)
     if options.weights:
         weight_reader().check(graph, options.weights, drop_mtp=options.drop_mtp)
     run = Run(options.out or default_folder(graph.name))
     corpus = load_corpus(options.data, options.batch, options.seq, run.path)
-    check_disk(graph, run.path)
+    check_disk(graph, run.path, options)
     held.enter_context(run.created())
     trainer = Trainer(graph, corpus, options, run, console)
     write_text(run.spec, dsvgraph.show(graph))
     trainer.write_about()
-    trainer.print_lines(notices.of_start(options, corpus))
+    trainer.print_lines((*notices.of_start(options, corpus), *of_state(trainer.state), *filter(None, [emulation])))
     if why_not := run.draw(lambda path: dsvgraph.render(graph, path)):
         console.print(Text(why_not))
     return trainer
@@ -101,6 +89,7 @@ def resume(graph: Model, options: TrainOptions, console: Console, held: ExitStac
         hint = f"`dsvgraph diff {run.spec} SPEC` tells what differs"
         raise DsvError(f"--resume: the run in {run.path} is of another spec", hint=hint)
     check(graph, options.seq, options.torch_device())
+    check_precision(options)
     corpus = load_corpus(options.data, options.batch, options.seq, run.path)
     if corpus.digest != about.data.sha256:
         raise DsvError(f"--data: {corpus.source} is not the text that the run in {run.path} was started on")
@@ -114,12 +103,6 @@ def resume(graph: Model, options: TrainOptions, console: Console, held: ExitStac
     return trainer
 
 
-def failure(error: DsvError, step: int) -> Stopped:
-    """Return how a run ended that failed after ``step`` was begun."""
-    reason = Reason.DIVERGED if isinstance(error, Diverged) else Reason.FAILED
-    return Stopped(reason=reason, step=step, message=error.diagnostics[0].message)
-
-
 class Trainer:
     """A run under way: what it trains, on what, how, and where it is kept."""
 
@@ -131,17 +114,17 @@ class Trainer:
         self.console = console
         self.device = options.torch_device()
         self.precision = Precision(self.device, getattr(torch, options.dtype))
-        self.model = build(graph, options.model_copy(update={"weights": None}) if checkpoint else options, self.device)
-        self.optimizer = optimizer_for(self.model, options)
+        self.state = set_up(graph, options, self.device, checkpoint)
+        self.model, self.optimizer = self.state.model, self.state.optimizer
         self.predictions = predictions_of(graph)
         self.first, self.step, self.saved = 0, 0, False
         self.schedule = Schedule(options)
         self.step_flops = step_flops(graph, options)
+        self.last_heldout: tuple[int, dict[str, dict[str, float]]] = 0, {}
         self.result: Result | None = None
         self.stopped: Stopped | None = None
+        self.guard, self.logs = Guard(options.spike), Logs(run, options)
         if checkpoint:
-            checkpoint.load_weights(self.model)
-            checkpoint.load_moments(self.model, self.optimizer)
             self.first = checkpoint.step
 
     @property
@@ -164,12 +147,15 @@ class Trainer:
         last = records[self.first - 1] if self.first else None
         if last:
             self.schedule.spent, self.schedule.trained = last.seconds, last.train_seconds
+        for record in records[: self.first]:
+            self.guard.judge(record.losses[self.names[0]], record.grad_norm)
         if self.finished:
             return
         self.run.rewind(self.first)
         self.write_about()
         self.print_lines(notices.of_start(self.options, self.corpus))
         self.print_lines(notices.of_resume(before, self.options, last))
+        self.print_lines(of_state(self.state))
 
     def print_lines(self, lines: Iterable[str]) -> None:
         """Print lines."""
@@ -184,7 +170,7 @@ class Trainer:
             while not (self.schedule.over(step) or stop.requested):
                 step = self.step = step + 1
                 self.run_step(step, show)
-                if self.schedule.due(step, self.options.save_every):
+                if self.save_due(step) and not self.guard.suspect:
                     self.save(step)
                     saved = step
         if saved < step:
@@ -193,9 +179,14 @@ class Trainer:
         self.write_about()
         return step
 
+    def save_due(self, step: int) -> bool:
+        """Return whether a checkpoint is due after ``step``."""
+        return self.schedule.due(step, self.options.save_every)
+
     @contextmanager
     def stops_recorded(self) -> Iterator[None]:
         """Write to run.json that the run failed in the block, where it does."""
+        self.logs.start(self.first)
         try:
             yield
         except DsvError as error:
@@ -203,6 +194,8 @@ class Trainer:
             with suppress(DsvError):  # on a full disk, the error before is the one to tell
                 self.write_about()
             raise
+        finally:
+            self.logs.close()
 
     def run_step(self, step: int, show: ProgressDisplay) -> None:
         """Take one step, measures it where that is due, and writes it down."""
@@ -210,20 +203,38 @@ class Trainer:
         self.model.tokens_seen, self.model.steps_taken = (step - 1) * options.step_tokens, step - 1
         torch.manual_seed(options.seed + step)
         rate, when = learning_rate(self.schedule.begin(step), options), f"at step {step}"
-        with self.schedule.training():
+        with self.schedule.training(), step_errors(options):
             batches = self.batches(step)
             metrics = train_step(self.model, self.optimizer, batches, rate, options.clip, self.precision, when)
-        measured = step == 1 or self.schedule.over(step) or self.schedule.due(step, options.eval_every)
+            self.state.stepped()
+        measured = self.measured(step)
         record = {"step": step, "tokens": step * options.step_tokens, **metrics.record(load=measured)}
         record |= {"flops": step * self.step_flops, "train_seconds": round(self.schedule.trained, 3)}
         record["seconds"] = round(self.schedule.seconds, 3)
-        heldout: dict[str, float] = {}
+        trouble = self.judge(step, metrics)
+        record |= {"spike": trouble} if trouble else {}
         try:
             if measured:
-                heldout = record["heldout"] = self.evaluate(options.eval_tokens or EVAL_TOKENS, step)
+                self.last_heldout = step, self.heldout_losses(options.eval_tokens or EVAL_TOKENS, step)
+                record |= self.last_heldout[1]
         finally:
             self.run.log(record)  # a step that made the model diverge was taken
-        show.step(step, metrics, heldout, self.schedule.last(step))
+            self.logs.write(record)
+        show.step(step, metrics, record.get("heldout", {}), self.schedule.last(step))
+        if self.guard.exhausted:
+            raise Diverged(f"training diverged at step {step}: {trouble}, for {PATIENCE} steps", hint="a lower --lr")
+
+    def measured(self, step: int) -> bool:
+        """Return whether held-out losses are measured after ``step``."""
+        due = self.schedule.due(step, self.options.eval_every) or (self.options.keep_best and self.save_due(step))
+        return step == 1 or due or self.schedule.over(step)
+
+    def judge(self, step: int, metrics: StepMetrics) -> str:
+        """Return what is wrong with a step, in words, and print it where it begins."""
+        trouble = self.guard.judge(metrics.losses[self.names[0]], metrics.grad_norm)
+        if trouble and self.guard.suspect == 1:
+            self.print_lines([f"step {step}: {trouble}; no checkpoint is saved until this is over"])
+        return trouble
 
     def batches(self, step: int) -> list[Batch]:
         """Return the batches of one step; which they are depends on the seed and the step alone."""
@@ -237,10 +248,16 @@ class Trainer:
         at_once = max(options.batch, EVAL_BATCH // options.seq)
         return self.corpus.heldout_batches(at_once, options.seq, max(1, tokens // options.seq))
 
-    def evaluate(self, tokens: int, step: int) -> dict[str, float]:
-        """Return losses of about ``tokens`` held-out tokens after ``step``, by name, weighted as they are then."""
-        self.model.tokens_seen, self.model.steps_taken = step * self.options.step_tokens, step
-        return evaluate(self.model, self.heldout(tokens), self.precision, f"after step {step}, on held-out text")
+    def heldout_losses(self, tokens: int, step: int) -> dict[str, dict[str, float]]:
+        """Return losses of about ``tokens`` held-out tokens after ``step``, by name, weighted as they are then.
+
+        They are those of the weights, `heldout`, and those of their average, `heldout_ema`, where there is one.
+        """
+        found, when = {}, f"after step {step}, on held-out text"
+        for key, module in self.state.modules.items():
+            module.tokens_seen, module.steps_taken = step * self.options.step_tokens, step
+            found[key] = evaluate(module, self.heldout(tokens), self.precision, when)
+        return found
 
     def write_about(self) -> None:
         """Write what the run is."""
@@ -248,21 +265,18 @@ class Trainer:
 
     def save(self, step: int) -> None:
         """Save the run as it is after ``step``."""
-        spec = self.run.read_spec()
-        self.run.save(self.model, self.optimizer, step, identity(self.options, self.corpus.digest, spec))
+        self.state.check_finite(step)
+        found = identity(self.options, self.corpus.digest, self.run.read_spec())
+        at, losses = self.last_heldout
+        loss = losses["heldout"][self.names[0]] if at == step else None
+        keep = None if self.guard.suspect else Keep(self.options.keep, self.options.keep_best)
+        average = self.state.average and self.state.average.module
+        self.run.save(self.model, self.optimizer, step, found, average=average, heldout=loss, keep=keep)
         if not self.saved:
             self.saved = True
             self.write_about()
         records, title = [r.model_dump() for r in self.run.records(self.names)], self.graph.name
         write_whole(self.run.plot, lambda path: plot_losses(records, self.names, title, path))
-
-    def report_interrupted(self, step: int) -> RunResult:
-        """Report how to go on with a run that was interrupted after ``step``."""
-        spec, folder = shlex.quote(str(self.run.spec)), shlex.quote(str(self.run.path))
-        command = f"dsvgraph compile {spec} --train --out {folder} --resume"
-        words = f"stopped after step {step}, and saved. To go on:\n  {command}"
-        self.console.print(Text(words), soft_wrap=True)
-        return RunResult(path=self.run.path, step=step, heldout={}, sample="", interrupted=True)
 
     def finish(self, step: int) -> RunResult:
         """Evaluate and sample the model after ``step``, the last one, and print the result."""
@@ -270,24 +284,14 @@ class Trainer:
         if step < length:
             of = f" of {length}" if length < UNBOUNDED else ""
             self.print_lines([f"--minutes {self.options.minutes:g}: ended after step {step}{of}"])
-        heldout = self.evaluate(max(FINAL_TOKENS, self.options.eval_tokens or 0), step)
-        self.result = Result(step=step, heldout=heldout, accuracy=self.accuracy(), sample=self.sample())
+        losses = self.heldout_losses(max(FINAL_TOKENS, self.options.eval_tokens or 0), step)
+        self.result = Result(step=step, accuracy=self.accuracy(), sample=self.sample(), **losses)
         self.write_about()
         return self.report(self.result)
 
     def report(self, result: Result) -> RunResult:
         """Report what the run came to."""
-        tokens = result.step * self.options.step_tokens
-        self.console.print(heldout_table(self.predictions, result.heldout, result.accuracy, tokens, result.step))
-        self.console.print(Panel(Text(result.sample), title="sample", title_align="left"))
-        self.console.print(Text(f"saved in {self.run.path}"), soft_wrap=True)
-        return RunResult(
-            path=self.run.path,
-            step=result.step,
-            heldout=result.heldout,
-            sample=result.sample,
-            interrupted=False,
-        )
+        return report(self.run, result, self.predictions, result.step * self.options.step_tokens, self.console)
 
     def accuracy(self) -> dict[str, float]:
         """Return share of held-out tokens that each head gets right."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -12,18 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from dsvgraph.errors import DsvError, clipped
 from dsvgraph.wanted import wanted
 
-MAY_CHANGE = {
-    "steps",
-    "tokens",
-    "minutes",
-    "data",
-    "device",
-    "eval_every",
-    "eval_tokens",
-    "save_every",
-    "out",
-    "resume",
-}
+MAY_CHANGE = {"steps", "tokens", "minutes", "data", "device", "eval_every", "eval_tokens", "save_every", "out", "resume",
+              "keep", "keep_best", "log", "emulate"}  # fmt: skip
 """Options that a resumed run may set anew; the others would make it another run."""
 
 STEPS = 600
@@ -39,6 +29,21 @@ class ScheduleKind(StrEnum):
     COSINE = "cosine"
     WSD = "wsd"
     CONSTANT = "constant"
+
+
+class OptimizerKind(StrEnum):
+    """What moves the weights."""
+
+    ADAMW = "adamw"
+    MUON = "muon"
+
+
+class Log(StrEnum):
+    """Where metrics go beside the run folder."""
+
+    TENSORBOARD = "tensorboard"
+    WANDB = "wandb"
+    TRACKIO = "trackio"
 
 
 NEEDS = {"decay": ("schedule", {ScheduleKind.WSD}), "lr_end": ("schedule", {ScheduleKind.COSINE, ScheduleKind.WSD})}
@@ -65,12 +70,22 @@ class TrainOptions(BaseModel):
     schedule: ScheduleKind = ScheduleKind.COSINE
     decay: float | None = Field(None, ge=0, le=1)
     lr_end: float | None = Field(None, ge=0, le=1)
+    lr_for: tuple[tuple[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]], ...] = ()
+    optimizer: OptimizerKind = OptimizerKind.ADAMW
+    ema: float | None = Field(None, gt=0, lt=1)
     accumulate: int = Field(1, ge=1)
     weight_decay: float = Field(0.1, ge=0, allow_inf_nan=False)
     clip: float = Field(1.0, ge=0, allow_inf_nan=False)
     eval_every: int | None = Field(None, ge=1)
     eval_tokens: int | None = Field(None, ge=1)
     save_every: int | None = Field(None, ge=1)
+    spike: float = Field(8.0, ge=0, allow_inf_nan=False)
+    keep: int = Field(1, ge=1)
+    keep_best: bool = False
+    checkpoint_activations: bool = False
+    compile: bool = False
+    emulate: bool = False
+    log: tuple[Log, ...] = ()
     resume: bool = False
     weights: Path | None = None
     drop_mtp: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,14 +17,19 @@ from dsvgraph.graph import Loss, Model
 from dsvgraph.passes.lint.training import computed_nodes, trained_nodes
 from dsvgraph_torch.data.tokens import BYTES, Tokens
 from dsvgraph_torch.module import weights
+from dsvgraph_torch.runs.notices import emulated
 from dsvgraph_torch.runs.tokens import check_embeddings
+from dsvgraph_torch.training.options import TrainOptions
 from dsvgraph_torch.training.predictions import Prediction, predictions_of
 
 BYTES_PER_PARAMETER = 16
 """A float32 weight, its gradient and AdamW's two moments."""
 
-DISK_PER_PARAMETER = 24
-"""A weight and its moments, twice: a checkpoint is removed when the next one is there."""
+DISK_PER_PARAMETER = 12
+"""A weight and its moments in one checkpoint; an average of the weights takes 4 more."""
+
+MEASURED = 384
+"""Rows and columns of the matrices by which emulated numbers are timed."""
 
 
 def check(graph: Model, seq: int, device: torch.device, tokens: Tokens = BYTES) -> None:
@@ -88,13 +94,43 @@ def _check_memory(graph: Model, device: torch.device) -> None:
         )
 
 
-def check_disk(graph: Model, folder: Path) -> None:
-    """Raise DsvError if ``folder`` has no room for the checkpoints of a run."""
+def check_disk(graph: Model, folder: Path, options: TrainOptions) -> None:
+    """Raise DsvError if ``folder`` has no room for the checkpoints of a run, and for one more while it is written."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    needed, free = count(graph) * DISK_PER_PARAMETER, shutil.disk_usage(there).free
+    checkpoints = options.keep + options.keep_best + 1
+    bytes_each = DISK_PER_PARAMETER + (4 if options.ema else 0)
+    needed, free = count(graph) * bytes_each * checkpoints, shutil.disk_usage(there).free
     if needed > free:
         words = f"a run of {graph.name} takes {needed / 1e6:,.1f} MB; {free / 1e6:,.1f} MB are free"
         raise DsvError(f"--out: no room in {folder}: {words}")
+
+
+def check_precision(options: TrainOptions) -> str:
+    """Return what there is to know of numbers that ``options`` allow the machine to emulate, or nothing.
+
+    Raise DsvError, with the time that they take, if they are not allowed.
+    """
+    device = options.torch_device()
+    if options.dtype != "bfloat16" or not (machine := emulated(device)):
+        return ""
+    low, full = product_seconds(device, torch.bfloat16), product_seconds(device, torch.float32)
+    words = (
+        f"--dtype bfloat16: {machine} emulates it: a product of {MEASURED} x {MEASURED} takes {low * 1e3:.3g} ms, "
+        f"in float32 {full * 1e3:.3g} ms"
+    )
+    if low > full and not options.emulate:
+        raise DsvError(words, hint="leave --dtype out, or allow it by --emulate")
+    return words
+
+
+def product_seconds(device: torch.device, dtype: torch.dtype) -> float:
+    """Return the seconds of a product of two matrices, the least of several."""
+    a, found = torch.ones(MEASURED, MEASURED, dtype=dtype, device=device), []
+    for _ in range(6):
+        started = time.perf_counter()
+        (a @ a)[0, 0].item()
+        found.append(time.perf_counter() - started)
+    return min(found)
 
 
 def count(graph: Model) -> int:

@@ -15,6 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from dsvgraph.passes.compare.plots import plot_text
+from dsvgraph_torch.training.options import UNBOUNDED
 from dsvgraph_torch.training.predictions import Prediction
 from dsvgraph_torch.training.step import StepMetrics
 
@@ -51,7 +52,7 @@ class ProgressBar:
         losses = TextColumn("{task.description}", markup=False, table_column=column)
         bar, count, left = BarColumn(16), MofNCompleteColumn(), TimeRemainingColumn()
         self.progress = Progress(bar, count, left, losses, console=console, expand=True)
-        self.task = self.progress.add_task("", completed=start, total=steps)
+        self.task = self.progress.add_task("", completed=start, total=steps if steps < UNBOUNDED else None)
 
     def __enter__(self) -> ProgressBar:
         self.progress.start()

@@ -1,27 +1,108 @@
-"""What a run is set up with: its module, and what a step of it costs."""
+"""What a run is set up with: its module, its optimizer and the average of its weights; what a step of it costs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import dsvgraph
 from dsvgraph.backends import weight_reader
 from dsvgraph.graph import Model
+from dsvgraph_torch.runs.checkpoint import Checkpoint
+from dsvgraph_torch.training.layers import checkpoint_layers, compile_errors, compile_layers, repeated_layers
+from dsvgraph_torch.training.optim import Optimizer, of_optimizer, optimizer_for
 from dsvgraph_torch.training.options import TrainOptions
+from dsvgraph_torch.training.step import Diverged
+
+
+@dataclass(frozen=True)
+class State:
+    """All that training changes, and a checkpoint holds."""
+
+    model: Any
+    optimizer: Optimizer
+    average: Any = None
+
+    @property
+    def modules(self) -> dict[str, Any]:
+        """The module that is trained, as `heldout`, and the average of its weights, as `heldout_ema`."""
+        return {"heldout": self.model} | ({"heldout_ema": self.average.module} if self.average else {})
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Take up what was saved. Raise DsvError if it is of another model."""
+        checkpoint.load_weights(self.model)
+        checkpoint.load_moments(self.model, self.optimizer)
+        if self.average:
+            checkpoint.load_average(self.average.module)
+            self.average.n_averaged.fill_(checkpoint.step)
+
+    def stepped(self) -> None:
+        """Take the weights after a step into their average."""
+        if self.average:
+            self.average.update_parameters(self.model)
+
+    def check_finite(self, step: int) -> None:
+        """Raise Diverged if a weight is infinite or NaN after ``step``: it must not replace one that was saved."""
+        for name, weight in self.model.named_parameters():
+            if not torch.isfinite(weight).all():
+                raise Diverged(f"training diverged at step {step}: {name} is no number", hint="a lower --lr may help")
+
+
+def set_up(graph: Model, options: TrainOptions, device: torch.device, checkpoint: Checkpoint | None) -> State:
+    """Return the state of a new run, or that of ``checkpoint``. Raise DsvError for options that the model refuses."""
+    model = build(graph, options.model_copy(update={"weights": None}) if checkpoint else options, device)
+    state = State(model, optimizer_for(model, options, graph), averaged(model, options.ema))
+    if checkpoint:
+        state.restore(checkpoint)
+    if options.compile:
+        compile_layers(repeated_layers(graph, model, "--compile"))
+    if options.checkpoint_activations:
+        checkpoint_layers(repeated_layers(graph, model, "--checkpoint-activations"))
+    return state
+
+
+def averaged(model: torch.nn.Module, decay: float | None) -> Any:
+    """Return the average of the weights of ``model`` as a module, None without a decay.
+
+    After the first step it holds the weights, then each step moves it by 1 - ``decay`` of the way. Buffers, the
+    biases of routers among them, are those of the model.
+    """
+    if decay is None:
+        return None
+    found = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+    return found.requires_grad_(False)
+
+
+def of_state(state: State) -> Iterator[str]:
+    """Yield lines about what a run is set up with."""
+    yield from of_optimizer(state.optimizer, state.model)
 
 
 def build(graph: Model, options: TrainOptions, device: torch.device) -> Any:
     """Return the module on its device, with the weights of a folder or those of the seed."""
     from dsvgraph_torch import compile, empty
 
-    kernels = "fast" if device.type == "cpu" else "plain"
+    kernels = "fast" if device.type == "cpu" and not options.compile else "plain"
     if options.weights:
         module = empty(graph, device, kernels=kernels)
         weight_reader().fill(module, graph, options.weights, drop_mtp=options.drop_mtp)
         return module
     return compile(graph, seed=options.seed, kernels=kernels).to(device)
+
+
+@contextmanager
+def step_errors(options: TrainOptions) -> Iterator[None]:
+    """Raise DsvError for what a step may fail with because of an option."""
+    if not options.compile:
+        yield
+        return
+    with compile_errors():
+        yield
 
 
 def step_flops(graph: Model, options: TrainOptions) -> int:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from dsvgraph.errors import DsvError
 from dsvgraph_torch.data.batch import Batch
 from dsvgraph_torch.module import after_step, expert_load
+from dsvgraph_torch.training.optim import Optimizer, set_rate
 
 
 class Diverged(DsvError):
@@ -71,7 +72,7 @@ def schedule_errors() -> Iterator[None]:
 
 def train_step(
     model: Any,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     batches: list[Batch],
     rate: float,
     clip: float,
@@ -86,7 +87,7 @@ def train_step(
     started = time.perf_counter()
     model.train()
     values = backward(model, batches, precision)
-    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    trained = [p for p in model.parameters() if p.requires_grad]
     values["grad_norm"] = nn.utils.clip_grad_norm_(trained, clip or math.inf)
     numbers = finite(values, when)
     load = update(model, optimizer, rate)
@@ -102,10 +103,9 @@ def train_step(
     )
 
 
-def update(model: nn.Module, optimizer: torch.optim.Optimizer, rate: float) -> dict[str, list[int]]:
+def update(model: nn.Module, optimizer: Optimizer, rate: float) -> dict[str, list[int]]:
     """Move weights by their gradients and routers by their load; returns that load."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+    set_rate(optimizer, rate)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     load = {path: [int(n) for n in load_E.tolist()] for path, load_E in expert_load(model).items()}

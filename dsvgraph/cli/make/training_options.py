@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from copy import copy
 from enum import Enum, StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -41,6 +41,40 @@ def rate(text: str) -> float:
     if not 0 < found < float("inf"):
         raise typer.BadParameter(f"`{text}` is no number above 0")
     return found
+
+
+def share(text: str) -> float:
+    """Read a number between zero and one."""
+    if not (found := rate(text)) < 1:
+        raise typer.BadParameter(f"`{text}` is no number below 1")
+    return found
+
+
+class Optimizer(StrEnum):
+    """What moves the weights."""
+
+    adamw = "adamw"
+    muon = "muon"
+
+
+class Log(StrEnum):
+    """Where metrics go beside the run folder."""
+
+    tensorboard = "tensorboard"
+    wandb = "wandb"
+    trackio = "trackio"
+
+
+def by_path(text: str) -> tuple[str, float]:
+    """Read `PATTERN=FACTOR`."""
+    pattern, equals, number = text.rpartition("=")
+    try:
+        factor = float(number)
+    except ValueError:
+        factor = -1.0
+    if not (equals and pattern and 0 <= factor < float("inf")):
+        raise typer.BadParameter(f"`{text}` is not of the form PATTERN=FACTOR, such as `**.embed_tokens.weight=0.5`")
+    return pattern, factor
 
 
 UNITS = {"k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
@@ -91,6 +125,15 @@ OPTIONS: dict[str, Any] = {
     "lr_end": Annotated[
         float | None, _option("--lr-end", "The learning rate at the end, as a share of --lr. [0.1]", "X", 0, max=1)
     ],
+    "lr_for": Annotated[
+        list[Any] | None,
+        _option("--lr-for", "Another learning rate by path, as a factor; repeatable.", "PATTERN=X", parser=by_path),
+    ],
+    "optimizer": Annotated[
+        Optimizer | None,
+        _option("--optimizer", "adamw, or muon: matrices by Muon, the rest by AdamW. [adamw]", "NAME"),
+    ],
+    "ema": Annotated[Any, _option("--ema", "Average the weights over the steps, such as 0.999.", "X", parser=share)],
     "accumulate": Annotated[int | None, _option("--accumulate", "Batches of one step. [1]", least=1)],
     "weight_decay": Annotated[float | None, _option("--weight-decay", "Of matrices. [0.1]", "X", least=0)],
     "clip": Annotated[
@@ -101,6 +144,19 @@ OPTIONS: dict[str, Any] = {
         Any, _option("--eval-tokens", "Held-out tokens of an evaluation on the way. [8192]", "N", parser=amount)
     ],
     "save_every": Annotated[int | None, _option("--save-every", "Steps between saves. [a tenth]", least=1)],
+    "spike": Annotated[
+        float | None,
+        _option("--spike", "Spreads above the median that make a loss a spike, 0 for any loss. [8]", "X", least=0),
+    ],
+    "keep": Annotated[int | None, _option("--keep", "Newest checkpoints to keep. [1]", least=1)],
+    "keep_best": _flag("--keep-best", "Keep the checkpoint of the lowest held-out loss too."),
+    "checkpoint_activations": _flag("--checkpoint-activations", "Compute repeated layers again in the backward."),
+    "compile": _flag("--compile", "Run repeated layers through torch.compile."),
+    "emulate": _flag("--emulate", "Allow a --dtype that this machine only emulates."),
+    "log": Annotated[
+        list[Log] | None,
+        _option("--log", "Log to tensorboard, wandb or trackio too; repeatable.", "NAME"),
+    ],
     "resume": _flag("--resume", "Go on with the run in --out."),
 }  # fmt: skip
 """The options by the trainer's names for them, in the order of the help."""
@@ -114,13 +170,18 @@ def with_training_options(
     own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     more = [
-        inspect.Parameter(name, kind, default=False if name == "resume" else None, annotation=_in_panel(option, panel))
+        inspect.Parameter(name, kind, default=_default(option), annotation=_in_panel(option, panel))
         for name, option in OPTIONS.items()
         if name not in without
     ]
     command.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in (*own, *more)} | {"return": None}
     return command
+
+
+def _default(option: Any) -> bool | None:
+    """Return the value of an option that was not given."""
+    return False if get_args(option)[0] is bool else None
 
 
 def _in_panel(option: Any, panel: str) -> Any:
@@ -133,4 +194,10 @@ def _in_panel(option: Any, panel: str) -> Any:
 def given(training: dict[str, Any]) -> dict[str, Any]:
     """Return the options that were given, as plain values."""
     found = {name: value for name, value in training.items() if value is not None and value is not False}
-    return {name: value.value if isinstance(value, Enum) else value for name, value in found.items()}
+    return {name: _plain(value) for name, value in found.items() if value != []}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(map(_plain, value))
+    return value.value if isinstance(value, Enum) else value

@@ -1,0 +1,109 @@
+"""Repeated layers run in another way: computed again in the backward instead of kept, or through torch.compile."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from dsvgraph.errors import DsvError
+from dsvgraph.graph import Graph, Mode, Model, join
+from dsvgraph_torch.module import expert_load
+
+
+def repeated_layers(graph: Model, module: nn.Module, option: str) -> list[nn.Module]:
+    """Return the modules of the lines with `repeat`, the outermost ones, each once.
+
+    Raise DsvError, which names ``option``, if there is none.
+    """
+    found = {id(layer): layer for path in _repeated(graph, "") if (layer := _at(module, path))}
+    if not found:
+        raise DsvError(f"{option}: {graph.name} has no repeated layer")
+    return list(found.values())
+
+
+def _repeated(graph: Graph, prefix: str) -> Iterator[str]:
+    for node in graph.nodes.values():
+        for number, copy_ in node.copy_graphs():
+            path = join(prefix, node.segment(number))
+            if node.mode is Mode.REPEAT:
+                yield path
+            elif node.mode is Mode.CALL:
+                yield from _repeated(copy_, path)
+
+
+def _at(module: nn.Module, path: str) -> nn.Module | None:
+    try:
+        return module.get_submodule(path)
+    except AttributeError:
+        return None
+
+
+def checkpoint_layers(layers: list[nn.Module]) -> None:
+    """Let ``layers`` keep their inputs alone while they train, and compute the rest again in the backward."""
+    for layer in layers:
+        layer.forward = _checkpointed(layer, layer.forward)
+
+
+def _checkpointed(layer: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*inputs: Any) -> Any:
+        if not (layer.training and torch.is_grad_enabled()):
+            return forward(*inputs)
+        again = False
+
+        def once(*inputs: Any) -> Any:
+            nonlocal again
+            if not again:
+                again = True
+                return forward(*inputs)
+            with uncounted(layer):
+                return forward(*(aside(value) for value in inputs))
+
+        return checkpoint(once, *inputs, use_reentrant=False)
+
+    return run
+
+
+@contextmanager
+def uncounted(layer: nn.Module) -> Iterator[None]:
+    """Leave the loads that the routers of ``layer`` have counted as they are: its tokens were counted before."""
+    before = {path: load_E.clone() for path, load_E in expert_load(layer).items()}
+    try:
+        yield
+    finally:
+        for path, load_E in expert_load(layer).items():
+            load_E.copy_(before[path])
+
+
+def aside(value: Any) -> Any:
+    """Return a pass's context with what ops collect for the losses in a copy that nobody reads, others as they are."""
+    if not hasattr(value, "balance"):
+        return value
+    found = copy.copy(value)
+    for name, part in vars(value).items():
+        if isinstance(part, dict) and name != "memo":
+            setattr(found, name, dict(part))
+    return found
+
+
+def compile_layers(layers: list[nn.Module]) -> None:
+    """Let ``layers`` run through torch.compile; equal ones share what was compiled."""
+    for layer in layers:
+        layer.forward = torch.compile(layer.forward, dynamic=False)
+
+
+@contextmanager
+def compile_errors() -> Iterator[None]:
+    """Raise DsvError where torch.compile fails in the block."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        words = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise DsvError(f"--compile: torch.compile failed: {words}", hint="leave --compile out") from error
