@@ -62,14 +62,15 @@ class Run:
     @contextmanager
     def created(self) -> Iterator[None]:
         """Make the folder and hold it. Raise DsvError if it exists with something in it."""
-        self._check_empty()
+        self.check_new()
         with write_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         with locked(self.path):
-            self._check_empty()  # nobody else was faster
+            self.check_new()  # nobody else was faster
             yield
 
-    def _check_empty(self) -> None:
+    def check_new(self) -> None:
+        """Raise DsvError if the folder exists with something in it."""
         if self.path.exists() and not self.path.is_dir():
             raise DsvError(f"--out: {self.path} is a file, not a folder")
         with write_errors(self.path):

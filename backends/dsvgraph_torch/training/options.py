@@ -12,8 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from dsvgraph.errors import DsvError, clipped
 from dsvgraph.wanted import wanted
 
-MAY_CHANGE = {"steps", "tokens", "minutes", "data", "device", "eval_every", "eval_tokens", "save_every", "out", "resume",
-              "keep", "keep_best", "log", "emulate"}  # fmt: skip
+MAY_CHANGE = {
+    "steps", "tokens", "minutes", "data", "device", "eval_every", "eval_tokens", "save_every", "out", "resume",
+    "keep", "keep_best", "log", "emulate",
+}  # fmt: skip
 """Options that a resumed run may set anew; the others would make it another run."""
 
 STEPS = 600
