@@ -13,7 +13,7 @@ from dsvgraph.backends.probes import ProbeOptions
 from dsvgraph.cli import output, progress
 from dsvgraph.cli.options import BackendOption, JsonOption, bundled_names, load
 from dsvgraph.errors import DsvError
-from dsvgraph.files import opened
+from dsvgraph.files import opened, write_atomic
 
 WIDEST = 400
 """The most columns of a table: it has some for each depth."""
@@ -33,6 +33,7 @@ MtpMatrix = Annotated[
     bool, typer.Option("--mtp-matrix", help="Acceptance of every wiring of the MTP chain with these weights.")
 ]
 GradientsOption = Annotated[bool, typer.Option("--gradients/--no-gradients", help="Norms and cosines per layer.")]
+Html = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page, one file.")]
 SpecOption = Annotated[
     str | None,
     typer.Option("--spec", metavar="SPEC", help="The spec of a folder of weights.", autocompletion=bundled_names),
@@ -48,6 +49,7 @@ def run(
     over_training: OverTraining = False,
     mtp_matrix: MtpMatrix = False,
     gradients: GradientsOption = True,
+    html: Html = None,
     spec: SpecOption = None,
     device: Device = "auto",
     backend: BackendOption = None,
@@ -67,12 +69,18 @@ def run(
     prober = backends.prober(backend)
     with progress.status("opening") as notify:
         found = prober.probe(folder, options, notify)
+    if html:
+        from dsvgraph.cli.probing.page import page
+
+        write_atomic(html, page(found))
     if as_json:
         output.data(found.as_dict())
         return
     from dsvgraph.cli.probing.tables import parts
 
     output.write(*parts(found, output.coloured(sys.stdout)), widest=WIDEST)
+    if html:
+        print(f"\n{html}")
 
 
 def read_text(given: str) -> str:
