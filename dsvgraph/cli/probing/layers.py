@@ -125,15 +125,16 @@ def routers(probe: Probe) -> str:
         for name, row in zip(names, probe.routers, strict=True)
     ]
     intro = (
-        "Each expert's share of the choices: white is the mean load, orange above it (up to twice), blue below it. "
+        "Each expert's share of the choices as a multiple of the mean load: orange above it, blue below it. "
         "Evenness and entropy are shares of those of an even load and of equal scores."
     )
     return card("Experts", intro, f'<div class="wide heat">{picture}</div>{grid(columns, rows)}')
 
 
-def _load(share: float, experts: int, expert: int) -> tuple[str, str]:
+def _load(share: float, experts: int, expert: int) -> tuple[str, str, str]:
     times = share * experts
-    return svg.diverging(max(-1.0, min(1.0, times - 1)), "cold", "hot"), f"expert {expert}: {times:.2f} x the mean load"
+    colour = svg.diverging(max(-1.0, min(1.0, times - 1)), "cold", "hot")
+    return colour, f"expert {expert}: {times:.2f} x the mean load", f"{times:.2f}"
 
 
 def states(probe: Probe) -> str:

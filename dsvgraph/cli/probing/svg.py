@@ -101,9 +101,9 @@ def _dot(x: float, y: float, top: float, bottom: float, colour: str, words: str)
 
 
 def heat(
-    rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[tuple[str, str]]], cell: float = 22
+    rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[tuple[str, str, str]]], cell: float = 22
 ) -> str:
-    """Return a heat map: for every row one (colour, words) for each column."""
+    """Return a heat map: for every row one (colour, words, number) for each column; numbers where there is room."""
     left = 12 + 6.8 * max(map(len, rows))
     step = min(44, 760 / len(columns))
     width, height = left + step * len(columns) + 4, cell * len(rows) + 22
@@ -113,9 +113,14 @@ def heat(
         body.append(
             f'<text class="row" x="{left - 8:.1f}" y="{middle}" dy=".32em" text-anchor="end">{escape(name)}</text>'
         )
-        for c, (colour, words) in enumerate(found):
+        for c, (colour, words, shown) in enumerate(found):
             place = f'x="{left + c * step:.2f}" y="{r * cell:.1f}" width="{step - 1.5:.2f}" height="{cell - 1.5}"'
             body.append(f'<rect {place} rx="3" style="fill:{colour}"><title>{escape(words)}</title></rect>')
+            if step >= 30:
+                x = left + c * step + step / 2 - 0.75
+                body.append(
+                    f'<text class="inside" x="{x:.1f}" y="{middle}" dy=".32em" text-anchor="middle">{shown}</text>'
+                )
     every = max(1, math.ceil(len(columns) * 14 / (760 if step * len(columns) > 700 else step * len(columns))))
     for c, name in enumerate(columns):
         if c % every == 0:
