@@ -20,7 +20,9 @@ MARKERS = {
 TORCH = {"torch", "transformers", "safetensors", "dsvgraph_torch"}
 """Packages that are torch or import it."""
 
-EXTRAS = {"hatchling", "jsonschema", "matplotlib", "numpy", "pygls", "sympy", "tokenizers", *TORCH} - {"dsvgraph_torch"}
+EXTRAS = {"hatchling", "jsonschema", "matplotlib", "numpy", "pygls", "scipy", "sympy", "tokenizers", *TORCH} - {
+    "dsvgraph_torch"
+}
 """Packages of extras, by the names that they are imported by."""
 
 FIXTURES = {"browser": "browser", "v3": "browser", "editor": "slow", "installed": "slow", "program": "slow"}

@@ -62,7 +62,7 @@ class Display:
             return
         for task in running:
             self.progress.update(self.bars[task.run], completed=self.counters[task.run].count())
-        goals = {task.run: task.goal for task in (*waiting, *running)}
+        goals = {task.run: task.steps for task in (*waiting, *running)}
         done, total = 0, 0
         for run in self.experiment.runs():
             counter, curve = self.counters.get(run), self.experiment.curves.get(run)

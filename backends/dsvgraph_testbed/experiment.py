@@ -29,11 +29,11 @@ SAVED = 5
 
 @dataclass(frozen=True)
 class Task:
-    """A run, the step to train it to next, and the last one that it needs as far as is known."""
+    """A run, the step to train it to, and the steps on the way after which it has to be measured."""
 
     run: Run
     steps: int
-    goal: int
+    at: tuple[int, ...]
 
 
 class Experiment:
@@ -146,7 +146,7 @@ class Experiment:
             ends = self.strategy.ends(run, curve, amounts) if self.strategy else [PROBE]
             ahead = [step for step in ends if step > done]
             if ahead and run not in self.stops:
-                yield Task(run, min(ahead), max(ahead))
+                yield Task(run, max(ahead), tuple(sorted({*ahead} - {max(ahead)})))
 
     def _look(self, run: Run) -> Curve | None:
         """Return the curve of a run, read when it is first asked for; one that failed in an earlier call goes on."""

@@ -104,7 +104,7 @@ class OneRunEach:
         return three_budgets(self.budget, steps, left or runs, curves)
 
     def ends(self, run: Run, curve: Curve | None, amounts: Amounts) -> list[int]:
-        """Return the steps at which processes that train ``run`` end, so that it is measured there."""
+        """Return the steps at which ``run`` has to be measured."""
         return ends(run, curve, amounts)
 
     def reading(self, run: Run, curve: Curve, name: str, kind: BudgetKind, amount: float) -> Reading | None:

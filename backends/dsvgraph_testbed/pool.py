@@ -67,7 +67,7 @@ class Pool:
         """Start the process that trains a run until the step of ``task``."""
         run = task.run
         run.begin()
-        command = [*run.command(task.steps), "--json"]
+        command = [*run.command(task.steps, task.at), "--json"]
         place = self.places.free.pop(0)
         environment = {**os.environ, **self.places.environments[place], "NO_COLOR": "1"}
         with write_errors(run.log), run.log.open("ab") as log, _answer(run).open("wb") as answer:

@@ -7,7 +7,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,9 +96,13 @@ class Run:
 
     # -- going on -------------------------------------------------------------------------------
 
-    def command(self, steps: int) -> list[str]:
-        """Return the command that trains until ``steps`` steps are taken, on from where the run is."""
-        options = {**self.options, **self.evaluations, "seed": self.seed, "steps": steps, "out": self.folder}
+    def command(self, steps: int, at: Sequence[int] = ()) -> list[str]:
+        """Return the command that trains until ``steps`` steps are taken, on from where the run is.
+
+        It is measured after the steps ``at`` too.
+        """
+        ends = {"seed": self.seed, "steps": steps, "eval_at": list(at), "out": self.folder}
+        options = {**self.options, **self.evaluations, **ends}
         given = [part for name, value in options.items() for part in _option(name, value)]
         resume = ["--resume"] if (self.folder / "run.json").exists() else []
         return [sys.executable, "-m", "dsvgraph", "compile", str(self.spec), "--train", *given, *resume]

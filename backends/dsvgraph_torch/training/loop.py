@@ -228,7 +228,8 @@ class Trainer:
     def measured(self, step: int) -> bool:
         """Return whether held-out losses are measured after ``step``."""
         due = self.schedule.due(step, self.options.eval_every) or (self.options.keep_best and self.save_due(step))
-        return step == 1 or due or self.schedule.over(step)
+        asked = step == 1 or step in self.options.eval_at
+        return asked or due or self.schedule.over(step)
 
     def judge(self, step: int, metrics: StepMetrics) -> str:
         """Return what is wrong with a step, in words, and print it where it begins."""

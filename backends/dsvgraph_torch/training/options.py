@@ -13,8 +13,8 @@ from dsvgraph.errors import DsvError, clipped
 from dsvgraph.wanted import wanted
 
 MAY_CHANGE = {
-    "steps", "tokens", "minutes", "data", "device", "eval_every", "eval_tokens", "save_every", "out", "resume",
-    "keep", "keep_best", "log", "emulate",
+    "steps", "tokens", "minutes", "data", "device", "eval_every", "eval_at", "eval_tokens", "save_every", "out",
+    "resume", "keep", "keep_best", "log", "emulate",
 }  # fmt: skip
 """Options that a resumed run may set anew; the others would make it another run."""
 
@@ -79,6 +79,7 @@ class TrainOptions(BaseModel):
     weight_decay: float = Field(0.1, ge=0, allow_inf_nan=False)
     clip: float = Field(1.0, ge=0, allow_inf_nan=False)
     eval_every: int | None = Field(None, ge=1)
+    eval_at: tuple[int, ...] = ()
     eval_tokens: int | None = Field(None, ge=1)
     save_every: int | None = Field(None, ge=1)
     spike: float = Field(8.0, ge=0, allow_inf_nan=False)

@@ -20,7 +20,7 @@ from dsvgraph.cli.make.training_options import amount, given, rate, with_trainin
 from dsvgraph.cli.options import BackendOption, JsonOption, SetOption, Setting, bundled_names, load, setting
 from dsvgraph.cli.read.sweep import Axis, axis
 
-OWN = {"steps", "tokens", "minutes", "out", "seed", "resume", "eval_every", "save_every"}
+OWN = {"steps", "tokens", "minutes", "out", "seed", "resume", "eval_every", "eval_at", "save_every"}
 """Options of training that follow from those of the comparison."""
 
 EACH = "each"

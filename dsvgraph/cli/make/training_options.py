@@ -140,6 +140,9 @@ OPTIONS: dict[str, Any] = {
         float | None, _option("--clip", "The largest norm of a gradient, 0 for any. [1]", "X", least=0)
     ],
     "eval_every": Annotated[int | None, _option("--eval-every", "Steps between evaluations. [a tenth]", least=1)],
+    "eval_at": Annotated[
+        list[int] | None, _option("--eval-at", "A step to evaluate after as well; repeatable.", "N", least=1)
+    ],
     "eval_tokens": Annotated[
         Any, _option("--eval-tokens", "Held-out tokens of an evaluation on the way. [8192]", "N", parser=amount)
     ],
