@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dsvgraph.backends.probes import AttentionNorms
 from dsvgraph.graph import Model
-from dsvgraph.ops.sequence import Attention
+from dsvgraph.ops.attention import Attention
 from dsvgraph_torch.probing.tracing import Means, entropy, rms, runs
 
 

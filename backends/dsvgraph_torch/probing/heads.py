@@ -38,9 +38,9 @@ class Head:
     def ahead(self) -> int:
         return self.prediction.shift
 
-    def weight(self, tokens: int) -> str:
-        """Return the weight of the loss after ``tokens`` tokens of training, as text."""
-        return self.prediction.weight(tokens)
+    def weight(self, tokens: int, step: int) -> str:
+        """Return the weight of the loss after ``step`` steps and ``tokens`` tokens of training, as text."""
+        return self.prediction.weight(tokens, step)
 
     def logits(self, outputs: dict[str, Tensor]) -> Tensor:
         """Return the logits in float32, [B, T, V]."""

@@ -51,7 +51,7 @@ def _snapshot(subject: Subject, heads: Sequence[Head], stage: Stage, options: Pr
     """Measure one state of the weights, and leave them in the module."""
     notify(f"step {stage.step:,}: predictions" if stage.step else "predictions")
     subject.load(stage)
-    scores, acceptance = score(subject.module, heads, subject.batches, stage.tokens)
+    scores, acceptance = score(subject.module, heads, subject.batches, stage.tokens, stage.step)
     found: tuple[Gradients, ...] = ()
     if options.gradients:
         notify(f"step {stage.step:,}: gradients" if stage.step else "gradients")

@@ -26,7 +26,7 @@ def record(run: Run, graph: Model, module: Any, batches: Sequence[Batch], step: 
     heads, was_training = heads_of(graph), module.training
     module.eval()
     try:
-        scores, acceptance = score(module, heads, batches, tokens)
+        scores, acceptance = score(module, heads, batches, tokens, step)
         found = gradients(graph, module, heads, batches)
     finally:
         module.train(was_training)

@@ -79,11 +79,11 @@ def check_vocabularies(heads: Sequence[Head], outputs: dict[str, Tensor]) -> Non
 
 @torch.inference_mode()
 def score(
-    module: nn.Module, heads: Sequence[Head], batches: Iterable[Batch], tokens: int
+    module: nn.Module, heads: Sequence[Head], batches: Iterable[Batch], tokens: int, step: int
 ) -> tuple[tuple[DepthScores, ...], tuple[Acceptance, ...]]:
     """Return the scores of every head and the acceptance of all but the first, over ``batches``.
 
-    ``tokens`` is how many were trained on, which weights of losses may depend on.
+    ``tokens`` and ``step`` are how far the training was, which weights of losses may depend on.
     """
     sums = {head.name: {name: RowSums() for name in MEASURES} for head in heads}
     agreement = Agreement(heads)
@@ -95,9 +95,9 @@ def score(
             for name, values_BT in measures(head.logits(outputs), targets_BT).items():
                 sums[head.name][name].add(values_BT, valid_BT)
         agreement.add(outputs, batch)
-    return tuple(_scores(head, sums[head.name], tokens) for head in heads), agreement.table()
+    return tuple(_scores(head, sums[head.name], head.weight(tokens, step)) for head in heads), agreement.table()
 
 
-def _scores(head: Head, sums: dict[str, RowSums], tokens: int) -> DepthScores:
+def _scores(head: Head, sums: dict[str, RowSums], weight: str) -> DepthScores:
     found = {name: part.estimate() for name, part in sums.items()}
-    return DepthScores(name=head.name, depth=head.depth, ahead=head.ahead, weight=head.weight(tokens), **found)
+    return DepthScores(name=head.name, depth=head.depth, ahead=head.ahead, weight=weight, **found)

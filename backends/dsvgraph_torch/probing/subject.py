@@ -64,7 +64,7 @@ class Subject:
         """Put the weights of ``stage`` into the module."""
         if stage.checkpoint is not None:
             stage.checkpoint.load_weights(self.module)
-        self.module.tokens_seen = stage.tokens
+        self.module.tokens_seen, self.module.steps_taken = stage.tokens, stage.step
         self.module.eval()
 
     @property

@@ -43,7 +43,7 @@ def all_logits(module, batch):
 
 
 def test_scores_are_means_over_the_positions_that_have_a_target(model, module):
-    found, _ = score(module, heads_of(model), batches(), tokens=0)
+    found, _ = score(module, heads_of(model), batches(), tokens=0, step=0)
     assert [(row.name, row.ahead) for row in found] == [("next_token", 1), ("mtp.1", 2), ("mtp.2", 3)]
     for k, row in enumerate(found):
         losses, right, entropies, sure = [], [], [], []
@@ -65,7 +65,7 @@ def test_scores_are_the_losses_that_the_model_trains_on(model, module):
     (batch,) = batches(1)
     with torch.no_grad():
         losses = module(batch.inputs, targets=batch.targets)
-    found, _ = score(module, heads_of(model), [batch], tokens=0)
+    found, _ = score(module, heads_of(model), [batch], tokens=0, step=0)
     assert {row.name: row.loss.value for row in found} == pytest.approx({n: float(losses[n]) for n in NAMES}, rel=1e-5)
     assert [row.weight for row in found] == ["1", "0.15", "0.15"]
 
