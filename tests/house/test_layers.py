@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "dsvgraph_html": [],
     "dsvgraph_lsp": ["lsp"],
     "dsvgraph_testbed": ["testbed"],
-    "dsvgraph_torch": ["torch"],
+    "dsvgraph_torch": ["torch", "data"],
 }  # extras
 MODULE_OF = {
     "ruamel.yaml": "ruamel",

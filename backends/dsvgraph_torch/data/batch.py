@@ -42,3 +42,8 @@ class Batch:
     def tokens(self) -> int:
         """Tokens that the model reads."""
         return self.inputs.numel()
+
+    @property
+    def counted(self) -> int:
+        """Targets that a loss of the next token counts."""
+        return int((self.targets != IGNORED).sum())

@@ -21,6 +21,7 @@ from torch import Tensor
 from dsvgraph.errors import DsvError
 from dsvgraph.files import opened
 from dsvgraph_torch.data.batch import Batch
+from dsvgraph_torch.data.corpus import seeded
 from dsvgraph_torch.data.tokens import BYTES, Tokens
 
 Spans = tuple[tuple[int, int], ...]
@@ -75,7 +76,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Corpus:
+class TextCorpus:
     """A text in two parts. ``digest`` tells whether two runs read the same bytes.
 
     ``left_out`` names what of a folder is not in it, and why.
@@ -87,6 +88,7 @@ class Corpus:
     heldout: Split
     left_out: tuple[str, ...] = ()
     tokens: Tokens = BYTES
+    sample_tokens: int = 1000
 
     def batch(self, batch: int, seq: int, seed: int, index: int) -> Batch:
         """Return training batch number ``index``: ``batch`` rows of ``seq`` tokens at random places.
@@ -106,14 +108,7 @@ class Corpus:
         return list(text[text.find(b"\n") + 1 :].lstrip(b"\n")[:length])
 
 
-def seeded(seed: int, *names: object) -> torch.Generator:
-    """Return a CPU generator that depends on ``seed`` and ``names`` alone."""
-    text = ":".join(map(str, (seed, *names)))
-    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-    return torch.Generator().manual_seed(number >> 1)
-
-
-def load_corpus(path: Path | None, batch: int, seq: int, run: Path | None = None) -> Corpus:
+def load_corpus(path: Path | None, batch: int, seq: int, run: Path | None = None) -> TextCorpus:
     """Read and splits a text file, a folder of them (but for the folder ``run``), or (None) the standard library.
 
     Raise DsvError if there is no text, or less than one batch of it.
@@ -130,7 +125,7 @@ def load_corpus(path: Path | None, batch: int, seq: int, run: Path | None = None
     return replace(split(text, source, batch, seq), left_out=tuple(left_out))
 
 
-def split(text: bytes | bytearray, source: str, batch: int, seq: int) -> Corpus:
+def split(text: bytes | bytearray, source: str, batch: int, seq: int) -> TextCorpus:
     """Hold out a share of the text in equal blocks, evenly spread over it."""
     total, row = len(text), seq + 1
     held = max(int(total * HELDOUT_SHARE), row)
@@ -144,7 +139,7 @@ def split(text: bytes | bytearray, source: str, batch: int, seq: int) -> Corpus:
     train, heldout = _interleave(total, blocks, held // blocks)
     bytes_N = torch.frombuffer(bytearray(text), dtype=torch.uint8)
     digest = hashlib.sha256(text).hexdigest()
-    return Corpus(source, digest, Split(bytes_N, train), Split(bytes_N, heldout))
+    return TextCorpus(source, digest, Split(bytes_N, train), Split(bytes_N, heldout))
 
 
 def _interleave(total: int, blocks: int, size: int) -> tuple[Spans, Spans]:

@@ -25,12 +25,16 @@ class Tokens(Protocol):
         """What --tokenizer takes, or the name of a task."""
 
     @property
-    def words(self) -> str:
+    def meaning(self) -> str:
         """What ids stand for, as the subject of a sentence: "text is read as bytes, which are 256"."""
 
     @property
     def unit(self) -> str:
         """What one id is called: `byte` or `token`."""
+
+    @property
+    def sha256(self) -> str:
+        """The digest of the vocabulary; nothing for bytes."""
 
     @property
     def size(self) -> int:
@@ -50,8 +54,8 @@ class Tokens(Protocol):
 class ByteTokens:
     """Every byte of UTF-8 is a token."""
 
-    name, unit, size = "bytes", "byte", 256
-    words = "text is read as bytes, which are 256"
+    name, unit, size, sha256 = "bytes", "byte", 256, ""
+    meaning = "text is read as bytes, which are 256"
     end: int | None = None
 
     def encode(self, text: str) -> list[int]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import dsvgraph
 from dsvgraph.errors import DsvError
-from dsvgraph_torch.data.text import seeded
+from dsvgraph_torch.data.corpus import seeded
 from dsvgraph_torch.data.tokens import BYTES, prompt_ids, text_of
 from dsvgraph_torch.runs.folder import Run
 

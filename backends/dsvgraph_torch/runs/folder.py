@@ -18,8 +18,9 @@ from torch import nn
 
 from dsvgraph.errors import DsvError
 from dsvgraph.files import to_disk, write_errors
-from dsvgraph_torch.data.text import Corpus
-from dsvgraph_torch.data.tokens import BYTES, Tokens
+from dsvgraph_torch.data.corpus import Corpus
+from dsvgraph_torch.data.stored import described, read_tokens
+from dsvgraph_torch.data.tokens import Tokens
 from dsvgraph_torch.runs import checkpoint, schema
 from dsvgraph_torch.runs.checkpoint import Checkpoint
 from dsvgraph_torch.runs.files import LOCK, append_line, check_regular, locked, read, write_text, write_whole
@@ -95,7 +96,7 @@ class Run:
         """Write run.json."""
         about = {
             "options": options.model_dump(mode="json", exclude={"out", "resume"}),
-            "data": {"source": corpus.source, "sha256": corpus.digest},
+            "data": {"source": corpus.source, "sha256": corpus.digest, "tokens": described(corpus.tokens)},
             "versions": versions(),
             "identity": schema.identity(options, corpus.digest, self.read_spec()),
             "saved": saved,
@@ -106,7 +107,8 @@ class Run:
 
     def tokens(self) -> Tokens:
         """Return the vocabulary of the run."""
-        return BYTES
+        told = self.read_about().data.tokens
+        return read_tokens(self.path, told.name, told.sha256)
 
     def exists(self) -> bool:
         """Return whether this is the folder of a run."""

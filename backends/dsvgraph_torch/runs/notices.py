@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from dsvgraph.names import listed
-from dsvgraph_torch.data.text import Corpus
+from dsvgraph_torch.data.corpus import Corpus
 from dsvgraph_torch.runs.schema import Record
 from dsvgraph_torch.training.options import UNBOUNDED, TrainOptions
 from dsvgraph_torch.training.schedule import learning_rate, rate_position

@@ -27,11 +27,23 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+class Vocabulary(_Strict):
+    """The tokens of a run; ``sha256`` is empty where they are bytes."""
+
+    name: str
+    size: int
+    sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
+
+
+BYTES = Vocabulary(name="bytes", size=256, sha256="")
+
+
 class Data(_Strict):
-    """Where the text of a run came from, and the digest of its bytes."""
+    """Where the data of a run came from, and the digest of all that its rows depend on."""
 
     source: str
     sha256: Digest
+    tokens: Vocabulary = BYTES
 
 
 class Result(_Strict):
@@ -91,6 +103,7 @@ class Record(BaseModel):
     losses: Numbers
     heldout: Numbers = {}
     grad_norm: Number = 0.0
+    accuracy: Numbers = {}
     seconds: Seconds = 0.0
     train_seconds: Seconds = 0.0
 

@@ -14,21 +14,22 @@ from dsvgraph.backends import weight_reader
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph_torch.data.batch import Batch
-from dsvgraph_torch.data.text import Corpus, load_corpus
-from dsvgraph_torch.data.tokens import text_of
-from dsvgraph_torch.decoding.sampling import Sampler, sample
+from dsvgraph_torch.data.corpus import Corpus
+from dsvgraph_torch.data.opened import open_corpus, vocabulary, with_row_length
+from dsvgraph_torch.data.stored import write_tokens
 from dsvgraph_torch.runs import notices
 from dsvgraph_torch.runs.checkpoint import Checkpoint, Keep
 from dsvgraph_torch.runs.files import write_text, write_whole
 from dsvgraph_torch.runs.folder import Run, default_folder
 from dsvgraph_torch.runs.schema import Result, Stopped, identity
+from dsvgraph_torch.training import answers
 from dsvgraph_torch.training.guard import PATIENCE, Guard
 from dsvgraph_torch.training.logs import Logs
 from dsvgraph_torch.training.options import UNBOUNDED, TrainOptions
 from dsvgraph_torch.training.predictions import accuracy, predictions_of
 from dsvgraph_torch.training.preflight import check, check_disk, check_precision, memory_errors
 from dsvgraph_torch.training.progress import ProgressDisplay, plot_losses, progress_display
-from dsvgraph_torch.training.results import RunResult, failure, report, report_interrupted
+from dsvgraph_torch.training.results import RunResult, continuation, failure, report, report_interrupted
 from dsvgraph_torch.training.schedule import Schedule, learning_rate
 from dsvgraph_torch.training.setup import of_state, set_up, step_errors, step_flops
 from dsvgraph_torch.training.signals import StopSignal
@@ -44,6 +45,7 @@ EVAL_BATCH = 2048
 """Held-out tokens that are run at once, or a batch where it has more: a small one would take an evaluation's time."""
 
 SAMPLE_TOKENS = 200
+"""Tokens of the sample at the end, less where the answer of a task is shorter."""
 
 
 def train(graph: Model, options: TrainOptions, console: Console) -> RunResult:
@@ -62,17 +64,19 @@ def train(graph: Model, options: TrainOptions, console: Console) -> RunResult:
 
 def start(graph: Model, options: TrainOptions, console: Console, held: ExitStack) -> Trainer:
     """Return a trainer in a new run folder, which ``held`` keeps for it."""
-    check(graph, options.seq, options.torch_device())
+    options = with_row_length(options)
+    check(graph, options.seq, options.torch_device(), vocabulary(options))
     emulation = check_precision(options)
     if options.weights:
         weight_reader().check(graph, options.weights, drop_mtp=options.drop_mtp)
     run = Run(options.out or default_folder(graph.name))
-    corpus = load_corpus(options.data, options.batch, options.seq, run.path)
+    corpus = open_corpus(options, run.path)
     check_disk(graph, run.path, options)
     run.check_new()
     trainer = Trainer(graph, corpus, options, run, console)
     held.enter_context(run.created())
     write_text(run.spec, dsvgraph.show(graph))
+    write_tokens(corpus.tokens, run.path)
     trainer.write_about()
     trainer.print_lines((*notices.of_start(options, corpus), *of_state(trainer.state), *filter(None, [emulation])))
     if why_not := run.draw(lambda path: dsvgraph.render(graph, path)):
@@ -89,9 +93,9 @@ def resume(graph: Model, options: TrainOptions, console: Console, held: ExitStac
     if run.read_spec() != dsvgraph.show(graph):
         hint = f"`dsvgraph diff {run.spec} SPEC` tells what differs"
         raise DsvError(f"--resume: the run in {run.path} is of another spec", hint=hint)
-    check(graph, options.seq, options.torch_device())
+    check(graph, options.seq, options.torch_device(), vocabulary(options))
     check_precision(options)
-    corpus = load_corpus(options.data, options.batch, options.seq, run.path)
+    corpus = open_corpus(options, run.path)
     if corpus.digest != about.data.sha256:
         raise DsvError(f"--data: {corpus.source} is not the text that the run in {run.path} was started on")
     checkpoint = run.checkpoint(about)
@@ -218,6 +222,7 @@ class Trainer:
             if measured:
                 self.last_heldout = step, self.heldout_losses(options.eval_tokens or EVAL_TOKENS, step)
                 record |= self.last_heldout[1]
+                record |= {"accuracy": found} if (found := self.answers(answers.EVAL_ROWS)) else {}
         finally:
             self.run.log(record)  # a step that made the model diverge was taken
             self.logs.write(record)
@@ -287,24 +292,21 @@ class Trainer:
             of = f" of {length}" if length < UNBOUNDED else ""
             self.print_lines([f"--minutes {self.options.minutes:g}: ended after step {step}{of}"])
         losses = self.heldout_losses(max(FINAL_TOKENS, self.options.eval_tokens or 0), step)
-        self.result = Result(step=step, accuracy=self.accuracy(), sample=self.sample(), **losses)
+        text = continuation(self.model, self.corpus, SAMPLE_TOKENS, self.options)
+        self.result = Result(step=step, accuracy=self.accuracy(), sample=text, **losses)
         self.write_about()
         return self.report(self.result)
 
     def report(self, result: Result) -> RunResult:
         """Report what the run came to."""
-        return report(self.run, result, self.predictions, result.step * self.options.step_tokens, self.console)
+        tokens, unit = result.step * self.options.step_tokens, self.corpus.tokens.unit
+        return report(self.run, result, self.predictions, tokens, self.console, unit)
 
     def accuracy(self) -> dict[str, float]:
-        """Return share of held-out tokens that each head gets right."""
-        rows = (batch.inputs.to(self.device) for batch in self.heldout(EVAL_TOKENS))
-        return accuracy(self.model, self.predictions, rows)
+        """Return the share of held-out tokens that each head gets right, and of answers, where there are any."""
+        batches = (batch.to(self.device) for batch in self.heldout(EVAL_TOKENS))
+        return accuracy(self.model, self.predictions, batches) | self.answers(answers.FINAL_ROWS)
 
-    def sample(self) -> str:
-        """Return the model's continuation of some held-out text."""
-        self.model.eval()
-        prompt = self.corpus.prompt()
-        sampler = Sampler(0.8, 50, self.options.seed)
-        tokens = self.corpus.tokens
-        ids = sample(self.model, prompt, SAMPLE_TOKENS, self.options.seq, sampler, size=tokens.size)
-        return "".join(text_of([*prompt, *ids], tokens))
+    def answers(self, rows: int) -> dict[str, float]:
+        """Return how often the answers of ``rows`` held-out rows are right, in each way; nothing without a task."""
+        return answers.by_output(self.names[0], self.model, self.heldout(rows * self.options.seq), self.corpus)

@@ -63,6 +63,7 @@ class TrainOptions(BaseModel):
     batch: int = Field(16, ge=1)
     seq: int = Field(128, ge=2)
     data: Path | None = None
+    task: str | None = None
     out: Path | None = None
     seed: int = Field(0, ge=0, lt=2**63)
     device: str = "auto"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dsvgraph.build.losses.lines import number
 from dsvgraph.graph import Loss, LossKind, Model
+from dsvgraph_torch.data.batch import IGNORED, Batch
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,18 @@ class Prediction:
         found = number(self.loss.weight, depth=self.depth, tokens=tokens, step=step)
         return f"{found:.4g}" if isinstance(found, int | float) else str(found)
 
-    def hits(self, outputs: dict[str, Tensor], ids_BT: Tensor) -> Tensor:
-        """Return whether the likeliest token is the right one, [B, T - shift] bool."""
+    def hits(self, outputs: dict[str, Tensor], batch: Batch) -> Tensor:
+        """Return whether the likeliest token is the right one, for each target that counts."""
         logits = outputs[str(self.loss.output)]
         logits_BTV = logits[self.depth - 1] if self.depth else logits
         guesses_BT = logits_BTV.argmax(-1)
         if isinstance(self.loss.vocabulary, tuple):
             guesses_BT = guesses_BT.new_tensor(self.loss.vocabulary)[guesses_BT]
-        return guesses_BT[:, : -self.shift] == ids_BT[:, self.shift :]
+        targets_Bn = batch.targets[:, self.shift - 1 :]
+        counted_Bn = targets_Bn != IGNORED
+        if batch.documents is not None:
+            counted_Bn &= batch.documents[:, : targets_Bn.shape[1]] == batch.documents[:, self.shift - 1 :]
+        return (guesses_BT[:, : targets_Bn.shape[1]] == targets_Bn)[counted_Bn]
 
 
 def predictions_of(graph: Model) -> list[Prediction]:
@@ -50,14 +55,14 @@ def predictions_of(graph: Model) -> list[Prediction]:
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, predictions: list[Prediction], batches: Iterable[Tensor]) -> dict[str, float]:
-    """Return share of tokens that each head gets right, teacher-forced, over ``batches`` of [B, T] ids."""
+def accuracy(model: nn.Module, predictions: list[Prediction], batches: Iterable[Batch]) -> dict[str, float]:
+    """Return share of tokens that each head gets right, teacher-forced, over ``batches``."""
     model.eval()
     right, seen = dict.fromkeys((p.name for p in predictions), 0), dict.fromkeys((p.name for p in predictions), 0)
-    for ids_BT in batches:
-        outputs = model(ids_BT)
+    for batch in batches:
+        outputs = model(batch.inputs, **({} if batch.documents is None else {"documents": batch.documents}))
         for prediction in predictions:
-            hits = prediction.hits(outputs, ids_BT)
+            hits = prediction.hits(outputs, batch)
             right[prediction.name] += int(hits.sum())
             seen[prediction.name] += hits.numel()
     return {name: right[name] / max(1, seen[name]) for name in right}

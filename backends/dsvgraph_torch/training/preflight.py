@@ -15,7 +15,7 @@ import torch
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Loss, Model
 from dsvgraph.passes.lint.training import computed_nodes, trained_nodes
-from dsvgraph_torch.data.tokens import BYTES, Tokens
+from dsvgraph_torch.data.tokens import BYTES
 from dsvgraph_torch.module import weights
 from dsvgraph_torch.runs.notices import emulated
 from dsvgraph_torch.runs.tokens import check_embeddings
@@ -32,8 +32,13 @@ MEASURED = 384
 """Rows and columns of the matrices by which emulated numbers are timed."""
 
 
-def check(graph: Model, seq: int, device: torch.device, tokens: Tokens = BYTES) -> None:
-    """Raise DsvError if ``graph`` cannot be trained on rows of ``seq`` of these ``tokens``, or not on ``device``."""
+def check(
+    graph: Model, seq: int, device: torch.device, vocabulary: tuple[int, str] = (BYTES.size, BYTES.meaning)
+) -> None:
+    """Raise DsvError if ``graph`` cannot be trained on rows of ``seq`` tokens of a vocabulary, or not on ``device``.
+
+    ``vocabulary`` is its size, and the same as a sentence.
+    """
     predictions = predictions_of(graph)
     if not predictions:
         hint = "a line such as `next_token: {cross_entropy: logits, target: input_ids, shift: 1}`"
@@ -45,19 +50,19 @@ def check(graph: Model, seq: int, device: torch.device, tokens: Tokens = BYTES) 
         _check_prediction(prediction, seq)
     for loss in graph.losses:
         if loss.kind.scores_tokens and loss.vocabulary is None:
-            _check_vocabulary(loss, graph, tokens)
-    check_embeddings(graph, tokens.size, tokens.words)
+            _check_vocabulary(loss, graph, *vocabulary)
+    check_embeddings(graph, *vocabulary)
     _check_trained(graph)
     _check_memory(graph, device)
 
 
-def _check_vocabulary(loss: Loss, graph: Model, tokens: Tokens) -> None:
+def _check_vocabulary(loss: Loss, graph: Model, size: int, meaning: str) -> None:
     """Every token has a logit."""
-    vocabulary = graph.type(graph.outputs[str(loss.output)]).shape[-1]
-    if isinstance(vocabulary, int) and vocabulary < tokens.size:
-        found = f"`{loss.output}` has {vocabulary} logits"
-        hint = f"--set vocab_size={tokens.size}" if graph.config.get("vocab_size") == vocabulary else ""
-        raise DsvError(f"{found}, but {tokens.words}", loss.span, hint=hint)
+    logits = graph.type(graph.outputs[str(loss.output)]).shape[-1]
+    if isinstance(logits, int) and logits < size:
+        found = f"`{loss.output}` has {logits} logits"
+        hint = f"--set vocab_size={size}" if graph.config.get("vocab_size") == logits else ""
+        raise DsvError(f"{found}, but {meaning}", loss.span, hint=hint)
 
 
 def _check_prediction(prediction: Prediction, seq: int) -> None:

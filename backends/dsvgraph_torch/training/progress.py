@@ -15,6 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from dsvgraph.passes.compare.plots import plot_text
+from dsvgraph_torch.training.answers import WAYS
 from dsvgraph_torch.training.options import UNBOUNDED
 from dsvgraph_torch.training.predictions import Prediction
 from dsvgraph_torch.training.step import StepMetrics
@@ -89,7 +90,12 @@ class ProgressLines:
 
 
 def heldout_table(
-    predictions: list[Prediction], heldout: dict[str, float], right: dict[str, float], tokens: int, step: int
+    predictions: list[Prediction],
+    heldout: dict[str, float],
+    right: dict[str, float],
+    tokens: int,
+    step: int,
+    unit: str = "byte",
 ) -> Table:
     """Return the held-out loss of every depth: what it predicts, its loss, how often it is right."""
     table = Table(box=SIMPLE_HEAD)
@@ -105,7 +111,18 @@ def heldout_table(
             f"{right[prediction.name]:.1%}",
             prediction.weight(tokens, step),
         )
-        table.add_row(prediction.name, f"byte i + {prediction.shift}", *numbers)
+        table.add_row(prediction.name, f"{unit} i + {prediction.shift}", *numbers)
+    return table
+
+
+def answers_table(found: dict[str, float]) -> Table:
+    """Return the shares of answers that are right, as `OUTPUT.WAY` names them in ``found``."""
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("answers of the task")
+    for column in WAYS:
+        table.add_column(column.replace("_", " "), justify="right")
+    for output in dict.fromkeys(name.rpartition(".")[0] for name in found):
+        table.add_row(output, *(f"{found[f'{output}.{way}']:.1%}" for way in WAYS))
     return table
 
 

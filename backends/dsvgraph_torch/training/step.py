@@ -146,16 +146,15 @@ def balance(load: dict[str, list[int]]) -> float | None:
 
 @torch.no_grad()
 def evaluate(model: nn.Module, batches: Iterable[Batch], precision: Precision, when: str = "") -> dict[str, float]:
-    """Return mean losses over ``batches``, by name, without a trace in the model.
+    """Return mean losses over ``batches``, by name, each batch by the targets that it counts, without a trace.
 
     Raise DsvError, which says ``when``, where one is infinite or NaN.
     """
     model.eval()
     sums: dict[str, Tensor] = {}
-    rows = 0
+    counted = 0
     for batch in batches:
-        size = len(batch.inputs)
-        rows += size
+        counted += batch.counted
         for name, value in precision.losses(model, batch).items():
-            sums[name] = sums.get(name, 0) + value.float() * size
-    return finite({name: value / rows for name, value in sums.items()}, when)
+            sums[name] = sums.get(name, 0) + value.float() * batch.counted
+    return finite({name: value / max(1, counted) for name, value in sums.items()}, when)

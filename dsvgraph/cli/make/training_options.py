@@ -109,6 +109,10 @@ OPTIONS: dict[str, Any] = {
     "data": Annotated[
         Path | None, _option("--data", "A text file or a folder. [the standard library of this Python]", "PATH")
     ],
+    "task": Annotated[
+        str | None,
+        _option("--task", "A task with exact answers (`dsvgraph data tasks`), in place of --data.", "NAME[:K=V,...]"),
+    ],
     "out": Annotated[Path | None, _option("--out", "The run's folder, a new one. [runs/NAME]", "DIR")],
     "seed": Annotated[int | None, _option("--seed", "What chance depends on. [0]", least=0, max=2**63 - 1)],
     "device": Annotated[str | None, _option("--device", "cpu, cuda, ... [the best there is]", "NAME")],

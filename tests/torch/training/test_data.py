@@ -13,14 +13,14 @@ import torch
 import dsvgraph
 import dsvgraph_torch
 from dsvgraph import DsvError
-from dsvgraph_torch.data.text import Corpus, load_corpus
+from dsvgraph_torch.data.text import TextCorpus, load_corpus
 
 
-def read(path: Path | None, batch: int = 2, seq: int = 16) -> Corpus:
+def read(path: Path | None, batch: int = 2, seq: int = 16) -> TextCorpus:
     return load_corpus(path, batch, seq)
 
 
-def whole(corpus: Corpus) -> bytes:
+def whole(corpus: TextCorpus) -> bytes:
     """All bytes of both splits, in the order of the text."""
     return corpus.train.bytes_N.numpy().tobytes()
 

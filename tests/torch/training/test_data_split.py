@@ -10,10 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsvgraph_torch.data.text import BLOCK, Corpus, load_corpus, split
+from dsvgraph_torch.data.text import BLOCK, TextCorpus, load_corpus, split
 
 
-def corpus(total: int, batch: int = 2, seq: int = 8) -> Corpus:
+def corpus(total: int, batch: int = 2, seq: int = 8) -> TextCorpus:
     """A corpus of ``total`` bytes, a to z over and over."""
     alphabet = bytes(range(97, 123))
     return split((alphabet * (total // 26 + 1))[:total], "text", batch, seq)

@@ -7,6 +7,7 @@ import torch
 from runs import plain, quiet, run, small
 
 import dsvgraph
+from dsvgraph_torch.data.batch import Batch
 from dsvgraph_torch.training.predictions import accuracy, predictions_of
 from dsvgraph_torch.training.progress import plot_losses, smoothed
 from dsvgraph_torch.training.step import balance
@@ -73,8 +74,8 @@ def test_heads_know_which_token_they_predict():
     heads = predictions_of(small())
     found = [(h.name, h.depth, h.shift) for h in heads]
     assert found == [("next_token", 0, 1), ("mtp.1", 1, 2), ("mtp.2", 2, 3)]
-    assert [h.weight(0) for h in heads] == ["1", "0.15", "0.15"]
-    assert heads[1].weight(11 * 10**12) == "0.05"
+    assert [h.weight(0, 0) for h in heads] == ["1", "0.15", "0.15"]
+    assert heads[1].weight(11 * 10**12, 1) == "0.05"
     assert [h.name for h in predictions_of(small(num_nextn_predict_layers=0))] == ["next_token"]
 
 
@@ -85,5 +86,5 @@ def test_accuracy_compares_with_the_token_that_is_meant():
             return {"logits": ahead[0], "mtp_logits": torch.stack(ahead[1:])}
 
     row = torch.arange(12)[None]
-    right = accuracy(Oracle(), predictions_of(small()), [row, row + 20])
+    right = accuracy(Oracle(), predictions_of(small()), [Batch(ids, ids + 1) for ids in (row, row + 20)])
     assert right == {"next_token": 1.0, "mtp.1": 1.0, "mtp.2": 0.0}

@@ -1,0 +1,68 @@
+"""What the trainer asks of its data, and how order and chance depend on nothing but a seed and a number."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from dsvgraph_torch.data.batch import Batch
+from dsvgraph_torch.data.tokens import Tokens
+
+
+class Corpus(Protocol):
+    """Training rows and held-out rows. ``digest`` tells whether two runs read the same ones."""
+
+    @property
+    def source(self) -> str:
+        """Where they come from, for people."""
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of all that the rows depend on."""
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What of a folder is not in it, and why."""
+
+    @property
+    def tokens(self) -> Tokens:
+        """The vocabulary."""
+
+    @property
+    def sample_tokens(self) -> int:
+        """How many tokens are worth generating after a prompt."""
+
+    def batch(self, batch: int, seq: int, seed: int, index: int) -> Batch:
+        """Return training batch number ``index``: ``batch`` rows of ``seq`` tokens.
+
+        It depends on nothing but ``seed`` and ``index``, so a resumed run needs no state.
+        """
+
+    def heldout_batches(self, batch: int, seq: int, rows: int) -> Iterator[Batch]:
+        """Yield about ``rows`` held-out rows, always the same, at most ``batch`` at once."""
+
+    def prompt(self, length: int = 64) -> list[int]:
+        """Return some held-out tokens to continue in a sample, about ``length``."""
+
+
+def seeded(seed: int, *names: object) -> torch.Generator:
+    """Return a CPU generator that depends on ``seed`` and ``names`` alone."""
+    text = ":".join(map(str, (seed, *names)))
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    return torch.Generator().manual_seed(number >> 1)
+
+
+def visits(rows: int, batch: int, seed: int, index: int) -> list[int]:
+    """Return the rows of batch ``index`` out of ``rows``: every row once an epoch, in an order of its own in each."""
+    places = range(index * batch, (index + 1) * batch)
+    return [int(_order(rows, seed, place // rows)[place % rows]) for place in places]
+
+
+@lru_cache(maxsize=2)
+def _order(rows: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(rows, generator=seeded(seed, "epoch", epoch))

@@ -1,0 +1,1 @@
+"""Synthetic tasks with exact answers, one file each; `registry` finds them by name."""
