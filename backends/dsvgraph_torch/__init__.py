@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ __all__ = [
     "checkpoint",
     "code",
     "compile",
+    "continuations",
     "emit",
     "empty",
     "expert_load",
@@ -85,11 +86,21 @@ def checkpoint(folder: Path) -> Path | None:
     return run.trained().path if run.exists() else None
 
 
-def generate(run_dir: Path, *args: Any, **options: Any) -> Iterator[str]:
-    """Yield text from a trained run, piece by piece, with the heads that only train dropped.
+def continuations(folder: Path, prompts: Sequence[str], options: Mapping[str, Any], *more: Any, **named: Any) -> Any:
+    """Return texts that continue ``prompts``, made as one iterates over them; ``options`` are those of `generate`.
 
-    Raise DsvError if the folder holds no finished weights.
+    ``folder`` is a run, or holds weights and a config.json. Raise DsvError before the first piece if it is neither.
     """
-    from dsvgraph_torch.decoding.sampling import generate as run
+    from dsvgraph_torch.decoding.generation import generate as run
 
-    return run(Path(run_dir), *args, **options)
+    return run(Path(folder), prompts, options, *more, **named)
+
+
+def generate(folder: Path, prompt: str = "", tokens: int = 200, **options: Any) -> Iterator[str]:
+    """Yield text that continues ``prompt``, piece by piece, of at most ``tokens`` tokens.
+
+    ``folder`` is a run, or holds weights and a config.json; ``options`` are those of `continuations`, by name. Heads
+    that only train are dropped, unless they draft. Raise DsvError before the first piece if it is neither.
+    """
+    found = continuations(folder, [prompt], {"tokens": tokens, **options})
+    return (piece for _, piece in found)

@@ -17,6 +17,7 @@ from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Model, join
 from dsvgraph.names import listed
 from dsvgraph.patterns import regex
+from dsvgraph_torch.decoding.context import NAMES as DECODING
 from dsvgraph_torch.emitted import load_source
 from dsvgraph_torch.lowering.emit import classes_of, emit
 from dsvgraph_torch.lowering.names import class_names
@@ -28,9 +29,9 @@ def compile(model: Model, device: str | torch.device | None = None, seed: int = 
     """Return a torch module of the model, initialised, whose weights are at the graph's paths.
 
     ``kernels="plain"`` runs exactly what `emit` writes; ``"fast"`` runs the same classes on
-    kernels that train faster on a CPU, equal up to rounding. ``device="meta"`` allocates nothing
-    and initialises nothing. Raise DsvError if the module's parameters differ from the
-    graph's, by path or by shape.
+    kernels that train faster on a CPU, equal up to rounding, and ``"decoding"`` on functions besides
+    that know a preallocated cache (`dsvgraph_torch.decoding`). ``device="meta"`` allocates nothing and
+    initialises nothing. Raise DsvError if the module's parameters differ from the graph's, by path or by shape.
     """
     module = constructed(model, device or "cpu", kernels)
     if str(device) != "meta":
@@ -40,9 +41,12 @@ def compile(model: Model, device: str | torch.device | None = None, seed: int = 
 
 def constructed(model: Model, device: str | torch.device, kernels: str) -> nn.Module:
     """Return the module as its classes leave it, its weights proved to be the graph's by path and shape."""
-    if kernels not in ("plain", "fast"):
-        raise ValueError(f"kernels are plain or fast, not {kernels!r}")
-    namespace = _fast(model) if kernels == "fast" else load_source(emit(model, full=True), model.name).__dict__
+    if kernels not in ("plain", "fast", "decoding"):
+        raise ValueError(f"kernels are plain, fast or decoding, not {kernels!r}")
+    if kernels == "plain":
+        namespace = load_source(emit(model, full=True), model.name).__dict__
+    else:
+        namespace = _on_functions(model, DECODING if kernels == "decoding" else {})
     with torch.device(device), Uninitialised():
         module: nn.Module = namespace[class_names(model)[model]]()
     prove(module, model)
@@ -58,14 +62,14 @@ class Uninitialised(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def _fast(model: Model) -> dict[str, Any]:
-    """Return the model's classes on the fast kernels: the same lines, other functions behind their names."""
+def _on_functions(model: Model, functions: dict[str, Any]) -> dict[str, Any]:
+    """Return the model's classes on the fast kernels, and on ``functions``: other functions behind the same names."""
     from dsvgraph_torch.runtime import kernels, losses, modules, plain, scoring
 
     known = {**vars(plain), **vars(scoring), **vars(losses), **vars(modules)}
     for file in extensions():
         exec(builtins.compile(file.read_text(encoding="utf-8"), str(file), "exec", dont_inherit=True), known)
-    known |= {n: v for n, v in vars(kernels).items() if not n.startswith("__")}
+    known |= {n: v for n, v in vars(kernels).items() if not n.startswith("__")} | functions
     classes = [_FastLinear().visit(definition) for definition in classes_of(model)]
     return load_source(printed(classes), model.name, known).__dict__
 

@@ -8,7 +8,7 @@ and `html` of the group `dsvgraph.displays` name functions that take a model and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -88,7 +88,7 @@ class TrainResult(Protocol):
 
 
 class Trainer(Protocol):
-    """Trains a model, and samples from what it trained. Group `dsvgraph.trainers`."""
+    """Trains a model. Group `dsvgraph.trainers`."""
 
     def train(self, model: Model, options: Mapping[str, Any], console: Console) -> TrainResult:
         """Train ``model`` and leave a run folder, with the spec as `spec.yaml` in it.
@@ -97,10 +97,34 @@ class Trainer(Protocol):
         ``drop_mtp``. Raise DsvError on wrong options or data, a folder in use, a full disk, or diverging losses.
         """
 
-    def generate(
-        self, run_dir: Path, prompt: str, tokens: int, temperature: float, top_k: int, seed: int, *, device: str
-    ) -> Iterator[str]:
-        """Yield the continuation of ``prompt`` piece by piece. Raise DsvError if ``run_dir`` has no weights."""
+
+class Generation(Protocol):
+    """Texts that are being made."""
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        """Yield the number of a prompt and the next piece of its text, as they are made."""
+
+    def result(self) -> dict[str, Any]:
+        """Return what was made and what it took, as plain data: `texts`, `tokens`, `seconds`, ..., `drafting`."""
+
+
+class Generator(Protocol):
+    """Continues text with a trained model. Group `dsvgraph.generators`."""
+
+    def continuations(
+        self,
+        folder: Path,
+        prompts: Sequence[str],
+        options: Mapping[str, Any],
+        model: Model | None = None,
+        note: Callable[[str], None] | None = None,
+        progress: Progress | None = None,
+    ) -> Generation:
+        """Return texts that continue ``prompts``; ``options`` are those of `generate` that were given, by name.
+
+        ``folder`` is a run, or holds weights that ``model`` (None: its config.json) describes; ``note`` takes what a
+        user should know. Raise DsvError before the first piece if the folder holds neither, or an option is wrong.
+        """
 
 
 class Verifier(Protocol):

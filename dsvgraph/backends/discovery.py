@@ -30,6 +30,12 @@ def trainer(name: str | None = None, purpose: str = "training") -> contracts.Tra
     return found
 
 
+def generator(name: str | None = None) -> contracts.Generator:
+    """Return the generator of text ``name``, or the default one. Raise DsvError if it is missing."""
+    found: contracts.Generator = _load("generators", contracts.Generator, "generating text", name)
+    return found
+
+
 def verifier(name: str | None = None) -> contracts.Verifier:
     """Return the verifier ``name``, or the default one. Raise DsvError if it is missing."""
     found: contracts.Verifier = _load("verifiers", contracts.Verifier, "verifying", name)

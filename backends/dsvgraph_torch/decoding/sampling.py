@@ -1,81 +1,97 @@
-"""Text from a trained run: the first output only, the MTP heads dropped.
+"""Drawing tokens: the distribution that the options of sampling make of logits, and a model that is asked whole rows.
 
-Shape legend: T tokens, V vocabulary; a row of one sequence is written [1, T].
+Shape legend: B rows, T tokens, V vocabulary; a row of one sequence is written [1, T].
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-import dsvgraph
 from dsvgraph.errors import DsvError
 from dsvgraph_torch.data.corpus import seeded
-from dsvgraph_torch.data.tokens import BYTES, prompt_ids, text_of
-from dsvgraph_torch.runs.folder import Run
+from dsvgraph_torch.data.tokens import BYTES
 
 
-def generate(
-    run_dir: Path,
-    prompt: str = "",
-    tokens: int = 200,
-    temperature: float = 0.8,
-    top_k: int | None = 50,
-    seed: int = 0,
-    cached: bool = True,
-    device: str = "auto",
-    note: Callable[[str], None] | None = None,
-) -> Iterator[str]:
-    """Continue ``prompt`` with the model of a run folder, piece by piece as it is made.
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How a token is drawn: the likeliest at temperature 0, else by chance among those that the rest leaves.
 
-    ``note`` takes what a user should know, and by default prints it to standard error.
-    Raise DsvError if ``run_dir`` is no finished run, before the first piece.
+    ``top_k`` keeps the likeliest, ``top_p`` the smallest number of likeliest whose chances reach it together, ``min_p``
+    those that are at least this share of the likeliest one's chance.
     """
-    check_sampling(tokens, temperature, top_k)
-    model, context = load_model(Path(run_dir), device)
-    if cached and (why := getattr(model, "looks_ahead", "")):
-        (note or _print_note)(f"note: {why}; every token takes a whole row")
-        cached = False
-    sampler = Sampler(temperature, top_k, seed)
-    known = Run(run_dir).tokens()
-    ids = sample(model, prompt_ids(known, prompt), tokens, context, sampler, cached, known.size)
-    return text_of(ids, known)
 
+    temperature: float = 0.8
+    top_k: int | None = 50
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int = 0
 
-def _print_note(words: str) -> None:
-    print(words, file=sys.stderr)
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0
 
+    def check(self) -> None:
+        """Raise DsvError if an option makes no sense."""
+        if not 0 <= self.temperature < float("inf"):
+            raise DsvError(f"--temperature: must be 0 (greedy) or more, got {self.temperature}")
+        if self.top_k is not None and self.top_k < 1:
+            raise DsvError(f"--top-k: must be at least 1, got {self.top_k}")
+        if not 0 < self.top_p <= 1:
+            raise DsvError(f"--top-p: must be above 0 and at most 1, got {self.top_p}")
+        if not 0 <= self.min_p <= 1:
+            raise DsvError(f"--min-p: must be from 0 to 1, got {self.min_p}")
 
-def load_model(run_dir: Path, device: str = "auto") -> tuple[Any, int]:
-    """Return the model of a run folder, ready to predict, and the length of the rows it was trained on."""
-    from dsvgraph_torch import compile
-
-    run = Run(run_dir)
-    options, checkpoint = run.read_about().options, run.trained()
-    model = compile(dsvgraph.load(str(run.spec)))
-    checkpoint.load_weights(model)
-    target = options.model_copy(update={"device": device}).torch_device()
-    return model.to(target).eval(), options.seq
+    def chances(self, logits_V: Tensor) -> Tensor:
+        """Return the distribution, [..., V], that tokens are drawn from."""
+        if self.greedy:
+            return torch.zeros_like(logits_V).scatter_(-1, logits_V.argmax(-1, keepdim=True), 1)
+        scaled_V = logits_V / self.temperature
+        if self.top_k is not None and self.top_k < logits_V.shape[-1]:
+            kept = scaled_V.topk(self.top_k)
+            scaled_V = torch.full_like(scaled_V, -torch.inf).scatter_(-1, kept.indices, kept.values)
+        p_V = scaled_V.softmax(-1)
+        if self.top_p < 1:
+            sorted_V, order_V = p_V.sort(-1, descending=True)
+            before_V = sorted_V.cumsum(-1) - sorted_V
+            p_V = torch.zeros_like(p_V).scatter_(-1, order_V, sorted_V.where(before_V < self.top_p, 0))
+        if self.min_p > 0:
+            p_V = p_V.where(p_V >= self.min_p * p_V.amax(-1, keepdim=True), 0)
+        return p_V / p_V.sum(-1, keepdim=True)
 
 
 class Sampler:
-    """Draws a token: the likeliest at temperature 0, else by chance among the ``top_k`` likeliest."""
+    """Draws tokens for rows, each with chance of its own: what a row draws does not depend on the others.
 
-    def __init__(self, temperature: float, top_k: int | None, seed: int) -> None:
-        self.temperature, self.top_k = temperature, top_k
-        self.generator = seeded(seed, "sample")
+    ``together``: one chance for all rows, which is much faster for many.
+    """
+
+    def __init__(self, sampling: Sampling, rows: int = 1, together: bool = False) -> None:
+        names = [("sample",), *(("sample", row) for row in range(1, 1 if together else rows))]
+        self.sampling, self.together = sampling, together
+        self.generators = [seeded(sampling.seed, *name) for name in names]
 
     def __call__(self, logits_V: Tensor) -> int:
-        if self.temperature == 0:
-            return int(logits_V.argmax())
-        kept_K, ids_K = logits_V.topk(min(self.top_k or len(logits_V), len(logits_V)))
-        chances_K = torch.softmax(kept_K / self.temperature, -1)
-        return int(ids_K[torch.multinomial(chances_K, 1, generator=self.generator)])
+        return int(self.draw(self.sampling.chances(logits_V)[None], [0])[0])
+
+    def draw(self, p_BV: Tensor, rows: Sequence[int]) -> Tensor:
+        """Return one token for each of ``rows``, [B]."""
+        if self.sampling.greedy:
+            return p_BV.argmax(-1)
+        if self.together:
+            return torch.multinomial(p_BV, 1, generator=self.generators[0])[:, 0]
+        drawn = [torch.multinomial(p, 1, generator=self.generators[r]) for p, r in zip(p_BV, rows, strict=True)]
+        return torch.cat(drawn)
+
+    def uniform(self, count: int, rows: Sequence[int]) -> Tensor:
+        """Return ``count`` numbers from 0 to 1 for each of ``rows``, [B, count], in float64."""
+        if self.together:
+            return torch.rand(len(rows), count, generator=self.generators[0], dtype=torch.float64)
+        return torch.stack([torch.rand(count, generator=self.generators[r], dtype=torch.float64) for r in rows])
 
 
 def sample(
@@ -84,7 +100,8 @@ def sample(
 ) -> Iterator[int]:  # fmt: skip
     """Yield token ids after those of ``prompt``, at most ``tokens`` of them, each below ``size``.
 
-    The model sees at most ``context`` tokens; when they are full it goes on from the later half.
+    It asks ``model.predict`` as any caller can, so it takes a model in training, and one that looks ahead. The model
+    sees at most ``context`` tokens; when they are full it goes on from the later half.
     """
     window = prompt[-context:]
     cache: dict[str, Any] = {}
@@ -96,8 +113,13 @@ def sample(
         window.append(token)
         fresh = [token]
         if len(window) > context:
-            window = window[-max(1, context // 2) :]
+            window = later_half(window, context)
             cache, fresh = {}, window
+
+
+def later_half(window: list[int], context: int) -> list[int]:
+    """Return what a model goes on from when ``context`` tokens are full."""
+    return window[-max(1, context // 2) :]
 
 
 @torch.inference_mode()
@@ -107,13 +129,3 @@ def next_logits(model: Any, ids: list[int], cache: dict[str, Any] | None, size: 
     ids_1T = torch.tensor([ids], device=device)
     logits_1TV: Tensor = model.predict(ids_1T, cache=cache)
     return logits_1TV[0, -1, :size].float().cpu()
-
-
-def check_sampling(tokens: int, temperature: float, top_k: int | None) -> None:
-    """Raise DsvError if an option makes no sense."""
-    if tokens < 1:
-        raise DsvError(f"--tokens: must be at least 1, got {tokens}")
-    if not 0 <= temperature < float("inf"):
-        raise DsvError(f"--temperature: must be 0 (greedy) or more, got {temperature}")
-    if top_k is not None and top_k < 1:
-        raise DsvError(f"--top-k: must be at least 1, got {top_k}")

@@ -91,13 +91,16 @@ def stacked(name: str) -> ast.stmt:
     return assign(name, expression("torch.stack(parts)", parts=path(name)))
 
 
-def repeat(writer: ClassWriter, node: Node) -> None:
-    """A chain of copies: carried values go round the loop, the others are collected."""
+def repeat(writer: ClassWriter, node: Node, drafted: tuple[str, ...] = ()) -> None:
+    """A chain of copies: carried values go round the loop, the others are collected.
+
+    What a copy makes at the ports ``drafted`` is yielded before the next copy runs.
+    """
     if not node.copies:
         return _none(writer, node)
     part = _extend(writer, node)
     carried = node.carried
-    outs = _loop(writer, node, part, carried)
+    outs = _loop(writer, node, part, carried, drafted)
     consumed = {r for n in writer.graph.nodes.values() for r in n.sources.values()}
     returned = set(writer.graph.outputs.values()) if not isinstance(writer.graph, Model) else set()
     for port, name in outs.items():
@@ -121,7 +124,9 @@ def _all_rows(writer: ClassWriter, node: Node) -> bool:
     return node.name in writer.found.between
 
 
-def _loop(writer: ClassWriter, node: Node, part: ast.expr, carried: tuple[str, ...]) -> dict[str, str]:
+def _loop(
+    writer: ClassWriter, node: Node, part: ast.expr, carried: tuple[str, ...], drafted: tuple[str, ...] = ()
+) -> dict[str, str]:
     """Write the loop over copies; return the variables of the collected outputs."""
     names, rows = {p: writer.target(node, p) for p in node.outputs}, _all_rows(writer, node)
     first = [tree(writer.value(node.inputs[p], rows) if p in carried else NOTHING) for p in names]
@@ -130,8 +135,12 @@ def _loop(writer: ClassWriter, node: Node, part: ast.expr, carried: tuple[str, .
     sliced = [p for p, r in node.roles.items() if r is PortRole.SLICED]
     copy = part if node.reused else expression("copy")
     body = _step(writer, node, copy, names, carried, sliced)
+    body += [statement("yield parts[-1:]", parts=path(names[port])) for port in drafted]
     if node.reused:
-        writer.line(block("for i in range(count):", body, count=node.count))
+        count = expression("ctx.depths or count" if drafted else "count", count=node.count)
+        writer.line(block("for i in range(count):", body, count=count))
+    elif drafted:
+        writer.line(block("for i, copy in enumerate(ctx.copies(part)):", body, part=part))
     else:
         writer.line(block("for i, copy in enumerate(part):" if sliced else "for copy in part:", body, part=part))
     return {p: n for p, n in names.items() if p not in carried}

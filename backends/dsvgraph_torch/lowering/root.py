@@ -87,7 +87,7 @@ def _methods(lowering: Lowering, source: Source) -> list[ast.stmt]:
     writer.nodes(trunk)
     trunk_lines, source.body = source.body, []
     writer.nodes(heads)
-    values = _passed(model, writer, trunk, heads, first)
+    values = passed(model, writer, trunk, heads, first)
     lines = [function("def _trunk(self, ctx):", returning(trunk_lines, values), args)]
     handed = assign(values, expression("self._trunk(*args, ctx)", args=[path(a) for a in args]))
     lines.append(_forward(lowering, args, [handed, *source.body, *_results(model, writer)]))
@@ -142,7 +142,7 @@ def _results(model: Model, writer: GraphWriter) -> list[ast.stmt]:
     return [block("if targets is not None:", [losses]), returned]
 
 
-def _passed(model: Model, writer: GraphWriter, trunk: list[Node], heads: list[Node], first: str) -> list[str]:
+def passed(model: Model, writer: GraphWriter, trunk: list[Node], heads: list[Node], first: str) -> list[str]:
     """Return what the trunk hands on: values that heads or outputs read, the first output last."""
     read = [r for n in heads for r in n.sources.values()] + list(model.outputs.values())
     made = {n.name for n in trunk}

@@ -14,7 +14,7 @@ from rich.text import Text
 from dsvgraph.errors import DsvError
 from dsvgraph_torch.data.corpus import Corpus
 from dsvgraph_torch.data.tokens import text_of
-from dsvgraph_torch.decoding.sampling import Sampler, sample
+from dsvgraph_torch.decoding.sampling import Sampler, Sampling, sample
 from dsvgraph_torch.runs.folder import Run
 from dsvgraph_torch.runs.schema import Result, Stopped
 from dsvgraph_torch.training.answers import of_task
@@ -54,7 +54,7 @@ def report(
 def continuation(model: Any, corpus: Corpus, most: int, options: TrainOptions) -> str:
     """Return some held-out text and how the model goes on, by at most ``most`` tokens."""
     model.eval()
-    prompt, sampler = corpus.prompt(), Sampler(0.8, 50, options.seed)
+    prompt, sampler = corpus.prompt(), Sampler(Sampling(seed=options.seed))
     length = min(most, corpus.sample_tokens)
     ids = sample(model, prompt, length, options.seq, sampler, size=corpus.tokens.size)
     return "".join(text_of([*prompt, *ids], corpus.tokens))

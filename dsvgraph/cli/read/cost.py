@@ -65,6 +65,9 @@ def run(
     context: plan_report.ContextOption = None,
     dtype: plan_report.DtypeOption = None,
     drafting: plan_report.DraftingOption = False,
+    drafts: plan_report.DraftsOption = None,
+    reuse_last: plan_report.ReuseLastOption = False,
+    acceptance: plan_report.AcceptanceOption = None,
     device: plan_report.DeviceOption = None,
     mfu: plan_report.MfuOption = None,
     tokens_per_second: plan_report.RateOption = None,
@@ -78,7 +81,10 @@ def run(
 
     With --phase (or any option of a run) what one step takes: FLOPs, bytes moved, memory, time on a device.
     """
-    asked = (phase, context, dtype, drafting or None, device, mfu, tokens_per_second, tokens, by)
+    asked = (
+        phase, context, dtype, drafting or None, drafts, reuse_last or None, acceptance, device, mfu,
+        tokens_per_second, tokens, by,
+    )  # fmt: skip
     outputs_apart(csv, as_json=as_json)
     model = load(spec, settings)
     if verify:
@@ -92,6 +98,7 @@ def run(
         run = {
             "phase": phase or Phase.TRAIN, "batch": batch, "seq": seq, "context": context,
             "dtype": dtype or Dtype.BFLOAT16, "attention": attention, "recompute": recompute, "drafting": drafting,
+            "drafts": drafts, "reuse_last": reuse_last, "acceptance": acceptance,
             "mfu": mfu, "rate": tokens_per_second, "tokens": tokens,
         }  # fmt: skip
         return _plan(model, run, device, by or plan_report.By.TOTAL, as_json, csv)

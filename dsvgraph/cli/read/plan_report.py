@@ -65,6 +65,32 @@ WayOption = Annotated[
 DraftingOption = Annotated[
     bool, typer.Option("--drafting", help="Keep the heads that draft at inference.", rich_help_panel=PANEL)
 ]
+
+
+def chances(text: str) -> tuple[float, ...]:
+    """Read `0.8` or `0.9,0.7,0.5`."""
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or not all(0 <= chance <= 1 for chance in found):
+        raise typer.BadParameter(f"`{text}` is no chance from 0 to 1, and no list of them")
+    return found
+
+
+DraftsOption = Annotated[
+    int | None,
+    typer.Option("--drafts", metavar="K", min=1, help="Tokens drafted a step. [one a head]", rich_help_panel=PANEL),
+]
+ReuseLastOption = Annotated[
+    bool, typer.Option("--reuse-last", help="The last head drafts further than trained.", rich_help_panel=PANEL)
+]
+AcceptanceOption = Annotated[
+    Any,
+    typer.Option(
+        "--acceptance", metavar="A,...", parser=chances, help="Of drafts: one chance, or each.", rich_help_panel=PANEL
+    ),
+]
 DeviceOption = Annotated[
     str | None,
     typer.Option("--device", metavar="NAME", help="h100, h200, ..., or a YAML file.", rich_help_panel=PANEL),
@@ -176,6 +202,29 @@ def _drafts(found: Plan) -> Iterator[RenderableType]:
             for d in found.drafts
         ]
         yield output.table([">accepted", ">tokens a step", ">speed-up"], rows)
+        yield from _estimate(found)
+
+
+def _estimate(found: Plan) -> Iterator[RenderableType]:
+    """Yield what drafting gives at the acceptance that was told, and where it breaks even."""
+    e = found.drafting_estimate
+    if e is None:
+        return
+    rows = list[tuple[str, str]]()
+    if e.acceptance and e.tokens_per_step:
+        told = ", ".join(f"{a:.1%}" for a in e.acceptance)
+        gain = "" if e.speedup is None else f", speed-up {e.speedup.value:.3f} x"
+        rows.append((f"accepted {told}", f"{e.tokens_per_step.value:.3f} tokens a step{gain}"))
+    if e.seconds:
+        chance = "no acceptance pays" if e.break_even_acceptance is None else f"{e.break_even_acceptance:.1%}"
+        rows.append(("break-even acceptance", chance))
+    if e.seconds and e.acceptance:
+        words = {None: "pays for all batches up to 65,536 rows", 0: "pays for no batch"}
+        most = e.break_even_batch
+        rows.append(("break-even batch", words.get(most) or f"{most:,} rows, the most for which it pays"))
+    if rows:
+        yield ""
+        yield output.pairs(rows)
 
 
 def _grouped(found: Plan, by: str, on: Device | None) -> Iterator[RenderableType]:

@@ -17,6 +17,7 @@ from dsvgraph.passes.count.inputs import input_sizes, tokens
 from dsvgraph.passes.count.quantity import Quantity, over, plain
 from dsvgraph.passes.estimate.aggregation import Aggregation, FlopsAndBytes, Part
 from dsvgraph.passes.estimate.devices import Device
+from dsvgraph.passes.estimate.drafting import DraftingEstimate, estimated
 from dsvgraph.passes.estimate.memory import (
     WIDTH,
     ActivationRuns,
@@ -27,9 +28,10 @@ from dsvgraph.passes.estimate.memory import (
     training,
 )
 from dsvgraph.passes.estimate.op_costs import CostWalk
-from dsvgraph.passes.estimate.roofline import Draft, Rate, Roofline, at_mfu, at_rate, drafted
+from dsvgraph.passes.estimate.roofline import Draft, Rate, Roofline, Seconds, at_mfu, at_rate, between, drafted
 from dsvgraph.passes.estimate.workload import OpCost, Workload
 from dsvgraph.passes.graph.decoding import looks_ahead
+from dsvgraph.passes.graph.drafting import drafting
 from dsvgraph.passes.options import AttentionMode, Dtype, Grouping, Phase, Recompute, member
 from dsvgraph.types import AttentionPairs
 
@@ -50,6 +52,9 @@ class PlanOptions:
     attention: str | None = None  # None: absorbed when decoding, else causal
     recompute: str = Recompute.NONE
     drafting: bool = False
+    drafts: int | None = None  # None: as many as the model has heads
+    reuse_last: bool = False  # whether the last of a chain drafts further than it was trained to
+    acceptance: tuple[float, ...] | None = None  # of the drafts: one chance for all, or one for each
     device: Device | None = None
     mfu: float | None = None
     rate: float | None = None
@@ -75,6 +80,7 @@ class Plan:
     roofline: Roofline | None
     run: Rate | None
     drafts: tuple[Draft, ...]
+    drafting_estimate: DraftingEstimate | None = None
     op_costs: tuple[OpCost, ...] = field(default=(), repr=False)
     aggregation: Aggregation | None = field(default=None, repr=False)
 
@@ -153,7 +159,8 @@ class _Planner:
             memory=memory,
             roofline=self.roofline(op_costs, flops, aggregation, memory),
             run=self.rate(flops),
-            drafts=self.drafted(op_costs, aggregation),
+            drafts=drafted(self.drafts, self.step_times(o.batch) if o.device else None) if self.drafts else (),
+            drafting_estimate=self.estimate(),
             op_costs=op_costs,
             aggregation=aggregation,
         )
@@ -161,7 +168,9 @@ class _Planner:
     @property
     def drafts(self) -> int:
         """Tokens drafted a step."""
-        return self.model.depths if self.o.drafting and self.phase == Phase.DECODE else 0
+        if not self.o.drafting or self.phase != Phase.DECODE:
+            return 0
+        return self.model.depths if self.o.drafts is None else self.o.drafts
 
     def counts(self) -> Cost:
         return cost(self.model, self.o.batch, self.o.seq, formulas=False)
@@ -249,17 +258,25 @@ class _Planner:
             return at_mfu(o.device, self.dtype, needed, o.mfu, o.tokens)
         return at_rate(o.device, self.dtype, needed, o.rate or 0.0, o.tokens)
 
-    def drafted(self, op_costs: Iterable[OpCost], aggregation: Aggregation) -> tuple[Draft, ...]:
-        if not self.drafts:
-            return ()
-        on, times = self.o.device, None
-        if on is not None:
-            alone = self.walk(self.workload(1, all_outputs=False))
-            times = (
-                aggregation.seconds(op_costs, on),
-                replace(aggregation, tokens=alone.tokens).seconds(alone.op_costs(), on),
-            )
-        return drafted(self.drafts, times)
+    def estimate(self) -> DraftingEstimate | None:
+        times = self.step_times if self.o.device else None
+        return estimated(self.drafts, self.o.acceptance, self.o.batch, times) if self.drafts else None
+
+    def step_times(self, batch: int) -> tuple[Seconds, Seconds]:
+        """Return the time of a step with drafts of ``batch`` rows, and of one without.
+
+        Each head runs over all positions of a step; where more or fewer drafts are made than there are heads, the heads
+        take as much more or less.
+        """
+        mine = _Planner(self.model, replace(self.o, batch=batch), _Choices(self.o))
+        queries, heads = 1 + self.drafts, self.drafts / self.model.depths
+        every, alone = mine.seconds(queries, True), mine.seconds(1, False)
+        return (every if heads == 1 else between(mine.seconds(queries, False), every, heads)), alone
+
+    def seconds(self, queries: int, all_outputs: bool) -> Seconds:
+        assert self.o.device
+        walk = self.walk(self.workload(queries, all_outputs))
+        return self.aggregation(walk).seconds(tuple(walk.op_costs()), self.o.device)
 
 
 def _check(model: Model, o: PlanOptions) -> None:
@@ -278,11 +295,22 @@ def _check(model: Model, o: PlanOptions) -> None:
         raise DsvError("a context is what decoding has in its cache", hint="--seq tells how long the rows are")
     if o.recompute == Recompute.FULL and o.phase != Phase.TRAIN:
         raise DsvError("there is nothing to recompute without a backward")
-    if o.drafting and o.phase == Phase.TRAIN:
-        raise DsvError("training runs every head", hint="drafting is told with --phase decode")
-    if o.drafting and not model.depths:
-        raise DsvError(f"`{model.name}` has no loss by depth, so no heads to draft with")
+    _check_drafting(model, o)
     if o.device is None and (o.mfu is not None or o.rate is not None or o.tokens is not None):
         raise DsvError("a share of the peak, a rate and a number of tokens need a device", hint="add --device h200")
     if o.tokens is not None and o.mfu is None and o.rate is None:
         raise DsvError("hours for a number of tokens need --mfu or --tokens-per-second")
+
+
+def _check_drafting(model: Model, o: PlanOptions) -> None:
+    """Raise DsvError if the options of drafting do not fit the phase or the model."""
+    if not o.drafting:
+        if o.drafts is not None or o.acceptance is not None or o.reuse_last:
+            raise DsvError("drafts and their acceptance are told of a model that drafts", hint="add --drafting")
+        return
+    if o.phase == Phase.TRAIN:
+        raise DsvError("training runs every head", hint="drafting is told with --phase decode")
+    if not model.depths:
+        raise DsvError(f"`{model.name}` has no loss by depth, so no heads to draft with")
+    if o.drafts is not None:
+        drafting(model, o.drafts, o.reuse_last)

@@ -87,6 +87,16 @@ def seconds(
     )
 
 
+def between(some: Seconds, more: Seconds, share: float) -> Seconds:
+    """Return ``some``, and ``share`` of what ``more`` takes longer."""
+    pairs = zip(some, more, strict=True)
+    return Seconds(*(Quantity(a.value + share * (b.value - a.value), _between(a, b, share)) for a, b in pairs))
+
+
+def _between(some: Quantity, more: Quantity, share: float) -> str:
+    return f"{some.formula} + {share:.12g}*({more.formula} - ({some.formula}))"
+
+
 def _pass_times(one: OpCost, peak: float, bandwidth: float, passes: int, backward: bool) -> Iterator[_PassTime]:
     sizes, read = one.sizes, one.read / bandwidth
     yield _PassTime(one.forward * passes / peak, read * passes, sizes.forward * passes, sizes.read.times(passes))

@@ -35,15 +35,15 @@ class Torch:
         console.print("step 1")
         return SimpleNamespace(path=Path("run"), step=1, heldout={"next": 2.5}, interrupted=self.interrupted)
 
-    def generate(self, run: Path, *args: Any, **options: Any) -> Any:
-        self.asked = {"run": run, "args": args, **options}
-        yield from ("a\n", "b\x1b[2J")
+    def continuations(self, folder: Path, prompts: list[str], options: dict[str, Any], model: Any = None) -> Any:
+        self.asked = {"folder": folder, "prompts": prompts, **options}
+        return [(0, "a\n"), (0, "b\x1b[2J")] if len(prompts) == 1 else [(1, "b"), (0, "a"), (1, "c")]
 
 
 @pytest.fixture
 def torch(monkeypatch):
     made = Torch()
-    for find in ("compiler", "trainer"):
+    for find in ("compiler", "trainer", "generator"):
         monkeypatch.setattr(backends, find, lambda *_: made)
     return made
 
@@ -103,7 +103,16 @@ def test_generate(dsv, torch):
     answer = dsv("generate", "run", "--prompt", "x", "--tokens", 3, "--temperature", 0, "--seed", 7)
     assert (answer.code, answer.err) == (0, "")
     assert answer.out == "xa\nb\x1b[2J\n"  # a file gets what was made
-    assert torch.asked == {"run": Path("run"), "args": ("x", 3, 0.0, 50, 7), "device": "auto"}
+    asked = {name: value for name, value in torch.asked.items() if value}
+    assert asked == {
+        "folder": Path("run"), "prompts": ["x"], "tokens": 3, "top_k": 50, "top_p": 1.0, "seed": 7, "device": "auto"
+    }  # fmt: skip
+
+
+def test_generate_for_several_prompts(dsv, torch, tmp_path):
+    (tmp_path / "prompts").write_text("x\ny\n")
+    answer = dsv("generate", "run", "--prompts", tmp_path / "prompts")
+    assert (answer.code, answer.out) == (0, "--- 1\nxa\n--- 2\nybc\n")
 
 
 def test_a_model_does_not_steer_the_terminal():

@@ -17,7 +17,9 @@ import decodes  # noqa: E402
 from drawn import Drawing  # noqa: E402
 
 import dsvgraph_torch  # noqa: E402
-from dsvgraph_torch.decoding import sampling  # noqa: E402
+from dsvgraph_torch.data.tokens import BYTES, text_of  # noqa: E402
+from dsvgraph_torch.decoding import generation, sampling  # noqa: E402
+from dsvgraph_torch.decoding.source import Source  # noqa: E402
 
 T = 7
 
@@ -255,10 +257,11 @@ graph:
   body: {e: {embedding: ids, num: 256, dim: 8}, ahead: {shift: e, by: 1}, y: {linear: ahead, out: 256}}
   out: {logits: y}
 """
-    module = dsvgraph_torch.compile(dsvgraph.loads(text)).eval()
-    monkeypatch.setattr(sampling, "load_model", lambda *_: (module, 8))
+    model = dsvgraph.loads(text)
+    module = dsvgraph_torch.compile(model, kernels="decoding").eval()
+    monkeypatch.setattr(generation, "read_source", lambda *_: Source(model, module, BYTES, 8, ()))
     found = "".join(dsvgraph_torch.generate("run", "ab", 5, temperature=0))
-    whole = sampling.sample(module, [*b"ab"], 5, 8, sampling.Sampler(0, None, 0), cached=False)
-    assert found == "".join(sampling.text_of(whole))
+    whole = sampling.sample(module, [*b"ab"], 5, 8, sampling.Sampler(sampling.Sampling(temperature=0)), cached=False)
+    assert found == "".join(text_of(whole))
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and "`ahead` (<spec>:4) looks ahead" in told and "whole row" in told

@@ -1,0 +1,193 @@
+"""Rows of tokens that grow step by step: prompts are read, drafts are checked, rejected ones are taken back.
+
+Shape legend: B rows, T new positions, K drafts, V vocabulary, W positions that heads are asked for.
+
+A row's ``window`` are the tokens that the model sees of it. ``read`` of them are in the cache; the last one, which is
+drawn but not read yet, is what a step begins with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dsvgraph_torch.decoding.context import Cache, Past, StepContext
+from dsvgraph_torch.decoding.heads import Drafted, Heads
+from dsvgraph_torch.decoding.sampling import Sampler, later_half
+
+
+@dataclass
+class Row:
+    """One row: what is seen of it, how much is read, and whether it goes on."""
+
+    window: list[int]
+    left: int  # tokens that are still to be made
+    read: int = 0
+
+    @property
+    def done(self) -> bool:
+        return self.left <= 0
+
+    @property
+    def fresh(self) -> bool:
+        """Return whether more than the last token is to be read."""
+        return len(self.window) - self.read > 1 or self.read == 0
+
+
+@dataclass
+class Counts:
+    """Steps after the prompts, tokens made by them, and for each draft how often it was reached and accepted."""
+
+    steps: int = 0
+    tokens: int = 0
+    reached: list[int] = field(default_factory=list)
+    accepted: list[int] = field(default_factory=list)
+
+
+class Rows:
+    """Decodes rows together. ``context`` is how many tokens the model sees at most, ``size`` how many ids there are."""
+
+    def __init__(
+        self, module: Any, prompts: list[list[int]], tokens: int, context: int, sampler: Sampler, size: int,
+        heads: Heads | None = None,
+    ) -> None:  # fmt: skip
+        self.module, self.sampler, self.size, self.heads = module, sampler, size, heads
+        self.context = min(context, max(map(len, prompts)) + tokens)
+        self.rows = [Row(prompt[-self.context :], tokens) for prompt in prompts]
+        self.device = next(module.parameters()).device
+        self.cache = Cache(len(prompts), self.context, forgets=len(prompts) == 1 and heads is None)
+        self.counts = Counts(reached=[0] * self.most, accepted=[0] * self.most)
+        if heads:
+            heads.begin(len(prompts), self.context)
+
+    @property
+    def most(self) -> int:
+        """Return how many tokens a step drafts at most."""
+        return self.heads.drafting.count if self.heads else 0
+
+    def run(self) -> Iterator[tuple[int, list[int]]]:
+        """Yield row and new tokens until all rows are done; `stop` ends a row before."""
+        with torch.inference_mode():
+            while going := [b for b, row in enumerate(self.rows) if not row.done]:
+                fresh = [b for b in going if self.rows[b].fresh]
+                yield from self._begin(fresh) if fresh else self._step(going)
+
+    def stop(self, row: int) -> None:
+        """End a row."""
+        self.rows[row].left = 0
+
+    # -- prompts -----------------------------------------------------------------------------------
+
+    def _begin(self, fresh: list[int]) -> Iterator[tuple[int, list[int]]]:
+        """Read what is new of rows that are not read yet, and draw a token for each."""
+        if len(fresh) == len(self.rows):
+            yield from self._read(fresh, self.cache)
+        else:
+            for b in fresh:
+                yield from self._read([b], self.cache.only(b))
+
+    def _read(self, chosen: list[int], cache: Cache) -> Iterator[tuple[int, list[int]]]:
+        rows = [self.rows[b] for b in chosen]
+        lengths = [len(row.window) for row in rows]
+        ids_BT = torch.zeros(len(rows), max(lengths), dtype=torch.long)
+        for i, row in enumerate(rows):
+            ids_BT[i, : lengths[i]] = torch.tensor(row.window)
+        logits_BTV, handed = self._trunk(ids_BT.to(self.device), cache, 0)
+        last_BV = torch.stack([logits_BTV[i, length - 1] for i, length in enumerate(lengths)])
+        drawn_B = self.sampler.draw(self.sampler.sampling.chances(last_BV), chosen)
+        for i, b in enumerate(chosen):
+            rows[i].read = lengths[i]
+            if self.heads:
+                self.heads.restart(b, [value[i, : lengths[i]] for value in handed])
+            yield self._grown(b, [int(drawn_B[i])])
+
+    def _trunk(self, ids_BT: Tensor, cache: Cache, past: Past) -> tuple[Tensor, list[Tensor]]:
+        """Return logits on the CPU, in float32 or wider, and what the trunk hands to its heads."""
+        found = self.module._trunk(ids_BT, StepContext(cache, past, ids_BT.shape[1]))
+        handed = list(found) if isinstance(found, tuple) else [found]
+        logits = handed[-1][..., : self.size]
+        return logits.to(torch.promote_types(logits.dtype, torch.float32)).cpu(), handed
+
+    def _grown(self, b: int, tokens: list[int]) -> tuple[int, list[int]]:
+        """Add tokens to a row; when it is full, it goes on from its later half."""
+        row = self.rows[b]
+        tokens = tokens[: row.left]
+        row.window += tokens
+        row.left -= len(tokens)
+        if len(row.window) > self.context:
+            row.window, row.read = later_half(row.window, self.context), 0
+        return b, tokens
+
+    # -- steps -------------------------------------------------------------------------------------
+
+    def _step(self, going: list[int]) -> Iterator[tuple[int, list[int]]]:
+        """Read the last token of every row, behind it drafts, and keep what of these a plain step could have drawn."""
+        room = min(self.context - len(self.rows[b].window) for b in going)
+        left = max(self.rows[b].left for b in going) - 1
+        count = max(0, min(self.most, room, left))
+        rows = [row if b in going else self.rows[going[0]] for b, row in enumerate(self.rows)]
+        drafted = self._drafted(rows, going) if count else None
+        last_B1 = torch.tensor([[row.window[-1]] for row in rows])
+        ids_BT = last_B1 if drafted is None else torch.cat([last_B1, drafted.ids_BK[:, :count]], 1)
+        past = lengths([row.read for row in rows], self.device)
+        logits_BTV, handed = self._trunk(ids_BT.to(self.device), self.cache, past)
+        accepted_B, next_B = self._checked(logits_BTV, drafted, count)
+        self.counts.steps += 1
+        for b in going:
+            took = int(accepted_B[b])
+            row = self.rows[b]
+            row.read += took + 1
+            if self.heads:
+                self.heads.keep(b, [value[b, : took + 1] for value in handed])
+            self._count(took, count)
+            tokens = [*(drafted.ids_BK[b, :took].tolist() if drafted else []), int(next_B[b])]
+            found = self._grown(b, tokens)
+            self.counts.tokens += len(found[1])
+            yield found
+
+    def _drafted(self, rows: list[Row], going: list[int]) -> Drafted:
+        """Return drafts for all rows; those that do not go on compute what the first that does."""
+        assert self.heads
+        for b in range(len(rows)):
+            if b not in going:
+                self.heads.follow(b, going[0])
+        return self.heads.draft(rows, self.sampler, self.size)
+
+    def _checked(self, logits_BTV: Tensor, drafted: Any, count: int) -> tuple[Tensor, Tensor]:
+        """Return how many drafts of each row are accepted, and the token after them, [B] each.
+
+        A draft x is accepted with chance min(1, p(x) / q(x)). After the first that is not, the token is drawn from
+        max(p - q, 0), after all of them from p: what comes out is drawn from p, whatever q is.
+        """
+        sampling, rows = self.sampler.sampling, range(len(logits_BTV))
+        if sampling.greedy:
+            best_BT = logits_BTV.argmax(-1)
+            same_BK = best_BT[:, :count] == (drafted.ids_BK[:, :count] if count else 0)
+            accepted_B = same_BK.long().cumprod(1).sum(1)
+            return accepted_B, best_BT.gather(1, accepted_B[:, None])[:, 0]
+        p_BTV = sampling.chances(logits_BTV)
+        if not count:
+            return torch.zeros(len(p_BTV), dtype=torch.long), self.sampler.draw(p_BTV[:, 0], rows)
+        ids_BK1, q_BKV = drafted.ids_BK[:, :count, None], drafted.chances_BKV[:, :count]
+        p_BK, q_BK = (x.gather(-1, ids_BK1)[..., 0].double() for x in (p_BTV[:, :count], q_BKV))
+        kept_BK = self.sampler.uniform(count, rows) * q_BK < p_BK
+        accepted_B = kept_BK.long().cumprod(1).sum(1)
+        at_B = torch.arange(len(p_BTV))
+        q_BTV = torch.cat([q_BKV, torch.zeros_like(q_BKV[:, :1])], 1)
+        rest_BV = (p_BTV[at_B, accepted_B] - q_BTV[at_B, accepted_B]).clamp(min=0)
+        rest_BV = rest_BV.where(rest_BV.sum(-1, keepdim=True) > 0, p_BTV[at_B, accepted_B])  # p = q up to rounding
+        return accepted_B, self.sampler.draw(rest_BV / rest_BV.sum(-1, keepdim=True), rows)
+
+    def _count(self, took: int, count: int) -> None:
+        for i in range(count):
+            self.counts.reached[i] += took >= i
+            self.counts.accepted[i] += took > i
+
+
+def lengths(found: list[int], device: torch.device) -> Past:
+    """Return the number that all rows have, or a tensor of theirs."""
+    return found[0] if len(set(found)) == 1 else torch.tensor(found, device=device)
