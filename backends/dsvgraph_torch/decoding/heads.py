@@ -76,9 +76,9 @@ class Heads:
         for drafts, values in zip(self.drafting.drafts, stages, strict=False):
             for draft in drafts:
                 last_B = (asked_B - 1 - draft.back).clamp(min=0).to(self.device)
-                logits_BV = values[draft.index][at_B.to(self.device), last_B][:, :size]
+                logits_BV = values[draft.index][at_B.to(self.device), last_B]
                 logits_BV = logits_BV.to(torch.promote_types(logits_BV.dtype, torch.float32)).cpu()
-                chances.append(sampler.sampling.chances(logits_BV))
+                chances.append(sampler.sampling.chances(whole(logits_BV, draft.drafter.vocabulary, size)))
                 ids.append(sampler.draw(chances[-1], range(len(rows))))
                 row_BC[at_B.to(self.device), (known_B + len(ids) - 1).to(self.device)] = ids[-1].to(self.device)
         stages.close()
@@ -96,3 +96,14 @@ class Heads:
         kept = min(read, max(self.kept[b], read + 1 - self.drafting.seen))
         self.given[b] = [value[kept - self.kept[b] :] for value in self.given[b]]
         self.kept[b] = kept
+
+
+def whole(logits_BV: Tensor, vocabulary: int | tuple[int, ...] | None, size: int) -> Tensor:
+    """Return logits over ``size`` tokens of logits over ``vocabulary``; no other token can be drawn."""
+    if vocabulary is None:
+        return logits_BV[:, :size]
+    ids = torch.arange(vocabulary) if isinstance(vocabulary, int) else torch.tensor(vocabulary)
+    there = ids < size
+    found_BV = torch.full((len(logits_BV), size), -torch.inf, dtype=logits_BV.dtype)
+    found_BV[:, ids[there]] = logits_BV[:, : len(ids)][:, there]
+    return found_BV

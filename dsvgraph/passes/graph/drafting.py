@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from dsvgraph.build.decoding.state import Decoder
-from dsvgraph.build.losses.predictions import Prediction, predictions
+from dsvgraph.build.losses.formulas import number
+from dsvgraph.build.losses.predictions import seen
 from dsvgraph.errors import DsvError, Span
-from dsvgraph.graph import Graph, LossKind, Mode, Model, Node, PortRole, Ref
+from dsvgraph.graph import Graph, Loss, LossKind, Mode, Model, Node, PortRole, Ref
 from dsvgraph.names import listed
 from dsvgraph.ops.decoding import Past, State
 from dsvgraph.passes.graph.decoding import decoding, looks_ahead
@@ -30,6 +31,7 @@ class Drafter:
     depth: int  # 0: of an output that is not stacked
     ahead: int
     seen: int
+    vocabulary: int | tuple[int, ...] | None = None  # ids of its logits: the first so many, or these; None: all
 
 
 @dataclass(frozen=True)
@@ -138,22 +140,60 @@ def _stages(model: Model) -> tuple[Stage, ...]:
         raise DsvError(words, ahead.span)
     if len(model.inputs) != 1:
         raise DsvError(f"`{model.name}` has {len(model.inputs)} inputs; tokens are drafted for one row", hint=HINT)
-    found = [p for heads in predictions(model, model.losses).values() for p in heads]
-    main = next((p for p in found if p.loss.output == first), None)
-    if main is None or main.ahead != 1:
+    if not any(loss.output == first and _predicts(loss) and _shift(loss, 0) == 1 for loss in model.losses):
         raise DsvError(f"no loss trains `{first}` to predict the next token, so no draft can be checked", hint=HINT)
-    drafters = {p: _drafter(model, p) for p in found if p.loss.output in others}
+    drafters = [d for loss in model.losses if loss.output in others for d in _drafters(model, loss)]
     if not drafters:
-        words = f"no output of `{model.name}` predicts a token further ahead than `{first}` does"
-        raise DsvError(f"{words}, so there is nothing to draft with", model.span, hint=HINT)
+        raise _nothing_drafts(model, others)
     position = {name: i for i, name in enumerate(model.nodes)}
     stages = [stage for output in others for stage in _of_output(model, output, drafters)]
     return tuple(sorted(stages, key=lambda s: (position[s.ref.node], s.drafters[0].depth)))
 
 
-def _of_output(model: Model, output: str, drafters: dict[Prediction, Drafter]) -> Iterator[Stage]:
+def _predicts(loss: Loss) -> bool:
+    """Return whether a loss trains a distribution over the tokens of one position: on tokens, or on the model's own."""
+    return loss.kind in (LossKind.CROSS_ENTROPY, LossKind.KL, LossKind.SOFT_CROSS_ENTROPY, LossKind.TOTAL_VARIATION)
+
+
+def _shift(loss: Loss, depth: int) -> int | None:
+    found = None if loss.shift is None else number(loss.shift, depth=depth)
+    return found if isinstance(found, int) else None
+
+
+def _drafters(model: Model, loss: Loss) -> Iterator[Drafter]:
+    """Yield what drafts of an output that a loss trains, one for each depth; nothing where it trains no distribution.
+
+    An output that is compared with the first one at i + shift predicts what that one does there: token i + shift + 1.
+    """
+    first, output = next(iter(model.outputs)), loss.output or ""
+    if not _predicts(loss) or loss.against not in (None, first):
+        return
+    ours, theirs = (model.type(model.outputs[o]).shape[-1] for o in (output, first))
+    if ours != theirs and loss.vocabulary is None:
+        raise DsvError(f"`{output}` predicts over {ours} tokens, the model over {theirs}", loss.span, hint=HINT)
+    for depth in loss.depths:
+        shift, seen_up_to = _shift(loss, depth), seen(model, model.outputs[output], depth)
+        horizon = max(max((seen_up_to.ahead(name) for name in model.inputs), default=0), 0)
+        if not math.isfinite(horizon):
+            raise DsvError(f"`{output}` reads the whole row, so it cannot draft", loss.span, hint=HINT)
+        if shift is not None:
+            yield Drafter(output, depth, shift + (loss.against is not None), int(horizon), loss.vocabulary)
+
+
+def _nothing_drafts(model: Model, others: list[str]) -> DsvError:
+    """Return why no output of a model can draft."""
+    other = next((loss for loss in model.losses if loss.output in others), None)
+    if other is None:
+        words = f"no output of `{model.name}` predicts a token further ahead than `{next(iter(model.outputs))}` does"
+        return DsvError(f"{words}, so there is nothing to draft with", model.span, hint=HINT)
+    words = f"`{other.output}` is trained by `{other.kind}`, which makes no distribution over one token"
+    return DsvError(f"{words}, so there is nothing to draft with", other.span, hint=HINT)
+
+
+def _of_output(model: Model, output: str, drafters: list[Drafter]) -> Iterator[Stage]:
     ref = model.outputs[output]
-    mine = sorted({d for p, d in drafters.items() if p.loss.output == output}, key=lambda d: d.depth)
+    by_depth = {d.depth: d for d in drafters if d.output == output}  # two losses of one depth train one prediction
+    mine = [by_depth[depth] for depth in sorted(by_depth)]
     if mine and in_loop(model, ref):
         yield from (Stage(ref, (one,), True) for one in mine)
     elif mine:
@@ -164,21 +204,6 @@ def in_loop(model: Model, ref: Ref) -> bool:
     """Return whether an output is what a line's copies make one after another."""
     node = model.nodes.get(ref.node)
     return node is not None and node.mode is Mode.REPEAT and node.roles.get(ref.port) is PortRole.STACKED
-
-
-def _drafter(model: Model, prediction: Prediction) -> Drafter:
-    """Return a prediction as a drafter. Raise DsvError if it is not a distribution over the model's next tokens."""
-    loss, output = prediction.loss, prediction.loss.output or ""
-    if loss.kind is not LossKind.CROSS_ENTROPY:
-        words = f"`{output}` is trained by `{loss.kind}`, which makes no distribution over one token"
-        raise DsvError(words, loss.span, hint=HINT)
-    if not math.isfinite(max(prediction.horizon, 0)):
-        raise DsvError(f"`{output}` reads the whole row, so it cannot draft", loss.span, hint=HINT)
-    ours, theirs = (model.type(model.outputs[o]).shape[-1] for o in (output, next(iter(model.outputs))))
-    if ours != theirs:
-        words = f"`{output}` predicts over {ours} tokens, the model over {theirs}"
-        raise DsvError(words, loss.span, hint=HINT)
-    return Drafter(output, prediction.depth, prediction.ahead, int(max(prediction.horizon, 0)))
 
 
 def _further(model: Model, stages: tuple[Stage, ...], count: int) -> Iterator[Stage]:
