@@ -15,6 +15,7 @@ from dsvgraph.backends import importer, weight_reader
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph_torch.allocation import empty
+from dsvgraph_torch.data.tokenizer import read_tokenizer
 from dsvgraph_torch.data.tokens import BYTES, Tokens
 from dsvgraph_torch.module import compile
 from dsvgraph_torch.runs.folder import Run
@@ -104,9 +105,14 @@ def _ends(folder: Path, config: dict[str, Any], tokens: Tokens) -> tuple[int, ..
 def tokens_of(folder: Path, model: Model) -> Tokens:
     """Return the vocabulary of a folder of weights: its tokenizer.json, or bytes where the model has 256 tokens.
 
-    Raise DsvError if there is neither.
+    Raise DsvError if there is neither, or if the tokenizer has more tokens than the model.
     """
-    size = model.type(next(iter(model.outputs.values()))).shape[-1]
+    size, path = model.type(next(iter(model.outputs.values()))).shape[-1], folder / "tokenizer.json"
+    if path.is_file():
+        found = read_tokenizer(path)
+        if found.size > int(size):  # type: ignore[call-overload]
+            raise DsvError(f"{path} has {found.size:,} tokens, and {model.name} {size}")
+        return found
     if size != BYTES.size:
         words = f"{folder} has no tokenizer.json, and the {size} tokens of {model.name} are not bytes"
         raise DsvError(words, hint="put the model's tokenizer.json beside its weights")
