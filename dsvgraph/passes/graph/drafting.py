@@ -177,7 +177,13 @@ def _drafters(model: Model, loss: Loss) -> Iterator[Drafter]:
         if not math.isfinite(horizon):
             raise DsvError(f"`{output}` reads the whole row, so it cannot draft", loss.span, hint=HINT)
         if shift is not None:
-            yield Drafter(output, depth, shift + (loss.against is not None), int(horizon), loss.vocabulary)
+            yield Drafter(
+                output=output,
+                depth=depth,
+                ahead=shift + (loss.against is not None),
+                seen=int(horizon),
+                vocabulary=loss.vocabulary,
+            )
 
 
 def _nothing_drafts(model: Model, others: list[str]) -> DsvError:
