@@ -8,6 +8,8 @@ BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 EDITOR := tests/editor/node_modules/.package-lock.json
 
+unexport PYTHONDONTWRITEBYTECODE  # each of the programs that tests start would compile all files
+
 .PHONY: demo test quick check bench fuzz wheel clean
 
 demo: $(READY)  ## check, count, draw and train

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from bugs import BUGS, Bug  # noqa: E402
-from judge import CHECKS, failure, module_of, text  # noqa: E402
+from batches import CHECKS, failure, module_of, text  # noqa: E402
 
 
 @pytest.mark.parametrize("name", CHECKS)
