@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 
 import networkx
@@ -96,3 +97,10 @@ def test_imports_are_declared() -> None:
         assert found
         wrong += [f"{ident(path)}:{line}: {name}" for path, line, name in found if name.split(".")[0] not in known]
     assert not wrong
+
+
+def test_files_of_tests_have_names_of_their_own() -> None:
+    """Tests import helper modules by name alone, and pytest their files: two of one name are one module."""
+    names = Counter(path.name for path in sources("tests") if path.name != "conftest.py")
+    assert len(names) > 150
+    assert not [name for name, count in names.items() if count > 1]

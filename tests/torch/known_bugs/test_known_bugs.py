@@ -6,8 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from bugs import BUGS, Bug  # noqa: E402
 from batches import CHECKS, failure, module_of, text  # noqa: E402
+from bugs import BUGS, Bug  # noqa: E402
 
 
 @pytest.mark.parametrize("name", CHECKS)
