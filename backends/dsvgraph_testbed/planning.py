@@ -69,7 +69,7 @@ def ends(run: Run, curve: Curve | None, amounts: Amounts) -> list[int]:
         elif curve is not None:
             step = curve.step_at(kind, amount)
             late = step > done + 0.5
-            wanted.append(max(done + 1, math.ceil(done + (step - done) * AHEAD)) if late else min(done, round(step)))
+            wanted.append(math.ceil(done + 1 + (step - done) * AHEAD) if late else min(done, round(step)))
     return wanted or [PROBE]
 
 

@@ -139,7 +139,8 @@ def _option(name: str, value: Any) -> list[str]:
     """Return an option as words of a command line."""
     option = f"--{name.replace('_', '-')}"
     if isinstance(value, (list, tuple)):
-        return [part for one in value for part in _option(name, one)]
+        words = ("=".join(map(str, one)) if isinstance(one, tuple) else one for one in value)  # `PATTERN=FACTOR`
+        return [part for one in words for part in _option(name, one)]
     return [option] if value is True else [option, str(value)]
 
 

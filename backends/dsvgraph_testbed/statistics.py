@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtr, stdtrit
 
 
 class Verdict(StrEnum):
@@ -137,16 +137,19 @@ def p_value(differences: np.ndarray) -> float:
     """Return the p-value of the two-sided t test that the mean of at least two differences is 0."""
     if np.ptp(differences) == 0:  # no spread: the t statistic is 0/0 or infinite
         return 0.0 if differences[0] else 1.0
-    return float(stats.ttest_1samp(differences, 0.0).pvalue)
+    freedom, error = len(differences) - 1, _standard_error(differences)
+    return float(2 * stdtr(freedom, -abs(differences.mean()) / error))
 
 
 def t_interval(differences: np.ndarray, level: float) -> tuple[float, float]:
     """Return the t interval of the mean of at least two differences."""
-    mean, error = float(differences.mean()), float(stats.sem(differences))
-    if error == 0:
-        return mean, mean
-    low, high = stats.t.interval(level, len(differences) - 1, loc=mean, scale=error)
-    return float(low), float(high)
+    mean = float(differences.mean())
+    half = float(stdtrit(len(differences) - 1, (1 + level) / 2)) * _standard_error(differences)
+    return mean - half, mean + half
+
+
+def _standard_error(differences: np.ndarray) -> float:
+    return float(differences.std(ddof=1)) / math.sqrt(len(differences))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
