@@ -27,10 +27,10 @@ def of_op(graph: Graph, node: Node) -> None:
 
 
 def _apart(node: Node, port: str) -> bool:
-    """Return whether an op treats the pieces along its input's first axis one by one."""
+    """Return whether an op treats the pieces along its input's first axis one by one, or each with those before."""
     first = node.ins[port].shape[:1]
     kept = all(t.shape[:1] == first for t in node.outputs.values())
-    return kept and node.op is not None and node.op.keeps_first(port, node.ins)
+    return kept and node.op is not None and (node.op.cumulative or node.op.keeps_first(port, node.ins))
 
 
 def of_call(graph: Graph, node: Node) -> None:

@@ -199,7 +199,7 @@ class StackAttention(Weightless, PerPosition):
         return replace(whole, numel=execution.out.numel, strided=True)
 
     def keeps_first(self, port: str, ins: Types) -> bool:
-        return self.causal
+        return False
 
     def mixed(self, ins: Types) -> list[Size]:
         return [ins["q"].shape[0], *ins["q"].shape[3:], *ins["v"].shape[3:]]

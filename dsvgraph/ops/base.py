@@ -129,7 +129,10 @@ class Op(BaseModel):
 
     @property
     def cumulative(self) -> bool:
-        """Return whether a piece of the output reads all pieces up to its own, where `keeps_first` says they stay."""
+        """Return whether a piece along the first axis of the outputs reads no later piece of any input.
+
+        Where neither this nor `keeps_first` holds, every piece may have read all.
+        """
         return False
 
     def label(self) -> str:
