@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 
+from dsvgraph.build.conditions import condition
 from dsvgraph.build.context import Context
 from dsvgraph.build.line import Line
 from dsvgraph.build.ports import misread, unknown
@@ -33,7 +34,12 @@ def read(context: Context, line: Line, scope: Scope) -> tuple[Op, dict[str, Ref]
             hint = misread(key, scope.library) or hint
             raise DsvError(message, line.at_key(key), code=Code.NO_ATTRIBUTE, path=context.state.path(), hint=hint)
     raw = {k: v for k, v in line.attributes.items() if k in cls.model_fields}
-    found = {k: context.state.value(v, line.where(k), scope, partial(line.where, k)) for k, v in raw.items()}
+    found = {
+        k: condition(k, v, cls.open_names[k], scope, line.where(k))
+        if k in cls.open_names
+        else context.state.value(v, line.where(k), scope, partial(line.where, k))
+        for k, v in raw.items()
+    }
     values = {**line.presets, **found}
     for key, value in found.items():
         if isinstance(value, float) and math.isnan(value) and not context.state.config.symbolic:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
 from dsvgraph.codes import Code
 from dsvgraph.dims import Poly, Size, product
 from dsvgraph.errors import Fault
+from dsvgraph.ops import masks
 from dsvgraph.ops.base import (
     CARD,
     AlongRow,
@@ -37,6 +39,10 @@ class Attention(AlongRow):
     arXiv 2309.17453). FLOPs: 2 B H P (Q + V) for P pairs of a query and a key that it sees: T T / 2 if causal,
     T W - W W / 2 with a window W of at most T. ``full`` counts for each query as many keys as the one with
     the most has: P = T T, or T W.
+    ``mask`` is a condition on the positions ``query`` and ``key`` in their document, such as `key // 8 == query // 8`,
+    with + - * // %, comparisons, and, or, not; a key is seen where it and ``causal`` and ``window`` hold, and a query
+    that sees none gives zeros. How far ahead it lets a query look is decided exactly, or the mask is refused. FLOPs do
+    not deduct what it hides, which a kernel that takes a mask computes too.
     """
 
     op: ClassVar[str] = "attention"
@@ -46,16 +52,19 @@ class Attention(AlongRow):
     drawn: ClassVar[Drawn] = CARD
     wired_weights: ClassVar[tuple[str, ...]] = ()
     ports: ClassVar[tuple[str, ...]] = ("q", "k", "v")
+    open_names: ClassVar[Mapping[str, tuple[str, ...]]] = {"mask": masks.NAMES}
     side_by_side: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
     scale: float | None = None
     causal: bool = True
     window: SizeAttr | None = None
     sinks: bool = False
+    mask: str | None = None
 
     def details(self, ins: Types, outs: Types) -> list[str]:
         sinks = ", each a sink" if self.sinks else ""
-        return ["softmax( s · q kᵀ + mask ) v", f"{shown_size(outs['y'].shape[2])} heads{sinks}"]
+        seen = [f"mask {self.mask}"] if self.mask else []
+        return ["softmax( s · q kᵀ + mask ) v", f"{shown_size(outs['y'].shape[2])} heads{sinks}", *seen]
 
     def weights(self, ins: Types) -> dict[str, Weight]:
         self._check_ranks(ins)
@@ -68,13 +77,14 @@ class Attention(AlongRow):
         same(k.shape[:3], v.shape[:3], "k and v differ in batch, positions or heads")
         same(q.shape[3], k.shape[3], "q and k differ in the size of a head")
         check_groups(q.shape[2], k.shape[2])
+        self.shift()  # a mask of which it is not decided is refused
         return {"y": Type((*q.shape[:3], v.shape[3]))}
 
     def _check_rows(self, q: Type, k: Type) -> None:
         """Raise ValueError unless every query has keys: of its own row, or of another one as a whole."""
-        if self.causal or self.window:
+        if self.causal or self.window or self.mask:
             words = "q and k differ in batch or positions, so no key is before a query: "
-            words += "attention over another row is `causal: false`, without a window"
+            words += "attention over another row is `causal: false`, without a window or a mask"
             same(q.shape[:2], k.shape[:2], words)
         same(q.shape[:1], k.shape[:1], "q and k differ in batch")
 
@@ -115,7 +125,7 @@ class Attention(AlongRow):
             for port in self.ports:
                 tape.keep_new(rows(execution.types[port], 1) * (wide + extra), tape.low)
             tape.keep_new(batch * length * heads, FLOAT)
-            if self.sinks or self.window:  # a mask that is written out
+            if self.sinks or self.window or self.mask:  # a mask that is written out
                 tape.keep_new(length * execution.types["k"].shape[1], tape.low)
         whole = tape.fresh(batch * length * heads * (wide + extra), tape.low, execution.grad)
         if execution.grad:
@@ -123,7 +133,9 @@ class Attention(AlongRow):
         return replace(whole, numel=execution.out.numel, strided=bool(extra) or wide != v.shape[-1])
 
     def shift(self) -> float:
-        return 0 if self.causal else math.inf
+        if self.mask is None:
+            return 0 if self.causal else math.inf
+        return masks.horizon(f"({self.mask}) and key <= query" if self.causal else self.mask)
 
     def looks(self, port: str) -> float:
         """Return 0 for the query, which is of its own position; keys and values are of all positions that it sees."""
@@ -132,7 +144,7 @@ class Attention(AlongRow):
     def decoding_state(self, ins: Types, outs: Types) -> DecodingState:
         """Return all keys and values, though a window reads only some: a draft's positions can be taken back."""
         kept = Past(read=self.window)
-        return {"k": kept, "v": kept} if self.causal else {}
+        return {"k": kept, "v": kept} if self.shift() <= 0 else {}
 
     def mixed(self, ins: Types) -> list[Size]:
         return [*ins["q"].shape[2:], *ins["v"].shape[2:]]

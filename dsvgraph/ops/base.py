@@ -110,7 +110,8 @@ class Op(BaseModel):
     """A primitive op. Subclasses are frozen records of attributes; the class is the rule.
 
     A subclass, or a base between it and this class, declares all of `registry.DECLARATIONS`. ``variadic``
-    ops take a list of inputs, as ports x0, x1, ...
+    ops take a list of inputs, as ports x0, x1, ... An attribute in ``open_names`` is a condition, whose text may read
+    these names beside values.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -121,6 +122,7 @@ class Op(BaseModel):
     formula: ClassVar[str]
     ports: ClassVar[tuple[str, ...]] = ("x",)
     variadic: ClassVar[bool] = False
+    open_names: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     positions: ClassVar[Positions]
     side_by_side: ClassVar[bool]
     differentiable: ClassVar[bool]

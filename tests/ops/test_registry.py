@@ -90,7 +90,15 @@ def test_every_method_and_mark_that_an_op_can_have_is_asked_for() -> None:
     """Nothing in Op has a default that could be wrong without a word."""
     own = {n for n in vars(Op) if not n.startswith("_")} | set(Op.__annotations__)
     of_pydantic = {n for n in vars(Op) if n.startswith("model_")}
-    derived = {"op", "ports", "variadic", "flops", "label", "looks"}  # checked apart, or made of the others
+    derived = {
+        "op",
+        "ports",
+        "variadic",
+        "open_names",
+        "flops",
+        "label",
+        "looks",
+    }  # checked apart, or made of the others
     derived |= {"cumulative"}  # left out, each piece may have read all: then a head is refused, and none is let by
     assert own - of_pydantic - derived == DECLARATIONS.keys()
 

@@ -15,11 +15,12 @@ from dsvgraph_graphviz.style.words import number
 
 
 def attention_heads(node: Node) -> list[str]:
-    """Return heads and groups, the window, sinks."""
+    """Return heads and groups, the window, the mask, sinks."""
     op: Any = node.op
     heads, groups = node.ins["q"].shape[2], node.ins["k"].shape[2]
     found = [f"{number(heads)} heads" + (f" in {number(groups)} groups" if groups != heads else "")]
     found += [f"window {number(op.window)}"] if op.window is not None else []
+    found += [f"mask {op.mask}"] if op.mask else []
     return [*found, "a sink each"] if op.sinks else found
 
 
@@ -51,7 +52,8 @@ def inside_attention(graph: Graph, node: Node) -> list[str]:
 def softmax(node: Node) -> str:
     """Return the formula of attention's weights."""
     op: Any = node.op
-    mask = " + causal mask" if op.causal else " + mask" if op.window is not None else ""
+    shown = op.window is not None or op.mask is not None
+    mask = " + mask" if op.mask or (shown and not op.causal) else " + causal mask" if op.causal else ""
     return f"softmax( s · q kᵀ{mask} )"
 
 

@@ -7,6 +7,8 @@ import math
 from functools import reduce
 from typing import Any
 
+from dsvgraph.expr import Expr, to_text
+from dsvgraph.ops import masks
 from dsvgraph_torch.lowering.registry import Code, Site, code, lowers
 from dsvgraph_torch.lowering.source import expression, literal
 
@@ -127,8 +129,22 @@ def rope(s: Site) -> Code:
 def attention(s: Site) -> Code:
     scale = s.op.scale if s.op.scale is not None else s.node.ins["q"].shape[-1] ** -0.5
     sinks = s.weights["sinks"] if s.op.sinks else None
-    more = options(causal=None if s.op.causal else False, window=s.op.window, sinks=sinks)
+    seen = _condition(s.op.mask) if s.op.mask else None
+    more = options(causal=None if s.op.causal else False, window=s.op.window, sinks=sinks, seen=seen)
     return code("attention(*inputs, ctx, scale=factor, **more)", inputs=s.inputs, factor=scale, more=more)
+
+
+def _condition(mask: str) -> ast.expr:
+    """Return the function of the positions of queries and keys that says which of them meet."""
+    return ast.parse(f"lambda {', '.join(masks.NAMES)}: {_on_tensors(masks.parse(mask))}", mode="eval").body
+
+
+def _on_tensors(tree: Expr) -> str:
+    """Return a condition as text of Python for tensors of positions."""
+    if tree.op in ("and", "or", "not"):
+        parts = [_on_tensors(part) for part in tree.args]
+        return f"(~{parts[0]})" if tree.op == "not" else f"({parts[0]} {'&' if tree.op == 'and' else '|'} {parts[1]})"
+    return to_text(tree)
 
 
 @lowers("stack_attention")

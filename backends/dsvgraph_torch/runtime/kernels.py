@@ -50,13 +50,14 @@ def rope(x, ctx, theta, interleave=False, scaling=None):
     return torch.view_as_real(turned).flatten(-2).to(x.dtype)
 
 
-def attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal=True, sinks=None, window=None):
+def attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal=True, sinks=None, window=None, seen=None):
     """plain.attention, in blocks where rows are short and gradients are wanted."""
     T, C = q_BTHQ.shape[1], k_BCGQ.shape[1]
-    triangle = causal and window is None and sinks is None and ctx.documents is None and 1 < T == C <= LONGEST
+    simple = window is None and sinks is None and seen is None and ctx.documents is None
+    triangle = causal and simple and 1 < T == C <= LONGEST
     if triangle and eager_cpu(q_BTHQ) and torch.is_grad_enabled():
         return CausalBlocks.apply(q_BTHQ, k_BCGQ, v_BCGV, scale)
-    return plain.attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal, sinks, window)
+    return plain.attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal, sinks, window, seen)
 
 
 class CausalBlocks(torch.autograd.Function):

@@ -86,19 +86,27 @@ def rope(x, ctx, theta, interleave=False, scaling=None):
     return torch.stack(rotated, -1).flatten(-2) if interleave else torch.cat(rotated, -1)
 
 
-def attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal=True, sinks=None, window=None):
+def attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal=True, sinks=None, window=None, seen=None):
     """Return softmax(scale q k^T + mask) v, [B, T, H, V]; the queries are the last T of C positions.
 
-    sinks: a logit per head, [H], that joins the softmax and carries no value.
+    sinks: a logit per head, [H], that joins the softmax and carries no value. seen: whether a query sees a key, as a
+    function of their places; a query that sees none gives zeros.
     """
     T, C, V = q_BTHQ.shape[1], k_BCGQ.shape[1], v_BCGV.shape[-1]
     # where it can, the kernel masks
-    plain = window is None and sinks is None and ctx.documents is None and (not causal or T in (1, C))
+    plain = window is None and sinks is None and seen is None and ctx.documents is None and (not causal or T in (1, C))
     mask = None if plain else q_BTHQ.new_ones(T, C, dtype=torch.bool).tril(C - T if causal else C)
     if window is not None:
         mask = mask.triu(C - T - window + 1)  # type: ignore[union-attr]
+    if seen is not None:
+        at_C = ctx.places(k_BCGQ)
+        seen = seen(at_C[..., -T:, None], at_C[..., None, :])
+        mask = mask & (seen.unsqueeze(1) if at_C.dim() > 1 else seen)
     if ctx.documents is not None:
         mask = mask & (ctx.documents[:, None, -T:, None] == ctx.documents[:, None, None, -C:])
+    blind = None if seen is None or sinks is not None else ~mask.any(-1, keepdim=True)  # type: ignore[union-attr]
+    if blind is not None:
+        mask = mask | blind
     if sinks is not None:
         q_BTHQ, k_BCGQ, v_BCGV, mask = with_sinks(q_BTHQ, k_BCGQ, v_BCGV, mask, sinks / scale)
     wide = max(q_BTHQ.shape[-1], V)  # fused kernels want equal widths; zeros change nothing
@@ -106,6 +114,8 @@ def attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal=True, sinks=None, windo
     y = F.scaled_dot_product_attention(
         q, k, v, mask, is_causal=causal and plain and T > 1, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
     )
+    if blind is not None:
+        y = y.masked_fill(blind, 0)
     return y.transpose(1, 2)[..., :V]
 
 

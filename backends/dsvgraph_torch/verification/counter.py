@@ -214,8 +214,9 @@ class Lines:
         """Return the innermost line of a spec that runs now."""
         frame = sys._getframe(1)
         while frame is not None:
-            if frame.f_code.co_filename == self.file and frame.f_lineno in self.places:
-                return CallSite(self.paths[id(frame.f_locals["self"])], self.places[frame.f_lineno])
+            owner = frame.f_locals.get("self") if frame.f_code.co_filename == self.file else None
+            if owner is not None and frame.f_lineno in self.places:
+                return CallSite(self.paths[id(owner)], self.places[frame.f_lineno])
             frame = frame.f_back  # type: ignore[assignment]
         return CallSite("", "")
 
