@@ -12,6 +12,8 @@ from torch.utils.checkpoint import checkpoint
 from dsvgraph_torch.runtime.plain import precise
 from dsvgraph_torch.runtime.scoring import scored
 
+CHUNK = 2**25  # logits that exist at once
+
 
 def cut(value, first, count):
     """Return `count` positions from `first` on as rows, of logits or of the pair whose product they are."""
@@ -34,7 +36,7 @@ def by_rows(part, values, *more):
 
     ``values`` are rows of `cut`, ``more`` tensors with a row each.
     """
-    size = max(1, 2**25 // max(len(weight[0]) if weight else x.shape[-1] for x, *weight in values))
+    size = max(1, CHUNK // max(len(weight[0]) if weight else x.shape[-1] for x, *weight in values))
 
     def run(first):
         logits = [precise(F.linear(x[first : first + size], *w) if w else x[first : first + size]) for x, *w in values]
