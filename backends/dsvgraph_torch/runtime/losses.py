@@ -31,12 +31,12 @@ def fixed_head(value):
     return value[0], value[1].detach()
 
 
-def by_rows(part, values, *more):
+def by_rows(part, values, *more, width=1):
     """Return part(logits, ..., *more) of every row, [N], never the logits of more rows at once than a chunk has.
 
-    ``values`` are rows of `cut`, ``more`` tensors with a row each.
+    ``values`` are rows of `cut`, ``more`` tensors with a row each; ``width``: what else there is of a row at least.
     """
-    size = max(1, CHUNK // max(len(weight[0]) if weight else x.shape[-1] for x, *weight in values))
+    size = max(1, CHUNK // max(width, *(len(weight[0]) if weight else x.shape[-1] for x, *weight in values)))
 
     def run(first):
         logits = [precise(F.linear(x[first : first + size], *w) if w else x[first : first + size]) for x, *w in values]
@@ -69,10 +69,21 @@ def z_loss(value, targets_BT, ahead, ctx, fill=0):
 # -- windows of tokens ----------------------------------------------------------------------------------------------
 
 
-def window_of(targets_BT, ahead, size, ctx, fill=0):
-    """Return the ``size`` tokens from i + ahead on for the first positions i, [B, n, size]; -100 for no target."""
-    found = [scored(targets_BT, ahead + by, fill, ctx) for by in range(min(size, targets_BT.shape[1]))]
-    return torch.stack([F.pad(t_Bn, (0, found[0].shape[1] - t_Bn.shape[1]), value=-100) for t_Bn in found], -1)
+def windows(targets_BT, numbers_N, first, width, ctx, fill=0):
+    """Return the targets at i + first, ..., i + first + width - 1 for the positions i with these numbers, [N, W].
+
+    They are -100 past the end of the row or of the document of i, or if i + fill lies there.
+    """
+    T, by_W = targets_BT.shape[1], torch.arange(first, first + width, device=targets_BT.device)
+    inside_NW = torch.maximum(by_W, by_W.new_tensor(fill)) < T - (numbers_N % T)[:, None]
+    at_NW = (numbers_N[:, None] + by_W).where(inside_NW, 0)
+    if ctx.documents is not None:
+        documents = ctx.documents.flatten()
+        inside_NW = inside_NW & (documents[at_NW] == documents[numbers_N, None])
+        if fill:
+            last_N = (numbers_N + fill).clamp(max=len(documents) - 1)
+            inside_NW = inside_NW & (documents[last_N] == documents[numbers_N])[:, None]
+    return targets_BT.flatten()[at_NW].where(inside_NW, -100)
 
 
 def marked(logits_NV, window_NW, marks, empty):
@@ -81,21 +92,34 @@ def marked(logits_NV, window_NW, marks, empty):
     return torch.full_like(logits_NV, empty).scatter_reduce(1, window_NW.clamp(min=0), marks_NW, "amax")
 
 
+def over_windows(part, value, targets_BT, ahead, marks, empty, ctx, fill=0):
+    """Return part(logits, marks by token) summed over the positions whose window holds a target, and their number.
+
+    A token that comes in the window of i, first at i + ahead + d, has the mark marks[d], any other one ``empty``.
+    """
+    B, T = targets_BT.shape
+    count = max(0, T - ahead + 1)
+    numbers_N = torch.arange(B * T, device=targets_BT.device).view(B, T)[:, :count].flatten()
+
+    def scored_window(x_NV, numbers_N):
+        window_NW = windows(targets_BT, numbers_N, ahead - 1, len(marks), ctx, fill)
+        keep_N = (window_NW != -100).any(-1)
+        values_N = part(x_NV, marked(x_NV.detach(), window_NW, marks, empty))
+        return torch.stack([values_N.where(keep_N, 0.0), keep_N.to(values_N)], -1)
+
+    found_N2 = by_rows(scored_window, [cut(value, 0, count)], numbers_N, width=len(marks))
+    return found_N2[:, 0].sum(), found_N2[:, 1].sum().clamp(min=1)
+
+
 def binary_cross_entropy(value, targets_BT, ahead, ctx, fill=0, window=1, decay=1.0):
     """Return the sum of the binary cross-entropies of every token of the vocabulary, and the number of windows.
 
     A token that comes in the window, first at its place d = 0, 1, ..., has the target decay ** d, any other one 0
     (arXiv 2510.14751).
     """
-    window_BnW = window_of(targets_BT, ahead, window, ctx, fill)
-    marks = [decay**d for d in range(window_BnW.shape[-1])]
-
-    def part(x_NV, window_NW):
-        y_NV = marked(x_NV.detach(), window_NW, marks, 0.0)
-        return F.binary_cross_entropy_with_logits(x_NV, y_NV, reduction="none").sum(-1)
-
-    rows = by_rows(part, [cut(value, 0, window_BnW.shape[1])], window_BnW.flatten(0, 1))
-    return counted(rows, (window_BnW != -100).any(-1))
+    part = lambda x, y: F.binary_cross_entropy_with_logits(x, y, reduction="none").sum(-1)  # noqa: E731
+    marks = [decay**d for d in range(min(window, targets_BT.shape[1]))]
+    return over_windows(part, value, targets_BT, ahead, marks, 0.0, ctx, fill)
 
 
 def listnet(value, targets_BT, ahead, ctx, fill=0, window=1):
@@ -104,15 +128,9 @@ def listnet(value, targets_BT, ahead, ctx, fill=0, window=1):
     The target is the softmax of window - d over the tokens that come in it, first at their place d = 0, 1, ...
     (arXiv 2508.19228).
     """
-    window_BnW = window_of(targets_BT, ahead, window, ctx, fill)
-    marks = [-d for d in range(window_BnW.shape[-1])]
-
-    def part(x_NV, window_NW):
-        p_NV = marked(x_NV.detach(), window_NW, marks, -torch.inf).softmax(-1).nan_to_num(0.0)
-        return -(p_NV * x_NV.log_softmax(-1)).sum(-1)
-
-    rows = by_rows(part, [cut(value, 0, window_BnW.shape[1])], window_BnW.flatten(0, 1))
-    return counted(rows, (window_BnW != -100).any(-1))
+    part = lambda x, y: -(y.softmax(-1).nan_to_num(0.0) * x.log_softmax(-1)).sum(-1)  # noqa: E731
+    marks = [-d for d in range(min(window, targets_BT.shape[1]))]
+    return over_windows(part, value, targets_BT, ahead, marks, -torch.inf, ctx, fill)
 
 
 # -- an output against another ---------------------------------------------------------------------------------------

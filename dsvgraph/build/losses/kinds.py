@@ -29,7 +29,7 @@ KINDS: Mapping[LossKind, tuple[str, ...]] = {
     LossKind.BIAS_UPDATE: ("speed",),
 }
 DETACHED = ("head",)
-MAX_WINDOW = 1024
+MAX_WINDOW = 2**16
 MAX_VOCABULARY = 2**20
 WHOLE = {"window": MAX_WINDOW, "sample": 1000}
 RANGES = {

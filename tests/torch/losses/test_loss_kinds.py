@@ -42,7 +42,10 @@ graph:
     m: {step: {h: h, ids: ids, head: l.weight}, repeat: D}
     top: {linear: h, out: V}
     small: {linear: h, out: 4}
-  out: {logits: l, deep: m.o, states: m.state, trunk: h, top: top, small: small}
+    far: {shift: h, by: 2}
+    back: {shift: far, by: -2}                     # nothing of ahead, but the end of a document is fill
+    late: {linear: back, out: V}
+  out: {logits: l, deep: m.o, states: m.state, trunk: h, top: top, small: small, late: late}
 loss:
   plain: {cross_entropy: logits, target: ids}
   smooth: {cross_entropy: deep, target: ids, shift: depth + 1, smoothing: 0.2}
@@ -56,6 +59,9 @@ loss:
   tv: {total_variation: deep, against: logits, shift: depth, weight: 0.5 ** depth}
   chain: {total_variation: deep, against: logits, shift: depth, end_to_end: true}
   some: {kl: small, against: logits, vocabulary: few}
+  lag: {binary_cross_entropy: late, target: ids, window: 2}
+  lag_kl: {kl: late, against: logits}
+  onto: {soft_cross_entropy: top, against: late, target_gradient: true}
   l1: {smooth_l1: states, against: trunk, shift: depth, beta: 0.5}
   z: {z_loss: deep, shift: depth + 1, weight: 0.01}
 """
@@ -111,7 +117,8 @@ class Loops:
         """What is compared at each position: an output there and another further on."""
         for b, i, _ in self.positions(shift + 1):
             against = self.logits(other, b, i + shift, depth if other == "deep" else 0)
-            if other != "deep" or self.reaches(b, i, shift + depth):  # what else is made of fill
+            fill = max({"deep": shift + depth, "late": shift + 2}.get(other, 0), 2 * (one == "late"))
+            if self.reaches(b, i, fill):
                 yield self.logits(one, b, i, depth), against
 
     def reaches(self, b, i, by):
@@ -123,7 +130,11 @@ class Loops:
         yield "few", [-self.logits("small", b, i).log_softmax(-1)[t] for b, i, t in few]
         first = [(b, i, t) for b, i, t in self.positions(1) if t < 4]
         yield "first", [-self.logits("small", b, i).log_softmax(-1)[t] for b, i, t in first]
-        yield "bag", [self.bag(b, i, first) for b, i, first in self.windows(2, 3)]
+        yield "bag", [self.bag("top", b, i, first) for b, i, first in self.windows(2, 3)]
+        late = [place for place in self.windows(1, 2) if self.reaches(*place[:2], 2)]
+        yield "lag", [self.bag("late", b, i, dict.fromkeys(first, 0)) for b, i, first in late]
+        yield "lag_kl", [divergence(x, y) for x, y in self.pairs("late", "logits", 0, 0)]
+        yield "onto", [-(y.softmax(-1) * x.log_softmax(-1)).sum() for x, y in self.pairs("top", "late", 0, 0)]
         yield "order", [self.order(b, i, first) for b, i, first in self.windows(1, 4)]
         yield "some", [divergence(x, y[FEW]) for x, y in self.pairs("small", "logits", 0, 0)]
         yield "chain", [1 - (a + a * b) / D for a, b in self.overlaps()]
@@ -142,8 +153,8 @@ class Loops:
         yield f"l1.{k}", [self.distance(x - y) for x, y in self.pairs("states", "trunk", k, k)]
         yield f"z.{k}", [self.logits("deep", b, i, k).exp().sum().log() ** 2 for b, i, _ in self.positions(k + 1)]
 
-    def bag(self, b, i, first):
-        p = self.logits("top", b, i).sigmoid()
+    def bag(self, name, b, i, first):
+        p = self.logits(name, b, i).sigmoid()
         y = [0.5 ** first[v] if v in first else 0.0 for v in range(V)]
         return -sum(y[v] * p[v].log() + (1 - y[v]) * (1 - p[v]).log() for v in range(V))
 
