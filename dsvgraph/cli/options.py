@@ -45,9 +45,9 @@ def setting(text: str) -> Setting:
 
 
 def bundled_names(incomplete: str) -> list[str]:
-    """Return the names of bundled specs and variants that complete what was typed in a shell."""
+    """Return the names of bundled specs, variants and losses that complete what was typed in a shell."""
     home = loader.bundled()
-    paths = sorted([*home.glob("*.yaml"), *home.glob("variants/*.yaml")])
+    paths = sorted([*home.glob("*.yaml"), *home.glob("variants/*.yaml"), *home.glob("losses/*.yaml")])
     names = [path.relative_to(home).as_posix().removesuffix(".yaml") for path in paths]
     return [name for name in names if name.startswith(incomplete)]
 

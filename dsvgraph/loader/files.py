@@ -11,7 +11,7 @@ from dsvgraph.files import opened
 from dsvgraph.loader.compose import MAX_BYTES, Doc, parse
 from dsvgraph.names import nearest
 
-PARTS = ("blocks", "templates", "variants")  # folders in a folder of specs
+PARTS = ("blocks", "losses", "templates", "variants")  # folders in a folder of specs
 
 
 def bundled() -> Path:
@@ -23,8 +23,8 @@ def bundled() -> Path:
 def homes(folder: Path) -> list[Path]:
     """Return the folders that files in ``folder`` read from: itself, and that of the specs that it is a part of.
 
-    A folder of specs has a folder `blocks`, as the bundled one: what lies in its `blocks`, `variants` or
-    `templates` names files as seen from it, and so means the same wherever the whole is copied.
+    A folder of specs has a folder `blocks`, as the bundled one: what lies in its `blocks`, `variants`,
+    `losses` or `templates` names files as seen from it, and so means the same wherever the whole is copied.
     """
     whole = folder.resolve().parent
     return [folder, whole] if folder.resolve().name in PARTS and (whole / "blocks").is_dir() else [folder]

@@ -220,9 +220,8 @@ def _seen_by_one(model: Model, loss: Loss, depth: int, losses: list[Loss]) -> st
 
 def _comparison(loss: Loss, depth: int, shift: int, token: int, horizon: float) -> str:
     which = f"`{loss.output}` at depth {depth}" if depth else f"`{loss.output}`"
-    words = (
-        f"label leak: {which} is compared with `{loss.against}` at i + {shift}, which does not know token i + {token}"
-    )
+    place = f"i + {shift}" if shift else "i"
+    words = f"label leak: {which} is compared with `{loss.against}` at {place}, which does not know token i + {token}"
     return f"{words}, but at position i it has already seen {_up_to(horizon)}"
 
 

@@ -93,7 +93,7 @@ def _predicts(loss: Loss, depth: int) -> str:
     if loss.output is None or loss.shift is None:
         what = "speed" if loss.kind is LossKind.BIAS_UPDATE else "weight"
         return f"{loss.kind} of {loss.routers}, {what} {weight}"
-    drawn = f", {loss.sample} of {len(loss.depths)} depths in a step" if loss.sample else ""
+    drawn = f", {loss.sample} of {len(loss.depths)} depths in a batch" if loss.sample else ""
     return f"{aim(loss, depth)}, weight {weight}{drawn}"
 
 
