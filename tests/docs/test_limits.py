@@ -10,7 +10,8 @@ import pytest
 
 from dsvgraph import DsvError, errors, loads
 from dsvgraph.build import builder, context, copies, model, nodes, scope, state
-from dsvgraph.build.losses.lines import MAX_DEPTHS as MAX_LOSS_DEPTHS
+from dsvgraph.build.losses.kinds import MAX_WINDOW
+from dsvgraph.build.losses.outputs import MAX_DEPTHS as MAX_LOSS_DEPTHS
 from dsvgraph.expr import syntax, values
 from dsvgraph.loader import compose
 from dsvgraph.spec.read import MAX_CHARACTERS, MAX_FILES, MAX_VALUES
@@ -70,6 +71,7 @@ CASES: dict[str, tuple[list[int | float], Callable[[int], str] | None]] = {
     "lines of distinct blocks, together": ([state.MAX_LINES], None),
     "nodes, equal copies of a line counted once": ([state.MAX_NODES], None),
     "depths of one loss": ([MAX_LOSS_DEPTHS], None),
+    "`window` of a loss": ([MAX_WINDOW], None),
     "`by` of a shift": ([1024], lambda n: spec(f"{{shift: x, by: {n}}}")),
     "patterns of one section": (
         [model.MAX_PATTERNS],
