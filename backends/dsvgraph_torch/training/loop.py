@@ -95,7 +95,7 @@ def resume(graph: Model, options: TrainOptions, console: Console, held: ExitStac
         raise DsvError(f"--resume: the run in {run.path} is of another spec", hint=hint)
     check(graph, options.seq, options.torch_device(), vocabulary(options))
     check_precision(options)
-    corpus = open_corpus(options, run.path)
+    corpus = open_corpus(options, run.path, run.tokens())
     if corpus.digest != about.data.sha256:
         raise DsvError(f"--data: {corpus.source} is not the text that the run in {run.path} was started on")
     checkpoint = run.checkpoint(about)

@@ -64,6 +64,8 @@ class TrainOptions(BaseModel):
     seq: int = Field(128, ge=2)
     data: Path | None = None
     task: str | None = None
+    tokenizer: str | None = None
+    pack: Literal["none", "cut", "whole"] = "none"
     out: Path | None = None
     seed: int = Field(0, ge=0, lt=2**63)
     device: str = "auto"

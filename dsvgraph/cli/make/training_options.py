@@ -32,6 +32,14 @@ class Schedule(StrEnum):
     constant = "constant"
 
 
+class Pack(StrEnum):
+    """Whether rows are packed documents."""
+
+    none = "none"
+    cut = "cut"
+    whole = "whole"
+
+
 def rate(text: str) -> float:
     """Read a number above zero."""
     try:
@@ -107,7 +115,16 @@ OPTIONS: dict[str, Any] = {
     "batch": Annotated[int | None, _option("--batch", "Rows of one batch. [16]", least=1)],
     "seq": Annotated[int | None, _option("--seq", "Tokens of one row. [128]", least=2)],
     "data": Annotated[
-        Path | None, _option("--data", "A text file or a folder. [the standard library of this Python]", "PATH")
+        Path | None,
+        _option("--data", "Text, JSON lines, Parquet, a folder, prepared data. [Python's standard library]", "PATH"),
+    ],
+    "tokenizer": Annotated[
+        str | None,
+        _option("--tokenizer", "bytes, bpe:SIZE (trained on the data), or a tokenizer.json. [bytes]", "NAME"),
+    ],
+    "pack": Annotated[
+        Pack | None,
+        _option("--pack", "Documents as such in rows: cut at the end of a row, or kept whole. [none]", "MODE"),
     ],
     "task": Annotated[
         str | None,

@@ -13,7 +13,8 @@ import torch
 import dsvgraph
 import dsvgraph_torch
 from dsvgraph import DsvError
-from dsvgraph_torch.data.text import TextCorpus, load_corpus
+from dsvgraph_torch.data.stream import TextCorpus
+from dsvgraph_torch.data.text import load_corpus
 
 
 def read(path: Path | None, batch: int = 2, seq: int = 16) -> TextCorpus:
@@ -22,7 +23,7 @@ def read(path: Path | None, batch: int = 2, seq: int = 16) -> TextCorpus:
 
 def whole(corpus: TextCorpus) -> bytes:
     """All bytes of both splits, in the order of the text."""
-    return corpus.train.bytes_N.numpy().tobytes()
+    return corpus.train.ids_N.numpy().tobytes()
 
 
 def numbered(path: Path, size: int) -> Path:

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsvgraph_torch.data.text import BLOCK, TextCorpus, load_corpus, split
+from dsvgraph_torch.data.stream import BLOCK, TextCorpus, split
+from dsvgraph_torch.data.text import load_corpus
 
 
 def corpus(total: int, batch: int = 2, seq: int = 8) -> TextCorpus:
@@ -40,7 +41,7 @@ def test_each_number_is_a_row_of_its_own() -> None:
     found = split(os.urandom(5000), "text", 2, 8).train
     rows = found._gather(list(range(found.rows(9))), 9)
     starts = [s for start, stop in found.spans for s in range(start, stop - 8)]
-    assert torch.equal(rows, torch.stack([found.bytes_N[s : s + 9].long() for s in starts]))
+    assert torch.equal(rows, torch.stack([found.ids_N[s : s + 9].long() for s in starts]))
 
 
 def test_a_prompt_starts_a_line() -> None:
