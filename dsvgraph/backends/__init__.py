@@ -14,6 +14,7 @@ from dsvgraph.backends.contracts import (
     ModuleBuilder,
     Prober,
     Renderer,
+    RunReader,
     Testbed,
     Trainer,
     TrainResult,
@@ -31,12 +32,14 @@ from dsvgraph.backends.discovery import (
     module_builder,
     prober,
     renderer,
+    run_reader,
     testbed,
     trainer,
     verifier,
     weight_reader,
 )
 from dsvgraph.backends.probes import Probe, ProbeOptions
+from dsvgraph.backends.run_summary import RunState, RunSummary
 from dsvgraph.backends.verification import Verification
 
 __all__ = [
@@ -58,6 +61,9 @@ __all__ = [
     "ProbeOptions",
     "Prober",
     "Renderer",
+    "RunReader",
+    "RunState",
+    "RunSummary",
     "Testbed",
     "TrainResult",
     "Trainer",
@@ -75,6 +81,7 @@ __all__ = [
     "module_builder",
     "prober",
     "renderer",
+    "run_reader",
     "testbed",
     "trainer",
     "verifier",

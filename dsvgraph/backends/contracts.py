@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dsvgraph.backends.comparison import Comparison
 from dsvgraph.backends.probes import Probe, ProbeOptions
+from dsvgraph.backends.run_summary import RunSummary
 from dsvgraph.backends.verification import Verification
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
@@ -124,6 +125,19 @@ class Generator(Protocol):
 
         ``folder`` is a run, or holds weights that ``model`` (None: its config.json) describes; ``note`` takes what a
         user should know. Raise DsvError before the first piece if the folder holds neither, or an option is wrong.
+        """
+
+
+class RunReader(Protocol):
+    """Reads the folders that a trainer left. Group `dsvgraph.runs`."""
+
+    def runs(self, folder: Path) -> list[RunSummary]:
+        """Return the runs in ``folder`` and below it, by path. Raise DsvError if it cannot be read."""
+
+    def report(self, run: Path, folder: Path) -> list[Path]:
+        """Write a page and its Markdown about ``run`` into ``folder``; return the files, the page first.
+
+        Raise DsvError if ``run`` is no run or is damaged, or if a file cannot be written.
         """
 
 

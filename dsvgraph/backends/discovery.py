@@ -36,6 +36,12 @@ def generator(name: str | None = None) -> contracts.Generator:
     return found
 
 
+def run_reader(name: str | None = None) -> contracts.RunReader:
+    """Return the reader of runs ``name``, or the default one. Raise DsvError if it is missing."""
+    found: contracts.RunReader = _load("runs", contracts.RunReader, "reading runs", name)
+    return found
+
+
 def verifier(name: str | None = None) -> contracts.Verifier:
     """Return the verifier ``name``, or the default one. Raise DsvError if it is missing."""
     found: contracts.Verifier = _load("verifiers", contracts.Verifier, "verifying", name)

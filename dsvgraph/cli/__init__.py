@@ -10,15 +10,15 @@ import typer
 
 from dsvgraph import __version__
 from dsvgraph.cli.exits import Command, exit_on_error, report_internal
-from dsvgraph.cli.make import compare, compile, export, fmt, generate, import_, new, render
+from dsvgraph.cli.make import compare, compile, export, fmt, generate, import_, new, render, report
 from dsvgraph.cli.output import coloured
-from dsvgraph.cli.read import blocks, check, cost, diff, explain, lsp, ops, probe, schema, show, sweep, zoo
+from dsvgraph.cli.read import blocks, check, cost, diff, explain, lsp, ops, probe, runs, schema, show, sweep, zoo
 
 __all__ = ["app", "main"]
 
 PANELS = {
-    "Read": (check, explain, show, cost, diff, sweep, probe, zoo, ops, blocks, schema, lsp),
-    "Make": (new, import_, fmt, render, compile, compare, generate, export),
+    "Read": (check, explain, show, cost, diff, sweep, runs, probe, zoo, ops, blocks, schema, lsp),
+    "Make": (new, import_, fmt, render, compile, compare, report, generate, export),
 }
 
 app = typer.Typer(

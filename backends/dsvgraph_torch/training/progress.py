@@ -155,12 +155,18 @@ def plot_losses(records: Iterable[dict[str, Any]], names: list[str], title: str,
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.4, 4.8), dpi=150, layout="constrained")
-    axes = figure.subplots()
-    steps = list(records)
+    draw_losses(figure.subplots(), list(records), names, title)
+    figure.savefig(path)
+
+
+def draw_losses(axes: Axes, steps: list[dict[str, Any]], names: list[str], title: str) -> None:
+    """Draw what ``plot_losses`` draws."""
     for colour, name in zip(cycle(COLOURS), names, strict=False):
         _draw_loss(axes, steps, name, colour)
-    _dress(axes, title, max((s["tokens"] for s in steps), default=0))
-    figure.savefig(path)
+    dress(axes, title, max((s["tokens"] for s in steps), default=0), "loss (nats per token)")
+    if axes.get_legend_handles_labels()[0]:
+        caption = "held-out (thin: train)"
+        axes.legend(title=caption, frameon=False, labelcolor=INK, alignment="left", title_fontsize=9)
 
 
 def smoothed(values: list[float], share: float = 0.02) -> list[float]:
@@ -182,16 +188,14 @@ def _draw_loss(axes: Axes, steps: list[dict[str, Any]], name: str, colour: str) 
     axes.plot(x, y, color=colour, linewidth=2, marker="o", markersize=4, label=plot_text(f"{name}  {y[-1]:.3f}"))
 
 
-def _dress(axes: Axes, title: str, tokens: int) -> None:
+def dress(axes: Axes, title: str, tokens: int, label: str) -> None:
+    """Give a plot over ``tokens`` its axes."""
     unit, word = (1e6, " (millions)") if tokens >= 1e6 else (1e3, " (thousands)") if tokens >= 1e4 else (1, "")
     axes.set_title(plot_text(title), loc="left", color=INK, fontsize=12, fontweight="bold")
     axes.set_xlabel(f"tokens seen{word}", color=INK)
-    axes.set_ylabel("loss (nats per token)", color=INK)
+    axes.set_ylabel(label, color=INK)
     axes.grid(axis="y", color="#e6e8ee", linewidth=0.8)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(colors=FAINT, length=0)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / unit:g}")
     axes.margins(x=0.01)
-    if axes.get_legend_handles_labels()[0]:
-        caption = "held-out (thin: train)"
-        axes.legend(title=caption, frameon=False, labelcolor=INK, alignment="left", title_fontsize=9)

@@ -11,6 +11,7 @@ import typer
 
 from dsvgraph.backends import verifier
 from dsvgraph.cli import csv_table, output, progress
+from dsvgraph.cli.costing import plan_report, verify_report
 from dsvgraph.cli.exits import WRONG
 from dsvgraph.cli.options import (
     BackendOption,
@@ -24,7 +25,6 @@ from dsvgraph.cli.options import (
     load,
     outputs_apart,
 )
-from dsvgraph.cli.read import plan_report, verify_report
 from dsvgraph.passes.options import AttentionMode, Dtype, Phase, Recompute
 
 if TYPE_CHECKING:

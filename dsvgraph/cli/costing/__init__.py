@@ -1,0 +1,1 @@
+"""What `dsvgraph cost` prints of a plan and of a verification."""
