@@ -93,7 +93,7 @@ class Heads:
 
     def _settle(self, b: int, read: int) -> None:
         """Count what is kept of a row up to where drafts were used, and drop what was handed for it."""
-        kept = min(read, max(self.kept[b], read + 1 - self.drafting.seen))
+        kept = max(self.kept[b], read - self.drafting.again)
         self.given[b] = [value[kept - self.kept[b] :] for value in self.given[b]]
         self.kept[b] = kept
 

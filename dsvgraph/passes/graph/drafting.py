@@ -56,8 +56,8 @@ class Draft:
 class Drafting:
     """How a model drafts: the drafts of each stage, in order, and how many copies of the loop run (None: as trained).
 
-    ``seen`` is how many tokens ahead the values have looked that the stages compute: so many positions at the end of
-    what the heads keep were made of drafts, and are computed again once the tokens are known.
+    ``again`` is how many positions at the end of a row the heads are to compute again in the next step: what they keep
+    of these was made of drafts, or a draft is made there.
     """
 
     model: Model
@@ -71,8 +71,9 @@ class Drafting:
         return sum(map(len, self.drafts))
 
     @property
-    def seen(self) -> int:
-        return max(d.seen for stage in self.stages[: len(self.drafts)] for d in stage.drafters)
+    def again(self) -> int:
+        seen = max(d.seen for stage in self.stages[: len(self.drafts)] for d in stage.drafters)
+        return max(seen - 1, *(draft.back for drafts in self.drafts for draft in drafts), 0)
 
     @property
     def runs(self) -> int:
@@ -106,7 +107,7 @@ def drafting(model: Model, count: int | None = None, reuse_last: bool = False) -
 
 
 def _planned(stages: tuple[Stage, ...], count: int | None) -> tuple[tuple[Draft, ...], ...]:
-    """Return the drafts of each stage, as long as every stage makes some."""
+    """Return the drafts of each stage up to the last that makes some."""
     found, known = list[tuple[Draft, ...]](), 1
     for stage in stages:
         made = list[Draft]()
@@ -115,10 +116,10 @@ def _planned(stages: tuple[Stage, ...], count: int | None) -> tuple[tuple[Draft,
             if draft is None:
                 break
             made.append(draft)
-        if not made:
-            break
         known += len(made)
         found.append(tuple(made))
+    while found and not found[-1]:
+        found.pop()
     return tuple(found)
 
 
