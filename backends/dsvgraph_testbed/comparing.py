@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dsvgraph.backends import Comparison
+from dsvgraph.errors import DsvError
 from dsvgraph.files import write_atomic, write_errors
 from dsvgraph_testbed.devices import places
 from dsvgraph_testbed.display import Display
@@ -42,14 +43,18 @@ def compare(comparison: Comparison, console: Console, progress: Console) -> Comp
     experiment = Experiment(comparison)
     where = places(comparison.jobs, str(experiment.training.get("device", "auto")))
     interrupted = train(experiment, where, Display(progress, experiment))
+    if interrupted:
+        console.print(Text(f"stopped; the same command goes on:\n  {comparison.command}"), soft_wrap=True)
+    if experiment.strategy is None:
+        if stop := experiment.stops.get(experiment.pilot):
+            raise DsvError(f"`{comparison.variants[0].name}`, the baseline, stopped at step {stop.step}: {stop.words}")
+        return Compared(interrupted, (), {"complete": False})
     results = Results(experiment, interrupted, f"Runs: {where.words}.", where.contended)
     results.check_data()
     files, found = written(results)
-    for part in verdicts(results):
+    for part in verdicts(results) if results.complete else ():
         console.print(part)
     console.print(Text(f"written: {', '.join(map(str, files))}"), soft_wrap=True)
-    if interrupted:
-        console.print(Text(f"stopped; the same command goes on:\n  {comparison.command}"), soft_wrap=True)
     return Compared(interrupted, files, found)
 
 

@@ -42,7 +42,8 @@ class Experiment:
     def __init__(self, comparison: Comparison) -> None:
         self.comparison = comparison
         schedule = "cosine" if comparison.anneal else "constant"
-        self.training: dict[str, Any] = {"batch": BATCH, "seq": SEQ, "schedule": schedule, **comparison.training}
+        rows = {"batch": BATCH} if "task" in comparison.training else {"batch": BATCH, "seq": SEQ}
+        self.training: dict[str, Any] = {**rows, "schedule": schedule, **comparison.training}
         self.data = data_digest(self.training)
         self.curves: dict[Run, Curve] = {}
         self.stops: dict[Run, Stop] = {}
@@ -53,13 +54,13 @@ class Experiment:
 
     @property
     def step_tokens(self) -> int:
-        """Tokens of one optimizer step."""
-        return int(self.training["batch"] * self.training["seq"] * self.training.get("accumulate", 1))
+        """Tokens of one optimizer step; 0 while the length of rows, which a task chooses, is not known."""
+        return int(self.training["batch"] * self.training.get("seq", 0) * self.training.get("accumulate", 1))
 
     @cached_property
     def step_flops(self) -> dict[str, float]:
         """The FLOPs of a step of each variant by the count of the graph, by name."""
-        batch, seq, times = self.training["batch"], self.training["seq"], self.training.get("accumulate", 1)
+        batch, seq, times = self.training["batch"], self.training.get("seq", 1), self.training.get("accumulate", 1)
         models = {variant.name: variant.model for variant in self.comparison.variants}
         return {n: dsvgraph.cost(m, batch, seq, formulas=False).flops.train * times for n, m in models.items()}
 
@@ -96,8 +97,14 @@ class Experiment:
 
     @cached_property
     def pilot(self) -> Run:
-        """A short run of the first variant, from which the steps of a budget of time are known."""
+        """A short run of the first variant, from which the steps of a budget of time are known, and a task's rows."""
         return self.make(self.comparison.variants[0], self.comparison.seeds[0], PROBE, PROBE)
+
+    def _learn_rows(self) -> None:
+        """Take the length of rows from the pilot run, if it has begun."""
+        if self._look(self.pilot) is not None:
+            self.training["seq"] = int(self.pilot.about()["options"]["seq"])
+            del self.pilot, self.step_flops
 
     @property
     def strategy(self) -> OneRunEach | OneRunPerBudget | None:
@@ -115,6 +122,10 @@ class Experiment:
     def _steps(self) -> int | None:
         """Return how many steps the first variant takes, about as many where its budget is time."""
         budget = self.comparison.budget
+        if "seq" not in self.training:
+            self._learn_rows()
+        if "seq" not in self.training:
+            return None
         if (steps := steps_of(budget, self.pilot)) is not None:
             return steps
         curve = self._look(self.pilot)
@@ -162,7 +173,7 @@ class Experiment:
         if (curve := run.curve()) is None:
             return
         tokens = curve.used[BudgetKind.TOKENS][-1] / curve.steps
-        if tokens != run.step_tokens:
+        if run.step_tokens and tokens != run.step_tokens:
             words = f"a step of the run in {run.folder} has {tokens:g} tokens, and {run.step_tokens} were expected"
             raise DsvError(words, hint="give --batch, --seq and --accumulate as the training takes them")
         self.curves[run] = curve

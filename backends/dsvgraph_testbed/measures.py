@@ -11,7 +11,12 @@ from dsvgraph.passes.compare.variants import main_loss
 from dsvgraph_testbed.curves import ACCURACY, Curve
 
 NEXT = "next token"
-EXACT = "accuracy"
+ACCURACIES = {
+    "free_running": ("accuracy", True),
+    "teacher_forced": ("accuracy, teacher-forced", False),
+    "answer_tokens": ("accuracy of the answer's tokens", False),
+}
+"""Names of the shares of right answers in the metrics: their labels, and whether they answer the question."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,6 @@ class Measure:
     label: str
     main: bool = False
     higher_is_better: bool = False
-    unit: str = "nats"
 
 
 def losses_of(model: Model) -> dict[Measure, str]:
@@ -37,18 +41,24 @@ def losses_of(model: Model) -> dict[Measure, str]:
     return found
 
 
-def accuracy_of(model: Model, curve: Curve) -> str | None:
-    """Return the name of the accuracy of exact answers in the metrics of a run, or None where its task has none."""
+def accuracies_of(model: Model, curve: Curve) -> dict[Measure, str]:
+    """Return the shares of exact answers that a run measured and their names in the metrics; none without a task."""
     main = main_loss(model)
-    names = (f"{ACCURACY}{name}" for name in (main.output, _name(main, main.depths[0])))
-    return next((name for name in names if name in curve.measured), None)
+    output = _name(main, main.depths[0])
+    names = {way: f"{ACCURACY}{output}.{way}" for way in ACCURACIES}
+    return {
+        Measure(label, main=first, higher_is_better=True): names[way]
+        for way, (label, first) in ACCURACIES.items()
+        if names[way] in curve.measured
+    }
 
 
 def measured(model: Model, curves: Mapping[int, Curve]) -> dict[Measure, str]:
     """Return all that can be compared of a model, given the curves of its runs by seed."""
-    names = {accuracy_of(model, curve) for curve in curves.values()} - {None}
-    exact = {Measure(EXACT, main=True, higher_is_better=True, unit=""): str(name) for name in names}
-    return {**losses_of(model), **exact}
+    found = losses_of(model)
+    for curve in curves.values():
+        found |= accuracies_of(model, curve)
+    return found
 
 
 def _scored(model: Model) -> Iterator[tuple[Loss, int]]:

@@ -99,10 +99,20 @@ class Results:
             found.append(f"Wall clock is contended: {self.contended}. Judge by tokens and FLOPs, or use --jobs 1.")
         if len(self.comparison.seeds) < 2:
             found.append("One seed gives no verdict: there is nothing to tell an effect from chance.")
-        for run, stop in self.experiment.stops.items():
-            word = "diverged" if stop.diverged else "stopped"
-            found.append(f"{run.variant.name}, seed {run.seed}, {word} at step {stop.step}: {stop.words}.")
-        return [*found, *self._equal_specs()]
+        return [*found, *self._stops(), *self._equal_specs()]
+
+    def _stops(self) -> Iterator[str]:
+        """Yield which runs of each variant stopped, at which steps, and why."""
+        stops = self.experiment.stops
+        for name in self.names:
+            found = {run: stop for run, stop in stops.items() if run.variant.name == name}
+            seeds = len({run.seed for run in found})
+            where = ", ".join(f"{run.seed} at step {stop.step}" for run, stop in found.items())
+            words = "; ".join(dict.fromkeys(stop.words for stop in found.values()))
+            if found:
+                verb = "diverged" if all(stop.diverged for stop in found.values()) else "stopped"
+                of = f"{seeds} of {len(self.comparison.seeds)} seeds"
+                yield f"{name} {verb} with {of} (seed {where}): {words}."
 
     def _equal_specs(self) -> Iterator[str]:
         specs = self.experiment.specs

@@ -180,8 +180,7 @@ def test_with_anneal_each_budget_has_runs_that_end_there(trained, asked) -> None
 
 
 def test_farther_tokens_have_a_table_of_their_own_and_accuracy_counts_upwards(trained, asked) -> None:
-    right = {"measured": {"accuracy": {"logits": 0.5}}}, {"measured": {"accuracy": {"logits": 0.75}}}
-    trained(a=right[0], b=right[1])
+    trained(**{n: {"measured": {"accuracy": {"next_token.free_running": x}}} for n, x in (("a", 0.5), ("b", 0.75))})
     comparison = asked(variant("a"), variant("b"), variant("c"), seeds=2, pairs=Pairs.FIRST)
     found = verdicts(compare(comparison)[1])
     assert found["a", "b", "accuracy"]["verdict"] == "better" and found["a", "b", "accuracy"]["effect"] == 0.25

@@ -11,12 +11,11 @@ from importlib.resources import files
 from dsvgraph.backends import BudgetKind
 from dsvgraph.errors import printable
 from dsvgraph_testbed.identity import versions
-from dsvgraph_testbed.measures import EXACT
 from dsvgraph_testbed.report import facts, tables
 from dsvgraph_testbed.report import plots as drawing
 from dsvgraph_testbed.report.words import EQUAL, method, question, sentence
 from dsvgraph_testbed.results import Results
-from dsvgraph_testbed.statistics import Judgement
+from dsvgraph_testbed.statistics import Judgement, Verdict
 
 SENTENCES = 3
 """Verdicts of a budget that are told in sentences too."""
@@ -39,12 +38,12 @@ def plots(results: Results) -> dict[str, Plot]:
     found = {}
     for measure in results.measures:
         if measure.main and any(at.cells[measure] for at in results.budgets):
-            title = "Accuracy" if measure.label == EXACT else f"Held-out loss of the {measure.label}"
+            title = measure.label.capitalize() if measure.higher_is_better else f"Held-out loss of the {measure.label}"
             caption = f"Mean over seeds with its {level} interval; dashed: the budget. The first tenth sets no limit."
             found[f"curve-{_file(measure.label)}"] = Plot(title, caption, drawing.curves(results, measure))
     for detail, title in ((False, "Differences"), (True, "Differences at farther tokens")):
         found |= _differences(results, detail, title)
-    if len([m for m in results.measures if m.label != EXACT]) > 1:
+    if len([m for m in results.measures if not m.higher_is_better]) > 1:
         caption = f"Mean over seeds with its {level} interval, of each token that a variant predicts."
         found["depths"] = Plot("Loss by predicted token", caption, drawing.depths(results, results.budgets[0]))
     return found
@@ -52,18 +51,23 @@ def plots(results: Results) -> dict[str, Plot]:
 
 def _differences(results: Results, detail: bool, title: str) -> dict[str, Plot]:
     """Return the pictures of paired differences: one in nats, one of accuracy."""
+    judged = [at.detail if detail else at.main for at in results.budgets]
+    known = {_key(j) for table in judged for j in table.judgements if j.verdict is not Verdict.NONE}
     caption = "Dots: seeds. Bar: the interval that holds together with all others of its budget; grey ones include 0."
     found = {}
-    for name, unit, exact in (("losses", "nats", False), ("accuracy", "share", True)):
+    for name, unit, exact in (("losses", "nats, left is better", False), ("accuracy", "share, right is better", True)):
         by_budget: dict[BudgetKind, list[Judgement]] = {}
-        for at in results.budgets:
-            table = at.detail if detail else at.main
-            chosen = [j for j in table.judgements if (j.pair.measure == EXACT) == exact]
+        for at, table in zip(results.budgets, judged, strict=True):
+            chosen = [j for j in table.judgements if j.pair.higher_is_better == exact and _key(j) in known]
             by_budget |= {at.kind: chosen} if chosen else {}
         if by_budget:
             key = f"differences-{name}{'-farther' if detail else ''}"
-            found[key] = Plot(title, caption, drawing.differences(by_budget, unit))
+            found[key] = Plot(f"{title}: accuracy" if exact else title, caption, drawing.differences(by_budget, unit))
     return found
+
+
+def _key(found: Judgement) -> tuple[str, str, str]:
+    return found.pair.first, found.pair.second, found.pair.measure
 
 
 def _file(label: str) -> str:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from dsvgraph.backends import BudgetKind
 from dsvgraph.passes.compare.plots import plot_text
 from dsvgraph_testbed.curves import Curve
-from dsvgraph_testbed.measures import EXACT, NEXT, Measure
+from dsvgraph_testbed.measures import NEXT, Measure
 from dsvgraph_testbed.report.words import EQUAL, amount, duration, short
 from dsvgraph_testbed.results import AtBudget, Results
 from dsvgraph_testbed.statistics import Judgement, Verdict, mean_interval
@@ -64,7 +64,7 @@ def curves(results: Results, measure: Measure) -> str:
             seen += [value for name in results.names for value in _curve(axes, results, measure, at.kind, name)]
             _budget_line(axes, at)
         _limit(panels[0], seen, measure)
-        panels[0].set_ylabel("accuracy" if measure.label == EXACT else f"held-out loss, {measure.label} (nats)")
+        panels[0].set_ylabel(measure.label if measure.higher_is_better else f"held-out loss, {measure.label} (nats)")
         handles, labels = panels[0].get_legend_handles_labels()
         columns = max(1, min(len(labels), 4))
         figure.legend(handles, labels, loc="outside upper left", ncols=columns, frameon=False)
@@ -112,7 +112,7 @@ def _limit(axes: Axes, seen: list[float], measure: Measure) -> None:
     if seen:
         low, high = min(seen), max(seen)
         room = 0.08 * (high - low) or 0.05
-        axes.set_ylim(low - room, min(1.02, high + room) if measure.label == EXACT else high + room)
+        axes.set_ylim(low - room, min(1.02, high + room) if measure.higher_is_better else high + room)
 
 
 # -- differences --------------------------------------------------------------------------------
@@ -123,25 +123,26 @@ def differences(tables: Mapping[BudgetKind, list[Judgement]], unit: str) -> str:
     rows = max(map(len, tables.values()), default=0)
 
     def draw(figure: Figure) -> None:
-        panels = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
+        panels = figure.subplots(1, len(tables), squeeze=False)[0]
         for axes, (kind, judgements) in zip(panels, tables.items(), strict=True):
             for row, found in enumerate(judgements):
                 _difference(axes, row, found)
             axes.axvline(0, color=INK, linewidth=0.9)
             axes.set_title(EQUAL[kind], fontsize=9, loc="left")
             axes.set_xlabel(f"difference ({unit})")
+            axes.set_yticks(range(len(judgements)), [])
+            axes.set_ylim(rows - 0.4, -0.6)
             axes.locator_params(axis="x", nbins=5)
             _plain(axes, "x")
         labels = [_row_label(found) for found in next(iter(tables.values()))]
-        panels[0].set_yticks(range(rows), labels, fontsize=8)
-        panels[0].set_ylim(rows - 0.4, -0.6)
+        panels[0].set_yticks(range(len(labels)), labels, fontsize=8)
 
     return drawn((10.4, 1.15 + 0.5 * rows), f"differences {rows} {unit}", draw)
 
 
 def _row_label(found: Judgement) -> str:
     pair = found.pair
-    of = "" if pair.measure in (NEXT, EXACT) else f", {pair.measure}"
+    of = "" if pair.measure == NEXT else f", {pair.measure}"
     return f"{plot_text(pair.second, 40)}\n{plot_text(f'against {pair.first}{of}', 40)}"
 
 
@@ -159,7 +160,7 @@ def _difference(axes: Axes, row: int, found: Judgement) -> None:
 
 def depths(results: Results, at: AtBudget) -> str:
     """Return the held-out loss of every predicted token at a budget, a series for each variant."""
-    measures = [measure for measure in at.cells if measure.label != EXACT]
+    measures = [measure for measure in at.cells if not measure.higher_is_better]
     names = [name for name in results.names if any(at.cells[m].get(name) for m in measures)]
 
     def draw(figure: Figure) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dsvgraph_testbed.curves import Reading
-from dsvgraph_testbed.measures import EXACT, Measure
+from dsvgraph_testbed.measures import Measure
 from dsvgraph_testbed.report import facts
 from dsvgraph_testbed.report.words import EQUAL, amount, duration, effect, interval, p_text, short, signed
 from dsvgraph_testbed.results import AtBudget, Results
@@ -42,11 +42,11 @@ def value(measure: Measure, cells: dict[int, Reading], confidence: float) -> str
     values = [reading.value for reading in cells.values()]
     if not values:
         return "–"
-    scale, digits = (100, 1) if measure.label == EXACT else (1, 4)
+    scale, digits = (100, 1) if measure.higher_is_better else (1, 4)
     middle, low, high = (scale * number for number in mean_interval(values, confidence))
     spread = f" ± {(high - low) / 2:.{digits}f}" if len(values) > 1 else ""
     between = "" if all(reading.exact for reading in cells.values()) else "~"
-    return f"{between}{middle:.{digits}f}{spread}{' %' if measure.label == EXACT else ''}"
+    return f"{between}{middle:.{digits}f}{spread}{' %' if measure.higher_is_better else ''}"
 
 
 def value_rows(results: Results) -> Iterator[list[str]]:

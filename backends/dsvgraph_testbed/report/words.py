@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from dsvgraph.backends import BudgetKind
-from dsvgraph_testbed.measures import EXACT, NEXT
+from dsvgraph_testbed.measures import NEXT
 from dsvgraph_testbed.results import AtBudget, Results
 from dsvgraph_testbed.statistics import Judgement, Verdict
 
@@ -49,7 +49,7 @@ def signed(value: float, digits: int = 4) -> str:
 
 def effect(found: Judgement) -> str:
     """Return a mean difference in nats, or in points of accuracy, and in percent."""
-    if found.pair.measure == EXACT:
+    if found.pair.higher_is_better:
         return f"{signed(100 * found.effect, 2)} points"
     return f"{signed(found.effect)} nats, {signed(found.percent, 2)} %"
 
@@ -58,7 +58,7 @@ def interval(found: Judgement) -> str:
     """Return the simultaneous interval of a difference."""
     if math.isnan(found.interval[0]):
         return ""
-    scale, digits = (100, 2) if found.pair.measure == EXACT else (1, 4)
+    scale, digits = (100, 2) if found.pair.higher_is_better else (1, 4)
     low, high = (signed(scale * end, digits) for end in found.interval)
     return f"[{low}, {high}]"
 
@@ -73,7 +73,7 @@ def p_text(value: float) -> str:
 def sentence(found: Judgement) -> str:
     """Return a verdict as a sentence."""
     pair = found.pair
-    what = "" if pair.measure in (NEXT, EXACT) else f" ({pair.measure})"
+    what = "" if pair.measure == NEXT else f" ({pair.measure})"
     if found.verdict is Verdict.NONE:
         return f"{pair.second} and {pair.first}{what}: no verdict, because {found.note}."
     numbers = f"{effect(found)}, {interval(found)}, {p_text(found.p_adjusted)}"
