@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count, islice
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from dsvgraph_torch.data.batch import Batch
 from dsvgraph_torch.data.tokens import Tokens
+
+AHEAD = 8
+"""Batches that each process makes ahead."""
 
 
 class Corpus(Protocol):
@@ -66,3 +73,45 @@ def visits(rows: int, batch: int, seed: int, index: int) -> list[int]:
 @lru_cache(maxsize=2)
 def _order(rows: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(rows, generator=seeded(seed, "epoch", epoch))
+
+
+# -- batches ahead ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Numbered(Dataset[Batch]):
+    """The batches of a corpus by number: one is a function of the seed and its number alone."""
+
+    corpus: Corpus
+    batch: int
+    seq: int
+    seed: int
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.corpus.batch(self.batch, self.seq, self.seed, index)
+
+
+def batches(numbered: Numbered, first: int, workers: int) -> Iterator[Batch]:
+    """Yield batch number ``first`` and those that follow, without end; with 0 ``workers`` this process makes them."""
+    if not workers:
+        return map(numbered.__getitem__, count(first))
+    loader = DataLoader(
+        numbered,
+        batch_size=None,
+        sampler=count(first),
+        num_workers=workers,
+        prefetch_factor=AHEAD,
+        worker_init_fn=_leave_signals,
+    )
+    return iter(loader)
+
+
+def take(made: Iterator[Batch], number: int) -> list[Batch]:
+    """Return the next ``number`` batches."""
+    return list(islice(made, number))
+
+
+def _leave_signals(_: int) -> None:
+    """Ignore what asks the training to stop: the process that trains decides, and ends the others."""
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.SIG_IGN)

@@ -14,7 +14,7 @@ from dsvgraph.backends import weight_reader
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph_torch.data.batch import Batch
-from dsvgraph_torch.data.corpus import Corpus
+from dsvgraph_torch.data.corpus import Corpus, Numbered, batches, take
 from dsvgraph_torch.data.opened import open_corpus, vocabulary, with_row_length
 from dsvgraph_torch.data.stored import write_tokens
 from dsvgraph_torch.runs import notices
@@ -170,11 +170,12 @@ class Trainer:
     def fit(self, stop: StopSignal) -> int:
         """Train to the last step or until asked to stop; returns the last step taken."""
         step = saved = self.step = self.first
+        made = self.batches()
         self.schedule.start()
         with progress_display(self.console, self.names, self.first, self.options.length) as show:
             while not (self.schedule.over(step) or stop.requested):
                 step = self.step = step + 1
-                self.run_step(step, show)
+                self.run_step(step, made, show)
                 if self.save_due(step) and not self.guard.suspect:
                     self.save(step)
                     saved = step
@@ -202,15 +203,15 @@ class Trainer:
         finally:
             self.logs.close()
 
-    def run_step(self, step: int, show: ProgressDisplay) -> None:
-        """Take one step, measures it where that is due, and writes it down."""
+    def run_step(self, step: int, made: Iterator[Batch], show: ProgressDisplay) -> None:
+        """Take one step on the next of ``made``, measure it where that is due, and write it down."""
         options = self.options
         self.model.tokens_seen, self.model.steps_taken = (step - 1) * options.step_tokens, step - 1
         torch.manual_seed(options.seed + step)
         rate, when = learning_rate(self.schedule.begin(step), options), f"at step {step}"
         with self.schedule.training(), step_errors(options):
-            batches = self.batches(step)
-            metrics = train_step(self.model, self.optimizer, batches, rate, options.clip, self.precision, when)
+            taken = take(made, options.accumulate)
+            metrics = train_step(self.model, self.optimizer, taken, rate, options.clip, self.precision, when)
             self.state.stepped()
         measured = self.measured(step)
         record = {"step": step, "tokens": step * options.step_tokens, **metrics.record(load=measured)}
@@ -243,11 +244,11 @@ class Trainer:
             self.print_lines([f"step {step}: {trouble}; no checkpoint is saved until this is over"])
         return trouble
 
-    def batches(self, step: int) -> list[Batch]:
-        """Return the batches of one step; which they are depends on the seed and the step alone."""
-        options, first = self.options, (step - 1) * self.options.accumulate
-        indices = range(first, first + options.accumulate)
-        return [self.corpus.batch(options.batch, options.seq, options.seed, index) for index in indices]
+    def batches(self) -> Iterator[Batch]:
+        """Yield the batches from the first step on; which they are depends on the seed and their numbers alone."""
+        options = self.options
+        numbered = Numbered(self.corpus, options.batch, options.seq, options.seed)
+        return batches(numbered, self.first * options.accumulate, options.processes(self.device))
 
     def heldout(self, tokens: int) -> Iterator[Batch]:
         """Yield batches of about ``tokens`` held-out tokens, always the same."""

@@ -14,7 +14,7 @@ from dsvgraph.wanted import wanted
 
 MAY_CHANGE = {
     "steps", "tokens", "minutes", "data", "device", "eval_every", "eval_at", "eval_tokens", "save_every", "out",
-    "resume", "keep", "keep_best", "log", "emulate",
+    "resume", "keep", "keep_best", "log", "emulate", "workers",
 }  # fmt: skip
 """Options that a resumed run may set anew; the others would make it another run."""
 
@@ -79,6 +79,7 @@ class TrainOptions(BaseModel):
     optimizer: OptimizerKind = OptimizerKind.ADAMW
     ema: float | None = Field(None, gt=0, lt=1)
     accumulate: int = Field(1, ge=1)
+    workers: int | None = Field(None, ge=0, le=256)
     weight_decay: float = Field(0.1, ge=0, allow_inf_nan=False)
     clip: float = Field(1.0, ge=0, allow_inf_nan=False)
     eval_every: int | None = Field(None, ge=1)
@@ -171,6 +172,10 @@ class TrainOptions(BaseModel):
                 hint = "leave the option out to go on with the run, or start a new one with --out"
                 raise DsvError(f"--{option_name(name)}: {words}", hint=hint)
         return before.model_copy(update=now)
+
+    def processes(self, device: torch.device) -> int:
+        """Return how many processes make batches: as given, or 2 where a GPU would wait for them."""
+        return self.workers if self.workers is not None else 2 * (device.type == "cuda")
 
     def torch_device(self) -> torch.device:
         """Return the device to train on. Raise DsvError if it is not there."""

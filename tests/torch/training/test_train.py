@@ -107,8 +107,8 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, step: int, act: Any) -> None:
     """``act`` happens within ``step``, after it was written down."""
     take = loop.Trainer.run_step
 
-    def taken(self: Any, number: int, show: Any) -> None:
-        take(self, number, show)
+    def taken(self: Any, number: int, *others: Any) -> None:
+        take(self, number, *others)
         if number == step:
             act()
 
