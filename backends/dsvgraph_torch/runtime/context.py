@@ -20,16 +20,12 @@ class Context:
             if numbered and (positions is not None or "positions" in cache):
                 self.positions = self.with_earlier("positions", positions.expand(row.shape[0], -1))
 
-    def at(self, x):
-        """Return the positions of x, [T] or [B, T]: those given, or those counted from 0."""
-        return self.places(x) if self.positions is None else self.positions[..., -x.shape[1] :]
-
-    def places(self, x):
-        """Return the places of x, [T] or [B, T], counted from 0 in the row, or in each document."""
+    def at(self, x, counted=False):
+        """Return the positions of x, [T] or [B, T]: those given, unless ``counted``, or those counted from 0."""
         at_C = torch.arange(x.shape[1] if self.cache is None else self.past + self.length, device=x.device)
         if self.documents is not None:  # counted in each document
             at_C = at_C - torch.where(F.pad(self.documents.diff() != 0, (1, 0), value=True), at_C, 0).cummax(1).values
-        return at_C[..., -x.shape[1] :]
+        return (at_C if counted or self.positions is None else self.positions)[..., -x.shape[1] :]
 
     def within(self, by, x):
         """Return whether the position ``by`` behind each of x, [B, T], lies in its document; the row is a ring."""

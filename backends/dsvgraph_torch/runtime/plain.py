@@ -99,9 +99,9 @@ def attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal=True, sinks=None, windo
     if window is not None:
         mask = mask.triu(C - T - window + 1)  # type: ignore[union-attr]
     if seen is not None:
-        at_C = ctx.places(k_BCGQ)
-        seen = seen(at_C[..., -T:, None], at_C[..., None, :])
-        mask = mask & (seen.unsqueeze(1) if at_C.dim() > 1 else seen)
+        at_C = ctx.at(k_BCGQ, counted=True)
+        meet = seen(at_C[..., -T:, None], at_C[..., None, :])
+        mask = mask & (meet.unsqueeze(1) if at_C.dim() > 1 else meet)
     if ctx.documents is not None:
         mask = mask & (ctx.documents[:, None, -T:, None] == ctx.documents[:, None, None, -C:])
     blind = None if seen is None or sinks is not None else ~mask.any(-1, keepdim=True)  # type: ignore[union-attr]
