@@ -98,7 +98,7 @@ def over_windows(part, value, targets_BT, ahead, marks, empty, ctx, fill=0):
     A token that comes in the window of i, first at i + ahead + d, has the mark marks[d], any other one ``empty``.
     """
     B, T = targets_BT.shape
-    count = max(0, T - ahead + 1)
+    count = max(0, T - max(ahead - 1, fill))
     numbers_N = torch.arange(B * T, device=targets_BT.device).view(B, T)[:, :count].flatten()
 
     def scored_window(x_NV, numbers_N):

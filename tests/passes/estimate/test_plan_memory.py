@@ -59,6 +59,7 @@ CASES = [("deepseek_v3_tiny", {"num_nextn_predict_layers": depth}, 0.002) for de
 CASES += [
     ("variants/eagle", {}, 0.002),  # one set of weights used twice
     ("variants/medusa", {}, 0.002),
+    ("losses/self_distillation", {}, 0.005),  # two values for each logit of the chain, none for the model's
     ("variants/qk_norms", {}, 0.002),
     ("variants/hyper_connections", {}, 0.06),  # torch's einsum copies some factors
 ]

@@ -13,7 +13,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 import dsvgraph  # noqa: E402
-from dsvgraph_torch import compile  # noqa: E402
+from dsvgraph_torch import compile, verify  # noqa: E402
 from dsvgraph_torch.runtime import losses as runtime  # noqa: E402
 
 V, D, FEW = 13, 2, [3, 7, 1, 12]
@@ -240,6 +240,11 @@ def test_a_batch_without_a_target_costs_nothing_and_moves_nothing(kernels):
     module(kernels).zero_grad()
     found["loss"].backward()
     assert all(p.grad is None or not p.grad.any() for p in module(kernels).parameters())
+
+
+def test_the_flops_of_a_step_are_those_that_torch_counts():
+    step = verify(model(), batch=2, seq=9).step
+    assert step.equal and step.without_target < 0  # heads that several losses multiply
 
 
 # -- the functions alone ---------------------------------------------------------------------------
