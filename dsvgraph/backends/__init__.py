@@ -5,6 +5,7 @@ from dsvgraph.backends.contracts import (
     FULL,
     ComparisonResult,
     Compiler,
+    Datasets,
     Exporter,
     Generation,
     Generator,
@@ -24,6 +25,7 @@ from dsvgraph.backends.contracts import (
 )
 from dsvgraph.backends.discovery import (
     compiler,
+    datasets,
     endings,
     exporter,
     generator,
@@ -49,6 +51,7 @@ __all__ = [
     "Comparison",
     "ComparisonResult",
     "Compiler",
+    "Datasets",
     "Exporter",
     "Generation",
     "Generator",
@@ -73,6 +76,7 @@ __all__ = [
     "View",
     "WeightReader",
     "compiler",
+    "datasets",
     "endings",
     "exporter",
     "generator",

@@ -141,6 +141,33 @@ class RunReader(Protocol):
         """
 
 
+class Datasets(Protocol):
+    """Prepares what models are trained on, and shows it. Group `dsvgraph.datasets`."""
+
+    def prepare(
+        self, source: Path, folder: Path, *, tokenizer: str = "bytes", field: str = "text", progress: Progress | None
+    ) -> dict[str, Any]:
+        """Encode the documents of ``source`` into the new folder ``folder``; return what was written, by name.
+
+        The folder is what `compile --train --data` takes; it is there whole or not at all. Records have their text in
+        ``field``. Raise DsvError if there is no text, or the folder exists.
+        """
+
+    def rows(self, options: Mapping[str, Any], count: int, *, heldout: bool = False) -> dict[str, Any]:
+        """Return `source`, `vocabulary` and `rows` of training data, or of held-out data, for options of training.
+
+        A row has lists of equal length: `ids`, `pieces` (the text that each token completes), `counted` (by the loss),
+        `answers` (whether a token belongs to an exact answer), `documents`. Raise DsvError as training does.
+        """
+
+    def tasks(self, name: str | None = None) -> list[dict[str, Any]]:
+        """Return the tasks with exact answers, or the task ``name``. Raise DsvError if there is none of this name.
+
+        A task has `name`, `about`, `source`, `tokens`, `length`, `example`, and `options` with `name`, `default`,
+        `about`.
+        """
+
+
 class Verifier(Protocol):
     """Runs the compiled model and compares what it computes with the cost. Group `dsvgraph.verifiers`."""
 

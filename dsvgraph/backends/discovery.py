@@ -42,6 +42,12 @@ def run_reader(name: str | None = None) -> contracts.RunReader:
     return found
 
 
+def datasets(name: str | None = None) -> contracts.Datasets:
+    """Return what prepares and shows training data, ``name`` or the default one. Raise DsvError if it is missing."""
+    found: contracts.Datasets = _load("datasets", contracts.Datasets, "preparing data", name)
+    return found
+
+
 def verifier(name: str | None = None) -> contracts.Verifier:
     """Return the verifier ``name``, or the default one. Raise DsvError if it is missing."""
     found: contracts.Verifier = _load("verifiers", contracts.Verifier, "verifying", name)

@@ -9,6 +9,9 @@ from typing import Annotated
 import typer
 
 from dsvgraph import __version__
+from dsvgraph.cli import data
+from dsvgraph.cli.data import prepare, tasks
+from dsvgraph.cli.data import show as show_rows
 from dsvgraph.cli.exits import Command, exit_on_error, report_internal
 from dsvgraph.cli.make import compare, compile, export, fmt, generate, import_, new, render, report
 from dsvgraph.cli.output import coloured
@@ -21,6 +24,9 @@ PANELS = {
     "Make": (new, import_, fmt, render, compile, compare, report, generate, export),
 }
 
+GROUPS = {"data": (data, {"prepare": prepare, "show": show_rows, "tasks": tasks})}
+"""Commands that have commands of their own."""
+
 app = typer.Typer(
     name="dsvgraph",
     help="One YAML file is the model: it is checked, counted, compared, drawn, compiled and trained.",
@@ -32,6 +38,11 @@ app = typer.Typer(
 for panel, modules in PANELS.items():
     for module in modules:
         app.command(module.__name__.split(".")[-1].rstrip("_"), cls=Command, rich_help_panel=panel)(module.run)
+for name, (group, commands) in GROUPS.items():
+    inner = typer.Typer(name=name, help=group.__doc__, no_args_is_help=True, rich_markup_mode=app.rich_markup_mode)
+    for word, command in commands.items():
+        inner.command(word, cls=Command)(command.run)
+    app.add_typer(inner, name=name, rich_help_panel="Make")
 
 
 def _version(asked: bool) -> None:

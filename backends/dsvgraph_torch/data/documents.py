@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from dsvgraph.errors import DsvError
 from dsvgraph.names import listed
@@ -111,7 +111,7 @@ def _json_lines(file: Path, name: str) -> Iterator[str]:
             yield record[name]
 
 
-def _opened(file: Path) -> IO[bytes]:
+def _opened(file: Path) -> Any:
     return gzip.open(file) if file.suffix == ".gz" else file.open("rb")
 
 

@@ -13,10 +13,10 @@ from dsvgraph.errors import DsvError
 from dsvgraph_torch.data.corpus import Corpus
 from dsvgraph_torch.data.documents import Source
 from dsvgraph_torch.data.examples import TaskCorpus
-from dsvgraph_torch.data.packed import PackedCorpus
-from dsvgraph_torch.data.packing import Packing
-from dsvgraph_torch.data.pieces import encoded
-from dsvgraph_torch.data.prepared import is_prepared, open_prepared, read_header, tokens_of
+from dsvgraph_torch.data.rows.packed import PackedCorpus
+from dsvgraph_torch.data.rows.packing import Packing
+from dsvgraph_torch.data.rows.pieces import encoded
+from dsvgraph_torch.data.rows.prepared import is_prepared, open_prepared, read_header, tokens_of
 from dsvgraph_torch.data.stream import stream
 from dsvgraph_torch.data.tasks.registry import task_of
 from dsvgraph_torch.data.text import load_corpus
@@ -49,9 +49,9 @@ def _check_tokenizer(options: TrainOptions) -> None:
 
 
 def _task(options: TrainOptions) -> TaskCorpus:
-    if options.pack == Packing.WHOLE or options.pack == Packing.NONE:
-        return TaskCorpus(task_of(str(options.task)), packed=options.pack == Packing.WHOLE)
-    raise DsvError("--pack: an example of a task is never cut", hint="--pack whole puts several into a row")
+    if options.pack is Packing.CUT:
+        raise DsvError("--pack: an example of a task is never cut", hint="--pack whole puts several into a row")
+    return TaskCorpus(task_of(str(options.task)), packed=options.pack is Packing.WHOLE)
 
 
 def vocabulary(options: TrainOptions) -> tuple[int, str]:
@@ -87,7 +87,7 @@ def open_corpus(options: TrainOptions, run: Path | None = None, tokens: Tokens |
     """
     if options.task is not None:
         return _task(options)
-    packing = Packing(options.pack)
+    packing = options.pack
     if options.data is not None and is_prepared(options.data):
         corpus = open_prepared(options.data, packing)
         corpus.check(options.seq)

@@ -95,7 +95,7 @@ def written(model: Any, batch: Batch, size: int) -> Tensor:
     ids_BT, found_BT = batch.inputs.clone(), torch.full_like(batch.inputs, -1)
     shown_BT = batch.answers[:, :-1] & (batch.inputs[:, 1:] == batch.targets[:, :-1])
     columns = batch.answers.any(0).nonzero()[:, 0].tolist()
-    cache: dict[str, Any] | None = None if batch.documents is not None or getattr(model, "looks_ahead", "") else {}
+    cache: dict[str, Any] | None = None if batch.documents is not None or getattr(model, "looks_ahead", None) else {}
     seen = 0
     for at in range(columns[0] if columns else 0, columns[-1] + 1 if columns else 0):
         new = slice(0 if cache is None else seen, at + 1)

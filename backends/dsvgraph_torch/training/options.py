@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from dsvgraph.errors import DsvError, clipped
 from dsvgraph.wanted import wanted
+from dsvgraph_torch.data.rows.packing import Packing
 
 MAY_CHANGE = {
     "steps", "tokens", "minutes", "data", "device", "eval_every", "eval_at", "eval_tokens", "save_every", "out",
@@ -65,7 +66,7 @@ class TrainOptions(BaseModel):
     data: Path | None = None
     task: str | None = None
     tokenizer: str | None = None
-    pack: Literal["none", "cut", "whole"] = "none"
+    pack: Packing = Packing.NONE
     out: Path | None = None
     seed: int = Field(0, ge=0, lt=2**63)
     device: str = "auto"

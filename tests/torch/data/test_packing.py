@@ -14,9 +14,9 @@ from hypothesis import strategies as st  # noqa: E402
 
 from dsvgraph.errors import DsvError  # noqa: E402
 from dsvgraph_torch.data.batch import IGNORED, Batch  # noqa: E402
-from dsvgraph_torch.data.packed import PackedCorpus  # noqa: E402
-from dsvgraph_torch.data.packing import Packing, rows_of  # noqa: E402
-from dsvgraph_torch.data.pieces import Encoder, Pieces, encoded  # noqa: E402
+from dsvgraph_torch.data.rows.packed import PackedCorpus  # noqa: E402
+from dsvgraph_torch.data.rows.packing import Packing, rows_of  # noqa: E402
+from dsvgraph_torch.data.rows.pieces import Encoder, Pieces, encoded  # noqa: E402
 from dsvgraph_torch.data.tokens import BYTES  # noqa: E402
 
 lengths = st.lists(st.integers(1, 30), min_size=1, max_size=40)

@@ -86,10 +86,12 @@ class Countdown(Task):
         for start in range(0, len(found), 6):
             a, sign, b, equals, result = found[start : start + 5]
             taken = list(left)
-            if not (a in taken and (taken.remove(a) or b in taken) and sign in OPERATIONS and equals == "="):
-                return False
-            taken.remove(b)
-            if not result.isdecimal() or _result(int(a), sign, int(b)) != int(result):
+            for number in (a, b):
+                if number not in taken:
+                    return False
+                taken.remove(number)
+            wrong = sign not in OPERATIONS or equals != "=" or not result.isdecimal()
+            if wrong or _result(int(a), sign, int(b)) != int(result):
                 return False
             left = [*taken, result]
         return left == [target] and all(comma == "," for comma in found[5::6])

@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dsvgraph.errors import DsvError
 from dsvgraph.files import write_folder
 from dsvgraph_torch.data.documents import Source
-from dsvgraph_torch.data.packed import PackedCorpus
-from dsvgraph_torch.data.packing import Packing
-from dsvgraph_torch.data.pieces import Encoder, Pieces, write_ids
+from dsvgraph_torch.data.rows.packed import PackedCorpus
+from dsvgraph_torch.data.rows.packing import Packing
+from dsvgraph_torch.data.rows.pieces import Encoder, Pieces, write_ids
 from dsvgraph_torch.data.stored import described, read_tokens, write_tokens
 from dsvgraph_torch.data.tokens import Tokens
 from dsvgraph_torch.runs.files import read, write_text
@@ -46,11 +46,11 @@ class Header(BaseModel):
     documents: Count
     tokens: Count
     heldout_tokens: Count
-    dtype: Literal["<u1", "<u2", "<u4"]
+    dtype: Annotated[str, Field(pattern="^<u[124]$")]
     vocabulary: Vocabulary
     digest: Digest
     left_out: tuple[str, ...] = ()
-    sha256: dict[Literal["tokens.bin", "starts.bin", "heldout.bin"], Digest]
+    sha256: dict[Annotated[str, Field(pattern=r"^(tokens|starts|heldout)\.bin$")], Digest] = Field(min_length=3)
 
 
 def is_prepared(path: Path | None) -> bool:
@@ -87,7 +87,7 @@ def _write(source: Source, tokens: Tokens, folder: Path, progress: Callable[[int
         tokens=encoder.starts[-1],
         heldout_tokens=int(np.diff(starts)[heldout_P].sum()),
         dtype=encoder.dtype.str.replace("|", "<"),
-        vocabulary=Vocabulary(**described(tokens)),
+        vocabulary=Vocabulary.model_validate(described(tokens)),
         digest=encoder.digest,
         left_out=tuple(source.left_out),
         sha256={name: _sha256(folder / name) for name in (IDS, STARTS, HELDOUT)},

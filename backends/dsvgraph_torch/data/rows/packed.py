@@ -15,8 +15,8 @@ import torch
 from dsvgraph.errors import DsvError
 from dsvgraph_torch.data.batch import IGNORED, Batch
 from dsvgraph_torch.data.corpus import visits
-from dsvgraph_torch.data.packing import Packing, RunOn, Segments, Whole, rows_of
-from dsvgraph_torch.data.pieces import Pieces
+from dsvgraph_torch.data.rows.packing import Packing, RunOn, Segments, Whole, rows_of
+from dsvgraph_torch.data.rows.pieces import Pieces
 from dsvgraph_torch.data.tokens import Tokens
 
 

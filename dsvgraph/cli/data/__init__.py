@@ -1,0 +1,1 @@
+"""Prepare data for training, and show what a model is trained on."""
