@@ -75,9 +75,9 @@ class Acceptance:
 class Gradients:
     """The gradients of the losses in the weights below ``path``, one batch at a time.
 
-    ``trunk``: the reference output is computed from these weights. ``norms`` holds, by the name of the prediction, the
-    norm of the gradient of its unweighted loss; ``cosines`` those to the gradient of the reference's loss, for
-    every other prediction. A weight that a loss does not reach has the norm 0 and no cosine.
+    ``trunk``: the reference output is computed from these weights. ``norms`` holds, by the name of the loss, the
+    norm of the gradient of the unweighted loss; ``cosines`` those to the gradient of the reference's loss, for
+    every other one. A weight that a loss does not reach has the norm 0 and no cosine.
     """
 
     path: str

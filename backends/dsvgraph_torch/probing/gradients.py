@@ -93,7 +93,7 @@ def _dot(a: Sequence[Tensor | None], b: Sequence[Tensor | None], chosen: Sequenc
 
 
 def gradients(graph: Model, module: Any, heads: Sequence[Head], batches: Iterable[Batch]) -> tuple[Gradients, ...]:
-    """Return norms and cosines of the gradients of each prediction's unweighted loss, averaged over ``batches``.
+    """Return norms and cosines of the gradients of each unweighted loss of an output, averaged over ``batches``.
 
     The first head is the reference of the cosines. Layers without trained parameters are left out. Neither the
     weights' ``grad`` nor the counts of routers change.
@@ -101,15 +101,22 @@ def gradients(graph: Model, module: Any, heads: Sequence[Head], batches: Iterabl
     trained = [(name, weight) for name, weight in module.named_parameters() if weight.requires_grad]
     sums = _by_layer(graph, heads[0], trained)
     weights, was_training = [weight for _, weight in trained], module.training
+    names = loss_names(graph, heads[0])
     module.eval()
     try:
         for batch in batches:
-            found = _grads(module, weights, heads, batch)
+            found = _grads(module, weights, names, batch)
             for one in sums:
                 one.add(found, heads[0].name)
     finally:
         module.train(was_training)
     return tuple(one.result() for one in sums)
+
+
+def loss_names(graph: Model, reference: Head) -> list[str]:
+    """Return the names of the losses of outputs, that of the reference first; those of routers are left out."""
+    found = [name for loss in graph.losses if not loss.kind.of_routers for name in loss.names]
+    return [reference.name, *(name for name in found if name != reference.name)]
 
 
 def _by_layer(graph: Model, reference: Head, trained: Sequence[tuple[str, nn.Parameter]]) -> list[_Sums]:
@@ -125,14 +132,14 @@ def _by_layer(graph: Model, reference: Head, trained: Sequence[tuple[str, nn.Par
     return [one for one in sums.values() if one.chosen]
 
 
-def _grads(module: Any, weights: list[nn.Parameter], heads: Sequence[Head], batch: Batch) -> Grads:
-    """Return the gradients of each head's loss as the model itself computes it."""
+def _grads(module: Any, weights: list[nn.Parameter], names: Sequence[str], batch: Batch) -> Grads:
+    """Return the gradients of each loss as the model itself computes it."""
     losses = compute_losses(module, batch)
     found = {}
-    for head in heads:
-        loss = losses[head.name]
+    for name in names:
+        loss = losses[name]
         reached = loss.requires_grad
-        found[head.name] = (
+        found[name] = (
             torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
             if reached
             else (None,) * len(weights)

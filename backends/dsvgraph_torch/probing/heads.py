@@ -15,6 +15,7 @@ from dsvgraph.build.losses.predictions import seen
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph_torch.data.batch import IGNORED, Batch
+from dsvgraph_torch.runtime.losses import mapped
 from dsvgraph_torch.training.predictions import Prediction, predictions_of
 
 
@@ -47,6 +48,18 @@ class Head:
         logits = outputs[str(self.prediction.loss.output)]
         return (logits[self.depth - 1] if self.depth else logits).float()
 
+    @property
+    def vocabulary(self) -> int | tuple[int, ...] | None:
+        """The token ids that the logits stand for: the first so many, or these; None for all."""
+        return self.prediction.loss.vocabulary
+
+    def guesses(self, outputs: dict[str, Tensor]) -> Tensor:
+        """Return the likeliest token of each position, [B, T]."""
+        guess_BT = self.logits(outputs).argmax(-1)
+        if isinstance(self.vocabulary, tuple):
+            return guess_BT.new_tensor(self.vocabulary)[guess_BT]
+        return guess_BT
+
     def valid(self, batch: Batch, ahead: int) -> Tensor:
         """Return where position i has read no fill and position i + ``ahead`` is in its row and document, [B, T]."""
         rows, length = batch.inputs.shape
@@ -58,8 +71,10 @@ class Head:
         return valid_BT & (moved(batch.documents, ahead) == batch.documents)
 
     def targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the token that each position predicts, and where there is one, [B, T] each."""
+        """Return the logit that stands for the token of each position, and where there is one, [B, T] each."""
         targets_BT = moved(batch.targets, self.ahead - 1)
+        if self.vocabulary is not None:
+            targets_BT = mapped(targets_BT, self.vocabulary)
         valid_BT = self.valid(batch, self.ahead - 1) & (targets_BT != IGNORED)
         return targets_BT.clamp(min=0), valid_BT
 

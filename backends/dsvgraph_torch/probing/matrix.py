@@ -55,7 +55,7 @@ def measure(
     for batch in batches:
         outputs = run(module, batch)
         check_vocabularies(chosen, outputs)
-        references.append(heads[0].logits(outputs).argmax(-1))
+        references.append(heads[0].guesses(outputs))
     counted: list[tuple[Variant, Agreement]] = []
     for number, variant in enumerate(found, 1):
         notify(f"wiring {number} of {len(found)}")

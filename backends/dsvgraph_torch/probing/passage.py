@@ -70,9 +70,8 @@ def _predicted(
     """Yield the place in the window of each token behind ``first`` that is predicted, and what is said of it."""
     batch = Batch.of_rows(ids_1R)
     targets_1T, valid_1T = head.targets(batch)
-    logits_1TV = head.logits(outputs)
-    found = measures(logits_1TV, targets_1T)
-    guesses = logits_1TV.argmax(-1)[0].tolist()
+    found = measures(head.logits(outputs), targets_1T)
+    guesses = head.guesses(outputs)[0].tolist()
     entropy, sure = (found[name][0].tolist() for name in ("entropy", "confidence"))
     right = found["loss"][0].neg().exp().tolist()
     for i in torch.nonzero(valid_1T[0])[:, 0].tolist():

@@ -45,12 +45,12 @@ class Agreement:
     def add(self, outputs: dict[str, Tensor], batch: Batch, reference_BT: Tensor | None = None) -> None:
         """Count a batch; ``reference_BT`` are the reference's tokens where they are known already."""
         if reference_BT is None:
-            reference_BT = self.reference.logits(outputs).argmax(-1)
+            reference_BT = self.reference.guesses(outputs)
         together_BT = torch.ones_like(reference_BT, dtype=torch.bool)
         for head in self.others:
             ahead = head.ahead - self.reference.ahead + self.off
             valid_BT = head.valid(batch, ahead)
-            agrees_BT = head.logits(outputs).argmax(-1) == moved(reference_BT, ahead)
+            agrees_BT = head.guesses(outputs) == moved(reference_BT, ahead)
             together_BT = together_BT & agrees_BT
             self.single[head.name].add(agrees_BT, valid_BT)
             self.prefix[head.name].add(together_BT, valid_BT)
@@ -69,12 +69,12 @@ class Agreement:
 
 
 def check_vocabularies(heads: Sequence[Head], outputs: dict[str, Tensor]) -> None:
-    """Raise DsvError if a head has another vocabulary than the reference: their tokens cannot be compared."""
-    sizes = {head.name: head.logits(outputs).shape[-1] for head in heads}
+    """Raise DsvError if a head has other logits than the reference, and no loss says for which tokens they stand."""
+    sizes = {head.name: head.logits(outputs).shape[-1] for head in heads if head.vocabulary is None or head is heads[0]}
     for name, size in sizes.items():
         if size != sizes[heads[0].name]:
             words = f"`{name}` has {size} logits and `{heads[0].name}` {sizes[heads[0].name]}"
-            raise DsvError(f"{words}: whether they name the same token is not known without a map of their tokens")
+            raise DsvError(f"{words}: whether they name the same token is not known without a `vocabulary`")
 
 
 @torch.inference_mode()

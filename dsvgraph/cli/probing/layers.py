@@ -14,7 +14,7 @@ from dsvgraph.cli.probing.markup import card, grid, hue
 def gradients(probe: Probe) -> str:
     """Return norms and cosines of gradients as a table of coloured cells."""
     snapshot = probe.newest
-    names = [row.name for row in snapshot.scores]
+    names = words.losses(snapshot)
     largest = max((row.norms[name].value for row in snapshot.gradients for name in names), default=0)
     columns = ["layer", "weights", *(f"‖{name}‖" for name in names), *(f"cos {name}" for name in names[1:])]
     rows = [_gradient(row, names, largest) for row in snapshot.gradients]
@@ -55,8 +55,9 @@ def over_training(probe: Probe) -> str:
     layers = [row.path for row in words.trunk(probe.newest)]
     ramp = {path: svg.mixed(place / max(1, len(layers) - 1), "first", "last") for place, path in enumerate(layers)}
     if any(row.trunk for shot in shots for row in shot.gradients):
-        charts += [_cosines(shots, name, layers, ramp) for name in names[1:]]
-        charts += [_norms(shots, name, layers, ramp) for name in names]
+        measured = words.losses(probe.newest)
+        charts += [_cosines(shots, name, layers, ramp) for name in measured[1:]]
+        charts += [_norms(shots, name, layers, ramp) for name in measured]
     legend = "".join(f'<i style="background:{colours[name]}"></i>{escape(name)}' for name in names)
     ends = "".join(f'<i style="background:{ramp[path]}"></i>{escape(path)}' for path in layers)
     intro = "Every checkpoint that the run has kept, and what it recorded on the way, over optimizer steps."
@@ -85,7 +86,10 @@ def _cosines(shots: Sequence[Snapshot], name: str, layers: Sequence[str], ramp: 
 
 
 def _norms(shots: Sequence[Snapshot], name: str, layers: Sequence[str], ramp: dict[str, str]) -> str:
-    found = {path: [(s.step, r.norms[name]) for s in shots for r in s.gradients if r.path == path] for path in layers}
+    found = {
+        path: [(s.step, r.norms[name]) for s in shots for r in s.gradients if r.path == path and name in r.norms]
+        for path in layers
+    }
     return _chart(found, ramp, f"gradient norm of {name}")
 
 

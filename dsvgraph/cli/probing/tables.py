@@ -104,7 +104,7 @@ def acceptance_table(snapshot: Snapshot) -> Table:
 
 def over_training(probe: Probe) -> Iterator[RenderableType]:
     """Yield loss, acceptance and the mean cosine of the trunk's layers at each step."""
-    names = words.depths(probe.newest)
+    names = [row.name for row in probe.newest.scores[1:]]
     yield "\nover training: losses, acceptance, and the mean cosine to the first loss's gradient in the trunk"
     first = probe.newest.scores[0].name
     heads = [f">{name}{what}" for name in names for what in (" loss", " accept", " cosine")]
@@ -128,7 +128,7 @@ def _number(value: float | None) -> str:
 
 def gradient_table(snapshot: Snapshot, colours: bool) -> Table:
     """Return the norm of each loss's gradient and its cosine to that of the first, layer by layer."""
-    names = [row.name for row in snapshot.scores]
+    names = words.losses(snapshot)
     columns = ["layer", ">weights", *(f">|{name}|" for name in names), *(f">cos {name}" for name in names[1:])]
     table = output.table(columns, [])
     for row in snapshot.gradients:

@@ -53,9 +53,9 @@ def uses(paths: Iterable[str]) -> dict[str, int]:
     return found
 
 
-def depths(snapshot: Snapshot) -> list[str]:
-    """Return the names of the predictions that have a cosine to the reference's gradient."""
-    return [row.name for row in snapshot.scores[1:]]
+def losses(snapshot: Snapshot) -> list[str]:
+    """Return the names of the losses whose gradients were measured, the reference first."""
+    return list(snapshot.gradients[0].norms) if snapshot.gradients else []
 
 
 def trunk(snapshot: Snapshot) -> list[Gradients]:
