@@ -222,9 +222,10 @@ class Matrix:
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """What `dsvgraph probe` found. ``snapshots`` are in the order of training, the newest is the last.
+    """What `dsvgraph probe` found. Numbers are over ``rows`` rows of ``row_tokens`` tokens.
 
-    Numbers are over ``rows`` rows of ``row_tokens`` tokens, gradients over batches of ``gradient_tokens`` of them.
+    Gradients are of batches of ``gradient_tokens`` tokens. ``history`` are states of the weights in the order of
+    training, all on the same ``history_rows`` rows.
     """
 
     name: str
@@ -233,19 +234,16 @@ class Probe:
     rows: int
     row_tokens: int
     unit: str
-    snapshots: tuple[Snapshot, ...]
+    newest: Snapshot
     passage: Passage
     routers: tuple[RouterLoad, ...] = ()
     states: tuple[StateNorms, ...] = ()
     attention: tuple[AttentionNorms, ...] = ()
     matrix: Matrix | None = None
+    history: tuple[Snapshot, ...] = ()
+    history_rows: int = 0
     gradient_tokens: int = 0
     notes: tuple[str, ...] = ()
-
-    @property
-    def newest(self) -> Snapshot:
-        """What was measured of the newest checkpoint."""
-        return self.snapshots[-1]
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain data."""

@@ -50,7 +50,7 @@ def probe() -> Probe:
     likeliest = dict.fromkeys(NAMES, (None, "<script>alert(1)</script>", '"', "\n"))
     return Probe(
         name="<i>tiny</i>", folder="runs/<x>", data="held-out rows", rows=8, row_tokens=80, unit="byte",
-        snapshots=(snapshot(100), snapshot(200)),
+        newest=snapshot(200), history=(snapshot(100), snapshot(200)),
         passage=Passage(tokens=tokens, probability=said, entropy=said, confidence=said, likeliest=likeliest),
         routers=tuple(RouterLoad(path=f"layers.{i}.gate", use=0, top_k=2, load=(1 / 64,) * 64, entropy=0.9, balance=1)
                       for i in range(3)),

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dsvgraph.backends.probes import Gradients, Matrix, Passage, Probe, ProbeOptions, Snapshot
+from dsvgraph.backends.probes import Gradients, Passage, Probe, ProbeOptions, Snapshot
+from dsvgraph_torch.data.batch import IGNORED
 from dsvgraph_torch.probing.activations import trace
 from dsvgraph_torch.probing.gradients import gradients
 from dsvgraph_torch.probing.heads import Head, heads_of
 from dsvgraph_torch.probing.matrix import measure
 from dsvgraph_torch.probing.passage import passage
-from dsvgraph_torch.probing.recording import recorded
+from dsvgraph_torch.probing.recording import recorded, snapshot
 from dsvgraph_torch.probing.scores import score
-from dsvgraph_torch.probing.subject import Stage, Subject, opened
+from dsvgraph_torch.probing.subject import Subject, opened
 
 Notify = Callable[[str], object]
 
@@ -24,37 +25,54 @@ def probe(folder: Path, options: ProbeOptions, notify: Notify = lambda words: No
     Raise DsvError if there is nothing to probe in ``folder``, or if what was asked for is not there.
     """
     subject = opened(folder, options)
-    heads = heads_of(subject.graph)
-    snapshots = tuple(_snapshot(subject, heads, stage, options, notify) for stage in subject.stages)
+    graph, module, heads = subject.graph, subject.module, heads_of(subject.graph)
+    history = _history(subject, heads, notify)
+    subject.load(subject.stages[-1])
+    newest = _newest(subject, heads, options, notify)
     notify("activations")
-    states, routers, attention, notes = trace(subject.graph, subject.module, subject.batches)
-    before = recorded(subject.run, snapshots) if subject.run and options.over_training else ()
+    states, routers, attention, notes = trace(graph, module, subject.batches)
     return Probe(
-        name=subject.graph.name,
+        name=graph.name,
         folder=str(folder),
         data=subject.data,
         rows=subject.rows,
         row_tokens=subject.row_tokens,
         unit=subject.tokens.unit,
         gradient_tokens=subject.gradient_rows * subject.row_tokens,
-        snapshots=tuple(sorted([*before, *snapshots], key=lambda one: one.step)),
+        newest=newest,
+        history=history,
+        history_rows=sum(len(batch.inputs) for batch in subject.followed),
         passage=_passage(subject, heads, options, notify),
         routers=routers,
         states=states,
         attention=attention,
-        matrix=_matrix(subject, heads, notify) if options.mtp_matrix else None,
+        matrix=measure(graph, module, heads, subject.batches, notify) if options.mtp_matrix else None,
         notes=tuple(notes),
     )
 
 
-def _snapshot(subject: Subject, heads: Sequence[Head], stage: Stage, options: ProbeOptions, notify: Notify) -> Snapshot:
-    """Measure one state of the weights, and leave them in the module."""
-    notify(f"step {stage.step:,}: predictions" if stage.step else "predictions")
-    subject.load(stage)
+def _history(subject: Subject, heads: Sequence[Head], notify: Notify) -> tuple[Snapshot, ...]:
+    """Return what was recorded while the run trained, and the same of the checkpoints that were not recorded."""
+    if subject.run is None or not subject.followed:
+        return ()
+    found = recorded(subject.run)
+    for stage in subject.stages:
+        if stage.step not in found:
+            notify(f"step {stage.step:,}")
+            subject.load(stage)
+            args = subject.graph, subject.module, heads, subject.followed
+            found[stage.step] = snapshot(*args, stage.step, stage.tokens)
+    return tuple(one for _, one in sorted(found.items()))
+
+
+def _newest(subject: Subject, heads: Sequence[Head], options: ProbeOptions, notify: Notify) -> Snapshot:
+    """Measure the weights that are in the module, the newest ones."""
+    stage = subject.stages[-1]
+    notify("predictions")
     scores, acceptance = score(subject.module, heads, subject.batches, stage.tokens, stage.step)
     found: tuple[Gradients, ...] = ()
     if options.gradients:
-        notify(f"step {stage.step:,}: gradients" if stage.step else "gradients")
+        notify("gradients")
         found = gradients(subject.graph, subject.module, heads, subject.gradient_batches())
     return Snapshot(step=stage.step, tokens=stage.tokens, scores=scores, acceptance=acceptance, gradients=found)
 
@@ -67,9 +85,6 @@ def _passage(subject: Subject, heads: Sequence[Head], options: ProbeOptions, not
     else:
         batch = subject.batches[len(subject.batches) // 2]
         row = len(batch.inputs) // 2
-        ids = [*batch.inputs[row].tolist(), int(batch.targets[row, -1])][: options.tokens]
+        last = int(batch.targets[row, -1])
+        ids = [*batch.inputs[row].tolist(), *([] if last == IGNORED else [last])][: options.tokens]
     return passage(subject.module, heads, ids, subject.tokens, subject.row_tokens)
-
-
-def _matrix(subject: Subject, heads: Sequence[Head], notify: Notify) -> Matrix:
-    return measure(subject.graph, subject.module, heads, subject.batches, notify)

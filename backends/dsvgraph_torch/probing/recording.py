@@ -1,8 +1,10 @@
-"""probes.jsonl of a run: what was measured on the way, a line for each probe."""
+"""What is measured of one state of the weights, and probes.jsonl: a line of it for each probe while a run trains."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -11,42 +13,54 @@ from dsvgraph.backends.probes import Snapshot
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph_torch.data.batch import Batch
+from dsvgraph_torch.data.corpus import Corpus
 from dsvgraph_torch.probing.gradients import gradients
-from dsvgraph_torch.probing.heads import heads_of
+from dsvgraph_torch.probing.heads import Head, heads_of
 from dsvgraph_torch.probing.scores import score
 from dsvgraph_torch.runs.files import append_line, read
 from dsvgraph_torch.runs.folder import Run
+from dsvgraph_torch.training.options import TrainOptions
 
 SNAPSHOT = TypeAdapter(Snapshot)
-NAME = "probes.jsonl"
+BATCHES = 4
+"""Batches of held-out rows, each as large as one of training, on which a run is followed."""
 
 
-def record(run: Run, graph: Model, module: Any, batches: Sequence[Batch], step: int, tokens: int) -> None:
-    """Measure a model in training and append the result to the run's probes; the module stays as it was."""
-    heads, was_training = heads_of(graph), module.training
+def record(run: Run, graph: Model, module: Any, corpus: Corpus, options: TrainOptions, step: int) -> None:
+    """Measure a model after ``step`` and append the result to the run's probes; the module stays as it was."""
+    was_training, batches = module.training, followed(corpus, options)
     module.eval()
     try:
-        scores, acceptance = score(module, heads, batches, tokens, step)
-        found = gradients(graph, module, heads, batches)
+        found = snapshot(graph, module, heads_of(graph), batches, step, step * options.step_tokens)
     finally:
         module.train(was_training)
-    snapshot = Snapshot(step=step, tokens=tokens, scores=scores, acceptance=acceptance, gradients=found)
-    append_line(run.path / NAME, SNAPSHOT.dump_json(snapshot).decode())
+    append_line(run.probes, json.dumps(asdict(found)))
 
 
-def recorded(run: Run, measured: Iterable[Snapshot] = ()) -> tuple[Snapshot, ...]:
-    """Return what was recorded while a run trained, but for the steps of ``measured``; of a step taken twice the last.
+def followed(corpus: Corpus, options: TrainOptions) -> tuple[Batch, ...]:
+    """Return the held-out rows on which a run is followed, always the same."""
+    rows = corpus.heldout_batches(options.batch, options.seq, BATCHES * options.batch)
+    return tuple(batch.to(options.torch_device()) for batch in rows)
 
-    Raise DsvError if a line is damaged.
-    """
-    path = run.path / NAME
+
+def snapshot(
+    graph: Model, module: Any, heads: Sequence[Head], batches: Sequence[Batch], step: int, tokens: int
+) -> Snapshot:
+    """Return what is measured of the weights after ``step`` on ``batches``, gradients batch by batch."""
+    scores, acceptance = score(module, heads, batches, tokens, step)
+    found = gradients(graph, module, heads, batches)
+    return Snapshot(step=step, tokens=tokens, scores=scores, acceptance=acceptance, gradients=found)
+
+
+def recorded(run: Run) -> dict[int, Snapshot]:
+    """Return what was recorded while a run trained, by step. Raise DsvError if a line is damaged."""
     found: dict[int, Snapshot] = {}
-    lines = read(path).split(b"\n")[:-1] if path.exists() else []
+    lines = read(run.probes).split(b"\n")[:-1] if run.probes.exists() else []
     for number, line in enumerate(lines, 1):
         try:
-            snapshot = SNAPSHOT.validate_json(line)
+            one = SNAPSHOT.validate_json(line)
         except ValidationError as error:
-            raise DsvError(f"{path}:{number} is damaged: {error.error_count()} values are not as expected") from None
-        found[snapshot.step] = snapshot
-    known = {snapshot.step for snapshot in measured}
-    return tuple(snapshot for step, snapshot in sorted(found.items()) if step not in known)
+            words = f"{error.error_count()} values are not as expected"
+            raise DsvError(f"{run.probes}:{number} is damaged: {words}") from None
+        found[one.step] = one
+    return found

@@ -18,8 +18,10 @@ from dsvgraph.backends.probes import ProbeOptions
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph_torch.data.batch import Batch
-from dsvgraph_torch.data.text import load_corpus
+from dsvgraph_torch.data.opened import open_corpus
+from dsvgraph_torch.data.tokenizer import read_tokenizer
 from dsvgraph_torch.data.tokens import BYTES, Tokens
+from dsvgraph_torch.probing.recording import followed
 from dsvgraph_torch.runs.checkpoint import Checkpoint, checkpoints
 from dsvgraph_torch.runs.folder import Run
 from dsvgraph_torch.training.options import TrainOptions
@@ -47,7 +49,8 @@ class Stage:
 class Subject:
     """A model with its weights, and rows of tokens to measure it on.
 
-    ``rows`` is [rows, R]; ``data`` says where they are from. Gradients are taken over batches of ``batch`` rows.
+    ``batches`` are the rows that are measured, ``data`` says where they are from. Gradients are taken over batches of
+    ``batch`` rows. ``followed`` are the rows on which the stages of a run are compared, none if they are not asked for.
     """
 
     graph: Model
@@ -58,6 +61,7 @@ class Subject:
     row_tokens: int
     batch: int
     stages: tuple[Stage, ...]
+    followed: tuple[Batch, ...] = field(default=(), repr=False)
     run: Run | None = None
 
     def load(self, stage: Stage) -> None:
@@ -130,7 +134,7 @@ def _of_run(run: Run, options: ProbeOptions) -> Subject:
     newest = run.trained()
     kept = checkpoints(run.path, about.identity) if options.over_training else [newest]
     graph = dsvgraph.load(str(run.spec))
-    corpus = load_corpus(trained.data, trained.batch, trained.seq, run.path)
+    corpus = open_corpus(trained, run.path)
     if corpus.digest != about.data.sha256:
         hint = "held-out text of another text may have been trained on: put the text back"
         raise DsvError(f"{corpus.source} is not the text that the run in {run.path} was trained on", hint=hint)
@@ -146,6 +150,9 @@ def _of_run(run: Run, options: ProbeOptions) -> Subject:
         batches=_on(batches, _device(options)),
         row_tokens=trained.seq,
         batch=trained.batch,
+        followed=followed(corpus, trained.model_copy(update={"device": options.device}))
+        if options.over_training
+        else (),
         stages=tuple(Stage(one.step, one.step * trained.step_tokens, one) for one in kept),
         run=run,
     )
@@ -187,10 +194,13 @@ def _imported(folder: Path) -> Model:
 
 
 def _tokens(folder: Path, graph: Model) -> Tokens:
-    """Return the vocabulary of a folder of weights: bytes where the model reads 256 ids."""
-    if not (folder / "tokenizer.json").is_file() and graph.config.get("vocab_size") == BYTES.size:
+    """Return the vocabulary of a folder of weights: its tokenizer.json, or bytes where the model reads 256 ids."""
+    path = folder / "tokenizer.json"
+    if path.is_file():
+        return read_tokenizer(path)
+    if graph.config.get("vocab_size") == BYTES.size:
         return BYTES
-    raise DsvError(f"{folder} is of a model whose tokens are not bytes: its text cannot become ids")
+    raise DsvError(f"{folder} has no tokenizer.json: text cannot become the ids of its model")
 
 
 def rows_of(ids: list[int], length: int, most: int) -> torch.Tensor:

@@ -58,6 +58,11 @@ class Run:
         """One JSON object per step."""
         return self.path / "metrics.jsonl"
 
+    @property
+    def probes(self) -> Path:
+        """One JSON object per probe that was taken on the way."""
+        return self.path / "probes.jsonl"
+
     # -- beginning and taking up ----------------------------------------------------------------
 
     @contextmanager
@@ -142,7 +147,10 @@ class Run:
         return list(schema.records(self.metrics, set(losses)))
 
     def rewind(self, step: int) -> None:
-        """Forget the metrics of the steps after ``step``, which are about to be taken again."""
+        """Forget the metrics and probes of the steps after ``step``, which are about to be taken again."""
+        if self.probes.exists():
+            lines = [line for line in read(self.probes).split(b"\n")[:-1] if json.loads(line)["step"] <= step]
+            write_text(self.probes, b"".join(line + b"\n" for line in lines).decode())
         if self.metrics.exists():
             lines = read(self.metrics).split(b"\n")[:step]
             write_text(self.metrics, b"".join(line + b"\n" for line in lines).decode())

@@ -17,6 +17,7 @@ from dsvgraph_torch.data.batch import Batch
 from dsvgraph_torch.data.corpus import Corpus, Numbered, batches, take
 from dsvgraph_torch.data.opened import open_corpus, vocabulary, with_row_length
 from dsvgraph_torch.data.stored import write_tokens
+from dsvgraph_torch.probing.recording import record as record_probe
 from dsvgraph_torch.runs import notices
 from dsvgraph_torch.runs.checkpoint import Checkpoint, Keep
 from dsvgraph_torch.runs.files import write_text, write_whole
@@ -176,6 +177,8 @@ class Trainer:
             while not (self.schedule.over(step) or stop.requested):
                 step = self.step = step + 1
                 self.run_step(step, made, show)
+                if self.options.probe_every and step % self.options.probe_every == 0:
+                    record_probe(self.run, self.graph, self.model, self.corpus, self.options, step)
                 if self.save_due(step) and not self.guard.suspect:
                     self.save(step)
                     saved = step

@@ -15,7 +15,7 @@ from dsvgraph_torch.data.rows.packing import Packing
 
 MAY_CHANGE = {
     "steps", "tokens", "minutes", "data", "device", "eval_every", "eval_at", "eval_tokens", "save_every", "out",
-    "resume", "keep", "keep_best", "log", "emulate", "workers",
+    "probe_every", "resume", "keep", "keep_best", "log", "emulate", "workers",
 }  # fmt: skip
 """Options that a resumed run may set anew; the others would make it another run."""
 
@@ -87,6 +87,7 @@ class TrainOptions(BaseModel):
     eval_at: tuple[int, ...] = ()
     eval_tokens: int | None = Field(None, ge=1)
     save_every: int | None = Field(None, ge=1)
+    probe_every: int | None = Field(None, ge=1)
     spike: float = Field(8.0, ge=0, allow_inf_nan=False)
     keep: int = Field(1, ge=1)
     keep_best: bool = False

@@ -171,6 +171,9 @@ OPTIONS: dict[str, Any] = {
         Any, _option("--eval-tokens", "Held-out tokens of an evaluation on the way. [8192]", "N", parser=amount)
     ],
     "save_every": Annotated[int | None, _option("--save-every", "Steps between saves. [a tenth]", least=1)],
+    "probe_every": Annotated[
+        int | None, _option("--probe-every", "Steps between probes: gradients and acceptance per depth.", least=1)
+    ],
     "spike": Annotated[
         float | None,
         _option("--spike", "Spreads above the median that make a loss a spike, 0 for any loss. [8]", "X", least=0),

@@ -48,19 +48,22 @@ def _cosine(found: Estimate | None) -> str:
 
 def over_training(probe: Probe) -> str:
     """Return charts over steps: losses, acceptance, and the cosines of each depth in each layer of the trunk."""
-    shots = probe.snapshots
+    shots = probe.history
     names = [row.name for row in probe.newest.scores]
     colours = {name: hue(place) for place, name in enumerate(names)}
     charts = [_losses(shots, names, colours), _accepted(shots, names[1:], colours)]
-    layers = [row.path for row in words.trunk(probe.newest)]
+    layers = [row.path for row in words.trunk(shots[-1])]
     ramp = {path: svg.mixed(place / max(1, len(layers) - 1), "first", "last") for place, path in enumerate(layers)}
     if any(row.trunk for shot in shots for row in shot.gradients):
-        measured = words.losses(probe.newest)
+        measured = words.losses(shots[-1])
         charts += [_cosines(shots, name, layers, ramp) for name in measured[1:]]
         charts += [_norms(shots, name, layers, ramp) for name in measured]
     legend = "".join(f'<i style="background:{colours[name]}"></i>{escape(name)}' for name in names)
     ends = "".join(f'<i style="background:{ramp[path]}"></i>{escape(path)}' for path in layers)
-    intro = "Every checkpoint that the run has kept, and what it recorded on the way, over optimizer steps."
+    intro = (
+        "Every checkpoint that the run has kept and what it recorded on the way, over optimizer steps: "
+        f"all on the same {probe.history_rows:,} held-out rows."
+    )
     body = f'<p class="legend">{legend}</p><p class="legend">{ends}</p><div class="charts">{"".join(charts)}</div>'
     return card("Over training", intro, body)
 

@@ -35,7 +35,7 @@ def sections(probe: Probe) -> Iterator[str]:
     if probe.matrix:
         yield matrix(probe.matrix)
     yield text(probe)
-    if len(probe.snapshots) > 1:
+    if len(probe.history) > 1:
         yield over_training(probe)
     if probe.newest.gradients:
         yield gradients(probe)

@@ -29,7 +29,7 @@ def parts(probe: Probe, colours: bool) -> Iterator[RenderableType]:
         yield "\nacceptance, teacher-forced: where a depth names the token that the first output names there"
         yield acceptance_table(probe.newest)
         yield words.length(probe.newest)
-    if len(probe.snapshots) > 1:
+    if probe.history:
         yield from over_training(probe)
     if probe.newest.gradients:
         yield f"\ngradients of each loss, unweighted, in batches of {probe.gradient_tokens:,} tokens"
@@ -105,10 +105,11 @@ def acceptance_table(snapshot: Snapshot) -> Table:
 def over_training(probe: Probe) -> Iterator[RenderableType]:
     """Yield loss, acceptance and the mean cosine of the trunk's layers at each step."""
     names = [row.name for row in probe.newest.scores[1:]]
-    yield "\nover training: losses, acceptance, and the mean cosine to the first loss's gradient in the trunk"
+    rows = f"on {probe.history_rows:,} rows"
+    yield f"\nover training, {rows}: losses, acceptance, and the mean cosine to the first loss's gradient in the trunk"
     first = probe.newest.scores[0].name
     heads = [f">{name}{what}" for name in names for what in (" loss", " accept", " cosine")]
-    yield whole(output.table([">step", f">{first} loss", *heads], [_step(one, names) for one in probe.snapshots]))
+    yield whole(output.table([">step", f">{first} loss", *heads], [_step(one, names) for one in probe.history]))
 
 
 def _step(snapshot: Snapshot, names: Sequence[str]) -> tuple[object, ...]:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from runs import newest, plain, run
 from typer.testing import CliRunner
 
 import dsvgraph
@@ -17,6 +18,8 @@ from dsvgraph_torch.decoding.sampling import load_model
 from dsvgraph_torch.probing.heads import heads_of
 from dsvgraph_torch.probing.passage import passage, windows
 from dsvgraph_torch.probing.prober import probe
+from dsvgraph_torch.probing.recording import recorded
+from dsvgraph_torch.runs.folder import Run
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +73,7 @@ def test_the_command_says_what_the_probe_says(trained, found, tmp_path):
     assert f"{100 * row.agreement.value:.1f} ± {100 * row.agreement.error:.1f} %" in shown.output
     assert "7 bottles of beer on the wall" in shown.output
     told = json.loads(CliRunner().invoke(app, [*args, "--json", "--no-gradients"]).output)
-    assert told["snapshots"][0]["acceptance"][0]["agreement"]["value"] == row.agreement.value
+    assert told["newest"]["acceptance"][0]["agreement"]["value"] == row.agreement.value
     assert told["passage"]["tokens"] == list("7 bottles of beer on the wall")
 
 
@@ -82,3 +85,28 @@ def test_what_cannot_be_probed_is_said(trained, tmp_path):
     ]:
         with pytest.raises(DsvError, match=words.replace("(", r"\(").replace(")", r"\)")):
             probe(folder, ProbeOptions(device="cpu", measured=100, gradients=False, **options))
+
+
+def test_a_run_is_followed_on_the_same_rows(tmp_path, monkeypatch):
+    """What is recorded on the way is what a probe measures of the checkpoint; it changes nothing, and is rewound."""
+    plain(monkeypatch)
+    options = dict(steps=4, save_every=2, keep=2, seq=16, batch=4)
+    run(tmp_path, **options)
+    alone = newest(tmp_path / "run") / "model.safetensors"
+    measured = probe(tmp_path / "run", ProbeOptions(over_training=True, measured=100, device="cpu"))
+    assert [one.step for one in measured.history] == [2, 4] and measured.history_rows > 0
+    (tmp_path / "again").mkdir()
+    run(tmp_path / "again", **options, probe_every=2)
+    found = recorded(Run(tmp_path / "again/run"))
+    assert [*found] == [2, 4]
+    assert (newest(tmp_path / "again/run") / "model.safetensors").read_bytes() == alone.read_bytes()
+    for one in measured.history:
+        assert one.scores[1].loss.value == pytest.approx(found[one.step].scores[1].loss.value, rel=1e-5)
+        for mine, theirs in zip(one.gradients, found[one.step].gradients):
+            assert mine.norms["mtp.1"].value == pytest.approx(theirs.norms["mtp.1"].value, rel=1e-3)
+    Run(tmp_path / "again/run").rewind(3)
+    assert [*recorded(Run(tmp_path / "again/run"))] == [2]
+    with Run(tmp_path / "again/run").probes.open("a") as file:
+        file.write('{"step": 3}\n')
+    with pytest.raises(DsvError, match=r"probes\.jsonl:2 is damaged"):
+        recorded(Run(tmp_path / "again/run"))
