@@ -27,7 +27,7 @@ from dsvgraph_torch.training import answers
 from dsvgraph_torch.training.guard import PATIENCE, Guard
 from dsvgraph_torch.training.logs import Logs
 from dsvgraph_torch.training.options import UNBOUNDED, TrainOptions
-from dsvgraph_torch.training.predictions import accuracy, predictions_of
+from dsvgraph_torch.training.predictions import accuracy, predictions_of, shares
 from dsvgraph_torch.training.preflight import check, check_disk, check_precision, memory_errors
 from dsvgraph_torch.training.progress import ProgressDisplay, plot_losses, progress_display
 from dsvgraph_torch.training.results import RunResult, continuation, failure, report, report_interrupted
@@ -213,8 +213,9 @@ class Trainer:
         torch.manual_seed(options.seed + step)
         rate, when = learning_rate(self.schedule.begin(step), options), f"at step {step}"
         with self.schedule.training(), step_errors(options):
-            taken = take(made, options.accumulate)
-            metrics = train_step(self.model, self.optimizer, taken, rate, options.clip, self.precision, when)
+            batches = take(made, options.accumulate)
+            parts = shares(self.graph, batches)
+            metrics = train_step(self.model, self.optimizer, batches, rate, options.clip, self.precision, when, parts)
             self.state.stepped()
         measured = self.measured(step)
         record = {"step": step, "tokens": step * options.step_tokens, **metrics.record(load=measured)}

@@ -12,8 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from dsvgraph.build.losses.lines import number
+from dsvgraph.build.losses.predictions import seen
+from dsvgraph.errors import DsvError
 from dsvgraph.graph import Loss, LossKind, Model
 from dsvgraph_torch.data.batch import IGNORED, Batch
+from dsvgraph_torch.runtime.context import Context
+from dsvgraph_torch.runtime.scoring import next_tokens, scored
 
 
 @dataclass(frozen=True)
@@ -66,3 +70,46 @@ def accuracy(model: nn.Module, predictions: list[Prediction], batches: Iterable[
             right[prediction.name] += int(hits.sum())
             seen[prediction.name] += hits.numel()
     return {name: right[name] / max(1, seen[name]) for name in right}
+
+
+# -- batches of one step ------------------------------------------------------------------------------
+
+
+def shares(graph: Model, batches: list[Batch]) -> list[dict[str, float]] | None:
+    """Return by how much each loss of each of ``batches`` counts in the mean of all, as a factor of an equal part.
+
+    A loss is a sum over targets, divided by their number or by what the spec says; the loss of all batches together
+    is the sum of all sums, divided once. None where all count alike: rows are one document each.
+    Raise DsvError for a loss whose targets are counted in a way that is not known here.
+    """
+    if len(batches) == 1 or all(b.documents is None and bool((b.targets != IGNORED).all()) for b in batches):
+        return None
+    found: list[dict[str, float]] = [{} for _ in batches]
+    for loss in graph.losses:
+        if loss.divide is None or "valid" not in loss.divide.names():
+            continue
+        if loss.kind is not LossKind.CROSS_ENTROPY or loss.vocabulary is not None or loss.window > 1 or loss.sample:
+            words = f"--accumulate: `{loss.name}` divides by its targets, which packed batches have not equally many of"
+            raise DsvError(words, loss.span, hint="a larger --batch and no --accumulate")
+        for name, depth in zip(loss.names, loss.depths, strict=True):
+            divisors = [_divisor(graph, loss, depth, [batch]) for batch in batches]
+            whole = _divisor(graph, loss, depth, batches)
+            for share, divisor in zip(found, divisors, strict=True):
+                share[name] = len(batches) * divisor / whole
+    return found
+
+
+def _divisor(graph: Model, loss: Loss, depth: int, batches: list[Batch]) -> float:
+    """Return what a loss over ``batches`` is divided by."""
+    ahead = Prediction(loss.name, loss, depth).shift
+    fill = seen(graph, graph.outputs[str(loss.output)], depth).fill
+    valid = sum(_valid(batch, ahead, fill if fill > ahead - 1 else 0) for batch in batches)
+    rows = sum(len(batch.inputs) for batch in batches)
+    sizes = {"B": rows, "T": batches[0].inputs.shape[1], "valid": max(1, valid)}
+    return float(number(loss.divide, depth=depth, **sizes))  # type: ignore[arg-type]
+
+
+def _valid(batch: Batch, ahead: int, fill: int) -> int:
+    """Return how many targets a cross entropy of tokens ``ahead`` counts in a batch."""
+    targets_BT = next_tokens(batch.inputs, batch.targets, None, batch.documents)
+    return int((scored(targets_BT, ahead, fill, Context(documents=batch.documents)) != IGNORED).sum())

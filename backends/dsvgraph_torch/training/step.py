@@ -20,6 +20,9 @@ from dsvgraph_torch.data.batch import Batch
 from dsvgraph_torch.module import after_step, expert_load
 from dsvgraph_torch.training.optim import Optimizer, set_rate
 
+Shares = list[dict[str, float]] | None
+"""For each batch of a step, factors of its losses by name."""
+
 
 class Diverged(DsvError):
     """A loss or a gradient is no number any more."""
@@ -78,15 +81,16 @@ def train_step(
     clip: float,
     precision: Precision,
     when: str = "",
+    shares: Shares = None,
 ) -> StepMetrics:
     """Accumulate the gradients of ``batches`` and takes one step, routers included.
 
-    ``clip`` is the largest norm of the gradient, 0 for none. Raise DsvError, which says ``when``, where
-    a loss or the gradient is no number; nothing has been changed then.
+    ``clip`` is the largest norm of the gradient, 0 for none; ``shares`` is as for ``backward``.
+    Raise DsvError, which says ``when``, where a loss or the gradient is no number; nothing has been changed then.
     """
     started = time.perf_counter()
     model.train()
-    values = backward(model, batches, precision)
+    values = backward(model, batches, precision, shares)
     trained = [p for p in model.parameters() if p.requires_grad]
     values["grad_norm"] = nn.utils.clip_grad_norm_(trained, clip or math.inf)
     numbers = finite(values, when)
@@ -114,17 +118,35 @@ def update(model: nn.Module, optimizer: Optimizer, rate: float) -> dict[str, lis
     return load
 
 
-def backward(model: nn.Module, batches: list[Batch], precision: Precision) -> dict[str, Tensor]:
-    """Add the mean gradient of ``batches``; returns the mean losses."""
+def backward(model: nn.Module, batches: list[Batch], precision: Precision, shares: Shares = None) -> dict[str, Tensor]:
+    """Add the gradient of the loss over ``batches``; returns the losses over them.
+
+    That is the mean over the batches. ``shares`` has for each batch the factor by which a loss counts there more than
+    an equal part, where batches have unequally many targets.
+    """
     means: dict[str, Tensor] = {}
-    for batch in batches:
+    for batch, share in zip(batches, shares or [{}] * len(batches), strict=True):
         losses = precision.losses(model, batch)
         if not losses["loss"].requires_grad:
             raise DsvError("there is nothing to train: no loss depends on a parameter that is trained")
+        losses = shared(losses, share)
         (losses["loss"] / len(batches)).backward()
         for name, value in losses.items():
             means[name] = means.get(name, 0) + value.detach().float() / len(batches)
     return means
+
+
+def shared(losses: dict[str, Tensor], share: dict[str, float]) -> dict[str, Tensor]:
+    """Return ``losses`` with those in ``share`` times their factor, in the weighted sum `loss` too."""
+    trained = [name for name in share if losses[name].requires_grad]
+    if not trained:
+        return losses
+    total, values = losses["loss"], [losses[name] for name in trained]
+    weights = torch.autograd.grad(total, values, retain_graph=True, allow_unused=True)  # the sum is linear in them
+    for name, value, weight in zip(trained, values, weights, strict=True):
+        if weight is not None:
+            total = total + weight * (share[name] - 1) * value
+    return {**losses, **{name: losses[name] * share[name] for name in share}, "loss": total}
 
 
 def finite(values: dict[str, Tensor], when: str) -> dict[str, float]:

@@ -12,12 +12,14 @@ from runs import SIZES
 
 import dsvgraph
 import dsvgraph_torch
+from dsvgraph.errors import DsvError
 from dsvgraph_torch.data.batch import Batch
 from dsvgraph_torch.emitted import load_source
 from dsvgraph_torch.lowering.names import class_names
 from dsvgraph_torch.module import after_step, expert_load
 from dsvgraph_torch.runtime import kernels
 from dsvgraph_torch.training.layers import checkpoint_layers, repeated_layers
+from dsvgraph_torch.training.predictions import shares
 from dsvgraph_torch.training.step import Precision, backward
 
 CPU = Precision(torch.device("cpu"), torch.float32)
@@ -87,6 +89,47 @@ def test_the_plain_computation_is_logits_and_cross_entropies(model, rows, plain,
 def test_accumulation(model, rows, plain, size):
     batches = [Batch.of_rows(part) for part in rows.split(size)]
     assert_same(taken(dsvgraph_torch.compile(model, kernels="fast"), batches), plain)
+
+
+def packed(rows):
+    """The rows as documents of several lengths, of which some targets are not counted."""
+    documents = torch.zeros_like(rows)
+    for row, cuts in enumerate(([5], [], [3, 9, 20], [12], [1, 2], [23], [], [8, 16])):
+        for cut in cuts:
+            documents[row, cut:] += 1
+    batch = Batch(rows[:, :-1], rows[:, 1:].clone(), documents[:, :-1])
+    batch.targets[1, 4:] = -100
+    batch.targets[6] = -100
+    return batch
+
+
+def test_accumulation_of_packed_rows(rows):
+    """Batches have unequally many targets, at each depth in another way; one of them has none at all."""
+    model = dsvgraph.load("deepseek_v3_tiny", WIDE)
+    whole = packed(rows)
+    batches = [
+        Batch(*(part[n : n + 1] for part in (whole.inputs, whole.targets, whole.documents))) for n in range(len(rows))
+    ]
+    module = dsvgraph_torch.compile(model, kernels="fast").train()
+    wanted = backward(module, [whole], CPU), found(module)
+    parts = shares(model, batches)
+    losses, got = backward(module, batches, CPU, parts), found(module)
+    assert_same(got, wanted[1])
+    assert {name: float(loss) for name, loss in losses.items()} == pytest.approx(
+        {name: float(loss) for name, loss in wanted[0].items()}, rel=1e-6
+    )
+    backward(module, batches, CPU)
+    with pytest.raises(AssertionError):
+        assert_same(found(module), wanted[1], bound=1e-3)  # a mean of means is something else
+
+
+def test_what_cannot_be_accumulated_is_refused(rows):
+    text = dsvgraph.show(dsvgraph.load("deepseek_v3_tiny", WIDE)).replace(
+        "loss:\n", "loss:\n  z: {z_loss: logits, weight: 0.1}\n", 1
+    )
+    with pytest.raises(DsvError, match="--accumulate: `z` divides by its targets"):
+        shares(dsvgraph.loads(text), [packed(rows)] * 2)
+    assert shares(dsvgraph.loads(text), [Batch.of_rows(rows)] * 2) is None
 
 
 @pytest.mark.parametrize("kind", ["plain", "fast"])
