@@ -17,6 +17,7 @@ from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Model, join
 from dsvgraph.names import listed
 from dsvgraph.patterns import regex
+from dsvgraph_torch.decoding.absorbed import absorb, absorbed
 from dsvgraph_torch.decoding.context import NAMES as DECODING
 from dsvgraph_torch.emitted import load_source
 from dsvgraph_torch.lowering.emit import classes_of, emit
@@ -46,7 +47,7 @@ def constructed(model: Model, device: str | torch.device, kernels: str) -> nn.Mo
     if kernels == "plain":
         namespace = load_source(emit(model, full=True), model.name).__dict__
     else:
-        namespace = _on_functions(model, DECODING if kernels == "decoding" else {})
+        namespace = _decoding(model) if kernels == "decoding" else _on_functions(model, classes_of(model), {})
     with torch.device(device), Uninitialised():
         module: nn.Module = namespace[class_names(model)[model]]()
     prove(module, model)
@@ -62,15 +63,20 @@ class Uninitialised(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def _on_functions(model: Model, functions: dict[str, Any]) -> dict[str, Any]:
-    """Return the model's classes on the fast kernels, and on ``functions``: other functions behind the same names."""
+def _decoding(model: Model) -> dict[str, Any]:
+    """Return the model's classes on functions that know a preallocated cache."""
+    return _on_functions(model, [absorb(one) for one in classes_of(model)], {**DECODING, "absorbed": absorbed})
+
+
+def _on_functions(model: Model, classes: list[ast.stmt], functions: dict[str, Any]) -> dict[str, Any]:
+    """Return ``classes`` on the fast kernels, and on ``functions``: other functions behind the same names."""
     from dsvgraph_torch.runtime import kernels, losses, modules, plain, scoring
 
     known = {**vars(plain), **vars(scoring), **vars(losses), **vars(modules)}
     for file in extensions():
         exec(builtins.compile(file.read_text(encoding="utf-8"), str(file), "exec", dont_inherit=True), known)
     known |= {n: v for n, v in vars(kernels).items() if not n.startswith("__")} | functions
-    classes = [_FastLinear().visit(definition) for definition in classes_of(model)]
+    classes = [_FastLinear().visit(definition) for definition in classes]
     return load_source(printed(classes), model.name, known).__dict__
 
 

@@ -39,6 +39,7 @@ def test_drafting_gives_the_tokens_of_greedy_decoding(trained, tmp_path, monkeyp
     theirs, found = pretrained(tmp_path / "out")
     assert not any(found.values()), found
     assert furthest_logits(dsvgraph_hf.load(model, tmp_path / "out"), theirs) < 1e-5
+    theirs.config.num_mtp_layers = depth
     prompt = torch.tensor([list(b"57 bottles of beer on the wall, ")])
     passes = []
     theirs.model.register_forward_hook(lambda *_: passes.append(1))
@@ -49,3 +50,13 @@ def test_drafting_gives_the_tokens_of_greedy_decoding(trained, tmp_path, monkeyp
     assert torch.equal(theirs.generate(prompt, use_mtp=True, **told), want)
     assert len(set(want[0, 32:].tolist())) > 5
     assert len(passes) < 40  # drafts were taken
+    ours = dsvgraph_torch.continuations(
+        tmp_path / "out", ["57 bottles of beer on the wall, "],
+        {"tokens": 40, "temperature": 0, "draft": "mtp", "context": 200}, model,
+    )  # fmt: skip
+    ids = [token for _, new in ours._tokens() for token in new]
+    assert ids == want[0, 32:].tolist()
+    counts = ours.rows.counts
+    mine, others = sum(counts.accepted), 40 - len(passes)  # each accepted draft saves a pass
+    assert abs(mine - others) <= 0.02 * sum(counts.reached) + depth  # the last step may draft past the end
+    assert counts.steps + 1 <= len(passes) + 1

@@ -33,6 +33,7 @@ class Cache:
         self.buffers: dict[Any, Tensor] = {}
         self.latest: dict[Any, Tensor] = {}
         self.states: dict[Any, Any] = {}
+        self.products: dict[Any, Any] = {}  # of weights, which do not change while a cache lives
 
     def extended(self, key: Any, value: Tensor, past: Past, last: int | None) -> Tensor:
         """Write ``value`` behind the positions that count, and return those and it."""
@@ -54,7 +55,7 @@ class Cache:
     def only(self, row: int) -> Cache:
         """Return a cache that is one row of this one: what is written there is written here."""
         found = Cache(1, self.slots, self.forgets)
-        found.buffers = _Row(self.buffers, row, self)
+        found.buffers, found.products = _Row(self.buffers, row, self), self.products
         return found
 
     def elements(self) -> int:

@@ -15,6 +15,7 @@ import decodes  # noqa: E402
 from test_decoding import small  # noqa: E402
 
 from dsvgraph.loader import bundled  # noqa: E402
+from dsvgraph_torch.decoding import absorbed  # noqa: E402
 from dsvgraph_torch.decoding.heads import Heads  # noqa: E402
 from dsvgraph_torch.decoding.rows import Rows  # noqa: E402
 from dsvgraph_torch.decoding.sampling import Sampler, Sampling  # noqa: E402
@@ -222,3 +223,18 @@ def test_more_drafts_than_heads_need_an_option():
     with pytest.raises(DsvError, match="drafts 2 tokens a step, as it was trained; asked for 3"):
         drafting(model, 3)
     assert drafting(model, 5, True).count == 5
+
+
+# -- the absorbed form -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "found"), [("deepseek_v2_lite", True), ("variants/qk_norms", False)])
+def test_attention_moves_to_the_latents_where_they_are_linear(name, found, monkeypatch):
+    """A norm between the latent and the keys is not: there keys are made again."""
+    _, module = of(name)
+    taken = []
+    pays = absorbed._pays
+    monkeypatch.setattr(absorbed, "_pays", lambda *args: taken.append(pays(*args)) or taken[-1])
+    want = [greedy(module, prompt, 12, 500) for prompt in PROMPTS]
+    assert texts(module, PROMPTS, 12)[0] == want
+    assert (True in taken, False in taken) == (found, found)  # a prompt is read as it is written
