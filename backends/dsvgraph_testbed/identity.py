@@ -19,6 +19,9 @@ from dsvgraph.files import opened
 DEPEND_ON = ("torch", "numpy", "tokenizers")
 """Packages on which the numbers of a run depend, beside dsvgraph and Python."""
 
+FROM_FILES = ("data", "tokenizer", "weights")
+"""Options that may name files; `--tokenizer bpe:4096` names none."""
+
 DIGITS = 16
 """Length of an identity, in hexadecimal digits."""
 
@@ -49,12 +52,12 @@ def digest_of(content: bytes) -> str:
 
 
 def data_digest(options: Mapping[str, Any]) -> str:
-    """Return a digest of the content of every file and folder that an option names.
+    """Return a digest of the content of every file and folder that the options of FROM_FILES name.
 
     Without the option `data`, runs read the standard library of this Python, or a task that the options say whole.
     Raise DsvError if a file cannot be read.
     """
-    paths = {name: Path(value) for name, value in options.items() if isinstance(value, (str, Path))}
+    paths = {name: Path(str(options[name])) for name in FROM_FILES if name in options}
     found = {name: _content(path) for name, path in paths.items() if path.exists()}
     if "data" not in options:
         found["data"] = f"Python {sysconfig.get_python_version()}"

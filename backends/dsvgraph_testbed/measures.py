@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from dsvgraph.build.losses.formulas import number
+from dsvgraph.expr import to_text
 from dsvgraph.graph import Loss, LossKind, Model
 from dsvgraph.passes.compare.variants import main_loss
 from dsvgraph_testbed.curves import ACCURACY, Curve
@@ -18,6 +20,10 @@ ACCURACIES = {
 }
 """Names of the shares of right answers in the metrics: their labels, and whether they answer the question."""
 
+PLAIN = {"divide": "valid", "against": None, "smoothing": 0, "temperature": 1, "beta": 1, "window": 1, "decay": 1,
+         "vocabulary": None}  # fmt: skip
+"""What a loss says where it is the mean of a plain score over the targets."""
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -28,24 +34,51 @@ class Measure:
     higher_is_better: bool = False
 
 
-def losses_of(model: Model) -> dict[Measure, str]:
+def losses_of(model: Model, whole_rows: bool = True) -> dict[Measure, str]:
     """Return the held-out losses of a model and their names in the metrics, that of the next token first.
 
-    Those of one kind that predict the same token are the same measure in all variants.
+    Those that are computed alike and say the same token are the same measure in all variants. ``whole_rows``: every
+    position has a next token to predict, so that a sum over B * T is the mean.
     """
     main = main_loss(model)
-    found = {Measure(NEXT, main=True): _name(main, main.depths[0])}
-    for loss, depth in _scored(model):
-        if _name(loss, depth) not in found.values():
-            found.setdefault(Measure(_label(loss, depth)), _name(loss, depth))
+    found = {Measure(f"{NEXT}{_ways(main, whole_rows and _ahead(main) == 1)}", main=True): main.names[0]}
+    for loss in model.losses:
+        if loss.output is not None:
+            for label, name in zip(_labels(loss), loss.names, strict=True):
+                if name not in found.values():
+                    found.setdefault(Measure(label), name)
     return found
+
+
+def _labels(loss: Loss) -> list[str]:
+    """Return which token each value of a loss says, and how it is computed where that is not plain cross entropy."""
+    kind = "" if loss.kind is LossKind.CROSS_ENTROPY else f"{loss.kind.replace('_', ' ')} of "
+    if loss.shift is None or loss.end_to_end:
+        return [f"{kind}{name}{_ways(loss)}" for name in loss.names]
+    return [f"{kind}token i + {number(loss.shift, depth=depth)}{_ways(loss)}" for depth in loss.depths]
+
+
+def _ahead(loss: Loss) -> Any:
+    """Return how far ahead the first value of a loss looks, or None where that has no meaning for its kind."""
+    return None if loss.shift is None else number(loss.shift, depth=loss.depths[0])
+
+
+def _ways(loss: Loss, whole_rows: bool = False) -> str:
+    """Return in what a loss is not the plain mean over targets: losses are only comparable where this is the same.
+
+    ``whole_rows``: all positions have a target.
+    """
+    divisor = to_text(loss.divide).strip("()") if loss.divide is not None else PLAIN["divide"]
+    divisor = PLAIN["divide"] if whole_rows and divisor in ("B * T", "T * B") else divisor
+    given = {name: getattr(loss, name) for name in PLAIN if name != "divide"} | {"divide": divisor}
+    words = [f"{name} {value}" for name, value in given.items() if value != PLAIN[name]]
+    return f" ({', '.join(words)})" if words else ""
 
 
 def accuracies_of(model: Model, curve: Curve) -> dict[Measure, str]:
     """Return the shares of exact answers that a run measured and their names in the metrics; none without a task."""
     main = main_loss(model)
-    output = _name(main, main.depths[0])
-    names = {way: f"{ACCURACY}{output}.{way}" for way in ACCURACIES}
+    names = {way: f"{ACCURACY}{main.names[0]}.{way}" for way in ACCURACIES}
     return {
         Measure(label, main=first, higher_is_better=True): names[way]
         for way, (label, first) in ACCURACIES.items()
@@ -53,28 +86,9 @@ def accuracies_of(model: Model, curve: Curve) -> dict[Measure, str]:
     }
 
 
-def measured(model: Model, curves: Mapping[int, Curve]) -> dict[Measure, str]:
+def measured(model: Model, curves: Mapping[int, Curve], whole_rows: bool = True) -> dict[Measure, str]:
     """Return all that can be compared of a model, given the curves of its runs by seed."""
-    found = losses_of(model)
+    found = losses_of(model, whole_rows)
     for curve in curves.values():
         found |= accuracies_of(model, curve)
     return found
-
-
-def _scored(model: Model) -> Iterator[tuple[Loss, int]]:
-    for loss in model.losses:
-        if loss.output is not None:
-            yield from ((loss, depth) for depth in loss.depths)
-
-
-def _name(loss: Loss, depth: int) -> str:
-    return f"{loss.name}.{depth}" if depth else loss.name
-
-
-def _label(loss: Loss, depth: int) -> str:
-    """Return which token a loss says, and by which kind of loss where that is not cross entropy."""
-    ahead = number(loss.shift, depth=depth) if loss.shift is not None else None
-    if not isinstance(ahead, int):
-        return _name(loss, depth)
-    kind = "" if loss.kind is LossKind.CROSS_ENTROPY else f"{loss.kind.replace('_', ' ')} of "
-    return f"{kind}token i + {ahead}"

@@ -12,7 +12,7 @@ from dsvgraph.backends import Budget, BudgetKind, Variant
 from dsvgraph_testbed.curves import Curve, Reading
 from dsvgraph_testbed.runs import Run
 
-AHEAD = 1.02
+AHEAD = 1.1
 """A run goes so much further than the time of a budget seems to need: its loss there lies between two evaluations."""
 
 PROBE = 20

@@ -23,6 +23,8 @@ PATIENCE = 120.0
 
 INTERRUPTED = 130
 
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -113,7 +115,10 @@ def _signal_name(number: int) -> str:
 
 
 class StopRequest:
-    """Within it, Ctrl-C and SIGTERM set ``requested`` in place of ending the process; a second one ends it at once."""
+    """Within it, Ctrl-C, SIGTERM and SIGHUP set ``requested`` in place of ending the process.
+
+    A second one ends it at once.
+    """
 
     def __init__(self) -> None:
         self.requested = False
@@ -121,7 +126,8 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            self._before = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+            heeded = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
+            self._before = {s: signal.signal(s, self._on_signal) for s in heeded}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -11,7 +11,7 @@ from dsvgraph.backends import BudgetKind, Comparison, Pairs, Variant
 from dsvgraph.errors import DsvError
 from dsvgraph_testbed.curves import Curve, Reading
 from dsvgraph_testbed.experiment import Experiment
-from dsvgraph_testbed.measures import Measure, measured
+from dsvgraph_testbed.measures import Measure, losses_of, measured
 from dsvgraph_testbed.runs import Run
 from dsvgraph_testbed.statistics import Pair, Table, judged
 
@@ -67,7 +67,7 @@ class Results:
         """What is measured, and its name in the metrics of each variant that has it."""
         found: dict[Measure, dict[str, str]] = {}
         for variant in self.comparison.variants:
-            for measure, name in measured(variant.model, self.curves_of(variant)).items():
+            for measure, name in measured(variant.model, self.curves_of(variant), self._whole_rows).items():
                 found.setdefault(measure, {})[variant.name] = name
         return dict(sorted(found.items(), key=lambda item: not item[0].main))
 
@@ -99,7 +99,16 @@ class Results:
             found.append(f"Wall clock is contended: {self.contended}. Judge by tokens and FLOPs, or use --jobs 1.")
         if len(self.comparison.seeds) < 2:
             found.append("One seed gives no verdict: there is nothing to tell an effect from chance.")
-        return [*found, *self._stops(), *self._equal_specs()]
+        return [*found, *self._stops(), *self._equal_specs(), *self._unlike()]
+
+    def _unlike(self) -> Iterator[str]:
+        """Yield which variants cannot be judged because their main losses are not the same quantity."""
+        whole = self._whole_rows
+        labels = {v.name: next(iter(losses_of(v.model, whole))).label for v in self.comparison.variants}
+        for name, label in labels.items():
+            if label != labels[self.names[0]]:
+                words = f"is {label}, and that of {self.names[0]} {labels[self.names[0]]}"
+                yield f"The main loss of {name} {words}: they are computed in different ways and not compared."
 
     def _stops(self) -> Iterator[str]:
         """Yield which runs of each variant stopped, at which steps, and why."""
@@ -119,6 +128,11 @@ class Results:
         for a, b in combinations(self.names, 2):
             if specs[a] == specs[b]:
                 yield f"{a} and {b} are the same resolved spec, and so the same runs."
+
+    @property
+    def _whole_rows(self) -> bool:
+        """Whether every position of the training's rows has a next token: those of a task may end before."""
+        return "task" not in self.experiment.training
 
     # -- readings -------------------------------------------------------------------------------
 

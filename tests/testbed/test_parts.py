@@ -115,3 +115,6 @@ def test_losses_are_named_by_what_they_predict() -> None:
     names = {measure.label: name for measure, name in losses_of(dsvgraph.load("deepseek_v3_tiny")).items()}
     assert names == {"next token": "next_token", "token i + 2": "mtp.1", "token i + 3": "mtp.2"}
     assert [m.label for m in losses_of(variant("a").model)] == ["next token"]
+    paper = dsvgraph.load("deepseek_v3_paper")  # equation 24 divides by T, where depth 1 has T - 1 targets
+    assert [m.label for m in losses_of(paper)] == ["next token", "token i + 2 (divide B * T)"]
+    assert next(m.label for m in losses_of(paper, whole_rows=False)) == "next token (divide B * T)"
