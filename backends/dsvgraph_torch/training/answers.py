@@ -16,6 +16,7 @@ from dsvgraph_torch.data.batch import Batch
 from dsvgraph_torch.data.corpus import Corpus
 from dsvgraph_torch.data.examples import TaskCorpus
 from dsvgraph_torch.data.tasks.task import runs
+from dsvgraph_torch.training.options import TrainOptions
 
 TEACHER_FORCED, FREE_RUNNING, ANSWER_TOKENS = "teacher_forced", "free_running", "answer_tokens"
 
@@ -24,6 +25,11 @@ WAYS = (TEACHER_FORCED, FREE_RUNNING, ANSWER_TOKENS)
 
 EVAL_ROWS, FINAL_ROWS = 64, 512
 """Held-out rows whose answers are judged on the way, and at the end."""
+
+
+def rows(options: TrainOptions) -> int:
+    """Return of how many held-out rows the answers are judged on the way: those of ``eval_tokens``, where given."""
+    return max(1, options.eval_tokens // options.seq) if options.eval_tokens else EVAL_ROWS
 
 
 def by_output(output: str, model: Any, batches: Iterable[Batch], corpus: Corpus) -> dict[str, float]:

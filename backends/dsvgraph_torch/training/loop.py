@@ -227,7 +227,7 @@ class Trainer:
             if measured:
                 self.last_heldout = step, self.heldout_losses(options.eval_tokens or EVAL_TOKENS, step)
                 record |= self.last_heldout[1]
-                record |= {"accuracy": found} if (found := self.answers(answers.EVAL_ROWS)) else {}
+                record |= {"accuracy": found} if (found := self.answers(answers.rows(options))) else {}
         finally:
             self.run.log(record)  # a step that made the model diverge was taken
             self.logs.write(record)
