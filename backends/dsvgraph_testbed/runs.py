@@ -108,8 +108,8 @@ class Run:
         return [sys.executable, "-m", "dsvgraph", "compile", str(self.spec), "--train", *given, *resume]
 
     def printed(self, steps: int) -> str:
-        """Return the command as one types it."""
-        return shlex.join(["dsvgraph", *self.command(steps)[3:]])
+        """Return the command that trains the whole run at once, as one types it."""
+        return shlex.join(["dsvgraph", *(word for word in self.command(steps)[3:] if word != "--resume")])
 
     def begin(self) -> None:
         """Note that a process begins, after the last step that was saved; remove what is no run folder yet."""

@@ -112,10 +112,12 @@ def test_more_seeds_train_what_is_new(trained, asked) -> None:
 
 def test_one_seed_gives_no_verdict(trained, asked) -> None:
     trained(b={"ratio": 0.5})
-    _, data = compare(asked(variant("a"), variant("b"), seeds=1))
+    comparison = asked(variant("a"), variant("b"), seeds=1)
+    _, data = compare(comparison)
     found = verdicts(data)["a", "b", "next token"]
     assert found["verdict"] == "no verdict" and found["percent"] == pytest.approx(-50) and found["p"] is None
     assert any("One seed" in note for note in data["notes"])
+    assert "−50.00 %<br>a test needs 2 seeds" in (comparison.folder / "report.md").read_text()
 
 
 def test_a_diverged_run_stays_and_is_not_tried_again(trained, asked) -> None:
