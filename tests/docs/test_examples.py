@@ -36,6 +36,7 @@ ELSEWHERE = {  # who runs the examples of the other pages
     "ops.md": "ops/test_package.py",
     "python.md": "docs/test_python.py",
     "architecture.md": "docs/test_python.py",
+    "probe.md": "torch/probing/test_probe_import.py",
 }
 NUMBER = re.compile(r"\d[\d,.]*")
 

@@ -63,7 +63,9 @@ def lines(
     """Return a chart of lines over steps, with whiskers where ``errors`` are given, and a title of its own."""
     width, height, left, bottom = 330, 190, 44, 24
     points = [point for found in series.values() for point in found]
-    low, high = limits or _limits([y for _, y in points])
+    spread = [error or 0 for name in series for error in (errors or {}).get(name, ())] or [0] * len(points)
+    ends = [y + side * error for (_, y), error in zip(points, spread, strict=True) for side in (-1, 1)]
+    low, high = limits or _limits(ends)
     x = Axis(min(p[0] for p in points), max(p[0] for p in points), left, width - left - 10)
     y = Axis(low, high, height - bottom, -(height - bottom - 26))
     body = [f'<text class="title" x="0" y="13">{escape(title)}</text>', *_grid(x, y, width, height - bottom)]

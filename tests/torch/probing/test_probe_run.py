@@ -9,16 +9,15 @@ import torch
 from runs import newest, plain, run
 from typer.testing import CliRunner
 
-import dsvgraph
 from dsvgraph.backends.probes import ProbeOptions
 from dsvgraph.cli import app
 from dsvgraph.errors import DsvError
 from dsvgraph_torch.data.tokens import BYTES
-from dsvgraph_torch.decoding.sampling import load_model
 from dsvgraph_torch.probing.heads import heads_of
 from dsvgraph_torch.probing.passage import passage, windows
 from dsvgraph_torch.probing.prober import probe
 from dsvgraph_torch.probing.recording import recorded
+from dsvgraph_torch.probing.subject import opened
 from dsvgraph_torch.runs.folder import Run
 
 
@@ -48,14 +47,15 @@ def test_numbers_are_the_run_s(trained, found):
 
 def test_a_text_longer_than_a_row_is_read_in_windows(trained):
     """Each token as one row of its own that ends there would have it, where the window begins at the same place."""
-    module, context = load_model(trained)
+    subject = opened(trained, ProbeOptions(measured=100, device="cpu"))
+    subject.load(subject.stages[-1])
+    module, context = subject.module, subject.row_tokens
     ids = list(b"72 bottles of beer on the wall, 72 bottles.\n4 bottles of beer on the wall, 4 bottles.\n1 bott")
-    model = dsvgraph.load(str(trained / "spec.yaml"))
-    said = passage(module, heads_of(model), ids, BYTES, context)
+    said = passage(module, heads_of(subject.graph), ids, BYTES, context)
     assert "".join(said.tokens) == bytes(ids).decode()
     starts = [start for start, _ in windows(len(ids), context)]
     assert starts == [0, 24, 48] and len(ids) > 24 + context
-    for place in range(1, len(ids)):
+    for place in (1, 20, *range(46, 52), *range(70, 76), len(ids) - 1):
         start = max(s for s in starts if s == 0 or place - 1 - s >= context // 2)
         with torch.no_grad():
             p = module(torch.tensor([ids[start:place]]))["logits"][0, -1].softmax(-1)
