@@ -33,9 +33,15 @@ SLOW = {"fuzz", "graphviz"}
 
 
 @cache
+def files(folder: Path) -> dict[str, Path]:
+    """Return the modules below a folder of tests by the names that tests import them by."""
+    return {path.stem: path for path in folder.rglob("*.py")}
+
+
+@cache
 def needed(path: Path) -> frozenset[str]:
     """Return the top-level names of the packages that a test file imports, itself or by its helper modules."""
-    helpers = {p.stem: p for folder in path.parents if folder.name == "tests" for p in folder.rglob("*.py")}
+    helpers = {stem: p for folder in path.parents if folder.name == "tests" for stem, p in files(folder).items()}
     names = set(imported(ast.parse(path.read_text(encoding="utf-8"))))
     own = {helpers[name] for name in names & helpers.keys() if not name.startswith("test_")} - {path}
     return frozenset(names).union(*map(needed, own))

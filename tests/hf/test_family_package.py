@@ -27,7 +27,7 @@ def test_the_family_passes_the_tests_of_families(installed: dict[str, str]) -> N
     """Names, shapes, parameters, logits and ignored attributes against transformers; export and import again."""
     files = [f"tests/hf/test_{name}.py" for name in ("import", "import_property", "import_logits", "ignored")]
     chosen = ("-k", "qwen2 and not guessed", *files, str(EXAMPLE / "tests"))
-    done = run(installed, "pytest", "-q", "-p", "no:cacheprovider", *chosen)
+    done = run(installed, "pytest", "-q", "--assert=plain", "-p", "no:cacheprovider", *chosen)
     assert done.returncode == 0 and "9 passed" in done.stdout, done.stdout
 
 

@@ -31,7 +31,7 @@ def test_the_op_passes_the_same_matrix_and_is_transformers(installed: dict[str, 
     """Every pass and command, and outputs and gradients against the reference of Qwen3-Next in transformers."""
     pytest.importorskip("transformers")
     chosen = ("tests/ops/test_matrix.py", str(EXAMPLE / "tests"), "-k", "gated_delta or every or test_it_is")
-    done = run(installed, "pytest", "-q", "-p", "no:cacheprovider", *chosen)
+    done = run(installed, "pytest", "-q", "--assert=plain", "-p", "no:cacheprovider", *chosen)
     assert done.returncode == 0 and "17 passed" in done.stdout, done.stdout
 
 

@@ -15,7 +15,7 @@ from dsvgraph_torch.lowering.sharing import Source
 from dsvgraph_torch.lowering.source import function, path, printed, statement
 from dsvgraph_torch.lowering.units import Class, Lowering
 
-NAME = "drafts"
+NAME = "drafts"  # of the function that the template below defines
 
 
 def emit_drafts(found: Drafting) -> str:
@@ -44,7 +44,7 @@ def emit_drafts(found: Drafting) -> str:
     handed = root.passed(model, writer, trunk, later, next(iter(model.outputs)))
     read = {n.id for line in source.body for n in ast.walk(line) if isinstance(n, ast.Name)}
     handed = handed if handed[-1] in read else handed[:-1]
-    return printed([function(f"def {NAME}(self):", source.body, [*args, *handed, "ctx"])])
+    return printed([function("def drafts(self):", source.body, [*args, *handed, "ctx"])])
 
 
 def _yield_values(writer: GraphWriter, found: Drafting, name: str) -> None:

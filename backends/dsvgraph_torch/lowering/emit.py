@@ -60,7 +60,7 @@ class Classes:
         return isinstance(other, Classes) and self.text == other.text
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=128)
 def _whole(classes: Classes) -> tuple[str, ...]:
     """Return the parts of a file with ``classes``: imports, what they use of the runtime, and they themselves."""
     trees, classes.trees = classes.trees, []
