@@ -389,6 +389,18 @@ def test_completion(line, offered, not_offered, editor):
         ("[library.yaml]", "[|]", ["library.yaml", "blocks/mla.yaml"]),
         ("cross_entropy: logits, target: ids", "cross_entropy: |", ["logits"]),
         ("target: ids", "target: |", ["ids"]),
+        ("cross_entropy: logits, target: ids", "kl: |", ["logits"]),
+        ("cross_entropy: logits, target: ids", "kl: logits, against: |", ["logits"]),
+        (
+            "cross_entropy: logits, target: ids, shift: 1,",
+            "total_variation: logits, |",
+            ["against", "end_to_end", "sample"],
+        ),
+        (
+            "{cross_entropy: logits, target: ids, shift: 1, weight: 1 / wider}",
+            "{|}",
+            ["listnet", "smooth_l1", "z_loss"],
+        ),
         ("wider: d * 2", "a: {b: 3}\n  wider: d * a.|", ["b"]),
         ("1 / wider", "1 / |", ["wider", "depth", "tokens"]),
         ("\nconfig:", "\npublished: {|}\nconfig:", ["parameters", "active", "source"]),

@@ -245,3 +245,18 @@ def test_an_op_is_drawn_by_what_it_declares_and_not_by_its_name(others, view):
         expected = re.sub(rf"\b{old}\b", new, expected)
     assert text != MERGED
     assert graphviz_backend.dot_source(dsvgraph.loads(text), **view) == expected
+
+
+LOSSES = {
+    "losses/self_distillation": ["KL to logits at i + 1", "KL to logits at i + 2", "predicts t₃ … t₆"],
+    "losses/eagle": ["smooth L1 to states at i + 1", "soft targets logits at i + 2"],
+    "losses/end_to_end_tv": ["total variation to logits at i + 2, end to end", "L  =  L₀ + acceptance+"],
+    "losses/top": ["order of t₂ … t₅, 256 each"],
+    "losses/fsp": ["tokens in t₃ … t₆, 11 each"],
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_cards_say_what_a_loss_scores(name: str) -> None:
+    plain = unescape(re.sub(r"<[^>]+>", "", source(name)))
+    assert [words for words in LOSSES[name] if words not in plain] == []

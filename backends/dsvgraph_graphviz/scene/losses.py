@@ -23,10 +23,6 @@ def score(made: Plan) -> list[Term]:
 def _cards(made: Plan, loss: Loss) -> list[Term]:
     """Add the cards of one loss, one for every column that it scores; return their terms."""
     found = []
-    if loss.end_to_end:  # one value, on top of the deepest
-        return [
-            _card(made, loss, [*loss.depths], end) for end, _ in _ends(made, made.model.outputs[str(loss.output)])[-1:]
-        ]
     for end, depths in _ends(made, made.model.outputs[loss.output or ""]):
         if scored := [depth for depth in loss.depths if not depths or depth in depths]:
             found.append(_card(made, loss, scored, end))
@@ -42,7 +38,7 @@ def _card(made: Plan, loss: Loss, depths: list[int], end: End) -> Term:
     """Add the card of one loss at depths that are drawn together; return its term."""
     place, first, last = made.scene.cards[end.card], depths[0], depths[-1]
     names = list(dict.fromkeys(loss_name(made.model, loss, depth) for depth in (first, last)))
-    times = f"× {number(len(depths))}" if len(depths) > 1 and not loss.end_to_end else ""
+    times = f"× {number(len(depths))}" if len(depths) > 1 else ""
     label = cards.loss(" … ".join(names), aims(loss, depths), HUES[Role.LOSS], times)
     id_ = term_card(loss, first)
     tip = f"{loss.name}\n{spot(loss.span)}"

@@ -48,16 +48,23 @@ VERBS = {
 
 def aims(loss: Loss, depths: list[int]) -> str:
     """Return what a loss scores in the picture at depths that are drawn together: predicts t₂ … t₅."""
+    joint = ", end to end" if loss.end_to_end else ""
+    if loss.against:
+        return VERBS[loss.kind].format(_other(loss, depths)) + joint
     places = [_place(loss, depth) for depth in dict.fromkeys((depths[0], depths[-1]))]
-    words = VERBS[loss.kind].format(" to ".join(places))
-    return f"{words}, end to end" if loss.end_to_end else words
+    return VERBS[loss.kind].format(" to ".join(places))
+
+
+def _other(loss: Loss, depths: list[int]) -> str:
+    """Return the output that a loss compares with, and where: logits at i + 1 … i + 3."""
+    aheads = [value(loss.shift, depth, 0) if loss.shift else 0 for depth in dict.fromkeys((depths[0], depths[-1]))]
+    places = " … ".join(f"i + {ahead}" if ahead else "i" for ahead in aheads)
+    return cut(str(loss.against)) + (f" at {places}" if any(aheads) else "")
 
 
 def _place(loss: Loss, depth: int) -> str:
-    """Return the first and the last token of those that a loss predicts, or the output and where it is compared."""
+    """Return the first and the last token of those that a loss predicts."""
     ahead = value(loss.shift, depth, 0) if loss.shift else 1
-    if loss.against:
-        return f"{cut(loss.against)} at i + {ahead}" if ahead else cut(loss.against)
     names = tokens(int(ahead)) if isinstance(ahead, int) else ["?"]
     more = f", {loss.window} each" if loss.window > 1 else ""
     return f"{names[0]} … {names[-1]}{more}"
@@ -118,11 +125,11 @@ def weight(tree: Expr, depth: int) -> str:
 
 
 def formula(terms: list[Term]) -> str:
-    """Return the sum of the losses: L = L₀ + λ/2 · (L₁ + L₂)."""
+    """Return the sum of the losses: L = L₀ + λ/2 · (L₁ + L₂). A loss over all depths has several cards, one term."""
     groups: dict[str, list[str]] = {}
     for term in terms:
         groups.setdefault(term.factor, []).append(term.name)
-    return "L  =  " + "  +  ".join(_product(w, names) for w, names in groups.items())
+    return "L  =  " + "  +  ".join(_product(w, list(dict.fromkeys(names))) for w, names in groups.items())
 
 
 def _product(factor: str, names: list[str]) -> str:
