@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import shutil
 import stat
@@ -151,6 +152,25 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
             to_disk(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove what `write_folder` was writing for ``path`` in processes that were killed."""
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        process = temporary.name.removesuffix(".tmp").rpartition(".")[2]
+        if process.isdecimal() and not _runs(int(process)):
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    """Return whether there is a process of this number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _replace(target: Path, write: Callable[[Path], object]) -> None:

@@ -134,7 +134,7 @@ def _of_run(run: Run, options: ProbeOptions) -> Subject:
     newest = run.trained()
     kept = checkpoints(run.path, about.identity) if options.over_training else [newest]
     graph = dsvgraph.load(str(run.spec))
-    corpus = open_corpus(trained, run.path)
+    corpus = open_corpus(trained, run.path, run.tokens())
     if corpus.digest != about.data.sha256:
         hint = "held-out text of another text may have been trained on: put the text back"
         raise DsvError(f"{corpus.source} is not the text that the run in {run.path} was trained on", hint=hint)

@@ -6,7 +6,7 @@ Shape legend: B rows, T tokens of a row, V vocabulary.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -42,6 +42,13 @@ def by_output(output: str, model: Any, batches: Iterable[Batch], corpus: Corpus)
 def of_task(accuracy: dict[str, float]) -> dict[str, float]:
     """Return those shares of ``accuracy`` that are of answers."""
     return {name: share for name, share in accuracy.items() if name.rpartition(".")[2] in WAYS}
+
+
+def told(step: int, found: dict[str, float]) -> Iterator[str]:
+    """Yield how many answers were right after ``step``, in one line; nothing where there are none."""
+    if found:
+        shares = (f"{name.rpartition('.')[2].replace('_', ' ')} {share:.1%}" for name, share in found.items())
+        yield f"step {step}  answers  {'  '.join(shares)}"
 
 
 @torch.inference_mode()

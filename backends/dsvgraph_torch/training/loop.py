@@ -94,9 +94,10 @@ def resume(graph: Model, options: TrainOptions, console: Console, held: ExitStac
     if run.read_spec() != dsvgraph.show(graph):
         hint = f"`dsvgraph diff {run.spec} SPEC` tells what differs"
         raise DsvError(f"--resume: the run in {run.path} is of another spec", hint=hint)
-    check(graph, options.seq, options.torch_device(), vocabulary(options))
+    tokens = run.tokens()
+    check(graph, options.seq, options.torch_device(), (tokens.size, tokens.meaning))
     check_precision(options)
-    corpus = open_corpus(options, run.path, run.tokens())
+    corpus = open_corpus(options, run.path, tokens)
     if corpus.digest != about.data.sha256:
         raise DsvError(f"--data: {corpus.source} is not the text that the run in {run.path} was started on")
     checkpoint = run.checkpoint(about)
@@ -232,6 +233,7 @@ class Trainer:
             self.run.log(record)  # a step that made the model diverge was taken
             self.logs.write(record)
         show.step(step, metrics, record.get("heldout", {}), self.schedule.last(step))
+        self.print_lines(answers.told(step, record.get("accuracy", {})))
         if self.guard.exhausted:
             raise Diverged(f"training diverged at step {step}: {trouble}, for {PATIENCE} steps", hint="a lower --lr")
 

@@ -169,7 +169,7 @@ def test_a_run_on_a_task(tmp_path, monkeypatch) -> None:
     assert all(found["next_token.teacher_forced"] == found["next_token.free_running"] for found in told)
     assert about["result"]["accuracy"].keys() == names | {"next_token", "mtp.1", "mtp.2"}
     text = console.file.getvalue()
-    assert "free running" in text and "token i + 1" in text
+    assert text.count("  answers  teacher forced") == 3 and "free running" in text and "token i + 1" in text
     tokens = Run(tmp_path / "run").tokens()
     assert tokens.encode("0 3 ! 1") == [0, 3, 4, 1]
     again = quiet()

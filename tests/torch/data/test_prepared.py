@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from itertools import pairwise
 from pathlib import Path
 
@@ -80,6 +82,16 @@ def test_nothing_is_left_of_what_failed(tmp_path: Path) -> None:
     with pytest.raises(DsvError, match=r"a\.jsonl:2 has no text"):
         prepared.prepare(Source(tmp_path / "a.jsonl"), chosen("bytes", tuple), tmp_path / "out", lambda *_: None)
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_what_a_killed_process_left_is_removed(lines: Path, tmp_path: Path) -> None:
+    ended = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, check=True).stdout.decode().strip()
+    left, kept = tmp_path / f".out.{ended}.tmp", tmp_path / f".out.{os.getppid()}.tmp"
+    for path in (left, kept):
+        path.mkdir()
+        (path / "tokens.bin").write_bytes(b"half")
+    prepared.prepare(Source(lines), chosen("bytes", tuple), tmp_path / "out", lambda *_: None)
+    assert not left.exists() and kept.exists() and (tmp_path / "out/dataset.json").exists()
 
 
 @pytest.mark.parametrize("name", ["tokens.bin", "starts.bin", "heldout.bin", "tokenizer.json", "dataset.json"])

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dsvgraph.errors import DsvError
-from dsvgraph.files import write_folder
+from dsvgraph.files import remove_abandoned, write_folder
 from dsvgraph_torch.data.documents import Source
 from dsvgraph_torch.data.rows.packed import PackedCorpus
 from dsvgraph_torch.data.rows.packing import Packing
@@ -67,6 +67,7 @@ def prepare(source: Source, tokens: Tokens, folder: Path, progress: Callable[[in
     if folder.exists():
         hint = "it holds prepared data: use it, or name another folder" if is_prepared(folder) else "name a new folder"
         raise DsvError(f"-o: {folder} exists", hint=hint)
+    remove_abandoned(folder)
     found = list[Header]()
     write_folder(folder, lambda temporary: found.append(_write(source, tokens, temporary, progress)))
     return found[0]
