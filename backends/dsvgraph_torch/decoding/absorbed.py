@@ -108,11 +108,13 @@ class Part:
     value_RHV: Tensor | None
 
 
-def absorbed(place, rows, kept, q_BTHQ, ctx, scale, causal=True, sinks=None, window=None):
+def absorbed(place, rows, kept, q_BTHQ, ctx, scale, causal=True, sinks=None, window=None, seen=None):
     """Attention to ``rows(*kept)``, in the form that needs fewer multiply-adds."""
-    parts = _parts(place, rows, kept, q_BTHQ, ctx) if causal and sinks is None else None
+    plain = not causal or sinks is not None or seen is not None
+    parts = None if plain else _parts(place, rows, kept, q_BTHQ, ctx)
     if parts is None or not _pays(parts, kept, q_BTHQ.shape[1]):
-        return attention(q_BTHQ, *rows(*kept), ctx, scale, causal, sinks, window)
+        key_BCHQ, value_BCHV = rows(*kept)
+        return attention(q_BTHQ, key_BCHQ, value_BCHV, ctx, scale, causal, sinks, window, seen)
     T, C = q_BTHQ.shape[1], kept[0].shape[1]
     pairs = list(zip(parts, kept, strict=True))
     scores = [_scores(q_BTHQ, part.key_RHQ, c_BCR) for part, c_BCR in pairs if part.key_RHQ is not None]

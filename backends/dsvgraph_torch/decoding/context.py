@@ -83,8 +83,8 @@ class StepContext(plain.Context):
         super().__init__()
         self.cache, self.past, self.length = cache, past, length
 
-    def at(self, x: Tensor) -> Tensor:
-        """Return the positions of x, [T] or [B, T]."""
+    def at(self, x: Tensor, counted: bool = False) -> Tensor:
+        """Return the positions of x, [T] or [B, T]; all are counted from 0."""
         if isinstance(self.past, int):
             return torch.arange(self.past + self.length, device=x.device)[-x.shape[1] :]
         at_T = torch.arange(x.shape[1], device=x.device)
@@ -117,7 +117,7 @@ class StepContext(plain.Context):
         found.__dict__ = {**self.__dict__, "copy_index": (*self.copy_index, i)}
         return found
 
-    def visible(self, queries: int, keys: int, window: int | None, like: Tensor) -> Tensor:
+    def visible(self, queries: int, keys: int, window: int | None, like: Tensor, seen: Any = None) -> Tensor:
         """Return which keys each new position sees, [B, 1, T, C]: rows differ in how many positions count."""
         assert isinstance(self.past, Tensor)
         at_BT1 = (self.past[:, None] + torch.arange(queries, device=like.device))[:, :, None]
@@ -125,6 +125,8 @@ class StepContext(plain.Context):
         seen_BTC = at_C <= at_BT1
         if window is not None:
             seen_BTC = seen_BTC & (at_C > at_BT1 - window)
+        if seen is not None:
+            seen_BTC = seen_BTC & seen(at_BT1, at_C)
         return seen_BTC[:, None]
 
 
@@ -168,16 +170,19 @@ class DraftContext(StepContext):
 # -- what stands behind the names of plain.py in a module that is decoded ---------------------------
 
 
-def attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal=True, sinks=None, window=None):
+def attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal=True, sinks=None, window=None, seen=None):
     """plain.attention; where rows differ in length, each position sees what counts of its own row."""
     if not causal or not isinstance(ctx, StepContext) or isinstance(ctx.past, int):
-        return plain.attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal, sinks, window)
-    mask, V = ctx.visible(q_BTHQ.shape[1], k_BCGQ.shape[1], window, q_BTHQ), v_BCGV.shape[-1]
+        return plain.attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal, sinks, window, seen)
+    mask, V = ctx.visible(q_BTHQ.shape[1], k_BCGQ.shape[1], window, q_BTHQ, seen), v_BCGV.shape[-1]
+    blind = None if seen is None or sinks is not None else ~mask.any(-1, keepdim=True)
+    mask = mask if blind is None else mask | blind
     if sinks is not None:
         q_BTHQ, k_BCGQ, v_BCGV, mask = plain.with_sinks(q_BTHQ, k_BCGQ, v_BCGV, mask, sinks / scale)
     wide = max(q_BTHQ.shape[-1], V)
     q, k, v = (F.pad(x, (0, wide - x.shape[-1])).transpose(1, 2) for x in (q_BTHQ, k_BCGQ, v_BCGV))
     y = F.scaled_dot_product_attention(q, k, v, mask, scale=scale, enable_gqa=q.shape[1] != k.shape[1])
+    y = y if blind is None else y.masked_fill(blind, 0)
     return y.transpose(1, 2)[..., :V]
 
 

@@ -64,7 +64,6 @@ class Heads:
     def draft(self, rows: list[Any], sampler: Sampler, size: int) -> Drafted:
         """Return drafts of the tokens behind the last one of each of ``rows``."""
         asked = [row.read - kept for row, kept in zip(rows, self.kept, strict=True)]
-        asked = [len(given[0]) if given else 0 for given in self.given] if self.handed else asked
         row_BC = self._tokens(rows)
         past: Past = self.kept[0] if len(set(self.kept)) == 1 else torch.tensor(self.kept, device=self.device)
         ctx = DraftContext(self.cache, past, max(asked), row_BC, self.drafting.depths)

@@ -29,15 +29,12 @@ class Timing:
 
     def of(self, rows: Rows) -> Iterator[tuple[int, list[int]]]:
         """Yield what ``rows`` yield; time spent by who takes it does not count as stepping."""
-        found = rows.run()
-        while True:
-            steps, started = rows.counts.steps, time.perf_counter()
-            one = next(found, None)
-            if rows.counts.steps > steps or (one and steps and rows.counts.steps == steps):
+        found, started = rows.run(), time.perf_counter()
+        for one in found:
+            if rows.counts.steps:  # else a prompt was read
                 self.stepping += time.perf_counter() - started
-            if one is None:
-                return
             yield one
+            started = time.perf_counter()
 
 
 @torch.inference_mode()

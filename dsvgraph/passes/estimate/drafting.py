@@ -101,11 +101,12 @@ def break_even_batch(times: StepTimes, tokens: float) -> int | None:
         long, short = times(rows)
         return bool(tokens * short.best.value > long.best.value)
 
-    rows = [2**k for k in range(MOST_ROWS.bit_length())]
+    rows: list[int] = [2**k for k in range(MOST_ROWS.bit_length())]
     paying = [n for n in rows if pays(n)]
     if not paying or paying[-1] == MOST_ROWS:
         return None if paying else 0
-    low, high = paying[-1], paying[-1] * 2
+    low: int = paying[-1]
+    high = low * 2
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if pays(middle) else (low, middle)
