@@ -50,8 +50,8 @@ class Setting(NamedTuple):
 
 SETTINGS = [
     Setting("dense", 1, 1, 0.8), Setting("dense", 1, 2, 0.9), Setting("dense", 1, 1, 0.05), Setting("dense", 1, 4, 0.2),
-    Setting("dense", 8, 1, 0.8), Setting("dense", 8, 2, 0.1), Setting("tutorial", 1, 1, 0.3), Setting("tutorial", 1, 2, 0.9),
-    Setting("experts", 1, 1, 0.1), Setting("experts", 4, 2, 0.9),
+    Setting("dense", 8, 1, 0.8), Setting("dense", 8, 2, 0.1), Setting("tutorial", 1, 1, 0.3),
+    Setting("tutorial", 1, 2, 0.9), Setting("experts", 1, 1, 0.1), Setting("experts", 4, 2, 0.9),
 ]  # fmt: skip
 CONTEXT, STEPS = 128, 24
 
