@@ -146,8 +146,11 @@ class Experiment:
         self.amounts()  # lengths follow from it
         return self.strategy.runs(self.curves)
 
-    def tasks(self) -> Iterator[Task]:
-        """Yield what is to be trained further, the first variant's runs of a seed before the others."""
+    def tasks(self) -> list[Task]:
+        """Return what is to be trained further: runs that have not begun, then those to be extended, seed by seed."""
+        return sorted(self._tasks(), key=lambda task: task.run in self.curves)
+
+    def _tasks(self) -> Iterator[Task]:
         for run in self.runs():
             self._look(run)
         amounts = self.amounts()

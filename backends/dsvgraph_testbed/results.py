@@ -89,7 +89,7 @@ class Results:
     @cached_property
     def complete(self) -> bool:
         """Whether all runs are over."""
-        return self.experiment.strategy is not None and not any(self.experiment.tasks())
+        return self.experiment.strategy is not None and not self.experiment.tasks()
 
     @cached_property
     def notes(self) -> list[str]:
