@@ -7,11 +7,16 @@ import math
 from functools import reduce
 from typing import Any
 
-from dsvgraph.expr import Expr, to_text
+from dsvgraph.expr import Expr
 from dsvgraph.ops import masks
 from dsvgraph_torch.lowering.registry import Code, Site, code, lowers
-from dsvgraph_torch.lowering.source import expression, literal
+from dsvgraph_torch.lowering.source import expression, literal, path
 
+ON_TENSORS = {
+    "and": "a & b", "or": "a | b", "not": "~a", "neg": "-a", "pos": "+a", "+": "a + b", "-": "a - b", "*": "a * b",
+    "//": "a // b", "%": "a % b", "<": "a < b", "<=": "a <= b", ">": "a > b", ">=": "a >= b", "==": "a == b",
+    "!=": "a != b",
+}  # fmt: skip
 FEW = 20  # inputs of a sum that is written with signs
 
 
@@ -136,15 +141,16 @@ def attention(s: Site) -> Code:
 
 def _condition(mask: str) -> ast.expr:
     """Return the function of the positions of queries and keys that says which of them meet."""
-    return ast.parse(f"lambda {', '.join(masks.NAMES)}: {_on_tensors(masks.parse(mask))}", mode="eval").body
+    return expression("lambda query, key: meets", meets=_on_tensors(masks.parse(mask)))
 
 
-def _on_tensors(tree: Expr) -> str:
-    """Return a condition as text of Python for tensors of positions."""
-    if tree.op in ("and", "or", "not"):
-        parts = [_on_tensors(part) for part in tree.args]
-        return f"(~{parts[0]})" if tree.op == "not" else f"({parts[0]} {'&' if tree.op == 'and' else '|'} {parts[1]})"
-    return to_text(tree)
+def _on_tensors(tree: Expr) -> ast.expr:
+    """Return a condition on tensors of positions."""
+    if tree.op == "number":
+        return literal(tree.args[0])
+    if tree.op == "name":
+        return path(tree.args[0])
+    return expression(ON_TENSORS[tree.op], **dict(zip("ab", map(_on_tensors, tree.args), strict=False)))
 
 
 @lowers("stack_attention")

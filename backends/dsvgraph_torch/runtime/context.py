@@ -21,7 +21,10 @@ class Context:
                 self.positions = self.with_earlier("positions", positions.expand(row.shape[0], -1))
 
     def at(self, x, counted=False):
-        """Return the positions of x, [T] or [B, T]: those given, unless ``counted``, or those counted from 0."""
+        """Return the positions of x, [T] or [B, T]: those given, or those counted from 0.
+
+        counted: those counted, whatever is given.
+        """
         at_C = torch.arange(x.shape[1] if self.cache is None else self.past + self.length, device=x.device)
         if self.documents is not None:  # counted in each document
             at_C = at_C - torch.where(F.pad(self.documents.diff() != 0, (1, 0), value=True), at_C, 0).cummax(1).values

@@ -109,8 +109,8 @@ def attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal=True, sinks=None, windo
         mask = mask | blind
     if sinks is not None:
         q_BTHQ, k_BCGQ, v_BCGV, mask = with_sinks(q_BTHQ, k_BCGQ, v_BCGV, mask, sinks / scale)
-    wide = max(q_BTHQ.shape[-1], V)  # fused kernels want equal widths; zeros change nothing
-    q, k, v = (F.pad(x, (0, wide - x.shape[-1])).transpose(1, 2) for x in (q_BTHQ, k_BCGQ, v_BCGV))
+    # fused kernels want equal widths; zeros change nothing
+    q, k, v = (F.pad(x, (0, max(q_BTHQ.shape[-1], V) - x.shape[-1])).transpose(1, 2) for x in (q_BTHQ, k_BCGQ, v_BCGV))
     y = F.scaled_dot_product_attention(
         q, k, v, mask, is_causal=causal and plain and T > 1, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
     )
