@@ -172,7 +172,8 @@ class DraftContext(StepContext):
 
 def attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal=True, sinks=None, window=None, seen=None):
     """plain.attention; where rows differ in length, each position sees what counts of its own row."""
-    if not causal or not isinstance(ctx, StepContext) or isinstance(ctx.past, int):
+    whole = not causal and seen is None  # a mask that is decoded step by step lets no query look ahead
+    if whole or not isinstance(ctx, StepContext) or isinstance(ctx.past, int):
         return plain.attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal, sinks, window, seen)
     mask, V = ctx.visible(q_BTHQ.shape[1], k_BCGQ.shape[1], window, q_BTHQ, seen), v_BCGV.shape[-1]
     blind = None if seen is None or sinks is not None else ~mask.any(-1, keepdim=True)
