@@ -15,6 +15,9 @@ torch = pytest.importorskip("torch")
 import decodes  # noqa: E402
 from helpers import randomised  # noqa: E402
 
+from dsvgraph_torch.decoding.rows import Rows  # noqa: E402
+from dsvgraph_torch.decoding.sampling import Sampler, Sampling  # noqa: E402
+
 T = 13
 SPEC = """
 config: {{V: 17, d: 8, size: 4}}
@@ -120,6 +123,19 @@ def test_places_are_counted_in_each_document(name: str) -> None:
 def test_decoding_goes_step_by_step_where_no_query_looks_ahead(name: str) -> None:
     kept = decodes.check(graph(name))
     assert (kept is None) == (MASKS[name][2] > 0)
+
+
+@pytest.mark.parametrize("name", [name for name, (_, _, ahead) in MASKS.items() if ahead <= 0])
+def test_rows_of_other_lengths_decode_as_whole_rows(name: str) -> None:
+    module, prompts = decodes.module_of(graph(name), kernels="decoding"), [[1, 2, 3, 4, 5, 6], [9, 8, 7], [5]]
+    rows = Rows(module, prompts, 6, 50, Sampler(Sampling(temperature=0), 3), 17)
+    found = [list(prompt) for prompt in prompts]
+    for row, new in rows.run():
+        found[row] += new
+    for tokens, prompt in zip(found, prompts, strict=True):
+        with torch.no_grad():
+            logits = module.predict(torch.tensor([tokens]))[0, len(prompt) - 1 : -1]
+        assert logits.argmax(-1).tolist() == tokens[len(prompt) :]
 
 
 @EVERY
