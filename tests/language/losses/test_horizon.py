@@ -210,6 +210,8 @@ def programs(draw: st.DrawFn, backwards: bool) -> Program:
             piece = draw(st.sampled_from(made.stacks))
             rows |= {f"{{take: {{h: {a}, piece: {piece}}}, repeat: 3, slice: [piece]}}": name}
             stacks |= {f"{{look: {piece}, each: 3}}": name, f"{{relu: {piece}}}": name}
+            stacks |= {f"{{{call}}}": name for call in (f"fetch: {piece}", f"fetch: {piece}, causal: false")}
+            stacks |= {f"{{double: {piece}}}": name}
         line = draw(st.sampled_from(sorted({**rows, **stacks})))
         made.lines.append(f"{name}: {line}")
         made.rows += [rows[line]] if line in rows else []
