@@ -14,9 +14,7 @@ PACKED = [[8, 9], [3, 1, 2, 11], [17]]  # tokens of the documents of each row, T
 VARIANTS = SPECS.parents[1] / "specs" / "variants"
 WIRINGS = {
     "the released chain": ("deepseek_v3", V3),
-    "the paper's chain": (str(VARIANTS / "mtp_paper.yaml"), V3),
     "the paper's divisor": ("deepseek_v3_paper", V3),
-    "hyper-connections": (str(VARIANTS / "hyper_connections.yaml"), V3),
     "one module for all depths": (str(VARIANTS / "eagle.yaml"), V3),
     "parallel heads": (str(VARIANTS / "parallel_heads.yaml"), V3),
     "a tutorial's chain": ("tutorial_mtp", SMALL["tutorial_mtp"]),
