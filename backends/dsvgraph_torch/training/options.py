@@ -112,6 +112,9 @@ class TrainOptions(BaseModel):
             if getattr(self, name) is not None and getattr(self, other) not in values:
                 wanted = " or ".join(f"--{option_name(other)} {value}" for value in sorted(values))
                 raise ValueError(f"--{option_name(name)}: goes with {wanted}")
+        if self.compile and self.checkpoint_activations:
+            raise ValueError("--compile: torch.compile does not compute the same layers again in the same way; "
+                             "leave out --checkpoint-activations")  # fmt: skip
         return self
 
     @classmethod

@@ -45,6 +45,7 @@ def test_cosine_ends_where_it_is_told_to():
         (dict(schedule="constant", lr_end=0.5), "--lr-end: goes with --schedule cosine or --schedule wsd"),
         (dict(schedule="linear"), "--schedule: "),
         (dict(tokens=0), "--tokens: "),
+        (dict(compile=True, checkpoint_activations=True), "--compile: "),
     ],
 )
 def test_options_without_a_meaning_are_refused(options, words, tmp_path):
