@@ -321,3 +321,14 @@ def test_torch_has_the_same_functions():
         F.binary_cross_entropy_with_logits(flat[0], F.one_hot(t[0], V).double(), reduction="sum").item()
     )
     assert total("listnet", x, t, 1).item() == pytest.approx(F.cross_entropy(flat[0], t[0], reduction="sum").item())
+
+
+def test_losses_are_float32_where_products_are_bfloat16():
+    """Close to those of float32, and computed in it: the distributions of a row sum to one."""
+    made, ids = randomised(compile(model())), tokens(2, 9, V)
+    want = made(ids[:, :-1], ids[:, 1:])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = made(ids[:, :-1], ids[:, 1:])
+    assert {name: value.dtype for name, value in found.items() if value.dtype != torch.float32} == {}
+    for name, value in want.items():
+        assert found[name].item() == pytest.approx(value.item(), rel=0.05, abs=0.01), name
