@@ -70,6 +70,22 @@ def test_scores_are_the_losses_that_the_model_trains_on(model, module):
     assert [row.weight for row in found] == ["1", "0.15", "0.15"]
 
 
+def test_packed_rows_are_scored_as_they_are_trained_on(model, module):
+    """Three documents in a row, one of them a single token, and one in the other row."""
+    row = tokens(2, 12, seed=3)
+    documents = torch.tensor([[7, 7, 7, 7, 7, 0, 3, 3, 3, 3, 1], [0] * 11])
+    targets = row[:, 1:].clone()
+    targets[:, :-1][documents[:, 1:] != documents[:, :-1]] = -100
+    batch = Batch(row[:, :-1], targets, documents)
+    with torch.no_grad():
+        losses = module(batch.inputs, targets=batch.targets, documents=documents)
+    found, accepted = score(module, heads_of(model), [batch], tokens=0, step=0)
+    assert {row.name: row.loss.value for row in found} == pytest.approx({n: float(losses[n]) for n in NAMES}, rel=1e-5)
+    assert [one.agreement.count for one in accepted] == [4 + 3 + 10, 3 + 2 + 9]
+    _, _, attention, _ = trace(model, module, [batch])
+    assert all(row.logit is None for row in attention)
+
+
 @pytest.mark.parametrize("off", [0, 1, -1])
 def test_acceptance_is_that_of_a_loop(model, module, off):
     agreement = Agreement(heads_of(model), off)
