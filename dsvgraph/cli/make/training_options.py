@@ -156,7 +156,7 @@ OPTIONS: dict[str, Any] = {
     ],
     "ema": Annotated[Any, _option("--ema", "Average the weights over the steps, such as 0.999.", "X", parser=share)],
     "workers": Annotated[
-        int | None, _option("--workers", "Processes that make batches. [2 for a GPU, else 0]", least=0)
+        int | None, _option("--workers", "Processes that make batches. [2 for a GPU, else 0]", least=0, max=256)
     ],
     "accumulate": Annotated[int | None, _option("--accumulate", "Batches of one step. [1]", least=1)],
     "weight_decay": Annotated[float | None, _option("--weight-decay", "Of matrices. [0.1]", "X", least=0)],
