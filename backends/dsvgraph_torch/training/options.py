@@ -85,7 +85,7 @@ class TrainOptions(BaseModel):
     clip: float = Field(1.0, ge=0, allow_inf_nan=False)
     eval_every: int | None = Field(None, ge=1)
     eval_at: tuple[int, ...] = ()
-    eval_tokens: int | None = Field(None, ge=1)
+    eval_tokens: int | None = Field(None, gt=0)
     save_every: int | None = Field(None, ge=1)
     probe_every: int | None = Field(None, ge=1)
     spike: float = Field(8.0, ge=0, allow_inf_nan=False)
