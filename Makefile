@@ -10,7 +10,7 @@ EDITOR := tests/editor/node_modules/.package-lock.json
 
 unexport PYTHONDONTWRITEBYTECODE  # each of the programs that tests start would compile all files
 
-.PHONY: demo test quick check bench fuzz wheel clean
+.PHONY: demo test quick check bench study fuzz wheel clean
 
 demo: $(READY)  ## check, count, draw and train
 	$(BIN)/dsvgraph check deepseek_v3
@@ -35,6 +35,17 @@ check: $(READY)  ## linter, formatter, type checker
 
 bench: $(READY)
 	set -e; for file in benchmarks/*.py; do $(BIN)/python $$file; done
+
+STAR := $(addprefix docs/studies/star_graph/,next_token.yaml chain.yaml parallel_heads.yaml top.yaml jtp.yaml teacherless.yaml)
+TEXT := $(addprefix docs/studies/text/,depth_0.yaml $(foreach w,mean decay equal,$(foreach d,1 2 4,$(w)_$(d).yaml)))
+study: $(READY)  ## the studies of docs/studies, into runs/study
+	$(BIN)/dsvgraph compare $(STAR) --task star_graph --seeds 5 --budget tokens=27776000 --pairs first --batch 256 \
+	  --dtype bfloat16 --lr 3e-4 --warmup 200 --weight-decay 0.01 --eval-tokens 15872 --out runs/study/star_graph \
+	  --question "Which objectives find the path in a star graph?"
+	$(BIN)/dsvgraph compare $(TEXT) --seeds 5 --budget tokens=16384000 --pairs first --batch 64 --seq 256 \
+	  --dtype bfloat16 --lr 2e-3 --warmup 100 --keep 10 --eval-tokens 32768 --out runs/study/text \
+	  --question "What do MTP depth and the weights of its losses do to the next token of a small model?"
+	for run in runs/study/text/runs/*; do $(BIN)/dsvgraph probe $$run --over-training --html $$run/probe.html; done
 
 fuzz: $(READY)  ## 20,000 damaged specs: a model or an error, at once
 	$(BIN)/python tests/fuzz/nightly.py
