@@ -40,7 +40,8 @@ graph:
   out: {{y: {last}}}
 """
 NO_LOSS = "loss: {}\n"
-TRAINING = ["--steps", "2", "--batch", "2", "--seq", "32", "--data", "text.txt", "--device", "cpu"]
+TRAINING = ["--steps", "2", "--batch", "2", "--seq", "32", "--device", "cpu"]
+TEXT = ["--data", "text.txt"]
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,8 @@ def run(command: str, fails: bool = False) -> str:
 
     program, *words = shlex.split(command.removeprefix("$ "), comments=True)
     assert program == "dsvgraph", command
-    words += TRAINING if "--train" in words else []
+    if "--train" in words:
+        words += TRAINING + ([] if "--task" in words else TEXT)
     result = CliRunner().invoke(app, words, prog_name="dsvgraph")
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     assert (result.exit_code != 0) == fails, f"{command}\n{result.output}"

@@ -27,6 +27,8 @@ HUGGING = (pages.DOCS / "huggingface.md").read_text(encoding="utf-8")
 COST = (pages.DOCS / "cost.md").read_text(encoding="utf-8")
 COUNTING = ("cost", "diff", "sweep", "zoo")
 WRITING = ("compile", "import", "export")
+PARSED = ("compare", "data", "generate", "probe", "report", "runs")
+"""Commands that test_commands.py reads and does not run."""
 ELSEWHERE = {  # who runs the examples of the other pages
     "language.md": "docs/test_pages.py",
     "tutorial.md": "docs/test_pages.py",
@@ -37,6 +39,7 @@ ELSEWHERE = {  # who runs the examples of the other pages
     "python.md": "docs/test_python.py",
     "architecture.md": "docs/test_python.py",
     "probe.md": "torch/probing/test_probe_import.py",
+    **dict.fromkeys(("compare.md", "training.md", "data.md", "decoding.md"), "docs/test_commands.py"),
 }
 NUMBER = re.compile(r"\d[\d,.]*")
 
@@ -206,4 +209,5 @@ def test_no_example_is_run_by_nobody():
     for page, test in ELSEWHERE.items():
         assert page in (ROOT / "tests" / test).read_text(encoding="utf-8"), page
     told = set(re.findall(r"^\$ (\w+ \w+)", README + HUGGING + COST, re.MULTILINE))
-    assert told <= {"make demo", "make test", "dsvgraph check"} | {f"dsvgraph {name}" for name in (*COUNTING, *WRITING)}
+    run = {f"dsvgraph {name}" for name in ("check", *COUNTING, *WRITING, *PARSED)}
+    assert told <= {"make demo", "make test"} | run

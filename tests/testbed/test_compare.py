@@ -11,8 +11,8 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from conftest import quiet, variant
 from trained import loss
+from variants import asking, quiet, stand_in, variant
 
 import dsvgraph_testbed
 from dsvgraph.backends import Budget, BudgetKind, Pairs
@@ -42,12 +42,9 @@ def planted(tmp_path_factory):
     """A baseline, a variant that is the same but for chance, and one whose loss is 1 % lower: 5 seeds."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("planted")
-        import conftest
-
-        use = conftest.trained.__wrapped__(folder, patch, None)
+        use = stand_in(folder, patch)
         use(base={"noise": NOISE}, noop={"noise": NOISE}, better={"noise": NOISE, "ratio": 0.99, "speed": 0.02})
-        ask = conftest.asked.__wrapped__(folder)
-        comparison = ask(variant("base"), variant("noop"), variant("better", 8), seeds=5)
+        comparison = asking(folder)(variant("base"), variant("noop"), variant("better", 8), seeds=5)
         return comparison, *compare(comparison)
 
 

@@ -6,8 +6,8 @@ import json
 import subprocess
 
 import pytest
-from conftest import SPEC, variant
 from typer.testing import CliRunner
+from variants import SPEC, variant
 
 import dsvgraph
 from dsvgraph import backends

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import variant
+from variants import variant
 
 import dsvgraph
 from dsvgraph.backends import BudgetKind

@@ -106,18 +106,22 @@ def test_figures_are_shown() -> None:
 VARIANTS = sorted((bundled_files() / "variants").glob("*.yaml"))
 
 
+LINES = {"eagle3": 8}
+"""Lines of a variant's graph that DeepSeek-V3 does not have, where more than 4: EAGLE-3 reads three layers."""
+
+
 @pytest.mark.parametrize("path", VARIANTS, ids=lambda path: path.stem)
 def test_a_variant_is_a_line_or_two(path: Path) -> None:
     """One line of config, or a graph of which nearly all lines are DeepSeek-V3's."""
     own, base = read(path).data, read(bundled_files() / "deepseek_v3.yaml").data["graph"]
     assert own["extends"] == "deepseek_v3_tiny.yaml"
     if "graph" not in own:
-        assert own.keys() == {"name", "extends", "config"} and len(own["config"]) == 1
+        assert own.keys() - {"include"} == {"name", "extends", "config"} and len(own["config"]) == 1
         return
-    assert {key: own["graph"][key] for key in ("in", "out")} == {key: base[key] for key in ("in", "out")}
+    assert own["graph"]["in"] == base["in"] and own["graph"]["out"].items() <= base["out"].items()
     lines = [f"{name}: {line}" for name, line in own["graph"]["body"].items()]
     same = [f"{name}: {line}" for name, line in base["body"].items()]
-    assert len([line for line in lines if line not in same]) <= 4
+    assert len([line for line in lines if line not in same]) <= LINES.get(path.stem, 4)
 
 
 def test_variants_are_bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

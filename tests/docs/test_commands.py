@@ -1,0 +1,37 @@
+"""Commands of pages whose runs take long: every option and value is one that the command takes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pages
+import pytest
+from typer.main import get_command
+
+from dsvgraph.cli import app
+
+README = ("compare", "data", "generate", "probe", "report", "runs")
+"""Commands of the README that are not run by other tests."""
+
+STARTS = tuple(f"$ dsvgraph {name}" for name in README)
+PAGES = ("compare.md", "training.md", "data.md", "decoding.md")
+
+
+def lines() -> list[str]:
+    found = [(page, fence) for page in PAGES for fence in pages.fences(page) if fence.kind == "console"]
+    assert {page for page, _ in found} == set(PAGES)
+    text = (pages.DOCS.parent / "README.md").read_text(encoding="utf-8")
+    readme = [line for line in text.splitlines() if line.startswith(STARTS)]
+    return readme + [line for _, fence in found for line in re.findall(r"^\$ .*$", fence.text, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("line", lines())
+def test_a_command_is_understood(line: str) -> None:
+    program, *words = shlex.split(line.removeprefix("$ "), comments=True)
+    command, parent = get_command(app), None
+    assert program == "dsvgraph"
+    while words and words[0] in getattr(command, "commands", {}):
+        parent = command.make_context(command.name, [], resilient_parsing=True)
+        command = command.commands[words.pop(0)]
+    command.make_context(command.name, words, parent=parent)
