@@ -59,7 +59,12 @@ def find(name: str, near: Path | None = None, span: Span | None = None) -> Path:
 
 
 def _meant(name: str, known: list[str]) -> str:
-    """The bundled name that ``name`` resembles and has the digits of: another version or size is another model."""
+    """Return a hint with the bundled spec that ``name`` is the end of, or resembles with the same digits.
+
+    Other digits are another version or size, and so another model.
+    """
+    if found := [f"`{other}`" for other in known if other.endswith(f"/{name}")]:
+        return f"did you mean {' or '.join(found)}?"
     return nearest(
         name, [other for other in known if set(filter(str.isdigit, other)) == set(filter(str.isdigit, name))]
     )

@@ -245,6 +245,15 @@ def test_a_misspelt_name_has_a_hint(files: Path) -> None:
     assert caught.value.diagnostics[0].hint == "did you mean `deepseek_v3`?"
 
 
+@pytest.mark.parametrize(
+    "name, meant", [("medusa", "`variants/medusa`"), ("eagle", "`losses/eagle` or `variants/eagle`")]
+)
+def test_a_name_without_its_folder_has_a_hint(name: str, meant: str) -> None:
+    with pytest.raises(DsvError) as caught:
+        dsvgraph.load(name)
+    assert caught.value.diagnostics[0].hint == f"did you mean {meant}?"
+
+
 @pytest.mark.parametrize("name", ["deepseek_v4", "llama3_70b", "qwen2_8b", "mixtral_8x22b"])
 def test_another_version_or_size_is_another_model(name: str) -> None:
     with pytest.raises(DsvError) as caught:
