@@ -28,12 +28,15 @@ STYLES = {
 }
 
 
-def write(*parts: RenderableType, widest: int = PLAIN_WIDTH) -> None:
-    """Print tables and text, without spaces at the ends of lines; a table of up to ``widest`` columns is not cut."""
+def write(*parts: RenderableType, widest: int | None = None) -> None:
+    """Print tables and text, without spaces at the ends of lines; a table up to ``widest`` is not cut.
+
+    ``widest`` is in columns, PLAIN_WIDTH unless given.
+    """
     from rich.measure import Measurement
 
     to = console()
-    wide = to.options.update(width=widest)
+    wide = to.options.update(width=PLAIN_WIDTH if widest is None else widest)
     least = [Measurement.get(to, wide, part).minimum for part in parts if not isinstance(part, str)]
     to.width = max([to.width, *least])  # words are not cut: a narrow terminal breaks the lines
     for part in parts:

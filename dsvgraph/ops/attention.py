@@ -151,10 +151,11 @@ class Attention(AlongRow):
 
 
 class StackAttention(Weightless, PerPosition):
-    """Attention along a stack, at each position alone: q [N, B, T, H, Q], k and v [N, B, T, G, ...] -> [N, B, T, H, V].
+    """Attention along a stack: q [N, B, T, H, Q], k [N, B, T, G, Q], v [N, B, T, G, V] -> [N, B, T, H, V].
 
-    A piece of the stack sees the pieces up to its own, or all where ``causal`` is false; other positions it does not
-    see. So a head reads what heads before it read (JTP, arXiv 2503.21801), and a layer reads the layers before it.
+    Each position is for itself: a piece of the stack sees the pieces of its position up to its own, or all of them
+    where ``causal`` is false, and no other position. G divides H. So a head reads what heads before it read (JTP,
+    arXiv 2503.21801), and a layer reads the layers before it.
     FLOPs: 2 B T H P (Q + V) for P pairs of pieces: N (N + 1) / 2 if causal. ``full`` counts N N.
     """
 

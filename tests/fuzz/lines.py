@@ -162,8 +162,11 @@ def along(b: Body) -> None:
         scaling = b.chance.choice(SCALINGS)
         more = {"scaling": scaling} if scaling else {}
         b.line({"rope": x.ref, "theta": "1e4", "interleave": b.chance.random() < 0.5, **more}, x._replace(ref="*"))
-    elif x:
+    elif x and b.chance.random() < 0.7:
         b.line({"shift": x.ref, "by": by}, x._replace(ref="*", ahead=x.ahead or by > 0))
+    elif x:
+        value = b.chance.choice([{}, {"value": 1}, {"value": "2 - 4"}])
+        b.line({"overwrite": x.ref, "start": b.size(3), **value}, x._replace(ref="*"))
 
 
 def attention(b: Body) -> None:
@@ -188,6 +191,21 @@ def attention(b: Body) -> None:
     ahead = x.ahead or "causal" in more
     name = b.line({"attention": refs, **more}, Value("*", (*BATCH, heads, wide), ahead=ahead))
     b.line({"linear": name, "contract": 2, "out": b.size(WIDTH)}, Value("*", (*BATCH, WIDTH), ahead=ahead))
+
+
+def stack_attention(b: Body) -> None:
+    """Attention along what copies in a row gave, and the sum of its pieces."""
+    x = b.pick(lambda v: v.dtype == "float" and len(v.shape) == 4 and v.shape[1:3] == BATCH)
+    if not x:
+        return
+    heads, groups, size, wide = b.chance.choice([(2, 1, 4, 4), (2, 2, 4, 2), (4, 2, 2, 2), (1, 1, 8, 4)])
+    ports = {"q": (heads, size), "k": (groups, size), "v": (groups, wide)}
+    refs = {p: b.line({"linear": x.ref, "out": list(out)}) for p, out in ports.items()}
+    more = b.chance.choice([{}, {}, {"causal": False}, {"scale": "4 ** -0.5"}])
+    name = b.line({"stack_attention": refs, **more})
+    pieces = b.line({"linear": name, "contract": 2, "out": b.size(WIDTH)})
+    equation = "n b t d -> b t d"
+    b.line({"einsum": pieces, "equation": equation}, Value("*", (*BATCH, WIDTH), ahead=x.ahead))
 
 
 LINES = [pointwise, pointwise, numbers, linear, linear, tied, joined, joined, cut, spread, products, along, attention]

@@ -10,7 +10,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from lines import BATCH, LINES, ROWS, VOCABULARY, WIDTH, Body, Value, attention, fill, joined, pointwise, states
+from lines import (
+    BATCH,
+    LINES,
+    ROWS,
+    VOCABULARY,
+    WIDTH,
+    Body,
+    Value,
+    attention,
+    fill,
+    joined,
+    pointwise,
+    stack_attention,
+    states,
+)
 from mutants import as_yaml
 
 # -- blocks ---------------------------------------------------------------------------------------
@@ -92,6 +106,8 @@ class Maker:
             count = {"n + 1": 3}.get(more.get("repeat"), more.get("repeat"))
             shape = (*BATCH, WIDTH) if count is None else (count, *BATCH, WIDTH)
             b.values.append(Value(f"{b.stem}{b.taken}.side", shape, ahead=ahead))
+            if self.chance.random() < 0.7:
+                stack_attention(b)
 
     def experts(self, b: Body) -> None:
         """A router, and what it chooses among: equal experts, some that differ, or one matrix each."""
