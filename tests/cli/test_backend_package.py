@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 from processes import with_package
+from typer.testing import CliRunner
+
+from dsvgraph.cli import app
 
 pytest.importorskip("hatchling", reason="the example is built as a wheel, by hatchling of the extra `dev`")
 
@@ -37,16 +41,26 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture
-def run(installed: dict[str, str], tmp_path: Path) -> Any:
-    """Runs the command line in an empty folder."""
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs the command line in an empty folder, in this process."""
+    monkeypatch.chdir(tmp_path)
 
-    def dsv(*args: str, env: dict[str, str] = installed) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "dsvgraph", *args]
-        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    def dsv(*args: str) -> Result:
+        return CliRunner(env={"NO_COLOR": "1", "COLUMNS": "100"}).invoke(app, args, prog_name="dsvgraph")
 
     return dsv
 
 
+@pytest.fixture
+def run(bare: Any, installed: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The same, with the example's wheel on the path."""
+    monkeypatch.syspath_prepend(installed["PYTHONPATH"])
+    yield bare
+    for name in [name for name in sys.modules if name.partition(".")[0] == "dsvgraph_numpy"]:
+        del sys.modules[name]
+
+
+@pytest.mark.torch
 def test_the_second_compiler_computes_what_the_first_does(run: Any, tmp_path: Path) -> None:
     """Its source, with the weights of a module of torch, gives that module's logits."""
     torch = pytest.importorskip("torch")
@@ -54,7 +68,7 @@ def test_the_second_compiler_computes_what_the_first_does(run: Any, tmp_path: Pa
     import dsvgraph_torch
 
     done = run("compile", SPEC, "--backend", "numpy", "--emit", "dense.py", "--json")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.exit_code, done.stderr) == (0, "")
     assert json.loads(done.stdout)["parameters"] == json.loads(run("compile", SPEC, "--json").stdout)["parameters"]
     names: dict[str, Any] = {}
     exec((tmp_path / "dense.py").read_text(encoding="utf-8"), names)
@@ -70,36 +84,36 @@ def test_the_second_compiler_computes_what_the_first_does(run: Any, tmp_path: Pa
 
 def test_a_line_that_it_cannot_lower_is_an_error_at_its_place(run: Any) -> None:
     done = run("compile", "deepseek_v3_tiny", "--backend", "numpy", "--emit", "tiny.py")
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr.startswith("error[E0803]: the backend `numpy` does not lower `")
     assert "mla.yaml:" in done.stderr
     full = run("compile", SPEC, "--backend", "numpy", "--emit", "dense.py", "--full")
-    assert full.returncode == 1 and "the backend `numpy` takes no packed documents" in full.stderr
+    assert full.exit_code == 1 and "the backend `numpy` takes no packed documents" in full.stderr
 
 
+@pytest.mark.torch
 def test_the_default_stays_the_compiler_of_dsvgraph(run: Any) -> None:
     pytest.importorskip("torch")
     assert "modules" in json.loads(run("compile", SPEC, "--json").stdout)
     done = run("compile", SPEC, "--backend", "numpy", "--train")
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.exit_code, done.stdout) == (1, "")
     assert "there is no backend `numpy`" in done.stderr and "`torch`" in done.stderr
 
 
 def test_a_renderer_is_found_by_its_ending(run: Any, tmp_path: Path) -> None:
     done = run("render", SPEC, "-o", "dense.txt", "--depth", "2")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "dense.txt\n", "")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "dense.txt\n", "")
     assert (tmp_path / "dense.txt").read_text(encoding="utf-8") == OUTLINE
     assert ", svg, txt." in " ".join(run("render", "--help").stdout.split())
     refused = run("render", SPEC, "-o", "dense.txt", "--diff", SPEC)
-    assert refused.returncode == 1 and "an outline shows one model" in refused.stderr
+    assert refused.exit_code == 1 and "an outline shows one model" in refused.stderr
 
 
-def test_without_the_package_its_ending_and_its_name_are_told_as_missing(run: Any) -> None:
-    bare = {**os.environ, "NO_COLOR": "1", "COLUMNS": "100"}
-    drawn = run("render", SPEC, "-o", "dense.txt", env=bare)
-    assert drawn.returncode == 2 and ".svg" in drawn.stderr and ".txt," not in drawn.stderr
-    compiled = run("compile", SPEC, "--backend", "numpy", env=bare)
-    assert compiled.returncode == 1 and "there is no backend `numpy`" in compiled.stderr
+def test_without_the_package_its_ending_and_its_name_are_told_as_missing(bare: Any) -> None:
+    drawn = bare("render", SPEC, "-o", "dense.txt")
+    assert drawn.exit_code == 2 and ".svg" in drawn.stderr and ".txt," not in drawn.stderr
+    compiled = bare("compile", SPEC, "--backend", "numpy")
+    assert compiled.exit_code == 1 and "there is no backend `numpy`" in compiled.stderr
 
 
 def test_what_is_asked_for_is_all_that_is_imported(installed: dict[str, str], tmp_path: Path) -> None:

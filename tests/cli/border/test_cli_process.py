@@ -31,10 +31,11 @@ def test_nothing_imports_torch(program, tmp_path):
 
 
 def test_plain_text_where_no_terminal_is(program):
-    for answer in (program("cost", "deepseek_v3"), program("check", "nothing")):
+    counted = program("cost", "deepseek_v3")
+    for answer in (counted, program("check", "nothing")):
         assert "\x1b" not in answer.out + answer.err
         assert (answer.out + answer.err).isascii()
-    assert program("cost", "deepseek_v3").out == program("cost", "deepseek_v3", env={"COLUMNS": "40"}).out
+    assert counted.out == program("cost", "deepseek_v3", env={"COLUMNS": "40"}).out
 
 
 def test_a_reader_that_hangs_up(program):
@@ -91,19 +92,34 @@ def _main(monkeypatch, capsys, error):
     return exit_.value.code, capsys.readouterr().err
 
 
+COMMANDS = (("check", "nothing"), ("cost", "deepseek_v3"), ("--help",))
+EACH = """
+import sys
+from dsvgraph.cli import main
+for words in {commands!r}:
+    sys.argv = ["dsvgraph", *words]
+    try:
+        main()
+    except SystemExit:
+        print("=" * 5, flush=True)
+"""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 @pytest.mark.parametrize("env", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}])
-@pytest.mark.parametrize("args", [("check", "nothing"), ("cost", "deepseek_v3"), ("--help",)])
-def test_colours_on_a_terminal(args, env, program):
+def test_colours_on_a_terminal(env):
     import pty
 
     leader, terminal = pty.openpty()
-    coloured = {"TERM": "xterm-256color", "NO_COLOR": "", **env}
-    program(*args, env=coloured, stdout=terminal, stderr=terminal, capture_output=False)
+    coloured = environment({"TERM": "xterm-256color", "NO_COLOR": "", **env})
+    code = EACH.format(commands=COMMANDS)
+    subprocess.run([sys.executable, "-c", code], env=coloured, stdout=terminal, stderr=terminal)
     os.close(terminal)
-    said = _all_of(leader)
-    assert said
-    assert (b"\x1b[" in said) == (not env)
+    *answers, rest = _all_of(leader).split(b"=====\r\n")
+    assert (len(answers), rest) == (len(COMMANDS), b"")
+    for said in answers:
+        assert said
+        assert (b"\x1b[" in said) == (not env)
 
 
 def _all_of(leader: int) -> bytes:
