@@ -55,7 +55,9 @@ def spec(request):
     return written(request.param) if "\n" in request.param else model(request.param)
 
 
+@cache
 def drawn(found: Model, **view):
+    """A view that is planned, once for all tests: none changes it."""
     made = plan(found, View(**view))
     if not made.focus:
         score(made)
@@ -96,18 +98,18 @@ def test_every_block_alone_or_in_place_has_every_line_in_one_box(spec):
     for visit in walk(spec):
         if visit.node.op or not visit.node.copies:
             continue
-        alone = drawn(spec, focus=visit.path)
+        alone = drawn.__wrapped__(spec, focus=visit.path)
         if alone.scene.bodies:
             assert alone.focus is not None
             assert assert_whole(alone)[0].graph is alone.focus.body
         if has_body(visit.node):
-            assert_whole(drawn(spec, expand=(visit.path,)))
+            assert_whole(drawn.__wrapped__(spec, expand=(visit.path,)))
 
 
 def test_every_op_alone_is_one_box(spec):
     for visit in walk(spec):
         if visit.node.op:
-            made = drawn(spec, focus=visit.path)
+            made = drawn.__wrapped__(spec, focus=visit.path)
             if made.focus.node is visit.node:  # a path may name a block around it
                 assert [c.nodes for c in made.scene.cards.values() if c.nodes] == [(visit.node,)]
 
@@ -222,7 +224,7 @@ def test_parameters_of_the_boxes_are_those_of_the_model(spec):
 
 @pytest.mark.parametrize("heat", ("", "params", "flops", "memory"))
 def test_shares_of_a_frame_are_100_percent_and_say_of_what(spec, heat):
-    made = drawn(spec, depth=FULL, heat=heat)
+    made = drawn(spec, depth=FULL, **({"heat": heat} if heat else {}))
     shares = Shares(made.analysis, heat or "flops")
     for body in made.scene.bodies:
         boxes = [card for card in made.scene.cards.values() if card.body == body.id and card.nodes]
