@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -47,14 +48,31 @@ def test_a_reader_that_hangs_up(program):
     assert (answer.code, answer.err) == (141, "")
 
 
-def test_a_terminal_that_knows_no_unicode(program, tmp_path):
+EACH = """
+import sys
+from dsvgraph.cli import main
+for words in {commands!r}:
+    sys.argv = ["dsvgraph", *words]
+    try:
+        main()
+    except SystemExit as end:
+        print("=====", end.code or 0, flush=True)
+"""
+
+
+def each(commands, env, **pipes):
+    """Runs several commands, one after another, in one process; the code of each follows what it wrote."""
+    code = EACH.format(commands=[tuple(map(str, words)) for words in commands])
+    return subprocess.run([sys.executable, "-c", code], env=environment(env), **pipes)
+
+
+def test_a_terminal_that_knows_no_unicode(tmp_path):
     path = tmp_path / "wide.yaml"
     path.write_text('extends: deepseek_v3.yaml\ndoc: "\N{SNOWMAN} \\e[31m"\n', encoding="utf-8")
     for encoding in ("ascii", "utf-8"):
-        for command in ("check", "show"):
-            answer = program(command, path, env={"PYTHONIOENCODING": encoding})
-            assert (answer.code, answer.err) == (0, "")
-            assert "\x1b" not in answer.out
+        done = each([("check", path), ("show", path)], {"PYTHONIOENCODING": encoding}, capture_output=True)
+        assert (done.returncode, done.stderr, done.stdout.count(b"===== 0\n")) == (0, b"", 2)
+        assert b"\x1b" not in done.stdout and b"Traceback" not in done.stdout
 
 
 def test_ctrl_c(monkeypatch, capsys):
@@ -93,16 +111,6 @@ def _main(monkeypatch, capsys, error):
 
 
 COMMANDS = (("check", "nothing"), ("cost", "deepseek_v3"), ("--help",))
-EACH = """
-import sys
-from dsvgraph.cli import main
-for words in {commands!r}:
-    sys.argv = ["dsvgraph", *words]
-    try:
-        main()
-    except SystemExit:
-        print("=" * 5, flush=True)
-"""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
@@ -111,12 +119,11 @@ def test_colours_on_a_terminal(env):
     import pty
 
     leader, terminal = pty.openpty()
-    coloured = environment({"TERM": "xterm-256color", "NO_COLOR": "", **env})
-    code = EACH.format(commands=COMMANDS)
-    subprocess.run([sys.executable, "-c", code], env=coloured, stdout=terminal, stderr=terminal)
+    each(COMMANDS, {"TERM": "xterm-256color", "NO_COLOR": "", **env}, stdout=terminal, stderr=terminal)
     os.close(terminal)
-    *answers, rest = _all_of(leader).split(b"=====\r\n")
-    assert (len(answers), rest) == (len(COMMANDS), b"")
+    said_by_all = _all_of(leader)
+    *answers, rest = re.split(rb"===== \d+\r\n", said_by_all)
+    assert (len(answers), rest) == (len(COMMANDS), b"") and b"Traceback" not in said_by_all
     for said in answers:
         assert said
         assert (b"\x1b[" in said) == (not env)
