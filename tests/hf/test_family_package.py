@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 from configs import PUBLISHED, plain
 from processes import ROOT, with_package
 from processes import run_module as run
+from typer.testing import CliRunner
+
+from dsvgraph.cli import app
+from dsvgraph_hf import families
 
 EXAMPLE = ROOT / "examples/qwen2"
 CONFIG = EXAMPLE / "tests/qwen2_0.5b.json"
@@ -45,15 +48,19 @@ def test_the_command_line_reads_and_writes_the_family(installed: dict[str, str],
     ("module", "words"),
     [("nowhere_at_all", "ModuleNotFoundError"), ("json", "it does not define Config, to_spec, from_graph")],
 )
-def test_a_family_that_cannot_be_used_is_told(module: str, words: str, tmp_path: Path) -> None:
+def test_a_family_that_cannot_be_used_is_told(
+    module: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     about = tmp_path / "broken-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n", encoding="utf-8")
     (about / "entry_points.txt").write_text(f"[dsvgraph_hf.families]\nbroken = {module}\n", encoding="utf-8")
-    env = {**os.environ, "PYTHONPATH": str(tmp_path), "COLUMNS": "100", "NO_COLOR": "1"}
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(families, "_loaded", families._loaded.__wrapped__)  # not those of earlier tests
+    runner = CliRunner(env={"COLUMNS": "100", "NO_COLOR": "1"})
     config = tmp_path / "config.json"
     config.write_text(json.dumps(plain("llama", model_type="broken")), encoding="utf-8")
-    done = run(env, "dsvgraph", "import", str(config))
-    assert done.returncode == 1 and f"the family `broken` of {module} cannot be used" in done.stderr
+    done = runner.invoke(app, ["import", str(config)], prog_name="dsvgraph")
+    assert done.exit_code == 1 and f"the family `broken` of {module} cannot be used" in done.stderr
     assert words in done.stderr
-    assert run(env, "dsvgraph", "import", str(PUBLISHED / "llama3_8b.json")).returncode == 0
+    assert runner.invoke(app, ["import", str(PUBLISHED / "llama3_8b.json")], prog_name="dsvgraph").exit_code == 0
