@@ -63,9 +63,13 @@ def equal(ours: Any, theirs: Any) -> bool:
     return True
 
 
+PURE = {"diff", "cumsum", "pad"}
+"""Methods and functions of torch that the runtime calls in values that nothing may read: they change nothing."""
+
+
 def acts(tree: ast.AST) -> bool:
-    """Return whether computing an expression calls something."""
-    return any(isinstance(n, ast.Call) for n in nodes(tree))
+    """Return whether computing an expression calls something that may change what others read."""
+    return any(isinstance(n, ast.Call) and getattr(n.func, "attr", "") not in PURE for n in nodes(tree))
 
 
 class Transformer:

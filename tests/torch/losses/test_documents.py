@@ -4,7 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from helpers import SMALL, SPECS, V3, furthest, gradients, randomised, tokens  # noqa: E402
+from helpers import SMALL, SPECS, V3, built, furthest, gradients, randomised, split, tokens  # noqa: E402
 
 import dsvgraph  # noqa: E402
 from dsvgraph_torch import compile, expert_load  # noqa: E402
@@ -197,3 +197,12 @@ def test_rows_of_one_token_have_themselves_as_targets():
     row = torch.full((2, 9), 5)
     module = compile(graph("the released chain"))
     assert module(row, row.clone())["loss"].isfinite() and module(row[:, :1], row[:, 1:2])["loss"].isfinite()
+
+
+@pytest.mark.parametrize("kernels", ["plain", "fast"])
+def test_a_number_that_comes_again_is_another_document(kernels):
+    module = built("deepseek_v3_tiny", kernels=kernels)
+    ids, targets = split(tokens(2, 9))
+    again, others = torch.tensor([[7, 7, 0, 7, 7, 7, 3, 7]] * 2), torch.tensor([[0, 0, 1, 2, 2, 2, 3, 4]] * 2)
+    one, two = (module(ids, targets, documents=documents) for documents in (again, others))
+    assert all(torch.equal(one[name], two[name]) for name in one)
