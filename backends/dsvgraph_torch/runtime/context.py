@@ -34,7 +34,7 @@ class Context:
 
     def within(self, by, x):
         """Return whether the position ``by`` behind each of x, [B, T], lies in its document; the row is a ring."""
-        return (torch.roll(self.documents, -by, 1) == self.documents)[:, self.documents.shape[1] - x.shape[1] :]
+        return (torch.roll(self.documents, -by, 1) == self.documents)[:, self.documents.shape[1] - x.shape[1] :]  # type: ignore[union-attr]
 
     def with_earlier(self, key, value, last=None):
         """Return the cached values of earlier positions followed by ``value``, and cache them."""
