@@ -81,26 +81,23 @@ def run(
 
     With --phase (or any option of a run) what one step takes: FLOPs, bytes moved, memory, time on a device.
     """
-    asked = (
-        phase, context, dtype, drafting or None, drafts, reuse_last or None, acceptance, device, mfu,
-        tokens_per_second, tokens, by,
-    )  # fmt: skip
+    given = {
+        "phase": phase, "context": context, "dtype": dtype, "drafting": drafting, "drafts": drafts, "mfu": mfu,
+        "reuse_last": reuse_last, "acceptance": acceptance, "rate": tokens_per_second, "tokens": tokens,
+    }  # fmt: skip
+    asked = any(value is not None and value is not False for value in (*given.values(), device, by))
     outputs_apart(csv, as_json=as_json)
     model = load(spec, settings)
     if verify:
-        if any(value is not None for value in asked) or csv:
+        if asked or csv:
             words = "counts one forward and backward, and goes with no option of a run"
             raise typer.BadParameter(words, param_hint="--verify")
         sys.exit(_verify(model, batch, seq, backend, as_json))
     if backend:
         raise typer.BadParameter("goes with --verify", param_hint="--backend")
-    if any(value is not None for value in asked):
-        run = {
-            "phase": phase or Phase.TRAIN, "batch": batch, "seq": seq, "context": context,
-            "dtype": dtype or Dtype.BFLOAT16, "attention": attention, "recompute": recompute, "drafting": drafting,
-            "drafts": drafts, "reuse_last": reuse_last, "acceptance": acceptance,
-            "mfu": mfu, "rate": tokens_per_second, "tokens": tokens,
-        }  # fmt: skip
+    if asked:
+        size = {"batch": batch, "seq": seq, "attention": attention, "recompute": recompute}
+        run = given | size | {"phase": phase or Phase.TRAIN, "dtype": dtype or Dtype.BFLOAT16}
         return _plan(model, run, device, by or plan_report.By.TOTAL, as_json, csv)
     if attention == AttentionMode.ABSORBED:
         raise typer.BadParameter("is a way of decoding: use it with --phase decode", param_hint="--attention")
