@@ -26,7 +26,6 @@ from dsvgraph_graphviz.scene.plan import plan  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 FULL = 1_000
-BASE = "deepseek_v3_tiny"
 BUNDLED = [p.stem for p in sorted((ROOT / "specs").glob("*.yaml"))]
 OTHERS = ("specs/variants", "specs/templates", "tests/specs", "tests/specs/odd")
 SPECS = [*BUNDLED, *(str(p) for folder in OTHERS for p in sorted((ROOT / folder).glob("*.yaml")))]
@@ -95,26 +94,8 @@ def test_every_line_lies_in_one_box(spec, depth):
         assert {g.name for g in spec.graphs() if len(g.nodes) > 1} <= opened
 
 
-def written_as(visit):
-    """Where a line is written, and all lines in it: equal where two specs include the same block."""
-    inside = (body for copies in visit.node.copies for body in (copies.graph, *copies.graph.graphs()))
-    return visit.path, visit.node.callee, str(visit.node.span), *(str(n.span) for g in inside for n in g.nodes.values())
-
-
-@cache
-def seen_in(name):
-    """The lines of a bundled spec."""
-    return {written_as(visit) for visit in walk(model(name))}
-
-
-def to_draw_alone(spec):
-    """The lines that differ from those of the model that most variants extend, which are drawn for itself."""
-    known = seen_in(BASE) if spec is not model(BASE) else ()
-    return [visit for visit in walk(spec) if written_as(visit) not in known]
-
-
 def test_every_block_alone_has_every_line_in_one_box(spec):
-    for visit in to_draw_alone(spec):
+    for visit in walk(spec):
         if not visit.node.op and visit.node.copies:
             alone = drawn.__wrapped__(spec, focus=visit.path)
             if alone.scene.bodies:
@@ -129,7 +110,7 @@ def test_every_block_in_place_has_every_line_in_one_box(spec):
 
 
 def test_every_op_alone_is_one_box(spec):
-    for visit in to_draw_alone(spec):
+    for visit in walk(spec):
         if visit.node.op:
             made = drawn.__wrapped__(spec, focus=visit.path)
             if made.focus.node is visit.node:  # a path may name a block around it
