@@ -27,7 +27,7 @@ from dsvgraph_graphviz.scene.plan import plan  # noqa: E402
 ROOT = Path(__file__).parents[2]
 FULL = 1_000
 BUNDLED = [p.stem for p in sorted((ROOT / "specs").glob("*.yaml"))]
-OTHERS = ("specs/variants", "specs/templates", "tests/specs", "tests/specs/odd")
+OTHERS = ("specs/variants", "specs/losses", "specs/templates", "tests/specs", "tests/specs/odd")
 SPECS = [*BUNDLED, *(str(p) for folder in OTHERS for p in sorted((ROOT / folder).glob("*.yaml")))]
 NUMBERS = re.compile(r"\[[^\]]*\]|(?<=\.)\d+(?=\.|$)")
 
@@ -183,9 +183,9 @@ def test_every_loss_is_drawn_once_and_every_weight_is_lent_once(spec):
     made = plan(spec, View(1))
     terms = score(made)
     scored = [card.tip.split("\n")[0] for card in made.scene.cards.values() if card.key == "loss"]
-    entropies = {loss.name: loss for loss in spec.losses if loss.kind == "cross_entropy" and loss.depths}
-    assert Counter(scored).keys() == entropies.keys() and len(terms) == len(scored)
-    for name, loss in entropies.items():
+    outputs = {loss.name: loss for loss in spec.losses if loss.output and loss.depths}
+    assert Counter(scored).keys() == outputs.keys() and len(terms) == len(scored)
+    for name, loss in outputs.items():
         columns = made.stacked.get(spec.outputs[loss.output], [])
         assert scored.count(name) == (len(columns) or 1)
         assert sorted(d for _, depths in columns for d in depths) == (sorted(loss.depths) if columns else [])
