@@ -59,7 +59,7 @@ SMALL = dict(
     shared_intermediate_size=16, n_routed_experts=8, num_local_experts=8, num_experts=8, num_experts_per_tok=3,
     n_group=4, topk_group=2, sliding_window=3,
 )  # fmt: skip
-SPECS = sorted(p for folder in ("", "variants", "templates") for p in (bundled() / folder).glob("*.yaml"))
+SPECS = sorted(p for folder in ("", "variants", "losses", "templates") for p in (bundled() / folder).glob("*.yaml"))
 
 
 def small(path, **settings):
