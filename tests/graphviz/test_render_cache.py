@@ -19,7 +19,7 @@ from dsvgraph.backends import View  # noqa: E402
 from dsvgraph_graphviz.scene.plan import plan  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("specs", "specs/variants", "specs/templates", "tests/specs", "tests/specs/odd")
+FOLDERS = ("specs", "specs/variants", "specs/losses", "specs/templates", "tests/specs", "tests/specs/odd")
 SPECS = [path for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.yaml"))]
 SHARED = """
 config: {{d: 64}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from dsvgraph_torch.runtime.trees import acts, nodes
 MISSING = object()
 TAKEN = {*dir(Tensor), *dir(nn.Module), *dir(nn.ModuleList), *dir(dict), *dir(str)}
 """Names of methods that objects of other classes have too."""
+INNER = (ast.comprehension, ast.FunctionDef)
+"""What has local names of its own inside a function."""
 
 
 def names(tree: ast.AST) -> set[str]:
@@ -38,11 +40,12 @@ class Uses:
     def of(cls, tree: ast.AST) -> Uses:
         """Return the uses in a tree."""
         found = cls()
-        for node in nodes(tree):
+        for node, own in _scoped(tree):
             if (kind := type(node)) is ast.Name:
-                found.names.add(node.id)
-                found.reads[node.id] += 1
-            elif kind in (ast.Attribute, ast.Call, ast.ClassDef):
+                if node.id not in own:
+                    found.names.add(node.id)
+                    found.reads[node.id] += 1
+            elif kind in (ast.Attribute, ast.ClassDef) or (kind is ast.Call and getattr(node.func, "id", "") not in own):
                 found._note(node)
         return found
 
@@ -79,6 +82,28 @@ class Uses:
 def _add(counts: Counter[str], more: Counter[str]) -> None:
     for name, count in more.items():
         counts[name] += count
+
+
+def _scoped(tree: ast.AST) -> Iterator[tuple[Any, Collection[str]]]:
+    """Yield every node of a tree with the local names of the function around it, which hide what is outside."""
+    if isinstance(tree, ast.FunctionDef):
+        inside = nodes(tree)
+        own = _local(tree, inside)
+        yield from ((node, own) for node in inside)
+    elif isinstance(tree, (ast.Module, ast.ClassDef)):
+        yield tree, ()
+        for part in (*getattr(tree, "bases", ()), *tree.body):
+            yield from _scoped(part)
+    else:
+        yield from ((node, ()) for node in nodes(tree))
+
+
+def _local(function: ast.FunctionDef, inside: list[Any]) -> set[str]:
+    """Return the parameters of a function and what it stores itself; comprehensions have names of their own."""
+    inner = [n.target if isinstance(n, ast.comprehension) else n for n in inside if isinstance(n, INNER)]
+    theirs = {id(n) for tree in inner if tree is not function for n in nodes(tree)}
+    stored = {n.id for n in inside if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store) and id(n) not in theirs}
+    return stored | {a.arg for a in function.args.args}
 
 
 def _constructs(line: ast.stmt) -> bool:

@@ -74,9 +74,9 @@ def test_csv_and_plot(dsv, tmp_path, words):
 
 
 def everything():
-    """Every bundled spec, variant and template."""
+    """Every bundled spec, those of variants and losses, and the templates."""
     home = dsvgraph.loader.bundled()
-    return [str(path) for folder in (home, home / "variants", home / "templates") for path in folder.glob("*.yaml")]
+    return [str(path) for folder in ("", "variants", "losses", "templates") for path in (home / folder).glob("*.yaml")]
 
 
 @pytest.mark.parametrize("first", ["llama3_8b", "deepseek_v3", "variants/hyper_connections"])

@@ -20,7 +20,7 @@ from helpers import randomised, tokens  # noqa: E402
 from dsvgraph_torch import compile, emit  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
-FOLDERS = ["specs", "specs/variants", "specs/templates", "tests/specs"]
+FOLDERS = ["specs", "specs/variants", "specs/losses", "specs/templates", "tests/specs"]
 SPECS = sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("*.yaml"))
 RULES = "F,SIM,RET,ARG,C4,PIE,B015,B018,PLR0124,PLR0133,PLR1711,PLR1714,PLR5501,PLW0120,PLW0127,RUF059,UP034"
 IGNORED = "C408,PIE790,SIM108,B905"

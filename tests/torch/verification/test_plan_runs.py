@@ -12,7 +12,8 @@ import dsvgraph  # noqa: E402
 from dsvgraph.passes.estimate import PlanOptions, plan  # noqa: E402
 from dsvgraph_torch.verification.counter import SiteCounter  # noqa: E402
 
-VARIANTS = sorted(str(path) for path in (dsvgraph.loader.bundled() / "variants").glob("*.yaml"))
+BUNDLED = dsvgraph.loader.bundled()
+VARIANTS = sorted(str(path) for folder in ("variants", "losses") for path in (BUNDLED / folder).glob("*.yaml"))
 LENGTHS = {"gpt_oss_20b": 3, "patterns.yaml": 3}  # rows no longer than the window, which torch does not skip
 
 

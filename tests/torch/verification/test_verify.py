@@ -20,6 +20,7 @@ from dsvgraph_torch.verification import step_flops  # noqa: E402
 BUNDLED = dsvgraph.loader.bundled()
 LARGE = sorted(p.stem for p in BUNDLED.glob("*.yaml") if p.stem not in ("deepseek_v3", *SMALL))
 VARIANTS = sorted(str(p) for p in (BUNDLED / "variants").glob("*.yaml"))
+VARIANTS += [f"losses/{name}" for name in ("curriculum_forward", "end_to_end_tv", "fsp")]  # a schedule, a pair, a bag
 
 
 def test_deepseek_v3_in_full_size() -> None:
