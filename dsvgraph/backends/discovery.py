@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
 from dsvgraph.backends import contracts
 from dsvgraph.errors import DsvError
@@ -18,84 +19,63 @@ PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 """Where a checkout that is not installed declares its entry points."""
 
 
-def compiler(name: str | None = None, purpose: str = "compiling") -> contracts.Compiler:
-    """Return the compiler ``name``, or the default one. Raise DsvError if it is missing."""
-    found: contracts.Compiler = _load("compilers", contracts.Compiler, purpose, name)
-    return found
+Contract = TypeVar("Contract")
 
 
-def trainer(name: str | None = None, purpose: str = "training") -> contracts.Trainer:
-    """Return the trainer ``name``, or the default one. Raise DsvError if it is missing."""
-    found: contracts.Trainer = _load("trainers", contracts.Trainer, purpose, name)
-    return found
+@dataclass(frozen=True)
+class Finder(Generic[Contract]):
+    """Call it with a name (the default: None) to get what an installed package brings for one contract."""
+
+    group: str  # of entry points, behind `dsvgraph.`
+    contract: type[Contract]
+    purpose: str  # for error messages
+
+    def __call__(self, name: str | None = None, purpose: str | None = None) -> Contract:
+        """Return the backend ``name``, or the default one.
+
+        Raise DsvError if there is none, if it cannot be imported, or if it lacks a method of the contract.
+        """
+        point = _choose(self.group, purpose or self.purpose, name)
+        needs = f"{purpose or self.purpose} needs the backend `{point.name}`"
+        try:
+            found: Contract = point.load()
+        except ImportError as error:
+            why = f"`{error.name}` is not installed" if isinstance(error, ModuleNotFoundError) else str(error)
+            raise DsvError(f"{needs}: {why}", hint=_installation(point)) from error
+        except Exception as error:
+            words = f"{needs}: {_package(point)} cannot be imported: {type(error).__name__}: {error}"
+            raise DsvError(words) from error
+        missing = [
+            method for method in vars(self.contract) if not method.startswith("_") and not hasattr(found, method)
+        ]
+        if missing:
+            words = f"`{point.value}` of {_package(point)} has no {listed(missing)}"
+            raise DsvError(f"{needs}: {words}", hint=f"it must meet dsvgraph.backends.{self.contract.__name__}")
+        return found
 
 
-def generator(name: str | None = None) -> contracts.Generator:
-    """Return the generator of text ``name``, or the default one. Raise DsvError if it is missing."""
-    found: contracts.Generator = _load("generators", contracts.Generator, "generating text", name)
-    return found
+compiler = Finder("compilers", contracts.Compiler, "compiling")
+trainer = Finder("trainers", contracts.Trainer, "training")
+generator = Finder("generators", contracts.Generator, "generating text")
+run_reader = Finder("runs", contracts.RunReader, "reading runs")
+datasets = Finder("datasets", contracts.Datasets, "preparing data")
+verifier = Finder("verifiers", contracts.Verifier, "verifying")
+prober = Finder("probers", contracts.Prober, "probing")
+module_builder = Finder("modules", contracts.ModuleBuilder, "reading and writing weights")
+weight_reader = Finder("weights", contracts.WeightReader, "loading weights")
+exporter = Finder("exporters", contracts.Exporter, "exporting")
+testbed = Finder("testbeds", contracts.Testbed, "comparing")
+language_server = Finder("servers", contracts.LanguageServer, "the language server")
 
-
-def run_reader(name: str | None = None) -> contracts.RunReader:
-    """Return the reader of runs ``name``, or the default one. Raise DsvError if it is missing."""
-    found: contracts.RunReader = _load("runs", contracts.RunReader, "reading runs", name)
-    return found
-
-
-def datasets(name: str | None = None) -> contracts.Datasets:
-    """Return what prepares and shows training data, ``name`` or the default one. Raise DsvError if it is missing."""
-    found: contracts.Datasets = _load("datasets", contracts.Datasets, "preparing data", name)
-    return found
-
-
-def verifier(name: str | None = None) -> contracts.Verifier:
-    """Return the verifier ``name``, or the default one. Raise DsvError if it is missing."""
-    found: contracts.Verifier = _load("verifiers", contracts.Verifier, "verifying", name)
-    return found
-
-
-def prober(name: str | None = None) -> contracts.Prober:
-    """Return the prober ``name``, or the default one. Raise DsvError if it is missing."""
-    found: contracts.Prober = _load("probers", contracts.Prober, "probing", name)
-    return found
-
-
-def module_builder(name: str | None = None, purpose: str = "reading and writing weights") -> contracts.ModuleBuilder:
-    """Return the builder of modules ``name``, or the default one. Raise DsvError if it is missing."""
-    found: contracts.ModuleBuilder = _load("modules", contracts.ModuleBuilder, purpose, name)
-    return found
-
-
-def weight_reader(name: str | None = None) -> contracts.WeightReader:
-    """Return the reader of weights ``name``, or the default one. Raise DsvError if it is missing."""
-    found: contracts.WeightReader = _load("weights", contracts.WeightReader, "loading weights", name)
-    return found
-
-
-def exporter(name: str | None = None) -> contracts.Exporter:
-    """Return the exporter ``name``, or the default one. Raise DsvError if it is missing."""
-    found: contracts.Exporter = _load("exporters", contracts.Exporter, "exporting", name)
-    return found
-
-
-def testbed(name: str | None = None) -> contracts.Testbed:
-    """Return the testbed ``name``, or the default one. Raise DsvError if it is missing."""
-    found: contracts.Testbed = _load("testbeds", contracts.Testbed, "comparing", name)
-    return found
-
-
-def language_server() -> contracts.LanguageServer:
-    """Return the language server. Raise DsvError if it is missing."""
-    found: contracts.LanguageServer = _load("servers", contracts.LanguageServer, "the language server")
-    return found
+_importer = Finder("importers", contracts.Importer, "importing")
+_renderer = Finder("renderers", contracts.Renderer, "drawing")
 
 
 def importer(path: str | PathLike[str]) -> contracts.Importer:
     """Return the importer of files that end like ``path``, else the default one. Raise DsvError if it is missing."""
     ending = _ending(path)
     name = ending if any(point.name == ending for point in _points("importers")) else None
-    found: contracts.Importer = _load("importers", contracts.Importer, "importing", name)
-    return found
+    return _importer(name)
 
 
 def renderer(path: str | PathLike[str]) -> contracts.Renderer:
@@ -104,8 +84,7 @@ def renderer(path: str | PathLike[str]) -> contracts.Renderer:
     if ending not in (known := endings()):
         words = f"ends in `.{ending}`" if ending else "has no ending"
         raise DsvError(f"-o: `{path}` {words}", hint=f"a picture ends in {', '.join(f'.{end}' for end in known)}")
-    found: contracts.Renderer = _load("renderers", contracts.Renderer, "drawing", ending)
-    return found
+    return _renderer(ending)
 
 
 def endings() -> list[str]:
@@ -115,25 +94,6 @@ def endings() -> list[str]:
 
 def _ending(path: str | PathLike[str]) -> str:
     return Path(path).suffix.lower().removeprefix(".")
-
-
-def _load(group: str, contract: type, purpose: str, name: str | None = None) -> Any:
-    """Return what an entry point of ``group`` names. Raise DsvError if it cannot be imported or lacks a method."""
-    point = _choose(group, purpose, name)
-    needs = f"{purpose} needs the backend `{point.name}`"
-    try:
-        found = point.load()
-    except ImportError as error:
-        why = f"`{error.name}` is not installed" if isinstance(error, ModuleNotFoundError) else str(error)
-        raise DsvError(f"{needs}: {why}", hint=_installation(point)) from error
-    except Exception as error:
-        words = f"{needs}: {_package(point)} cannot be imported: {type(error).__name__}: {error}"
-        raise DsvError(words) from error
-    missing = [method for method in vars(contract) if not method.startswith("_") and not hasattr(found, method)]
-    if missing:
-        words = f"`{point.value}` of {_package(point)} has no {listed(missing)}"
-        raise DsvError(f"{needs}: {words}", hint=f"it must meet dsvgraph.backends.{contract.__name__}")
-    return found
 
 
 def _choose(group: str, purpose: str, name: str | None) -> EntryPoint:

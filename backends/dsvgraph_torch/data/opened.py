@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dsvgraph.backends.training import Packing
 from dsvgraph.errors import DsvError
 from dsvgraph_torch.data.corpus import Corpus
 from dsvgraph_torch.data.documents import Source
 from dsvgraph_torch.data.examples import TaskCorpus
 from dsvgraph_torch.data.rows.packed import PackedCorpus
-from dsvgraph_torch.data.rows.packing import Packing
 from dsvgraph_torch.data.rows.pieces import encoded
 from dsvgraph_torch.data.rows.prepared import is_prepared, open_prepared, read_header, tokens_of
 from dsvgraph_torch.data.stream import stream

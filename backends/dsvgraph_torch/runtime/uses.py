@@ -45,7 +45,9 @@ class Uses:
                 if node.id not in own:
                     found.names.add(node.id)
                     found.reads[node.id] += 1
-            elif kind in (ast.Attribute, ast.ClassDef) or (kind is ast.Call and getattr(node.func, "id", "") not in own):
+            elif kind in (ast.Attribute, ast.ClassDef) or (
+                kind is ast.Call and getattr(node.func, "id", "") not in own
+            ):
                 found._note(node)
         return found
 

@@ -7,11 +7,12 @@ import importlib
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from dsvgraph.backends.training import MetricLog
 from dsvgraph.errors import DsvError
 from dsvgraph_torch.runs.folder import Run
-from dsvgraph_torch.training.options import Log, TrainOptions
+from dsvgraph_torch.training.options import TrainOptions
 
-MODULES = {Log.TENSORBOARD: "torch.utils.tensorboard", Log.WANDB: "wandb", Log.TRACKIO: "trackio"}
+MODULES = {MetricLog.TENSORBOARD: "torch.utils.tensorboard", MetricLog.WANDB: "wandb", MetricLog.TRACKIO: "trackio"}
 PROJECT = "dsvgraph"
 
 
@@ -69,7 +70,7 @@ class Trackio:
         self.module.finish()
 
 
-LOGGERS: dict[Log, Any] = {Log.TENSORBOARD: TensorBoard, Log.WANDB: Wandb, Log.TRACKIO: Trackio}
+LOGGERS: dict[MetricLog, Any] = {MetricLog.TENSORBOARD: TensorBoard, MetricLog.WANDB: Wandb, MetricLog.TRACKIO: Trackio}
 
 
 class Logs:
@@ -116,7 +117,7 @@ def run_id(run: Run) -> str:
     return hashlib.sha256(str(run.path.resolve()).encode()).hexdigest()[:12]
 
 
-def module_of(log: Log) -> Any:
+def module_of(log: MetricLog) -> Any:
     """Return the library of a logger. Raise DsvError if it is not installed."""
     try:
         return importlib.import_module(MODULES[log])

@@ -10,13 +10,14 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from dsvgraph.backends.training import OptimizerKind
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Model, Ref, join
 from dsvgraph.names import listed
 from dsvgraph.ops.base import Pointwise
 from dsvgraph.passes.graph.instances import aliases
 from dsvgraph.patterns import regex
-from dsvgraph_torch.training.options import OptimizerKind, TrainOptions
+from dsvgraph_torch.training.options import TrainOptions
 
 BETAS = (0.9, 0.95)
 SCALE = "lr_scale"

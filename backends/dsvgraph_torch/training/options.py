@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from dsvgraph.backends.training import MetricLog, OptimizerKind, Packing, ScheduleKind
 from dsvgraph.errors import DsvError, clipped
 from dsvgraph.wanted import wanted
-from dsvgraph_torch.data.rows.packing import Packing
 
 MAY_CHANGE = {
     "steps", "tokens", "minutes", "data", "device", "eval_every", "eval_at", "eval_tokens", "save_every", "out",
@@ -24,29 +23,6 @@ STEPS = 600
 
 UNBOUNDED = 10**9
 """Steps of a run that only time ends."""
-
-
-class ScheduleKind(StrEnum):
-    """How the learning rate goes on after warm-up."""
-
-    COSINE = "cosine"
-    WSD = "wsd"
-    CONSTANT = "constant"
-
-
-class OptimizerKind(StrEnum):
-    """What moves the weights."""
-
-    ADAMW = "adamw"
-    MUON = "muon"
-
-
-class Log(StrEnum):
-    """Where metrics go beside the run folder."""
-
-    TENSORBOARD = "tensorboard"
-    WANDB = "wandb"
-    TRACKIO = "trackio"
 
 
 NEEDS = {"decay": ("schedule", {ScheduleKind.WSD}), "lr_end": ("schedule", {ScheduleKind.COSINE, ScheduleKind.WSD})}
@@ -94,7 +70,7 @@ class TrainOptions(BaseModel):
     checkpoint_activations: bool = False
     compile: bool = False
     emulate: bool = False
-    log: tuple[Log, ...] = ()
+    log: tuple[MetricLog, ...] = ()
     resume: bool = False
     weights: Path | None = None
     drop_mtp: bool = False

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 
-from dsvgraph_torch.training.options import ScheduleKind, TrainOptions
+from dsvgraph.backends.training import ScheduleKind
+from dsvgraph_torch.training.options import TrainOptions
 
 
 class Reason(StrEnum):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dsvgraph import backends
+from dsvgraph.backends.training import Packing
 from dsvgraph.cli import output
-from dsvgraph.cli.make.training_options import Pack
 from dsvgraph.cli.options import BackendOption, JsonOption
 from dsvgraph.errors import printable
 
@@ -24,7 +24,7 @@ Data = Annotated[
 ]
 TaskOption = Annotated[str | None, typer.Option("--task", metavar="NAME[:K=V,...]", help="A task, in place of PATH.")]
 Tokenizer = Annotated[str | None, typer.Option("--tokenizer", metavar="NAME", help="As `compile --train` takes it.")]
-PackOption = Annotated[Pack, typer.Option("--pack", metavar="MODE", help="none, cut or whole.")]
+PackOption = Annotated[Packing, typer.Option("--pack", metavar="MODE", help="none, cut or whole.")]
 Seq = Annotated[int | None, typer.Option("--seq", metavar="N", min=2, help="Tokens of one row. [128, or the task's]")]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="What the order depends on.")]
 Rows = Annotated[int, typer.Option("--rows", metavar="N", min=1, help="How many rows.")]
@@ -39,7 +39,7 @@ def run(
     path: Data = None,
     task: TaskOption = None,
     tokenizer: Tokenizer = None,
-    pack: PackOption = Pack.none,
+    pack: PackOption = Packing.NONE,
     seq: Seq = None,
     seed: Seed = 0,
     rows: Rows = 2,

@@ -14,6 +14,8 @@ from typing import Annotated, Any, get_args
 
 import typer
 
+from dsvgraph.backends.training import MetricLog, OptimizerKind, Packing, ScheduleKind
+
 PANEL = "With --train"
 
 
@@ -22,22 +24,6 @@ class Dtype(StrEnum):
 
     float32 = "float32"
     bfloat16 = "bfloat16"
-
-
-class Schedule(StrEnum):
-    """How the learning rate goes on after warm-up."""
-
-    cosine = "cosine"
-    wsd = "wsd"
-    constant = "constant"
-
-
-class Pack(StrEnum):
-    """Whether rows are packed documents."""
-
-    none = "none"
-    cut = "cut"
-    whole = "whole"
 
 
 def rate(text: str) -> float:
@@ -56,21 +42,6 @@ def share(text: str) -> float:
     if not (found := rate(text)) < 1:
         raise typer.BadParameter(f"`{text}` is no number below 1")
     return found
-
-
-class Optimizer(StrEnum):
-    """What moves the weights."""
-
-    adamw = "adamw"
-    muon = "muon"
-
-
-class Log(StrEnum):
-    """Where metrics go beside the run folder."""
-
-    tensorboard = "tensorboard"
-    wandb = "wandb"
-    trackio = "trackio"
 
 
 def by_path(text: str) -> tuple[str, float]:
@@ -123,7 +94,7 @@ OPTIONS: dict[str, Any] = {
         _option("--tokenizer", "bytes, bpe:SIZE (trained on the data), or a tokenizer.json. [bytes]", "NAME"),
     ],
     "pack": Annotated[
-        Pack | None,
+        Packing | None,
         _option("--pack", "Documents as such in rows: cut at the end of a row, or kept whole. [none]", "MODE"),
     ],
     "task": Annotated[
@@ -137,7 +108,7 @@ OPTIONS: dict[str, Any] = {
     "lr": Annotated[Any, _option("--lr", "The learning rate after warm-up, above 0. [0.002]", "X", parser=rate)],
     "warmup": Annotated[int | None, _option("--warmup", "Steps of warm-up. [a twentieth of all]", least=0)],
     "schedule": Annotated[
-        Schedule | None,
+        ScheduleKind | None,
         _option("--schedule", "cosine, wsd (warm-up, stable, decay) or constant. [cosine]", "NAME"),
     ],
     "decay": Annotated[
@@ -151,7 +122,7 @@ OPTIONS: dict[str, Any] = {
         _option("--lr-for", "Another learning rate by path, as a factor; repeatable.", "PATTERN=X", parser=by_path),
     ],
     "optimizer": Annotated[
-        Optimizer | None,
+        OptimizerKind | None,
         _option("--optimizer", "adamw, or muon: matrices by Muon, the rest by AdamW. [adamw]", "NAME"),
     ],
     "ema": Annotated[Any, _option("--ema", "Average the weights over the steps, such as 0.999.", "X", parser=share)],
@@ -184,7 +155,7 @@ OPTIONS: dict[str, Any] = {
     "compile": _flag("--compile", "Run repeated layers through torch.compile."),
     "emulate": _flag("--emulate", "Allow a --dtype that this machine only emulates."),
     "log": Annotated[
-        list[Log] | None,
+        list[MetricLog] | None,
         _option("--log", "Log to tensorboard, wandb or trackio too; repeatable.", "NAME"),
     ],
     "resume": _flag("--resume", "Go on with the run in --out."),

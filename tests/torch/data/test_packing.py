@@ -12,10 +12,11 @@ np = pytest.importorskip("numpy")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+from dsvgraph.backends.training import Packing  # noqa: E402
 from dsvgraph.errors import DsvError  # noqa: E402
 from dsvgraph_torch.data.batch import IGNORED, Batch  # noqa: E402
 from dsvgraph_torch.data.rows.packed import PackedCorpus  # noqa: E402
-from dsvgraph_torch.data.rows.packing import Packing, rows_of  # noqa: E402
+from dsvgraph_torch.data.rows.packing import rows_of  # noqa: E402
 from dsvgraph_torch.data.rows.pieces import Encoder, Pieces, encoded  # noqa: E402
 from dsvgraph_torch.data.tokens import BYTES  # noqa: E402
 

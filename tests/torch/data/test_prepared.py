@@ -15,6 +15,7 @@ pytest.importorskip("tokenizers")
 
 from runs import plain, quiet, small  # noqa: E402
 
+from dsvgraph.backends.training import Packing  # noqa: E402
 from dsvgraph.errors import DsvError  # noqa: E402
 from dsvgraph_torch.data.documents import Source  # noqa: E402
 from dsvgraph_torch.data.opened import chosen, open_corpus, vocabulary  # noqa: E402
@@ -50,7 +51,7 @@ def options(**given: object) -> TrainOptions:
 
 
 def test_prepared_data_is_the_text(folder: Path) -> None:
-    data = prepared.open_prepared(folder, prepared.Packing.CUT)
+    data = prepared.open_prepared(folder, Packing.CUT)
     pieces, end = data.pieces, data.tokens.end
     starts = pieces.starts.tolist()
     documents = [pieces.ids_N[a:b].tolist() for a, b in pairwise(starts)]
@@ -102,7 +103,7 @@ def test_changed_files_are_refused(lines: Path, tmp_path: Path, name: str) -> No
     content[content.index(b"b" if "json" in name else content[0:1])] ^= 1
     (out / name).write_bytes(content)
     with pytest.raises(DsvError, match=r"was changed|is damaged|is no tokenizer"):
-        prepared.open_prepared(out, prepared.Packing.NONE)
+        prepared.open_prepared(out, Packing.NONE)
 
 
 def test_tokenizers_that_are_refused(tmp_path: Path, folder: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 from runs import checkpoint, plain, records, refused, run, small
 from test_run_folder import same_run, signal_at
 
+from dsvgraph.backends.training import MetricLog
 from dsvgraph_torch.training import logs
-from dsvgraph_torch.training.options import Log
 
 quick = pytest.fixture(autouse=True)(plain)
 ALL = dict(
@@ -57,7 +57,7 @@ def test_tensorboard_reads_what_the_json_lines_say(tmp_path, monkeypatch):
 
 
 def test_a_logger_that_is_not_installed_is_told_before_anything_is_written(tmp_path, monkeypatch):
-    monkeypatch.setitem(logs.MODULES, Log.TRACKIO, "no_such_library")
+    monkeypatch.setitem(logs.MODULES, MetricLog.TRACKIO, "no_such_library")
     words = refused(tmp_path, log=["trackio"])
     assert "--log trackio: `no_such_library` is not installed" in words and "dsvgraph[trackio]" in words
     assert not (tmp_path / "run").exists()

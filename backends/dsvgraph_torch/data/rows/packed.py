@@ -12,10 +12,11 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from dsvgraph.backends.training import Packing
 from dsvgraph.errors import DsvError
 from dsvgraph_torch.data.batch import IGNORED, Batch
 from dsvgraph_torch.data.corpus import visits
-from dsvgraph_torch.data.rows.packing import Packing, RunOn, Segments, Whole, rows_of
+from dsvgraph_torch.data.rows.packing import RunOn, Segments, Whole, rows_of
 from dsvgraph_torch.data.rows.pieces import Pieces
 from dsvgraph_torch.data.tokens import Tokens
 

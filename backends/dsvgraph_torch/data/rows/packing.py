@@ -6,22 +6,15 @@ Shape legend: P pieces, R tokens of a row and the one after it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
 
 import numpy as np
 
+from dsvgraph.backends.training import Packing
+
 Array = np.ndarray
 Segments = list[tuple[int, int]]
 """Start and stop of the stretches of tokens that make a row, each of one document."""
-
-
-class Packing(StrEnum):
-    """How documents become rows."""
-
-    NONE = "none"
-    CUT = "cut"
-    WHOLE = "whole"
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dsvgraph.backends.training import Packing
 from dsvgraph.errors import DsvError
 from dsvgraph.files import remove_abandoned, write_folder
 from dsvgraph_torch.data.documents import Source
 from dsvgraph_torch.data.rows.packed import PackedCorpus
-from dsvgraph_torch.data.rows.packing import Packing
 from dsvgraph_torch.data.rows.pieces import Encoder, Pieces, write_ids
 from dsvgraph_torch.data.stored import described, read_tokens, write_tokens
 from dsvgraph_torch.data.tokens import Tokens
