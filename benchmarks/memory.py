@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import gc
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -25,6 +24,7 @@ import dsvgraph_torch
 from dsvgraph.graph import Mode
 from dsvgraph.passes.count.cost import cost
 from dsvgraph.passes.estimate.memory import TrainingMemory, training
+from dsvgraph_torch.measuring.memory import held, on_gpu, traced
 
 DEPTH = "num_nextn_predict_layers"
 VARIANTS = "eagle hyper_connections medusa mtp_paper mtp_sum parallel parallel_heads qk_norms sandwich_norms"
@@ -61,50 +61,27 @@ def expected(case: Case) -> int:
 
 def allocated(case: Case) -> int:
     """The most bytes that a second step holds at any time, weights and AdamW's states included."""
-    step = stepper(case)
+    step, before = stepper(case)
     step()
-    return _on_gpu(step) if case.device != "cpu" else _traced(step)
+    return on_gpu(step) if case.device != "cpu" else traced(step, before)
 
 
-def stepper(case: Case) -> Callable[[], torch.nn.Module]:
-    """One step of a compiled module, again and again; each gives the module."""
+def stepper(case: Case) -> tuple[Callable[[], object], Callable[[], int]]:
+    """One step of a compiled module, again and again, and how many bytes it holds in between."""
     module = dsvgraph_torch.compile(case.model).train().to(case.device)
     if case.checkpoint:
         checkpointed(module, case.model)
     optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], lr=1e-4, fused=True)
     ids = [torch.randint(0, case.model.config["vocab_size"], (case.batch, case.seq), device=case.device) for _ in "xy"]
 
-    def step() -> torch.nn.Module:
+    def step() -> None:
         with torch.autocast(case.device, DTYPES[case.dtype], enabled=case.dtype != "float32"):
             loss = module(*ids)["loss"]
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        return module
 
-    return step
-
-
-def _on_gpu(step: Callable[[], object]) -> int:
-    torch.cuda.synchronize()
-    gc.collect()
-    before = torch.cuda.memory_allocated()
-    torch._C._cuda_clearCublasWorkspaces()
-    workspaces = before - torch.cuda.memory_allocated()
-    step()
-    torch.cuda.reset_peak_memory_stats()
-    step()
-    return torch.cuda.max_memory_allocated() - workspaces
-
-
-def _traced(step: Callable[[], torch.nn.Module]) -> int:
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        module = step()
-    found = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]  # type: ignore[union-attr]
-    sizes = [event.nbytes() for event in sorted(found, key=lambda event: event.start_ns())]
-    weights = sum(4 * t.numel() for t in [*module.parameters(), *module.buffers()])
-    states = sum(8 * p.numel() for p in module.parameters() if p.requires_grad)
-    return max(itertools.accumulate(sizes)) + weights + states
+    return step, lambda: held(module, optimizer)
 
 
 def checkpointed(module: torch.nn.Module, model: dsvgraph.Model) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "Site",
     "after_step",
     "aliases",
+    "bench",
     "checkpoint",
     "code",
     "compile",
@@ -62,6 +63,17 @@ def verify(model: Model, batch: int = 1, seq: int = 4096, notify: Callable[[str]
     from dsvgraph_torch.verification.report import verify as run
 
     return run(model, batch, seq, notify or (lambda words: None))
+
+
+def bench(model: Model, options: Any, notify: Callable[[str, int, int], object] | None = None) -> Any:
+    """Measure training steps, memory, blocks and decoding of the compiled model, beside another library's.
+
+    ``options`` are BenchmarkOptions of dsvgraph.backends; ``notify`` is called with what is being done, and the parts
+    that are done and of all. Raise DsvError if an option is wrong, or if the other library has no such model.
+    """
+    from dsvgraph_torch.measuring.bench import bench as run
+
+    return run(model, options, notify)
 
 
 def probe(folder: Path, options: Any, notify: Callable[[str], object] | None = None) -> Any:

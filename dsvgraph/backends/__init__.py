@@ -1,8 +1,9 @@
 """Backends: what a graph becomes. Their contracts, and how installed packages that meet them are found."""
 
+from dsvgraph.backends.benchmark import Benchmark, BenchmarkOptions
 from dsvgraph.backends.comparison import Budget, BudgetKind, Comparison, Pairs, Variant
 from dsvgraph.backends.contracts import (
-    FULL,
+    Benchmarker,
     ComparisonResult,
     Compiler,
     Datasets,
@@ -13,6 +14,7 @@ from dsvgraph.backends.contracts import (
     LanguageServer,
     Loaded,
     ModuleBuilder,
+    Peer,
     Prober,
     Renderer,
     RunReader,
@@ -20,10 +22,10 @@ from dsvgraph.backends.contracts import (
     Trainer,
     TrainResult,
     Verifier,
-    View,
     WeightReader,
 )
 from dsvgraph.backends.discovery import (
+    benchmarker,
     compiler,
     datasets,
     endings,
@@ -32,6 +34,7 @@ from dsvgraph.backends.discovery import (
     importer,
     language_server,
     module_builder,
+    peer,
     prober,
     renderer,
     run_reader,
@@ -43,9 +46,13 @@ from dsvgraph.backends.discovery import (
 from dsvgraph.backends.probes import Probe, ProbeOptions
 from dsvgraph.backends.run_summary import RunState, RunSummary
 from dsvgraph.backends.verification import Verification
+from dsvgraph.backends.view import FULL, View
 
 __all__ = [
     "FULL",
+    "Benchmark",
+    "BenchmarkOptions",
+    "Benchmarker",
     "Budget",
     "BudgetKind",
     "Comparison",
@@ -60,6 +67,7 @@ __all__ = [
     "Loaded",
     "ModuleBuilder",
     "Pairs",
+    "Peer",
     "Probe",
     "ProbeOptions",
     "Prober",
@@ -75,6 +83,7 @@ __all__ = [
     "Verifier",
     "View",
     "WeightReader",
+    "benchmarker",
     "compiler",
     "datasets",
     "endings",
@@ -83,6 +92,7 @@ __all__ = [
     "importer",
     "language_server",
     "module_builder",
+    "peer",
     "prober",
     "renderer",
     "run_reader",

@@ -9,10 +9,10 @@ and `html` of the group `dsvgraph.displays` name functions that take a model and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dsvgraph.backends.benchmark import Benchmark, BenchmarkOptions
 from dsvgraph.backends.comparison import Comparison
 from dsvgraph.backends.probes import Probe, ProbeOptions
 from dsvgraph.backends.run_summary import RunSummary
@@ -25,30 +25,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], object]
 """Called with the number of bytes that are done, and of all."""
-
-
-FULL = 1_000
-"""A depth of a View that no spec reaches."""
-
-
-@dataclass(frozen=True)
-class View:
-    """What is drawn of a model, and how: the options of `dsvgraph render`.
-
-    ``depth`` 1 shows the lines of the model and its most repeated block; every level more opens the blocks
-    that are then shown, each distinct one once, beside them. ``focus`` is the path of the block to draw alone,
-    ``expand`` holds the paths of blocks to open in their place, ``diff`` is another model to compare with.
-    """
-
-    depth: int = 1
-    focus: str = ""
-    expand: tuple[str, ...] = ()
-    theme: str = "light"
-    shapes: str = "numbers"
-    weights: bool = False
-    heat: str = ""
-    direction: str = "BT"
-    diff: Model | None = None
 
 
 class Renderer(Protocol):
@@ -178,6 +154,43 @@ class Verifier(Protocol):
 
         Raise DsvError if the model cannot be compiled.
         """
+
+
+class Benchmarker(Protocol):
+    """Measures how fast a model trains and decodes, and what memory it takes. Group `dsvgraph.benchmarkers`."""
+
+    def bench(
+        self, model: Model, options: BenchmarkOptions, notify: Callable[[str, int, int], object] | None = None
+    ) -> Benchmark:
+        """Measure ``model``; ``notify`` is called with what is being done, and the parts that are done and of all.
+
+        Raise DsvError if an option is wrong, or if the library of ``options.against`` has no such model.
+        """
+
+
+class Peer(Protocol):
+    """Builds the same model in another library, to be measured beside ours. Group `dsvgraph.peers`."""
+
+    def ways(self, model: Model, device: str, compile: bool) -> Sequence[str]:
+        """Return the names of the ways in which the library runs ``model`` on a device, compiled ones where asked for.
+
+        Raise DsvError if the library has no such model.
+        """
+
+    def check(self, model: Model) -> Sequence[str]:
+        """Return what of ``model`` the library leaves out and a figure cannot show, each as a sentence.
+
+        Raise DsvError if the library has no such model, or if a step of it would not be the same work.
+        """
+
+    def build(self, model: Model, way: str, device: Any, seed: int, positions: int) -> Any:
+        """Return the library's model as a `torch.nn.Module` in float32, for rows of up to ``positions`` tokens."""
+
+    def loss(self, module: Any, ids: Any) -> Any:
+        """Return the loss of the next token over rows of ``ids``, a tensor with a gradient."""
+
+    def decode(self, module: Any, ids: Any, tokens: int) -> Iterator[None]:
+        """Continue rows of ``ids`` greedily; yield after each token, the one that follows the prompt first."""
 
 
 class Prober(Protocol):

@@ -15,12 +15,12 @@ from dsvgraph.cli.data import show as show_rows
 from dsvgraph.cli.exits import Command, exit_on_error, report_internal
 from dsvgraph.cli.make import compare, compile, export, fmt, generate, import_, new, render, report
 from dsvgraph.cli.output import coloured
-from dsvgraph.cli.read import blocks, check, cost, diff, explain, lsp, ops, probe, runs, schema, show, sweep, zoo
+from dsvgraph.cli.read import bench, blocks, check, cost, diff, explain, lsp, ops, probe, runs, schema, show, sweep, zoo
 
 __all__ = ["app", "main"]
 
 PANELS = {
-    "Read": (check, explain, show, cost, diff, sweep, runs, probe, zoo, ops, blocks, schema, lsp),
+    "Read": (check, explain, show, cost, diff, sweep, bench, runs, probe, zoo, ops, blocks, schema, lsp),
     "Make": (new, import_, fmt, render, compile, compare, report, generate, export),
 }
 

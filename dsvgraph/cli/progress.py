@@ -46,6 +46,20 @@ def items_done(total: int) -> Iterator[Callable[[int], object]]:
 
 
 @contextmanager
+def parts_done() -> Iterator[Callable[[str, int, int], object]]:
+    """Show a bar on standard error; yield a function to call with what begins, and the parts done and of all."""
+    if not output.coloured(sys.stderr):
+        yield lambda words, done, total: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = TextColumn("{task.description}", markup=False), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=output.console(sys.stderr), transient=True) as shown:
+        task = shown.add_task("", total=None)
+        yield lambda words, done, total: shown.update(task, description=words, completed=done, total=total)
+
+
+@contextmanager
 def status(words: str) -> Iterator[Callable[[str], object]]:
     """Show on standard error what is being done; yield a function to call with other words."""
     if not output.coloured(sys.stderr):

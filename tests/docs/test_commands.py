@@ -11,11 +11,11 @@ from typer.main import get_command
 
 from dsvgraph.cli import app
 
-README = ("compare", "data", "generate", "probe", "report", "runs")
+README = ("bench", "compare", "data", "generate", "probe", "report", "runs")
 """Commands of the README that are not run by other tests."""
 
 STARTS = tuple(f"$ dsvgraph {name}" for name in README)
-PAGES = ("compare.md", "training.md", "data.md", "decoding.md")
+PAGES = ("bench.md", "compare.md", "training.md", "data.md", "decoding.md")
 
 
 def lines() -> list[str]:

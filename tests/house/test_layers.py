@@ -28,7 +28,7 @@ RANK = {name: rank for rank, line in enumerate(LAYERS.split("\n")) for name in l
 MAY_IMPORT = {
     "dsvgraph": ["plot"],
     "dsvgraph_graphviz": ["draw"],
-    "dsvgraph_hf": ["torch"],
+    "dsvgraph_hf": ["torch", "hf"],
     "dsvgraph_html": [],
     "dsvgraph_lsp": ["lsp"],
     "dsvgraph_testbed": ["testbed"],
