@@ -27,7 +27,7 @@ def node_details(analysis: Analysis, graph: Graph, node: Node) -> dict[str, Any]
         "copies": times(node) if node.mode is not Mode.CALL else "",
         "line": spot(node.span),
         "yaml": written(node.span) if node.span else "",
-        "in": [[port, str(type_)] for port, type_ in node.ins.items()],
+        "in": [[port, str(type_)] for port, type_ in node.input_types.items()],
         "out": [[port, str(type_)] for port, type_ in node.outputs.items()],
         "weights": [[name, str(weight.type), short(weight.numel)] for name, weight in node.weights.items()],
         "tied": [[port, str(ref)] for port, ref in node.tied.items()],

@@ -22,7 +22,10 @@ def node_info(model: Model | None, graph: Graph, node: Node) -> Iterator[str]:
     """Yield one Markdown list item per property of ``node``; without a model only those that follow from its block."""
     named = _in_generic_model(model, graph, node) if model else None
     generic_node = named[2] if named else node
-    for kind, own, other in (("in", node.ins, generic_node.ins), ("out", node.outputs, generic_node.outputs)):
+    for kind, own, other in (
+        ("in", node.input_types, generic_node.input_types),
+        ("out", node.outputs, generic_node.outputs),
+    ):
         yield from (f"- {kind} `{port}` {_shape(other.get(port, type_), type_)}" for port, type_ in own.items())
     for name, weight in node.weights.items():
         yield f"- weight `{name}` {_shape(generic_node.weights[name].type, weight.type)}"

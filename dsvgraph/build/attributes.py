@@ -88,9 +88,10 @@ def _fault(error: Any, values: dict[str, Any], line: Line, scope: Scope) -> DsvE
 
 
 def _choice(error: Any, value: Any, line: Line, scope: Scope) -> DsvError:
-    key, choices = error["loc"][0], error["ctx"]["expected"].replace("'", "")
-    fault = Fault(Code.BAD_VALUE, f"expected {choices}, found `{shown(value)}`", about=[value])
-    hint = nearest(str(value), _choices(OPS[line.callee].model_fields[key].annotation))
+    key = error["loc"][0]
+    choices = _choices(OPS[line.callee].model_fields[key].annotation)
+    fault = Fault(Code.BAD_VALUE, f"expected {_either(choices)}, found `{shown(value)}`", about=[value])
+    hint = nearest(str(value), choices)
     return scope.fault(line.attributes.get(key), None, line.where(key), fault, f"`{key}` of `{line.callee}`", hint)
 
 
@@ -100,6 +101,12 @@ def _choices(annotation: Any) -> list[str]:
     if get_origin(annotation) is Literal:
         return [str(choice) for choice in inner]
     return [choice for part in inner for choice in _choices(part)]
+
+
+def _either(choices: list[str]) -> str:
+    """Return choices in words: a, b or c."""
+    *before, last = choices
+    return f"{', '.join(before)} or {last}" if before else last
 
 
 def _guilty(value: Any) -> tuple[list[Any], Any]:

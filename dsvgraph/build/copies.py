@@ -45,9 +45,9 @@ def build(context: Context, line: Line) -> Node:
     context.numbering[line.at] = start + (1 if reused and count != 0 else count)
     groups, types = _Copies(context, line, roles, start, reused).build(count, ins)
     node = Node(
-        name=line.name, callee=line.callee, at=line.at, inputs=sources, ins={p: wired[p] for p in sources}, outputs={},
-        copies=tuple(groups) if count != 0 else (), mode=mode, count=count, start=start, reused=reused, tied=tied,
-        span=line.span,
+        name=line.name, callee=line.callee, at=line.at, inputs=sources,
+        input_types={p: wired[p] for p in sources}, outputs={}, copies=tuple(groups) if count != 0 else (), mode=mode,
+        count=count, start=start, reused=reused, tied=tied, span=line.span,
     )  # fmt: skip
     node.roles = roles | {o: PortRole.STACKED for o in types if o not in roles}
     for port, type_ in types.items():
@@ -138,7 +138,7 @@ def _check_order(node: Node, roles: dict[str, PortRole], context: Context) -> No
     """Rows sorted by expert stay with their expert: cut by `each`, or carried whole."""
     allowed = PortRole.SLICED if node.mode is Mode.EACH else PortRole.CARRIED
     path = context.state.path()
-    sent = [port for port, type_ in node.ins.items() if type_.order]
+    sent = [port for port, type_ in node.input_types.items() if type_.order]
     if node.mode is Mode.EACH and sent and (len(node.sources) > 1 or len(node.outputs) > 1):
         words = "experts have one input and one output"
         raise DsvError(words, node.span, code=Code.NOT_LOWERED, path=path)
@@ -146,7 +146,7 @@ def _check_order(node: Node, roles: dict[str, PortRole], context: Context) -> No
     if sent and any(roles[port] is PortRole.SLICED for port in whole):
         words = "copies inside experts cannot slice a weight, which each expert has for itself"
         raise DsvError(words, node.span, code=Code.NOT_LOWERED, path=path)
-    for port, type_ in node.ins.items():
+    for port, type_ in node.input_types.items():
         if type_.order and roles[port] not in (allowed, PortRole.SHARED if node.mode is Mode.REPEAT else allowed):
             raise DsvError(
                 f"`{port}` is sorted by expert: only `each` cuts it", node.span, code=Code.ROW_ORDER, path=path
@@ -238,7 +238,14 @@ class _Copies:
         own = {p: t for p, t in ins.items() if p not in tied}
         sources = {p: Ref(p, p) for p in own}
         node = Node(
-            name=op.op + "_", callee=op.op, at="", inputs=sources, ins=own, outputs={}, op=op, span=self.line.span
+            name=op.op + "_",
+            callee=op.op,
+            at="",
+            inputs=sources,
+            input_types=own,
+            outputs={},
+            op=op,
+            span=self.line.span,
         )
         node.tied = {p: Ref(p, p) for p in tied}
         nodes.finish_op(self.context, node, {p: ins[p] for p in tied}, self.line)

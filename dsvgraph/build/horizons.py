@@ -28,9 +28,9 @@ def of_op(graph: Graph, node: Node) -> None:
 
 def _apart(node: Node, port: str) -> bool:
     """Return whether an op treats the pieces along its input's first axis one by one, or each with those before."""
-    first = node.ins[port].shape[:1]
+    first = node.input_types[port].shape[:1]
     kept = all(t.shape[:1] == first for t in node.outputs.values())
-    return kept and node.op is not None and (node.op.cumulative or node.op.keeps_first(port, node.ins))
+    return kept and node.op is not None and (node.op.cumulative or node.op.keeps_first(port, node.input_types))
 
 
 def of_call(graph: Graph, node: Node) -> None:

@@ -25,7 +25,7 @@ def of_op(context: Context, line: Line) -> Node:
     op, tied = attributes.read(context, line, context.scope)
     ins = {p: context.graph.type(r) for p, r in sources.items()}
     node = Node(
-        name=line.name, callee=line.callee, at=line.at, inputs=sources, ins=ins, outputs={}, op=op, tied=tied,
+        name=line.name, callee=line.callee, at=line.at, inputs=sources, input_types=ins, outputs={}, op=op, tied=tied,
         span=line.span,
     )  # fmt: skip
     finish_op(context, node, {p: context.graph.type(r) for p, r in tied.items()}, line)
@@ -35,7 +35,7 @@ def of_op(context: Context, line: Line) -> Node:
 
 def finish_op(context: Context, node: Node, tied: dict[str, Type], line: Line) -> None:
     """Set the types of the outputs and weights of an op; raise DsvError if shapes do not fit."""
-    op, known = node.op, {**node.ins, **tied}
+    op, known = node.op, {**node.input_types, **tied}
     assert op is not None
     try:
         weights = op.weights(known)
@@ -43,7 +43,7 @@ def finish_op(context: Context, node: Node, tied: dict[str, Type], line: Line) -
         rules.check_tied(op, weights, tied)
         modules.check_alone(op, node, weights)
         outputs = op.outputs(known)
-        rules.check_positions(op, node.ins, weights, context.state.positions, context.state.lengths)
+        rules.check_positions(op, node.input_types, weights, context.state.positions, context.state.lengths)
         order = _order(context, op, node)
     except ValueError as error:
         raise mismatches.error_of(context, error, node, line) from None
@@ -57,7 +57,7 @@ def finish_op(context: Context, node: Node, tied: dict[str, Type], line: Line) -
 def _order(context: Context, op: Op, node: Node) -> str:
     """Return the order of the rows of the outputs; raise ValueError if rows of two orders meet."""
     sorts, unsorts = op.positions.sorts, op.positions.unsorts
-    orders = {port: type_.order for port, type_ in node.ins.items()}
+    orders = {port: type_.order for port, type_ in node.input_types.items()}
     if unsorts and orders.pop(op.ports[0]) != _token(context, node.inputs[unsorts]):
         words = "was not sent by this index, in this body"
         raise Fault(Code.ROW_ORDER, f"the rows of `{op.ports[0]}` cannot be brought back: it {words}")
@@ -94,8 +94,8 @@ def of_call(context: Context, line: Line) -> Node:
     wired = partial(mismatches.notes, context, sources)
     inner = context.state.call(line, context.given(line, context.scope), ins, context.scope, wired)
     node = Node(
-        name=line.name, callee=line.callee, at=line.at, inputs=sources, ins=ins, outputs={}, copies=(Copies(inner, 1),),
-        span=line.span,
+        name=line.name, callee=line.callee, at=line.at, inputs=sources, input_types=ins, outputs={},
+        copies=(Copies(inner, 1),), span=line.span,
     )  # fmt: skip
     node.outputs = {o: inner.type(r) for o, r in inner.outputs.items()}
     horizons.of_call(context.graph, node)

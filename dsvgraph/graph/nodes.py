@@ -70,7 +70,7 @@ class Node:
 
     ``at`` is the address below the enclosing path ("" adds nothing). Under ``repeat`` and ``each`` copies are numbered
     from ``start``; where they are ``reused`` they are one set of weights with the number ``start``, used ``count``
-    times. ``inputs`` and ``tied`` hold what is wired into ports and weights, ``ins`` the types of the inputs,
+    times. ``inputs`` and ``tied`` hold what is wired into ports and weights, ``input_types`` the types of the inputs,
     ``roles`` what happens to each port of a line with copies, ``horizons`` what each output has seen, and
     ``copy_horizons`` the same for each piece of a stacked output.
     """
@@ -79,7 +79,7 @@ class Node:
     callee: str
     at: str
     inputs: dict[str, Ref]
-    ins: dict[str, Type]
+    input_types: dict[str, Type]
     outputs: dict[str, Type]
     op: Op | None = None
     copies: tuple[Copies, ...] = ()
@@ -217,7 +217,7 @@ class Graph:
         node = self.nodes[ref.node]
         if ref.port in node.outputs:
             return node.outputs[ref.port]
-        return node.weights[ref.port].type if ref.port in node.weights else node.ins[ref.port]
+        return node.weights[ref.port].type if ref.port in node.weights else node.input_types[ref.port]
 
     def horizons_of(self, ref: Ref) -> Horizons:
         """Return what ``ref`` has seen, in terms of this graph's inputs."""

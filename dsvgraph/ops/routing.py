@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -46,6 +47,20 @@ class Routing(AlongRow):
         return []
 
 
+class RouterScore(StrEnum):
+    """What makes scores of the logits of a router."""
+
+    SIGMOID = "sigmoid"
+    SOFTMAX = "softmax"
+
+
+class GroupScore(StrEnum):
+    """By what groups of experts are compared: the sum of their two best, or their best."""
+
+    TOP2_SUM = "top2_sum"
+    MAX = "max"
+
+
 class Router(Routing):
     """Scores every expert and chooses ``top_k``: x [B, T, d] -> index int[B, T, K], score [B, T, K].
 
@@ -65,12 +80,12 @@ class Router(Routing):
     top_k: SizeAttr
     groups: SizeAttr = 1
     top_groups: SizeAttr = 1
-    score: Literal["sigmoid", "softmax"] = "sigmoid"
+    score: Literal[RouterScore.SIGMOID, RouterScore.SOFTMAX] = RouterScore.SIGMOID
     normalize: bool = True
     scaling: float = Field(default=1.0, gt=0)
     correction_bias: bool = True
     bias: bool = False
-    group_score: Literal["top2_sum", "max"] = "top2_sum"
+    group_score: Literal[GroupScore.TOP2_SUM, GroupScore.MAX] = GroupScore.TOP2_SUM
 
     def details(self, ins: Types, outs: Types) -> list[str]:
         groups = f", {shown_size(self.top_groups)} of {shown_size(self.groups)} groups" if self.groups != 1 else ""
@@ -97,7 +112,7 @@ class Router(Routing):
         if k > e // g * kept:
             words = f"`top_k` is {k}, but only {e // g * kept} experts are open to a token"
             raise Fault(Code.INDIVISIBLE, words, about=[k, e // g * kept])
-        if self.group_score == "top2_sum" and g > 1 and e // g < 2:
+        if self.group_score is GroupScore.TOP2_SUM and g > 1 and e // g < 2:
             words = f"`top2_sum` needs groups of two experts or more, found {e // g}"
             raise Fault(Code.INDIVISIBLE, words, about=[e // g])
 

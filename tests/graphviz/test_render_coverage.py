@@ -196,7 +196,10 @@ def test_every_loss_is_drawn_once_and_every_weight_is_lent_once(spec):
 
 def lent(card):
     """How many weights the line of a card borrows, itself or in its block; in a column those from outside of it."""
-    (line,), tables = card.nodes[:1], [r for p, r in card.nodes[0].inputs.items() if not card.nodes[0].ins[p].names()]
+    (line,), tables = (
+        card.nodes[:1],
+        [r for p, r in card.nodes[0].inputs.items() if not card.nodes[0].input_types[p].names()],
+    )
     borrowed = [*line.tied.values(), *tables]
     return sum(ref.node == ref.port for ref in borrowed) if card.column else len(borrowed)
 

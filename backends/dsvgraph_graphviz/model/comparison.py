@@ -183,7 +183,7 @@ def _is_there(both: Graph, ref: Ref) -> bool:
     if ref.node in both.inputs:
         return True
     node = both.nodes.get(ref.node)
-    return node is not None and (ref.port in node.outputs or ref.port in node.weights or ref.port in node.ins)
+    return node is not None and (ref.port in node.outputs or ref.port in node.weights or ref.port in node.input_types)
 
 
 def _said(node: Node) -> str:

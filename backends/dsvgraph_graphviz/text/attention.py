@@ -17,7 +17,7 @@ from dsvgraph_graphviz.style.words import number
 def attention_heads(node: Node) -> list[str]:
     """Return heads and groups, the window, the mask, sinks."""
     op: Any = node.op
-    heads, groups = node.ins["q"].shape[2], node.ins["k"].shape[2]
+    heads, groups = node.input_types["q"].shape[2], node.input_types["k"].shape[2]
     found = [f"{number(heads)} heads" + (f" in {number(groups)} groups" if groups != heads else "")]
     found += [f"window {number(op.window)}"] if op.window is not None else []
     found += [f"mask {op.mask}"] if op.mask else []
@@ -41,11 +41,13 @@ def inside_attention(graph: Graph, node: Node) -> list[str]:
     joined = graph.nodes.get(node.inputs["q"].node)
     pieces = joined.inputs.values() if joined and may_merge(joined, Merge.READER) else ()
     sizes = {"rope" if turned(graph, r) else value_name(graph, r): graph.type(r).shape[-1] for r in pieces}
-    head = " + ".join(f"{name} {number(size)}" for name, size in sizes.items()) or number(node.ins["q"].shape[-1])
+    head = " + ".join(f"{name} {number(size)}" for name, size in sizes.items()) or number(
+        node.input_types["q"].shape[-1]
+    )
     first = next(iter(graph.inputs.values())).shape
     return [
         *([f"d {number(first[-1])}"] if first else []), *attention_heads(node), *_ranks_of(graph),
-        f"{head} per head", f"v {number(node.ins['v'].shape[-1])}",
+        f"{head} per head", f"v {number(node.input_types['v'].shape[-1])}",
     ]  # fmt: skip
 
 
@@ -60,7 +62,7 @@ def softmax(node: Node) -> str:
 def scale_of(node: Node) -> str:
     """Return the factor before the softmax, against the usual one over the root of a head's size."""
     op: Any = node.op
-    size, scale = node.ins["q"].shape[-1], op.scale
+    size, scale = node.input_types["q"].shape[-1], op.scale
     if isinstance(size, Poly):
         return f"s = {scale:.4g}" if scale is not None else f"s = 1 / √({number(size)})"
     more = 1 if scale is None else scale * math.sqrt(size)

@@ -104,7 +104,7 @@ def _kept(found: Found, analysis: Analysis) -> str:
     direct = next((n for n in graph.nodes.values() if n.callee == "attention" and n.op), None)
     if direct is None:
         return text
-    heads, size = direct.ins["q"].shape[2], direct.ins["v"].shape[3]
+    heads, size = direct.input_types["q"].shape[2], direct.input_types["v"].shape[3]
     plain = 2 * heads * size
     if not (isinstance(plain, int) and isinstance(total, int)) or plain <= total:
         return text

@@ -203,7 +203,7 @@ class Labels:
         return (
             many,
             _shared_count(many, beside),
-            found[1].op.details(found[1].ins, found[1].outputs)[0] if found and found[1].op else "",
+            found[1].op.details(found[1].input_types, found[1].outputs)[0] if found and found[1].op else "",
         )
 
     def expert_words(self, graph: Graph) -> list[str]:
@@ -234,7 +234,7 @@ def _op_words(node: Node, card: MergedNode, named: bool) -> list[str]:
     join = [f"{op_title(card.concat)} {cut(card.joined)}"] if card.concat else []
     if "weight" in node.weights and node.op.kind is Kind.LINEAR:
         return [*join, _change(node)] if named or not join else join
-    return join or node.op.details(node.ins, node.outputs)
+    return join or node.op.details(node.input_types, node.outputs)
 
 
 def _change(node: Node) -> str:

@@ -34,7 +34,7 @@ class Shapes:
 
     def scores(self, graph: Graph, node: Node) -> str:
         """Return the shape of attention's weights: B,128,T,T."""
-        ins = self._twins.get(graph, graph).nodes[node.name].ins
+        ins = self._twins.get(graph, graph).nodes[node.name].input_types
         q, k = ins["q"], ins["k"]
         return self._text(Type((q.shape[0], q.shape[2], q.shape[1], k.shape[1])))
 

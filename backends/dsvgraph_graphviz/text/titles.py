@@ -40,7 +40,7 @@ def block_title(graph: Graph, analysis: Analysis) -> str:
 
 
 def _attention(body: Graph, node: Node) -> str:
-    heads, groups = node.ins["q"].shape[2], node.ins["k"].shape[2]
+    heads, groups = node.input_types["q"].shape[2], node.input_types["k"].shape[2]
     if bottlenecks(body, strands(body)[1]):
         return "MLA"
     if groups == heads:

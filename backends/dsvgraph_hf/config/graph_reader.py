@@ -168,7 +168,7 @@ class GraphReader:
 
     def heads(self) -> dict[str, Any]:
         """Return the attention heads of grouped queries, and whether their projections have biases."""
-        shapes = {port: type_.shape for port, type_ in self.attention.ins.items()}
+        shapes = {port: type_.shape for port, type_ in self.attention.input_types.items()}
         return {
             "num_attention_heads": int(shapes["q"][2]),  # type: ignore[arg-type]
             "num_key_value_heads": int(shapes["k"][2]),  # type: ignore[arg-type]

@@ -116,7 +116,7 @@ def attributes(node: Node, op: Op) -> dict[str, Any]:
     if op.op == "rope":
         found["scaling"] = normalized_scaling(found["scaling"])
     if op.op == "attention":
-        usual = node.ins["q"].shape[-1] ** -0.5 if found["scale"] is None else found["scale"]
+        usual = node.input_types["q"].shape[-1] ** -0.5 if found["scale"] is None else found["scale"]
         found["scale"] = float(f"{usual:.12g}")
     if op.op == "router" and found["groups"] == 1:
         found |= {"group_score": "", "top_groups": 1}

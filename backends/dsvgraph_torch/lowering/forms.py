@@ -63,7 +63,7 @@ def key(writer: ClassWriter, name: str) -> ast.expr:
 def states(writer: ClassWriter, node: Node) -> dict[str, ast.expr]:
     """Return the places in the cache of the tensors that an op carries from position to position."""
     assert node.op is not None
-    found = node.op.decoding_state(node.ins, node.outputs)
+    found = node.op.decoding_state(node.input_types, node.outputs)
     return {n: key(writer, f"{node.name}_{n}") for n, kept in found.items() if isinstance(kept, State)}
 
 

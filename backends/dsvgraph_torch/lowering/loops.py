@@ -16,7 +16,7 @@ def each(writer: ClassWriter, node: Node) -> None:
     """Copies side by side: grouped products over sent tokens, or a loop over a first axis."""
     if not node.copies:
         return _none(writer, node)
-    sent = next((ref for port, ref in node.inputs.items() if node.ins[port].order), None)
+    sent = next((ref for port, ref in node.inputs.items() if node.input_types[port].order), None)
     if sent:
         _side_by_side(writer, node, path(writer.value(sent, _all_rows(writer, node))))
     else:

@@ -9,6 +9,7 @@ from typing import Any
 
 from dsvgraph.expr import Expr
 from dsvgraph.ops import masks
+from dsvgraph.ops.routing import GroupScore
 from dsvgraph_torch.lowering.registry import Code, Site, code, lowers
 from dsvgraph_torch.lowering.source import expression, literal, path
 
@@ -67,7 +68,7 @@ def _linear_module(s: Site) -> ast.expr:
 
 def _grouped_linear(s: Site, x: ast.expr, sent: ast.expr) -> Code:
     """Return a product for the rows of each expert; axes between rows and contracted ones are rows as well."""
-    between = s.node.ins["x"].shape[1 : s.node.ins["x"].rank - s.op.contract]
+    between = s.node.input_types["x"].shape[1 : s.node.input_types["x"].rank - s.op.contract]
     if between:
         x = expression("x.flatten(0, last)", x=x, last=len(between))
         times = expression("sent.offsets * times", sent=sent, times=math.prod(between))
@@ -114,7 +115,7 @@ def rms_norm(s: Site) -> Code:
 
 @lowers("layer_norm")
 def layer_norm(s: Site) -> Code:
-    (width,) = s.node.ins["x"].shape[-1:]
+    (width,) = s.node.input_types["x"].shape[-1:]
     if s.sent:
         normed = expression("F.layer_norm(x, (width,), eps=number)", x=s.x, width=width, number=s.op.eps)
         return code("normed * weight + bias", normed=normed, weight=_own(s, "weight"), bias=_own(s, "bias"))
@@ -132,7 +133,7 @@ def rope(s: Site) -> Code:
 
 @lowers("attention")
 def attention(s: Site) -> Code:
-    scale = s.op.scale if s.op.scale is not None else s.node.ins["q"].shape[-1] ** -0.5
+    scale = s.op.scale if s.op.scale is not None else s.node.input_types["q"].shape[-1] ** -0.5
     sinks = s.weights["sinks"] if s.op.sinks else None
     seen = _condition(s.op.mask) if s.op.mask else None
     more = options(causal=None if s.op.causal else False, window=s.op.window, sinks=sinks, seen=seen)
@@ -155,7 +156,7 @@ def _on_tensors(tree: Expr) -> ast.expr:
 
 @lowers("stack_attention")
 def stack_attention(s: Site) -> Code:
-    scale = s.op.scale if s.op.scale is not None else s.node.ins["q"].shape[-1] ** -0.5
+    scale = s.op.scale if s.op.scale is not None else s.node.input_types["q"].shape[-1] ** -0.5
     more = options(causal=None if s.op.causal else False)
     return code("stack_attention(*inputs, scale=factor, **more)", inputs=s.inputs, factor=scale, more=more)
 
@@ -179,12 +180,12 @@ def router(s: Site) -> Code:
         top_k=o.top_k,
         groups=o.groups if o.groups != 1 else None,
         top_groups=o.top_groups if o.groups != 1 else None,
-        score=o.score,
+        score=o.score.value,
         normalize=o.normalize,
         scaling=o.scaling if o.scaling != 1 else None,
         correction_bias=o.correction_bias,
         bias=o.bias or None,
-        group_score=o.group_score if o.group_score != "top2_sum" else None,
+        group_score=None if o.group_score is GroupScore.TOP2_SUM else o.group_score.value,
         balanced=s.balanced,
         filled=s.filled,
         shared=s.shared or None,
@@ -272,5 +273,5 @@ def split(s: Site) -> Code:
 
 @lowers("expand")
 def expand(s: Site) -> Code:
-    sizes = [literal(-1)] * (s.node.ins["x"].rank - 1) + [literal(s.op.size), literal(-1)]
+    sizes = [literal(-1)] * (s.node.input_types["x"].rank - 1) + [literal(s.op.size), literal(-1)]
     return code("x.unsqueeze(-2).expand(*sizes)", x=s.x, sizes=sizes)

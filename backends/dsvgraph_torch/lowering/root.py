@@ -103,8 +103,8 @@ def _forward(lowering: Lowering, args: list[str], body: list[ast.stmt]) -> ast.s
     if not model.losses:
         ctx = statement("ctx = Context(*known)", known=[*map(path, known)])
         return function("def forward(self):", [ctx, *body], args, f"{outs}.", known)
-    doc = f"{outs}; losses, given targets (the token after each position)"
-    doc += " or labels (the tokens)." if lowering.full else "."
+    doc = f"{outs}; losses, given targets (the token after each position"
+    doc += ") or labels (the tokens)." if lowering.full else "; values are not checked)."
     ctx = statement("ctx = Context(*known, collect=targets is not None)", known=[*map(path, known)])
     given = _given(lowering, args, known)
     options = ["targets", *known, *(["labels"] if lowering.full else [])]

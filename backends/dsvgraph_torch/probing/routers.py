@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dsvgraph.backends.probes import RouterLoad
 from dsvgraph.graph import Model
-from dsvgraph.ops.routing import Router
+from dsvgraph.ops.routing import Router, RouterScore
 from dsvgraph.passes.graph.instances import fills
 from dsvgraph_torch.probing.tracing import Means, Run, entropy, hooked, runs
 
@@ -80,7 +80,7 @@ def _load(run: Run, use: int, load_E: Tensor, spread: float) -> RouterLoad:
 def scores(router: Any, op: Any, x_BTD: Tensor) -> Tensor:
     """Return the scores of all experts that sum to 1, [B, T, E], as the op declares them: before any correction."""
     logits_BTE = F.linear(x_BTD.float(), router.weight.float(), router.bias.float() if op.bias else None)
-    if op.score == "softmax":
+    if op.score is RouterScore.SOFTMAX:
         return logits_BTE.softmax(-1)
     s_BTE = logits_BTE.sigmoid()
     return s_BTE / s_BTE.sum(-1, keepdim=True)

@@ -100,7 +100,7 @@ def _check(graph: Graph, place: PathState, model: Model, seen: set[tuple[Graph, 
     seen.add((graph, place))
     for node in graph.nodes.values():
         parts = alike(node, place) if node.copies else []
-        if node.mode is Mode.EACH and any(type_.order for type_ in node.ins.values()):
+        if node.mode is Mode.EACH and any(type_.order for type_ in node.input_types.values()):
             for _, copies in groupby(
                 parts, key=lambda part: part.graph
             ):  # equal copies in a row have parameters of its own

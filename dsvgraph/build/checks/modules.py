@@ -59,7 +59,7 @@ def claims(graph: Graph) -> Iterator[Claim]:
 def _kind(node: Node) -> str:
     if node.op:
         return "module" if _alone(node.op) else "weights"
-    sent = node.mode is Mode.EACH and any(type_.order for type_ in node.ins.values())
+    sent = node.mode is Mode.EACH and any(type_.order for type_ in node.input_types.values())
     return "module" if sent or node.mode is Mode.CALL else "list"
 
 

@@ -60,7 +60,7 @@ class Decoding:
         if node.name in self.between:
             return True
         if node.op and node.name in self.lines:
-            return isinstance(node.op.decoding_state(node.ins, node.outputs).get(port), Past)
+            return isinstance(node.op.decoding_state(node.input_types, node.outputs).get(port), Past)
         return any(port in inner.given for inner in self.inner.get(node.name, ()))
 
     def returns_rows(self, node: Node, port: str) -> bool:
@@ -130,7 +130,7 @@ class Decoder:
     def alone(self, node: Node) -> bool:
         """Return whether a line makes a position of the same position of its inputs alone."""
         if node.op:
-            return not node.op.shift() and not node.op.decoding_state(node.ins, node.outputs)
+            return not node.op.shift() and not node.op.decoding_state(node.input_types, node.outputs)
         return all(self.acts_alone(copies.graph) for copies in node.copies)
 
     def has_rows(self, type_: Type) -> bool:
@@ -178,7 +178,7 @@ class _Finding:
             if all(ref in self.made or not self._has_rows(ref) for ref in node.sources.values()):
                 self.made |= {Ref(node.name, port) for port in node.outputs}
         elif node.op:
-            for name, kept in node.op.decoding_state(node.ins, node.outputs).items():
+            for name, kept in node.op.decoding_state(node.input_types, node.outputs).items():
                 if isinstance(kept, State):
                     self.found.states[node.name, name] = kept
                 else:

@@ -156,7 +156,7 @@ class Backward:
         needed = self.operands(node, flow)
         total: Size = 0
         known = known_types(copy.graph, node)
-        op = self.counter.effective_op(node.op, node.ins)
+        op = self.counter.effective_op(node.op, node.input_types)
         for product in op.products(known, node.outputs, self.counter.attention):
             total = total + product.flops * sum(not needed.isdisjoint(ports) for ports in product.operands)
         if total:

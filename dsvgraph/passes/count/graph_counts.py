@@ -118,7 +118,9 @@ class GraphCounter:
         chooses = total(w.numel for w in node.weights.values() if w.kind is WeightKind.CHOICE)
         if not needed.computes(node):
             return GraphCounts(parameters=owned, untrained=untrained, active=owned, embedding=table, routers=chooses)
-        flops = self.effective_op(node.op, node.ins).flops(known_types(graph, node), node.outputs, self.attention)
+        flops = self.effective_op(node.op, node.input_types).flops(
+            known_types(graph, node), node.outputs, self.attention
+        )
         share = self.share(node)
         active = total(w.numel if w.kind is WeightKind.TABLE else w.numel * share for w in node.weights.values())
         return GraphCounts(
@@ -143,7 +145,7 @@ class GraphCounter:
         """
         if not node.weights or node.op is None:
             return 1
-        vectors = node.op.vectors(node.ins)
+        vectors = node.op.vectors(node.input_types)
         if vectors == self.tokens:
             return 1
         share = ratio(vectors, self.tokens)
@@ -172,7 +174,7 @@ class GraphCounter:
 
 def known_types(graph: Graph, node: Node) -> dict[str, Type]:
     """Return the types of the inputs of an op, and of the weights that are wired to it."""
-    return {**node.ins, **{port: graph.type(ref) for port, ref in node.tied.items()}}
+    return {**node.input_types, **{port: graph.type(ref) for port, ref in node.tied.items()}}
 
 
 def readers(graph: Graph, source: str, port: str) -> list[Use]:

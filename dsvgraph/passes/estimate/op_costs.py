@@ -213,7 +213,7 @@ class CostWalk:
         )
         when = self.context_positions if over_context else self.new_positions
         assert node.op is not None
-        op, known = self.counter.effective_op(node.op, node.ins), known_types(graph, node)
+        op, known = self.counter.effective_op(node.op, node.input_types), known_types(graph, node)
         flops = substitute(op.flops(known, node.outputs, self.counter.attention), when)
         if not flops and node.op.kind is not Kind.LOOKUP:
             return 0, BytesMoved()
@@ -226,7 +226,7 @@ class CostWalk:
 
     def _bytes_moved(self, graph: Graph, node: Node, when: Mapping[str, Size]) -> BytesMoved:
         width = self.workload.width
-        floats = [t.numel for t in [*node.ins.values(), *node.outputs.values()] if t.dtype is ElementType.FLOAT]
+        floats = [t.numel for t in [*node.input_types.values(), *node.outputs.values()] if t.dtype is ElementType.FLOAT]
         passed = substitute(total(floats), when) * width
         if node.op is not None and node.op.kind is Kind.LOOKUP:
             return BytesMoved(2 * passed)
@@ -276,7 +276,7 @@ class CostWalk:
 
     def _attention_step(self, graph: Graph, node: Node, from_cache: Mapping[str, Refs]) -> tuple[Size, BytesMoved]:
         """Attention of the new queries over the cached positions."""
-        q, k, v = (node.ins[p] for p in ("q", "k", "v"))
+        q, k, v = (node.input_types[p] for p in ("q", "k", "v"))
         keys = self._visible(getattr(node.op, "window", None))
         widths: tuple[Size, ...] = k.shape[-1], v.shape[-1]
         cached = k.numel + v.numel

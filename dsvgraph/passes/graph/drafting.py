@@ -247,7 +247,7 @@ def _check_state(model: Model) -> None:
             words = f"`{name}` carries a state from token to token, which cannot be taken back when a draft is rejected"
             raise DsvError(words, node.span, hint=HINT)
     for node in heads(model):
-        state = node.op.decoding_state(node.ins, node.outputs) if node.op else {}
+        state = node.op.decoding_state(node.input_types, node.outputs) if node.op else {}
         if any(isinstance(kept, Past) for kept in state.values()):
             words = f"`{node.name}` looks at earlier positions and stands in no block"
             raise DsvError(f"{words}: a head that drafts keeps them in one", node.span, hint=HINT)

@@ -155,3 +155,18 @@ def test_errors_inside_a_module_point_at_the_specs_line():
         built("deepseek_v3").model.layers[0](torch.zeros(1, 2, 5), None)
     text = "".join(traceback.format_exception(caught.value))
     assert re.search(r"self\.input_layernorm\(x\) +# \[B, T, 32\]  decoder\.yaml:\d+\n", text)
+
+
+def test_each_file_says_whether_it_refuses_a_copy_of_the_ids():
+    """As a value; the ids themselves as an object are refused by both."""
+    graph, ids = small("tutorial_mtp"), tokens(1, 6, 20)
+    for full in (False, True):
+        known = {"__name__": "emitted"}
+        exec(dsvgraph_torch.emit(graph, full=full), known)
+        module = known["TutorialMTP"]()
+        assert ("values are not checked" in module.forward.__doc__) is not full
+        with pytest.raises(ValueError, match="targets are the token after"):
+            module(ids, targets=ids)
+        if full:
+            with pytest.raises(ValueError, match="found the ids"):
+                module(ids, targets=ids.clone())

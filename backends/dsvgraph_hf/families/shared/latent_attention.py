@@ -149,9 +149,9 @@ class LatentAttention(HubConfig):
 def attributes_of(graph: GraphReader) -> dict[str, Any]:
     """Return the attributes of both families that a graph has; raise Missing if a part of it is absent."""
     at = f"{graph.first}.self_attn"
-    shapes = {port: type_.shape for port, type_ in graph.attention.ins.items()}
+    shapes = {port: type_.shape for port, type_ in graph.attention.input_types.items()}
     heads, query, value = int(shapes["q"][2]), int(shapes["q"][3]), int(shapes["v"][3])  # type: ignore[arg-type]
-    rotated = int(graph.op(at, "rope").ins["x"].shape[-1])  # type: ignore[arg-type]
+    rotated = int(graph.op(at, "rope").input_types["x"].shape[-1])  # type: ignore[arg-type]
     found = {
         **graph.common(),
         "num_attention_heads": heads,
