@@ -185,6 +185,8 @@ def check(options: BenchmarkOptions) -> None:
     """Raise DsvError if an option makes no sense with another."""
     if options.pure and options.dtype == Dtype.FLOAT32:
         raise DsvError("--pure: weights are in float32 already", hint="it goes with --dtype bfloat16")
+    if options.pure and options.fit_memory is not None:
+        raise DsvError("--fit-memory: what fits is known of weights and states in float32", hint="leave out --pure")
     if options.compile and options.fit_memory is not None:
         words = "torch.compile does not compute the same layers again in the same way"
         raise DsvError(f"--compile: {words}", hint="leave out --fit-memory")

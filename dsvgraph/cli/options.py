@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
@@ -44,6 +45,21 @@ def setting(text: str) -> Setting:
         raise typer.BadParameter(f"`{shown}`: {error.diagnostics[0].message}") from None
 
 
+BYTES = {"": 1, "B": 1, **{f"{u}B": 1000**n for n, u in enumerate("KMGT", 1)}}
+BYTES |= {f"{unit}IB": 1024**power for power, unit in enumerate("KMGT", 1)}
+MEMORY = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]?I?B|)", re.IGNORECASE)
+
+
+def memory(text: str) -> int:
+    """Read an amount of memory: `32GiB`, `80GB`, or a number of bytes."""
+    match = MEMORY.fullmatch(text.strip())
+    unit = BYTES.get(match[2].upper()) if match else None
+    size = int(float(match[1]) * unit) if match and unit else 0
+    if not 0 < size < 2**63:
+        raise typer.BadParameter(f"`{clipped(printable(text), 100)}` is no amount of memory, such as 32GiB or 80GB")
+    return size
+
+
 def bundled_names(incomplete: str) -> list[str]:
     """Return the names of bundled specs, variants and losses that complete what was typed in a shell."""
     home = loader.bundled()
@@ -72,6 +88,12 @@ BackendOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, errors too.")]
 CsvOption = Annotated[
     Path | None, typer.Option("--csv", metavar="FILE", help="Write the table as CSV; - to standard output.")
+]
+FitMemoryOption = Annotated[
+    Any,
+    typer.Option(
+        "--fit-memory", metavar="SIZE", parser=memory, help="Recompute what makes the training step fit, such as 32GiB."
+    ),
 ]
 BatchOption = Annotated[int, typer.Option("--batch", metavar="B", min=1, help="Rows of the batch.")]
 SeqOption = Annotated[int, typer.Option("--seq", metavar="T", min=1, help="Tokens of a row.")]

@@ -64,6 +64,7 @@ class Tape:
     for_losses: dict[Storage, None] = field(default_factory=dict)  # what output layers keep for the losses
     peak_bytes: Size = 0  # the most at any time
     shared: dict[Hashable, tuple[Storage, Key]] = field(default_factory=dict)  # what all layers read, by its identity
+    recomputed: list[tuple[Size, Size]] = field(default_factory=list)  # bytes of each checkpoint, and its peak
     root: bool = False  # whether the tape is the whole model's, which keeps what is shared
 
     def fresh(self, numel: Size, width: int, grad: bool = True) -> Value:

@@ -16,6 +16,7 @@ from dsvgraph_torch.measuring.blocks import block_times
 from dsvgraph_torch.measuring.contenders import Contender, ours, released, theirs, training_options, vocabulary
 from dsvgraph_torch.measuring.decoding import decodings
 from dsvgraph_torch.measuring.machine import described
+from dsvgraph_torch.training.layers import fitting, of_fitting
 from dsvgraph_torch.training.preflight import check as check_training
 from dsvgraph_torch.training.preflight import check_precision, memory_errors
 
@@ -47,6 +48,7 @@ def left_out(model: Model, options: BenchmarkOptions) -> Iterator[str]:
 class _Run:
     def __init__(self, model: Model, options: BenchmarkOptions, device: torch.device, notify: Notify) -> None:
         self.model, self.options, self.device, self.notify = model, options, device, notify
+        self.fitting = fitting(model, training_options(options), device)
         self.done, self.parts = 0, 4 + options.steps + bool(options.decode)
 
     def told(self, words: str) -> None:
@@ -59,6 +61,7 @@ class _Run:
         machine = described(getattr(torch, self.options.dtype), self.device)
         self.told("building")
         contenders = [ours(self.model, self.options, self.device)]
+        notes = [*notes, of_fitting(self.fitting)] if self.fitting else notes
         contenders += theirs(self.model, self.options, self.device)
         steps = self.steps(contenders)
         self.told("timing blocks")
@@ -115,6 +118,8 @@ class _Run:
         o = self.options
         if o.pure:
             return None
+        if self.fitting:
+            return self.fitting.peak
         counts = dsvgraph.cost(self.model, formulas=False).parameters
         fused = self.device.type != "cpu"
         found = training(self.model, o.batch, o.seq, counts.trained, o.dtype, fused, counts.total)

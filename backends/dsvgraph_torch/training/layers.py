@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,9 @@ from torch.utils.checkpoint import checkpoint
 
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Mode, Model, join
+from dsvgraph.passes.estimate.fit import Fitting, FittingOptions, fit, gib, grouped
 from dsvgraph_torch.module import expert_load
+from dsvgraph_torch.training.options import TrainOptions
 
 
 def repeated_layers(graph: Model, module: nn.Module, option: str) -> list[nn.Module]:
@@ -42,6 +44,44 @@ def _at(module: nn.Module, path: str) -> nn.Module | None:
         return module.get_submodule(path)
     except AttributeError:
         return None
+
+
+def fitting(graph: Model, options: TrainOptions, device: torch.device) -> Fitting | None:
+    """Return what is recomputed to fit the memory that ``options`` allow, None if they say nothing of it.
+
+    Raise DsvError if no choice fits.
+    """
+    if options.fit_memory is None:
+        return None
+    return fit(
+        graph,
+        FittingOptions(
+            batch=options.batch,
+            seq=options.seq,
+            limit=options.fit_memory,
+            dtype=options.dtype,
+            fused=device.type != "cpu",
+            accumulated=options.accumulate > 1,
+            average=options.ema is not None,
+        ),
+    )
+
+
+def of_fitting(found: Fitting) -> str:
+    """Return a line about what is recomputed."""
+    limit, peak = gib(found.limit), gib(found.peak)
+    if not found.recomputed:
+        return f"--fit-memory: a step takes {peak} of {limit}, and nothing is recomputed"
+    parts = ", ".join(path for path, _ in grouped(found.recomputed))
+    return f"--fit-memory: a step takes {peak} of {limit}; recomputed, {found.share:.1%} of the forward: {parts}"
+
+
+def recomputed_modules(module: nn.Module, paths: Iterable[str]) -> list[nn.Module]:
+    """Return the modules at ``paths``. Raise DsvError if a block has no module of its own."""
+    found = {path: _at(module, path) for path in paths}
+    if missing := [path for path, part in found.items() if part is None]:
+        raise DsvError(f"--fit-memory: no module of its own runs `{missing[0]}`", hint="use --checkpoint-activations")
+    return [part for part in found.values() if part is not None]
 
 
 def checkpoint_layers(layers: list[nn.Module]) -> None:

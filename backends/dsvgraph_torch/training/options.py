@@ -14,7 +14,7 @@ from dsvgraph.wanted import wanted
 
 MAY_CHANGE = {
     "steps", "tokens", "minutes", "data", "device", "eval_every", "eval_at", "eval_tokens", "save_every", "out",
-    "probe_every", "resume", "keep", "keep_best", "log", "emulate", "workers",
+    "probe_every", "resume", "keep", "keep_best", "log", "emulate", "workers", "fit_memory",
 }  # fmt: skip
 """Options that a resumed run may set anew; the others would make it another run."""
 
@@ -68,6 +68,7 @@ class TrainOptions(BaseModel):
     keep: int = Field(1, ge=1)
     keep_best: bool = False
     checkpoint_activations: bool = False
+    fit_memory: int | None = Field(None, gt=0)
     compile: bool = False
     emulate: bool = False
     log: tuple[MetricLog, ...] = ()
@@ -88,9 +89,13 @@ class TrainOptions(BaseModel):
             if getattr(self, name) is not None and getattr(self, other) not in values:
                 wanted = " or ".join(f"--{option_name(other)} {value}" for value in sorted(values))
                 raise ValueError(f"--{option_name(name)}: goes with {wanted}")
-        if self.compile and self.checkpoint_activations:
+        again = "fit-memory" if self.fit_memory else "checkpoint-activations" if self.checkpoint_activations else ""
+        if self.compile and again:
             raise ValueError("--compile: torch.compile does not compute the same layers again in the same way; "
-                             "leave out --checkpoint-activations")  # fmt: skip
+                             f"leave out --{again}")  # fmt: skip
+        if self.fit_memory and self.checkpoint_activations:
+            raise ValueError("--fit-memory: chooses the layers that are computed again; "
+                             "leave out --checkpoint-activations, which is all of them")  # fmt: skip
         return self
 
     @classmethod

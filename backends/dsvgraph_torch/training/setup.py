@@ -13,8 +13,17 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 import dsvgraph
 from dsvgraph.backends import weight_reader
 from dsvgraph.graph import Model
+from dsvgraph.passes.estimate.fit import Fitting
 from dsvgraph_torch.runs.checkpoint import Checkpoint
-from dsvgraph_torch.training.layers import checkpoint_layers, compile_errors, compile_layers, repeated_layers
+from dsvgraph_torch.training.layers import (
+    checkpoint_layers,
+    compile_errors,
+    compile_layers,
+    fitting,
+    of_fitting,
+    recomputed_modules,
+    repeated_layers,
+)
 from dsvgraph_torch.training.optim import Optimizer, of_optimizer, optimizer_for
 from dsvgraph_torch.training.options import TrainOptions
 from dsvgraph_torch.training.step import Diverged
@@ -27,6 +36,7 @@ class State:
     model: Any
     optimizer: Optimizer
     average: Any = None
+    fitting: Fitting | None = None
 
     @property
     def modules(self) -> dict[str, Any]:
@@ -55,12 +65,15 @@ class State:
 
 def set_up(graph: Model, options: TrainOptions, device: torch.device, checkpoint: Checkpoint | None) -> State:
     """Return the state of a new run, or that of ``checkpoint``. Raise DsvError for options that the model refuses."""
+    fits = fitting(graph, options, device)
     model = build(graph, options.model_copy(update={"weights": None}) if checkpoint else options, device)
-    state = State(model, optimizer_for(model, options, graph), averaged(model, options.ema))
+    state = State(model, optimizer_for(model, options, graph), averaged(model, options.ema), fits)
     if checkpoint:
         state.restore(checkpoint)
     if options.compile:
         compile_layers(repeated_layers(graph, model, "--compile"))
+    if fits:
+        checkpoint_layers(recomputed_modules(model, fits.recomputed))
     if options.checkpoint_activations:
         checkpoint_layers(repeated_layers(graph, model, "--checkpoint-activations"))
     return state
@@ -81,6 +94,8 @@ def averaged(model: torch.nn.Module, decay: float | None) -> Any:
 def of_state(state: State) -> Iterator[str]:
     """Yield lines about what a run is set up with."""
     yield from of_optimizer(state.optimizer, state.model)
+    if state.fitting:
+        yield of_fitting(state.fitting)
 
 
 def build(graph: Model, options: TrainOptions, device: torch.device) -> Any:

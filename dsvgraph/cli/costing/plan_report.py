@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from dsvgraph.passes.estimate import Device, Plan
+    from dsvgraph.passes.estimate.fit import Fitting
 
 PANEL = "A run"
 UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
@@ -118,6 +119,20 @@ def parts(found: Plan, by: str, on: Device | None) -> Iterator[RenderableType]:
     yield from _drafts(found)
     if by != By.TOTAL:
         yield from _grouped(found, by, on)
+
+
+def fitted(found: Fitting | None) -> Iterator[RenderableType]:
+    """Yield what a training step recomputes to fit a given memory."""
+    if found is None:
+        return
+    from dsvgraph.passes.estimate.fit import gib, grouped
+
+    peak = f"{gib(found.peak)} {_at(found.peak_at)}"
+    yield f"\nto fit {gib(found.limit)}: {peak}, without recomputing {gib(found.peak_without)}"
+    if found.recomputed:
+        rows = [(path, f"{count}") for path, count in grouped(found.recomputed)]
+        yield output.table(["recomputed", ">modules"], rows)
+        yield f"FLOPs of the forward that run again: {output.short(found.flops)} ({found.share:.1%} of it)"
 
 
 def _headline(found: Plan) -> str:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from dsvgraph.backends.training import MetricLog, OptimizerKind, Packing, ScheduleKind
+from dsvgraph.cli.options import memory
 
 PANEL = "With --train"
 
@@ -152,6 +153,10 @@ OPTIONS: dict[str, Any] = {
     "keep": Annotated[int | None, _option("--keep", "Newest checkpoints to keep. [1]", least=1)],
     "keep_best": _flag("--keep-best", "Keep the checkpoint of the lowest held-out loss too."),
     "checkpoint_activations": _flag("--checkpoint-activations", "Compute repeated layers again in the backward."),
+    "fit_memory": Annotated[
+        Any,
+        _option("--fit-memory", "Recompute what makes a step fit into so much, such as 32GiB.", "SIZE", parser=memory),
+    ],
     "compile": _flag("--compile", "Run repeated layers through torch.compile."),
     "emulate": _flag("--emulate", "Allow a --dtype that this machine only emulates."),
     "log": Annotated[

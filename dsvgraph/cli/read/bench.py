@@ -11,7 +11,7 @@ from dsvgraph.backends.benchmark import BenchmarkOptions
 from dsvgraph.cli import output, progress
 from dsvgraph.cli.costing import bench_report
 from dsvgraph.cli.make.training_options import Dtype
-from dsvgraph.cli.options import BackendOption, JsonOption, SetOption, SpecArgument, load
+from dsvgraph.cli.options import BackendOption, FitMemoryOption, JsonOption, SetOption, SpecArgument, load
 
 BatchOption = Annotated[int, typer.Option("--batch", metavar="B", min=1, help="Rows of the batch.")]
 SeqOption = Annotated[int, typer.Option("--seq", metavar="T", min=2, help="Tokens of a row.")]
@@ -41,6 +41,7 @@ def run(
     pure: Pure = False,
     compile: Compile = False,
     decode: Decode = 0,
+    fit_memory: FitMemoryOption = None,
     seed: Seed = 0,
     backend: BackendOption = None,
     markdown: Markdown = False,
@@ -62,6 +63,7 @@ def run(
         pure=pure,
         compile=compile,
         decode=decode,
+        fit_memory=fit_memory,
         seed=seed,
     )
     model = load(spec, settings)

@@ -17,6 +17,7 @@ from dsvgraph.cli.options import (
     BackendOption,
     BatchOption,
     CsvOption,
+    FitMemoryOption,
     JsonOption,
     RecomputeOption,
     SeqOption,
@@ -72,6 +73,7 @@ def run(
     mfu: plan_report.MfuOption = None,
     tokens_per_second: plan_report.RateOption = None,
     tokens: plan_report.TokensOption = None,
+    fit_memory: FitMemoryOption = None,
     by: plan_report.ByOption = None,
     settings: SetOption = None,
     as_json: JsonOption = False,
@@ -85,7 +87,7 @@ def run(
         "phase": phase, "context": context, "dtype": dtype, "drafting": drafting, "drafts": drafts, "mfu": mfu,
         "reuse_last": reuse_last, "acceptance": acceptance, "rate": tokens_per_second, "tokens": tokens,
     }  # fmt: skip
-    asked = any(value is not None and value is not False for value in (*given.values(), device, by))
+    asked = any(value is not None and value is not False for value in (*given.values(), device, by, fit_memory))
     outputs_apart(csv, as_json=as_json)
     model = load(spec, settings)
     if verify:
@@ -98,7 +100,7 @@ def run(
     if asked:
         size = {"batch": batch, "seq": seq, "attention": attention, "recompute": recompute}
         run = given | size | {"phase": phase or Phase.TRAIN, "dtype": dtype or Dtype.BFLOAT16}
-        return _plan(model, run, device, by or plan_report.By.TOTAL, as_json, csv)
+        return _plan(model, run, device, by or plan_report.By.TOTAL, as_json, csv, fit_memory)
     if attention == AttentionMode.ABSORBED:
         raise typer.BadParameter("is a way of decoding: use it with --phase decode", param_hint="--attention")
     return _count(model, (batch, seq, attention or AttentionMode.CAUSAL, recompute), as_json, csv)
@@ -116,15 +118,23 @@ def _count(model: Model, counting: Any, as_json: bool, csv: Path | None) -> None
         _write(found)
 
 
-def _plan(model: Model, run: dict[str, Any], device_name: str | None, by: str, as_json: bool, csv: Path | None) -> None:
+def _plan(
+    model: Model, run: dict[str, Any], device_name: str | None, by: str, as_json: bool, csv: Path | None,
+    limit: int | None = None,
+) -> None:  # fmt: skip
     from dsvgraph.passes.count.quantity import plain
     from dsvgraph.passes.estimate import PlanOptions, device, plan
+    from dsvgraph.passes.estimate.fit import FittingOptions, fit
 
     if run["mfu"] is not None and not 0 < run["mfu"] <= 1:
         raise typer.BadParameter("is a share of the peak, above 0 and at most 1", param_hint="--mfu")
     if run["mfu"] is not None and run["rate"] is not None:
         raise typer.BadParameter("goes without --tokens-per-second, which implies it", param_hint="--mfu")
+    if limit is not None and (run["phase"] != Phase.TRAIN or run["recompute"] != Recompute.NONE):
+        words = "chooses what a training step recomputes: it goes without --recompute, and with --phase train"
+        raise typer.BadParameter(words, param_hint="--fit-memory")
     on = None if device_name is None else device(device_name)
+    fits = None if limit is None else fit(model, FittingOptions(run["batch"], run["seq"], limit, run["dtype"]))
     found = plan(model, PlanOptions(**run, device=on))
     groups = [] if by == plan_report.By.TOTAL else [plain(part) for part in found.by(by, on)]
     if csv and groups:
@@ -132,9 +142,9 @@ def _plan(model: Model, run: dict[str, Any], device_name: str | None, by: str, a
     elif csv:
         csv_table.write(csv, SHEET, csv_table.facts(found.as_dict()))
     if as_json:
-        output.data(found.as_dict() | ({"by": groups} if groups else {}))
+        output.data(found.as_dict() | ({"by": groups} if groups else {}) | ({"fit": fits.as_dict()} if fits else {}))
     elif str(csv) != "-":
-        output.write(*plan_report.parts(found, by, on))
+        output.write(*plan_report.parts(found, by, on), *plan_report.fitted(fits))
 
 
 def _verify(model: Model, batch: int, seq: int, backend: str | None, as_json: bool) -> int:

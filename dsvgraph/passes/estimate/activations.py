@@ -1,11 +1,12 @@
 """Activations of a training step: what is kept from the forward for the backward, block by block.
 
-A block is run once for each way that its inputs look; its copies are added up.
+A block is run once for each way that its inputs look, and for each choice of what it recomputes; its copies are
+added up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from dsvgraph.build.checks.freezing import PathState, alike, root
@@ -25,6 +26,9 @@ from dsvgraph.passes.estimate.block_memory import (
 from dsvgraph.passes.estimate.logits import Logits
 from dsvgraph.types import ElementType, Type
 
+Parts = frozenset[str]
+"""Names of the lines of a graph that are recomputed."""
+
 
 class Layer(NamedTuple):
     """A part of the step that runs at once: a line of the first page, or one copy of a repeated one."""
@@ -40,15 +44,22 @@ class Layer(NamedTuple):
 
 
 class Activations:
-    """Runs a model for its memory. ``low``: bytes of a number in products; ``fused``: a GPU's kernels."""
+    """Runs a model for its memory. ``low``: bytes of a number in products; ``fused``: a GPU's kernels.
 
-    def __init__(self, model: Model, values: Mapping[str, int], low: int, fused: bool, checkpoint: bool) -> None:
+    ``recomputed`` are the paths of repeated layers, or of blocks that these call, that keep their inputs alone; with
+    ``checkpoint`` every repeated layer does. ``like`` is a run of the same model to take blocks from.
+    """
+
+    def __init__(
+        self, model: Model, values: Mapping[str, int], low: int, fused: bool, checkpoint: bool = False,
+        recomputed: Collection[str] = (), like: Activations | None = None,
+    ) -> None:  # fmt: skip
         self.model, self.values, self.checkpoint = model, values, checkpoint
-        self.low, self.fused = low, fused
+        self.low, self.fused, self.recomputed = low, fused, frozenset(recomputed)
         self.batch = int(number(next(t for t in model.inputs.values() if t.rank > 1).shape[0], values))
         self.balanced = any(loss.kind is LossKind.SEQUENCE_BALANCE for loss in model.losses)
-        self.memo: dict[tuple[Graph, tuple[tuple[str, InputForm], ...], PathState, bool], BlockMemory] = {}
-        self.logits = Logits(model, values)
+        self.memo: dict[tuple[object, ...], BlockMemory] = like.memo if like else {}
+        self.logits: Logits = like.logits if like else Logits(model, values)
         self.layers: list[Layer] = []
         self.kept: dict[Key, Size] = {}  # bytes from the forward to the backward, by op; a checkpoint's by block
         self._model()
@@ -90,24 +101,33 @@ class Activations:
     def _tape(self) -> Tape:
         return Tape(self.low, self.fused, self.batch, self.balanced)
 
-    def _recompute_peak(self, found: BlockMemory, graph: Graph) -> Size:
-        """Return the most bytes while a checkpoint recomputes a copy: weights in 16 bits and the gradients too."""
+    def _recompute(self, found: BlockMemory, graph: Graph) -> tuple[Size, Size]:
+        """Return the bytes that a checkpoint of a block recomputes, and the most that there are while it does.
+
+        Those are weights in 16 bits and the gradients of outputs too.
+        """
         made = [ref for ref in graph.outputs.values() if (graph, ref.node) not in self.logits.output_layers]
         given = total(graph.type(ref).numel for ref in made if graph.type(ref).dtype is ElementType.FLOAT)
-        return found.peak_bytes + found.copied + given * FLOAT
+        return found.whole + found.copied - found.for_losses, found.peak_bytes + found.copied + given * FLOAT
+
+    def _parts(self, graph: Graph, path: str) -> Parts:
+        """Return the lines of the layer at ``path`` whose blocks are recomputed."""
+        return frozenset(n.name for n in graph.nodes.values() if n.at and join(path, n.at) in self.recomputed)
 
     # -- graphs ------------------------------------------------------------------------------
 
     def block_memory_of(
-        self, graph: Graph, forms: Mapping[str, InputForm], place: PathState, side: bool
+        self, graph: Graph, forms: Mapping[str, InputForm], place: PathState, side: bool, parts: Parts = frozenset()
     ) -> BlockMemory:
-        """Return what one copy keeps whose inputs look like ``forms``."""
-        key = (graph, tuple(forms.items()), place, side)
+        """Return what one copy keeps whose inputs look like ``forms``, and whose lines ``parts`` are recomputed."""
+        key = (graph, tuple(forms.items()), place, side, parts)
         if key not in self.memo:
-            self.memo[key] = self._block_memory(graph, forms, place, side)
+            self.memo[key] = self._block_memory(graph, forms, place, side, parts)
         return self.memo[key]
 
-    def _block_memory(self, graph: Graph, forms: Mapping[str, InputForm], place: PathState, side: bool) -> BlockMemory:
+    def _block_memory(
+        self, graph: Graph, forms: Mapping[str, InputForm], place: PathState, side: bool, parts: Parts
+    ) -> BlockMemory:
         tape = self._tape()
         own = {p: Storage(t.numel, forms[p].width, forms[p].weight) for p, t in graph.inputs.items()}
         values = {
@@ -116,9 +136,10 @@ class Activations:
         }
         tape.inputs.update(own.values())
         for node in graph.nodes.values():
-            self._line(tape, graph, node, values, place, side)
+            self._line(tape, graph, node, values, place, side, node.name in parts)
         found = block_memory(tape, own, {p: values[ref] for p, ref in graph.outputs.items()})
         found.largest, found.peak_bytes = largest(tape.value_bytes, self.values), tape.peak_bytes
+        found.recomputed = tuple(tape.recomputed)
         return found
 
     def _record_peak(self, tape: Tape, values: Mapping[Ref, Value], inside: Size = 0) -> None:
@@ -129,9 +150,10 @@ class Activations:
         tape.op_values.clear()
 
     def _line(
-        self, tape: Tape, graph: Graph, node: Node, values: dict[Ref, Value], place: PathState, side: bool
-    ) -> None:
-        """Runs one line of a graph."""
+        self, tape: Tape, graph: Graph, node: Node, values: dict[Ref, Value], place: PathState, side: bool,
+        checkpoint: bool = False,
+    ) -> None:  # fmt: skip
+        """Run one line of a graph; under a ``checkpoint``, its block keeps its inputs alone."""
         if node.mode is Mode.REPEAT:
             return self._repeat(tape, graph, node, values, place)
         for name, weight in node.weights.items():
@@ -151,13 +173,14 @@ class Activations:
             outs = _run(tape, node, execution)
             self._record_peak(tape, values)
         else:
-            outs = self._blocks(tape, node, ins, values, place, side)
+            outs = self._blocks(tape, node, ins, values, place, side, checkpoint)
         values.update((Ref(node.name, p), value) for p, value in outs.items())
         return None
 
     def _blocks(
-        self, tape: Tape, node: Node, ins: dict[str, Value], values: Mapping[Ref, Value], place: PathState, side: bool
-    ) -> dict[str, Value]:
+        self, tape: Tape, node: Node, ins: dict[str, Value], values: Mapping[Ref, Value], place: PathState, side: bool,
+        checkpoint: bool,
+    ) -> dict[str, Value]:  # fmt: skip
         """Run a block, or copies side by side; the outputs of copies that differ are put together."""
         parts, outs, grad = alike(node, place), dict[str, Value](), False
         numbers = {graph: i for i, graph in enumerate(dict.fromkeys(part.graph for part in parts))}
@@ -165,7 +188,9 @@ class Activations:
             found = self.block_memory_of(part.graph, input_forms(ins), part.place, side or node.mode is Mode.EACH)
             self._record_peak(tape, values, found.peak_bytes * part.count)
             tape.op_key = ((node.name, numbers[part.graph]),)
-            outs = record_block(tape, found, ins, part.count)
+            outs = record_block(tape, found, ins, part.count, checkpoint)
+            if checkpoint:
+                tape.recomputed.append(self._recompute(found, part.graph))
             grad = grad or any(value.grad for value in outs.values())
         if len(parts) > 1:
             whole = {port: (type_.numel, outs[port].width) for port, type_ in node.outputs.items()}
@@ -180,19 +205,19 @@ class Activations:
         outs: dict[str, Value] = {}
         numbers = {graph: i for i, graph in enumerate(dict.fromkeys(copies.graph for copies in node.copies))}
         for i, (copy, inner) in enumerate(node.copy_graphs()):
-            before = _recorded(tape)
-            found = self.block_memory_of(inner, input_forms(ins), place.inside(node.segment(copy)), False)
-            checkpoint = top and self.checkpoint
+            before, path = _recorded(tape), node.segment(copy)
+            checkpoint = top and (self.checkpoint or path in self.recomputed)
+            parts = self._parts(inner, path) if top and not checkpoint else frozenset()
+            found = self.block_memory_of(inner, input_forms(ins), place.inside(path), False, parts)
             if not top:  # the first page is never recomputed
                 self._record_peak(tape, values, found.peak_bytes)
             tape.op_key = ((node.name, numbers[inner]),)
             outs = record_block(tape, found, ins, 1, checkpoint, own=not (node.reused and i))
             ins.update({p: v for p, v in outs.items() if p in node.carried})
             if top:
-                recomputed = found.whole + found.copied - found.for_losses if checkpoint else 0
-                self._add_layer(
-                    tape, before, node, inner, node.segment(copy), recomputed, self._recompute_peak(found, inner)
-                )
+                again = [self._recompute(found, inner)] if checkpoint else found.recomputed
+                most = [largest(sizes, self.values) for sizes in zip(*again, strict=True)] or [0, 0]
+                self._add_layer(tape, before, node, inner, path, *most)
         for port, type_ in node.outputs.items():
             last = ins.get(port) if port in node.carried else outs.get(port)
             stacked = port not in node.carried and last is not None

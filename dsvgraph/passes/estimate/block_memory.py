@@ -41,6 +41,7 @@ class BlockMemory:
     peak_bytes: Size = 0  # the most bytes at any time of the forward: what is kept, and what its lines still hold
     for_losses: Size = 0  # bytes that output layers keep for the losses, outside of a checkpoint
     loss_outputs: frozenset[int] = frozenset()  # outputs that they keep, by their index in `new`
+    recomputed: tuple[tuple[Size, Size], ...] = ()  # bytes that each checkpoint inside recomputes, and its peak
     shared: dict[Hashable, tuple[Storage, Key]] = field(default_factory=dict)  # what the whole model makes once
 
     @property

@@ -78,7 +78,7 @@ def training(model: Model, batch: int, seq: int, trained: int, dtype: str = Dtyp
     """
     values = input_sizes(model, batch, seq)
     runs = runs or activation_runs(model, batch, seq, dtype, fused)
-    gradients = _GradientBytes(model, values, trained)
+    gradients = GradientBytes(model, values, trained)
     logits = runs[0].logits
     kept = [total(p.kept for p in run.layers) for run in runs]
     static = FLOAT * (owned + STATES * trained)
@@ -126,7 +126,7 @@ def inference(
     )
 
 
-class _GradientBytes:
+class GradientBytes:
     """Bytes of the gradients that the backward of a piece leaves."""
 
     def __init__(self, model: Model, values: Mapping[str, int], trained: int) -> None:
@@ -162,20 +162,22 @@ class Peak(NamedTuple):
     at: str
 
 
-def peak(run: Activations, gradients: _GradientBytes) -> Peak:
+def peak(run: Activations, gradients: GradientBytes, accumulated: bool = False) -> Peak:
     """Return the most bytes beside weights and states at any time of the backward, which frees and fills.
 
     At each piece: what the pieces before it keep and its own, the gradients of the pieces behind it,
     and either what is there while a checkpoint recomputes it, or that and two of the largest values
-    that are on the way back.
+    that are on the way back. ``accumulated``: all gradients are there, from the batches before.
     """
-    kept_before, gradients_so_far = total(p.kept + p.weight_copies for p in run.layers), 0
-    found = [Peak(kept_before + run.logits.peak_bytes(), "losses")]
+    everything = sum(gradients.of(layer) for layer in run.layers)
+    kept_before, gradients_so_far = total(p.kept + p.weight_copies for p in run.layers), everything * accumulated
+    found = [Peak(kept_before + gradients_so_far + run.logits.peak_bytes(), "losses")]
     for layer in reversed(run.layers):
         on_the_way_back = layer.recomputed + 2 * layer.largest
         recomputing = layer.peak_bytes if layer.recomputed else 0
         most = largest((on_the_way_back, recomputing, gradients.of_shared(layer, run.low)), run.values)
-        found.append(Peak(kept_before + gradients_so_far + most, layer.path))
+        own = gradients.of(layer)
+        found.append(Peak(kept_before + gradients_so_far + most + own * accumulated, layer.path))
         kept_before -= layer.kept + layer.weight_copies
-        gradients_so_far += gradients.of(layer)
+        gradients_so_far += 0 if accumulated else own
     return max([*found, Peak(gradients_so_far, "update")], key=lambda one: number(one.bytes, run.values))
