@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import (
-    AliasEvent,
-    MappingEndEvent,
-    MappingStartEvent,
-    ScalarEvent,
-    SequenceEndEvent,
-    SequenceStartEvent,
-)
 
 from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError, Source, Span, printable
+from dsvgraph.loader import regular
+from dsvgraph.loader.events import Event, EventKind, translated
 from dsvgraph.loader.numbers import bounded
 from dsvgraph.loader.scan import MAX_DEPTH, TOO_DEEP, yaml
 
@@ -103,7 +98,7 @@ def _composed(text: str, name: str) -> Doc:
     source = Source(name, tuple(BREAK.split(text)))
     doc = Doc(source, None)
     try:
-        _Composer(doc).run(yaml().parse(text))
+        _Composer(doc).run(regular.events(text) or translated(yaml().parse(text)))
     except MarkedYAMLError as error:
         raise _yaml_error(source, error) from None
     except (YAMLError, ValueError, AssertionError) as error:  # the last for `%YAML 1.0`
@@ -163,32 +158,28 @@ class _Composer:
         self.count = 0
         self.documents = 0
 
-    def run(self, events: Any) -> None:
+    def run(self, events: Iterable[Event]) -> None:
         for event in events:
-            if type(event).__name__ == "DocumentStartEvent":
+            if event.kind is EventKind.SCALAR:
+                self.scalar(event)
+            elif event.kind is EventKind.END:
+                self.close()
+            elif event.kind is EventKind.ALIAS:
+                self.alias(event)
+            elif event.kind is EventKind.DOCUMENT:
                 self.documents += 1
                 if self.documents > 1:
                     raise DsvError("a file holds one document", self.span(event), code=Code.SECOND_DOCUMENT)
-            elif isinstance(event, (MappingStartEvent, SequenceStartEvent)):
+            else:
                 self.open(event)
-            elif isinstance(event, (MappingEndEvent, SequenceEndEvent)):
-                self.close()
-            elif isinstance(event, ScalarEvent):
-                self.scalar(event)
-            elif isinstance(event, AliasEvent):
-                self.alias(event)
 
-    def span(self, event: Any) -> Span:
-        start, end = event.start_mark, event.end_mark
-        width = end.column - start.column if end.line == start.line else 1
-        return Span(self.doc.source, start.line + 1, start.column + 1, max(1, width))
+    def span(self, event: Event) -> Span:
+        return Span(self.doc.source, event.line, event.column, event.width)
 
-    def plain(self, event: Any) -> None:
-        tag = getattr(event, "ctag", None) or getattr(event, "tag", None)
-        if tag:
-            raise DsvError(
-                f"tags such as `{tag}` have no place in a spec", self.span(event), code=Code.TAG, hint="remove the tag"
-            )
+    def untagged(self, event: Event) -> None:
+        if event.tag is not None:
+            words = f"tags such as `{event.tag}` have no place in a spec"
+            raise DsvError(words, self.span(event), code=Code.TAG, hint="remove the tag")
 
     def path(self) -> Key:
         if not self.stack:
@@ -196,7 +187,7 @@ class _Composer:
         top = self.stack[-1]
         return (*top.path, len(top.value) if isinstance(top.value, list) else top.key)
 
-    def counted(self, event: Any, number: int = 1) -> None:
+    def counted(self, event: Event, number: int = 1) -> None:
         self.count += number
         if self.count > MAX_VALUES:
             raise DsvError(
@@ -205,12 +196,12 @@ class _Composer:
                 code=Code.TEXT_LIMIT,
             )
 
-    def check_depth(self, event: Any, depth: int) -> None:
+    def check_depth(self, event: Event, depth: int) -> None:
         if len(self.stack) + depth > MAX_DEPTH:
             raise DsvError(TOO_DEEP, self.span(event), code=Code.TEXT_LIMIT)
 
-    def open(self, event: Any) -> None:
-        self.plain(event)
+    def open(self, event: Event) -> None:
+        self.untagged(event)
         self.counted(event)
         if self.wants_key():
             raise DsvError("a key must be a plain word", self.span(event), code=Code.BAD_KEY)
@@ -219,7 +210,7 @@ class _Composer:
         self.doc.values.setdefault(path, self.span(event))
         if event.anchor:
             self.names.append((event.anchor, len(self.stack), self.count - 1))
-        self.stack.append(_Open(path, {} if isinstance(event, MappingStartEvent) else []))
+        self.stack.append(_Open(path, {} if event.kind is EventKind.MAPPING else []))
 
     def close(self) -> None:
         top = self.stack.pop()
@@ -243,37 +234,37 @@ class _Composer:
     def wants_key(self) -> bool:
         return bool(self.stack) and isinstance(self.stack[-1].value, dict) and self.stack[-1].key is None
 
-    def scalar(self, event: Any) -> None:
-        self.plain(event)
-        if not event.value.isascii() and HALF.search(event.value):  # written "\ud800"
+    def scalar(self, event: Event) -> None:
+        self.untagged(event)
+        if not event.text.isascii() and HALF.search(event.text):  # written "\ud800"
             raise DsvError("half of a surrogate pair is no character", self.span(event), code=Code.NOT_TEXT)
         self.counted(event)
         if self.wants_key():
             self.set_key(event)
             return
-        plain = event.implicit[0] if isinstance(event.implicit, tuple) else bool(event.implicit)
-        value = _resolve(event.value, self.span(event)) if plain else event.value
-        span = self.doc.keys.get(self.path()) if event.value == "" else None  # what is not there stands at its key
-        self.doc.values.setdefault(self.path(), span or self.span(event))
+        path, span = self.path(), self.span(event)
+        value = _resolve(event.text, span) if event.plain else event.text
+        key = self.doc.keys.get(path) if event.text == "" else None  # what is not there stands at its key
+        self.doc.values.setdefault(path, key or span)
         if event.anchor:
-            self.anchors[event.anchor] = (value, 1, 0, self.path())
+            self.anchors[event.anchor] = (value, 1, 0, path)
         self.put(value)
 
-    def set_key(self, event: Any) -> None:
+    def set_key(self, event: Event) -> None:
         top, span = self.stack[-1], self.span(event)
-        if not event.value or printable(event.value) != event.value or len(event.value) > 200:
+        if not event.text or printable(event.text) != event.text or len(event.text) > 200:
             raise DsvError("a key is a printable word of at most 200 characters", span, code=Code.BAD_KEY)
-        if event.value in top.value:
+        if event.text in top.value:
             raise DsvError(
-                f"`{event.value}` is given twice",
+                f"`{event.text}` is given twice",
                 span,
                 code=Code.GIVEN_TWICE,
-                notes=[("first here", self.doc.key(*top.path, event.value))],
+                notes=[("first here", self.doc.key(*top.path, event.text))],
             )
-        top.key = event.value
+        top.key = event.text
         self.doc.keys.setdefault(self.path(), span)
 
-    def alias(self, event: Any) -> None:
+    def alias(self, event: Event) -> None:
         if event.anchor not in self.anchors:
             raise DsvError(f"there is no anchor `&{event.anchor}` before this", self.span(event), code=Code.NO_ANCHOR)
         value, size, depth, source = self.anchors[event.anchor]
