@@ -209,9 +209,8 @@ class Router(nn.Module):
                 )
             )
             if self.training:
-                self.tokens_per_expert += torch.bincount(
-                    index_BTK.flatten(), kept_BT1.expand_as(index_BTK).flatten(), s_BTE.shape[-1]
-                )
+                kept_S = kept_BT1.expand_as(index_BTK).flatten().to(self.tokens_per_expert.dtype)
+                self.tokens_per_expert.scatter_add_(0, index_BTK.flatten(), kept_S)
             if self.balanced:
                 ctx.balance[self] = ctx.balance.get(self, 0.0) + sequence_balance(s_BTE, self.top_k, kept_BT1)
         return index_BTK, score_BTK * self.scaling

@@ -27,7 +27,6 @@ MTP_SHARE = "(0.3 if self.tokens_seen < 10000000000000.0 else 0.1) / 2 * losses[
 MTP_MEAN = "losses[f'mtp.{depth}'] = total / valid"
 MASK = "mask = mask & (ctx.documents[:, None, -T:, None] == ctx.documents[:, None, None, -C:])"
 CHAIN = "copy(mtp_h, mtp_ids, self.model.embed_tokens.weight, self.lm_head.weight, ctx)"
-COUNTED = "self.tokens_per_expert += torch.bincount("
 GATHERED = "score_BTK = s_BTE.gather(-1, index_BTK)"
 NORMED = "score_BTK = score_BTK / (score_BTK.sum(-1, keepdim=True) + 1e-20)"
 EACH_ROUTER = "for router in self.modules():"

@@ -160,3 +160,12 @@ def test_the_command_prints_json() -> None:
     data = json.loads(found.stdout)
     assert data["steps"][0]["flops"] == dsvgraph.cost(small(NAME), 2, 8).flops.train
     assert data["options"]["steps"] == 1 and len(predictions_of(small(NAME))) == 3
+
+
+def test_blocks_inside_of_compiled_layers_have_no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hook inside of a compiled layer would be compiled with it, and mark nothing."""
+    monkeypatch.setattr(torch, "compile", lambda function, **_: torch.compiler.disable(function))
+    found = bench(small(NAME), replace(OPTIONS, compile=True, decode=0))
+    paths = {block.path for block in found.blocks.blocks}
+    assert any(path.startswith("model.layers.") for path in paths)
+    assert not any(path.count(".") > 2 and "layers" in path for path in paths)
