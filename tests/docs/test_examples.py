@@ -27,7 +27,7 @@ HUGGING = (pages.DOCS / "huggingface.md").read_text(encoding="utf-8")
 COST = (pages.DOCS / "cost.md").read_text(encoding="utf-8")
 COUNTING = ("cost", "diff", "sweep", "zoo")
 WRITING = ("compile", "import", "export")
-PARSED = ("compare", "data", "generate", "probe", "report", "runs")
+PARSED = ("bench", "compare", "data", "generate", "probe", "report", "runs")
 """Commands that test_commands.py reads and does not run."""
 ELSEWHERE = {  # who runs the examples of the other pages
     "language.md": "docs/test_pages.py",
