@@ -209,8 +209,9 @@ class Router(nn.Module):
                 )
             )
             if self.training:
-                kept_S = kept_BT1.expand_as(index_BTK).flatten().to(self.tokens_per_expert.dtype)
-                self.tokens_per_expert.scatter_add_(0, index_BTK.flatten(), kept_S)
+                self.tokens_per_expert.scatter_add_(
+                    0, index_BTK.flatten(), kept_BT1.expand_as(index_BTK).flatten().type_as(self.tokens_per_expert)
+                )
             if self.balanced:
                 ctx.balance[self] = ctx.balance.get(self, 0.0) + sequence_balance(s_BTE, self.top_k, kept_BT1)
         return index_BTK, score_BTK * self.scaling
