@@ -32,7 +32,7 @@ def page_data(model: Model, view: View | None = None) -> dict[str, Any]:
 
     A card has the facts of its line (`node_details`), its ``path`` (of a block's cards below the block's own) and
     ``opens``: for each kind of copies the number of its picture, the address of the copies and their number. A card
-    that is ``aside`` tells of a line whose box is another card; ``parts`` are the lines that share a box.
+    that is ``aside`` speaks of a line whose box is another card; ``parts`` are the lines that share a box.
     ``view`` says which shapes, weights and colours the cards have; what is open is the reader's affair.
     """
     view = replace(view or View(), depth=1, focus="", expand=())
@@ -72,7 +72,7 @@ class _Pictures:
         return {id_: {**loss_details(*terms[id_]), **path} for id_ in scene.cards if id_ in terms}
 
     def _shown(self, scene: Scene) -> dict[str, tuple[Graph, Node]]:
-        """The lines that the cards of a scene stand for; a card that is the box of none tells of the line it is named
+        """The lines that the cards of a scene stand for; a card that is the box of none speaks of the line it is named
         like: the scores of an attention, a value that decoding keeps."""
         found = {c.id: self.owners[id(c.nodes[0])] for c in scene.cards.values() if c.nodes}
         bodies = {body.id.rstrip("/"): body.graph for body in scene.bodies}

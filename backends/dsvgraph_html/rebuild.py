@@ -35,7 +35,7 @@ def rebuild(package: Path, page: Path = PAGE) -> None:
 
 
 def _unknown(package: Path) -> set[str]:
-    """Packages whose code is inside and that no notice tells of."""
+    """Packages whose code is inside and that no notice names."""
     sources = json.loads((package / "dist/index.js.map").read_text(encoding="utf-8"))["sources"]
     return {name for source in sources for name in re.findall(r"node_modules/([^/]+)", source)} - TOLD
 

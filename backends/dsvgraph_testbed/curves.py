@@ -134,7 +134,7 @@ def _record(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
         record = json.loads(line)
         if record["step"] != number:
-            raise ValueError(f"it tells of step {record['step']}")
+            raise ValueError(f"it is of step {record['step']}")
         if lacking := [name for name in ("tokens", "train_seconds") if name not in record]:
             raise ValueError(f"it has no {lacking[0]}")
     except (ValueError, KeyError, TypeError) as error:

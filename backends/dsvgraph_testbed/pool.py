@@ -28,7 +28,7 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 @dataclass(frozen=True)
 class Ended:
-    """A process that is over: what it was to train, and the error that it told of, if it failed.
+    """A process that is over: what it was to train, and the error that it printed, if it failed.
 
     ``interrupted``: it saved its run because it was asked to end.
     """

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from dsvgraph.backends.training import TensorDtype
 from dsvgraph.errors import DsvError
-from dsvgraph.passes.options import Dtype
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class BenchmarkOptions:
     seq: int = 256
     steps: int = 10
     device: str = "auto"
-    dtype: str = Dtype.FLOAT32
+    dtype: TensorDtype = TensorDtype.FLOAT32
     pure: bool = False
     compile: bool = False
     decode: int = 0
@@ -50,7 +50,7 @@ class Steps:
     """Training steps of one model. ``seconds`` are of the steps that count, in the order in which they ran.
 
     ``flops`` are the model's own of one step, forward and backward, by the count of the graph; ``predicted`` is the
-    peak of memory that `cost --phase train` tells, None where it does not describe what ran.
+    peak of memory that `cost --phase train` predicts, None where it does not describe what ran.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Steps:
 class BlockTime:
     """Seconds of all copies of one block in one step, what is inside of it included; ``flops`` is its share of them.
 
-    ``backward`` is None where it cannot be told apart: no input has a gradient, or an output is used in another way.
+    ``backward`` is None where it cannot be separated: no input has a gradient, or an output is used in another way.
     """
 
     path: str
@@ -183,7 +183,7 @@ def median(seconds: Sequence[float]) -> float:
 
 def check(options: BenchmarkOptions) -> None:
     """Raise DsvError if an option makes no sense with another."""
-    if options.pure and options.dtype == Dtype.FLOAT32:
+    if options.pure and options.dtype == TensorDtype.FLOAT32:
         raise DsvError("--pure: weights are in float32 already", hint="it goes with --dtype bfloat16")
     if options.pure and options.fit_memory is not None:
         raise DsvError("--fit-memory: what fits is known of weights and states in float32", hint="leave out --pure")

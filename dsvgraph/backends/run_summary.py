@@ -1,4 +1,4 @@
-"""What `dsvgraph runs` tells of a training run."""
+"""What `dsvgraph runs` reports of a training run."""
 
 from __future__ import annotations
 

@@ -5,6 +5,13 @@ from __future__ import annotations
 from enum import StrEnum
 
 
+class TensorDtype(StrEnum):
+    """The numbers of a compiled module: those that its matrices are multiplied in, or its weights are written in."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
 class ScheduleKind(StrEnum):
     """How the learning rate goes on after warm-up."""
 

@@ -75,7 +75,7 @@ class Scope:
         return Scope({**self.values, **more}, self.library, self.given)
 
     def value(self, raw: Any, span: Span | None, at: At | None = None) -> Any:
-        """``raw`` as a value: number, word, block, list or record; ``at`` tells where its items stand."""
+        """``raw`` as a value: number, word, block, list or record; ``at`` says where its items stand."""
         if isinstance(raw, str) and not isinstance(raw, Word):
             return self._text(raw, span)
         if isinstance(raw, list):

@@ -1,6 +1,6 @@
 """The code of every mistake that a spec can have. Codes are stable: none is ever given to another mistake.
 
-The first two digits are the area, a file of this folder each, which tells the story of its codes.
+The first two digits are the area, a file of this folder each, which explains its codes.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from dsvgraph.expr.syntax import COMPARISONS, MAX_MAGNITUDE, Expr
 
 Range = tuple[float, float]
 LARGEST = MAX_MAGNITUDE * 1.000001  # as rounded here
-WHOLE = 2.0**53  # beyond, whole numbers are not told apart
+WHOLE = 2.0**53  # beyond, neighbouring whole numbers are equal
 
 
 class Unproved(Exception):

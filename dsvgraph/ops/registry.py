@@ -64,7 +64,7 @@ class Registry(dict[str, type[Op]]):
         for point in entry_points(group=GROUP) if points is None else points:
             try:
                 self.register(*point.load())
-            except Exception as error:  # noqa: BLE001 - it is somebody else's code: a spec that calls its ops tells
+            except Exception as error:  # noqa: BLE001 - it is somebody else's code: a spec that calls its ops reports it
                 self.failed[point.name] = f"{type(error).__name__}: {error}"
 
     def failures(self) -> list[str]:

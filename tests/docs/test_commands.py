@@ -15,7 +15,12 @@ README = ("bench", "compare", "data", "generate", "probe", "report", "runs")
 """Commands of the README that are not run by other tests."""
 
 STARTS = tuple(f"$ dsvgraph {name}" for name in README)
-PAGES = ("bench.md", "compare.md", "training.md", "data.md", "decoding.md")
+PAGES = ("bench.md", "performance.md", "compare.md", "training.md", "data.md", "decoding.md")
+
+
+def joined(text: str) -> str:
+    """Return a text whose commands stand on one line each."""
+    return re.sub(r"\\\n *", "", text)
 
 
 def lines() -> list[str]:
@@ -23,7 +28,7 @@ def lines() -> list[str]:
     assert {page for page, _ in found} == set(PAGES)
     text = (pages.DOCS.parent / "README.md").read_text(encoding="utf-8")
     readme = [line for line in text.splitlines() if line.startswith(STARTS)]
-    return readme + [line for _, fence in found for line in re.findall(r"^\$ .*$", fence.text, re.MULTILINE)]
+    return readme + [line for _, fence in found for line in re.findall(r"^\$ .*$", joined(fence.text), re.MULTILINE)]
 
 
 @pytest.mark.parametrize("line", lines())

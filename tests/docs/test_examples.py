@@ -39,7 +39,9 @@ ELSEWHERE = {  # who runs the examples of the other pages
     "python.md": "docs/test_python.py",
     "architecture.md": "docs/test_python.py",
     "probe.md": "torch/probing/test_probe_import.py",
-    **dict.fromkeys(("compare.md", "training.md", "data.md", "decoding.md", "bench.md"), "docs/test_commands.py"),
+    **dict.fromkeys(
+        ("compare.md", "training.md", "data.md", "decoding.md", "bench.md", "performance.md"), "docs/test_commands.py"
+    ),
 }
 NUMBER = re.compile(r"\d[\d,.]*")
 

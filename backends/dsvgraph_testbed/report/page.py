@@ -18,7 +18,7 @@ from dsvgraph_testbed.results import Results
 from dsvgraph_testbed.statistics import Judgement, Verdict
 
 SENTENCES = 3
-"""Verdicts of a budget that are told in sentences too."""
+"""Verdicts of a budget that are written as sentences too."""
 
 
 @dataclass(frozen=True)

@@ -34,11 +34,11 @@ def verdict_rows(results: Results, detail: bool = False) -> list[Row]:
 def cell_lines(found: Judgement) -> list[str]:
     """Return what stands below a verdict: effect, interval, p-value; or why there is none.
 
-    A difference of one seed is told; one of the seeds that a diverged variant is left with is not.
+    A difference of one seed is shown; one of the seeds that a diverged variant is left with is not.
     """
     if not interval(found):
-        told = [effect(found)] if not (math.isnan(found.effect) or found.pair.obstacle) else []
-        return [*told, *([found.note] if found.note else [])]
+        shown = [effect(found)] if not (math.isnan(found.effect) or found.pair.obstacle) else []
+        return [*shown, *([found.note] if found.note else [])]
     return [effect(found), f"{interval(found)} {p_text(found.p_adjusted)}", *([found.note] if found.note else [])]
 
 

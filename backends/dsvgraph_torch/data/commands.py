@@ -82,7 +82,7 @@ def _documents(batch: Batch, row: int, count: int) -> list[int]:
 
 
 def tasks(name: str | None = None) -> list[dict[str, Any]]:
-    """Return what is to be told of every task, or of the task ``name``. Raise DsvError if there is no such task."""
+    """Return a description of every task, or of the task ``name``. Raise DsvError if there is no such task."""
     if name is not None and name not in TASKS:
         hint = nearest(name, TASKS) or f"the tasks are {listed(sorted(TASKS))}"
         raise DsvError(f"there is no task `{name}`", hint=hint)

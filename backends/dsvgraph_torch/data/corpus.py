@@ -22,7 +22,7 @@ AHEAD = 8
 
 
 class Corpus(Protocol):
-    """Training rows and held-out rows. ``digest`` tells whether two runs read the same ones."""
+    """Training rows and held-out rows. ``digest`` is equal where two runs read the same ones."""
 
     @property
     def source(self) -> str:

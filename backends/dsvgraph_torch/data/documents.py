@@ -168,22 +168,22 @@ def _library(part: str) -> tuple[Any, type[Exception]]:
 def _arrow_files(folder: Path, left_out: list[str]) -> list[Path]:
     """Return the files of a saved dataset, of its split `train` where it has several."""
     if (folder / SPLITS).exists():
-        splits = _told(folder / SPLITS, "splits")
+        splits = _listed(folder / SPLITS, "splits")
         chosen = "train" if "train" in splits else splits[0] if len(splits) == 1 else None
         if chosen is None:
             hint = f"name the folder of one: {folder / str(splits[0]) if splits else folder}"
             raise DsvError(f"--data: {folder} has the splits {listed(splits)} and no `train`", hint=hint)
         left_out += [f"the split {name}" for name in splits if name != chosen]
         folder = folder / chosen
-    return [folder / str(entry["filename"]) for entry in _told(folder / STATE, "_data_files")]
+    return [folder / str(entry["filename"]) for entry in _listed(folder / STATE, "_data_files")]
 
 
-def _told(file: Path, key: str) -> list[Any]:
+def _listed(file: Path, key: str) -> list[Any]:
     """Return a list of the JSON that describes a saved dataset."""
     try:
-        told = json.loads(read(file))
-        found: list[Any] = told[key]
-        if told.get("_indices_files") or told.get("_indices_data_files"):
+        description = json.loads(read(file))
+        found: list[Any] = description[key]
+        if description.get("_indices_files") or description.get("_indices_data_files"):
             raise DsvError(f"--data: {file.parent} is a selection of rows", hint="save it after flatten_indices()")
         return [*found]
     except (ValueError, TypeError, KeyError):

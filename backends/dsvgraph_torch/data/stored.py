@@ -14,7 +14,7 @@ from dsvgraph_torch.runs.files import read
 
 
 def described(tokens: Tokens) -> dict[str, object]:
-    """Return what tells a vocabulary from others, for JSON."""
+    """Return what identifies a vocabulary, for JSON."""
     return {"name": tokens.name, "size": tokens.size, "sha256": tokens.sha256}
 
 
@@ -37,7 +37,7 @@ def read_tokens(folder: Path, name: str, sha256: str) -> Tokens:
 
 def _words(file: Path) -> WordTokens:
     try:
-        told = json.loads(read(file))
-        return WordTokens(str(told["name"]), tuple(map(str, told["words"])))
+        stored = json.loads(read(file))
+        return WordTokens(str(stored["name"]), tuple(map(str, stored["words"])))
     except (ValueError, TypeError, KeyError):
         raise DsvError(f"{file} is damaged: it holds no vocabulary") from None

@@ -69,7 +69,7 @@ class Split:
 
 @dataclass(frozen=True)
 class TextCorpus:
-    """A text in two parts. ``digest`` tells whether two runs read the same bytes.
+    """A text in two parts. ``digest`` is equal where two runs read the same bytes.
 
     ``left_out`` names what of a folder is not in it, and why.
     """

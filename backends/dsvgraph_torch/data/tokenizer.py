@@ -26,7 +26,7 @@ ENDS = (
     "</s>",
     "<eos>",
 )
-"""Names under which the end of a document is known where no tokenizer_config.json tells it."""
+"""Names under which the end of a document is known where no tokenizer_config.json names it."""
 
 ALPHABET = 256
 """Tokens that every byte needs, before any merge."""
@@ -111,10 +111,10 @@ def _end(config: Path, tokenizer: Tokenizer) -> str | None:
     """Return the token that ends a document: as the config says, else one of the names that are known."""
     if config.is_file():
         try:
-            told: Any = json.loads(read(config))
+            content: Any = json.loads(read(config))
         except ValueError:
             raise DsvError(f"--tokenizer: {config} is not JSON") from None
-        named = told.get("eos_token") if isinstance(told, dict) else None
+        named = content.get("eos_token") if isinstance(content, dict) else None
         named = named.get("content") if isinstance(named, dict) else named
         if isinstance(named, str) and tokenizer.token_to_id(named) is None:
             raise DsvError(f"--tokenizer: {config} names the eos_token {named}, which the tokenizer does not have")

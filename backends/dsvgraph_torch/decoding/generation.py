@@ -74,7 +74,7 @@ class GenerateOptions:
 
 @dataclass
 class Generation:
-    """Texts that are being made: iterate over (number of the prompt, piece of text); `result` tells what it took."""
+    """Texts that are being made: iterate over (number of the prompt, piece of text); `result` says what it took."""
 
     source: Source
     prompts: Sequence[str]

@@ -109,7 +109,7 @@ def load() -> None:
     for point in entry_points(group=GROUP):
         try:
             point.load()
-        except Exception as error:  # noqa: BLE001 - it is somebody else's code: a model that uses its ops tells
+        except Exception as error:  # noqa: BLE001 - it is somebody else's code: a model that uses its ops reports it
             _failed[point.name] = f"{type(error).__name__}: {error}"
 
 

@@ -51,20 +51,20 @@ class _Run:
         self.fitting = fitting(model, training_options(options), device)
         self.done, self.parts = 0, 4 + options.steps + bool(options.decode)
 
-    def told(self, words: str) -> None:
-        """Tell that the next part begins."""
+    def begin(self, words: str) -> None:
+        """Notify that the next part begins."""
         self.notify(words, self.done, self.parts)
         self.done += 1
 
     def measured(self, notes: list[str]) -> Benchmark:
-        self.told("multiplying matrices")
+        self.begin("multiplying matrices")
         machine = described(getattr(torch, self.options.dtype), self.device)
-        self.told("building")
+        self.begin("building")
         contenders = [ours(self.model, self.options, self.device)]
         notes = [*notes, of_fitting(self.fitting)] if self.fitting else notes
         contenders += theirs(self.model, self.options, self.device)
         steps = self.steps(contenders)
-        self.told("timing blocks")
+        self.begin("timing blocks")
         blocks = block_times(self.model, contenders[0], self.options.batch, self.options.seq, self.device)
         released(contenders, self.device)
         return Benchmark(
@@ -84,11 +84,11 @@ class _Run:
         losses = [0.0] * len(contenders)
         for turn in range(-WARM, self.options.steps):
             if turn >= 0:
-                self.told("training")
+                self.begin("training")
             for i, one in enumerate(contenders):
                 seconds, losses[i] = one.timed(self.device)
                 times[i] += [seconds] if turn >= 0 else []
-        self.told("measuring memory")
+        self.begin("measuring memory")
         flops = dsvgraph.cost(self.model, self.options.batch, self.options.seq, formulas=False).flops.train
         return [
             Steps(
@@ -114,7 +114,7 @@ class _Run:
         return memory.traced(one.step, lambda: memory.held(one.module, one.optimizer))
 
     def predicted(self) -> int | None:
-        """Return the peak that the graph tells; None where weights are not in float32, which it does not describe."""
+        """Return the peak that the graph predicts; None where weights are not in float32: it describes no others."""
         o = self.options
         if o.pure:
             return None
@@ -127,5 +127,5 @@ class _Run:
 
     def decoding(self) -> Iterator[Decoding]:
         if self.options.decode:
-            self.told("decoding")
+            self.begin("decoding")
             yield from decodings(self.model, self.options, self.device)

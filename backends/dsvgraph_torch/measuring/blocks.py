@@ -133,7 +133,7 @@ def watched(found: list[Row], clock: Clock) -> Iterator[None]:
     handles = [handle for row in found for module in row.modules for handle in _hooks(row, module, clock)]
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Full backward hook")  # of blocks without a gradient: not told
+            warnings.filterwarnings("ignore", message="Full backward hook")  # blocks without a gradient are known
             yield
     finally:
         for handle in handles:

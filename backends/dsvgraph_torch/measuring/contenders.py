@@ -13,6 +13,7 @@ from torch import nn
 
 from dsvgraph.backends import contracts, peer
 from dsvgraph.backends.benchmark import BenchmarkOptions
+from dsvgraph.backends.training import TensorDtype
 from dsvgraph.graph import Model
 from dsvgraph_torch.data.batch import Batch
 from dsvgraph_torch.measuring.machine import synchronise
@@ -115,7 +116,7 @@ def _built(other: contracts.Peer, way: str, model: Model, options: BenchmarkOpti
     synchronise(device)
     built = time.perf_counter() - started
     ids = rows(model, options, options.seq).to(device)
-    reduced = options.dtype != "float32" and not options.pure
+    reduced = options.dtype != TensorDtype.FLOAT32 and not options.pure
 
     def step() -> float:
         with torch.autocast(device.type, getattr(torch, options.dtype), enabled=reduced):

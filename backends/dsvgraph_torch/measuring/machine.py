@@ -50,7 +50,7 @@ def described(dtype: torch.dtype, device: torch.device) -> Machine:
 
 
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Return the name of the processor as Linux tells it, elsewhere the kind of machine."""
+    """Return the name of the processor as Linux reports it, elsewhere the kind of machine."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

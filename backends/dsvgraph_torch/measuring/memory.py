@@ -40,7 +40,7 @@ def traced(step: Callable[[], object], before: Callable[[], int]) -> int:
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Drop what libraries write to standard error: torch's profiler tells there that it starts and ends."""
+    """Drop what libraries write to standard error: torch's profiler reports there that it starts and ends."""
     sys.stderr.flush()
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -70,8 +70,8 @@ def chain_of(model: Model, heads: Sequence[Head]) -> Chain:
         raise DsvError(words, node.span)
     states = [port for port in node.carried if node.outputs[port].dtype is not ElementType.INT]
     if len(states) != 1:
-        told = f"carries {len(states)} states" if states else "carries no state"
-        words = f"--mtp-matrix: `{node.name}` ({node.callee}) {told} from depth to depth; a wiring is varied for one"
+        carried = f"carries {len(states)} states" if states else "carries no state"
+        words = f"--mtp-matrix: `{node.name}` ({node.callee}) {carried} from depth to depth; a wiring is varied for one"
         raise DsvError(words, node.span)
     return Chain(node, states[0], tuple(stacked))
 

@@ -159,7 +159,7 @@ def _proved(path: Path, step: int, identity: str) -> Checkpoint:
         raise DsvError(f"{path} is no folder, and so no checkpoint")
     about = read_model(CheckpointAbout, path / ABOUT)
     if about.step != step:
-        raise DsvError(f"{path / ABOUT} is damaged: it tells of step {about.step}")
+        raise DsvError(f"{path / ABOUT} is damaged: it is of step {about.step}")
     if about.run != identity:
         raise DsvError(f"{path} belongs to another run: options, data or spec differ from those of {path.parent}")
     for name, digest in about.sha256.items():

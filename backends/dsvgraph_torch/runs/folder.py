@@ -112,8 +112,8 @@ class Run:
 
     def tokens(self) -> Tokens:
         """Return the vocabulary of the run."""
-        told = self.read_about().data.tokens
-        return read_tokens(self.path, told.name, told.sha256)
+        tokens = self.read_about().data.tokens
+        return read_tokens(self.path, tokens.name, tokens.sha256)
 
     def exists(self) -> bool:
         """Return whether this is the folder of a run."""

@@ -66,7 +66,7 @@ def emulated(device: torch.device) -> str:
 
 
 def _flags() -> set[str] | None:
-    """Return the features of the processor as Linux tells them; None elsewhere."""
+    """Return the features of the processor as Linux reports them; None elsewhere."""
     try:
         text = CPUINFO.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""What the JSON files of a run may hold. They are input like any other: checked, and told in words."""
+"""What the JSON files of a run may hold. They are input like any other: checked, with errors in words."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def records(path: Path, losses: set[str]) -> Iterator[Record]:
         except ValidationError as error:
             raise DsvError(f"{path}:{number} is damaged: {fault(error)}") from None
         if record.step != number:
-            raise DsvError(f"{path}:{number} is damaged: it tells of step {record.step}")
+            raise DsvError(f"{path}:{number} is damaged: it is of step {record.step}")
         if lost := losses - record.losses.keys():
             raise DsvError(f"{path}:{number} is damaged: it has no loss {listed(sorted(lost))}")
         yield record

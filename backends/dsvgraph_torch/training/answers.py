@@ -44,7 +44,7 @@ def of_task(accuracy: dict[str, float]) -> dict[str, float]:
     return {name: share for name, share in accuracy.items() if name.rpartition(".")[2] in WAYS}
 
 
-def told(step: int, found: dict[str, float]) -> Iterator[str]:
+def answers_text(step: int, found: dict[str, float]) -> Iterator[str]:
     """Yield how many answers were right after ``step``, in one line; nothing where there are none."""
     if found:
         shares = (f"{name.rpartition('.')[2].replace('_', ' ')} {share:.1%}" for name, share in found.items())

@@ -1,4 +1,4 @@
-"""What tells that a run goes wrong: loss spikes and gradients out of all proportion to those before.
+"""Signs that a run goes wrong: loss spikes and gradients out of all proportion to those before.
 
 The judgement follows from the steps so far alone, so that a resumed run judges as one that was never stopped.
 """

@@ -92,7 +92,7 @@ def resume(graph: Model, options: TrainOptions, console: Console, held: ExitStac
     about = run.read_about()
     before, options = about.options, options.resumed(about.options)
     if run.read_spec() != dsvgraph.show(graph):
-        hint = f"`dsvgraph diff {run.spec} SPEC` tells what differs"
+        hint = f"`dsvgraph diff {run.spec} SPEC` says what differs"
         raise DsvError(f"--resume: the run in {run.path} is of another spec", hint=hint)
     tokens = run.tokens()
     check(graph, options.seq, options.torch_device(), (tokens.size, tokens.meaning))
@@ -233,7 +233,7 @@ class Trainer:
             self.run.log(record)  # a step that made the model diverge was taken
             self.logs.write(record)
         show.step(step, metrics, record.get("heldout", {}), self.schedule.last(step))
-        self.print_lines(answers.told(step, record.get("accuracy", {})))
+        self.print_lines(answers.answers_text(step, record.get("accuracy", {})))
         if self.guard.exhausted:
             raise Diverged(f"training diverged at step {step}: {trouble}, for {PATIENCE} steps", hint="a lower --lr")
 

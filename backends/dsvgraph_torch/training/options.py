@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from dsvgraph.backends.training import MetricLog, OptimizerKind, Packing, ScheduleKind
+from dsvgraph.backends.training import MetricLog, OptimizerKind, Packing, ScheduleKind, TensorDtype
 from dsvgraph.errors import DsvError, clipped
 from dsvgraph.wanted import wanted
 
@@ -46,7 +46,7 @@ class TrainOptions(BaseModel):
     out: Path | None = None
     seed: int = Field(0, ge=0, lt=2**63)
     device: str = "auto"
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: TensorDtype = TensorDtype.FLOAT32
     lr: float = Field(2e-3, gt=0, allow_inf_nan=False)
     warmup: int | None = Field(None, ge=0)
     schedule: ScheduleKind = ScheduleKind.COSINE

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from dsvgraph.backends.training import TensorDtype
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Loss, Model
 from dsvgraph.passes.lint.training import computed_nodes, trained_nodes
@@ -116,7 +117,7 @@ def check_precision(options: TrainOptions) -> str:
     Raise DsvError, with the time that they take, if they are not allowed.
     """
     device = options.torch_device()
-    if options.dtype != "bfloat16" or not (machine := emulated(device)):
+    if options.dtype != TensorDtype.BFLOAT16 or not (machine := emulated(device)):
         return ""
     low, full = product_seconds(device, torch.bfloat16), product_seconds(device, torch.float32)
     words = (

@@ -1,4 +1,4 @@
-"""What a run came to, and how it is told."""
+"""The results of a run, and their text."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 class StopSignal:
     """Defer Ctrl-C, SIGTERM and SIGHUP: the first signal only sets ``requested``, a second one interrupts at once.
 
-    A SIGHUP that the process was told to ignore, as `nohup` does, stays ignored.
+    A SIGHUP that the process ignores already, as `nohup` does, stays ignored.
     """
 
     def __init__(self) -> None:

@@ -64,7 +64,7 @@ class Precision:
 
 @contextmanager
 def schedule_errors() -> Iterator[None]:
-    """Raise DsvError if a formula of the losses has no value, which the model tells as an ArithmeticError."""
+    """Raise DsvError if a formula of the losses has no value, which the model raises as an ArithmeticError."""
     try:
         yield
     except ArithmeticError as error:

@@ -1,4 +1,4 @@
-"""torch's FlopCounterMode with formulas for what it leaves out, told for which line of a spec an op runs."""
+"""torch's FlopCounterMode with formulas for what it leaves out, which knows for which line of a spec an op runs."""
 
 from __future__ import annotations
 

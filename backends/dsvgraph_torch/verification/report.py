@@ -134,7 +134,7 @@ class Comparison:
         return frozenset(unit.key for unit in self.places.get(site.place, ()) if unit.holds(site))
 
     def _torch(self, key: Key, backward: bool) -> int | None:
-        """Return what torch counted below ``key``; None where a line there cannot be told from one elsewhere."""
+        """Return what torch counted below ``key``; None where a line there may be one elsewhere too."""
         total = 0
         for (keys, found), flops in self.found.items():
             inside = [k[: len(key)] == key for k in keys]
@@ -152,7 +152,7 @@ class Comparison:
         return Block(path="", line=name, block=name, depth=0, copies=1, forward=forward, backward=back)
 
     def blocks(self) -> Iterator[Block]:
-        """Yield the rows of the cost that can be told apart."""
+        """Yield the rows of the cost that can be distinguished."""
         for row in self.cost.blocks:
             sums = [self._torch(row.key, back) for back in (False, True)]
             if None not in sums and (row.flops or any(sums)):

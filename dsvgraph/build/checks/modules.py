@@ -112,7 +112,7 @@ def _clash(claim: Claim, other: Claim) -> DsvError:
 def check_reads(graph: Graph, node: Node, level: int, path: str) -> None:
     """Raise DsvError if a line reads what no module gives: values of no copies, rows or weights of experts.
 
-    ``level`` tells how many blocks the body of ``graph`` is inside of.
+    ``level`` is how many blocks the body of ``graph`` is inside of.
     """
     orders = {port: graph.type(ref).order for port, ref in node.sources.items()}
     for port, ref in node.sources.items():

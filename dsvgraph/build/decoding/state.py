@@ -34,7 +34,7 @@ class Decoding:
     """How one graph decodes: which values have the rows of earlier positions, and where these come from.
 
     ``lines`` are those that run while decoding. ``given`` inputs arrive with the rows of earlier positions,
-    ``used`` tells how many of these are needed; ``kept`` values are kept here. ``between`` are the lines
+    ``used`` is how many of these are needed; ``kept`` values are kept here. ``between`` are the lines
     that run over all rows, ``rows`` every value that has them, ``asked`` outputs are returned with them.
     ``inner`` has the same of blocks that look at earlier positions, for each group of equal copies of a line.
     """

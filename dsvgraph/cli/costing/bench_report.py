@@ -80,6 +80,7 @@ def _training(found: Benchmark) -> Section:
     ]
     if not found.machine.peak:
         columns.remove(">of peak")
+    columns += [">ours"] if peers else []
     rows = [_step_row(one, found, peers) for one in found.steps]
     words = "MFU: the model's own FLOPs, by the graph, over those of matrix products in the same time"
     words += "; ours: how many times faster ours is" if peers else ""

@@ -221,15 +221,15 @@ def _drafts(found: Plan) -> Iterator[RenderableType]:
 
 
 def _estimate(found: Plan) -> Iterator[RenderableType]:
-    """Yield what drafting gives at the acceptance that was told, and where it breaks even."""
+    """Yield what drafting gives at the given acceptance, and where it breaks even."""
     e = found.drafting_estimate
     if e is None:
         return
     rows = list[tuple[str, str]]()
     if e.acceptance and e.tokens_per_step:
-        told = ", ".join(f"{a:.1%}" for a in e.acceptance)
+        shares = ", ".join(f"{a:.1%}" for a in e.acceptance)
         gain = "" if e.speedup is None else f", speed-up {e.speedup.value:.3f} x"
-        rows.append((f"accepted {told}", f"{e.tokens_per_step.value:.3f} tokens a step{gain}"))
+        rows.append((f"accepted {shares}", f"{e.tokens_per_step.value:.3f} tokens a step{gain}"))
     if e.seconds:
         chance = "no acceptance pays" if e.break_even_acceptance is None else f"{e.break_even_acceptance:.1%}"
         rows.append(("break-even acceptance", chance))

@@ -6,25 +6,18 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from dsvgraph import backends
+from dsvgraph.backends.training import TensorDtype
 from dsvgraph.cli import output, progress
 from dsvgraph.cli.options import BackendOption, JsonOption, SetOption, bundled_names, load
 from dsvgraph.errors import printable
 
 SPEC = "spec.yaml"  # of a run's folder
-
-
-class Dtype(StrEnum):
-    """The kind of number that weights are stored as."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
 
 
 Model = Annotated[
@@ -36,7 +29,7 @@ Model = Annotated[
 Folder = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="A new folder.", show_default=False)]
 ConfigOnly = Annotated[bool, typer.Option("--config-only", help="Write config.json and no weights.")]
 Seed = Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="What a spec's weights begin with. [0]")]
-Type = Annotated[Dtype, typer.Option("--dtype", metavar="TYPE", help="float32 or bfloat16.")]
+Type = Annotated[TensorDtype, typer.Option("--dtype", metavar="TYPE", help="float32 or bfloat16.")]
 Size = Annotated[str, typer.Option("--max-shard-size", metavar="SIZE", help="The most that one file holds.")]
 DropMtp = Annotated[bool, typer.Option("--drop-mtp", help="Leave out MTP modules and other heads that only train.")]
 
@@ -47,7 +40,7 @@ def run(
     folder: Folder,
     config_only: ConfigOnly = False,
     seed: Seed = None,
-    dtype: Type = Dtype.float32,
+    dtype: Type = TensorDtype.FLOAT32,
     max_shard_size: Size = "5GB",
     drop_mtp: DropMtp = False,
     settings: SetOption = None,

@@ -8,23 +8,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection
 from copy import copy
-from enum import Enum, StrEnum
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
 
-from dsvgraph.backends.training import MetricLog, OptimizerKind, Packing, ScheduleKind
+from dsvgraph.backends.training import MetricLog, OptimizerKind, Packing, ScheduleKind, TensorDtype
 from dsvgraph.cli.options import memory
 
 PANEL = "With --train"
-
-
-class Dtype(StrEnum):
-    """The kind of number that matrices are multiplied in."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
 
 
 def rate(text: str) -> float:
@@ -105,7 +98,7 @@ OPTIONS: dict[str, Any] = {
     "out": Annotated[Path | None, _option("--out", "The run's folder, a new one. [runs/NAME]", "DIR")],
     "seed": Annotated[int | None, _option("--seed", "What chance depends on. [0]", least=0, max=2**63 - 1)],
     "device": Annotated[str | None, _option("--device", "cpu, cuda, ... [the best there is]", "NAME")],
-    "dtype": Annotated[Dtype | None, _option("--dtype", "float32 or bfloat16 (autocast). [float32]", "TYPE")],
+    "dtype": Annotated[TensorDtype | None, _option("--dtype", "float32 or bfloat16 (autocast). [float32]", "TYPE")],
     "lr": Annotated[Any, _option("--lr", "The learning rate after warm-up, above 0. [0.002]", "X", parser=rate)],
     "warmup": Annotated[int | None, _option("--warmup", "Steps of warm-up. [a twentieth of all]", least=0)],
     "schedule": Annotated[

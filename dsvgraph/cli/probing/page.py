@@ -132,10 +132,10 @@ def matrix(found: Matrix) -> str:
         cells = [cell for one in estimates for cell in (percent(one), svg.bar(one.value, "var(--quiet)", one.error))]
         rows.append(["control", f"<em>{escape(name)}</em>", *cells, "", ""])
     kinds = [*("declared" if row.declared else "" for row in found.wirings), *("control" for _ in found.controls)]
-    told = "".join(f"<p class='verdict'>{escape(line)}</p>" for line in words.verdict(found))
-    told += "".join(f"<p>left out: {escape(why)}</p>" for why in found.left_out)
+    verdict = "".join(f"<p class='verdict'>{escape(line)}</p>" for line in words.verdict(found))
+    verdict += "".join(f"<p>left out: {escape(why)}</p>" for why in found.left_out)
     intro = f"The chain {found.line} with the same weights in every other wiring; controls look one token off."
-    return card("Wirings", intro, told + grid(columns, rows, kinds, {"control": len(names)}))
+    return card("Wirings", intro, verdict + grid(columns, rows, kinds, {"control": len(names)}))
 
 
 def _wiring(row: Wiring, declared: Wiring, names: Sequence[str]) -> list[str]:

@@ -80,9 +80,9 @@ def verdict(matrix: Matrix) -> list[str]:
         return [head, f"ANOTHER WIRING DOES BETTER: {best.words}, by {-(best.sigma or 0):.1f} standard errors"]
     if alike:
         rest = min((w.sigma or 0 for w in others if w not in alike), default=math.inf)
-        told = "; ".join(_changed(wiring.words, declared.words) for wiring in alike)
+        changes = "; ".join(_changed(wiring.words, declared.words) for wiring in alike)
         over = f"; it is {rest:.1f} standard errors above every other" if math.isfinite(rest) else ""
-        return [head, f"these weights do not tell it from {len(alike)} other: {told}{over}"]
+        return [head, f"these weights do not tell it from {len(alike)} other: {changes}{over}"]
     sure = "confirmed" if margin >= DECISIVE else "ahead"
     return [head, f"{sure}: {margin:.1f} standard errors above the best other wiring"]
 

@@ -8,9 +8,9 @@ import typer
 
 from dsvgraph import backends
 from dsvgraph.backends.benchmark import BenchmarkOptions
+from dsvgraph.backends.training import TensorDtype
 from dsvgraph.cli import output, progress
 from dsvgraph.cli.costing import bench_report
-from dsvgraph.cli.make.training_options import Dtype
 from dsvgraph.cli.options import BackendOption, FitMemoryOption, JsonOption, SetOption, SpecArgument, load
 
 BatchOption = Annotated[int, typer.Option("--batch", metavar="B", min=1, help="Rows of the batch.")]
@@ -21,7 +21,7 @@ Against = Annotated[
     typer.Option("--against", metavar="NAME", help="Another library to step in turns with: transformers."),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda, ...")]
-DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="The numbers of products, as of compile --train.")]
+DtypeOption = Annotated[TensorDtype, typer.Option("--dtype", help="The numbers of products, as of compile --train.")]
 Pure = Annotated[bool, typer.Option("--pure", help="Weights and the optimizer's states in --dtype too.")]
 Compile = Annotated[bool, typer.Option("--compile", help="Run layers through torch.compile, the other library's too.")]
 Decode = Annotated[int, typer.Option("--decode", metavar="N", min=0, help="Decode N tokens behind rows of --seq too.")]
@@ -37,7 +37,7 @@ def run(
     steps: Steps = 10,
     against: Against = None,
     device: Device = "auto",
-    dtype: DtypeOption = Dtype.float32,
+    dtype: DtypeOption = TensorDtype.FLOAT32,
     pure: Pure = False,
     compile: Compile = False,
     decode: Decode = 0,
@@ -59,7 +59,7 @@ def run(
         steps=steps,
         against=against,
         device=device,
-        dtype=dtype.value,
+        dtype=dtype,
         pure=pure,
         compile=compile,
         decode=decode,

@@ -134,7 +134,8 @@ def _plan(
         words = "chooses what a training step recomputes: it goes without --recompute, and with --phase train"
         raise typer.BadParameter(words, param_hint="--fit-memory")
     on = None if device_name is None else device(device_name)
-    fits = None if limit is None else fit(model, FittingOptions(run["batch"], run["seq"], limit, run["dtype"]))
+    size = {name: run[name] for name in ("batch", "seq", "dtype")}
+    fits = None if limit is None else fit(model, FittingOptions(limit=limit, **size))
     found = plan(model, PlanOptions(**run, device=on))
     groups = [] if by == plan_report.By.TOTAL else [plain(part) for part in found.by(by, on)]
     if csv and groups:

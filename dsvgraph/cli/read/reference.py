@@ -67,7 +67,7 @@ def _print(page: Page) -> None:
 
 
 def _grouped(entries: list[Entry]) -> list[tuple[str, str, str]]:
-    """The rows with each kind told once, and what is remarked beside the type."""
+    """Return the rows, each kind named once, with remarks beside the type."""
     before = ["", *(row.kind for row in entries)]
     types = [", ".join(filter(None, (row.type, row.remark))) for row in entries]
     kinds = [row.kind if row.kind != last else "" for row, last in zip(entries, before, strict=False)]

@@ -40,7 +40,7 @@ def run(specs: Specs = None, as_json: JsonOption = False, markdown: MarkdownOpti
 
     models = [*bundled(), *map(load, specs or ())]
     found = [compare_published(model) for model in models]
-    wrong = [told for model, entry in zip(models, found, strict=True) for told in contradictions(model, entry)]
+    wrong = [words for model, entry in zip(models, found, strict=True) for words in contradictions(model, entry)]
     if as_json:
         _print_json(found, wrong)
     elif markdown:

@@ -35,7 +35,7 @@ CLOSE = 2**10
 """Bytes within which the least memory is found."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FittingOptions:
     """The step that has to fit. ``accumulated``: it has several batches; ``average``: weights have an average too.
 
@@ -51,7 +51,7 @@ class FittingOptions:
     average: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Fitting:
     """What is recomputed, by path of the module, and what that takes. Bytes; FLOPs of one step."""
 

@@ -306,10 +306,10 @@ def _check_drafting(model: Model, o: PlanOptions) -> None:
     """Raise DsvError if the options of drafting do not fit the phase or the model."""
     if not o.drafting:
         if o.drafts is not None or o.acceptance is not None or o.reuse_last:
-            raise DsvError("drafts and their acceptance are told of a model that drafts", hint="add --drafting")
+            raise DsvError("drafts and their acceptance need a model that drafts", hint="add --drafting")
         return
     if o.phase == Phase.TRAIN:
-        raise DsvError("training runs every head", hint="drafting is told with --phase decode")
+        raise DsvError("training runs every head", hint="drafting goes with --phase decode")
     if not model.depths:
         raise DsvError(f"`{model.name}` has no loss by depth, so no heads to draft with")
     if o.drafts is not None:

@@ -26,7 +26,8 @@ def model(**config: int) -> dsvgraph.Model:
 
 
 def options(limit: float, **more: object) -> FittingOptions:
-    return FittingOptions(BATCH, SEQ, int(limit), **{"dtype": "float32", "fused": False, **more})  # type: ignore[arg-type]
+    given = {"batch": BATCH, "seq": SEQ, "limit": int(limit), "dtype": "float32", "fused": False, **more}
+    return FittingOptions(**given)  # type: ignore[arg-type]
 
 
 def every_choice(fitter: Fitter) -> list[tuple[int, int]]:

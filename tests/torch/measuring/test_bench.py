@@ -104,6 +104,8 @@ def test_the_report_says_what_was_not_measured() -> None:
     found = measured()
     text = bench_report.markdown(found)
     assert "| transformers, expert loop |" in text and "balance, bias" in text and "of peak" not in text
+    for section in bench_report.sections(found):
+        assert {len(row) for row in section.rows} == {len(section.columns)}
     nominally = replace(found, machine=replace(found.machine, peak=1e12))
     assert "of peak" in bench_report.markdown(nominally)
     pure = replace(found, steps=(replace(found.steps[0], predicted=None),))

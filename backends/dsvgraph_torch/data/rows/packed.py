@@ -23,7 +23,7 @@ from dsvgraph_torch.data.tokens import Tokens
 
 @dataclass(frozen=True)
 class PackedCorpus:
-    """Rows of ``pieces``; but for Packing.NONE, the model is told which tokens of a row are of one document."""
+    """Rows of ``pieces``; but for Packing.NONE, the model is given which tokens of a row are of one document."""
 
     source: str
     digest: str

@@ -48,7 +48,7 @@ class OwnWeight:
 
 @dataclass(frozen=True)
 class OpPage:
-    """All of one op. ``inputs`` and ``outputs`` are types by port; empty where only ``doc`` tells them."""
+    """All of one op. ``inputs`` and ``outputs`` are types by port; empty where only ``doc`` has them."""
 
     name: str
     summary: str
@@ -117,7 +117,7 @@ def _page(name: str, cls: type[Op]) -> OpPage:
 
 
 def _inputs(cls: type[Op]) -> dict[str, Type]:
-    """Return the types before the arrow in the docstring, by port; nothing where they are not told for every port."""
+    """Return the types before the arrow in the docstring, by port; nothing where one has none."""
     found = PORT.findall((cls.__doc__ or "").partition("->")[0])
     ports = [f"x{i}" for i in range(len(found))] if cls.variadic else cls.ports
     if len(found) != len(ports):
