@@ -8,6 +8,7 @@ from typing import Any
 BOOL = ("bool_type", "bool_parsing")
 TOO_SHORT = ("too_short", "string_too_short")
 TOO_LONG = ("too_long", "string_too_long")
+CHOICES = ("literal_error", "enum")
 STRINGS = ("string_too_short", "string_too_long")
 
 KINDS = {
@@ -35,7 +36,7 @@ def wanted(error: Mapping[str, Any], number: str = "a number") -> str:
     The message of a `value_error` is complete by itself, and `missing` and `extra_forbidden` are about no value.
     """
     kind, context = error["type"], error.get("ctx", {})
-    if kind == "literal_error":
+    if kind in CHOICES:
         return str(context["expected"]).replace("'", "`")
     if "pattern" in context:
         return f"a text of the form `{context['pattern']}`"

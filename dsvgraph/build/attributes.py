@@ -19,7 +19,7 @@ from dsvgraph.graph import Ref
 from dsvgraph.names import nearest
 from dsvgraph.ops import OPS, Op
 from dsvgraph.types import as_size, shown
-from dsvgraph.wanted import BOOL, wanted
+from dsvgraph.wanted import BOOL, CHOICES, wanted
 
 
 def read(context: Context, line: Line, scope: Scope) -> tuple[Op, dict[str, Ref]]:
@@ -73,7 +73,7 @@ def _fault(error: Any, values: dict[str, Any], line: Line, scope: Scope) -> DsvE
             code=Code.MISSING_ATTRIBUTE,
             hint=f"add it to the line: `{key}: ...`",
         )
-    if error["type"] == "literal_error":
+    if error["type"] in CHOICES:
         return _choice(error, values[key], line, scope)
     own = error["ctx"]["error"] if error["type"] == "value_error" else None
     step = getattr(own, "step", "")

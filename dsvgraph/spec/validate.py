@@ -13,7 +13,7 @@ from dsvgraph.loader import Doc
 from dsvgraph.names import closest, nearest
 from dsvgraph.spec.models import BlockModel, PublishedModel, SpecModel
 from dsvgraph.types import shown
-from dsvgraph.wanted import TOO_LONG, TOO_SHORT, wanted
+from dsvgraph.wanted import CHOICES, TOO_LONG, TOO_SHORT, wanted
 
 
 def validate(model: type[SpecModel], doc: Doc) -> SpecModel:
@@ -86,7 +86,7 @@ def _expected(error: Any, path: tuple[Any, ...]) -> str:
     found = shown(error["input"])
     if error["type"] in (*TOO_SHORT, *TOO_LONG):
         return f"`{path[-1]}` is {'empty' if error['type'] in TOO_SHORT else 'too long'}"
-    words = error["ctx"]["expected"] if error["type"] == "literal_error" else wanted(error)
+    words = error["ctx"]["expected"] if error["type"] in CHOICES else wanted(error)
     if path[0] in ("graph", "blocks"):
         words = {"in": "a type such as [B, T, hidden_size]", "out": "an output, or outputs by name"}.get(
             next((p for p in path if p in ("in", "out")), ""), words

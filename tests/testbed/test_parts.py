@@ -51,7 +51,7 @@ def test_damaged_metrics_are_told_and_an_unfinished_line_is_not_read(tmp_path) -
     path.write_text(line + '{"step": 2, "to')
     assert len(records_of(path)) == 1 and records_of(tmp_path / "none.jsonl") == []
     path.write_text(line + line)
-    with pytest.raises(DsvError, match=r"metrics.jsonl:2 is damaged: it tells of step 1"):
+    with pytest.raises(DsvError, match=r"metrics.jsonl:2 is damaged: it is of step 1"):
         records_of(path)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dsvgraph.errors import DsvError
-from dsvgraph.wanted import wanted
+from dsvgraph.wanted import CHOICES, wanted
 from dsvgraph_hf.config import rope
 from dsvgraph_hf.config.config_file import ConfigFile, shown, unknown_field
 from dsvgraph_hf.config.ignored import FIXED, FOREIGN, IGNORED, Values, is_among
@@ -185,7 +185,7 @@ def _at_value(config: ConfigFile, error: Any, attribute_map: dict[str, str]) -> 
         return DsvError(f"`{name}` is missing", config.doc.key())  # a misspelt one was refused before
     steps = "".join(f"[{step}]" for step in error["loc"][1:] if isinstance(step, int))
     spelling = _spelling(config, name, attribute_map)
-    quoted = not (error.get("ctx") or error["type"] == "literal_error")
+    quoted = not (error.get("ctx") or error["type"] in CHOICES)
     words = f"`{spelling}{steps}` is {wanted(error)}, found `{shown(value, quoted)}`"
     return config.error(spelling, words)
 

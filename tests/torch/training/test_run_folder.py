@@ -48,6 +48,7 @@ def signal_at(monkeypatch, number, *signals):
         (dict(lr=-1.0), "--lr: "),
         (dict(save_every=0), "--save-every: "),
         (dict(dtype="float8"), "--dtype: `float32` or `bfloat16` is expected, got 'float8'"),
+        (dict(schedule="step"), "--schedule: `cosine`, `wsd` or `constant` is expected, got 'step'"),
         (dict(device="warp"), "--device: warp cannot be used"),
         (dict(device="meta"), "--device: meta cannot be used"),
         (dict(momentum=0.9), "--momentum: is no known name"),

@@ -173,7 +173,7 @@ def damaged(path: Path, damage: str) -> None:
 @pytest.mark.parametrize(
     ("about", "words"),
     [
-        ({"step": 9}, "it tells of step 9"),
+        ({"step": 9}, "it is of step 9"),
         ({"step": "2"}, "step: a whole number is expected"),
         ({"run": "0" * 64}, "belongs to another run"),
         ({"sha256": {}}, "sha256: "),
@@ -202,7 +202,7 @@ LINES = {
     "no losses": ('{"step": 1, "tokens": 1, "lr": 1.0}', "losses: is missing"),
     "a loss that is none": ('{"step": 1, "tokens": 1, "lr": 1.0, "losses": {"next_token": null}}', "losses.next_token"),
     "another loss": ('{"step": 1, "tokens": 1, "lr": 1.0, "losses": {"b": 1.0}}', "it has no loss `next_token`"),
-    "another step": ('{"step": 2, "tokens": 1, "lr": 1.0, "losses": {"next_token": 1.0}}', "it tells of step 2"),
+    "another step": ('{"step": 2, "tokens": 1, "lr": 1.0, "losses": {"next_token": 1.0}}', "it is of step 2"),
     "no text": ("\xff", "this is not JSON"),
 }
 
