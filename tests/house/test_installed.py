@@ -10,12 +10,20 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+from markers import EXTRAS, TORCH, needed
 from sources import PACKAGES, PROJECT, ROOT, ident
 
 
 @pytest.mark.parametrize("name", sorted(PACKAGES))
 def test_packages_are_typed(name: str) -> None:
     assert (PACKAGES[name] / "py.typed").is_file()
+
+
+def test_fixtures_are_read_without_extras() -> None:
+    """pytest imports every conftest.py below a folder, also where only the core is installed."""
+    files = sorted((ROOT / "tests").rglob("conftest.py"))
+    assert len(files) > 5
+    assert not [ident(path) for path in files if needed(path) & (EXTRAS | TORCH)]
 
 
 def test_entry_points_name_what_is_there() -> None:

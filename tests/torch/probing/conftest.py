@@ -6,11 +6,8 @@ import random
 from pathlib import Path
 
 import pytest
-from runs import SIZES, plain, quiet
 
 import dsvgraph
-from dsvgraph_torch.training import loop
-from dsvgraph_torch.training.options import TrainOptions
 
 SPEC = """
 extends: deepseek_v3_tiny.yaml
@@ -26,6 +23,11 @@ init:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of a chain with two depths, trained until it knows its text."""
+    from runs import SIZES, plain, quiet  # here, since this file is read where torch is not installed too
+
+    from dsvgraph_torch.training import loop
+    from dsvgraph_torch.training.options import TrainOptions
+
     folder = tmp_path_factory.mktemp("probing")
     numbers = random.Random(0)
     lines = (f"{n} bottles of beer on the wall, {n} bottles." for n in (numbers.randrange(100) for _ in range(2000)))
