@@ -12,7 +12,7 @@ from math import prod
 from typing import NamedTuple
 
 
-class Entry(NamedTuple):
+class TensorEntry(NamedTuple):
     """A tensor to write: ``kind`` is what safetensors call its dtype, ``width`` the bytes of one number."""
 
     name: str
@@ -26,7 +26,7 @@ class Entry(NamedTuple):
         return prod(self.shape) * self.width
 
 
-def header(entries: Iterable[Entry], metadata: Mapping[str, str]) -> tuple[bytes, dict[str, int]]:
+def header(entries: Iterable[TensorEntry], metadata: Mapping[str, str]) -> tuple[bytes, dict[str, int]]:
     """Return the bytes before the numbers, and where in the file each tensor begins, in the order of the places.
 
     The widest numbers come first, so that each stands at a multiple of its width.

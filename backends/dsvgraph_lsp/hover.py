@@ -11,7 +11,7 @@ from dsvgraph.passes.text.reference.entries import written
 from dsvgraph.passes.text.reference.markdown import block_markdown, op_markdown
 from dsvgraph.passes.text.schema.lines import KEYS
 from dsvgraph.passes.text.schema.spec import LOSS_KEYS, LOSS_WORDS
-from dsvgraph.spec import BlockModel, Entry, PublishedModel, SpecModel
+from dsvgraph.spec import BlockModel, ConfigEntry, PublishedModel, SpecModel
 from dsvgraph.types import shown
 from dsvgraph_lsp.cursor import NAME
 from dsvgraph_lsp.definition import identifier, name_and_port
@@ -118,7 +118,7 @@ def _name(scope: Scope, name: str) -> str:
     return call_documentation(scope, name) if NAME.fullmatch(name) else ""
 
 
-def config_documentation(scope: Scope, name: str, entry: Entry) -> str:
+def config_documentation(scope: Scope, name: str, entry: ConfigEntry) -> str:
     """Return a config value, the line that set it, and the lines that it overrides."""
     models = scope.workspace.models(scope.file)
     value = written(models[0].config[name]) if models and name in models[0].config else ""

@@ -13,7 +13,7 @@ from dsvgraph.build.losses.kinds import KINDS
 from dsvgraph.errors import Span
 from dsvgraph.graph import Graph, LossKind, Model, Node
 from dsvgraph.ops import OPS
-from dsvgraph.spec import Entry, Part, Spec, WrittenLine
+from dsvgraph.spec import ConfigEntry, Spec, SpecPart, WrittenLine
 from dsvgraph_lsp.cursor import Cursor
 from dsvgraph_lsp.standalone import standalone
 from dsvgraph_lsp.workspace import Workspace, file_of
@@ -181,22 +181,22 @@ class Scope:
     # -- names ------------------------------------------------------------------------------
 
     @cached_property
-    def config(self) -> dict[str, Entry]:
+    def config(self) -> dict[str, ConfigEntry]:
         """The config values of the last spec, overridden by those of the text as it is now."""
         found = dict(self.spec.config) if self.spec else {}
         for name, value in mapping(self.at("config")).items():
             old = found.get(name)
             here = old is None or (old.span is not None and file_of(old.span.source) == self.file)
             below = () if old is None else old.overrides if here else (old.span, *old.overrides)
-            found[name] = Entry(value, self.doc.value("config", name) if self.doc else None, below)
+            found[name] = ConfigEntry(value, self.doc.value("config", name) if self.doc else None, below)
         return found
 
     @cached_property
-    def blocks(self) -> dict[str, Part]:
+    def blocks(self) -> dict[str, SpecPart]:
         """The blocks that can be called, with spans in the text as it is now."""
         return {name: self.with_current_spans(part) for name, part in self.spec.blocks.items()} if self.spec else {}
 
-    def with_current_spans(self, part: Part) -> Part:
+    def with_current_spans(self, part: SpecPart) -> SpecPart:
         """Return a part with the spans of the text as it is now, if it is of this file."""
         return replace(part, doc=self.doc) if self.doc and file_of(part.doc.source) == self.file else part
 

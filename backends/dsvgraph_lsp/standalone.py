@@ -13,7 +13,7 @@ from dsvgraph.build.ports import declared
 from dsvgraph.dims import symbol
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph
-from dsvgraph.spec import Entry, Part, Spec
+from dsvgraph.spec import ConfigEntry, Spec, SpecPart
 from dsvgraph.types import Type
 
 
@@ -42,13 +42,13 @@ class _ById:
 def _built(key: _ById, name: str) -> Graph:
     spec = key.spec
     needed = {n for part in spec.blocks.values() for n, value in part.model.args.items() if value is None}
-    config = {n: Entry(1, None) for n in sorted(needed)}
+    config = {n: ConfigEntry(1, None) for n in sorted(needed)}
     builder = Builder(replace(spec, config=config, symbolic=frozenset(needed)))
     ins = {port: _type(raw) for port, raw in spec.blocks[name].model.inputs.items()}
     first = next(iter(ins.values()))
     builder.positions = frozenset(str(size) for size in first.shape[:2])
     builder.lengths = first.shape[1:2]
-    line = Line.calling(name, Part(None, spec.graph.doc, ()))
+    line = Line.calling(name, SpecPart(None, spec.graph.doc, ()))
     return builder.call(line, {}, ins, builder.config)
 
 

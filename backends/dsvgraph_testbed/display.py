@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from dsvgraph_testbed.experiment import Experiment, Task
-from dsvgraph_testbed.runs import Run
+from dsvgraph_testbed.runs import PlannedRun
 
 
 class Display:
@@ -23,8 +23,8 @@ class Display:
         self.progress = Progress(
             name, bar, MofNCompleteColumn(), TextColumn("steps, left"), TimeRemainingColumn(), console=console
         )
-        self.bars: dict[Run, TaskID] = {}
-        self.counters: dict[Run, Lines] = {}
+        self.bars: dict[PlannedRun, TaskID] = {}
+        self.counters: dict[PlannedRun, Lines] = {}
         self.all = self.progress.add_task("all runs", total=None)
 
     def __enter__(self) -> Display:
@@ -71,7 +71,7 @@ class Display:
         self.progress.update(self.all, completed=done, total=total)
 
 
-def title(run: Run) -> str:
+def title(run: PlannedRun) -> str:
     """Return what a run is called where there are others."""
     length = f", {run.length} steps" if run.length else ""
     return f"{run.variant.name}, seed {run.seed}{length}"

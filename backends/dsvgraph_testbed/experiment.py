@@ -15,7 +15,7 @@ from dsvgraph.files import write_atomic, write_errors
 from dsvgraph_testbed.curves import Curve
 from dsvgraph_testbed.identity import data_digest, digest_of, run_identity
 from dsvgraph_testbed.planning import PROBE, OneRunEach, OneRunPerBudget, steps_of
-from dsvgraph_testbed.runs import Run, Stop
+from dsvgraph_testbed.runs import PlannedRun, Stop
 
 BATCH, SEQ = 16, 128
 """Rows and tokens of a batch, where the options do not say them."""
@@ -31,7 +31,7 @@ SAVED = 5
 class Task:
     """A run, the step to train it to, and the steps on the way after which it has to be measured."""
 
-    run: Run
+    run: PlannedRun
     steps: int
     at: tuple[int, ...]
 
@@ -45,9 +45,9 @@ class Experiment:
         rows = {"batch": BATCH} if "task" in comparison.training else {"batch": BATCH, "seq": SEQ}
         self.training: dict[str, Any] = {**rows, "schedule": schedule, **comparison.training}
         self.data = data_digest(self.training)
-        self.curves: dict[Run, Curve] = {}
-        self.stops: dict[Run, Stop] = {}
-        self._seen: set[Run] = set()
+        self.curves: dict[PlannedRun, Curve] = {}
+        self.stops: dict[PlannedRun, Stop] = {}
+        self._seen: set[PlannedRun] = set()
         self._strategy: OneRunEach | OneRunPerBudget | None = None
 
     # -- runs -----------------------------------------------------------------------------------
@@ -76,14 +76,14 @@ class Experiment:
             write_atomic(path, texts[name], in_place=True)
         return found
 
-    def make(self, variant: Variant, seed: int, length: int | None, steps: int) -> Run:
+    def make(self, variant: Variant, seed: int, length: int | None, steps: int) -> PlannedRun:
         """Return the run of a variant with a seed; ``steps`` are about those of the first variant."""
         options = {"warmup": max(1, steps // WARMUP_SHARE), **self.training}
         spec = self.specs[variant.name]
         ends = {"length": length} if length else {}
         every = max(1, (length or steps) // EVALUATIONS)
         identity = run_identity(spec.stem, {**options, **ends, "seed": seed}, self.data)
-        return Run(
+        return PlannedRun(
             variant=variant,
             seed=seed,
             spec=spec,
@@ -96,7 +96,7 @@ class Experiment:
         )
 
     @cached_property
-    def pilot(self) -> Run:
+    def pilot(self) -> PlannedRun:
         """A short run of the first variant, from which the steps of a budget of time are known, and a task's rows."""
         return self.make(self.comparison.variants[0], self.comparison.seeds[0], PROBE, PROBE)
 
@@ -112,7 +112,7 @@ class Experiment:
         if self._strategy is None and (steps := self._steps()) is not None:
             c = self.comparison
 
-            def make(variant: Variant, seed: int, length: int | None) -> Run:
+            def make(variant: Variant, seed: int, length: int | None) -> PlannedRun:
                 return self.make(variant, seed, length, steps)
 
             each = OneRunEach(c.variants, c.seeds, c.budget, make)
@@ -139,7 +139,7 @@ class Experiment:
         """Return the three budgets, as far as they are known."""
         return self.strategy.amounts(self.curves, self.stops) if self.strategy else {}
 
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[PlannedRun]:
         """Return the runs that are needed, as far as they are known; the pilot alone before the others."""
         if self.strategy is None:
             return [self.pilot]
@@ -162,7 +162,7 @@ class Experiment:
             if ahead and run not in self.stops:
                 yield Task(run, max(ahead), tuple(sorted({*ahead} - {max(ahead)})))
 
-    def _look(self, run: Run) -> Curve | None:
+    def _look(self, run: PlannedRun) -> Curve | None:
         """Return the curve of a run, read when it is first asked for; one that failed in an earlier call goes on."""
         if run not in self._seen:
             self._seen.add(run)
@@ -171,7 +171,7 @@ class Experiment:
                 self.stops[run] = stop
         return self.curves.get(run)
 
-    def _read(self, run: Run) -> None:
+    def _read(self, run: PlannedRun) -> None:
         """Read the metrics of a run. Raise DsvError if it counts its tokens in another way."""
         if (curve := run.curve()) is None:
             return
@@ -203,7 +203,7 @@ class Experiment:
             raise DsvError(f"the run in {run.folder} ended after step {steps}, and was to end after {task.steps}")
 
 
-def _refused(run: Run, error: str) -> DsvError:
+def _refused(run: PlannedRun, error: str) -> DsvError:
     """Return the error for a run that could take no step: what keeps it keeps the others too."""
     words = f"`{run.variant.name}` cannot be trained: {error}"
     return DsvError(words, hint=f"the command was: {run.printed(1)}")

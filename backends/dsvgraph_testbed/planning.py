@@ -10,7 +10,7 @@ import numpy as np
 
 from dsvgraph.backends import Budget, BudgetKind, Variant
 from dsvgraph_testbed.curves import Curve, Reading
-from dsvgraph_testbed.runs import Run
+from dsvgraph_testbed.runs import PlannedRun
 
 AHEAD = 1.1
 """A run goes so much further than the time of a budget seems to need: its loss there lies between two evaluations."""
@@ -18,20 +18,20 @@ AHEAD = 1.1
 PROBE = 20
 """Steps that are taken to learn how long one takes."""
 
-Curves = Mapping[Run, Curve]
+Curves = Mapping[PlannedRun, Curve]
 Amounts = Mapping[BudgetKind, float]
-MakeRun = Callable[[Variant, int, int | None], Run]
+MakeRun = Callable[[Variant, int, int | None], PlannedRun]
 """Returns the run of a variant with a seed, of a given number of steps where its learning rate depends on it."""
 
 
-def steps_of(budget: Budget, run: Run) -> int | None:
+def steps_of(budget: Budget, run: PlannedRun) -> int | None:
     """Return the steps in which ``run`` uses up ``budget``, at least one; None for a budget of time."""
     per_step = run.rates().get(budget.kind)
     return max(1, math.ceil(budget.amount / per_step - 1e-9)) if per_step else None
 
 
 def three_budgets(
-    budget: Budget, steps: int | None, baseline: Iterable[Run], curves: Curves
+    budget: Budget, steps: int | None, baseline: Iterable[PlannedRun], curves: Curves
 ) -> dict[BudgetKind, float]:
     """Return what the first variant uses up of each budget, as far as it is known yet.
 
@@ -56,7 +56,7 @@ def three_budgets(
     return found
 
 
-def ends(run: Run, curve: Curve | None, amounts: Amounts) -> list[int]:
+def ends(run: PlannedRun, curve: Curve | None, amounts: Amounts) -> list[int]:
     """Return the steps at which ``run`` has to be measured, one for each budget that it is known for.
 
     A time is reached by the rate so far; one that lies ahead is aimed a little further, so that it lies between two
@@ -81,21 +81,21 @@ class OneRunEach:
     seeds: tuple[int, ...]
     budget: Budget
     make: MakeRun
-    made: dict[tuple[str, int], Run] = field(default_factory=dict)
+    made: dict[tuple[str, int], PlannedRun] = field(default_factory=dict)
 
-    def run(self, variant: Variant, seed: int, kind: BudgetKind) -> Run | None:
+    def run(self, variant: Variant, seed: int, kind: BudgetKind) -> PlannedRun | None:
         """Return the run that is read at a budget."""
         key = variant.name, seed
         if key not in self.made:
             self.made[key] = self.make(variant, seed, None)
         return self.made[key]
 
-    def runs(self, curves: Curves) -> list[Run]:
+    def runs(self, curves: Curves) -> list[PlannedRun]:
         """Return all runs, those of one seed together and the first variant's first."""
         found = [self.run(variant, seed, self.budget.kind) for seed in self.seeds for variant in self.variants]
         return [run for run in found if run is not None]
 
-    def amounts(self, curves: Curves, lost: Iterable[Run]) -> dict[BudgetKind, float]:
+    def amounts(self, curves: Curves, lost: Iterable[PlannedRun]) -> dict[BudgetKind, float]:
         """Return the three budgets as far as they are known, from the first variant's runs that are not ``lost``."""
         first = [self.run(self.variants[0], seed, self.budget.kind) for seed in self.seeds]
         runs = [run for run in first if run is not None]
@@ -103,11 +103,11 @@ class OneRunEach:
         steps = steps_of(self.budget, runs[0])
         return three_budgets(self.budget, steps, left or runs, curves)
 
-    def ends(self, run: Run, curve: Curve | None, amounts: Amounts) -> list[int]:
+    def ends(self, run: PlannedRun, curve: Curve | None, amounts: Amounts) -> list[int]:
         """Return the steps at which ``run`` has to be measured."""
         return ends(run, curve, amounts)
 
-    def reading(self, run: Run, curve: Curve, name: str, kind: BudgetKind, amount: float) -> Reading | None:
+    def reading(self, run: PlannedRun, curve: Curve, name: str, kind: BudgetKind, amount: float) -> Reading | None:
         """Return a measured quantity of ``run`` at a budget."""
         return curve.read(name, curve.step_at(kind, amount))
 
@@ -125,9 +125,9 @@ class OneRunPerBudget:
     make: MakeRun
     steps: int
     lengths: dict[tuple[str, BudgetKind], int] = field(default_factory=dict)
-    made: dict[tuple[str, int, int], Run] = field(default_factory=dict)
+    made: dict[tuple[str, int, int], PlannedRun] = field(default_factory=dict)
 
-    def run(self, variant: Variant, seed: int, kind: BudgetKind) -> Run | None:
+    def run(self, variant: Variant, seed: int, kind: BudgetKind) -> PlannedRun | None:
         """Return the run that is read at a budget; None while its length is not known. Equal lengths are one run."""
         length = self.lengths.get((variant.name, kind))
         if length is None:
@@ -137,13 +137,13 @@ class OneRunPerBudget:
             self.made[key] = self.make(variant, seed, length)
         return self.made[key]
 
-    def runs(self, curves: Curves) -> list[Run]:
+    def runs(self, curves: Curves) -> list[PlannedRun]:
         """Return all runs whose length is known, those of one seed together and the first variant's first."""
         kinds = list(BudgetKind)
         found = (self.run(v, seed, kind) for seed in self.seeds for v in self.variants for kind in kinds)
         return list(dict.fromkeys(run for run in found if run is not None))
 
-    def amounts(self, curves: Curves, lost: Iterable[Run]) -> dict[BudgetKind, float]:
+    def amounts(self, curves: Curves, lost: Iterable[PlannedRun]) -> dict[BudgetKind, float]:
         """Return the three budgets as far as they are known, and note the lengths of runs that follow from them."""
         first, gone = self.variants[0], set(lost)
         self.lengths |= {(first.name, kind): self.steps for kind in BudgetKind}
@@ -158,7 +158,7 @@ class OneRunPerBudget:
             self._note_lengths(variant, amounts, curves, gone)
         return amounts
 
-    def _note_lengths(self, variant: Variant, amounts: Amounts, curves: Curves, lost: set[Run]) -> None:
+    def _note_lengths(self, variant: Variant, amounts: Amounts, curves: Curves, lost: set[PlannedRun]) -> None:
         """Note the steps in which a variant uses up each budget, of minutes once its runs of equal tokens ended."""
         self.lengths[variant.name, BudgetKind.TOKENS] = self.steps
         runs = [run for seed in self.seeds if (run := self.run(variant, seed, BudgetKind.TOKENS))]
@@ -170,10 +170,10 @@ class OneRunPerBudget:
             rate = float(np.mean([curves[run].rate(BudgetKind.MINUTES) for run in left]))
             self.lengths[variant.name, BudgetKind.MINUTES] = max(1, round(amounts[BudgetKind.MINUTES] / rate))
 
-    def ends(self, run: Run, curve: Curve | None, amounts: Amounts) -> list[int]:
+    def ends(self, run: PlannedRun, curve: Curve | None, amounts: Amounts) -> list[int]:
         """Return the last step of ``run``."""
         return [run.length or 0]
 
-    def reading(self, run: Run, curve: Curve, name: str, kind: BudgetKind, amount: float) -> Reading | None:
+    def reading(self, run: PlannedRun, curve: Curve, name: str, kind: BudgetKind, amount: float) -> Reading | None:
         """Return a measured quantity at the end of ``run``."""
         return curve.read(name, run.length or 0)

@@ -16,7 +16,7 @@ from typing import Any
 from dsvgraph.files import write_errors
 from dsvgraph_testbed.devices import Places
 from dsvgraph_testbed.experiment import Task
-from dsvgraph_testbed.runs import Run
+from dsvgraph_testbed.runs import PlannedRun
 
 PATIENCE = 120.0
 """Seconds that a process may take to save its run when it is asked to end."""
@@ -92,12 +92,12 @@ class Pool:
         return found
 
 
-def _answer(run: Run) -> Path:
+def _answer(run: PlannedRun) -> Path:
     """Return the file for what a process prints as JSON."""
     return run.folder.with_name(f".{run.folder.name}.answer")
 
 
-def _error(run: Run, code: int) -> str:
+def _error(run: PlannedRun, code: int) -> str:
     """Return what a process that failed said, in one line."""
     if code < 0:
         return f"its process was ended by {_signal_name(-code)}"

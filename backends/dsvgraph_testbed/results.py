@@ -12,7 +12,7 @@ from dsvgraph.errors import DsvError
 from dsvgraph_testbed.curves import Curve, Reading
 from dsvgraph_testbed.experiment import Experiment
 from dsvgraph_testbed.measures import Measure, losses_of, measured
-from dsvgraph_testbed.runs import Run
+from dsvgraph_testbed.runs import PlannedRun
 from dsvgraph_testbed.statistics import Pair, Table, judged
 
 Cells = Mapping[str, Mapping[int, Reading]]
@@ -51,7 +51,7 @@ class Results:
 
     # -- runs -----------------------------------------------------------------------------------
 
-    def run_of(self, variant: Variant, seed: int, kind: BudgetKind) -> Run | None:
+    def run_of(self, variant: Variant, seed: int, kind: BudgetKind) -> PlannedRun | None:
         """Return the run that is read at a budget; None where it is not known yet."""
         strategy = self.experiment.strategy
         return strategy.run(variant, seed, kind) if strategy else None

@@ -35,7 +35,7 @@ class Stop:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Run:
+class PlannedRun:
     """One run. ``length`` is its number of steps, where its learning rate depends on it.
 
     ``options`` are those of `compile --train` that its identity holds; ``evaluations`` those that it does not.

@@ -46,7 +46,7 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Steps:
+class TrainingSteps:
     """Training steps of one model. ``seconds`` are of the steps that count, in the order in which they ran.
 
     ``flops`` are the model's own of one step, forward and backward, by the count of the graph; ``predicted`` is the
@@ -116,7 +116,7 @@ class BlockTimes:
 
 
 @dataclass(frozen=True)
-class Decoding:
+class DecodingSteps:
     """Tokens that one model made, a step after another, behind prompts: seconds of the prompts, and of a step."""
 
     name: str
@@ -144,14 +144,14 @@ class Benchmark:
     name: str
     options: BenchmarkOptions
     machine: Machine
-    steps: tuple[Steps, ...]
+    steps: tuple[TrainingSteps, ...]
     blocks: BlockTimes
-    decoding: tuple[Decoding, ...] = ()
+    decoding: tuple[DecodingSteps, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def ratio(self, of: Steps | Decoding) -> float | None:
+    def ratio(self, of: TrainingSteps | DecodingSteps) -> float | None:
         """Return how many times the tokens per second of ``of`` ours are; None for ours."""
-        found = [one for one in (self.steps if isinstance(of, Steps) else self.decoding) if one.ours]
+        found = [one for one in (self.steps if isinstance(of, TrainingSteps) else self.decoding) if one.ours]
         return None if of.ours else found[0].tokens_per_second / of.tokens_per_second
 
     def as_dict(self) -> dict[str, Any]:
@@ -167,11 +167,11 @@ class Benchmark:
             "notes": list(self.notes),
         }
 
-    def _steps(self, one: Steps, rate: float, peak: float | None) -> Mapping[str, Any]:
+    def _steps(self, one: TrainingSteps, rate: float, peak: float | None) -> Mapping[str, Any]:
         shares = {"mfu": one.share(rate), "mfu_of_peak": None if peak is None else one.share(peak)}
         return asdict(one) | {"tokens_per_second": one.tokens_per_second, **shares, "ratio": self.ratio(one)}
 
-    def _decoding(self, one: Decoding) -> Mapping[str, Any]:
+    def _decoding(self, one: DecodingSteps) -> Mapping[str, Any]:
         return asdict(one) | {"tokens_per_second": one.tokens_per_second, "ratio": self.ratio(one)}
 
 

@@ -12,7 +12,7 @@ from dsvgraph.build.line import is_op, take
 from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError, Span
 from dsvgraph.graph import Graph
-from dsvgraph.spec import Part, WrittenLine
+from dsvgraph.spec import SpecPart, WrittenLine
 
 
 class Body(Context):
@@ -38,7 +38,7 @@ class Body(Context):
 
     def _add(self, name: str, written: WrittenLine) -> None:
         """Add the node of one line; raise DsvError if the line is wrong."""
-        part = Part(written, self.part.doc, (*self.part.path, "body", name))
+        part = SpecPart(written, self.part.doc, (*self.part.path, "body", name))
         self.state.counted(self.graph, part.key())
         if name in self.graph.inputs:
             raise DsvError(f"`{name}` is already an input of this block", part.key(), code=Code.TAKEN)

@@ -17,7 +17,7 @@ from dsvgraph.errors import DsvError, Span
 from dsvgraph.graph import Graph
 from dsvgraph.ops import OPS
 from dsvgraph.ops.base import RESERVED
-from dsvgraph.spec import Part, Spec
+from dsvgraph.spec import Spec, SpecPart
 from dsvgraph.types import Type
 
 MAX_CALLS = 32  # blocks inside blocks
@@ -46,7 +46,7 @@ class Builder(BuildState):
         return self.shared(key, lambda: self._build(part, line, args, ins, scope, wired))
 
     def _build(
-        self, part: Part, line: Line, args: dict[str, Any], ins: dict[str, Type], outer: Scope, wired: Wired | None
+        self, part: SpecPart, line: Line, args: dict[str, Any], ins: dict[str, Type], outer: Scope, wired: Wired | None
     ) -> Graph:
         scope = Scope(args, self.library, self._given(part, line, args, outer))
         bound = self._bind(part, line, ins, scope, wired)
@@ -59,7 +59,7 @@ class Builder(BuildState):
         finally:
             self.stack.pop()
 
-    def _given(self, part: Part, line: Line, args: dict[str, Any], outer: Scope) -> dict[str, Given]:
+    def _given(self, part: SpecPart, line: Line, args: dict[str, Any], outer: Scope) -> dict[str, Given]:
         """Return where each argument got its value: on the line, in the config, or from its default."""
         found: dict[str, Given] = {}
         own = Scope(args, self.library, found)
@@ -72,7 +72,7 @@ class Builder(BuildState):
                 found[name] = Given(name, default, part.value("args", name), own)
         return found
 
-    def _arguments(self, part: Part, line: Line, given: dict[str, Any]) -> dict[str, Any]:
+    def _arguments(self, part: SpecPart, line: Line, given: dict[str, Any]) -> dict[str, Any]:
         declared = part.model.args
         for name in given:
             if name not in declared:
@@ -88,7 +88,7 @@ class Builder(BuildState):
         return args
 
     def _argument(
-        self, name: str, default: Any, part: Part, line: Line, given: dict[str, Any], so_far: dict[str, Any]
+        self, name: str, default: Any, part: SpecPart, line: Line, given: dict[str, Any], so_far: dict[str, Any]
     ) -> Any:
         if name in given:
             return given[name]
@@ -106,7 +106,9 @@ class Builder(BuildState):
             hint=f"give `{name}` on this line or in `config`",
         )
 
-    def _bind(self, part: Part, line: Line, ins: dict[str, Type], scope: Scope, wired: Wired | None) -> dict[str, Size]:
+    def _bind(
+        self, part: SpecPart, line: Line, ins: dict[str, Type], scope: Scope, wired: Wired | None
+    ) -> dict[str, Size]:
         bound: dict[str, Size] = {}
         for port, raw in part.model.inputs.items():
             try:

@@ -14,7 +14,7 @@ from dsvgraph.codes import Code
 from dsvgraph.errors import MAX_ERRORS, DsvError, Span
 from dsvgraph.graph import Graph, Ref
 from dsvgraph.names import nearest
-from dsvgraph.spec import Part
+from dsvgraph.spec import SpecPart
 from dsvgraph.types import shown
 
 MAX_INPUTS = 1000  # of one line
@@ -23,7 +23,7 @@ MAX_INPUTS = 1000  # of one line
 class Context:
     """A graph that is being built line by line; mistakes are collected, what follows from them is not."""
 
-    def __init__(self, state: BuildState, graph: Graph, part: Part, scope: Scope) -> None:
+    def __init__(self, state: BuildState, graph: Graph, part: SpecPart, scope: Scope) -> None:
         self.state, self.graph, self.part, self.scope = state, graph, part, scope
         self.poisoned: set[str] = set()
         self.errors: list[DsvError] = []

@@ -12,7 +12,7 @@ from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError, Span
 from dsvgraph.names import is_name, nearest, why_no_name
 from dsvgraph.ops import OPS
-from dsvgraph.spec import Part, WrittenLine
+from dsvgraph.spec import SpecPart, WrittenLine
 from dsvgraph.types import shown
 
 MAX_PATH = 200
@@ -28,14 +28,14 @@ class Line:
     name: str
     written: WrittenLine
     callee: str
-    part: Part
+    part: SpecPart
     presets: dict[str, Any] = field(default_factory=dict)
     at: str = ""
     slice: tuple[str, ...] = ()
     share: tuple[str, ...] = ()
 
     @classmethod
-    def calling(cls, block: str, part: Part) -> Line:
+    def calling(cls, block: str, part: SpecPart) -> Line:
         """Return a line that calls ``block`` and says nothing else, for blocks that are built on their own."""
         return cls(name=block, written=WrittenLine(block, None, {}), callee=block, part=part)
 
@@ -83,7 +83,7 @@ class Line:
         return self.part.key(key)
 
 
-def take(name: str, written: WrittenLine, part: Part, scope: Scope) -> Line:
+def take(name: str, written: WrittenLine, part: SpecPart, scope: Scope) -> Line:
     """Return the line ``name`` with what it calls; raise DsvError if that does not exist."""
     if not written:
         raise DsvError(
@@ -97,7 +97,7 @@ def take(name: str, written: WrittenLine, part: Part, scope: Scope) -> Line:
     )  # fmt: skip
 
 
-def _check_copies(raw: WrittenLine, part: Part) -> None:
+def _check_copies(raw: WrittenLine, part: SpecPart) -> None:
     copied = [key for key in ("repeat", "each") if key in raw]
     if len(copied) == 2:
         raise DsvError("a line has `repeat` or `each`, not both", part.key("each"), code=Code.COPY_KEYS)
@@ -109,7 +109,7 @@ def _check_copies(raw: WrittenLine, part: Part) -> None:
             raise DsvError(f"`{key}` says {what}, and this line has none", part.key(key), code=Code.COPY_KEYS)
 
 
-def _callee(written: WrittenLine, part: Part, scope: Scope) -> BlockValue:
+def _callee(written: WrittenLine, part: SpecPart, scope: Scope) -> BlockValue:
     key = written.callee
     held = scope.values.get(key) if key in scope.values else None
     if isinstance(held, BlockValue):
@@ -125,7 +125,7 @@ def _callee(written: WrittenLine, part: Part, scope: Scope) -> BlockValue:
     raise DsvError(f"there is no op or block `{key}`", part.key(key), code=Code.NO_CALLEE, notes=notes, hint=hint)
 
 
-def _near_callee(written: WrittenLine, part: Part, scope: Scope) -> str:
+def _near_callee(written: WrittenLine, part: SpecPart, scope: Scope) -> str:
     """Return what to write instead of a first key that is no op or block."""
     key = written.callee
     name, colon, rest = key.partition(":")
@@ -140,7 +140,7 @@ def _near_callee(written: WrittenLine, part: Part, scope: Scope) -> str:
     return nearest(key, [*scope.library.names(), *blocks]) or "see `dsvgraph ops` and `dsvgraph blocks`"
 
 
-def _address(name: str, raw: WrittenLine, part: Part) -> str:
+def _address(name: str, raw: WrittenLine, part: SpecPart) -> str:
     at = raw.get("at", name)
     if at == ".":
         return ""
@@ -155,7 +155,7 @@ def _address(name: str, raw: WrittenLine, part: Part) -> str:
     return at
 
 
-def _ports(raw: WrittenLine, key: str, part: Part) -> tuple[str, ...]:
+def _ports(raw: WrittenLine, key: str, part: SpecPart) -> tuple[str, ...]:
     value = raw.get(key, [])
     names = value if isinstance(value, list) else [value]
     if not all(isinstance(n, str) for n in names):

@@ -19,7 +19,7 @@ from dsvgraph.dims import names
 from dsvgraph.errors import DsvError, Fault
 from dsvgraph.graph import Model
 from dsvgraph.names import nearest
-from dsvgraph.spec import Part, Spec, WrittenLine
+from dsvgraph.spec import Spec, SpecPart, WrittenLine
 from dsvgraph.types import Init, InitKind, shown
 
 MAX_PATTERNS = 500  # of one section
@@ -67,7 +67,7 @@ class _Building:
         check_stacks(model)
         return model
 
-    def by_path(self, section: str, parts: Mapping[str, Part], value: Callable[[Part], Any]) -> tuple[Any, ...]:
+    def by_path(self, section: str, parts: Mapping[str, SpecPart], value: Callable[[SpecPart], Any]) -> tuple[Any, ...]:
         """Return the patterns of a section with what they say."""
         if len(parts) > MAX_PATTERNS:
             words = f"`{section}` has at most {MAX_PATTERNS} patterns, found {len(parts):,}"
@@ -100,7 +100,7 @@ class _Building:
         return Model(self.spec.name, self.spec.doc, {}, inputs, spec=self.spec, span=part.key())
 
 
-def init(part: Part, scope: Scope) -> Init:
+def init(part: SpecPart, scope: Scope) -> Init:
     """Return one initialisation: `zeros`, `ones`, {normal: std}. Raise DsvError if it is none."""
     raw = {part.model: None} if isinstance(part.model, str) else part.model
     line = WrittenLine.of(raw if isinstance(raw, dict) and len(raw) == 1 else {})

@@ -12,7 +12,7 @@ from dsvgraph.codes import Code
 from dsvgraph.dims import Size, symbol
 from dsvgraph.errors import DsvError, Fault, Span
 from dsvgraph.names import NAME, listed, nearest
-from dsvgraph.spec import Part
+from dsvgraph.spec import SpecPart
 from dsvgraph.types import ElementType, Type, shown
 
 TEXT = re.compile(r"(int|float|bool)?\s*\[(.*)\]\Z")
@@ -39,7 +39,7 @@ def is_free(raw: Any, known: Mapping[str, Any]) -> bool:
 # -- inputs of the whole graph ----------------------------------------------------------------
 
 
-def root_inputs(part: Part, scope: Scope) -> dict[str, Type]:
+def root_inputs(part: SpecPart, scope: Scope) -> dict[str, Type]:
     """Return types of the graph's inputs: [batch, positions, ...], the first two axes names without a value.
 
     Every input has the same two, so that position i of one is position i of the other.

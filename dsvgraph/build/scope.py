@@ -14,7 +14,7 @@ from dsvgraph.dims import Size, symbol
 from dsvgraph.errors import DsvError, Fault, Note, Span, clipped
 from dsvgraph.names import NAME, listed, nearest
 from dsvgraph.ops import OPS
-from dsvgraph.spec import Entry, Part, WrittenLine
+from dsvgraph.spec import ConfigEntry, SpecPart, WrittenLine
 from dsvgraph.types import as_size, shown
 
 At = Callable[..., Span | None]  # from the steps to a value inside another to its place
@@ -43,7 +43,7 @@ class BlockValue:
 class Library:
     """What a line can call: ops and blocks."""
 
-    blocks: Mapping[str, Part]
+    blocks: Mapping[str, SpecPart]
 
     def __contains__(self, name: object) -> bool:
         return name in OPS or name in self.blocks
@@ -224,7 +224,7 @@ class Scope:
 class ConfigScope(Scope):
     """Config values, which may be written in terms of each other."""
 
-    def __init__(self, config: Mapping[str, Entry], library: Library, symbolic: Iterable[str]) -> None:
+    def __init__(self, config: Mapping[str, ConfigEntry], library: Library, symbolic: Iterable[str]) -> None:
         super().__init__({}, library)
         self.config = config
         self.symbolic = frozenset(symbolic)

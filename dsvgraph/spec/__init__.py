@@ -2,9 +2,20 @@
 
 from dsvgraph.spec.lines import WrittenLine
 from dsvgraph.spec.models import FIGURE, BlockModel, Convention, PublishedModel, SpecModel
-from dsvgraph.spec.read import Entry, Part, Spec, read, read_open, read_text, with_settings
+from dsvgraph.spec.read import ConfigEntry, Spec, SpecPart, read, read_open, read_text, with_settings
 
 __all__ = [
-    "FIGURE", "BlockModel", "Convention", "Entry", "Part", "PublishedModel", "Spec", "SpecModel", "WrittenLine",
-    "read", "read_open", "read_text", "with_settings",
+    "FIGURE",
+    "BlockModel",
+    "ConfigEntry",
+    "Convention",
+    "PublishedModel",
+    "Spec",
+    "SpecModel",
+    "SpecPart",
+    "WrittenLine",
+    "read",
+    "read_open",
+    "read_text",
+    "with_settings",
 ]  # fmt: skip

@@ -23,7 +23,7 @@ MAX_VALUES = 6_000
 
 
 @dataclass(frozen=True)
-class Part:
+class SpecPart:
     """A piece of a spec and the document that it stands in; ``bundled`` if that came with the package."""
 
     model: Any
@@ -39,7 +39,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ConfigEntry:
     """A config value, where it was set, and the places that it overrides (latest first)."""
 
     value: Any
@@ -53,14 +53,14 @@ class Spec:
 
     name: str
     doc: str
-    config: Mapping[str, Entry]
-    blocks: Mapping[str, Part]
-    graph: Part
-    loss: Mapping[str, Part]
-    init: Mapping[str, Part]
-    trained: Mapping[str, Part]
+    config: Mapping[str, ConfigEntry]
+    blocks: Mapping[str, SpecPart]
+    graph: SpecPart
+    loss: Mapping[str, SpecPart]
+    init: Mapping[str, SpecPart]
+    trained: Mapping[str, SpecPart]
     symbolic: frozenset[str] = frozenset()
-    published: Part | None = None
+    published: SpecPart | None = None
     span: Span | None = None  # the beginning of the file itself, apart from those that it extends and includes
 
     def inherits(self, span: Span | None) -> bool:
@@ -74,13 +74,13 @@ class _Merge:
 
     name: str = ""
     doc: str = ""
-    config: dict[str, Entry] = field(default_factory=dict)
-    blocks: dict[str, Part] = field(default_factory=dict)
-    graph: Part | None = None
-    loss: dict[str, Part] = field(default_factory=dict)
-    init: dict[str, Part] = field(default_factory=dict)
-    trained: dict[str, Part] = field(default_factory=dict)
-    published: Part | None = None  # of the last file alone
+    config: dict[str, ConfigEntry] = field(default_factory=dict)
+    blocks: dict[str, SpecPart] = field(default_factory=dict)
+    graph: SpecPart | None = None
+    loss: dict[str, SpecPart] = field(default_factory=dict)
+    init: dict[str, SpecPart] = field(default_factory=dict)
+    trained: dict[str, SpecPart] = field(default_factory=dict)
+    published: SpecPart | None = None  # of the last file alone
     span: Span | None = None  # its beginning
 
 
@@ -123,7 +123,7 @@ def _finish(merge: _Merge, stem: str, settings: Mapping[str, Any], symbolic: fro
     return with_settings(spec, settings, symbolic)
 
 
-def _known(name: str, config: Mapping[str, Entry], option: str) -> None:
+def _known(name: str, config: Mapping[str, ConfigEntry], option: str) -> None:
     if name not in config:
         raise DsvError(
             f"{option}: the spec has no config value `{name}`",
@@ -154,8 +154,8 @@ def _setting(name: str, value: Any) -> Span:
     return Span(Source(SETTING, (text,)), 1, len(name) + 2, max(1, len(text) - len(name) - 1))
 
 
-def _overridden(old: Entry | None, value: Any, span: Span | None) -> Entry:
-    return Entry(value, span, (old.span, *old.overrides) if old else ())
+def _overridden(old: ConfigEntry | None, value: Any, span: Span | None) -> ConfigEntry:
+    return ConfigEntry(value, span, (old.span, *old.overrides) if old else ())
 
 
 class _Reader:
@@ -227,19 +227,19 @@ def _add(merge: _Merge, model: SpecModel, doc: Doc, bundled: bool) -> None:
     """Put a file's own parts over those it starts from."""
     merge.name, merge.doc = model.name or merge.name, model.doc or merge.doc
     merge.span = doc.value()
-    merge.published = Part(model.published, doc, ("published",)) if model.published else None
+    merge.published = SpecPart(model.published, doc, ("published",)) if model.published else None
     for name, value in model.config.items():
         merge.config[name] = _overridden(merge.config.get(name), value, doc.value("config", name))
     for name, block in model.blocks.items():
-        merge.blocks[name] = Part(block, doc, ("blocks", name), bundled)
+        merge.blocks[name] = SpecPart(block, doc, ("blocks", name), bundled)
     if model.graph is not None:
-        merge.graph = Part(model.graph, doc, ("graph",))
+        merge.graph = SpecPart(model.graph, doc, ("graph",))
     if "loss" in model.model_fields_set:
-        merge.loss = {n: Part(line, doc, ("loss", n)) for n, line in model.loss.items()}
+        merge.loss = {n: SpecPart(line, doc, ("loss", n)) for n, line in model.loss.items()}
     for section in ("init", "trained"):
         for pattern, value in getattr(model, section).items():
             getattr(merge, section).pop(pattern, None)
-            getattr(merge, section)[pattern] = Part(value, doc, (section, pattern))
+            getattr(merge, section)[pattern] = SpecPart(value, doc, (section, pattern))
 
 
 def _inside(name: str, folder: Path, span: Span | None) -> Path:
@@ -269,7 +269,7 @@ def _take_blocks(merge: _Merge, other: _Merge, name: str, span: Span | None) -> 
         merge.blocks[block] = part if old.bundled else old  # one's own goes before a bundled one
 
 
-def _one(old: Part, new: Part) -> bool:
+def _one(old: SpecPart, new: SpecPart) -> bool:
     """Whether two parts are one block: of one file, or of a bundled file and what stands for it beside the spec."""
     files = [PurePath(part.doc.source.name) for part in (old, new)]
     if old.bundled == new.bundled:

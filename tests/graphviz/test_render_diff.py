@@ -13,7 +13,7 @@ graphviz_backend = pytest.importorskip("dsvgraph_graphviz", reason="needs `pip i
 from pictures import drawn as picture  # noqa: E402
 from pictures import model, untidy  # noqa: E402
 
-from dsvgraph_graphviz.model.comparison import Comparison  # noqa: E402
+from dsvgraph_graphviz.model.comparison import ComparedGraph  # noqa: E402
 
 DEPTH = "num_nextn_predict_layers"
 PAIRS = [
@@ -36,7 +36,7 @@ def drawn(a, b, config=None, **view):
 @pytest.mark.parametrize(("a", "b"), PAIRS)
 def test_the_lines_that_differ_are_those_of_diff(a, b):
     before, after = model(a), model(b)
-    comparison = Comparison()
+    comparison = ComparedGraph()
     comparison.model(before, after)
     found = diff(before, after)
     for kind in LINES:

@@ -38,10 +38,10 @@ def quiet() -> Console:
 
 def stand_in(folder: Path, patch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return a function that lets runs be trained by `trained.py`, with the table that it is given."""
-    from dsvgraph_testbed.runs import Run
+    from dsvgraph_testbed.runs import PlannedRun
 
     program = Path(__file__).with_name("trained.py")
-    real = Run.command
+    real = PlannedRun.command
 
     def command(self: Any, steps: int, at: Any = ()) -> list[str]:
         return [sys.executable, "-S", str(program), *real(self, steps, at)[4:]]
@@ -49,7 +49,7 @@ def stand_in(folder: Path, patch: pytest.MonkeyPatch) -> Callable[..., None]:
     def use(**table: Any) -> None:
         (folder / "table.json").write_text(json.dumps(table))
         patch.setenv("TRAINED", str(folder / "table.json"))
-        patch.setattr(Run, "command", command)
+        patch.setattr(PlannedRun, "command", command)
         patch.setattr("dsvgraph_testbed.training.POLL", 0.01)
 
     return use

@@ -102,7 +102,7 @@ class OrthogonalEdges:
         for wire in self.scene.wires:
             if self._skips(wire):
                 lane = self._lane(wire)
-                group = f"{self._frame(wire)}-rail-{lane}"
+                group = f"{self._frame(wire)}-lane-{lane}"
                 if self._is_branch(wire):
                     self._branch(wire, group)
                     continue

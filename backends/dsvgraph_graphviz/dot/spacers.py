@@ -33,7 +33,7 @@ def _frame_spacers(edges: OrthogonalEdges) -> None:
 
 
 def _frame_spacer(edges: OrthogonalEdges, frame: Cluster, low: str, high: str) -> None:
-    group = f"{frame.id}-fence"
+    group = f"{frame.id}-spacers"
     a = edges.bend(low, frame.id, group, "transparent")
     b = edges.bend(high, frame.id, group, "transparent", _room(edges, frame, high))
     for tail, head in ((edges.right.get(low, low), a), (a, b), (edges.right.get(high, high), b)):

@@ -19,7 +19,7 @@ from dsvgraph.passes.graph.decoding import CacheCounter
 from dsvgraph.passes.graph.dependencies import Dependencies
 from dsvgraph.spec import with_settings
 from dsvgraph_graphviz.model.cache import DecodingCache
-from dsvgraph_graphviz.model.comparison import Comparison
+from dsvgraph_graphviz.model.comparison import ComparedGraph
 from dsvgraph_graphviz.model.find import Found
 from dsvgraph_graphviz.model.roles import Roles
 
@@ -32,8 +32,8 @@ class Analysis:
     Of two models in one graph, a part counts as it is in its own model.
     """
 
-    def __init__(self, model: Model, comparison: Comparison | None = None) -> None:
-        self._comparison = comparison or Comparison()
+    def __init__(self, model: Model, comparison: ComparedGraph | None = None) -> None:
+        self._comparison = comparison or ComparedGraph()
         self.model = model
         self.roles = Roles(model)
         self._kept: dict[Graph, float] = {}
@@ -118,7 +118,7 @@ class Subject:
     analysis: Analysis
     view: View
     first: Model
-    comparison: Comparison | None = None
+    comparison: ComparedGraph | None = None
     focus: Found | None = None
 
 

@@ -9,14 +9,14 @@ from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Model, Ref
 from dsvgraph.ops.decoding import Past, State
 from dsvgraph.passes.graph.decoding import CacheCounter, decoding, looks_ahead
-from dsvgraph_graphviz.model.comparison import Comparison
+from dsvgraph_graphviz.model.comparison import ComparedGraph
 from dsvgraph_graphviz.style.words import features, number
 
 
 class DecodingCache:
     """Answers for one model, all its outputs decoded; of two models in one graph for each body alone."""
 
-    def __init__(self, model: Model, keeper: CacheCounter, comparison: Comparison) -> None:
+    def __init__(self, model: Model, keeper: CacheCounter, comparison: ComparedGraph) -> None:
         self.model, self.keeper, self.comparison = model, keeper, comparison
 
     @cached_property

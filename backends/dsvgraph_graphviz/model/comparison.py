@@ -33,7 +33,7 @@ class NodeDiff:
 
 
 @dataclass
-class Comparison:
+class ComparedGraph:
     """Builds the graph of both models.
 
     ``diffs`` has what differs, by the id of a node of that graph; ``real`` the body whose counts a body of it has.
@@ -165,7 +165,7 @@ class Comparison:
                 mark.fresh |= {port} if after else set()
 
 
-def diffs_of(comparison: Comparison | None, nodes: Iterable[Node]) -> list[NodeDiff]:
+def diffs_of(comparison: ComparedGraph | None, nodes: Iterable[Node]) -> list[NodeDiff]:
     """Return what differs at ``nodes``: nothing where one model is drawn alone."""
     return [comparison.diffs[id(node)] for node in nodes if comparison and id(node) in comparison.diffs]
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from dsvgraph.dims import Poly
 from dsvgraph.graph import Graph, Node, Ref, join
-from dsvgraph_graphviz.model.comparison import Comparison, diffs_of
+from dsvgraph_graphviz.model.comparison import ComparedGraph, diffs_of
 from dsvgraph_graphviz.scene.builder import SceneBuilder, known, tooltip
 from dsvgraph_graphviz.scene.parts import Cluster, Container, End, Plan
 from dsvgraph_graphviz.style.theme import Role
@@ -110,7 +110,7 @@ def depths_text(depths: tuple[int, ...]) -> str:
     return " ".join(["depths", ", ".join(map(str, few))]).strip()
 
 
-def _column_mark(comparison: Comparison | None, node: Node, index: int) -> str:
+def _column_mark(comparison: ComparedGraph | None, node: Node, index: int) -> str:
     """Return whether only one of two models has this copy, or the second has another block in its place."""
     for mark in diffs_of(comparison, [node]):
         if mark.copies:

@@ -9,7 +9,7 @@ from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Mode, Model, Node, Ref, join
 from dsvgraph.types import ElementType, Type
 from dsvgraph_graphviz.model.analysis import Analysis
-from dsvgraph_graphviz.model.comparison import Comparison, diffs_of
+from dsvgraph_graphviz.model.comparison import ComparedGraph, diffs_of
 from dsvgraph_graphviz.model.copies import chains, copies_of, has_body
 from dsvgraph_graphviz.model.find import Found, find
 from dsvgraph_graphviz.model.layers import attentions
@@ -30,7 +30,7 @@ MAIN = Container(cluster="main", id="main/")
 
 def plan(model: Model, view: View) -> Plan:
     """Return the scene of ``model`` as ``view`` asks for it, but for the losses."""
-    comparison, first = (Comparison() if view.diff else None), model
+    comparison, first = (ComparedGraph() if view.diff else None), model
     model = comparison.model(model, view.diff) if comparison and view.diff else model
     made = Plan(model, Analysis(model, comparison), view, first, comparison)
     made.focus = find(model, view.focus, "--focus") if view.focus else None

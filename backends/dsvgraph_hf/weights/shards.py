@@ -32,7 +32,7 @@ READ_BYTES = 64 * 2**20
 """Bytes that are read before a file is opened again: mapped pages count as memory while it is open."""
 
 
-class Entry(NamedTuple):
+class ShardEntry(NamedTuple):
     """A tensor in a file."""
 
     file: Path
@@ -56,7 +56,7 @@ class Folder:
         names = _files(self.path)
         config = self.path / "config.json"
         self.config = _json(config) if os.path.lexists(config) else {}
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, ShardEntry] = {}
         for file, promised in names.items():
             self._add(self.path / file, promised)
 
@@ -64,7 +64,7 @@ class Folder:
         """Read the header of one file, which has to hold the names that the index ``promised``."""
         with opened(path) as file:
             found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            own = {name: Entry(path, tuple(s.get_shape()), s.get_dtype()) for name, s in found.items()}
+            own = {name: ShardEntry(path, tuple(s.get_shape()), s.get_dtype()) for name, s in found.items()}
         if lost := promised - own.keys():
             raise DsvError(f"{self.path / INDEX} is damaged: {path.name} does not hold {listed(sorted(lost), 3)}")
         if twice := own.keys() & self.entries.keys():

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dsvgraph.errors import DsvError
 from dsvgraph.files import write_atomic, write_errors
-from dsvgraph.tensorfile import Entry, header
+from dsvgraph.tensorfile import TensorEntry, header
 from dsvgraph_hf.weights.packed_experts import Shape
 from dsvgraph_hf.weights.shards import INDEX, SINGLE
 
@@ -105,7 +105,7 @@ class Writer:
 
     def _begin(self, name: str, tensors: list[Planned]) -> None:
         """Write the header of a file, and set the places of its tensors."""
-        entries = [Entry(t.name, KINDS[t.dtype], t.shape, t.dtype.itemsize) for t in tensors]
+        entries = [TensorEntry(t.name, KINDS[t.dtype], t.shape, t.dtype.itemsize) for t in tensors]
         text, begins = header(entries, {"format": "pt"})
         (self.temporary / name).write_bytes(text)
         self.places |= {tensor.name: Place(name, begins[tensor.name], tensor) for tensor in tensors}

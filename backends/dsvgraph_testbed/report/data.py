@@ -10,7 +10,7 @@ from dsvgraph_testbed.identity import versions
 from dsvgraph_testbed.report import facts
 from dsvgraph_testbed.report.words import method, question
 from dsvgraph_testbed.results import AtBudget, Results
-from dsvgraph_testbed.runs import Run
+from dsvgraph_testbed.runs import PlannedRun
 from dsvgraph_testbed.statistics import Judgement, Table
 
 FORMAT = 1
@@ -76,7 +76,7 @@ def _verdict(found: Judgement, table: Table) -> dict[str, Any]:
     }
 
 
-def _run(results: Results, run: Run) -> dict[str, Any]:
+def _run(results: Results, run: PlannedRun) -> dict[str, Any]:
     curve, stop = results.experiment.curves.get(run), results.experiment.stops.get(run)
     return {
         "variant": run.variant.name,

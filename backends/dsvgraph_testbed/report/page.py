@@ -123,7 +123,7 @@ def _verdicts(results: Results) -> str:
     return _section("Verdicts", _verdict_table(results, rows) + _sentences(results))
 
 
-def _verdict_table(results: Results, rows: list[tables.Row]) -> str:
+def _verdict_table(results: Results, rows: list[tables.PairRow]) -> str:
     heads = "".join(f"<th>{text(head)}</th>" for head in ("", *tables.budget_heads(results)))
     body = "".join(
         f"<tr><th>{text(row.second)} <span>against {text(row.first)}, {text(row.measure)}</span></th>"

@@ -15,7 +15,7 @@ from dsvgraph_testbed.statistics import Judgement, Table, mean_interval
 
 
 @dataclass(frozen=True)
-class Row:
+class PairRow:
     """One pair of variants with its judgement at each budget."""
 
     first: str
@@ -24,11 +24,11 @@ class Row:
     cells: tuple[Judgement, ...]
 
 
-def verdict_rows(results: Results, detail: bool = False) -> list[Row]:
+def verdict_rows(results: Results, detail: bool = False) -> list[PairRow]:
     """Return the verdicts, a row for each pair and a cell for each budget."""
     tables: list[Table] = [at.detail if detail else at.main for at in results.budgets]
     rows = zip(*(table.judgements for table in tables), strict=True)
-    return [Row(cells[0].pair.first, cells[0].pair.second, cells[0].pair.measure, cells) for cells in rows]
+    return [PairRow(cells[0].pair.first, cells[0].pair.second, cells[0].pair.measure, cells) for cells in rows]
 
 
 def cell_lines(found: Judgement) -> list[str]:

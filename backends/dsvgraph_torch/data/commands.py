@@ -13,7 +13,7 @@ from dsvgraph.errors import DsvError
 from dsvgraph.names import listed, nearest
 from dsvgraph_torch.data.batch import IGNORED, Batch
 from dsvgraph_torch.data.corpus import Corpus
-from dsvgraph_torch.data.documents import Source
+from dsvgraph_torch.data.documents import DocumentSource
 from dsvgraph_torch.data.opened import chosen, open_corpus, with_row_length
 from dsvgraph_torch.data.rows.prepared import prepare as write
 from dsvgraph_torch.data.tasks.registry import TASKS
@@ -27,7 +27,7 @@ def prepare(
     source: Path, folder: Path, *, tokenizer: str = "bytes", field: str = "text", progress: Progress | None = None
 ) -> dict[str, Any]:
     """Encode the documents of ``source`` into ``folder``, and return what was written, by name."""
-    read = Source(source.absolute(), field)
+    read = DocumentSource(source.absolute(), field)
     header = write(read, chosen(tokenizer, read.texts), folder, progress or (lambda done, total: None))
     found = header.model_dump(mode="json", include={"source", "documents", "tokens", "heldout_tokens", "digest"})
     left_out = {"left_out": listed(header.left_out, 5)} if header.left_out else {}

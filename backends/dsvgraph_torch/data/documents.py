@@ -20,7 +20,7 @@ STATE, SPLITS = "state.json", "dataset_dict.json"
 
 
 @dataclass
-class Source:
+class DocumentSource:
     """What is read at ``path`` (None for the standard library), but for the folder ``run``.
 
     ``column`` is the field of records that holds the text. ``done`` counts the bytes of the files that were read so

@@ -12,7 +12,7 @@ import torch
 from dsvgraph.backends.training import Packing
 from dsvgraph.errors import DsvError
 from dsvgraph_torch.data.corpus import Corpus
-from dsvgraph_torch.data.documents import Source
+from dsvgraph_torch.data.documents import DocumentSource
 from dsvgraph_torch.data.examples import TaskCorpus
 from dsvgraph_torch.data.rows.packed import PackedCorpus
 from dsvgraph_torch.data.rows.pieces import encoded
@@ -92,14 +92,14 @@ def open_corpus(options: TrainOptions, run: Path | None = None, tokens: Tokens |
         corpus = open_prepared(options.data, packing)
         corpus.check(options.seq)
         return corpus
-    source = Source(options.data, run=run)
+    source = DocumentSource(options.data, run=run)
     as_bytes = (options.tokenizer or BYTES.name) == BYTES.name
     if as_bytes and packing is Packing.NONE and not source.has_records:
         return load_corpus(options.data, options.batch, options.seq, run)
     return _documents(options, source, tokens or chosen(options.tokenizer or BYTES.name, source.texts), packing)
 
 
-def _documents(options: TrainOptions, source: Source, tokens: Tokens, packing: Packing) -> Corpus:
+def _documents(options: TrainOptions, source: DocumentSource, tokens: Tokens, packing: Packing) -> Corpus:
     """Return documents as a stream of tokens, or packed into rows."""
     pieces, digest = encoded(source.texts(), tokens)
     left_out = tuple(source.left_out)

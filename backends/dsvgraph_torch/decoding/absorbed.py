@@ -101,7 +101,7 @@ def _loaded(line: ast.stmt) -> set[str]:
 
 
 @dataclass(frozen=True)
-class Part:
+class CachedMaps:
     """What keys and values are of one cached value: M_k and M_v; None where they do not depend on it."""
 
     key_RHQ: Tensor | None
@@ -145,7 +145,7 @@ def _mask(queries: int, keys: int, ctx: StepContext, window: int | None, like: T
     return mask if window is None else mask.triu(keys - queries - window + 1)
 
 
-def _pays(parts: list[Part], kept: tuple[Tensor, ...], queries: int) -> bool:
+def _pays(parts: list[CachedMaps], kept: tuple[Tensor, ...], queries: int) -> bool:
     """Return whether the absorbed form needs fewer multiply-adds for ``queries`` new positions."""
     count, numbers = kept[0].shape[1], sum(c_BCR.shape[-1] for c_BCR in kept)
     found = [[getattr(part, name) for part in parts] for name in ("key_RHQ", "value_RHV")]
@@ -154,7 +154,7 @@ def _pays(parts: list[Part], kept: tuple[Tensor, ...], queries: int) -> bool:
     return queries * numbers * widths + queries * count * 2 * numbers < plain
 
 
-def _parts(place: Any, rows: Rows, kept: tuple[Tensor, ...], q_BTHQ: Tensor, ctx: Any) -> list[Part] | None:
+def _parts(place: Any, rows: Rows, kept: tuple[Tensor, ...], q_BTHQ: Tensor, ctx: Any) -> list[CachedMaps] | None:
     """Return M_k and M_v, computed once for a cache; None if keys and values are not linear in what is kept."""
     if not isinstance(ctx, StepContext):
         return None
@@ -163,7 +163,7 @@ def _parts(place: Any, rows: Rows, kept: tuple[Tensor, ...], q_BTHQ: Tensor, ctx
     return ctx.cache.products[place]
 
 
-def _measured(rows: Rows, kept: tuple[Tensor, ...], heads: int) -> list[Part] | None:
+def _measured(rows: Rows, kept: tuple[Tensor, ...], heads: int) -> list[CachedMaps] | None:
     if any(c.dim() != 3 for c in kept):
         return None
     zeros = [c.new_zeros(1, 1, c.shape[-1]) for c in kept]
@@ -177,11 +177,11 @@ def _measured(rows: Rows, kept: tuple[Tensor, ...], heads: int) -> list[Part] | 
         key, value = (found[0] for found in rows(*given))
         if key.dim() != 3 or value.dim() != 3 or key.shape[1] != heads or value.shape[1] != heads:
             return None
-        parts.append(Part(key if key.any() else None, value if value.any() else None))
+        parts.append(CachedMaps(key if key.any() else None, value if value.any() else None))
     return parts if _linear(rows, kept, parts) else None
 
 
-def _linear(rows: Rows, kept: tuple[Tensor, ...], parts: list[Part]) -> bool:
+def _linear(rows: Rows, kept: tuple[Tensor, ...], parts: list[CachedMaps]) -> bool:
     """Return whether M_k and M_v give the keys and values of numbers that are no unit vectors."""
     generator = torch.Generator().manual_seed(0)
     some = [(3 * torch.randn(1, 4, c.shape[-1], generator=generator)).to(c) for c in kept]

@@ -19,7 +19,7 @@ from dsvgraph_torch.decoding.heads import Heads
 from dsvgraph_torch.decoding.report import Timing, drafting_report
 from dsvgraph_torch.decoding.rows import Rows
 from dsvgraph_torch.decoding.sampling import Sampler, Sampling, sample
-from dsvgraph_torch.decoding.source import Source, read_source
+from dsvgraph_torch.decoding.source import TextModel, read_source
 from dsvgraph_torch.decoding.text import TextStream
 
 Piece = tuple[int, str]
@@ -76,7 +76,7 @@ class GenerateOptions:
 class Generation:
     """Texts that are being made: iterate over (number of the prompt, piece of text); `result` says what it took."""
 
-    source: Source
+    source: TextModel
     prompts: Sequence[str]
     options: GenerateOptions
     note: Callable[[str], None]

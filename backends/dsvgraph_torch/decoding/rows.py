@@ -21,7 +21,7 @@ from dsvgraph_torch.decoding.sampling import Sampler, later_half
 
 
 @dataclass
-class Row:
+class DecodedRow:
     """One row: what is seen of it, how much is read, and whether it goes on."""
 
     window: list[int]
@@ -57,7 +57,7 @@ class Rows:
     ) -> None:  # fmt: skip
         self.module, self.sampler, self.size, self.heads = module, sampler, size, heads
         self.context = min(context, max(map(len, prompts)) + tokens)
-        self.rows = [Row(prompt[-self.context :], tokens) for prompt in prompts]
+        self.rows = [DecodedRow(prompt[-self.context :], tokens) for prompt in prompts]
         self.device = next(module.parameters()).device
         self.cache = Cache(len(prompts), self.context, forgets=len(prompts) == 1 and heads is None)
         self.counts = Counts(reached=[0] * self.most, accepted=[0] * self.most)
@@ -149,7 +149,7 @@ class Rows:
             self.counts.tokens += len(found[1])
             yield found
 
-    def _drafted(self, rows: list[Row], going: list[int]) -> Drafted:
+    def _drafted(self, rows: list[DecodedRow], going: list[int]) -> Drafted:
         """Return drafts for all rows; those that do not go on compute what the first that does."""
         assert self.heads
         for b in range(len(rows)):

@@ -25,7 +25,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch
 
 
 @dataclass(frozen=True)
-class Source:
+class TextModel:
     """A compiled model that is ready to decode, its vocabulary, and the rows that it was trained on.
 
     ``context`` is None where nothing says how long rows may be, ``ends`` the ids that end a text.
@@ -41,7 +41,7 @@ class Source:
 def read_source(
     folder: Path, spec: Model | None = None, device: str = "auto", dtype: str | None = None,
     progress: Callable[[int, int], object] | None = None,
-) -> Source:  # fmt: skip
+) -> TextModel:  # fmt: skip
     """Return what a folder holds: a run, or weights that ``spec`` or the folder's config.json describes.
 
     Raise DsvError if it holds neither, or if the weights are not those of the model.
@@ -58,7 +58,7 @@ def read_source(
     return found
 
 
-def _of_run(folder: Path, spec: Model | None, device: str) -> Source:
+def _of_run(folder: Path, spec: Model | None, device: str) -> TextModel:
     run = Run(folder)
     options, checkpoint = run.read_about().options, run.trained()
     if spec is not None:
@@ -69,12 +69,12 @@ def _of_run(folder: Path, spec: Model | None, device: str) -> Source:
     tokens = run.tokens()
     target = options.model_copy(update={"device": device}).torch_device()
     ends = () if tokens.end is None else (tokens.end,)
-    return Source(model, module.to(target).eval(), tokens, options.seq, ends)
+    return TextModel(model, module.to(target).eval(), tokens, options.seq, ends)
 
 
 def _of_weights(
     folder: Path, spec: Model | None, device: str, dtype: str | None, progress: Callable[[int, int], object] | None
-) -> Source:
+) -> TextModel:
     config = folder / "config.json"
     model = spec or dsvgraph.loads(importer(config).spec_of(config))
     target = TrainOptions.given(device=device).torch_device()
@@ -82,7 +82,7 @@ def _of_weights(
     weight_reader().fill(module, model, folder, progress=progress)
     said = _said(config)
     tokens = tokens_of(folder, model)
-    return Source(model, module.eval(), tokens, said.get("max_position_embeddings"), _ends(folder, said, tokens))
+    return TextModel(model, module.eval(), tokens, said.get("max_position_embeddings"), _ends(folder, said, tokens))
 
 
 def _said(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dsvgraph_torch.lowering.analysis import shared
 from dsvgraph_torch.lowering.body import GraphWriter, write_class
 from dsvgraph_torch.lowering.forms import inputs
 from dsvgraph_torch.lowering.names import reserved
-from dsvgraph_torch.lowering.sharing import Source
+from dsvgraph_torch.lowering.sharing import ClassSource
 from dsvgraph_torch.lowering.source import function, path, printed, statement
 from dsvgraph_torch.lowering.units import Class, Lowering
 
@@ -25,7 +25,7 @@ def emit_drafts(found: Drafting) -> str:
     """
     model = found.model
     lowering = Lowering(model, write_class, full=True)
-    source = Source(lowering.names[model], "", 0, {}, doc="", base="Model")
+    source = ClassSource(lowering.names[model], "", 0, {}, doc="", base="Model")
     out = Class(source, taken=reserved() | {"positions", "documents", "labels", "cache"}, shared=shared(model))
     writer = GraphWriter(lowering, out, lowering.root())
     args = inputs(writer)

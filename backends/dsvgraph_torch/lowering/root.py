@@ -13,7 +13,7 @@ from dsvgraph_torch.lowering.body import GraphWriter
 from dsvgraph_torch.lowering.forms import inputs, numbered
 from dsvgraph_torch.lowering.losses.methods import after_step_method, losses_method, scored_outputs
 from dsvgraph_torch.lowering.names import document, reserved
-from dsvgraph_torch.lowering.sharing import Source
+from dsvgraph_torch.lowering.sharing import ClassSource
 from dsvgraph_torch.lowering.source import assign, block, expression, function, literal, path, statement, tree
 from dsvgraph_torch.lowering.units import Class, Lowering
 from dsvgraph_torch.lowering.writer import place, returning
@@ -23,10 +23,10 @@ Rule = tuple[str, float, float]
 TARGETS = "targets are the token after each position: row[:, 1:] for row[:, :-1]"
 
 
-def write(lowering: Lowering) -> Source:
+def write(lowering: Lowering) -> ClassSource:
     """Return the root class, after the classes that it uses."""
     model = lowering.model
-    source = Source(lowering.names[model], "", 0, {}, doc=document(model), base="Model")
+    source = ClassSource(lowering.names[model], "", 0, {}, doc=document(model), base="Model")
     source.body = [*_methods(lowering, source), *losses_method(model), *after_step_method(model)]
     source.constants = [assign("init", init_rules(model))]
     if lowering.ahead:
@@ -73,7 +73,7 @@ def _init(init: Init) -> tuple[float, float]:
     return {InitKind.ZEROS: (0.0, 0.0), InitKind.ONES: (1.0, 0.0)}.get(init.kind, (0.0, init.value))
 
 
-def _methods(lowering: Lowering, source: Source) -> list[ast.stmt]:
+def _methods(lowering: Lowering, source: ClassSource) -> list[ast.stmt]:
     """_trunk: up to the first output; forward: everything; predict: the first output alone."""
     model = lowering.model
     first = next(iter(model.outputs))

@@ -33,7 +33,7 @@ def construction(number: int) -> Construction:
 
 
 @dataclass(eq=False)
-class Source:
+class ClassSource:
     """One class while it is written; ``args`` are the block's."""
 
     name: str
@@ -48,16 +48,16 @@ class Source:
     constants: list[ast.stmt] = field(default_factory=list)
     params: list[str] = field(default_factory=list)
     given: list[ast.expr] = field(default_factory=list)  # what this one passes for params
-    shared: Source | None = None  # the class that is written for it
+    shared: ClassSource | None = None  # the class that is written for it
 
 
 class NotMergeable(Exception):
     """Two classes differ in more than arguments can tell."""
 
 
-def share(classes: Sequence[Source], taken: set[str]) -> None:
+def share(classes: Sequence[ClassSource], taken: set[str]) -> None:
     """Let classes of one block with the same code be written once; ``taken`` can name no parameter."""
-    groups: dict[Any, list[Source]] = {}
+    groups: dict[Any, list[ClassSource]] = {}
     for source in classes:
         parent = source.parent and ast.dump(source.parent)
         body = tuple(map(ast.dump, source.body))
@@ -68,7 +68,7 @@ def share(classes: Sequence[Source], taken: set[str]) -> None:
             _merge(group, taken)
 
 
-def _merge(group: list[Source], taken: set[str]) -> None:
+def _merge(group: list[ClassSource], taken: set[str]) -> None:
     """One class for the group, if every difference is an argument of the block or a whole part."""
     found: dict[str, list[ast.expr]] = {}
     try:
@@ -85,7 +85,7 @@ def _merge(group: list[Source], taken: set[str]) -> None:
         source.shared = first
 
 
-def _lifted(variants: Sequence[ast.stmt], group: list[Source], found: dict[str, list[ast.expr]]) -> ast.stmt:
+def _lifted(variants: Sequence[ast.stmt], group: list[ClassSource], found: dict[str, list[ast.expr]]) -> ast.stmt:
     """Return a line with the differences replaced by argument names; raise NotMergeable if that cannot be."""
     held = [_held(v) for v in variants]
     names = {name for name, _ in held}
@@ -104,7 +104,7 @@ def _held(line: ast.stmt) -> tuple[str, ast.expr | None]:
     return "", None
 
 
-def _by_argument(variants: Sequence[Any], group: list[Source], found: dict[str, list[ast.expr]]) -> Any:
+def _by_argument(variants: Sequence[Any], group: list[ClassSource], found: dict[str, list[ast.expr]]) -> Any:
     """Return one tree for all, constants that differ replaced by the names of arguments."""
     first = variants[0]
     if not isinstance(first, ast.AST):
@@ -123,7 +123,7 @@ def _by_argument(variants: Sequence[Any], group: list[Source], found: dict[str, 
     return new
 
 
-def _field(values: list[Any], group: list[Source], found: dict[str, list[ast.expr]]) -> Any:
+def _field(values: list[Any], group: list[ClassSource], found: dict[str, list[ast.expr]]) -> Any:
     if not isinstance(values[0], list):
         return _by_argument(values, group, found)
     if len({len(v) for v in values}) > 1:
@@ -138,7 +138,7 @@ def _note(name: str, values: list[ast.expr], found: dict[str, list[ast.expr]]) -
         raise NotMergeable
 
 
-def _argument(values: Sequence[Any], group: list[Source]) -> str:
+def _argument(values: Sequence[Any], group: list[ClassSource]) -> str:
     """Return the block's argument that has these values in the variants; raise NotMergeable if none has."""
     for name in group[0].args:
         if [str(s.args.get(name)) for s in group] == [str(v) for v in values]:
@@ -146,7 +146,7 @@ def _argument(values: Sequence[Any], group: list[Source]) -> str:
     raise NotMergeable
 
 
-def _commented(variants: Sequence[ast.stmt], group: list[Source]) -> ast.stmt:
+def _commented(variants: Sequence[ast.stmt], group: list[ClassSource]) -> ast.stmt:
     """Return the first variant, its comment (and those below it) speaking of arguments where they differ."""
     first = variants[0]
     for attribute in ("body", "orelse"):
@@ -155,7 +155,7 @@ def _commented(variants: Sequence[ast.stmt], group: list[Source]) -> ast.stmt:
     return noted(first, _comment([note_of(v) for v in variants], group))
 
 
-def _comment(notes: list[str], group: list[Source]) -> str:
+def _comment(notes: list[str], group: list[ClassSource]) -> str:
     rows = [TOKEN.findall(note) for note in notes]
     if len(set(notes)) == 1 or len({len(row) for row in rows}) > 1:
         return notes[0]
@@ -166,7 +166,7 @@ def _comment(notes: list[str], group: list[Source]) -> str:
         return notes[0]
 
 
-def rename(classes: Sequence[Source], camel: Callable[[str], str], known: set[str]) -> None:
+def rename(classes: Sequence[ClassSource], camel: Callable[[str], str], known: set[str]) -> None:
     """A block that is written as one class gives the class its name; ``known`` names are taken."""
     written = [s for s in classes if s.shared in (None, s) and s.block]
     taken = known | {s.name for s in classes if s not in written}
@@ -178,7 +178,7 @@ def rename(classes: Sequence[Source], camel: Callable[[str], str], known: set[st
             source.name = plain
 
 
-def definition(source: Source, classes: Sequence[Source]) -> ast.stmt:
+def definition(source: ClassSource, classes: Sequence[ClassSource]) -> ast.stmt:
     """Return the class as a tree, with constructions written out."""
     filled = Constructed(classes)
     parent: Any = filled.visit(source.parent) if source.parent else None
@@ -196,7 +196,7 @@ def definition(source: Source, classes: Sequence[Source]) -> ast.stmt:
 class Constructed(ast.NodeTransformer):
     """Constructions written out."""
 
-    def __init__(self, classes: Sequence[Source]) -> None:
+    def __init__(self, classes: Sequence[ClassSource]) -> None:
         self.classes = classes
 
     def visit_Construction(self, node: Any) -> ast.expr:

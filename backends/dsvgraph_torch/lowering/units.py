@@ -11,14 +11,14 @@ from dsvgraph.passes.graph.decoding import decoding, looks_ahead
 from dsvgraph.passes.graph.instances import fills
 from dsvgraph_torch.lowering.analysis import chunked_linears
 from dsvgraph_torch.lowering.names import class_names, document, reserved
-from dsvgraph_torch.lowering.sharing import Construction, Source, construction, suffix
+from dsvgraph_torch.lowering.sharing import ClassSource, Construction, construction, suffix
 
 
 @dataclass
 class Class:
     """What the writer knows of a class while it is written; ``kept`` are the names of what decoding keeps."""
 
-    source: Source
+    source: ClassSource
     kept: set[str] = field(default_factory=set)
     containers: set[str] = field(default_factory=set)
     lists: set[str] = field(default_factory=set)
@@ -51,7 +51,7 @@ class Lowering:
         self.filled = bool(fills(model))
         self.shared = any(n.reused for g in model.graphs() for n in g.nodes.values())
         self.balanced = any(loss.kind is LossKind.SEQUENCE_BALANCE for loss in model.losses)
-        self.classes: list[Source] = []
+        self.classes: list[ClassSource] = []
         self.units: dict[ClassKey, int] = {}
 
     def root(self) -> Decoding:
@@ -69,7 +69,7 @@ class Lowering:
         graph, key = found.graph, ClassKey(found.graph, copies, found, whole)
         if key not in self.units:
             base, name = "" if whole else "nn.Module", self.name(graph, copies, whole)
-            source = Source(name, graph.name, copies, graph.args, doc=document(graph), base=base)
+            source = ClassSource(name, graph.name, copies, graph.args, doc=document(graph), base=base)
             out = Class(source, taken=reserved())
             self.write(self, out, found, copies)
             self.kept[found] = out.kept

@@ -8,7 +8,7 @@ import torch
 
 import dsvgraph
 from dsvgraph.backends import peer
-from dsvgraph.backends.benchmark import Benchmark, BenchmarkOptions, Decoding, Steps, check
+from dsvgraph.backends.benchmark import Benchmark, BenchmarkOptions, DecodingSteps, TrainingSteps, check
 from dsvgraph.graph import Model
 from dsvgraph.passes.estimate.memory import training
 from dsvgraph_torch.measuring import memory
@@ -77,7 +77,7 @@ class _Run:
             notes=tuple(notes),
         )
 
-    def steps(self, contenders: list[Contender]) -> list[Steps]:
+    def steps(self, contenders: list[Contender]) -> list[TrainingSteps]:
         """Let all step once, then a few times that do not count, then in turns."""
         firsts = [one.timed(self.device)[0] for one in contenders]
         times: list[list[float]] = [[] for _ in contenders]
@@ -91,7 +91,7 @@ class _Run:
         self.begin("measuring memory")
         flops = dsvgraph.cost(self.model, self.options.batch, self.options.seq, formulas=False).flops.train
         return [
-            Steps(
+            TrainingSteps(
                 name=one.name,
                 ours=one.ours,
                 seconds=tuple(taken),
@@ -125,7 +125,7 @@ class _Run:
         found = training(self.model, o.batch, o.seq, counts.trained, o.dtype, fused, counts.total)
         return int(found.peak.value)
 
-    def decoding(self) -> Iterator[Decoding]:
+    def decoding(self) -> Iterator[DecodingSteps]:
         if self.options.decode:
             self.begin("decoding")
             yield from decodings(self.model, self.options, self.device)

@@ -45,7 +45,7 @@ class Clock:
 
 
 @dataclass
-class Row:
+class TimedBlock:
     """A row of the cost, and the marks of its modules: (begin, end) of every forward and backward."""
 
     cost: BlockCost
@@ -95,16 +95,16 @@ def inside_compiled(module: nn.Module) -> set[nn.Module]:
     return {inner for one in outer for inner in one.modules() if inner is not one}
 
 
-def rows_of(model: Model, module: nn.Module, batch: int, seq: int) -> list[Row]:
+def rows_of(model: Model, module: nn.Module, batch: int, seq: int) -> list[TimedBlock]:
     """Return the rows of the cost that are modules; of rows with the same modules the outermost."""
-    known, found, taken = dict(module.named_modules()), list[Row](), set[str]()
+    known, found, taken = dict(module.named_modules()), list[TimedBlock](), set[str]()
     skipped = list[int]()  # depths of the rows around that are left out
     for cost in dsvgraph.cost(model, batch, seq, formulas=False).blocks:
         paths = fitting(cost.path, known) or fitting(cost.path.rpartition(".[")[0], known)  # experts are one module
         skipped = [depth for depth in skipped if depth < cost.depth]
         if paths and not taken & set(paths):
             taken |= set(paths)
-            found.append(Row(replace(cost, depth=cost.depth - len(skipped)), [known[path] for path in paths]))
+            found.append(TimedBlock(replace(cost, depth=cost.depth - len(skipped)), [known[path] for path in paths]))
         else:
             skipped.append(cost.depth)
     return found
@@ -128,7 +128,7 @@ def _numbers(match: re.Match[str]) -> str:
 
 
 @contextmanager
-def watched(found: list[Row], clock: Clock) -> Iterator[None]:
+def watched(found: list[TimedBlock], clock: Clock) -> Iterator[None]:
     """Mark the forward and the backward of every row's modules in the block."""
     handles = [handle for row in found for module in row.modules for handle in _hooks(row, module, clock)]
     try:
@@ -140,7 +140,7 @@ def watched(found: list[Row], clock: Clock) -> Iterator[None]:
             handle.remove()
 
 
-def _hooks(row: Row, module: nn.Module, clock: Clock) -> Iterator[Any]:
+def _hooks(row: TimedBlock, module: nn.Module, clock: Clock) -> Iterator[Any]:
     begun, back = list[Mark](), list[Mark]()
 
     def before(_: Any, __: Any) -> None:

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 
 from dsvgraph.backends import contracts, peer
-from dsvgraph.backends.benchmark import BenchmarkOptions, Decoding
+from dsvgraph.backends.benchmark import BenchmarkOptions, DecodingSteps
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph_torch.decoding.rows import Rows
@@ -19,7 +19,7 @@ from dsvgraph_torch.measuring.machine import synchronise
 from dsvgraph_torch.module import compile
 
 
-def decodings(model: Model, options: BenchmarkOptions, device: torch.device) -> Iterator[Decoding]:
+def decodings(model: Model, options: BenchmarkOptions, device: torch.device) -> Iterator[DecodingSteps]:
     """Yield the times of ours and of the other library's, each behind the same prompts; the second run counts."""
     ids_BT = rows(model, options, options.seq)
     yield _measured("dsvgraph", True, ids_BT, lambda: _ours(model, options, device, ids_BT), options, device)
@@ -34,7 +34,7 @@ def decodings(model: Model, options: BenchmarkOptions, device: torch.device) -> 
 def _measured(
     name: str, ours: bool, ids_BT: torch.Tensor, run: Callable[[], Iterator[Iterator[None]]],
     options: BenchmarkOptions, device: torch.device,
-) -> Decoding:  # fmt: skip
+) -> DecodingSteps:  # fmt: skip
     """Return the times of the second of two runs: each yields after every token of all rows, the first included."""
     prepared = run()
     for again in (False, True):
@@ -46,7 +46,7 @@ def _measured(
         seconds = [end - start for start, end in pairwise(marks)]
         if again:
             break
-    return Decoding(
+    return DecodingSteps(
         name=name,
         ours=ours,
         rows=len(ids_BT),

@@ -18,7 +18,7 @@ from dsvgraph.backends.probes import RouterLoad
 from dsvgraph.graph import Model
 from dsvgraph.ops.routing import Router, RouterScore
 from dsvgraph.passes.graph.instances import fills
-from dsvgraph_torch.probing.tracing import Means, Run, entropy, hooked, runs
+from dsvgraph_torch.probing.tracing import LineRun, Means, entropy, hooked, runs
 
 
 class Routers:
@@ -54,7 +54,7 @@ class Routers:
 
         return count
 
-    def _fill(self, run: Run) -> int:
+    def _fill(self, run: LineRun) -> int:
         fill = self.fills.get(run.path, 0)
         return fill if isinstance(fill, int) else fill.get(run.index, 0)
 
@@ -69,7 +69,7 @@ class Routers:
         return tuple(found)
 
 
-def _load(run: Run, use: int, load_E: Tensor, spread: float) -> RouterLoad:
+def _load(run: LineRun, use: int, load_E: Tensor, spread: float) -> RouterLoad:
     op = run.node.op
     assert isinstance(op, Router)
     balance = float(entropy(load_E)) / math.log(len(load_E))

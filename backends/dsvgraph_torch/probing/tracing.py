@@ -18,7 +18,7 @@ from dsvgraph.passes.graph.instances import CopyIndex
 
 
 @dataclass(frozen=True)
-class Run:
+class LineRun:
     """One run of a line in a forward pass: its address, its node, and which use of its weights it is."""
 
     path: str
@@ -27,17 +27,17 @@ class Run:
     index: CopyIndex = ()
 
 
-def runs(graph: Graph, prefix: str = "", index: CopyIndex = ()) -> Iterator[Run]:
+def runs(graph: Graph, prefix: str = "", index: CopyIndex = ()) -> Iterator[LineRun]:
     """Yield the lines of a model in the order in which a forward pass runs them, copies written out."""
     for node in graph.nodes.values():
         if node.name in graph.weight_only:
             continue
         if node.op is not None or node.mode is Mode.EACH:
-            yield Run(join(prefix, node.at), node, index=index)
+            yield LineRun(join(prefix, node.at), node, index=index)
             continue
         for use, (number, copy) in enumerate(node.copy_graphs()):
             path = join(prefix, node.segment(number))
-            yield Run(path, node, use=use if node.reused else 0, index=index)
+            yield LineRun(path, node, use=use if node.reused else 0, index=index)
             yield from runs(copy, path, (*index, use) if node.reused else index)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dsvgraph.errors import DsvError
 from dsvgraph.files import opened, write_whole
 from dsvgraph.names import listed
-from dsvgraph.tensorfile import Entry, header
+from dsvgraph.tensorfile import TensorEntry, header
 from dsvgraph_torch.training.optim import MuonAndAdamW, Optimizer
 
 KINDS = {
@@ -35,7 +35,9 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], step: int) -> None:
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], step: int) -> None:
     """As ``save_tensors``, into a file that nobody reads yet. Raise OSError."""
-    entries = [Entry(name, KINDS[t.dtype], tuple(t.shape), t.dtype.itemsize) for name, t in sorted(tensors.items())]
+    entries = [
+        TensorEntry(name, KINDS[t.dtype], tuple(t.shape), t.dtype.itemsize) for name, t in sorted(tensors.items())
+    ]
     text, places = header(entries, {"format": "pt", "step": str(step)})
     with path.open("wb") as file:
         file.write(text)

@@ -10,14 +10,14 @@ from dsvgraph.graph import Graph, Model, Node, Ref
 from dsvgraph.types import ElementType
 
 
-class Source(NamedTuple):
+class TokenAttribute(NamedTuple):
     """The attribute of a line that puts a token id in."""
 
     attribute: str
     span: Span | None
 
 
-Ids = Mapping[int, Source | None]
+Ids = Mapping[int, TokenAttribute | None]
 """The smallest and the largest token ids of the data, and those that lines put in, with their places."""
 
 
@@ -94,4 +94,4 @@ def _all(parts: Iterable[Ids]) -> Ids:
 def _filled(node: Node) -> Ids:
     """Return the token id that a line puts in: a shift at the end of a row, an overwrite in place of others."""
     name = {"shift": "fill", "overwrite": "value"}.get(node.callee)
-    return {getattr(node.op, name): Source(name, node.span)} if name else {}
+    return {getattr(node.op, name): TokenAttribute(name, node.span)} if name else {}

@@ -10,7 +10,7 @@ from dsvgraph_torch.runtime.trees import Transformer, assigned
 from dsvgraph_torch.runtime.uses import Target, Uses, targets
 
 
-class Part:
+class CountedTree:
     """A definition, or the classes of a model, with the uses in it, which are counted anew after it changed."""
 
     def __init__(self, tree: ast.AST) -> None:
@@ -41,31 +41,31 @@ class Part:
 class Round:
     """The definitions that are needed when a round of rules begins, and the uses in them."""
 
-    def __init__(self, main: Part, helpers: list[Part], before: Round | None) -> None:
+    def __init__(self, main: CountedTree, helpers: list[CountedTree], before: Round | None) -> None:
         self.main, self.helpers, self.parts = main, helpers, [main, *helpers]
         self.uses = Uses.together(part.uses for part in self.parts)
         own = main.uses
         self.lines = {id(call) for calls in (*own.calls.values(), *own.methods.values()) for call in calls}
-        self.callers: dict[str, list[Part]] = {}
+        self.callers: dict[str, list[CountedTree]] = {}
         for part in self.parts:
             for name in part.uses.calls.keys() | part.uses.methods.keys():
                 self.callers.setdefault(name, []).append(part)
         self.seen: dict[ast.FunctionDef, Any] = {}  # of the uses of functions
         self.seen_before = before.seen if before else {}
 
-    def targets(self) -> Iterator[tuple[Part, Target]]:
+    def targets(self) -> Iterator[tuple[CountedTree, Target]]:
         """Yield the functions, constructors and methods of which every use is a call, with the definition around."""
         for helper in self.helpers:
             for target in targets(helper.tree, self.uses):
                 yield helper, target
 
-    def calling(self, target: Target) -> list[Part]:
+    def calling(self, target: Target) -> list[CountedTree]:
         """Return the definitions that call a function by its name."""
         owner: Any = target.owner
         name = owner.name if target.function.name == "__init__" else target.function.name
         return self.callers.get(name, [])
 
-    def settled(self, part: Part, target: Target) -> bool:
+    def settled(self, part: CountedTree, target: Target) -> bool:
         """Return whether nothing about a function and its calls changed since the round before asked this."""
         sees = target.calls, [self.uses.stores[a] for a, _ in assigned(target.function)]
         self.seen[target.function] = sees

@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from dsvgraph_torch.runtime.fold import Fold, decided
-from dsvgraph_torch.runtime.rounds import Part, Round
+from dsvgraph_torch.runtime.rounds import CountedTree, Round
 from dsvgraph_torch.runtime.trees import Replace, acts, assigned, constant, equal, nodes, read_of, without
 from dsvgraph_torch.runtime.uses import MISSING, Target, Uses, names
 
@@ -28,7 +28,7 @@ def specialise(main: ast.Module, definitions: dict[str, ast.stmt]) -> list[ast.s
 
     The trees of ``definitions`` and ``main`` are changed in place.
     """
-    top, parts = Part(main), {name: Part(tree) for name, tree in definitions.items()}
+    top, parts = CountedTree(main), {name: CountedTree(tree) for name, tree in definitions.items()}
     last: Round | None = None
     while True:
         helpers = [parts[n] for n in reachable(top, parts)]
@@ -40,7 +40,7 @@ def specialise(main: ast.Module, definitions: dict[str, ast.stmt]) -> list[ast.s
         _reduce(last, parts)
 
 
-def reachable(main: Part, parts: dict[str, Part]) -> list[str]:
+def reachable(main: CountedTree, parts: dict[str, CountedTree]) -> list[str]:
     """Return the names of the definitions that ``main`` reads, directly or through others, in their order."""
     found: set[str] = set()
     todo = main.uses.names & parts.keys()
@@ -51,7 +51,7 @@ def reachable(main: Part, parts: dict[str, Part]) -> list[str]:
     return [n for n in parts if n in found]
 
 
-def _reduce(now: Round, parts: dict[str, Part]) -> None:
+def _reduce(now: Round, parts: dict[str, CountedTree]) -> None:
     """Apply each rule once; what a rule makes possible for those before it is left to the next round."""
     _drop_methods(now)
     for part, target in now.targets():
@@ -65,7 +65,7 @@ def _reduce(now: Round, parts: dict[str, Part]) -> None:
     _inline_expressions(now, parts)
 
 
-def _fold(helper: Part) -> None:
+def _fold(helper: CountedTree) -> None:
     if helper.folded:
         return
     helper.visit(fold := Fold())
@@ -81,7 +81,7 @@ def _fold(helper: Part) -> None:
 # -- parameters ------------------------------------------------------------------------------------
 
 
-def _bind(part: Part, target: Target, now: Round) -> None:
+def _bind(part: CountedTree, target: Target, now: Round) -> None:
     """Replace parameters that always have one constant value, decide conditions on the others, drop unread ones."""
     function = target.function
     stored = {n.id for n in nodes(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
@@ -107,7 +107,7 @@ def _one_constant(target: Target, name: str, values: list[Any], lines: set[int])
     return not (number and any(id(call) in lines for call in passed))
 
 
-def _decide(part: Part, target: Target, columns: dict[str, list[Any]], uses: Uses) -> None:
+def _decide(part: CountedTree, target: Target, columns: dict[str, list[Any]], uses: Uses) -> None:
     """Replace comparisons of parameters, or of attributes that hold them, that have one result in all calls."""
     held = {a: columns.get(v.id, []) for a, v in assigned(target.function) if isinstance(v, ast.Name)}
     held = {a: values for a, values in held.items() if uses.stores[a] == 1 and values}
@@ -178,7 +178,7 @@ def constructor(definition: ast.ClassDef) -> ast.FunctionDef | None:
 # -- calls -----------------------------------------------------------------------------------------
 
 
-def _inline_constants(now: Round, parts: dict[str, Part]) -> None:
+def _inline_constants(now: Round, parts: dict[str, CountedTree]) -> None:
     """Replace the calls of functions that compute one constant."""
     for helper in now.helpers:
         value = _only_constant(helper.tree)
@@ -211,7 +211,7 @@ def _only_constant(definition: ast.stmt) -> ast.expr | None:
     return None
 
 
-def _inline_expressions(now: Round, parts: dict[str, Part]) -> None:
+def _inline_expressions(now: Round, parts: dict[str, CountedTree]) -> None:
     """Write out functions that are one expression and that one helper calls, once."""
     for _, target in now.targets():
         match [s for s in target.function.body if not _documents(s)]:
@@ -224,7 +224,7 @@ def _documents(line: ast.stmt) -> bool:
     return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)
 
 
-def _inlined(target: Target, value: ast.expr, helpers: list[Part]) -> bool:
+def _inlined(target: Target, value: ast.expr, helpers: list[CountedTree]) -> bool:
     """Replace the one call of ``target`` by its expression; whether that could be done."""
     (call,) = target.calls
     part, caller = next((pair for pair in _functions(helpers) if any(n is call for n in nodes(pair[1]))), (None, None))
@@ -253,7 +253,7 @@ def _of_self(call: ast.Call) -> bool:
     return False
 
 
-def _functions(helpers: list[Part]) -> Iterator[tuple[Part, ast.FunctionDef]]:
+def _functions(helpers: list[CountedTree]) -> Iterator[tuple[CountedTree, ast.FunctionDef]]:
     """Yield every function and method, with the definition that it is or that holds it."""
     for helper in helpers:
         for tree in helper.tree.body if isinstance(helper.tree, ast.ClassDef) else (helper.tree,):

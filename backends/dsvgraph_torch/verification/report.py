@@ -86,7 +86,7 @@ def _run(
     device = next(module.parameters()).device.type
     with even_routing(model, module):
         counts = counted(module, _inputs(model, device, batch, seq))
-    found = Comparison(model, ours, counts)
+    found = SortedCounts(model, ours, counts)
     return Measurement(
         device=device,
         batch=batch,
@@ -116,7 +116,7 @@ def _inputs(model: Model, device: str, batch: int, seq: int) -> dict[str, torch.
     return {name: value.to(device) for name, value in made.items()}
 
 
-class Comparison:
+class SortedCounts:
     """What was counted, sorted into the rows of the cost."""
 
     def __init__(self, model: Model, cost: Cost, counts: Counts) -> None:

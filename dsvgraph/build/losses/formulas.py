@@ -15,7 +15,7 @@ from dsvgraph.errors import DsvError, Fault, Span
 from dsvgraph.expr import Expr
 from dsvgraph.graph import LossKind
 from dsvgraph.names import listed, nearest
-from dsvgraph.spec import Part
+from dsvgraph.spec import SpecPart
 from dsvgraph.types import shown
 
 OPEN = {  # names that a formula may read beside those of the config
@@ -79,7 +79,7 @@ class Formula:
         return f" (at {', '.join(depth + tokens + step)})" if depth or tokens or step else ""
 
 
-def read(key: str, part: Part, scope: Scope, kind: LossKind) -> Formula:
+def read(key: str, part: SpecPart, scope: Scope, kind: LossKind) -> Formula:
     """Return the formula ``key`` of a loss line, or its default."""
     raw, span = part.model.get(key), part.value(key)
     default = 0 if key == "shift" and kind.compares else DEFAULT[key]

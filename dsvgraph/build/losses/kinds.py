@@ -11,7 +11,7 @@ from dsvgraph.dims import Poly
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import LossKind
 from dsvgraph.names import listed
-from dsvgraph.spec import Part
+from dsvgraph.spec import SpecPart
 from dsvgraph.types import shown
 
 SCORED = ("shift", "weight", "divide", "sample", "detach")
@@ -46,10 +46,10 @@ FITS = {
 }
 
 
-def constants(part: Part, scope: Scope) -> dict[str, Any]:
+def constants(part: SpecPart, scope: Scope) -> dict[str, Any]:
     """Return the attributes of a line that are constants, as fields of a `Loss`; those that it does not give are left
     out. Raise DsvError if one is no such value."""
-    readers: dict[str, Callable[[str, Part, Scope], Any]] = {
+    readers: dict[str, Callable[[str, SpecPart, Scope], Any]] = {
         "vocabulary": _vocabulary,
         "detach": _detached,
         "end_to_end": _flag,
@@ -60,36 +60,36 @@ def constants(part: Part, scope: Scope) -> dict[str, Any]:
     return {key: read(key, part, scope) for key, read in readers.items() if given.get(key) is not None}
 
 
-def _refused(key: str, part: Part, words: str) -> DsvError:
+def _refused(key: str, part: SpecPart, words: str) -> DsvError:
     return DsvError(f"`{key}` is {words}", part.value(key), code=Code.LOSS_NUMBER)
 
 
-def _value(key: str, part: Part, scope: Scope) -> Any:
+def _value(key: str, part: SpecPart, scope: Scope) -> Any:
     return scope.value(part.model.get(key), part.value(key))
 
 
-def _whole(key: str, part: Part, scope: Scope) -> int:
+def _whole(key: str, part: SpecPart, scope: Scope) -> int:
     found = _value(key, part, scope)
     if isinstance(found, bool) or not isinstance(found, int) or not 1 <= found <= WHOLE[key]:
         raise _refused(key, part, f"a whole number from 1 to {WHOLE[key]:,}, found `{shown(found)}`")
     return found
 
 
-def _real(key: str, part: Part, scope: Scope) -> float:
+def _real(key: str, part: SpecPart, scope: Scope) -> float:
     found = _value(key, part, scope)
     if isinstance(found, bool) or not isinstance(found, (int, float)) or not FITS[key](found):
         raise _refused(key, part, f"a number {RANGES[key]}, found `{shown(found)}`")
     return found
 
 
-def _flag(key: str, part: Part, scope: Scope) -> bool:
+def _flag(key: str, part: SpecPart, scope: Scope) -> bool:
     found = _value(key, part, scope)
     if not isinstance(found, bool):
         raise _refused(key, part, f"`true` or `false`, found `{shown(found)}`")
     return found
 
 
-def _detached(key: str, part: Part, scope: Scope) -> tuple[str, ...]:
+def _detached(key: str, part: SpecPart, scope: Scope) -> tuple[str, ...]:
     raw = part.model.get(key)
     names = raw if isinstance(raw, list) else [raw]
     if wrong := [name for name in names if name not in DETACHED]:
@@ -99,7 +99,7 @@ def _detached(key: str, part: Part, scope: Scope) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _vocabulary(key: str, part: Part, scope: Scope) -> int | tuple[int, ...]:
+def _vocabulary(key: str, part: SpecPart, scope: Scope) -> int | tuple[int, ...]:
     """Return the token ids of the logits in their order: the first so many, or a list of different ones."""
     found = _value(key, part, scope)
     if isinstance(found, Poly):

@@ -17,13 +17,13 @@ from dsvgraph.errors import DsvError
 from dsvgraph.graph import Loss, LossKind, Model
 from dsvgraph.names import nearest
 from dsvgraph.patterns import matches_some
-from dsvgraph.spec import Part, WrittenLine
+from dsvgraph.spec import SpecPart, WrittenLine
 
 __all__ = ["KINDS", "build_losses", "number"]
 
 
 def build_losses(
-    model: Model, lines: Mapping[str, Part], scope: Scope, errors: list[DsvError], whole: bool
+    model: Model, lines: Mapping[str, SpecPart], scope: Scope, errors: list[DsvError], whole: bool
 ) -> tuple[Loss, ...]:
     """Return the checked losses; mistakes, label leaks among them, are put into ``errors``.
 
@@ -43,7 +43,7 @@ def build_losses(
     return tuple(found)
 
 
-def _wrong_strides(model: Model, losses: list[Loss], lines: Mapping[str, Part]) -> Iterator[DsvError]:
+def _wrong_strides(model: Model, losses: list[Loss], lines: Mapping[str, SpecPart]) -> Iterator[DsvError]:
     """Yield what a line says of its stride and is not so."""
     for heads in predictions(model, losses).values():
         for head in heads:
@@ -54,7 +54,7 @@ def _wrong_strides(model: Model, losses: list[Loss], lines: Mapping[str, Part]) 
                 break
 
 
-def _follows(error: DsvError, part: Part, model: Model, errors: list[DsvError]) -> bool:
+def _follows(error: DsvError, part: SpecPart, model: Model, errors: list[DsvError]) -> bool:
     """Return whether a target is no token ids, and the lines that read it have said so."""
     if error.diagnostics[0].code is not Code.LOSS_SHAPE or model.spec is None:
         return False
@@ -63,7 +63,7 @@ def _follows(error: DsvError, part: Part, model: Model, errors: list[DsvError]) 
     return any(span == where for d in reported for _, span in d.notes)
 
 
-def _line(name: str, part: Part, model: Model, scope: Scope, whole: bool) -> Loss | None:
+def _line(name: str, part: SpecPart, model: Model, scope: Scope, whole: bool) -> Loss | None:
     line: WrittenLine = part.model
     kind = _kind(name, line, part)
     formula = {key: formulas.read(key, part, scope, kind) for key in formulas.OPEN}
@@ -77,7 +77,7 @@ def _line(name: str, part: Part, model: Model, scope: Scope, whole: bool) -> Los
     return Loss(name=name, kind=kind, weight=weight.tree, routers=pattern, span=part.key())
 
 
-def _check_target(found: list[Loss], part: Part) -> None:
+def _check_target(found: list[Loss], part: SpecPart) -> None:
     """Raise DsvError if the last loss predicts another input than those before it."""
     targets = list(dict.fromkeys(loss.target for loss in found if loss.target))
     if len(targets) > 1:
@@ -85,7 +85,7 @@ def _check_target(found: list[Loss], part: Part) -> None:
         raise DsvError(words, part.value("target"), code=Code.NOT_LOWERED)
 
 
-def _kind(name: str, line: WrittenLine, part: Part) -> LossKind:
+def _kind(name: str, line: WrittenLine, part: SpecPart) -> LossKind:
     """Return the kind of a line; raise DsvError if a key of it is not known."""
     if not line:
         raise DsvError(
@@ -109,7 +109,7 @@ def _kind(name: str, line: WrittenLine, part: Part) -> LossKind:
 # -- routers ----------------------------------------------------------------------------------
 
 
-def _check_routers(pattern: Any, model: Model, part: Part, kind: str) -> None:
+def _check_routers(pattern: Any, model: Model, part: SpecPart, kind: str) -> None:
     if not isinstance(pattern, str):
         raise DsvError(f"`{kind}` names routers by a path pattern", part.value(kind), code=Code.NO_ROUTER)
 

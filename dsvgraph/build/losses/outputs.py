@@ -16,14 +16,14 @@ from dsvgraph.codes import Code
 from dsvgraph.dims import Poly
 from dsvgraph.errors import DsvError, Span
 from dsvgraph.graph import Loss, LossKind, Model, Node, Ref, walk
-from dsvgraph.spec import Part
+from dsvgraph.spec import SpecPart
 from dsvgraph.types import ElementType, Type, shown
 
 MAX_DEPTHS = 1000
 
 
 def scored_output(
-    name: str, part: Part, model: Model, formula: dict[str, Formula], scope: Scope, whole: bool
+    name: str, part: SpecPart, model: Model, formula: dict[str, Formula], scope: Scope, whole: bool
 ) -> Loss | None:
     """Return the loss of a line over an output; None where a mistake in the graph hides what it names."""
     kind = LossKind(part.model.callee)
@@ -56,7 +56,7 @@ def _hidden(output: Any, model: Model) -> bool:
     return output in (list(out) if isinstance(out, dict) else ["y"]) and output not in model.outputs
 
 
-def _output(key: str, model: Model, part: Part) -> Ref:
+def _output(key: str, model: Model, part: SpecPart) -> Ref:
     name = part.model.get(key)
     if name is None:
         words = f"`{key}` is missing: the output that `{part.model.wired}` is compared with"
@@ -67,7 +67,7 @@ def _output(key: str, model: Model, part: Part) -> Ref:
     return model.outputs[name]
 
 
-def _target(name: Any, model: Model, part: Part) -> str:
+def _target(name: Any, model: Model, part: SpecPart) -> str:
     if name is None:
         hint = f"add `target: {next(iter(model.inputs))}`"
         words = "`target` is missing: the input whose tokens are predicted"
@@ -83,7 +83,7 @@ def _target(name: Any, model: Model, part: Part) -> str:
     return name
 
 
-def _row(model: Model, target: str | None, part: Part) -> tuple[str, Type]:
+def _row(model: Model, target: str | None, part: SpecPart) -> tuple[str, Type]:
     """Return the input whose positions a loss scores: its target, or else the row of tokens."""
     if target is None:
         target = next((n for n, t in model.inputs.items() if t.dtype is ElementType.INT and t.rank == 2), None)
@@ -92,7 +92,7 @@ def _row(model: Model, target: str | None, part: Part) -> tuple[str, Type]:
     return target, model.inputs[target]
 
 
-def _depths(model: Model, ref: Ref, row: tuple[str, Type], part: Part) -> tuple[int, ...]:
+def _depths(model: Model, ref: Ref, row: tuple[str, Type], part: SpecPart) -> tuple[int, ...]:
     """Return the depths that an output speaks of: 1, 2, ... of a stacked one, else 0."""
     found, (ids, type_), kind = model.type(ref), row, LossKind(part.model.callee)
     fits = found.rank in (3, 4) and found.shape[-3:-1] == type_.shape
@@ -112,7 +112,7 @@ def _depths(model: Model, ref: Ref, row: tuple[str, Type], part: Part) -> tuple[
 # -- what does not fit ------------------------------------------------------------------------
 
 
-def _check_constants(loss: Loss, model: Model, part: Part) -> None:
+def _check_constants(loss: Loss, model: Model, part: SpecPart) -> None:
     """Raise DsvError if two of the things that a line names do not fit together."""
     stacked = loss.depths != (0,)
     for key in ("end_to_end", "sample"):
@@ -135,7 +135,7 @@ def _check_constants(loss: Loss, model: Model, part: Part) -> None:
         _check_against(loss, model, part)
 
 
-def _check_against(loss: Loss, model: Model, part: Part) -> None:
+def _check_against(loss: Loss, model: Model, part: SpecPart) -> None:
     """Raise DsvError if what is compared with an output has another form."""
     one, other = (model.type(model.outputs[name]) for name in (str(loss.output), str(loss.against)))
     same = other.rank in (3, one.rank) and other.dtype is one.dtype and other.shape[-3:-1] == one.shape[-3:-1]
@@ -155,14 +155,14 @@ def _largest(vocabulary: int | tuple[int, ...]) -> int:
     return max(vocabulary) if isinstance(vocabulary, tuple) else vocabulary - 1
 
 
-def _check_stride(formula: Formula, part: Part) -> None:
+def _check_stride(formula: Formula, part: SpecPart) -> None:
     found = formula.check({})
     if not isinstance(found, (int, Poly)) or (isinstance(found, int) and found < 1):
         words = f"`stride` is a whole number of at least 1, found {found}"
         raise DsvError(words, part.value("stride"), code=Code.LOSS_NUMBER)
 
 
-def _check_depth(loss: Loss, depth: int, model: Model, ref: Ref, part: Part, formula: dict[str, Formula]) -> None:
+def _check_depth(loss: Loss, depth: int, model: Model, ref: Ref, part: SpecPart, formula: dict[str, Formula]) -> None:
     """Raise DsvError if a formula has no value at ``depth``, or if the prediction of a token has seen it."""
     at = {"depth": depth} if depth else {}
     if depth in (loss.depths[0], loss.depths[-1]):
@@ -189,7 +189,7 @@ def _check_depth(loss: Loss, depth: int, model: Model, ref: Ref, part: Part, for
 # -- leaks ------------------------------------------------------------------------------------
 
 
-def check_leaks(model: Model, losses: list[Loss], lines: Mapping[str, Part]) -> Iterator[DsvError]:
+def check_leaks(model: Model, losses: list[Loss], lines: Mapping[str, SpecPart]) -> Iterator[DsvError]:
     """Yield comparisons of outputs in which one side has seen the token that the other predicts."""
     for loss in losses:
         for depth in loss.depths if loss.against else ():

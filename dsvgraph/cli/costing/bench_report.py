@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from dsvgraph.backends.benchmark import Benchmark, BlockTimes, Decoding, Steps
+from dsvgraph.backends.benchmark import Benchmark, BlockTimes, DecodingSteps, TrainingSteps
 from dsvgraph.cli import output
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _training(found: Benchmark) -> Section:
     return Section(words, columns, rows)
 
 
-def _step_row(one: Steps, found: Benchmark, peers: bool) -> tuple[str, ...]:
+def _step_row(one: TrainingSteps, found: Benchmark, peers: bool) -> tuple[str, ...]:
     low, high = min(one.seconds), max(one.seconds)
     machine, ratio = found.machine, found.ratio(one)
     return (
@@ -136,7 +136,7 @@ def _decoding(found: Benchmark) -> Section:
     return Section(words, [*columns, *([">ours"] if peers else [])], rows)
 
 
-def _decoding_row(one: Decoding, found: Benchmark, peers: bool) -> tuple[str, ...]:
+def _decoding_row(one: DecodingSteps, found: Benchmark, peers: bool) -> tuple[str, ...]:
     spread = milliseconds(min(one.seconds)), milliseconds(max(one.seconds))
     numbers = milliseconds(one.prompt), milliseconds(one.median), *spread, f"{one.tokens_per_second:,.0f}"
     return one.name, f"{one.rows}", *numbers, *([ratio_text(found.ratio(one))] if peers else [])

@@ -54,18 +54,9 @@ def run(
     if markdown and as_json:
         raise typer.BadParameter("goes without --json", param_hint="--markdown")
     options = BenchmarkOptions(
-        batch=batch,
-        seq=seq,
-        steps=steps,
-        against=against,
-        device=device,
-        dtype=dtype,
-        pure=pure,
-        compile=compile,
-        decode=decode,
-        fit_memory=fit_memory,
-        seed=seed,
-    )
+        batch=batch, seq=seq, steps=steps, against=against, device=device, dtype=dtype, pure=pure, compile=compile,
+        decode=decode, fit_memory=fit_memory, seed=seed,
+    )  # fmt: skip
     model = load(spec, settings)
     benchmarker = backends.benchmarker(backend)
     with progress.parts_done() as notify:

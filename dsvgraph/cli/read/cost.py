@@ -91,24 +91,21 @@ def run(
     outputs_apart(csv, as_json=as_json)
     model = load(spec, settings)
     if verify:
-        if asked or csv:
-            words = "counts one forward and backward, and goes with no option of a run"
-            raise typer.BadParameter(words, param_hint="--verify")
-        sys.exit(_verify(model, batch, seq, backend, as_json))
+        sys.exit(_verify(model, batch, seq, backend, as_json, alone=not (asked or csv)))
     if backend:
         raise typer.BadParameter("goes with --verify", param_hint="--backend")
     if asked:
         size = {"batch": batch, "seq": seq, "attention": attention, "recompute": recompute}
         run = given | size | {"phase": phase or Phase.TRAIN, "dtype": dtype or Dtype.BFLOAT16}
         return _plan(model, run, device, by or plan_report.By.TOTAL, as_json, csv, fit_memory)
-    if attention == AttentionMode.ABSORBED:
-        raise typer.BadParameter("is a way of decoding: use it with --phase decode", param_hint="--attention")
     return _count(model, (batch, seq, attention or AttentionMode.CAUSAL, recompute), as_json, csv)
 
 
 def _count(model: Model, counting: Any, as_json: bool, csv: Path | None) -> None:
     from dsvgraph.passes.count.cost import cost
 
+    if AttentionMode.ABSORBED in counting:
+        raise typer.BadParameter("is a way of decoding: use it with --phase decode", param_hint="--attention")
     found = cost(model, *counting)
     if csv:
         csv_table.write(csv, SHEET, csv_table.facts(found.as_dict()))
@@ -148,8 +145,11 @@ def _plan(
         output.write(*plan_report.parts(found, by, on), *plan_report.fitted(fits))
 
 
-def _verify(model: Model, batch: int, seq: int, backend: str | None, as_json: bool) -> int:
+def _verify(model: Model, batch: int, seq: int, backend: str | None, as_json: bool, alone: bool) -> int:
     """Print the cost beside what the compiled module computes, and return the exit code."""
+    if not alone:
+        words = "counts one forward and backward, and goes with no option of a run"
+        raise typer.BadParameter(words, param_hint="--verify")
     with progress.status("compiling") as notify:
         found = verifier(backend).verify(model, batch, seq, notify)
     if as_json:

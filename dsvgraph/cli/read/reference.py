@@ -12,7 +12,7 @@ from dsvgraph.errors import DsvError
 from dsvgraph.names import listed, nearest
 
 if TYPE_CHECKING:
-    from dsvgraph.passes.text.reference import Entry
+    from dsvgraph.passes.text.reference import ReferenceEntry
     from dsvgraph.passes.text.reference.markdown import Page
 
 
@@ -66,7 +66,7 @@ def _print(page: Page) -> None:
     output.write(output.table(["", "name", "type"], _grouped(list(page.entries())), wraps=["type"]))
 
 
-def _grouped(entries: list[Entry]) -> list[tuple[str, str, str]]:
+def _grouped(entries: list[ReferenceEntry]) -> list[tuple[str, str, str]]:
     """Return the rows, each kind named once, with remarks beside the type."""
     before = ["", *(row.kind for row in entries)]
     types = [", ".join(filter(None, (row.type, row.remark))) for row in entries]

@@ -12,7 +12,7 @@ from dsvgraph.codes import Code
 from dsvgraph.errors import Diagnostic
 from dsvgraph.graph import Model
 from dsvgraph.passes.count.cost import cost
-from dsvgraph.spec import Convention, Part
+from dsvgraph.spec import Convention, SpecPart
 
 CONVENTIONS: tuple[str, ...] = get_args(Convention)
 UNITS = {"K": 3, "M": 6, "B": 9, "T": 12}
@@ -99,7 +99,7 @@ def contradictions(model: Model, found: PublishedComparison) -> Iterator[Diagnos
             yield _contradiction(part, name, found)
 
 
-def _contradiction(part: Part, name: str, found: PublishedComparison) -> Diagnostic:
+def _contradiction(part: SpecPart, name: str, found: PublishedComparison) -> Diagnostic:
     figures = found.published or {}
     counts = found.parameters if name == "parameters" else found.active[figures["active_counts"]]
     other = [c for c in found.fits if name == "active"]

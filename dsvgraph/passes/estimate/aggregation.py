@@ -30,7 +30,7 @@ class FlopsAndBytes:
 
 
 @dataclass(frozen=True)
-class Part:
+class Share:
     """The work of one role, block or path, and the bytes that its weights, its activations and its cache take."""
 
     name: str
@@ -96,7 +96,7 @@ class Aggregation:
         update = ADAMW * sum(w.trained for w in op_costs) * self.train
         return seconds(op_costs, on, self.dtype, 1 + self.recomputed, self.train, update, self.tokens)
 
-    def parts(self, op_costs: Iterable[OpCost], by: Grouping, on: Device | None) -> list[Part]:
+    def parts(self, op_costs: Iterable[OpCost], by: Grouping, on: Device | None) -> list[Share]:
         """Return the costs by role, block or path, in the model's order; parts that cost nothing are left out."""
         groups: dict[str, list[OpCost]] = {}
         for one in op_costs:
@@ -108,12 +108,12 @@ class Aggregation:
             part for part in parts if part.parameters or part.bytes.value or part.activations.value or part.cache.value
         ]
 
-    def _part(self, name: str, op_costs: list[OpCost], whole: float, on: Device | None) -> Part:
+    def _part(self, name: str, op_costs: list[OpCost], whole: float, on: Device | None) -> Share:
         owned, trained = sum(one.parameters for one in op_costs), sum(one.trained for one in op_costs)
         found = self.flops_and_bytes(op_costs)
         share = (found.forward.value + found.backward.value) / whole if whole else 0.0
         width = FLOAT if self.train else WIDTH[self.dtype]
-        return Part(
+        return Share(
             name=name,
             parameters=owned,
             trained=trained,

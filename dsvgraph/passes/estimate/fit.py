@@ -68,7 +68,7 @@ class Fitting:
         return {**vars(self), "recomputed": list(self.recomputed)}
 
 
-class Choice(NamedTuple):
+class RecomputeChoice(NamedTuple):
     """What a piece may recompute: by path, with the FLOPs that this adds, and bytes.
 
     ``kept`` are those from the forward to the backward, ``most`` those that are there besides during the backward.
@@ -83,7 +83,7 @@ class Choice(NamedTuple):
 class Piece(NamedTuple):
     """A part of the step that runs at once, what it may recompute, and the gradients that are there before it."""
 
-    choices: tuple[Choice, ...]
+    choices: tuple[RecomputeChoice, ...]
     gradients: int
 
 
@@ -92,7 +92,7 @@ class Made(NamedTuple):
 
     flops: int
     kept: int
-    last: Choice | None = None
+    last: RecomputeChoice | None = None
     before: Made | None = None
 
     @property
@@ -215,10 +215,10 @@ class Fitter:
             found.append(Piece(choices, behind + own * self.o.accumulated))
         return found
 
-    def choice(self, parts: Sequence[tuple[str, int]], layer: Layer) -> Choice:
+    def choice(self, parts: Sequence[tuple[str, int]], layer: Layer) -> RecomputeChoice:
         recomputing = layer.peak_bytes if layer.recomputed else 0
         most = (layer.recomputed + 2 * layer.largest, recomputing, self.gradients.of_shared(layer, self.run.low))
-        return Choice(
+        return RecomputeChoice(
             paths=tuple(path for path, _ in parts),
             flops=sum(flops for _, flops in parts),
             kept=self.count(layer.kept + layer.weight_copies),

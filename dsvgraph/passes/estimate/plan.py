@@ -15,7 +15,7 @@ from dsvgraph.passes.count.gradients import backward
 from dsvgraph.passes.count.graph_counts import GraphCounter
 from dsvgraph.passes.count.inputs import input_sizes, tokens
 from dsvgraph.passes.count.quantity import Quantity, over, plain
-from dsvgraph.passes.estimate.aggregation import Aggregation, FlopsAndBytes, Part
+from dsvgraph.passes.estimate.aggregation import Aggregation, FlopsAndBytes, Share
 from dsvgraph.passes.estimate.devices import Device
 from dsvgraph.passes.estimate.drafting import DraftingEstimate, estimated
 from dsvgraph.passes.estimate.memory import (
@@ -89,7 +89,7 @@ class Plan:
         found: dict[str, Any] = plain(self)
         return found
 
-    def by(self, what: str, on: Device | None = None) -> list[Part]:
+    def by(self, what: str, on: Device | None = None) -> list[Share]:
         """Return the costs by `role`, `block` or `path`, in the model's order; they add up to the whole.
 
         Raise DsvError if ``what`` is another word.

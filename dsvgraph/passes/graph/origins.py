@@ -8,7 +8,7 @@ from typing import Any
 
 from dsvgraph.errors import Span, clipped
 from dsvgraph.graph import Graph, Model, Node
-from dsvgraph.spec import Entry, Part, Spec, WrittenLine
+from dsvgraph.spec import ConfigEntry, Spec, SpecPart, WrittenLine
 from dsvgraph.types import shown
 
 
@@ -51,7 +51,7 @@ def config_origins(model: Model) -> list[Origin]:
     return [_entry(name, model.config.get(name), entry) for name, entry in config.items()]
 
 
-def _entry(name: str, value: Any, entry: Entry) -> Origin:
+def _entry(name: str, value: Any, entry: ConfigEntry) -> Origin:
     how = "--set" if entry.span and entry.span.source.name == "--set" else "file"
     return Origin(
         name=name,
@@ -75,7 +75,7 @@ def argument_origins(model: Model) -> Iterator[BlockCall]:
                     yield _block_call(model.spec, part, graph, node, inner, block)
 
 
-def _block_call(spec: Spec, part: Part, graph: Graph, node: Node, inner: Graph, block: Part) -> BlockCall:
+def _block_call(spec: Spec, part: SpecPart, graph: Graph, node: Node, inner: Graph, block: SpecPart) -> BlockCall:
     found = []
     for name, value in inner.args.items():
         (how, span), *over = _sources(spec, part, graph, node, block, name)
@@ -86,7 +86,7 @@ def _block_call(spec: Spec, part: Part, graph: Graph, node: Node, inner: Graph, 
 
 
 def _sources(
-    spec: Spec, part: Part, graph: Graph, node: Node, block: Part, name: str
+    spec: Spec, part: SpecPart, graph: Graph, node: Node, block: SpecPart, name: str
 ) -> Iterator[tuple[str, Span | None]]:
     """Yield where an argument may come from, the first one wins: line, block argument, config, default."""
     line: WrittenLine = part.model.body[node.name]

@@ -14,7 +14,7 @@ from dsvgraph.passes.graph.paths import weights
 from dsvgraph.passes.lint.training import MAX_LENGTH, alignment_warnings, training_warnings
 from dsvgraph.passes.text.show import names_in, used_blocks
 from dsvgraph.patterns import fitting
-from dsvgraph.spec import Part, Spec
+from dsvgraph.spec import Spec, SpecPart
 
 EXTERNAL_NAMES = (MAX_LENGTH,)  # no size depends on them, other libraries ask for them
 
@@ -108,7 +108,7 @@ def _config(spec: Spec, config: Mapping[str, Any]) -> Iterator[Diagnostic]:
             yield _warning(Code.UNUSED_VALUE, f"nothing uses the config value `{name}`", entry.span, hint)
 
 
-def _names_in_part(part: Part) -> set[str]:
+def _names_in_part(part: SpecPart) -> set[str]:
     model = part.model
     return names_in([dict(model.args), dict(model.inputs), dict(model.body)])
 

@@ -13,7 +13,7 @@ from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph.passes.count.generic import numeric_model
 from dsvgraph.passes.text.scalars import LINE_WIDTH, PROSE_WIDTH, is_constant, is_plain_line, quoted
-from dsvgraph.spec import BlockModel, Part, Spec
+from dsvgraph.spec import BlockModel, Spec, SpecPart
 
 PLAIN = re.compile(  # inside braces
     r"(?:[A-Za-z_(]|\d[\d.]* [a-z*/+-])(?:[\w .()*/+<>=%-]*[\w)])?\Z|\d+(?:\.\d+)?[KMBT]\Z|\.\Z|\.\.\.\Z", re.ASCII
@@ -50,7 +50,7 @@ def _spec(spec: Spec, config: Mapping[str, Any]) -> Iterator[str]:
         yield from _section(section, (f"  {_flow(p)}: {_flow(part.model)}" for p, part in parts.items()))
 
 
-def _published(part: Part | None) -> Iterator[str]:
+def _published(part: SpecPart | None) -> Iterator[str]:
     """Yield the figures that others give, on one line."""
     if part is not None:
         yield f"published: {_flow(part.model.model_dump(exclude_none=True))}"
@@ -81,7 +81,7 @@ def used_blocks(spec: Spec, config: Mapping[str, Any]) -> set[str]:
     return found
 
 
-def _names_in_part(part: Part) -> set[str]:
+def _names_in_part(part: SpecPart) -> set[str]:
     model: BlockModel = part.model
     return names_in(model.args) | names_in(model.body)
 

@@ -17,7 +17,7 @@ from runs import plain, quiet, small  # noqa: E402
 
 from dsvgraph.backends.training import Packing  # noqa: E402
 from dsvgraph.errors import DsvError  # noqa: E402
-from dsvgraph_torch.data.documents import Source  # noqa: E402
+from dsvgraph_torch.data.documents import DocumentSource  # noqa: E402
 from dsvgraph_torch.data.opened import chosen, open_corpus, vocabulary  # noqa: E402
 from dsvgraph_torch.data.rows import prepared  # noqa: E402
 from dsvgraph_torch.data.tokens import text_of  # noqa: E402
@@ -39,7 +39,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def folder(lines: Path) -> Path:
     """The lines, prepared with a tokenizer that was trained on them."""
-    out, source = lines.with_name("prepared"), Source(lines)
+    out, source = lines.with_name("prepared"), DocumentSource(lines)
     told: list[tuple[int, int]] = []
     prepared.prepare(source, chosen("bpe:300", source.texts), out, lambda *at: told.append(at))
     assert told and told == sorted(told) and all(done <= total == lines.stat().st_size for done, total in told)
@@ -75,13 +75,15 @@ def test_prepared_rows_are_those_of_the_text(lines: Path, folder: Path, pack: st
 
 def test_a_folder_that_is_there(lines: Path, folder: Path) -> None:
     with pytest.raises(DsvError, match=r"-o: .* exists"):
-        prepared.prepare(Source(lines), chosen("bytes", tuple), folder, lambda *_: None)
+        prepared.prepare(DocumentSource(lines), chosen("bytes", tuple), folder, lambda *_: None)
 
 
 def test_nothing_is_left_of_what_failed(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "fine"}\n{"body": 1}\n')
     with pytest.raises(DsvError, match=r"a\.jsonl:2 has no text"):
-        prepared.prepare(Source(tmp_path / "a.jsonl"), chosen("bytes", tuple), tmp_path / "out", lambda *_: None)
+        prepared.prepare(
+            DocumentSource(tmp_path / "a.jsonl"), chosen("bytes", tuple), tmp_path / "out", lambda *_: None
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
 
 
@@ -91,13 +93,13 @@ def test_what_a_killed_process_left_is_removed(lines: Path, tmp_path: Path) -> N
     for path in (left, kept):
         path.mkdir()
         (path / "tokens.bin").write_bytes(b"half")
-    prepared.prepare(Source(lines), chosen("bytes", tuple), tmp_path / "out", lambda *_: None)
+    prepared.prepare(DocumentSource(lines), chosen("bytes", tuple), tmp_path / "out", lambda *_: None)
     assert not left.exists() and kept.exists() and (tmp_path / "out/dataset.json").exists()
 
 
 @pytest.mark.parametrize("name", ["tokens.bin", "starts.bin", "heldout.bin", "tokenizer.json", "dataset.json"])
 def test_changed_files_are_refused(lines: Path, tmp_path: Path, name: str) -> None:
-    source, out = Source(lines), tmp_path / "out"
+    source, out = DocumentSource(lines), tmp_path / "out"
     prepared.prepare(source, chosen("bpe:260", source.texts), out, lambda *_: None)
     content = bytearray((out / name).read_bytes())
     content[content.index(b"b" if "json" in name else content[0:1])] ^= 1

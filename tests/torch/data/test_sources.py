@@ -13,7 +13,7 @@ pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
 from dsvgraph.errors import DsvError  # noqa: E402
-from dsvgraph_torch.data.documents import Source  # noqa: E402
+from dsvgraph_torch.data.documents import DocumentSource  # noqa: E402
 
 TEXTS = ["first", "zweite – naïve", "", "line\nbreak", "日本"]
 SOME = [text for text in TEXTS if text]
@@ -62,20 +62,20 @@ def test_documents_of_every_kind(tmp_path: Path, name: str) -> None:
         parquet.write_table(table(TEXTS[2:3] + TEXTS[4:]), path / "c.parquet")
         (path / "d.bin").write_bytes(b"\0")
         left.insert(0, "d.bin: a NUL byte at offset 0")
-    source = Source(path)
+    source = DocumentSource(path)
     assert list(source.texts()) == SOME and source.left_out == left and source.done == source.total > 0
     assert source.has_records
 
 
 def test_another_column(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"body": "x"}\n')
-    assert list(Source(tmp_path / "a.jsonl", "body").texts()) == ["x"]
+    assert list(DocumentSource(tmp_path / "a.jsonl", "body").texts()) == ["x"]
 
 
 def test_text_files_are_documents(tmp_path: Path) -> None:
     for name, text in (("b.txt", "two"), ("a.md", "one")):
         (tmp_path / name).write_text(text)
-    source = Source(tmp_path)
+    source = DocumentSource(tmp_path)
     assert list(source.texts()) == ["one", "two"] and not source.has_records
 
 
@@ -101,7 +101,7 @@ def test_documents_that_are_refused(tmp_path: Path, name: str | None, content: b
     if name:
         path.write_bytes(content)
     with pytest.raises(DsvError) as caught:
-        list(Source(tmp_path if path.suffix == ".json" else path).texts())
+        list(DocumentSource(tmp_path if path.suffix == ".json" else path).texts())
     assert message in str(caught.value)
 
 
@@ -109,4 +109,4 @@ def test_columns_that_are_no_text(tmp_path: Path) -> None:
     parquet.write_table(table(), tmp_path / "a.parquet")
     for column in ("body", "id"):
         with pytest.raises(DsvError, match=f"has no text `{column}`; it has"):
-            list(Source(tmp_path / "a.parquet", column).texts())
+            list(DocumentSource(tmp_path / "a.parquet", column).texts())

@@ -19,7 +19,7 @@ from drawn import Drawing  # noqa: E402
 import dsvgraph_torch  # noqa: E402
 from dsvgraph_torch.data.tokens import BYTES, text_of  # noqa: E402
 from dsvgraph_torch.decoding import generation, sampling  # noqa: E402
-from dsvgraph_torch.decoding.source import Source  # noqa: E402
+from dsvgraph_torch.decoding.source import TextModel  # noqa: E402
 
 T = 7
 
@@ -259,7 +259,7 @@ graph:
 """
     model = dsvgraph.loads(text)
     module = dsvgraph_torch.compile(model, kernels="decoding").eval()
-    monkeypatch.setattr(generation, "read_source", lambda *_: Source(model, module, BYTES, 8, ()))
+    monkeypatch.setattr(generation, "read_source", lambda *_: TextModel(model, module, BYTES, 8, ()))
     found = "".join(dsvgraph_torch.generate("run", "ab", 5, temperature=0))
     whole = sampling.sample(module, [*b"ab"], 5, 8, sampling.Sampler(sampling.Sampling(temperature=0)), cached=False)
     assert found == "".join(text_of(whole))

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dsvgraph.backends.training import Packing
 from dsvgraph.errors import DsvError
 from dsvgraph.files import remove_abandoned, write_folder
-from dsvgraph_torch.data.documents import Source
+from dsvgraph_torch.data.documents import DocumentSource
 from dsvgraph_torch.data.rows.packed import PackedCorpus
 from dsvgraph_torch.data.rows.pieces import Encoder, Pieces, write_ids
 from dsvgraph_torch.data.stored import described, read_tokens, write_tokens
@@ -58,7 +58,7 @@ def is_prepared(path: Path | None) -> bool:
     return path is not None and (path / HEADER).is_file()
 
 
-def prepare(source: Source, tokens: Tokens, folder: Path, progress: Callable[[int, int], object]) -> Header:
+def prepare(source: DocumentSource, tokens: Tokens, folder: Path, progress: Callable[[int, int], object]) -> Header:
     """Encode the documents of ``source`` into the new folder ``folder``, which is there whole or not at all.
 
     ``progress`` is called with the bytes that are read so far, and all. Raise DsvError if there is no text, or the
@@ -73,7 +73,7 @@ def prepare(source: Source, tokens: Tokens, folder: Path, progress: Callable[[in
     return found[0]
 
 
-def _write(source: Source, tokens: Tokens, folder: Path, progress: Callable[[int, int], object]) -> Header:
+def _write(source: DocumentSource, tokens: Tokens, folder: Path, progress: Callable[[int, int], object]) -> Header:
     encoder = Encoder(tokens)
     with (folder / IDS).open("wb") as file:
         for _ in write_ids(encoder, source.texts(), file):

@@ -20,8 +20,8 @@ from dsvgraph.dims import Poly, product, symbol, total
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, join, walk
 from dsvgraph.loader import bundled
-from dsvgraph.passes.text.reference.entries import Entry, first_sentence, paragraphs, written
-from dsvgraph.spec import Part, Spec, read_text, with_settings
+from dsvgraph.passes.text.reference.entries import ReferenceEntry, first_sentence, paragraphs, written
+from dsvgraph.spec import Spec, SpecPart, read_text, with_settings
 from dsvgraph.types import Type
 
 COPIES = re.compile(r"\[[^\]]*\]")  # numbers in a folded path
@@ -62,14 +62,16 @@ class BlockPage:
     calls: list[str]
     yaml: str
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[ReferenceEntry]:
         """Yield the arguments, ports, cached values and weights in this order."""
         for name, default in self.args.items():
-            yield Entry("argument", name, "", "required" if default is None else f"default {default}")
+            yield ReferenceEntry("argument", name, "", "required" if default is None else f"default {default}")
         for kind, types in (("in", self.inputs), ("out", self.outputs), ("cache", self.cache)):
-            yield from (Entry(kind, name, type_) for name, type_ in types.items())
+            yield from (ReferenceEntry(kind, name, type_) for name, type_ in types.items())
         for weight in self.weights:
-            yield Entry("weight", weight.path, weight.shape, f"times {weight.copies}" if weight.copies != "1" else "")
+            yield ReferenceEntry(
+                "weight", weight.path, weight.shape, f"times {weight.copies}" if weight.copies != "1" else ""
+            )
 
     def facts(self) -> Iterator[tuple[str, str]]:
         """Yield label and text of what holds for the whole block."""
@@ -101,7 +103,7 @@ def _library(names: tuple[str, ...] = ()) -> Spec:
     return with_settings(read_text(FRAME.format(files=files, values=values)), {}, frozenset(names))
 
 
-def _page(name: str, part: Part) -> BlockPage:
+def _page(name: str, part: SpecPart) -> BlockPage:
     model, graph = part.model, _graph(name, part)
     cached = {name: graph.type(ref) for name, ref in zip(model.cache, graph.cache, strict=True)} if graph else {}
     return BlockPage(
@@ -123,16 +125,16 @@ def _summary(doc: str) -> str:
     return HEAD.match(first_sentence(doc))[0].rstrip(".")  # type: ignore[index]  # it matches any text
 
 
-def _file(part: Part) -> str:
+def _file(part: SpecPart) -> str:
     """Return the file as an `include` names it."""
     return Path(part.doc.source.name).resolve().relative_to(bundled().resolve()).as_posix()
 
 
-def _out(part: Part) -> list[str]:
+def _out(part: SpecPart) -> list[str]:
     return list(part.model.out) if isinstance(part.model.out, dict) else ["y"]
 
 
-def _calls(part: Part) -> list[str]:
+def _calls(part: SpecPart) -> list[str]:
     """Return the blocks that lines call, and those that an argument holds unless another is given."""
     args = part.model.args
     heads = [line.callee for line in part.model.body.values()]
@@ -140,7 +142,7 @@ def _calls(part: Part) -> list[str]:
     return list(dict.fromkeys(name for name in names if name in _library().blocks))
 
 
-def _yaml(part: Part) -> str:
+def _yaml(part: SpecPart) -> str:
     """Return the block's own lines of its file, comments too."""
     span = part.key()
     assert span is not None
@@ -152,7 +154,7 @@ def _yaml(part: Part) -> str:
 # -- the block built with names for its sizes ---------------------------------------------------
 
 
-def _graph(name: str, part: Part) -> Graph | None:
+def _graph(name: str, part: SpecPart) -> Graph | None:
     """Return the block with its arguments left as names; None where it needs numbers."""
     needed = [n for block in _reached(name) for n, default in block.model.args.items() if default is None]
     derived = [n for n, default in part.model.args.items() if _is_size(default, part)]
@@ -166,7 +168,7 @@ def _graph(name: str, part: Part) -> Graph | None:
         return None
 
 
-def _reached(name: str) -> list[Part]:
+def _reached(name: str) -> list[SpecPart]:
     """Return the block and all that it calls, each once."""
     library, found, pending = _library().blocks, [name], [name]
     while pending:
@@ -175,7 +177,7 @@ def _reached(name: str) -> list[Part]:
     return [library[block] for block in found]
 
 
-def _is_size(default: Any, part: Part) -> bool:
+def _is_size(default: Any, part: SpecPart) -> bool:
     """Return whether a default is a size computed from other arguments: it stays a name of its own."""
     try:
         tree = expr.parse(default) if isinstance(default, str) else None

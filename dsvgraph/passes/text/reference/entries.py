@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from dsvgraph.types import shown
 
 
-class Entry(NamedTuple):
+class ReferenceEntry(NamedTuple):
     """One fact: what it is (`in`, `out`, `weight`, ...), its name, its type, and a remark."""
 
     kind: str

@@ -7,7 +7,7 @@ from typing import Any
 
 from dsvgraph.build.ports import written as written_type
 from dsvgraph.passes.text.reference.blocks import BlockPage
-from dsvgraph.passes.text.reference.entries import Entry, written
+from dsvgraph.passes.text.reference.entries import ReferenceEntry, written
 from dsvgraph.passes.text.reference.ops import OpPage
 
 Page = OpPage | BlockPage
@@ -48,7 +48,7 @@ def _list(text: str) -> str:
     return ", ".join(f"[`{name}`](#{name})" for name in text.split(", "))
 
 
-def _table(entries: Iterable[Entry]) -> Iterator[str]:
+def _table(entries: Iterable[ReferenceEntry]) -> Iterator[str]:
     found = list(entries)
     if found:
         yield from ("| | name | type | |", "|---|---|---|---|")
@@ -56,7 +56,7 @@ def _table(entries: Iterable[Entry]) -> Iterator[str]:
         yield ""
 
 
-def _cell(row: Entry) -> str:
+def _cell(row: ReferenceEntry) -> str:
     shape = "[" in row.type
     return _code(row.type) if shape else row.type
 

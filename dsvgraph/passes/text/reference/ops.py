@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from dsvgraph import expr
 from dsvgraph.dims import Size, ratio, symbol
 from dsvgraph.ops import OPS, Op
-from dsvgraph.passes.text.reference.entries import Entry, first_sentence, paragraphs, written
+from dsvgraph.passes.text.reference.entries import ReferenceEntry, first_sentence, paragraphs, written
 from dsvgraph.types import ElementType, Type, Weight, as_size
 
 PORT = re.compile(r"(int)?\[([^\]]*)\]")
@@ -61,19 +61,19 @@ class OpPage:
     weights: list[OwnWeight]
     attributes: list[Attribute]
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[ReferenceEntry]:
         """Yield the ports, weights and attributes in this order."""
         remark = "as many as one likes" if self.variadic else ""
-        yield from (Entry("in", port, type_, remark) for port, type_ in self.inputs.items())
-        yield from (Entry("out", port, type_) for port, type_ in self.outputs.items())
+        yield from (ReferenceEntry("in", port, type_, remark) for port, type_ in self.inputs.items())
+        yield from (ReferenceEntry("out", port, type_) for port, type_ in self.outputs.items())
         for weight in self.weights:
             remarks = [f"with {weight.with_}"] * bool(weight.with_) + ["not trained by gradients"] * (
                 not weight.trained
             )
-            yield Entry("weight", weight.name, weight.shape, ", ".join(remarks))
+            yield ReferenceEntry("weight", weight.name, weight.shape, ", ".join(remarks))
         for found in self.attributes:
             default = "required" if found.default is None else f"default {found.default}"
-            yield Entry("attribute", found.name, ", ".join(filter(None, (found.kind, found.limits))), default)
+            yield ReferenceEntry("attribute", found.name, ", ".join(filter(None, (found.kind, found.limits))), default)
 
     def facts(self) -> Iterator[tuple[str, str]]:
         """Yield label and text of what holds for the whole op."""
