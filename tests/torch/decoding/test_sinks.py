@@ -9,9 +9,10 @@ torch = pytest.importorskip("torch")
 
 from bodies import D, close, logits, model  # noqa: E402
 
-from dsvgraph_torch.runtime import kernels, plain  # noqa: E402
+from dsvgraph_torch.kernels import cpu  # noqa: E402
+from dsvgraph_torch.runtime import plain  # noqa: E402
 
-BOTH = pytest.mark.parametrize("R", [plain, kernels], ids=["plain", "fast"])
+BOTH = pytest.mark.parametrize("R", [plain, cpu], ids=["plain", "fast"])
 IDS = torch.tensor([[0, 0, 0, 1, 1, 1, 1], [0, 1, 1, 1, 2, 2, 2]])
 
 

@@ -14,7 +14,11 @@ from helpers import small  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 
 import dsvgraph_torch  # noqa: E402
-from dsvgraph_torch.runtime import kernels, plain, scoring  # noqa: E402
+from dsvgraph_torch.kernels import cpu  # noqa: E402
+from dsvgraph_torch.kernels.cpu.experts import grouped_linear  # noqa: E402
+from dsvgraph_torch.kernels.cpu.losses import linear_cross_entropy  # noqa: E402
+from dsvgraph_torch.kernels.cpu.products import windows  # noqa: E402
+from dsvgraph_torch.runtime import plain, scoring  # noqa: E402
 from dsvgraph_torch.runtime.plain import Context  # noqa: E402
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
@@ -29,7 +33,7 @@ def seed():
 @pytest.fixture(params=["plain", "fast"])
 def R(request):
     """The names that a model's classes see."""
-    return SimpleNamespace(**{**vars(plain), **vars(scoring), **(vars(kernels) if request.param == "fast" else {})})
+    return SimpleNamespace(**{**vars(plain), **vars(scoring), **(cpu.FUNCTIONS if request.param == "fast" else {})})
 
 
 def leaf(*shape, dtype=torch.float32):
@@ -171,7 +175,7 @@ def test_attention_in_several_blocks(R, length, groups):
 
 def test_attention_in_blocks_gradcheck():
     inputs = (leaf(1, 66, 2, 2, dtype=torch.float64) for _ in "qkv")
-    assert torch.autograd.gradcheck(lambda *t: kernels.attention(*t, Context(), 0.3), tuple(inputs), fast_mode=True)
+    assert torch.autograd.gradcheck(lambda *t: cpu.attention(*t, Context(), 0.3), tuple(inputs), fast_mode=True)
 
 
 def test_attention_without_causality(R):
@@ -261,13 +265,13 @@ def test_rms_norm_under_autocast(R, dtype):
 def test_linear(shape, out, bias):
     x, weight, b = leaf(*shape), leaf(out, 6), leaf(out) if bias else None
     inputs = (x, weight, b) if bias else (x, weight)
-    same_gradients(kernels.linear, F.linear, *inputs)
+    same_gradients(cpu.linear, F.linear, *inputs)
     swapped = leaf(*shape[:-1], 6, 6).mT[..., 0, :] if len(shape) > 1 else x  # not contiguous
-    torch.testing.assert_close(kernels.linear(swapped, weight, b), F.linear(swapped, weight, b), **CLOSE)
+    torch.testing.assert_close(cpu.linear(swapped, weight, b), F.linear(swapped, weight, b), **CLOSE)
 
 
 def test_linear_under_autocast():
-    layer, x = kernels.Linear(6, 4), leaf(3, 6)
+    layer, x = cpu.Linear(6, 4), leaf(3, 6)
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(x).dtype == torch.bfloat16
     assert torch.autograd.gradcheck(lambda x: layer.double()(x), (leaf(3, 6, dtype=torch.float64),))
@@ -478,7 +482,7 @@ def test_dispatch_and_combine_gradcheck(R):
 def test_grouped_linear_gradcheck():
     offsets = torch.tensor([3, 3, 8, 10], dtype=torch.int32)
     x, w = leaf(10, 3, dtype=torch.float64), leaf(4, 2, 3, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda x, w: kernels.grouped_linear(x, w, offsets), (x, w))
+    assert torch.autograd.gradcheck(lambda x, w: grouped_linear(x, w, offsets), (x, w))
 
 
 @pytest.mark.parametrize("case", ROUTES)
@@ -500,7 +504,7 @@ def test_experts_in_bfloat16(R, case):
 def test_windows_cover_every_row_and_the_owner_comes_last(counts):
     ends = torch.tensor(counts).cumsum(0)
     expert_S, own_S = torch.full((sum(counts),), -1), torch.zeros(sum(counts), dtype=torch.long)
-    for e, rows, own in kernels.windows(ends.int(), sum(counts)):
+    for e, rows, own in windows(ends.int(), sum(counts)):
         assert rows.start <= own.start < own.stop <= rows.stop <= sum(counts)
         expert_S[rows] = e
         own_S[own] += 1
@@ -548,7 +552,7 @@ def test_a_loss_without_targets_is_zero(R):
 def test_linear_cross_entropy(rows, vocab, chunk):
     x, w, t = leaf(rows, 6), leaf(vocab, 6), torch.randint(0, vocab, (rows,))
     t[rows // 2] = -100 if rows > 1 else t[0]
-    ours = lambda x, w: kernels.linear_cross_entropy(x, w, t, chunk=chunk)  # noqa: E731
+    ours = lambda x, w: linear_cross_entropy(x, w, t, chunk=chunk)  # noqa: E731
     same_gradients(ours, lambda x, w: F.cross_entropy(x @ w.t(), t, reduction="sum"), x, w)
 
 
@@ -569,15 +573,15 @@ def test_checkpointing_and_repeating_change_no_bit():
 def test_linear_cross_entropy_gradcheck():
     x, w = leaf(5, 4, dtype=torch.float64), leaf(6, 4, dtype=torch.float64)
     t = torch.tensor([0, -100, 5, 2, 2])
-    assert torch.autograd.gradcheck(lambda x, w: 0.3 * kernels.linear_cross_entropy(x, w, t, chunk=2), (x, w))
+    assert torch.autograd.gradcheck(lambda x, w: 0.3 * linear_cross_entropy(x, w, t, chunk=2), (x, w))
 
 
 def test_linear_cross_entropy_without_gradients():
     x, w, t = torch.randn(9, 6), torch.randn(7, 6), torch.randint(0, 7, (9,))
     want = F.cross_entropy(x @ w.t(), t, reduction="sum")
-    torch.testing.assert_close(kernels.linear_cross_entropy(x, w, t), want)
+    torch.testing.assert_close(linear_cross_entropy(x, w, t), want)
     with torch.no_grad():
-        torch.testing.assert_close(kernels.linear_cross_entropy(x.requires_grad_(), w, t), want)
+        torch.testing.assert_close(linear_cross_entropy(x.requires_grad_(), w, t), want)
 
 
 def test_head_cross_entropy_under_autocast(R):

@@ -15,9 +15,9 @@ import dsvgraph_torch
 from dsvgraph.errors import DsvError
 from dsvgraph_torch.data.batch import Batch
 from dsvgraph_torch.emitted import load_source
+from dsvgraph_torch.kernels.cpu import losses
 from dsvgraph_torch.lowering.names import class_names
 from dsvgraph_torch.module import after_step, expert_load
-from dsvgraph_torch.runtime import kernels
 from dsvgraph_torch.training.layers import checkpoint_layers, repeated_layers
 from dsvgraph_torch.training.predictions import shares
 from dsvgraph_torch.training.step import Precision, backward
@@ -170,8 +170,8 @@ def plain_in_chunks(model, monkeypatch):
 
 
 def fast_in_chunks(model, monkeypatch):
-    whole = kernels.linear_cross_entropy
-    monkeypatch.setattr(kernels, "linear_cross_entropy", lambda x, weight, t: whole(x, weight, t, chunk=7))
+    whole = losses.linear_cross_entropy
+    monkeypatch.setattr(losses, "linear_cross_entropy", lambda x, weight, t: whole(x, weight, t, chunk=7))
     return dsvgraph_torch.compile(model, kernels="fast")
 
 
