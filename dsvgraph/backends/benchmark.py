@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dsvgraph.backends.training import TensorDtype
+from dsvgraph.backends.training import Precision, TensorDtype
 from dsvgraph.errors import DsvError
 
 
@@ -14,21 +14,25 @@ from dsvgraph.errors import DsvError
 class BenchmarkOptions:
     """The options of `dsvgraph bench`.
 
-    ``pure`` keeps weights and the optimizer's states in ``dtype`` too; ``decode`` is how many tokens are decoded,
-    0 for none; ``fit_memory`` are bytes that the training step has to fit in; ``against`` names another library.
+    ``decode`` is how many tokens are decoded, 0 for none; ``fit_memory`` are bytes that the training step has to fit
+    in; ``against`` names another library.
     """
 
     batch: int = 8
     seq: int = 256
     steps: int = 10
     device: str = "auto"
-    dtype: TensorDtype = TensorDtype.FLOAT32
-    pure: bool = False
+    precision: Precision = Precision.FLOAT32
     compile: bool = False
     decode: int = 0
     against: str | None = None
     fit_memory: int | None = None
     seed: int = 0
+
+    @property
+    def dtype(self) -> TensorDtype:
+        """The numbers of the weights that compute."""
+        return TensorDtype.FLOAT32 if self.precision is Precision.FLOAT32 else TensorDtype.BFLOAT16
 
 
 @dataclass(frozen=True)
@@ -183,10 +187,6 @@ def median(seconds: Sequence[float]) -> float:
 
 def check(options: BenchmarkOptions) -> None:
     """Raise DsvError if an option makes no sense with another."""
-    if options.pure and options.dtype == TensorDtype.FLOAT32:
-        raise DsvError("--pure: weights are in float32 already", hint="it goes with --dtype bfloat16")
-    if options.pure and options.fit_memory is not None:
-        raise DsvError("--fit-memory: what fits is known of weights and states in float32", hint="leave out --pure")
     if options.compile and options.fit_memory is not None:
         words = "torch.compile does not compute the same layers again in the same way"
         raise DsvError(f"--compile: {words}", hint="leave out --fit-memory")

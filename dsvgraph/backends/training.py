@@ -6,10 +6,22 @@ from enum import StrEnum
 
 
 class TensorDtype(StrEnum):
-    """The numbers of a compiled module: those that its matrices are multiplied in, or its weights are written in."""
+    """The numbers that weights are written in."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
+
+
+class Precision(StrEnum):
+    """The numbers of a training run.
+
+    Under `bfloat16` the weights that compute are bfloat16, and the optimizer has float32 ones behind them, with float32
+    states. `pure-bf16` has bfloat16 weights and states alone.
+    """
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    PURE_BF16 = "pure-bf16"
 
 
 class ScheduleKind(StrEnum):

@@ -14,7 +14,7 @@ from folders import pretrained  # noqa: E402
 from test_export_command import dsv  # noqa: E402
 
 from dsvgraph_torch.data.text import load_corpus  # noqa: E402
-from dsvgraph_torch.training.loop import EVAL_TOKENS  # noqa: E402
+from dsvgraph_torch.training.heldout import EVAL_TOKENS  # noqa: E402
 
 
 def test_transformers_has_the_same_held_out_loss(tmp_path, monkeypatch):

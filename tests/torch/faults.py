@@ -14,6 +14,10 @@ import pytest
 import torch
 from torch import nn
 
+from dsvgraph_torch.optimizers.masters import Masters
+from dsvgraph_torch.optimizers.optimizer import Optimizer, optimizer_for
+from dsvgraph_torch.training.options import TrainOptions
+
 CALLS = ((os, "replace"), (os, "rename"), (os, "fsync"), (os, "open"), (Path, "mkdir"), (Path, "open"))
 """What files are made, ordered and named by."""
 
@@ -48,12 +52,13 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def trained(value: float) -> tuple[nn.Module, torch.optim.Optimizer]:
+def trained(value: float) -> tuple[Masters, Optimizer]:
     """A module with all weights and moments at ``value``, made without a gradient."""
     model = nn.Linear(3, 5)
-    optimizer = torch.optim.AdamW(model.parameters())
+    masters = Masters(model, {})
+    optimizer = optimizer_for(model, TrainOptions(), masters=masters)
     for weight in model.parameters():
         weight.data.fill_(value)
         moments = {key: torch.full_like(weight, value) for key in ("exp_avg", "exp_avg_sq")}
-        optimizer.state[weight] = {"step": torch.tensor(value), **moments}
-    return model, optimizer
+        optimizer.parts[0].state[weight] = {"step": torch.tensor(value), **moments}
+    return masters, optimizer

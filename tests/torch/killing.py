@@ -65,11 +65,14 @@ def save_at(number: int, folder: Path) -> None:
 
 def is_whole(folder: Path) -> None:
     """There is the checkpoint of step 1 or that of step 2, with the numbers of its step alone."""
-    found, (model, optimizer) = checkpoint.latest(folder, IDENTITY), trained(0.0)
+    found, (masters, optimizer) = checkpoint.latest(folder, IDENTITY), trained(0.0)
     assert found is not None
-    found.load_weights(model)
-    found.load_moments(model, optimizer)
-    numbers = [*model.state_dict().values(), *(t for state in optimizer.state.values() for t in state.values())]
+    found.load_masters(masters)
+    found.load_moments(optimizer)
+    numbers = [
+        *masters.state_dict().values(),
+        *(t for state in optimizer.parts[0].state.values() for t in state.values()),
+    ]
     assert {float(n) for tensor in numbers for n in tensor.flatten()} == {float(found.step)}
 
 

@@ -9,6 +9,7 @@ import torch
 import dsvgraph
 from dsvgraph.backends import peer
 from dsvgraph.backends.benchmark import Benchmark, BenchmarkOptions, DecodingSteps, TrainingSteps, check
+from dsvgraph.backends.training import Precision
 from dsvgraph.graph import Model
 from dsvgraph.passes.estimate.memory import training
 from dsvgraph_torch.measuring import memory
@@ -114,9 +115,9 @@ class _Run:
         return memory.traced(one.step, lambda: memory.held(one.module, one.optimizer))
 
     def predicted(self) -> int | None:
-        """Return the peak that the graph predicts; None where weights are not in float32: it describes no others."""
+        """Return the peak that the graph predicts; None where it does not know what the numbers take."""
         o = self.options
-        if o.pure:
+        if o.precision is not Precision.FLOAT32:
             return None
         if self.fitting:
             return self.fitting.peak

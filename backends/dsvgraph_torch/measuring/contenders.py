@@ -13,15 +13,15 @@ from torch import nn
 
 from dsvgraph.backends import contracts, peer
 from dsvgraph.backends.benchmark import BenchmarkOptions
-from dsvgraph.backends.training import TensorDtype
 from dsvgraph.graph import Model
 from dsvgraph_torch.data.batch import Batch
 from dsvgraph_torch.measuring.machine import synchronise
-from dsvgraph_torch.training.optim import BETAS
+from dsvgraph_torch.optimizers.masters import with_precision
+from dsvgraph_torch.optimizers.optimizer import optimizer_for
 from dsvgraph_torch.training.options import TrainOptions
 from dsvgraph_torch.training.predictions import shares
 from dsvgraph_torch.training.setup import set_up, step_errors
-from dsvgraph_torch.training.step import Precision, train_step
+from dsvgraph_torch.training.step import clipping, train_step
 
 LR = 1e-4
 """The learning rate of measured steps: what they learn does not matter, as long as no loss diverges."""
@@ -53,7 +53,7 @@ class Contender:
 def training_options(options: BenchmarkOptions) -> TrainOptions:
     """Return the options of `compile --train` with which our model is set up."""
     return TrainOptions.given(
-        batch=options.batch, seq=options.seq, device=options.device, dtype=options.dtype, lr=LR, clip=CLIP,
+        batch=options.batch, seq=options.seq, device=options.device, precision=options.precision, lr=LR, clip=CLIP,
         compile=options.compile or None, fit_memory=options.fit_memory, seed=options.seed, emulate=True,
     )  # fmt: skip
 
@@ -76,17 +76,14 @@ def ours(model: Model, options: BenchmarkOptions, device: torch.device) -> Conte
     synchronise(device)
     started = time.perf_counter()
     state = set_up(model, given, device, None)
-    if options.pure:
-        cast(state.model, options.dtype)
     synchronise(device)
     built = time.perf_counter() - started
     batch = Batch.of_rows(rows(model, options, options.seq + 1))
-    precision = Precision(device, torch.float32 if options.pure else getattr(torch, options.dtype))
     parts = shares(model, [batch])
 
     def step() -> float:
         with step_errors(given):
-            return train_step(state.model, state.optimizer, [batch], LR, CLIP, precision, shares=parts).loss
+            return train_step(state.model, state.optimizer, [batch], LR, CLIP, device, shares=parts).loss
 
     return Contender("dsvgraph", True, state.model, state.optimizer, step, built)
 
@@ -98,7 +95,7 @@ def cast(module: nn.Module, dtype: str) -> None:
 
 
 def theirs(model: Model, options: BenchmarkOptions, device: torch.device) -> Iterator[Contender]:
-    """Yield the model of the other library, in each way that it has, with AdamW's fused kernel."""
+    """Yield the model of the other library, in each way that it has, with the numbers and the optimizer of ours."""
     if options.against is None:
         return
     other = peer(options.against)
@@ -110,21 +107,15 @@ def _built(other: contracts.Peer, way: str, model: Model, options: BenchmarkOpti
     synchronise(device)
     started = time.perf_counter()
     module = other.build(model, way, device, options.seed, options.seq + options.decode + 1).train()
-    if options.pure:
-        cast(module, options.dtype)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=LR, betas=BETAS, fused=device.type in ("cpu", "cuda"))
+    optimizer = optimizer_for(module, training_options(options), masters=with_precision(module, options.precision))
     synchronise(device)
     built = time.perf_counter() - started
     ids = rows(model, options, options.seq).to(device)
-    reduced = options.dtype != TensorDtype.FLOAT32 and not options.pure
 
     def step() -> float:
-        with torch.autocast(device.type, getattr(torch, options.dtype), enabled=reduced):
-            loss = other.loss(module, ids)
+        loss = other.loss(module, ids)
         loss.backward()
-        nn.utils.clip_grad_norm_(module.parameters(), CLIP)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.step(clipping(optimizer.gradient_norm(), CLIP))
         return float(loss.detach())
 
     return Contender(f"{options.against}, {way}", False, module, optimizer, step, built)

@@ -15,10 +15,11 @@ from torch import nn
 
 
 def held(module: nn.Module, optimizer: Any) -> int:
-    """Return the bytes of the weights, the buffers and the optimizer's states."""
+    """Return the bytes of the weights and their masters, the buffers and the optimizer's states."""
+    masters = optimizer.masters.exact.values() if hasattr(optimizer, "masters") else ()
     groups = getattr(optimizer, "parts", (optimizer,))
-    states = (value for part in groups for state in part.state.values() for value in state.values())
-    return sum(_bytes([*module.parameters(), *module.buffers()])) + sum(_bytes(states))
+    states = [value for part in groups for state in part.state.values() for value in state.values()]
+    return sum(_bytes([*module.parameters(), *module.buffers(), *masters, *states]))
 
 
 def _bytes(values: Iterable[Any]) -> Iterable[int]:

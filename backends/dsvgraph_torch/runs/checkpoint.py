@@ -15,9 +15,10 @@ from torch import nn
 
 from dsvgraph.errors import DsvError
 from dsvgraph.files import opened, write_folder
+from dsvgraph_torch.optimizers.masters import Masters
+from dsvgraph_torch.optimizers.optimizer import Optimizer
 from dsvgraph_torch.runs.schema import CheckpointAbout, read_model
 from dsvgraph_torch.runs.tensors import load_moments, load_tensors, load_weights, moments, write_tensors
-from dsvgraph_torch.training.optim import Optimizer
 
 NAME = re.compile(r"checkpoint-(\d{1,18})")
 LEFT = re.compile(r"\.checkpoint-\d+\..+\.tmp")
@@ -43,14 +44,17 @@ class Checkpoint:
         """Raise DsvError if they are not those of the model."""
         load_weights(model, self._tensors(self.weights), self.weights)
 
-    def load_moments(self, model: nn.Module, optimizer: Optimizer) -> None:
+    def load_masters(self, masters: Masters, average: bool = False) -> None:
+        """Load the weights, or their ``average``. Raise DsvError if they are missing or not those of the module."""
+        path = self.path / AVERAGE if average else self.weights
+        tensors = self._tensors(path)
+        load_weights(masters.module, tensors, path)
+        masters.load(tensors)
+
+    def load_moments(self, optimizer: Optimizer) -> None:
         """Raise DsvError if they are not those of the model's weights."""
         path = self.path / OPTIMIZER
-        load_moments(model, optimizer, self._tensors(path), path)
-
-    def load_average(self, module: nn.Module) -> None:
-        """Load the average of the weights. Raise DsvError if it is missing or not that of the module."""
-        load_weights(module, self._tensors(self.path / AVERAGE), self.path / AVERAGE)
+        load_moments(optimizer, self._tensors(path), path)
 
     def _tensors(self, path: Path) -> dict[str, torch.Tensor]:
         tensors, step = load_tensors(path)
@@ -77,21 +81,21 @@ class Keep:
 
 def save(
     run: Path,
-    model: nn.Module,
+    masters: Masters,
     optimizer: Optimizer,
     step: int,
     identity: str,
     *,
-    average: nn.Module | None = None,
+    average: Masters | None = None,
     heldout: float | None = None,
     keep: Keep | None = Keep(),
 ) -> None:
     """Write the checkpoint of ``step`` into ``run``, then remove those that ``keep`` does not choose.
 
-    ``average`` is the module of averaged weights, ``heldout`` the loss by which the best is chosen. With ``keep``
+    ``average`` has the averaged weights, ``heldout`` the loss by which the best is chosen. With ``keep``
     None, nothing is removed. Raise DsvError on a full disk and the like; then those before are still there.
     """
-    tensors = {WEIGHTS: model.state_dict(), OPTIMIZER: moments(model, optimizer)}
+    tensors = {WEIGHTS: masters.state_dict(), OPTIMIZER: moments(optimizer)}
     tensors |= {AVERAGE: average.state_dict()} if average else {}
 
     def write(folder: Path) -> None:

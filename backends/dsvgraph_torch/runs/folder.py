@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from dsvgraph.errors import DsvError
 from dsvgraph.files import to_disk, write_errors
 from dsvgraph_torch.data.corpus import Corpus
 from dsvgraph_torch.data.stored import described, read_tokens
 from dsvgraph_torch.data.tokens import Tokens
+from dsvgraph_torch.optimizers.masters import Masters
+from dsvgraph_torch.optimizers.optimizer import Optimizer
 from dsvgraph_torch.runs import checkpoint, schema
 from dsvgraph_torch.runs.checkpoint import Checkpoint
 from dsvgraph_torch.runs.files import LOCK, append_line, check_regular, locked, read, write_text, write_whole
 from dsvgraph_torch.runs.schema import About, Record, Result, Stopped
-from dsvgraph_torch.training.optim import Optimizer
 from dsvgraph_torch.training.options import TrainOptions
 
 
@@ -100,7 +100,7 @@ class Run:
     ) -> None:
         """Write run.json."""
         about = {
-            "options": options.model_dump(mode="json", exclude={"out", "resume"}),
+            "options": options.model_dump(mode="json", exclude={"out", "resume", "dtype"}),
             "data": {"source": corpus.source, "sha256": corpus.digest, "tokens": described(corpus.tokens)},
             "versions": versions(),
             "identity": schema.identity(options, corpus.digest, self.read_spec()),
@@ -155,12 +155,12 @@ class Run:
             lines = read(self.metrics).split(b"\n")[:step]
             write_text(self.metrics, b"".join(line + b"\n" for line in lines).decode())
 
-    def save(self, model: nn.Module, optimizer: Optimizer, step: int, identity: str, **more: Any) -> None:
+    def save(self, masters: Masters, optimizer: Optimizer, step: int, identity: str, **more: Any) -> None:
         """Save all that is needed to go on after ``step``; ``more`` is as for ``checkpoint.save``."""
         if self.metrics.exists():
             with write_errors(self.metrics):
                 to_disk(self.metrics)
-        checkpoint.save(self.path, model, optimizer, step, identity, **more)
+        checkpoint.save(self.path, masters, optimizer, step, identity, **more)
 
     def checkpoint(self, about: About) -> Checkpoint | None:
         """Return the newest checkpoint; nothing where the run was stopped before the first.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from dsvgraph.errors import DsvError
 from dsvgraph.files import opened, write_whole
 from dsvgraph.names import listed
 from dsvgraph.tensorfile import TensorEntry, header
-from dsvgraph_torch.training.optim import MuonAndAdamW, Optimizer
+from dsvgraph_torch.optimizers.optimizer import Optimizer
 
 KINDS = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
@@ -70,23 +69,23 @@ def load_weights(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> 
         raise DsvError(f"the weights in {source} are not those of its spec: {words}") from error
 
 
-def moments(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+def moments(optimizer: Optimizer) -> dict[str, Tensor]:
     """Return what the optimizer keeps of every weight that it trains, as `WEIGHT.exp_avg` and so on.
 
     A weight that never had a gradient has none yet: then it is what the optimizer would begin with, so that
     what is lacking in a file is always a fault.
     """
     found: dict[str, Tensor] = {}
-    for part in parts(optimizer):
-        for name, weight in _trained(model, optimizer, part):
+    for part in optimizer.parts:
+        for name, weight in optimizer.named(part):
             state = part.state.get(weight) or _fresh(part, weight)
             found |= {f"{name}.{key}": state[key] for key in kept(part)}
     return found
 
 
-def load_moments(model: nn.Module, optimizer: Optimizer, tensors: dict[str, Tensor], source: Path) -> None:
+def load_moments(optimizer: Optimizer, tensors: dict[str, Tensor], source: Path) -> None:
     """Take up what ``moments`` gave. Raise DsvError if a name, a shape or a kind of number differs."""
-    wanted = moments(model, optimizer)
+    wanted = moments(optimizer)
     for words, names in (("lack", wanted.keys() - tensors.keys()), ("have unknown", tensors.keys() - wanted.keys())):
         if names:
             raise DsvError(f"the optimizer's moments in {source} {words} {listed(sorted(names), 3)}")
@@ -94,30 +93,17 @@ def load_moments(model: nn.Module, optimizer: Optimizer, tensors: dict[str, Tens
         if (tensor.shape, tensor.dtype) != (wanted[name].shape, wanted[name].dtype):
             found, want = (f"{t.dtype} {[*t.shape]}" for t in (tensor, wanted[name]))
             raise DsvError(f"`{name}` in {source} is {found}, and the optimizer's is {want}")
-    for part in parts(optimizer):
+    for part in optimizer.parts:
         state = {
             number: {key: tensors[f"{name}.{key}"] for key in kept(part)}
-            for number, (name, _) in enumerate(_trained(model, optimizer, part))
+            for number, (name, _) in enumerate(optimizer.named(part))
         }
         part.load_state_dict({"state": state, "param_groups": part.state_dict()["param_groups"]})
-
-
-def parts(optimizer: Optimizer) -> tuple[torch.optim.Optimizer, ...]:
-    """Return the optimizers of torch that it consists of."""
-    return optimizer.parts if isinstance(optimizer, MuonAndAdamW) else (optimizer,)
 
 
 def kept(part: torch.optim.Optimizer) -> tuple[str, ...]:
     """Return the names of what an optimizer keeps of each weight."""
     return ("momentum_buffer",) if isinstance(part, torch.optim.Muon) else ("step", *MOMENTS)
-
-
-def _trained(model: nn.Module, optimizer: Optimizer, part: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
-    """Yield name and weight in the order that the optimizer numbers them."""
-    names = {weight: name for name, weight in model.named_parameters()}
-    if isinstance(optimizer, MuonAndAdamW):
-        names |= {view: path for path, _, view in optimizer.views}
-    yield from ((names[weight], weight) for group in part.param_groups for weight in group["params"])
 
 
 def _fresh(part: torch.optim.Optimizer, weight: Tensor) -> dict[str, Any]:

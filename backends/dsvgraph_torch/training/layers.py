@@ -59,7 +59,7 @@ def fitting(graph: Model, options: TrainOptions, device: torch.device) -> Fittin
             batch=options.batch,
             seq=options.seq,
             limit=options.fit_memory,
-            dtype=options.dtype,
+            dtype=options.precision,
             fused=device.type != "cpu",
             accumulated=options.accumulate > 1,
             average=options.ema is not None,

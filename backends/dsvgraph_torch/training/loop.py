@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
@@ -25,25 +26,20 @@ from dsvgraph_torch.runs.folder import Run, default_folder
 from dsvgraph_torch.runs.schema import Result, Stopped, identity
 from dsvgraph_torch.training import answers
 from dsvgraph_torch.training.guard import PATIENCE, Guard
+from dsvgraph_torch.training.heldout import FINAL_TOKENS, HeldOut
 from dsvgraph_torch.training.logs import Logs
 from dsvgraph_torch.training.options import UNBOUNDED, TrainOptions
-from dsvgraph_torch.training.predictions import accuracy, predictions_of, shares
+from dsvgraph_torch.training.predictions import predictions_of, shares
 from dsvgraph_torch.training.preflight import check, check_disk, check_precision, memory_errors
 from dsvgraph_torch.training.progress import ProgressDisplay, plot_losses, progress_display
 from dsvgraph_torch.training.results import RunResult, continuation, failure, report, report_interrupted
 from dsvgraph_torch.training.schedule import Schedule, learning_rate
 from dsvgraph_torch.training.setup import of_state, set_up, step_errors, step_flops
 from dsvgraph_torch.training.signals import StopSignal
-from dsvgraph_torch.training.step import Diverged, Precision, StepMetrics, evaluate, train_step
+from dsvgraph_torch.training.step import Diverged, StepMetrics, TakenStep, take_step
 
-EVAL_TOKENS = 8192
-"""Held-out tokens of an evaluation on the way, where the options do not say them."""
-
-FINAL_TOKENS = 65536
-"""Held-out tokens of the evaluation at the end."""
-
-EVAL_BATCH = 2048
-"""Held-out tokens that are run at once, or a batch where it has more: a small one would take an evaluation's time."""
+LATE = 2
+"""Steps after which the metrics of one are read on a GPU, which does not wait for the host until then."""
 
 SAMPLE_TOKENS = 200
 """Tokens of the sample at the end, less where the answer of a task is shorter."""
@@ -120,10 +116,10 @@ class Trainer:
         self.graph, self.corpus, self.options, self.run = graph, corpus, options, run
         self.console = console
         self.device = options.torch_device()
-        self.precision = Precision(self.device, getattr(torch, options.dtype))
         self.state = set_up(graph, options, self.device, checkpoint)
         self.model, self.optimizer = self.state.model, self.state.optimizer
         self.predictions = predictions_of(graph)
+        self.heldout = HeldOut(corpus, options, self.device, self.predictions)
         self.first, self.step, self.saved = 0, 0, False
         self.schedule = Schedule(options)
         self.step_flops = step_flops(graph, options)
@@ -131,6 +127,8 @@ class Trainer:
         self.result: Result | None = None
         self.stopped: Stopped | None = None
         self.guard, self.logs = Guard(options.spike), Logs(run, options)
+        self.taken = deque[tuple[int, TakenStep]]()
+        self.late = LATE if self.device.type == "cuda" else 0
         if checkpoint:
             self.first = checkpoint.step
 
@@ -179,10 +177,12 @@ class Trainer:
                 step = self.step = step + 1
                 self.run_step(step, made, show)
                 if self.options.probe_every and step % self.options.probe_every == 0:
+                    self.write_taken(show)
                     record_probe(self.run, self.graph, self.model, self.corpus, self.options, step)
-                if self.save_due(step) and not self.guard.suspect:
-                    self.save(step)
-                    saved = step
+                if self.save_due(step):
+                    self.write_taken(show)
+                    saved = saved if self.guard.suspect else self.save(step)
+            self.write_taken(show)
         if saved < step:
             self.save(step)
         self.stopped = Stopped(reason=self.schedule.reason(step), step=step)
@@ -208,7 +208,7 @@ class Trainer:
             self.logs.close()
 
     def run_step(self, step: int, made: Iterator[Batch], show: ProgressDisplay) -> None:
-        """Take one step on the next of ``made``, measure it where that is due, and write it down."""
+        """Take one step on the next of ``made``, and write down those whose metrics are there."""
         options = self.options
         self.model.tokens_seen, self.model.steps_taken = (step - 1) * options.step_tokens, step - 1
         torch.manual_seed(options.seed + step)
@@ -216,9 +216,23 @@ class Trainer:
         with self.schedule.training(), step_errors(options):
             batches = take(made, options.accumulate)
             parts = shares(self.graph, batches)
-            metrics = train_step(self.model, self.optimizer, batches, rate, options.clip, self.precision, when, parts)
+            args = self.model, self.optimizer, batches, rate, options.clip, self.device, when, parts, self.late > 0
+            self.taken.append((step, take_step(*args)))
             self.state.stepped()
-        measured = self.measured(step)
+        measured = step if self.measured(step) else 0
+        self.write_taken(show, 0 if measured else self.late, measured)
+
+    def write_taken(self, show: ProgressDisplay, left: int = 0, measured: int = 0) -> None:
+        """Write down all but the last ``left`` of the steps that were taken; after ``measured`` measure the model."""
+        while len(self.taken) > left:
+            step, taken = self.taken.popleft()
+            self.write_step(step, taken, show, step == measured)
+
+    def write_step(self, step: int, taken: TakenStep, show: ProgressDisplay, measured: bool) -> None:
+        """Read the metrics of a step that was taken, measure the model where that is due, and write all down."""
+        options, self.step = self.options, step
+        with self.schedule.training():
+            metrics = taken.read()
         record = {"step": step, "tokens": step * options.step_tokens, **metrics.record(load=measured)}
         record |= {"flops": step * self.step_flops, "train_seconds": round(self.schedule.trained, 3)}
         record["seconds"] = round(self.schedule.seconds, 3)
@@ -226,9 +240,9 @@ class Trainer:
         record |= {"spike": trouble} if trouble else {}
         try:
             if measured:
-                self.last_heldout = step, self.heldout_losses(options.eval_tokens or EVAL_TOKENS, step)
+                self.last_heldout = step, self.heldout.losses(self.state.modules, step)
                 record |= self.last_heldout[1]
-                record |= {"accuracy": found} if (found := self.answers(answers.rows(options))) else {}
+                record |= {"accuracy": found} if (found := self.heldout.answers(self.model)) else {}
         finally:
             self.run.log(record)  # a step that made the model diverge was taken
             self.logs.write(record)
@@ -256,41 +270,25 @@ class Trainer:
         numbered = Numbered(self.corpus, options.batch, options.seq, options.seed)
         return batches(numbered, self.first * options.accumulate, options.processes(self.device))
 
-    def heldout(self, tokens: int) -> Iterator[Batch]:
-        """Yield batches of about ``tokens`` held-out tokens, always the same."""
-        options = self.options
-        at_once = max(options.batch, EVAL_BATCH // options.seq)
-        return self.corpus.heldout_batches(at_once, options.seq, max(1, tokens // options.seq))
-
-    def heldout_losses(self, tokens: int, step: int) -> dict[str, dict[str, float]]:
-        """Return losses of about ``tokens`` held-out tokens after ``step``, by name, weighted as they are then.
-
-        They are those of the weights, `heldout`, and those of their average, `heldout_ema`, where there is one.
-        """
-        found, when = {}, f"after step {step}, on held-out text"
-        for key, module in self.state.modules.items():
-            module.tokens_seen, module.steps_taken = step * self.options.step_tokens, step
-            found[key] = evaluate(module, self.heldout(tokens), self.precision, when)
-        return found
-
     def write_about(self) -> None:
         """Write what the run is."""
         self.run.write_about(self.options, self.corpus, self.saved, self.result, self.stopped)
 
-    def save(self, step: int) -> None:
-        """Save the run as it is after ``step``."""
+    def save(self, step: int) -> int:
+        """Save the run as it is after ``step``; return that."""
         self.state.check_finite(step)
         found = identity(self.options, self.corpus.digest, self.run.read_spec())
         at, losses = self.last_heldout
         loss = losses["heldout"][self.names[0]] if at == step else None
         keep = None if self.guard.suspect else Keep(self.options.keep, self.options.keep_best)
-        average = self.state.average and self.state.average.module
-        self.run.save(self.model, self.optimizer, step, found, average=average, heldout=loss, keep=keep)
+        average = self.state.average and self.state.average.masters
+        self.run.save(self.state.masters, self.optimizer, step, found, average=average, heldout=loss, keep=keep)
         if not self.saved:
             self.saved = True
             self.write_about()
         records, title = [r.model_dump() for r in self.run.records(self.names)], self.graph.name
         write_whole(self.run.plot, lambda path: plot_losses(records, self.names, title, path))
+        return step
 
     def finish(self, step: int) -> RunResult:
         """Evaluate and sample the model after ``step``, the last one, and print the result."""
@@ -298,9 +296,9 @@ class Trainer:
         if step < length:
             of = f" of {length}" if length < UNBOUNDED else ""
             self.print_lines([f"--minutes {self.options.minutes:g}: ended after step {step}{of}"])
-        losses = self.heldout_losses(max(FINAL_TOKENS, self.options.eval_tokens or 0), step)
+        losses = self.heldout.losses(self.state.modules, step, FINAL_TOKENS)
         text = continuation(self.model, self.corpus, SAMPLE_TOKENS, self.options)
-        self.result = Result(step=step, accuracy=self.accuracy(), sample=text, **losses)
+        self.result = Result(step=step, accuracy=self.heldout.accuracy(self.model), sample=text, **losses)
         self.write_about()
         return self.report(self.result)
 
@@ -308,12 +306,3 @@ class Trainer:
         """Report what the run came to."""
         tokens, unit = result.step * self.options.step_tokens, self.corpus.tokens.unit
         return report(self.run, result, self.predictions, tokens, self.console, unit)
-
-    def accuracy(self) -> dict[str, float]:
-        """Return the share of held-out tokens that each head gets right, and of answers, where there are any."""
-        batches = (batch.to(self.device) for batch in self.heldout(EVAL_TOKENS))
-        return accuracy(self.model, self.predictions, batches) | self.answers(answers.FINAL_ROWS)
-
-    def answers(self, rows: int) -> dict[str, float]:
-        """Return how often the answers of ``rows`` held-out rows are right, in each way; nothing without a task."""
-        return answers.by_output(self.names[0], self.model, self.heldout(rows * self.options.seq), self.corpus)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from dsvgraph.backends.training import MetricLog, OptimizerKind, Packing, ScheduleKind, TensorDtype
+from dsvgraph.backends.training import MetricLog, OptimizerKind, Packing, Precision, ScheduleKind, TensorDtype
 from dsvgraph.errors import DsvError, clipped
 from dsvgraph.wanted import wanted
 
@@ -46,7 +46,8 @@ class TrainOptions(BaseModel):
     out: Path | None = None
     seed: int = Field(0, ge=0, lt=2**63)
     device: str = "auto"
-    dtype: TensorDtype = TensorDtype.FLOAT32
+    precision: Precision = Precision.FLOAT32
+    dtype: TensorDtype = TensorDtype.FLOAT32  # of runs before there was `precision`: bfloat16 was autocast
     lr: float = Field(2e-3, gt=0, allow_inf_nan=False)
     warmup: int | None = Field(None, ge=0)
     schedule: ScheduleKind = ScheduleKind.COSINE
@@ -96,6 +97,8 @@ class TrainOptions(BaseModel):
         if self.fit_memory and self.checkpoint_activations:
             raise ValueError("--fit-memory: chooses the layers that are computed again; "
                              "leave out --checkpoint-activations, which is all of them")  # fmt: skip
+        if self.fit_memory and self.precision is Precision.PURE_BF16:
+            raise ValueError("--fit-memory: what fits is known of states in float32; leave out --precision pure-bf16")
         return self
 
     @classmethod
@@ -104,6 +107,8 @@ class TrainOptions(BaseModel):
 
         Raises DsvError that names the first wrong option.
         """
+        if values.get("dtype") is not None:
+            raise DsvError("--dtype: training has --precision", hint=f"--precision {values['dtype']}")
         try:
             return cls(**{name: value for name, value in values.items() if value is not None})
         except ValidationError as error:
@@ -149,8 +154,11 @@ class TrainOptions(BaseModel):
     def resumed(self, before: TrainOptions) -> TrainOptions:
         """Return the options of a run that goes on: as ``before``, but for what was given now and may change.
 
-        Raise DsvError if an option that was given now contradicts the run.
+        Raise DsvError if an option that was given now contradicts the run, or if this version cannot go on with it.
         """
+        if before.dtype is not TensorDtype.FLOAT32:
+            hint = "--weights CHECKPOINT --precision bfloat16 begins a new run where it was"
+            raise DsvError("--resume: the run multiplied in bfloat16 by autocast, which is no --precision", hint=hint)
         now = {name: getattr(self, name) for name in self.model_fields_set}
         for name, value in now.items():
             if name not in MAY_CHANGE and value != (old := getattr(before, name)):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from dsvgraph.backends.training import TensorDtype
+from dsvgraph.backends.training import Precision
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Loss, Model
 from dsvgraph.passes.lint.training import computed_nodes, trained_nodes
@@ -117,15 +117,13 @@ def check_precision(options: TrainOptions) -> str:
     Raise DsvError, with the time that they take, if they are not allowed.
     """
     device = options.torch_device()
-    if options.dtype != TensorDtype.BFLOAT16 or not (machine := emulated(device)):
+    if options.precision is Precision.FLOAT32 or not (machine := emulated(device)):
         return ""
     low, full = product_seconds(device, torch.bfloat16), product_seconds(device, torch.float32)
-    words = (
-        f"--dtype bfloat16: {machine} emulates it: a product of {MEASURED} x {MEASURED} takes {low * 1e3:.3g} ms, "
-        f"in float32 {full * 1e3:.3g} ms"
-    )
+    times = f"of {MEASURED} x {MEASURED} takes {low * 1e3:.3g} ms, in float32 {full * 1e3:.3g} ms"
+    words = f"--precision {options.precision}: {machine} emulates bfloat16: a product {times}"
     if low > full and not options.emulate:
-        raise DsvError(words, hint="leave --dtype out, or allow it by --emulate")
+        raise DsvError(words, hint="leave --precision out, or allow it by --emulate")
     return words
 
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import dsvgraph
 from dsvgraph.backends import weight_reader
 from dsvgraph.graph import Model
 from dsvgraph.passes.estimate.fit import Fitting
+from dsvgraph_torch.optimizers.average import Average
+from dsvgraph_torch.optimizers.masters import Masters, with_precision
+from dsvgraph_torch.optimizers.optimizer import Optimizer, of_optimizer, optimizer_for
 from dsvgraph_torch.runs.checkpoint import Checkpoint
 from dsvgraph_torch.training.layers import (
     checkpoint_layers,
@@ -24,7 +26,6 @@ from dsvgraph_torch.training.layers import (
     recomputed_modules,
     repeated_layers,
 )
-from dsvgraph_torch.training.optim import Optimizer, of_optimizer, optimizer_for
 from dsvgraph_torch.training.options import TrainOptions
 from dsvgraph_torch.training.step import Diverged
 
@@ -33,10 +34,15 @@ from dsvgraph_torch.training.step import Diverged
 class State:
     """All that training changes, and a checkpoint holds."""
 
-    model: Any
+    masters: Masters
     optimizer: Optimizer
-    average: Any = None
+    average: Average | None = None
     fitting: Fitting | None = None
+
+    @property
+    def model(self) -> Any:
+        """The module that is trained."""
+        return self.masters.module
 
     @property
     def modules(self) -> dict[str, Any]:
@@ -45,21 +51,21 @@ class State:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take up what was saved. Raise DsvError if it is of another model."""
-        checkpoint.load_weights(self.model)
-        checkpoint.load_moments(self.model, self.optimizer)
+        checkpoint.load_masters(self.masters)
+        checkpoint.load_moments(self.optimizer)
         if self.average:
-            checkpoint.load_average(self.average.module)
-            self.average.n_averaged.fill_(checkpoint.step)
+            checkpoint.load_masters(self.average.masters, average=True)
+            self.average.begun = True
 
     def stepped(self) -> None:
         """Take the weights after a step into their average."""
         if self.average:
-            self.average.update_parameters(self.model)
+            self.average.update(self.masters)
 
     def check_finite(self, step: int) -> None:
         """Raise Diverged if a weight is infinite or NaN after ``step``: it must not replace one that was saved."""
-        for name, weight in self.model.named_parameters():
-            if not torch.isfinite(weight).all():
+        for name, parameter in self.model.named_parameters():
+            if not torch.isfinite(self.masters.of(parameter)).all():
                 raise Diverged(f"training diverged at step {step}: {name} is no number", hint="a lower --lr may help")
 
 
@@ -67,7 +73,9 @@ def set_up(graph: Model, options: TrainOptions, device: torch.device, checkpoint
     """Return the state of a new run, or that of ``checkpoint``. Raise DsvError for options that the model refuses."""
     fits = fitting(graph, options, device)
     model = build(graph, options.model_copy(update={"weights": None}) if checkpoint else options, device)
-    state = State(model, optimizer_for(model, options, graph), averaged(model, options.ema), fits)
+    masters = with_precision(model, options.precision)
+    average = Average(masters, options.ema) if options.ema else None
+    state = State(masters, optimizer_for(model, options, graph, masters), average, fits)
     if checkpoint:
         state.restore(checkpoint)
     if options.compile:
@@ -79,21 +87,9 @@ def set_up(graph: Model, options: TrainOptions, device: torch.device, checkpoint
     return state
 
 
-def averaged(model: torch.nn.Module, decay: float | None) -> Any:
-    """Return the average of the weights of ``model`` as a module, None without a decay.
-
-    After the first step it holds the weights, then each step moves it by 1 - ``decay`` of the way. Buffers, the
-    biases of routers among them, are those of the model.
-    """
-    if decay is None:
-        return None
-    found = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
-    return found.requires_grad_(False)
-
-
 def of_state(state: State) -> Iterator[str]:
     """Yield lines about what a run is set up with."""
-    yield from of_optimizer(state.optimizer, state.model)
+    yield from of_optimizer(state.optimizer)
     if state.fitting:
         yield of_fitting(state.fitting)
 

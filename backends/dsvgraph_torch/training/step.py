@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dsvgraph.errors import DsvError
 from dsvgraph_torch.data.batch import Batch
 from dsvgraph_torch.module import after_step, expert_load
-from dsvgraph_torch.training.optim import Optimizer, set_rate
+from dsvgraph_torch.optimizers.optimizer import Optimizer, set_rate
 
 Shares = list[dict[str, float]] | None
 """For each batch of a step, factors of its losses by name."""
@@ -45,23 +45,6 @@ class StepMetrics:
         return {k: v for k, v in asdict(self).items() if load or k != "load"}
 
 
-@dataclass(frozen=True)
-class Precision:
-    """Where and how numbers are computed."""
-
-    device: torch.device
-    dtype: torch.dtype
-
-    def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Return losses of a batch, by name, each a scalar."""
-        at = batch.to(self.device)
-        packed = {} if at.documents is None else {"documents": at.documents}
-        reduced = self.dtype != torch.float32
-        with schedule_errors(), torch.autocast(self.device.type, self.dtype, enabled=reduced):
-            found: dict[str, Tensor] = model(at.inputs, at.targets, **packed)
-        return found
-
-
 @contextmanager
 def schedule_errors() -> Iterator[None]:
     """Raise DsvError if a formula of the losses has no value, which the model raises as an ArithmeticError."""
@@ -73,52 +56,151 @@ def schedule_errors() -> Iterator[None]:
         raise DsvError(str(error), hint="a schedule needs a value for every number of tokens") from None
 
 
+class TakenStep:
+    """A step that the device may still compute, and its numbers, which are copied from there without a wait."""
+
+    def __init__(self, device: torch.device, rate: float, tokens: int, when: str) -> None:
+        self.rate, self.tokens, self.when = rate, tokens, when
+        self.clock = Clock(device)
+        self.values: dict[str, Tensor] = {}
+        self.loads: dict[str, Tensor] = {}
+
+    def finite(self) -> Tensor:
+        """Return whether every value so far is a number, as a tensor."""
+        return torch.stack([value.isfinite() for value in self.values.values()]).all()
+
+    def read(self) -> StepMetrics:
+        """Wait for the step, and return its metrics. Raise Diverged if a loss or the gradient is no number."""
+        seconds = self.clock.seconds()
+        numbers = finite(self.values, self.when)
+        load = {path: [int(n) for n in load_E.tolist()] for path, load_E in self.loads.items()}
+        return StepMetrics(
+            loss=numbers.pop("loss"),
+            grad_norm=numbers.pop("grad_norm"),
+            losses=numbers,
+            lr=self.rate,
+            tokens_per_second=self.tokens / seconds,
+            balance=balance(load),
+            load=load,
+        )
+
+    def end(self) -> None:
+        """Copy what was computed to the host, and stop the clock."""
+        self.values = on_host(self.values)
+        self.loads = on_host(self.loads)
+        self.clock.stop()
+
+
+def on_host(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return float32 copies of ``values`` in memory of the host, which are whole once the device comes so far."""
+    if not values:
+        return {}
+    flat = torch.cat([value.detach().float().reshape(-1) for value in values.values()])
+    if flat.device.type == "cuda":
+        flat = torch.empty(flat.shape, pin_memory=True).copy_(flat, non_blocking=True)
+    parts = flat.split([value.numel() for value in values.values()])
+    return {name: part.view(value.shape) for (name, value), part in zip(values.items(), parts, strict=True)}
+
+
+class Clock:
+    """Seconds of a step: of the device's work where it runs behind the host."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if device.type == "cuda" else []
+        self.times = [time.perf_counter()]
+        if self.events:
+            self.events[0].record()
+
+    def stop(self) -> None:
+        """End it where the device comes so far."""
+        self.times.append(time.perf_counter())
+        if self.events:
+            self.events[1].record()
+
+    def seconds(self) -> float:
+        """Wait for the end, and return the seconds between."""
+        if not self.events:
+            return self.times[1] - self.times[0]
+        self.events[1].synchronize()
+        return float(self.events[0].elapsed_time(self.events[1])) / 1e3
+
+
 def train_step(
     model: Any,
     optimizer: Optimizer,
     batches: list[Batch],
     rate: float,
     clip: float,
-    precision: Precision,
+    device: torch.device,
     when: str = "",
     shares: Shares = None,
 ) -> StepMetrics:
-    """Accumulate the gradients of ``batches`` and takes one step, routers included.
+    """Take a step as ``take_step`` does, and return its metrics.
 
-    ``clip`` is the largest norm of the gradient, 0 for none; ``shares`` is as for ``backward``.
     Raise DsvError, which says ``when``, where a loss or the gradient is no number; nothing has been changed then.
     """
-    started = time.perf_counter()
+    return take_step(model, optimizer, batches, rate, clip, device, when, shares).read()
+
+
+def take_step(
+    model: Any,
+    optimizer: Optimizer,
+    batches: list[Batch],
+    rate: float,
+    clip: float,
+    device: torch.device,
+    when: str = "",
+    shares: Shares = None,
+    late: bool = False,
+) -> TakenStep:
+    """Accumulate the gradients of ``batches`` and take one step, routers included.
+
+    ``clip`` is the largest norm of the gradient, 0 for none; ``shares`` is as for ``backward``. Where a loss or the
+    gradient is no number, nothing is changed: with ``late`` the device decides that, nothing waits for it, and it is
+    an error once the step is read; else raise Diverged here.
+    """
+    taken = TakenStep(device, rate, sum(batch.tokens for batch in batches), when)
     model.train()
-    values = backward(model, batches, precision, shares)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    values["grad_norm"] = nn.utils.clip_grad_norm_(trained, clip or math.inf)
-    numbers = finite(values, when)
-    load = update(model, optimizer, rate)
-    tokens = sum(batch.tokens for batch in batches)
-    return StepMetrics(
-        loss=numbers.pop("loss"),
-        grad_norm=numbers.pop("grad_norm"),
-        losses=numbers,
-        lr=rate,
-        tokens_per_second=tokens / (time.perf_counter() - started),
-        balance=balance(load),
-        load=load,
-    )
-
-
-def update(model: nn.Module, optimizer: Optimizer, rate: float) -> dict[str, list[int]]:
-    """Move weights by their gradients and routers by their load; returns that load."""
+    taken.values = backward(model, batches, device, shares)
+    taken.values["grad_norm"] = norm = optimizer.gradient_norm()
+    skip = None
+    if late:
+        skip = (~taken.finite()).float()
+    else:
+        finite(taken.values, when)
     set_rate(optimizer, rate)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    load = {path: [int(n) for n in load_E.tolist()] for path, load_E in expert_load(model).items()}
+    optimizer.step(clipping(norm, clip), skip)
+    taken.loads = move_routers(model, skip)
+    taken.end()
+    return taken
+
+
+def clipping(norm: Tensor, most: float) -> Tensor | None:
+    """Return the factor of gradients that leaves them a norm of at most ``most``, None where that is 0."""
+    return (most / (norm + 1e-6)).clamp(max=1.0) if most else None
+
+
+def move_routers(model: nn.Module, skip: Tensor | None) -> dict[str, Tensor]:
+    """Move the biases of routers by their load, and return that; with ``skip`` 1 they stay as they are."""
+    loads = expert_load(model)
+    found = {path: load_E.clone() for path, load_E in loads.items()}
+    if skip is not None and loads:
+        torch._foreach_mul_([*loads.values()], 1 - skip)  # an even load moves no bias
     with schedule_errors():
         after_step(model)
-    return load
+    return found
 
 
-def backward(model: nn.Module, batches: list[Batch], precision: Precision, shares: Shares = None) -> dict[str, Tensor]:
+def losses_of(model: nn.Module, batch: Batch, device: torch.device) -> dict[str, Tensor]:
+    """Return the losses of a batch, by name, each a scalar."""
+    at = batch.to(device)
+    packed = {} if at.documents is None else {"documents": at.documents}
+    with schedule_errors():
+        found: dict[str, Tensor] = model(at.inputs, at.targets, **packed)
+    return found
+
+
+def backward(model: nn.Module, batches: list[Batch], device: torch.device, shares: Shares = None) -> dict[str, Tensor]:
     """Add the gradient of the loss over ``batches``; returns the losses over them.
 
     That is the mean over the batches. ``shares`` has for each batch the factor by which a loss counts there more than
@@ -126,7 +208,7 @@ def backward(model: nn.Module, batches: list[Batch], precision: Precision, share
     """
     means: dict[str, Tensor] = {}
     for batch, share in zip(batches, shares or [{}] * len(batches), strict=True):
-        losses = precision.losses(model, batch)
+        losses = losses_of(model, batch, device)
         if not losses["loss"].requires_grad:
             raise DsvError("there is nothing to train: no loss depends on a parameter that is trained")
         losses = shared(losses, share)
@@ -167,7 +249,7 @@ def balance(load: dict[str, list[int]]) -> float | None:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, batches: Iterable[Batch], precision: Precision, when: str = "") -> dict[str, float]:
+def evaluate(model: nn.Module, batches: Iterable[Batch], device: torch.device, when: str = "") -> dict[str, float]:
     """Return mean losses over ``batches``, by name, each batch by the targets that it counts, without a trace.
 
     Raise DsvError, which says ``when``, where one is infinite or NaN.
@@ -177,6 +259,6 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], precision: Precision, w
     counted = 0
     for batch in batches:
         counted += batch.counted
-        for name, value in precision.losses(model, batch).items():
+        for name, value in losses_of(model, batch, device).items():
             sums[name] = sums.get(name, 0) + value.float() * batch.counted
     return finite({name: value / max(1, counted) for name, value in sums.items()}, when)

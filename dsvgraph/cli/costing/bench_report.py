@@ -44,7 +44,7 @@ def markdown(found: Benchmark) -> str:
 def title(found: Benchmark) -> Iterator[str]:
     """Yield what was measured, and where."""
     o, machine = found.options, found.machine
-    how = [o.dtype, *(["weights and states too"] if o.pure else []), *(["compiled"] if o.compile else [])]
+    how = [o.precision, *(["compiled"] if o.compile else [])]
     yield f"{output.cell(found.name)}: {o.batch:,} x {o.seq:,} tokens, {o.steps} steps in turns, {', '.join(how)}"
     threads = f", {machine.threads} threads" if machine.threads else ""
     peak = f"; nominal peak {flops(machine.peak)}" if machine.peak else ""

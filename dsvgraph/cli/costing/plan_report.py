@@ -53,7 +53,8 @@ ContextOption = Annotated[
     typer.Option("--context", metavar="C", min=1, help="Cached tokens of a row. [--seq]", rich_help_panel=PANEL),
 ]
 DtypeOption = Annotated[
-    Dtype | None, typer.Option("--dtype", help="bfloat16 trains under autocast. [bfloat16]", rich_help_panel=PANEL)
+    Dtype | None,
+    typer.Option("--dtype", help="bfloat16 trains over float32 weights. [bfloat16]", rich_help_panel=PANEL),
 ]
 WayOption = Annotated[
     AttentionMode | None,

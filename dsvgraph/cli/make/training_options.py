@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from dsvgraph.backends.training import MetricLog, OptimizerKind, Packing, ScheduleKind, TensorDtype
+from dsvgraph.backends.training import MetricLog, OptimizerKind, Packing, Precision, ScheduleKind
 from dsvgraph.cli.options import memory
 
 PANEL = "With --train"
@@ -65,8 +65,8 @@ def amount(text: str) -> int:
     return int(found)
 
 
-def _option(option: str, words: str, metavar: str | None = "N", least: float | None = None, **more: Any) -> Any:
-    return typer.Option(option, help=words, metavar=metavar, min=least, rich_help_panel=PANEL, **more)
+def _option(options: str, words: str, metavar: str | None = "N", least: float | None = None, **more: Any) -> Any:
+    return typer.Option(*options.split(), help=words, metavar=metavar, min=least, rich_help_panel=PANEL, **more)
 
 
 def _flag(option: str, words: str) -> Any:
@@ -98,7 +98,10 @@ OPTIONS: dict[str, Any] = {
     "out": Annotated[Path | None, _option("--out", "The run's folder, a new one. [runs/NAME]", "DIR")],
     "seed": Annotated[int | None, _option("--seed", "What chance depends on. [0]", least=0, max=2**63 - 1)],
     "device": Annotated[str | None, _option("--device", "cpu, cuda, ... [the best there is]", "NAME")],
-    "dtype": Annotated[TensorDtype | None, _option("--dtype", "float32 or bfloat16 (autocast). [float32]", "TYPE")],
+    "precision": Annotated[
+        Precision | None,
+        _option("--precision --dtype", "float32, bfloat16 (over float32 weights), pure-bf16. [float32]", "NAME"),
+    ],
     "lr": Annotated[Any, _option("--lr", "The learning rate after warm-up, above 0. [0.002]", "X", parser=rate)],
     "warmup": Annotated[int | None, _option("--warmup", "Steps of warm-up. [a twentieth of all]", least=0)],
     "schedule": Annotated[
@@ -151,7 +154,7 @@ OPTIONS: dict[str, Any] = {
         _option("--fit-memory", "Recompute what makes a step fit into so much, such as 32GiB.", "SIZE", parser=memory),
     ],
     "compile": _flag("--compile", "Run repeated layers through torch.compile."),
-    "emulate": _flag("--emulate", "Allow a --dtype that this machine only emulates."),
+    "emulate": _flag("--emulate", "Allow a --precision that this machine only emulates."),
     "log": Annotated[
         list[MetricLog] | None,
         _option("--log", "Log to tensorboard, wandb or trackio too; repeatable.", "NAME"),

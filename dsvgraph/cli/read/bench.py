@@ -8,7 +8,7 @@ import typer
 
 from dsvgraph import backends
 from dsvgraph.backends.benchmark import BenchmarkOptions
-from dsvgraph.backends.training import TensorDtype
+from dsvgraph.backends.training import Precision
 from dsvgraph.cli import output, progress
 from dsvgraph.cli.costing import bench_report
 from dsvgraph.cli.options import BackendOption, FitMemoryOption, JsonOption, SetOption, SpecArgument, load
@@ -21,8 +21,9 @@ Against = Annotated[
     typer.Option("--against", metavar="NAME", help="Another library to step in turns with: transformers."),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda, ...")]
-DtypeOption = Annotated[TensorDtype, typer.Option("--dtype", help="The numbers of products, as of compile --train.")]
-Pure = Annotated[bool, typer.Option("--pure", help="Weights and the optimizer's states in --dtype too.")]
+PrecisionOption = Annotated[
+    Precision, typer.Option("--precision", "--dtype", metavar="NAME", help="The numbers, as of compile --train.")
+]
 Compile = Annotated[bool, typer.Option("--compile", help="Run layers through torch.compile, the other library's too.")]
 Decode = Annotated[int, typer.Option("--decode", metavar="N", min=0, help="Decode N tokens behind rows of --seq too.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="What weights and tokens depend on.")]
@@ -37,8 +38,7 @@ def run(
     steps: Steps = 10,
     against: Against = None,
     device: Device = "auto",
-    dtype: DtypeOption = TensorDtype.FLOAT32,
-    pure: Pure = False,
+    precision: PrecisionOption = Precision.FLOAT32,
     compile: Compile = False,
     decode: Decode = 0,
     fit_memory: FitMemoryOption = None,
@@ -54,7 +54,7 @@ def run(
     if markdown and as_json:
         raise typer.BadParameter("goes without --json", param_hint="--markdown")
     options = BenchmarkOptions(
-        batch=batch, seq=seq, steps=steps, against=against, device=device, dtype=dtype, pure=pure, compile=compile,
+        batch=batch, seq=seq, steps=steps, against=against, device=device, precision=precision, compile=compile,
         decode=decode, fit_memory=fit_memory, seed=seed,
     )  # fmt: skip
     model = load(spec, settings)

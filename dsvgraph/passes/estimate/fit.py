@@ -22,7 +22,7 @@ from dsvgraph.passes.count.graph_counts import GraphCounter
 from dsvgraph.passes.count.inputs import input_sizes, tokens
 from dsvgraph.passes.count.quantity import largest, number
 from dsvgraph.passes.estimate.activations import Activations, Layer
-from dsvgraph.passes.estimate.memory import STATES, GradientBytes, Peak, peak
+from dsvgraph.passes.estimate.memory import STATES, GradientBytes, Peak, peak, update_copies
 from dsvgraph.passes.options import Dtype
 
 MOST_PARTS = 4
@@ -126,6 +126,7 @@ class Fitter:
         counts = cost(model, formulas=False).parameters
         self.gradients = GradientBytes(model, self.values, counts.trained)
         self.static = FLOAT * (counts.total + STATES * counts.trained + counts.total * options.average)
+        self.static += HALF * counts.total * (options.average and self.run.low == HALF)
 
     def count(self, size: Any) -> int:
         return round(number(size, self.values))
@@ -193,7 +194,8 @@ class Fitter:
             )
         gradients = sum(map(self.gradients.of, self.run.layers))
         losses = self.count(self.run.logits.peak_bytes()) + gradients * self.o.accumulated
-        fits = [one for one in made if one.kept + losses <= room and gradients <= room]
+        updating = gradients + update_copies(gradients, self.run.low, self.o.accumulated)
+        fits = [one for one in made if one.kept + losses <= room and updating <= room]
         return min(fits, default=None)
 
     # -- what may be recomputed --------------------------------------------------------------

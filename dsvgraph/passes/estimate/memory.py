@@ -17,14 +17,17 @@ from dsvgraph.passes.options import Dtype
 
 WIDTH: Mapping[str, int] = {Dtype.FLOAT32: 4, Dtype.BFLOAT16: 2, Dtype.FLOAT8: 1}
 STATES = 2  # AdamW keeps two numbers of each trained weight
+AT_ONCE = 2**28
+"""Weights that a step moves at once where their gradients are bfloat16: so many of these are copied to float32."""
 
 
 @dataclass(frozen=True)
 class TrainingMemory:
     """Bytes of one training step on one device, as the compiled module takes them.
 
-    Weights, gradients and AdamW's states are float32; under bfloat16 (autocast) products read
-    copies in 16 bits. ``peak`` is the most at any time.
+    Weights, gradients and AdamW's states are float32. Under bfloat16 these weights are the optimizer's, and the module
+    has copies in 16 bits, as gradients are until the update; activations are told as autocast keeps them, which is more
+    than the module does. ``peak`` is the most at any time.
     """
 
     weights: Quantity
@@ -155,6 +158,17 @@ class GradientBytes:
         return round((3 if low == FLOAT else 2) * FLOAT * self.share * float(number(found, self.values)))
 
 
+def update_copies(gradients: int, low: int, accumulated: bool) -> int:
+    """Return the bytes at the update beside float32 weights, states and ``gradients``, all of which are there.
+
+    Under bfloat16 those are the module's weights; gradients take half, but for those that are moved at once.
+    """
+    if low == FLOAT:
+        return 0
+    weights = gradients // FLOAT
+    return HALF * weights if accumulated else HALF * min(weights, AT_ONCE)
+
+
 class Peak(NamedTuple):
     """The most bytes, as a size, and where that is."""
 
@@ -180,4 +194,5 @@ def peak(run: Activations, gradients: GradientBytes, accumulated: bool = False) 
         found.append(Peak(kept_before + gradients_so_far + most + own * accumulated, layer.path))
         kept_before -= layer.kept + layer.weight_copies
         gradients_so_far += 0 if accumulated else own
-    return max([*found, Peak(gradients_so_far, "update")], key=lambda one: number(one.bytes, run.values))
+    updating = gradients_so_far + update_copies(everything, run.low, accumulated)
+    return max([*found, Peak(updating, "update")], key=lambda one: number(one.bytes, run.values))

@@ -85,7 +85,7 @@ def test_train_gets_what_was_given_and_nothing_else(dsv, small, torch):
     options = ["--steps", 3, "--seed", 0, "--lr", 0.5, "--dtype", "bfloat16", "--data", "x", "--resume"]
     dsv("compile", small(), "--train", *options)
     assert torch.asked == {
-        "steps": 3, "seed": 0, "lr": 0.5, "dtype": "bfloat16", "data": Path("x"), "resume": True
+        "steps": 3, "seed": 0, "lr": 0.5, "precision": "bfloat16", "data": Path("x"), "resume": True
     }  # fmt: skip
 
 
@@ -272,13 +272,13 @@ def test_training_options_are_those_of_the_backend():
     command = typer.main.get_command(app).commands["compile"]
     given = {p.name: p for p in command.params if getattr(p, "rich_help_panel", None) == training_options.PANEL}
     fields = options.TrainOptions.model_fields
-    assert given.keys() | {"weights", "drop_mtp"} == fields.keys()
+    assert given.keys() | {"weights", "drop_mtp", "dtype"} == fields.keys()
     for name, param in given.items():
         default = fields[name].default
         if isinstance(default, (int, float, str)) and default not in (False, "auto"):
             assert f"[{default:g}]" in param.help if default != str(default) else f"[{default}]" in param.help
-    offered, _ = typing.get_args(typing.get_args(training_options.OPTIONS["dtype"])[0])
-    assert {*offered} == {*fields["dtype"].annotation} == {"float32", "bfloat16"}
+    offered, _ = typing.get_args(typing.get_args(training_options.OPTIONS["precision"])[0])
+    assert {*offered} == {*fields["precision"].annotation} == {"float32", "bfloat16", "pure-bf16"}
 
 
 DATA = {

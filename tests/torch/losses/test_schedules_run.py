@@ -12,7 +12,9 @@ from helpers import tokens  # noqa: E402
 
 from dsvgraph_torch import after_step, compile, emit  # noqa: E402
 from dsvgraph_torch.data.batch import Batch  # noqa: E402
-from dsvgraph_torch.training.step import Precision, evaluate, train_step  # noqa: E402
+from dsvgraph_torch.optimizers.optimizer import optimizer_for  # noqa: E402
+from dsvgraph_torch.training.options import TrainOptions  # noqa: E402
+from dsvgraph_torch.training.step import evaluate, train_step  # noqa: E402
 
 SPEC = """
 config: {V: 13, steps: [0.5, 0.25]}
@@ -98,16 +100,16 @@ WHERE = 15 * pow(7919, -1, 104729) % 104729
 def test_a_schedule_without_a_value_ends_the_run_with_words():
     """Before, the run ended in a ZeroDivisionError."""
     module = compile(spec(HIDDEN), seed=1)
-    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
-    batch, precision = Batch(tokens(2, 4, 13), tokens(2, 4, 13, seed=1)), Precision(torch.device("cpu"), torch.float32)
+    optimizer = optimizer_for(module, TrainOptions())
+    batch, cpu = Batch(tokens(2, 4, 13), tokens(2, 4, 13, seed=1)), torch.device("cpu")
     module.tokens_seen = WHERE - 1
-    train_step(module, optimizer, [batch], 0.1, 1.0, precision)
+    train_step(module, optimizer, [batch], 0.1, 1.0, cpu)
     module.tokens_seen = WHERE
     words = rf"^error: `weight` of `main` \(s\.yaml:22\) has no value at {WHERE} tokens: division by zero"
     with pytest.raises(dsvgraph.DsvError, match=words):
-        train_step(module, optimizer, [batch], 0.1, 1.0, precision)
+        train_step(module, optimizer, [batch], 0.1, 1.0, cpu)
     with pytest.raises(dsvgraph.DsvError, match=words):
-        evaluate(module, [batch], precision)
+        evaluate(module, [batch], cpu)
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_a_library_that_is_not_there_is_refused() -> None:
 
 
 def test_options_that_contradict_are_refused() -> None:
-    for options in (replace(OPTIONS, pure=True), replace(OPTIONS, compile=True, fit_memory=1)):
+    for options in (replace(OPTIONS, compile=True, fit_memory=1),):
         with pytest.raises(dsvgraph.DsvError):
             check(options)
 

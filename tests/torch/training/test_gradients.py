@@ -20,9 +20,9 @@ from dsvgraph_torch.lowering.names import class_names
 from dsvgraph_torch.module import after_step, expert_load
 from dsvgraph_torch.training.layers import checkpoint_layers, repeated_layers
 from dsvgraph_torch.training.predictions import shares
-from dsvgraph_torch.training.step import Precision, backward
+from dsvgraph_torch.training.step import backward
 
-CPU = Precision(torch.device("cpu"), torch.float32)
+CPU = torch.device("cpu")
 WIDE = dict(SIZES, hidden_size=32, moe_intermediate_size=16, intermediate_size=48)
 DEPTHS = 2
 

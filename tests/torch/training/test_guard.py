@@ -9,7 +9,7 @@ import pytest
 from runs import SEVEN_LINES, plain, quiet, records, refused, run
 
 import dsvgraph
-from dsvgraph_torch.training import guard, loop
+from dsvgraph_torch.training import guard, heldout, loop
 from dsvgraph_torch.training.guard import LEAST, WINDOW, Guard
 
 quick = pytest.fixture(autouse=True)(plain)
@@ -44,17 +44,15 @@ def test_the_first_steps_are_not_judged_and_a_spike_is_no_measure():
 @pytest.fixture
 def spiking(monkeypatch):
     """Takes steps whose loss is ten times as high where it is asked to be."""
-    original, steps = loop.train_step, set()
+    original, steps = loop.take_step, set()
 
     def step(*args):
-        metrics = original(*args)
-        number = int(args[6].split()[-1])
-        if number in steps:
-            losses = {name: 10 * loss for name, loss in metrics.losses.items()}
-            object.__setattr__(metrics, "losses", losses)
-        return metrics
+        taken = original(*args)
+        if int(args[6].split()[-1]) in steps:
+            taken.values = {name: x if name in ("loss", "grad_norm") else 10 * x for name, x in taken.values.items()}
+        return taken
 
-    monkeypatch.setattr(loop, "train_step", step)
+    monkeypatch.setattr(loop, "take_step", step)
     monkeypatch.setattr(guard, "LEAST", 3)
     return steps
 
@@ -103,11 +101,11 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path, monkeypatch):
 
 def test_the_newest_stay_and_the_best(tmp_path, monkeypatch):
     losses = iter([9, 5, 4, 3, 6, 7, 8, 8])
-    monkeypatch.setattr(loop, "evaluate", lambda *args: {"loss": 0.0, "next_token": float(next(losses, 9))})
+    monkeypatch.setattr(heldout, "evaluate", lambda *args: {"loss": 0.0, "next_token": float(next(losses, 9))})
     run(tmp_path, GRAPH, steps=6, save_every=1, eval_every=100, keep=2, keep_best=True)
     assert saved(tmp_path) == [4, 5, 6]
-    heldout = [json.loads((tmp_path / f"run/checkpoint-{n}/checkpoint.json").read_text())["heldout"] for n in (4, 5, 6)]
-    assert heldout == [3, 6, 7]
+    found = [json.loads((tmp_path / f"run/checkpoint-{n}/checkpoint.json").read_text())["heldout"] for n in (4, 5, 6)]
+    assert found == [3, 6, 7]
 
 
 def test_how_many_stay_may_change(tmp_path):

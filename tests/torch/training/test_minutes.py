@@ -30,8 +30,8 @@ def clock(monkeypatch):
         now.seconds += STEP
         return take(*args, **more)
 
-    take = loop.train_step
-    monkeypatch.setattr(loop, "train_step", timed)
+    take = loop.take_step
+    monkeypatch.setattr(loop, "take_step", timed)
     monkeypatch.setattr(schedule, "time", SimpleNamespace(monotonic=lambda: now.seconds))
     return now
 

@@ -151,8 +151,8 @@ def test_two_trainings_that_begin_at_once(graph, tmp_path, monkeypatch):
             second.append(refused(tmp_path, graph, resume=True))
         return original(*args)
 
-    original = loop.train_step
-    monkeypatch.setattr(loop, "train_step", step)
+    original = loop.take_step
+    monkeypatch.setattr(loop, "take_step", step)
     run(tmp_path, graph, steps=2)
     assert "exists and is not empty" in second[0] and "is training into" in second[1]
     assert [record["step"] for record in records(tmp_path)] == [1, 2]

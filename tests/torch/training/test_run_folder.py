@@ -25,7 +25,7 @@ quick = pytest.fixture(autouse=True)(plain)
 
 def signal_at(monkeypatch, number, *signals):
     """Sends this process ``signals`` within the optimizer step ``number``, counted from now."""
-    original, count = loop.train_step, iter(range(1, 10**6))
+    original, count = loop.take_step, iter(range(1, 10**6))
 
     def step(*args):
         metrics = original(*args)
@@ -34,7 +34,7 @@ def signal_at(monkeypatch, number, *signals):
                 signal.raise_signal(name)
         return metrics
 
-    monkeypatch.setattr(loop, "train_step", step)
+    monkeypatch.setattr(loop, "take_step", step)
 
 
 # -- refused before anything is written --------------------------------------------------------------
@@ -47,7 +47,11 @@ def signal_at(monkeypatch, number, *signals):
         (dict(seq=1), "--seq: "),
         (dict(lr=-1.0), "--lr: "),
         (dict(save_every=0), "--save-every: "),
-        (dict(dtype="float8"), "--dtype: `float32` or `bfloat16` is expected, got 'float8'"),
+        (
+            dict(precision="float8"),
+            "--precision: `float32`, `bfloat16` or `pure-bf16` is expected, got 'float8'",
+        ),
+        (dict(dtype="bfloat16"), "--dtype: training has --precision"),
         (dict(schedule="step"), "--schedule: `cosine`, `wsd` or `constant` is expected, got 'step'"),
         (dict(device="warp"), "--device: warp cannot be used"),
         (dict(device="meta"), "--device: meta cannot be used"),

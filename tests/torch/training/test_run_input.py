@@ -234,13 +234,13 @@ def test_what_is_no_file_is_refused_and_not_waited_for(name, damage, folder):
 
 def test_what_a_new_run_writes_is_never_a_pipe(tmp_path, monkeypatch):
     """Somebody puts one there while it trains."""
-    original = loop.train_step
+    original = loop.take_step
 
     def step(*args):
         if not (tmp_path / "run/losses.png").exists():
             os.mkfifo(tmp_path / "run/losses.png")
         return original(*args)
 
-    monkeypatch.setattr(loop, "train_step", step)
+    monkeypatch.setattr(loop, "take_step", step)
     assert "losses.png is not a regular file" in refused(tmp_path, GRAPH, steps=1)
     assert checkpoint(tmp_path / "run").name == "checkpoint-1"

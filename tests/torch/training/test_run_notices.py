@@ -137,14 +137,15 @@ def test_a_processor_that_emulates_bfloat16(machine, line, tmp_path, monkeypatch
     monkeypatch.setattr(platform, "machine", lambda: machine)
     seconds = {torch.bfloat16: 0.0066, torch.float32: 0.0011}
     monkeypatch.setattr(preflight, "product_seconds", lambda device, dtype: seconds[dtype])
-    options = dict(steps=1, dtype="bfloat16", batch=1)
-    measured = "--dtype bfloat16: this processor emulates it: a product of 384 x 384 takes 6.6 ms, in float32 1.1 ms"
+    options = dict(steps=1, precision="bfloat16", batch=1)
+    measured = "--precision bfloat16: this processor emulates bfloat16: "
+    measured += "a product of 384 x 384 takes 6.6 ms, in float32 1.1 ms"
     if FLAGS[machine, line]:
         words = refused(tmp_path, GRAPH, **options)
         assert measured in words and "--emulate" in words and not (tmp_path / "run").exists()
         assert measured in said(tmp_path, emulate=True, **options)
     else:
-        assert "--dtype" not in said(tmp_path, **options)
+        assert "--precision" not in said(tmp_path, **options)
 
 
 def test_a_product_is_timed():

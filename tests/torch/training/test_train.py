@@ -26,12 +26,12 @@ import dsvgraph_torch
 from dsvgraph import DsvError
 from dsvgraph_torch.data.batch import Batch
 from dsvgraph_torch.data.tokens import text_of
+from dsvgraph_torch.optimizers.optimizer import optimizer_for
 from dsvgraph_torch.runs.files import append_line
 from dsvgraph_torch.training import loop
-from dsvgraph_torch.training.optim import optimizer_for
 from dsvgraph_torch.training.options import TrainOptions
 from dsvgraph_torch.training.schedule import learning_rate
-from dsvgraph_torch.training.step import Precision, train_step
+from dsvgraph_torch.training.step import train_step
 
 SIZES = dict(
     hidden_size=32, num_hidden_layers=2, first_k_dense_replace=1, num_attention_heads=2, q_lora_rank=12,
@@ -298,7 +298,7 @@ def test_divergence(model: dsvgraph.Model, data: Path, tmp_path: Path) -> None:
 
 
 def test_bfloat16(base: Path, model: dsvgraph.Model, data: Path, tmp_path: Path) -> None:
-    run(model, data, tmp_path / "run", dtype="bfloat16")
+    run(model, data, tmp_path / "run", precision="bfloat16", emulate=True)
     for low, full in zip(metrics(tmp_path / "run"), metrics(base), strict=True):
         assert low["loss"] == pytest.approx(full["loss"], rel=0.05)
     assert metrics(tmp_path / "run")[0]["loss"] != metrics(base)[0]["loss"]
@@ -312,7 +312,7 @@ def test_accumulation_is_a_larger_batch(model: dsvgraph.Model) -> None:
         module = dsvgraph_torch.compile(model)
         optimizer = optimizer_for(module, TrainOptions())
         batches = [Batch.of_rows(part) for part in rows.split(size)]
-        found.append(train_step(module, optimizer, batches, 1e-3, 1.0, Precision(torch.device("cpu"), torch.float32)))
+        found.append(train_step(module, optimizer, batches, 1e-3, 1.0, torch.device("cpu")))
     one, two = found
     assert two.loss == pytest.approx(one.loss, rel=1e-5)
     assert two.losses == pytest.approx(one.losses, rel=1e-5)

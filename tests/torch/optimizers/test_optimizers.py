@@ -10,8 +10,9 @@ from torch import nn
 
 import dsvgraph_torch
 from dsvgraph.errors import DsvError
+from dsvgraph_torch.optimizers.optimizer import optimizer_for, set_rate
+from dsvgraph_torch.optimizers.weights import vocabulary_weights
 from dsvgraph_torch.runs.tensors import load_moments, moments
-from dsvgraph_torch.training.optim import MuonAndAdamW, optimizer_for, set_rate, vocabulary_weights
 from dsvgraph_torch.training.options import TrainOptions
 
 quick = pytest.fixture(autouse=True)(plain)
@@ -39,7 +40,6 @@ def stepped(module, optimizer, steps=3, seed=0):
                 part.copy_(torch.randn(weight.shape, generator=generator))
         set_rate(optimizer, 0.01 / (step + 1))
         optimizer.step()
-        optimizer.zero_grad()
 
 
 def apart_weights(module, steps=3, seed=0):
@@ -71,8 +71,7 @@ def test_muon_moves_each_matrix_as_torchs_alone_does(model):
     wanted = apart_weights(module)
     optimizer = optimizer_for(module, MUON, model)
     stepped(module, optimizer)
-    assert isinstance(optimizer, MuonAndAdamW)
-    assert any(".experts.3." in path for path, *_ in optimizer.views)
+    assert any(".experts.3." in path for path in optimizer.views)
     for path, weight in module.state_dict().items():
         torch.testing.assert_close(weight, wanted[path], msg=path, rtol=1e-5, atol=1e-6)
 
@@ -85,10 +84,10 @@ def test_muons_momentum_is_saved_and_taken_up(model, tmp_path):
     module, again = dsvgraph_torch.compile(model), dsvgraph_torch.compile(model)
     optimizer = optimizer_for(module, MUON, model)
     stepped(module, optimizer, 2)
-    saved = {name: tensor.clone() for name, tensor in moments(module, optimizer).items()}
+    saved = {name: tensor.clone() for name, tensor in moments(optimizer).items()}
     again.load_state_dict(module.state_dict())
     other = optimizer_for(again, MUON, model)
-    load_moments(again, other, saved, tmp_path)
+    load_moments(other, saved, tmp_path)
     stepped(module, optimizer, 2, seed=1)
     stepped(again, other, 2, seed=1)
     assert all(torch.equal(one, two) for one, two in zip(module.state_dict().values(), again.state_dict().values()))
