@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from dsvgraph.codes import Code
-from dsvgraph.dims import Poly, Size, names, product
+from dsvgraph.dims import Poly, Size, names, product, ratio
 from dsvgraph.errors import Fault
 
 MAX_SIZE = 2**50
@@ -26,16 +26,40 @@ class ElementType(StrEnum):
 
 
 @dataclass(frozen=True)
+class Interleaving:
+    """Rows of ``tokens`` positions in which further tokens stand behind each: where, as positions, by lane.
+
+    Lane 0 is the row's own token, whose ``ahead`` is 0; lanes 1, 2, ... are the tokens inserted behind it, at the
+    position of their own token plus ``ahead``.
+    """
+
+    tokens: Size
+    ahead: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        """Return the number of lanes."""
+        return len(self.ahead)
+
+    @property
+    def length(self) -> Size:
+        """Return how many positions such a row has."""
+        return self.tokens * self.count
+
+
+@dataclass(frozen=True)
 class Type:
     """What a port carries: ``[B, T, 7168]`` or ``int[B, T]``.
 
     ``order`` is empty for rows in the order of the text; tokens sent to experts are sorted by an
-    index, and ``order`` names it, so that rows of different orders never meet.
+    index, and ``order`` names it, so that rows of different orders never meet. ``interleaving`` is set where the row
+    has inserted tokens.
     """
 
     shape: tuple[Size, ...]
     dtype: ElementType = ElementType.FLOAT
     order: str = ""
+    interleaving: Interleaving | None = None
 
     def __str__(self) -> str:
         head = "" if self.dtype is ElementType.FLOAT else self.dtype
@@ -49,6 +73,16 @@ class Type:
     def numel(self) -> Size:
         """Return the number of elements."""
         return product(self.shape)
+
+    @property
+    def own_tokens(self) -> Type:
+        """Return the type without inserted tokens."""
+        places = self.interleaving
+        if places is None:
+            return self
+        along = names(places.tokens)
+        shape = tuple(ratio(size, places.count) if names(size) & along else size for size in self.shape)
+        return Type(shape, self.dtype, self.order)
 
     def names(self) -> frozenset[str]:
         """Return the named sizes that its shape depends on."""

@@ -71,9 +71,9 @@ def _decoding(model: Model) -> dict[str, Any]:
 def _on_functions(model: Model, classes: list[ast.stmt], functions: dict[str, Any]) -> dict[str, Any]:
     """Return ``classes`` on the fast kernels, and on ``functions``: other functions behind the same names."""
     from dsvgraph_torch.kernels import cpu
-    from dsvgraph_torch.runtime import losses, modules, plain, scoring
+    from dsvgraph_torch.runtime import interleaving, losses, modules, plain, scoring
 
-    known = {**vars(plain), **vars(scoring), **vars(losses), **vars(modules)}
+    known = {**vars(plain), **vars(interleaving), **vars(scoring), **vars(losses), **vars(modules)}
     for file in extensions():
         exec(builtins.compile(file.read_text(encoding="utf-8"), str(file), "exec", dont_inherit=True), known)
     known |= cpu.FUNCTIONS | functions

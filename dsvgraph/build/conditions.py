@@ -1,4 +1,4 @@
-"""Attributes that are conditions on positions, such as the mask of an attention: text with config values filled in."""
+"""Attributes that are conditions or expressions, such as the mask of an attention: text, config values filled in."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from dsvgraph.types import shown
 
 
 def condition(key: str, raw: Any, names: tuple[str, ...], scope: Scope, span: Span | None) -> str | None:
-    """Return a condition in which all names but ``names`` have their values; None for none.
+    """Return a condition, or an expression, in which all names but ``names`` have their values; None for none.
 
     Raise DsvError where it is no expression, or reads what has no value.
     """
     if raw is None:
         return None
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        raw = str(raw)
     if not isinstance(raw, str):
-        words = f"`{key}` is a condition on {' and '.join(names)}, found `{shown(raw)}`"
+        words = f"`{key}` is an expression of {' and '.join(names)}, found `{shown(raw)}`"
         raise DsvError(words, span, code=Code.BAD_VALUE)
     try:
         tree = expr.parse(raw)
@@ -34,7 +36,7 @@ def condition(key: str, raw: Any, names: tuple[str, ...], scope: Scope, span: Sp
 
 def _check_name(key: str, name: str, names: tuple[str, ...], scope: Scope, span: Span | None) -> None:
     if name in names and name in scope.values:
-        words = f"`{name}` is a value here, and in `{key}` it is a position"
+        words = f"`{name}` is a value here, and `{key}` gives it another meaning"
         raise DsvError(words, span, code=Code.BAD_VALUE, notes=scope.origins(name), hint="give the value another name")
     if name not in names and name not in scope.values:
         hint = scope.near(Word(name)) or f"`{key}` reads {', '.join(names)} and values"

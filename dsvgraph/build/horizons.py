@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from dsvgraph.graph import Copies, Graph, Node, PortRole, Ref
-from dsvgraph.types import Horizon, Horizons, piece_name
+from dsvgraph.types import Horizon, Horizons, Type, piece_name
 
 
 def of_op(graph: Graph, node: Node) -> None:
@@ -13,7 +13,7 @@ def of_op(graph: Graph, node: Node) -> None:
 
     A weight that is wired from what the model reads would show all of it to every position.
     """
-    by = {p: node.op.looks(p) if node.op else 0 for p in node.inputs}
+    by = {p: node.op.looks(p, _lanes(node.input_types[p])) if node.op else 0 for p in node.inputs}
     tied = [graph.horizons_of(r).moved(math.inf) for r in node.tied.values()]
     seen = Horizons.join([*(graph.horizons_of(r).moved(by[p]) for p, r in node.inputs.items()), *tied])
     node.horizons = dict.fromkeys(node.outputs, seen)
@@ -24,6 +24,11 @@ def of_op(graph: Graph, node: Node) -> None:
         if node.op and node.op.cumulative:
             joined = [Horizons.join(joined[: i + 1]) for i in range(len(joined))]
         node.copy_horizons = dict.fromkeys(node.outputs, joined)
+
+
+def _lanes(type_: Type) -> int:
+    """Return how many positions of a row are one token."""
+    return type_.interleaving.count if type_.interleaving else 1
 
 
 def _apart(node: Node, port: str) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from dsvgraph.build.body import Body
 from dsvgraph.build.builder import Builder
 from dsvgraph.build.checks.freezing import check_stacks
+from dsvgraph.build.checks.inserted import check_inserted
 from dsvgraph.build.checks.paths import check_paths
 from dsvgraph.build.losses.lines import build_losses
 from dsvgraph.build.ports import root_inputs
@@ -65,6 +66,8 @@ class _Building:
         self.stop()
         check_paths(model)
         check_stacks(model)
+        if any("interleave_tokens" in {node.callee for node in graph.nodes.values()} for graph in model.graphs()):
+            check_inserted(model)
         return model
 
     def by_path(self, section: str, parts: Mapping[str, SpecPart], value: Callable[[SpecPart], Any]) -> tuple[Any, ...]:

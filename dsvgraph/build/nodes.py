@@ -13,7 +13,8 @@ from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError, Fault
 from dsvgraph.graph import Copies, Node, Ref
 from dsvgraph.ops import OPS, Op
-from dsvgraph.types import Type
+from dsvgraph.ops.interleaving import SeparateTokens
+from dsvgraph.types import Interleaving, Type
 
 MAX_AXES = 8
 
@@ -45,13 +46,22 @@ def finish_op(context: Context, node: Node, tied: dict[str, Type], line: Line) -
         outputs = op.outputs(known)
         rules.check_positions(op, node.input_types, weights, context.state.positions, context.state.lengths)
         order = _order(context, op, node)
+        places = rules.interleaving(op, node.input_types)
+        places = None if isinstance(op, SeparateTokens) else places
     except ValueError as error:
         raise mismatches.error_of(context, error, node, line) from None
     for type_ in outputs.values():
         if type_.rank > MAX_AXES:
             raise DsvError(f"a value has at most {MAX_AXES} axes, found {type_}", line.span, code=Code.AXES)
-    node.outputs = {port: replace(type_, order=order) for port, type_ in outputs.items()}
+    node.outputs = {port: _placed(replace(type_, order=order), places) for port, type_ in outputs.items()}
     node.weights = {n: w for n, w in weights.items() if n not in tied}
+
+
+def _placed(type_: Type, places: Interleaving | None) -> Type:
+    """Return the type of an output, whose rows have the inserted tokens ``places`` of the inputs'."""
+    if places is None or type_.interleaving or not (type_.order or places.length in type_.shape):
+        return type_
+    return replace(type_, interleaving=places)
 
 
 def _order(context: Context, op: Op, node: Node) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsvgraph.ops import attention, joined, pointwise, routing, sequence, weighted
+from dsvgraph.ops import attention, interleaving, joined, pointwise, routing, sequence, weighted
 from dsvgraph.ops.base import Op
 from dsvgraph.ops.registry import Registry
 
@@ -15,6 +15,6 @@ def _defined(module: object) -> list[type[Op]]:
 
 
 OPS = Registry()
-for _module in (weighted, sequence, attention, pointwise, joined, routing):
+for _module in (weighted, sequence, interleaving, attention, pointwise, joined, routing):
     OPS.register(*_defined(_module))
 OPS.load()

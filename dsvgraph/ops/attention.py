@@ -130,16 +130,31 @@ class Attention(AlongRow):
         whole = tape.fresh(batch * length * heads * (wide + extra), tape.low, execution.grad)
         if execution.grad:
             tape.keep(whole)
+        if self.mask and not self.sinks:  # queries that see nothing are set to zero, in a copy
+            return tape.fresh(execution.out.numel, tape.low, execution.grad)
         return replace(whole, numel=execution.out.numel, strided=bool(extra) or wide != v.shape[-1])
 
-    def shift(self) -> float:
-        if self.mask is None:
-            return 0 if self.causal else math.inf
-        return masks.horizon(f"({self.mask}) and key <= query" if self.causal else self.mask)
+    @property
+    def seen(self) -> str:
+        """Return the mask, the causal one included; nothing where every query sees every key."""
+        causal = "key <= query" if self.causal else ""
+        return f"({self.mask}) and {causal}" if self.mask and causal else self.mask or causal
 
-    def looks(self, port: str) -> float:
+    def shift(self) -> float:
+        return self._ahead(1)
+
+    def _ahead(self, lanes: int) -> float:
+        return masks.horizon(self.seen, lanes) if self.mask else 0 if self.causal else math.inf
+
+    def looks(self, port: str, lanes: int = 1) -> float:
         """Return 0 for the query, which is of its own position; keys and values are of all positions that it sees."""
-        return 0 if port == "q" else self.shift()
+        return 0 if port == "q" else self._ahead(lanes)
+
+    def keeps_apart(self, lanes: int) -> bool:
+        return lanes == 1 or (self.window is None and masks.lanes_alone(self.seen or "key == key", lanes))
+
+    def on_own_tokens(self) -> Attention:
+        return self.model_copy(update={"causal": True, "mask": None})
 
     def decoding_state(self, ins: Types, outs: Types) -> DecodingState:
         """Return all keys and values, though a window reads only some: a draft's positions can be taken back."""

@@ -6,6 +6,7 @@ class that leaves something out. How an op runs is not here: each backend has a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -110,8 +111,8 @@ class Op(BaseModel):
     """A primitive op. Subclasses are frozen records of attributes; the class is the rule.
 
     A subclass, or a base between it and this class, declares all of `registry.DECLARATIONS`. ``variadic``
-    ops take a list of inputs, as ports x0, x1, ... An attribute in ``open_names`` is a condition, whose text may read
-    these names beside values.
+    ops take a list of inputs, as ports x0, x1, ... An attribute in ``open_names`` is a condition or an expression,
+    whose text may read these names beside values. ``may_be_empty`` are inputs that may be a stack of no copies.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -124,6 +125,7 @@ class Op(BaseModel):
     variadic: ClassVar[bool] = False
     open_names: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     positions: ClassVar[Positions]
+    may_be_empty: ClassVar[tuple[str, ...]] = ()
     side_by_side: ClassVar[bool]
     differentiable: ClassVar[bool]
     wired_weights: ClassVar[tuple[str, ...]]
@@ -180,9 +182,24 @@ class Op(BaseModel):
         """Return how many positions ahead of its inputs the op looks: ``inf`` for the whole row."""
         raise NotImplementedError
 
-    def looks(self, port: str) -> float:
-        """Return how many positions ahead of its own the op looks at one input."""
-        return self.shift()
+    def looks(self, port: str, lanes: int = 1) -> float:
+        """Return how many positions ahead of its own the op looks at one input.
+
+        Where tokens are interleaved, ``lanes`` positions of the row are one token, and tokens are counted.
+        """
+        ahead = self.shift()
+        return ahead if lanes == 1 or math.isinf(ahead) else -(-ahead // lanes)
+
+    def keeps_apart(self, lanes: int) -> bool:
+        """Return whether the first of every ``lanes`` positions of a row are made as if there were no others.
+
+        An op that looks along the row takes no rows with inserted tokens where it does not.
+        """
+        return not self.positions.along
+
+    def on_own_tokens(self) -> Op:
+        """Return the op as it acts on the first of every lanes alone, which it keeps apart."""
+        return self
 
     def decoding_state(self, ins: Types, outs: Types) -> DecodingState:
         """Return what the op needs of earlier positions while decoding: inputs by port, and states that it carries."""

@@ -93,23 +93,50 @@ def _check_number(tree: Expr) -> None:
 
 
 @lru_cache(maxsize=256)
-def horizon(text: str) -> float:
+def horizon(text: str, lanes: int = 1) -> float:
     """Return how many positions ahead of its own a query sees at most, infinite where there is no bound.
 
-    Raise ValueError if a mask compares positions in a way of which that is not decided, and if it hides all keys.
+    Where ``lanes`` positions are one token, tokens are counted. Raise ValueError if a mask compares positions in a way
+    of which that is not decided, and if it hides all keys.
     """
     tree = parse(text)
-    period = reduce(lambda a, b: a * b, sorted(set(_divisors(tree))), 1)
-    if period > MAX_PERIOD:
-        raise Fault(Code.NUMBER_LIMIT, f"the divisors of a mask multiply to at most {MAX_PERIOD}, found {period}")
-    furthest = -math.inf
-    for rests in product(range(period), repeat=2):
-        boxes = _Region(period, *rests).of(tree, True)
-        ahead = max((box.furthest() for box in boxes), default=-math.inf)
-        furthest = max(furthest, period * ahead + rests[1] - rests[0])
+    period, furthest = _period(tree, lanes), -math.inf
+    for query, key in product(range(period), repeat=2):
+        ahead = _furthest(period, query, key, tree)
+        furthest = max(furthest, period // lanes * ahead + key // lanes - query // lanes)
     if furthest == -math.inf:
         raise Fault(Code.BAD_VALUE, "the mask hides every key from every query")
     return furthest
+
+
+@lru_cache(maxsize=256)
+def lanes_alone(text: str, lanes: int) -> bool:
+    """Return whether the first of every ``lanes`` positions see each other as if there were no others: up to their own
+    all, and nothing else."""
+    tree = parse(text)
+    period = _period(tree, lanes)
+    causal = expr.parse("key <= query")
+    for query, key in product(range(0, period, lanes), range(period)):
+        seen = _furthest(period, query, key, tree) > -math.inf
+        hidden = _furthest(period, query, key, Expr("and", (causal, Expr("not", (tree,))))) > -math.inf
+        ahead = _furthest(period, query, key, Expr("and", (tree, Expr("not", (causal,))))) > -math.inf
+        if seen if key % lanes else hidden or ahead:
+            return False
+    return True
+
+
+def _period(tree: Expr, lanes: int) -> int:
+    """Return a number of positions after which the divisors of a mask, and lanes, begin anew."""
+    period = reduce(lambda a, b: a * b, sorted({*_divisors(tree), lanes}), 1)
+    if period > MAX_PERIOD:
+        raise Fault(Code.NUMBER_LIMIT, f"the divisors of a mask multiply to at most {MAX_PERIOD}, found {period}")
+    return period
+
+
+def _furthest(period: int, query: int, key: int, tree: Expr) -> float:
+    """Return how many multiples of the period a query sees ahead, of positions with two rests; -inf for no key."""
+    boxes = _Region(period, query, key).of(tree, True)
+    return max((box.furthest() for box in boxes), default=-math.inf)
 
 
 def _divisors(tree: Expr) -> Iterator[int]:

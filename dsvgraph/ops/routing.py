@@ -43,6 +43,9 @@ class Routing(AlongRow):
     def shift(self) -> float:
         return 0
 
+    def keeps_apart(self, lanes: int) -> bool:
+        return True
+
     def mixed(self, ins: Types) -> list[Size]:
         return []
 

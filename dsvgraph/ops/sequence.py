@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
@@ -15,7 +16,6 @@ from dsvgraph.ops.base import (
     AlongRow,
     Drawn,
     Kind,
-    SizeAttr,
     Types,
     Uncounted,
     Weightless,
@@ -24,7 +24,7 @@ from dsvgraph.ops.base import (
 from dsvgraph.ops.decoding import DecodingState, Past, stateless
 from dsvgraph.ops.shapes import need_float, need_rank, shown_size
 from dsvgraph.ops.tape import BYTE, FLOAT, HALF, Execution, Tape, Value
-from dsvgraph.types import Type, shown
+from dsvgraph.types import Type, as_size, shown
 
 LARGEST = 1e24  # radians a position: a row of 2**40 positions stays below the largest float32
 SCALINGS: dict[str, tuple[list[str], list[str]]] = {  # what each kind of scaling needs, and what else it may say
@@ -148,6 +148,9 @@ class Rope(Weightless, Uncounted, AlongRow):
     def shift(self) -> float:
         return 0
 
+    def keeps_apart(self, lanes: int) -> bool:
+        return True
+
     def mixed(self, ins: Types) -> list[Size]:
         return [ins["x"].shape[-1]]
 
@@ -205,7 +208,7 @@ class Overwrite(Weightless, Uncounted, AlongRow):
     side_by_side: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
     decoding_state = stateless
-    start: SizeAttr
+    start: Annotated[Any, BeforeValidator(partial(as_size, least=0))]
     value: int = 0
 
     def label(self) -> str:

@@ -15,8 +15,8 @@ graph:
     e: {{embedding: ids, num: 16, dim: 8}}
     {lines}
     head: {{linear: y, out: 16}}
-  out: {{logits: head}}
-loss: {{next: {{cross_entropy: logits, target: ids, shift: 1}}}}
+  out: {{logits: head{outputs}}}
+loss: {{next: {{cross_entropy: logits, target: ids, shift: 1}}{losses}}}
 """
 QKV = ["qkv: {linear: e, out: [2, 12]}", "s: {split: qkv, into: {q: 4, k: 4, v: 4}}"]
 ROUTED = [
@@ -25,6 +25,19 @@ ROUTED = [
     "each: {expert: sent, each: 4}",
     "y: {combine: {x: each, index: g.index, score: g.score}}",
 ]
+MORE = [
+    "more: {tap: e, repeat: 1}",
+    "rows: {interleave_tokens: {x: e, inserted: more.here}, ahead: lane}",
+    *[line.replace(": e", ": rows") for line in QKV],
+    "r: {rope: s.q, theta: 100}",
+    "a: {attention: {q: r, k: s.k, v: s.v}, mask: key % 2 == 0 or key == query}",
+    "o: {linear: a, contract: 2, out: 8}",
+    "t: {separate_tokens: o}",
+    "y: {add: [t.own, e]}",
+    "more_head: {linear: t.inserted, out: 16}",
+]
+FURTHER = ", more: more_head", ", more: {cross_entropy: more, target: ids, shift: depth}"
+"""The output and the loss of tokens that are inserted behind the others."""
 TAP = "blocks: {tap: {in: {x: [B, T, d]}, body: {before: {shift: x, by: -1}}, out: {x: before, here: x}}}\n"
 EXPERT = "blocks: {expert: {in: {x: [..., 8]}, body: {up: {linear: x, out: 8}}, out: {x: up}}}\n"
 LINES = {
@@ -43,6 +56,8 @@ LINES = {
         "o: {linear: a, contract: 2, out: 8}",
         'y: {einsum: o, equation: "n b t d -> b t d"}',
     ],
+    "interleave_tokens": MORE,
+    "separate_tokens": MORE,
     "overwrite": ["late: {overwrite: e, start: 5, value: 1}", "y: {add: [e, late]}"],
     "shift": ["before: {shift: e, by: -1}", "y: {add: [e, before]}"],
     "router": ROUTED,
@@ -77,8 +92,9 @@ def text_of(op: str) -> str:
     if op in PACKAGES:
         return PACKAGES[op].read_text(encoding="utf-8")
     lines = LINES[op]
-    return (EXPERT if lines is ROUTED else TAP if op == "stack_attention" else "") + MODEL.format(
-        lines="\n    ".join(lines)
+    outputs, losses = FURTHER if lines is MORE else ("", "")
+    return (EXPERT if lines is ROUTED else TAP if lines is MORE or op == "stack_attention" else "") + MODEL.format(
+        lines="\n    ".join(lines), outputs=outputs, losses=losses
     )
 
 

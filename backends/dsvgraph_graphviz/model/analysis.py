@@ -10,13 +10,13 @@ from dsvgraph.build import build
 from dsvgraph.dims import Size, names, ratio
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Model, Node
+from dsvgraph.graph.dependencies import Dependencies
 from dsvgraph.ops.base import Kind
 from dsvgraph.passes.count.cost import Cost, cost
 from dsvgraph.passes.count.generic import integer_config
 from dsvgraph.passes.count.graph_counts import GraphCounter
 from dsvgraph.passes.count.quantity import number
 from dsvgraph.passes.graph.decoding import CacheCounter
-from dsvgraph.passes.graph.dependencies import Dependencies
 from dsvgraph.spec import with_settings
 from dsvgraph_graphviz.model.cache import DecodingCache
 from dsvgraph_graphviz.model.comparison import ComparedGraph

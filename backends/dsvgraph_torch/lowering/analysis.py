@@ -6,6 +6,7 @@ from collections import Counter
 
 from dsvgraph.build.checks.modules import claims
 from dsvgraph.graph import Graph, Mode, Model, Node, Ref
+from dsvgraph.ops.interleaving import InterleaveTokens
 from dsvgraph.ops.weighted import Linear
 
 
@@ -30,6 +31,26 @@ def shared(graph: Graph) -> set[str]:
     found = Counter(claim.at for claim in claims(graph))
     steps = {".".join(at.split(".")[:i]) for at in found for i in range(1, at.count(".") + 1)}
     return {at for at, count in found.items() if count > 1 or at in steps}
+
+
+def inserted(graph: Graph) -> set[str]:
+    """Return the lines that make nothing but tokens that are inserted into rows, which decoding leaves out."""
+    ends = [ref for n in graph.nodes.values() if isinstance(n.op, InterleaveTokens) for ref in _inserted(n)]
+    if not ends:
+        return set()
+    left, kept = [ref.node for ref in graph.outputs.values()], set[str]()
+    while left:
+        name = left.pop()
+        if name in graph.nodes and name not in kept:
+            kept.add(name)
+            node = graph.nodes[name]
+            gone = _inserted(node) if isinstance(node.op, InterleaveTokens) else []
+            left += [ref.node for ref in node.sources.values() if ref not in gone]
+    return (graph.behind(ends) & graph.nodes.keys()) - kept
+
+
+def _inserted(node: Node) -> list[Ref]:
+    return [node.inputs[port] for port in InterleaveTokens.may_be_empty if port in node.inputs]
 
 
 def chunked_linears(model: Model) -> set[tuple[Graph, str]]:

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 
 from dsvgraph.build.decoding.state import Decoding
 from dsvgraph.graph import Mode, Node, Ref
+from dsvgraph.types import Interleaving
 from dsvgraph_torch.lowering import forms, loops
-from dsvgraph_torch.lowering.analysis import base_block, shared
+from dsvgraph_torch.lowering.analysis import base_block, inserted, shared
 from dsvgraph_torch.lowering.registry import Code, Site, lower
-from dsvgraph_torch.lowering.source import assign, expression, function, literal, path
+from dsvgraph_torch.lowering.source import assign, block, expression, function, literal, path
 from dsvgraph_torch.lowering.units import Class, Lowering
 from dsvgraph_torch.lowering.writer import ClassWriter, returning
 
@@ -39,18 +40,36 @@ class GraphWriter(ClassWriter):
 
     def nodes(self, nodes: Iterable[Node]) -> None:
         """The lines of several nodes, in order."""
+        gone = inserted(self.graph)
         for node in nodes:
-            if node.op:
-                self.op(node)
-            elif node.mode is Mode.CALL:
-                (self.extend_parent if node is self.parent else self.call if node.at else self.inline)(node)
-            elif node.mode is Mode.EACH:
-                loops.each(self, node)
-            else:
-                loops.repeat(self, node)
+            self.asked, before = self.contexts.get(_interleaving(node)), len(self.out.source.body)
+            self.node(node)
             alias = not node.op and not (node.at and node.copies)  # a block in line, or no copies
             for port in node.outputs:
                 forms.settle(self, Ref(node.name, port), port if len(node.outputs) > 1 else "", alias)
+            self.asked = None
+            if node.name in gone:
+                self.left_out(node, before)
+
+    def node(self, node: Node) -> None:
+        """Write the lines of one node."""
+        if node.op:
+            self.op(node)
+        elif node.mode is Mode.CALL:
+            (self.extend_parent if node is self.parent else self.call if node.at else self.inline)(node)
+        elif node.mode is Mode.EACH:
+            loops.each(self, node)
+        else:
+            loops.repeat(self, node)
+
+    def left_out(self, node: Node, before: int) -> None:
+        """Let the lines from number ``before`` on, those of ``node``, run only where no cache is filled."""
+        body = self.out.source.body
+        lines, body[before:] = body[before:], []
+        names = {name for port in node.outputs if (name := self.forms.vars.get(Ref(node.name, port)))}
+        if lines:
+            body += [assign(name, literal(None)) for name in sorted(names) if name.isidentifier()]
+            body.append(block("if ctx.cache is None:", lines))
 
     def extend_parent(self, node: Node) -> None:
         """The block at `.` is the class that this one extends."""
@@ -70,6 +89,11 @@ class GraphWriter(ClassWriter):
             code.value = forms.with_earlier(self, ref, target[0], code.value)
             self.forms.bind(ref, target[0], True)
         self.line(assign(target, code.value), node, self.shapes(node))
+        made = node.outputs[node.first].interleaving
+        if made and not _interleaving(node):
+            self.contexts[made] = self.new("rows")
+            value = expression("interleaved(ctx, x, ahead)", x=path(target[0]), ahead=made.ahead)
+            self.line(assign(self.contexts[made], value))
 
     def site(self, node: Node) -> Site:
         runs = node.name not in self.graph.weight_only
@@ -121,7 +145,7 @@ class GraphWriter(ClassWriter):
         """A block at `.` has no module of its own: its lines stand here."""
         (found,) = self.lowering.inside(self.found, node)
         writer = GraphWriter(self.lowering, self.out, found, self.copies)
-        writer.prefix = f"{self.prefix}{node.name}_"
+        writer.prefix, writer.contexts = f"{self.prefix}{node.name}_", self.contexts
         for port in found.graph.inputs:
             name = self.value(node.sources[port], self.found.reads_rows(node, port))
             writer.forms.bind(Ref(port, port), name, port in found.given)
@@ -130,3 +154,8 @@ class GraphWriter(ClassWriter):
         for port, ref in found.graph.outputs.items():
             rows = self.found.returns_rows(node, port)
             self.forms.bind(Ref(node.name, port), writer.value(ref, port in found.asked), rows)
+
+
+def _interleaving(node: Node) -> Interleaving | None:
+    """Return the inserted tokens of the rows that a line is given."""
+    return next((type_.interleaving for type_ in node.input_types.values() if type_.interleaving), None)

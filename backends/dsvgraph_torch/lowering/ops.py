@@ -136,7 +136,11 @@ def attention(s: Site) -> Code:
     scale = s.op.scale if s.op.scale is not None else s.node.input_types["q"].shape[-1] ** -0.5
     sinks = s.weights["sinks"] if s.op.sinks else None
     seen = _condition(s.op.mask) if s.op.mask else None
-    more = options(causal=None if s.op.causal else False, window=s.op.window, sinks=sinks, seen=seen)
+    causal: Any = None if s.op.causal else False
+    if s.node.input_types["q"].interleaving:  # decoding has the row's own tokens alone
+        seen = expression("None if ctx.cache is not None else seen", seen=seen) if seen else None
+        causal = None if s.op.causal else expression("ctx.cache is not None")
+    more = options(causal=causal, window=s.op.window, sinks=sinks, seen=seen)
     return code("attention(*inputs, ctx, scale=factor, **more)", inputs=s.inputs, factor=scale, more=more)
 
 
@@ -159,6 +163,17 @@ def stack_attention(s: Site) -> Code:
     scale = s.op.scale if s.op.scale is not None else s.node.input_types["q"].shape[-1] ** -0.5
     more = options(causal=None if s.op.causal else False)
     return code("stack_attention(*inputs, scale=factor, **more)", inputs=s.inputs, factor=scale, more=more)
+
+
+@lowers("interleave_tokens")
+def interleave_tokens(s: Site) -> Code:
+    return code("interleave_tokens(*inputs, ctx)", inputs=s.inputs)
+
+
+@lowers("separate_tokens")
+def separate_tokens(s: Site) -> Code:
+    lanes = s.node.outputs["inserted"].shape[0] + 1
+    return code("separate_tokens(x, lanes, ctx)", x=s.x, lanes=lanes)
 
 
 @lowers("overwrite")

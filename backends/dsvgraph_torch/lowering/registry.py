@@ -20,7 +20,8 @@ from dsvgraph_torch.lowering.source import expression
 
 GROUP = "dsvgraph_torch.lowerings"
 FOLDER = Path(__file__).parents[1] / "runtime"
-OWN = tuple(FOLDER / name for name in ("context.py", "plain.py", "scoring.py", "losses.py", "modules.py"))
+FILES = ("context.py", "plain.py", "interleaving.py", "scoring.py", "losses.py", "modules.py")
+OWN = tuple(FOLDER / name for name in FILES)
 RUNTIME = [*OWN]
 """Files whose functions and classes are copied into emitted models as far as they are used."""
 _failed: dict[str, str] = {}

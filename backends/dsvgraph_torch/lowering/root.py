@@ -92,7 +92,7 @@ def _methods(lowering: Lowering, source: ClassSource) -> list[ast.stmt]:
     handed = assign(values, expression("self._trunk(*args, ctx)", args=[path(a) for a in args]))
     lines.append(_forward(lowering, args, [handed, *source.body, *_results(model, writer)]))
     source.body = []
-    return [*lines, _predict(lowering, args, len(values))]
+    return [*lines, _predict(lowering, writer, args, len(values))]
 
 
 def _forward(lowering: Lowering, args: list[str], body: list[ast.stmt]) -> ast.stmt:
@@ -151,8 +151,8 @@ def passed(model: Model, writer: GraphWriter, trunk: list[Node], heads: list[Nod
     return [*[v for v in dict.fromkeys(values) if v != last], last]
 
 
-def _predict(lowering: Lowering, args: list[str], handed: int) -> ast.stmt:
-    model, refused = lowering.model, list[ast.stmt]()
+def _predict(lowering: Lowering, writer: GraphWriter, args: list[str], handed: int) -> ast.stmt:
+    model, first = lowering.model, list[ast.stmt]()
     doc = f"{next(iter(model.outputs))} alone, without the heads that only train"
     row = next((a for a, t in zip(args, model.inputs.values(), strict=True) if t.rank > 1), args[0])
     more = {"numbered": True} if numbered(lowering.root()) else {}
@@ -164,15 +164,17 @@ def _predict(lowering: Lowering, args: list[str], handed: int) -> ast.stmt:
         context, doc = expression("Context()"), f"{doc}."
     elif lowering.ahead:
         context = expression("Context(*known)", known=given)
-        refused = [block("if cache is not None:", [statement("raise ValueError(self.looks_ahead)")])]
+        first = [block("if cache is not None:", [statement("raise ValueError(self.looks_ahead)")])]
         doc = f"{doc}; no cache, since it looks ahead."
     else:
         doc = f"{doc}; a dict as cache decodes step by step."
+        if writer.contexts:  # inserted tokens are left out where there is a cache
+            first = [block("if cache is None:", [statement("cache = {}")])]
     value = expression("self._trunk(*args, context)", args=[path(a) for a in args], context=context)
     result = value if handed == 1 else expression("value[-1]", value=value)
     if _in_list(model, next(iter(model.outputs.values()))):
         result = expression("torch.stack(result)", result=result)
-    return function("def predict(self):", [*refused, statement("return result", result=result)], args, doc, options)
+    return function("def predict(self):", [*first, statement("return result", result=result)], args, doc, options)
 
 
 def _returned(model: Model, writer: GraphWriter) -> dict[str, ast.expr]:

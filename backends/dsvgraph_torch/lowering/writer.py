@@ -7,9 +7,10 @@ import ast
 from dsvgraph.build.decoding.state import Decoding, axis
 from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Node, Ref
+from dsvgraph.types import Interleaving
 from dsvgraph_torch.lowering.names import variable, where
 from dsvgraph_torch.lowering.sharing import Construction
-from dsvgraph_torch.lowering.source import assign, expression, note_of, noted, path, statement, tree
+from dsvgraph_torch.lowering.source import assign, expression, note_of, noted, statement, tree
 from dsvgraph_torch.lowering.units import Class, Lowering
 
 
@@ -59,10 +60,16 @@ class ClassWriter:
         self.lowering, self.out, self.graph, self.copies = lowering, out, found.graph, copies
         self.found, self.forms = found, Forms(found)
         self.prefix = ""
+        self.contexts: dict[Interleaving | None, str] = {}  # of rows with inserted tokens, where they are made
+        self.asked: str | None = None  # the context that stands in for `ctx` in the lines that are written now
 
     def line(self, code: ast.stmt, node: Node | None = None, note: str = "") -> None:
         if node is not None and node.span:
             note = f"{note}  {place(node)}" if note else place(node)
+        if self.asked:
+            for name in ast.walk(code):
+                if isinstance(name, ast.Name) and name.id == "ctx":
+                    name.id = self.asked
         self.out.source.body.append(noted(code, note))
 
     @property
@@ -95,7 +102,7 @@ class ClassWriter:
 
     def read(self, node: Node, port: str) -> ast.expr:
         """Return what a node reads."""
-        return path(self.value(node.sources[port], self.found.reads_rows(node, port)))
+        return tree(self.value(node.sources[port], self.found.reads_rows(node, port)))
 
     def at(self, node: Node) -> str:
         """Return the dotted name of the module at a node's address."""

@@ -116,7 +116,8 @@ def check_reads(graph: Graph, node: Node, level: int, path: str) -> None:
     """
     orders = {port: graph.type(ref).order for port, ref in node.sources.items()}
     for port, ref in node.sources.items():
-        if 0 in graph.type(ref).shape and node.count != 0:
+        none = 0 in graph.type(ref).shape and not (node.op and port in node.op.may_be_empty)
+        if none and node.count != 0:
             words = f"`{ref}` stacks what no copies made, so there is nothing to read"
             raise DsvError(words, node.span, code=Code.NO_PIECE, path=path)
         if orders[port].startswith(f"{level}:") and not (

@@ -8,7 +8,7 @@ from dsvgraph.codes import Code
 from dsvgraph.dims import Size, names
 from dsvgraph.errors import Fault
 from dsvgraph.ops import Op
-from dsvgraph.types import Type, Weight
+from dsvgraph.types import Interleaving, Type, Weight
 
 MAX_WEIGHT = 2**44  # numbers of one weight: stacked over all copies of a line, torch can still count its bytes
 
@@ -21,7 +21,7 @@ def check_positions(
     ``running`` names the sizes that are known only when the model runs, ``lengths`` are those of rows.
     """
     first = ins.get(op.ports[0])
-    if op.positions.along and first and (not {*first.shape[1:2]} & {*lengths} or first.order):
+    if op.positions.along and first and (not is_row(first, lengths) or first.order):
         raise Fault(
             Code.POSITIONS, f"`{op.op}` looks along axis 1, which must be positions, found {first}", about=[first]
         )
@@ -39,6 +39,29 @@ def check_positions(
             raise Fault(
                 Code.TOO_LATE, f"the size of `{name}` would depend on the input: {weight.type}", about=[weight.type]
             )
+
+
+def is_row(type_: Type, lengths: Sequence[Size]) -> bool:
+    """Return whether axis 1 of a value counts positions."""
+    return bool({*type_.shape[1:2]} & {*lengths, *([type_.interleaving.length] if type_.interleaving else [])})
+
+
+def interleaving(op: Op, ins: Mapping[str, Type]) -> Interleaving | None:
+    """Return the inserted tokens of rows that an op is given.
+
+    Raise ValueError if rows with other ones meet, or if the row's own tokens would become others than without the
+    inserted ones, which decoding leaves out.
+    """
+    found = dict.fromkeys(type_.interleaving for type_ in ins.values() if type_.interleaving)
+    if len(found) > 1:
+        raise Fault(Code.POSITIONS, "rows meet in which tokens are inserted otherwise")
+    places = next(iter(found), None)
+    if places and not op.keeps_apart(places.count):
+        n = places.count
+        words = f"`{op.op}` does not keep the row's own tokens as they are without the {n - 1} inserted behind each"
+        hint = f"a mask such as `key % {n} == 0 or key == query` does" if "mask" in op.open_names else ""
+        raise Fault(Code.POSITIONS, f"{words}: {hint or '`separate_tokens` takes them apart'}")
+    return places
 
 
 def _counted(size: Size, lengths: Sequence[Size]) -> str:

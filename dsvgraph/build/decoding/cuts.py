@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from dsvgraph.build.checks.rules import is_row
 from dsvgraph.build.context import Context
 from dsvgraph.build.decoding.state import Decoder, Missing, written
 from dsvgraph.codes import Code
@@ -21,7 +22,7 @@ def choose_cache(context: Context) -> None:
 def _listed(context: Context, text: str, span: Span | None) -> None:
     ref = context.ref(text, span)
     type_ = context.graph.type(ref)
-    if not set(type_.shape[1:2]) & set(context.state.lengths):
+    if not is_row(type_, context.state.lengths):
         words = f"`{ref}` is {type_}: decoding caches values per position, [B, T, ...]"
         raise DsvError(words, span, code=Code.CACHE)
     if ref in context.graph.cache:

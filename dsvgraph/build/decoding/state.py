@@ -140,7 +140,7 @@ class Decoder:
 
 def axis(type_: Type, length: Size | None) -> int | None:
     """Return the axis that counts positions; none where rows are sorted in another order."""
-    return next((i for i, size in enumerate(type_.shape) if size == length), None)
+    return next((i for i, size in enumerate(type_.own_tokens.shape) if size == length), None)
 
 
 class _Finding:

@@ -12,8 +12,8 @@ from typing import Any
 from dsvgraph.dims import total
 from dsvgraph.errors import Span
 from dsvgraph.graph import Graph, Mode, Model, Node, PortRole, join, span_text
+from dsvgraph.graph.dependencies import DependencyAnalysis
 from dsvgraph.passes.compare.matching import CopyRange, aligned_copies, matched_lines, named
-from dsvgraph.passes.graph.dependencies import DependencyAnalysis
 from dsvgraph.passes.graph.paths import bracketed, weights
 from dsvgraph.types import shown
 

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from dsvgraph.dims import Size, total
 from dsvgraph.graph import Graph, Model, Node, join
+from dsvgraph.graph.dependencies import Dependencies, Ports
 from dsvgraph.ops.tape import Key
 from dsvgraph.passes.count.gradients import Costs, below
 from dsvgraph.passes.count.graph_counts import GraphCounter, GraphCounts
 from dsvgraph.passes.count.quantity import number
-from dsvgraph.passes.graph.dependencies import Dependencies, Ports
 from dsvgraph.passes.graph.paths import copy_paths
 
 

@@ -22,6 +22,7 @@ from dsvgraph.passes.count.inputs import batch, input_sizes, tokens
 from dsvgraph.passes.count.quantity import number, plain
 from dsvgraph.passes.graph.decoding import CacheCounter
 from dsvgraph.passes.graph.output_layer import output_layer_size
+from dsvgraph.passes.graph.own_tokens import without_inserted
 from dsvgraph.passes.graph.paths import last_matches, weights
 from dsvgraph.passes.options import Recompute, member
 from dsvgraph.types import AttentionPairs
@@ -151,7 +152,7 @@ class _Quantities:
         self.counter = GraphCounter(self.tokens, values, attention)
         self.attention = self.counter.attention
         self.whole = self.counter.of(model)
-        self.inference = self.counter.of(model, frozenset([next(iter(model.outputs))]))
+        self.inference = self.counter.of(without_inserted(model), frozenset([next(iter(model.outputs))]))
         self.output_layer = output_layer_size(model)
         keeper = CacheCounter(model, values)
         self.cache, self.cache_of_all = keeper.of_model(), keeper.of_model(heads=True)

@@ -13,9 +13,9 @@ from typing import NamedTuple
 from dsvgraph.build.checks.freezing import PathState, alike, root
 from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Mode, Model, Node, Ref, join
+from dsvgraph.graph.dependencies import Ports
 from dsvgraph.ops.tape import Key
 from dsvgraph.passes.count.graph_counts import GraphCounter, known_types
-from dsvgraph.passes.graph.dependencies import Ports
 from dsvgraph.types import ElementType, WeightKind
 
 Costs = Mapping[Key, Size]

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, fields
 
 from dsvgraph.dims import Size, evaluate, ratio, substitute, total
 from dsvgraph.graph import Graph, Node, Use
+from dsvgraph.graph.dependencies import Dependencies, DependencyAnalysis, Ports
 from dsvgraph.ops.base import Op
 from dsvgraph.passes.count.quantity import number
-from dsvgraph.passes.graph.dependencies import Dependencies, DependencyAnalysis, Ports
 from dsvgraph.passes.options import member
 from dsvgraph.types import AttentionPairs, Type, WeightKind
 

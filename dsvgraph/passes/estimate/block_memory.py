@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from dsvgraph.dims import Size, total
+from dsvgraph.graph.dependencies import Ports
 from dsvgraph.ops.tape import HALF, LONG, Key, Storage, Tape, Value
-from dsvgraph.passes.graph.dependencies import Ports
 
 
 class InputForm(NamedTuple):

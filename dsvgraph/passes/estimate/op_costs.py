@@ -14,6 +14,7 @@ from typing import NamedTuple
 from dsvgraph.build.decoding.state import Decoder, Decoding
 from dsvgraph.dims import Size, evaluate, substitute, symbol, total
 from dsvgraph.graph import Graph, Mode, Model, Node, Ref, join
+from dsvgraph.graph.dependencies import Dependencies, Ports
 from dsvgraph.ops.base import Kind
 from dsvgraph.ops.decoding import Past
 from dsvgraph.ops.tape import HALF, Key
@@ -25,7 +26,6 @@ from dsvgraph.passes.estimate.bytes_moved import BytesMoved, state_bytes
 from dsvgraph.passes.estimate.logits import output_layers
 from dsvgraph.passes.estimate.workload import OpCost, OpSizes, Role, Workload
 from dsvgraph.passes.graph.decoding import decoding, looks_ahead
-from dsvgraph.passes.graph.dependencies import Dependencies, Ports
 from dsvgraph.passes.graph.paths import copy_paths, last_matches
 from dsvgraph.passes.options import AttentionMode, Phase
 from dsvgraph.types import AttentionPairs, ElementType, WeightKind

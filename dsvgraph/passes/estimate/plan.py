@@ -32,6 +32,7 @@ from dsvgraph.passes.estimate.roofline import Draft, Rate, Roofline, Seconds, at
 from dsvgraph.passes.estimate.workload import OpCost, Workload
 from dsvgraph.passes.graph.decoding import looks_ahead
 from dsvgraph.passes.graph.drafting import drafting
+from dsvgraph.passes.graph.own_tokens import check_drafts, without_inserted
 from dsvgraph.passes.options import AttentionMode, Dtype, Grouping, Phase, Recompute, member
 from dsvgraph.types import AttentionPairs
 
@@ -109,7 +110,9 @@ def plan(model: Model, options: PlanOptions | None = None) -> Plan:
     1536000 = 7680*B*C
     """
     options = options or PlanOptions()
-    return _Planner(numeric_model(model), options, _Choices(options)).plan()
+    model = numeric_model(model)
+    choices = _Choices(options)
+    return _Planner(model if choices.phase == Phase.TRAIN else without_inserted(model), options, choices).plan()
 
 
 class _Choices:
@@ -312,5 +315,6 @@ def _check_drafting(model: Model, o: PlanOptions) -> None:
         raise DsvError("training runs every head", hint="drafting goes with --phase decode")
     if not model.depths:
         raise DsvError(f"`{model.name}` has no loss by depth, so no heads to draft with")
+    check_drafts(model)
     if o.drafts is not None:
         drafting(model, o.drafts, o.reuse_last)

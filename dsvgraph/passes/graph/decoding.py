@@ -8,8 +8,8 @@ from typing import NamedTuple
 from dsvgraph.build.decoding.state import Decoder, Decoding
 from dsvgraph.dims import Size, evaluate, product, total
 from dsvgraph.graph import Graph, Model, Node, Ref
+from dsvgraph.graph.dependencies import Dependencies, DependencyAnalysis
 from dsvgraph.ops.decoding import Past
-from dsvgraph.passes.graph.dependencies import Dependencies, DependencyAnalysis
 
 
 class CacheSize(NamedTuple):
@@ -67,7 +67,7 @@ class CacheCounter:
 
     def of_value(self, graph: Graph, ref: Ref, rows: Past) -> CacheSize:
         """Return what is kept of one value: all rows, or the last ones."""
-        type_, length = graph.type(ref), self.decoder.length
+        type_, length = graph.type(ref).own_tokens, self.decoder.length
         if rows.last is None or evaluate(length - rows.last, self.values) < 0:  # type: ignore[operator]
             return CacheSize(type_.numel)
         return CacheSize(0, product((type_.shape[0], rows.last, *type_.shape[2:])))

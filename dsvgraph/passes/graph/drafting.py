@@ -19,6 +19,7 @@ from dsvgraph.graph import Graph, Loss, LossKind, Mode, Model, Node, PortRole, R
 from dsvgraph.names import listed
 from dsvgraph.ops.decoding import Past, State
 from dsvgraph.passes.graph.decoding import decoding, looks_ahead
+from dsvgraph.passes.graph.own_tokens import check_drafts
 
 HINT = "without drafts it is decoded token by token"
 
@@ -136,6 +137,7 @@ def _draft(stage: Stage, token: int, known: int) -> Draft | None:
 def _stages(model: Model) -> tuple[Stage, ...]:
     """Return the stages in the order in which they are computed. Raise DsvError if there is none."""
     first, *others = model.outputs
+    check_drafts(model)
     if ahead := looks_ahead(model):
         words = f"`{ahead.name}` looks ahead, so `{model.name}` cannot be decoded step by step"
         raise DsvError(words, ahead.span)

@@ -58,7 +58,8 @@ def _fills(
         path = join(prefix, node.at)
         seen = {p: graph.horizons_of(r).after(env) for p, r in node.inputs.items()}
         if node.callee == "router":
-            yield path, index, seen["x"].fill
+            places = node.input_types["x"].interleaving
+            yield path, index, seen["x"].fill * (places.count if places else 1)
         elif not node.op and _routes(node):
             yield from _copies(node, prefix, seen, index)
 

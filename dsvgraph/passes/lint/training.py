@@ -11,7 +11,7 @@ from dsvgraph.codes import Code
 from dsvgraph.errors import Diagnostic, Note, Span
 from dsvgraph.expr import Expr
 from dsvgraph.graph import Graph, Loss, LossKind, Model, Node, join, walk
-from dsvgraph.passes.graph.dependencies import DependencyAnalysis, Ports
+from dsvgraph.graph.dependencies import DependencyAnalysis, Ports
 from dsvgraph.passes.graph.paths import last_matches
 
 MAX_LENGTH = "max_position_embeddings"  # the config value that limits the length of a row

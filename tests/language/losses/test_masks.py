@@ -105,7 +105,7 @@ def test_a_mask_reads_values_of_the_block() -> None:
         ("key < 2 * query", "not decided"),
         ("key * query < 9", "multiplies two positions"),
         ("key", "a mask is a condition"),
-        ("3", "`mask` is a condition on query and key"),
+        ("3", "a mask is a condition such as `query - key < 8`, found `3`"),
         ("key < seize", "no name `seize`"),
         ("key < 0.5", "numbers of a mask are whole"),
         ("key // 100 == query", "multiply to at most 64"),

@@ -106,7 +106,7 @@ def test_figures_are_shown() -> None:
 VARIANTS = sorted((bundled_files() / "variants").glob("*.yaml"))
 
 
-LINES = {"eagle3": 8}
+LINES = {"eagle3": 8, "mutor": 6}
 """Lines of a variant's graph that DeepSeek-V3 does not have, where more than 4: EAGLE-3 reads three layers."""
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import dsvgraph
 from dsvgraph.graph import Graph, Model, Node
-from dsvgraph.passes.graph.dependencies import DependencyAnalysis
+from dsvgraph.graph.dependencies import DependencyAnalysis
 
 TEXT = """
 blocks:

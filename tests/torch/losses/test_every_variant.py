@@ -27,7 +27,7 @@ SIZES = dict(
     topk_group=1, initializer_range=0.1, prompt_length=4,
 )  # fmt: skip
 PERIOD, T = 7, 14
-AHEAD = {"L-MTP": lambda depth: 2 * depth + 1, "JTP": lambda depth: depth}
+AHEAD = {"L-MTP": lambda depth: 2 * depth + 1, "JTP": lambda depth: depth, "MuToR": lambda depth: depth}
 """How far ahead a depth predicts by its paper, where it is not depth + 1; not read from the graph."""
 ROUNDING = 1e-9  # of logits near 1, in float64: experts that receive other rows add up in another order
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from dsvgraph.graph import Copies, Graph, Node
+from dsvgraph.graph.nodes import Copies, Graph, Node
 
 Ports = frozenset[str]
 
