@@ -72,25 +72,25 @@ def _meant(name: str, known: list[str]) -> str:
 
 def read(path: Path, span: Span | None = None, text: str | None = None) -> Doc:
     """Read and parses a YAML file, or ``text`` in its place; raise DsvError if it is none."""
-    return parse(text_of(path, span) if text is None else text, _shown(path))
+    return parse(text_of(path, span) if text is None else text, shown(path))
 
 
-def _shown(path: Path) -> str:
+def shown(path: Path) -> str:
+    """Return a file's name as errors have it: from the working folder on, where it lies in there."""
     relative = os.path.relpath(path)
     return relative if not relative.startswith("..") else str(path)
 
 
-def text_of(path: Path, span: Span | None = None) -> str:
+def text_of(path: Path, span: Span | None = None, most: int = MAX_BYTES) -> str:
     """Return the text of a regular file; raise DsvError if it is none, too large, or not UTF-8."""
     try:
         with opened(path) as file:
-            raw = file.read(MAX_BYTES + 1)
+            raw = file.read(most + 1)
     except OSError as error:
         raise DsvError(f"`{path}` cannot be read: {error.strerror}", span, code=Code.NOT_A_FILE) from None
-    if len(raw) > MAX_BYTES:
-        raise DsvError(
-            f"`{path}` is larger than {MAX_BYTES:,} bytes, the most a spec may have", span, code=Code.TEXT_LIMIT
-        )
+    if len(raw) > most:
+        words = f"`{path}` is larger than {most:,} bytes, the most that such a file may have"
+        raise DsvError(words, span, code=Code.TEXT_LIMIT)
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:

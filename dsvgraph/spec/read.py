@@ -13,6 +13,8 @@ from dsvgraph.codes import Code
 from dsvgraph.errors import MAX_ERRORS, DsvError, Source, Span
 from dsvgraph.loader import Doc
 from dsvgraph.names import listed, nearest
+from dsvgraph.spec import vocabulary
+from dsvgraph.spec.lines import WrittenLine
 from dsvgraph.spec.models import SpecModel
 from dsvgraph.spec.validate import validate
 
@@ -206,6 +208,8 @@ class _Reader:
             span = doc.value("include", i)
             with _gathered(errors):
                 _take_blocks(merge, self.collect(_inside(name, folder, span), stack, span), name, span)
+        with _gathered(errors):
+            _read_token_ids(model, doc, folder)
         if errors:
             raise DsvError.collect(errors)
         _add(merge, model, doc, bundled)
@@ -221,6 +225,25 @@ def _gathered(errors: list[DsvError]) -> Iterator[None]:
         if error.diagnostics[0].code is Code.TOO_MUCH:
             raise
         errors.append(error)
+
+
+def _read_token_ids(model: SpecModel, doc: Doc, folder: Path) -> None:
+    """Put the token ids of a file in place of its name, where a loss line says `vocabulary: NAME.txt`."""
+    for name, line in model.loss.items():
+        file, span = line.options.get("vocabulary"), doc.value("loss", name, "vocabulary")
+        if not isinstance(file, str) or not file.endswith(vocabulary.ENDING):
+            continue
+        path = next((home / file for home in loader.homes(folder) if (home / file).is_file()), None)
+        if path is None:
+            words = f"there is no file `{file}` of token ids beside the spec"
+            raise DsvError(words, span, code=Code.NO_FILE, hint="ids and ranges, `0..127 200`, in lines as one likes")
+        _check_inside(file, path, folder, span)
+        ids = vocabulary.token_ids(loader.text_of(path, span, vocabulary.MAX_FILE), loader.shown(path))
+        text = vocabulary.written(ids)
+        if len(text) > vocabulary.MAX_TEXT:
+            words = f"the token ids of `{file}` are more than {vocabulary.MAX_TEXT:,} characters, written as ranges"
+            raise DsvError(words, span, code=Code.TOO_MUCH, hint="in ascending order they are fewer")
+        model.loss[name] = WrittenLine.of({**line, "vocabulary": text})
 
 
 def _add(merge: _Merge, model: SpecModel, doc: Doc, bundled: bool) -> None:
@@ -245,12 +268,17 @@ def _add(merge: _Merge, model: SpecModel, doc: Doc, bundled: bool) -> None:
 def _inside(name: str, folder: Path, span: Span | None) -> Path:
     """The file that an include means; it stays in the folders that the including file reads, or the bundled one."""
     path = loader.find(name, folder, span)
+    _check_inside(name, path, folder, span)
+    return path
+
+
+def _check_inside(name: str, path: Path, folder: Path, span: Span | None) -> None:
+    """Raise DsvError if a file lies outside the folders that a file in ``folder`` reads."""
     homes = [home.resolve() for home in (*loader.homes(folder), loader.bundled())]
     if Path(name).is_absolute() or not any(path.resolve().is_relative_to(home) for home in homes):
         raise DsvError(
             f"`{name}` lies outside the spec's folder", span, code=Code.OUTSIDE, hint="copy it beside the spec"
         )
-    return path
 
 
 def _take_blocks(merge: _Merge, other: _Merge, name: str, span: Span | None) -> None:

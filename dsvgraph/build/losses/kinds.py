@@ -12,6 +12,7 @@ from dsvgraph.errors import DsvError
 from dsvgraph.graph import LossKind
 from dsvgraph.names import listed
 from dsvgraph.spec import SpecPart
+from dsvgraph.spec.vocabulary import MAX_VOCABULARY, is_ids, token_ids
 from dsvgraph.types import shown
 
 SCORED = ("shift", "weight", "divide", "sample", "detach")
@@ -30,7 +31,6 @@ KINDS: Mapping[LossKind, tuple[str, ...]] = {
 }
 DETACHED = ("head",)
 MAX_WINDOW = 2**16
-MAX_VOCABULARY = 2**20
 WHOLE = {"window": MAX_WINDOW, "sample": 1000}
 RANGES = {
     "smoothing": "at least 0 and below 1",
@@ -100,13 +100,20 @@ def _detached(key: str, part: SpecPart, scope: Scope) -> tuple[str, ...]:
 
 
 def _vocabulary(key: str, part: SpecPart, scope: Scope) -> int | tuple[int, ...]:
-    """Return the token ids of the logits in their order: the first so many, or a list of different ones."""
+    """Return the token ids of the logits in their order: the first so many, or a list or text of different ones."""
+    raw = part.model.get(key)
+    if is_ids(raw):
+        return token_ids(raw, key, part.value(key))
     found = _value(key, part, scope)
     if isinstance(found, Poly):
         raise _refused(key, part, f"a number or a list of token ids, found `{shown(found)}`")
     ids = found if isinstance(found, list) else [found]
     if not ids or not all(isinstance(i, int) and not isinstance(i, bool) and 0 <= i < MAX_VOCABULARY for i in ids):
-        raise _refused(key, part, f"how many token ids are kept, or a list of them, found `{shown(found)}`")
+        raise _refused(
+            key,
+            part,
+            f"how many token ids are kept, a list of them, or a file of them, NAME.txt, found `{shown(found)}`",
+        )
     if len({*ids}) < len(ids):
         raise _refused(key, part, "a list of different token ids; one of these stands in it twice")
     return tuple(ids) if isinstance(found, list) else max(1, int(found))

@@ -81,7 +81,7 @@ def test_names_of_values() -> None:
         ("cross_entropy: few, target: ids, vocabulary: 4", "`vocabulary` has 4 token ids, and `few` 3 logits"),
         (
             "cross_entropy: few, target: ids, vocabulary: 1.5",
-            "`vocabulary` is how many token ids are kept, or a list of them, found `1.5`",
+            "`vocabulary` is how many token ids are kept, a list of them, or a file of them, NAME.txt, found `1.5`",
         ),
         (
             "cross_entropy: logits, target: ids, smoothing: 1",

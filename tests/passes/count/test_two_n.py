@@ -24,6 +24,7 @@ MORE = {  # layers x vectors more than one x weights, twice
     "qwen3_8b": 2 * 36 * (31 + 7) * 128,
     "variants/qk_norms": 2 * 4 * 3 * (48 + 32),
     "variants/eagle3": 2 * 3 * 128 * 128,  # the matrix on the taps, which no depth reads any more
+    "losses/frequent_tokens": 2 * 3 * 128 * 128,  # the same model
     "variants/jtp": 2 * (4 * 128 * 128 + 256 * 128),  # the next token through the fetch layer, which stays without MTP
     "losses/fsp": 2 * 128 * 256,  # a head that only trains: FLOPs of the step, no active parameter
     "losses/top": 2 * 128 * 256,

@@ -40,8 +40,12 @@ LOSS_KEYS: dict[str, Json] = {
     "window": {"$ref": "#/$defs/number", "description": "How many tokens, from the target on, are scored together."},
     "decay": {"$ref": "#/$defs/number", "description": "The factor from one token of the window to the next."},
     "vocabulary": {
-        "anyOf": [{"title": "the first so many", **NUMBER}, _several({"type": "integer"})],
-        "description": "The token ids that the logits stand for: the first so many, or a list of them.",
+        "anyOf": [
+            {"title": "the first so many", **NUMBER},
+            _several({"type": "integer"}),
+            {"title": "ids and ranges, or a file of them", "type": "string"},
+        ],
+        "description": "The token ids that the logits stand for: the first so many, a list, ranges, or a file of them.",
     },
     "sample": {"$ref": "#/$defs/number", "description": "How many depths, drawn at random, are trained by a batch."},
     "end_to_end": {"type": "boolean", "description": "Score the product over the depths so far, in one value."},
