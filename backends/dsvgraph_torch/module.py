@@ -18,7 +18,7 @@ from dsvgraph.graph import Graph, Model, join
 from dsvgraph.names import listed
 from dsvgraph.patterns import regex
 from dsvgraph_torch.decoding.absorbed import absorb, absorbed
-from dsvgraph_torch.decoding.context import NAMES as DECODING
+from dsvgraph_torch.decoding.functions import NAMES as DECODING
 from dsvgraph_torch.emitted import load_source
 from dsvgraph_torch.lowering.emit import classes_of, emit
 from dsvgraph_torch.lowering.names import class_names

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dsvgraph_torch.decoding.context import StepContext, attention
+from dsvgraph_torch.decoding.context import StepContext
+from dsvgraph_torch.decoding.functions import attention
 
 KNOWN = {"self", "torch", "F", "nn", "math"}
 Rows = Callable[..., tuple[Tensor, Tensor]]
@@ -138,7 +139,7 @@ def _scores(q_BTHQ: Tensor, key_RHQ: Tensor, c_BCR: Tensor) -> Tensor:
 
 def _mask(queries: int, keys: int, ctx: StepContext, window: int | None, like: Tensor) -> Tensor | None:
     if isinstance(ctx.past, Tensor):
-        return ctx.visible(queries, keys, window, like)
+        return ctx.visible(keys, window)
     if queries == 1 and window is None:
         return None
     mask = torch.ones(queries, keys, dtype=torch.bool, device=like.device).tril(keys - queries)

@@ -3,17 +3,18 @@
 Letters in names of tensors: B rows, T new positions, C positions in the cache, H heads, G key and value heads, Q and V
 widths of a head.
 
-``past`` is how many positions of the cache count: one number for all rows, or a tensor [B] where rows differ. New
-positions are written behind them, so that a row is taken back by a smaller number.
+``past`` is how many positions of the cache count: one number for all rows, or a tensor [B] where rows differ, or where
+a step has to have the same shapes whatever counts. New positions are written behind them, so that a row is taken back
+by a smaller number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dsvgraph_torch.runtime import plain
@@ -34,28 +35,29 @@ class Cache:
         self.latest: dict[Any, Tensor] = {}
         self.states: dict[Any, Any] = {}
         self.products: dict[Any, Any] = {}  # of weights, which do not change while a cache lives
+        self.tables: dict[Any, Any] = {}  # of numbers that depend on the position alone
 
-    def extended(self, key: Any, value: Tensor, past: Past, last: int | None) -> Tensor:
+    def extended(self, key: Any, value: Tensor, past: int, last: int | None) -> Tensor:
         """Write ``value`` behind the positions that count, and return those and it."""
         if last is not None and self.forgets:
             kept = self.latest[key] if past else value[:, :0]
             value = torch.cat([kept, value], 1)
             self.latest[key] = value[:, -last:].clone()
             return value
+        buffer, end = self.buffer(key, value), past + value.shape[1]
+        buffer[:, past:end] = value
+        return buffer[:, :end]
+
+    def buffer(self, key: Any, like: Tensor) -> Tensor:
+        """Return the buffer of a value, made for values ``like`` this if there is none."""
         if key not in self.buffers:
-            self.buffers[key] = value.new_zeros(self.rows, self.slots, *value.shape[2:])
-        buffer, length = self.buffers[key], value.shape[1]
-        if isinstance(past, int):
-            buffer[:, past : past + length] = value
-            return buffer[:, : past + length]
-        at_BT = (past[:, None] + torch.arange(length, device=value.device)).clamp(max=self.slots - 1)
-        buffer[torch.arange(len(past), device=value.device)[:, None], at_BT] = value
-        return buffer[:, : int(past.max()) + length]
+            self.buffers[key] = like.new_zeros(self.rows, self.slots, *like.shape[2:])
+        return self.buffers[key]
 
     def only(self, row: int) -> Cache:
         """Return a cache that is one row of this one: what is written there is written here."""
         found = Cache(1, self.slots, self.forgets)
-        found.buffers, found.products = _Row(self.buffers, row, self), self.products
+        found.buffers, found.products, found.tables = _Row(self.buffers, row, self), self.products, self.tables
         return found
 
     def elements(self) -> int:
@@ -77,39 +79,64 @@ class _Row(dict[Any, Tensor]):
 
 
 class StepContext(plain.Context):
-    """The context of one step of ``length`` new positions behind ``past`` ones."""
+    """The context of one step of ``length`` new positions behind ``past`` ones.
 
-    def __init__(self, cache: Cache, past: Past, length: int) -> None:
+    ``limit``: where ``past`` is a tensor, every kept value has this many positions, so that no shape depends on what
+    the tensor holds. ``last_B``: the one position of each row whose logits are wanted; None for all.
+    """
+
+    def __init__(
+        self, cache: Cache, past: Past, length: int, limit: int | None = None, last_B: Tensor | None = None
+    ) -> None:
         super().__init__()
-        self.cache, self.past, self.length = cache, past, length
+        self.cache, self.past, self.length, self.last_B = cache, past, length, last_B
+        self.limit = int(past.max()) + length if isinstance(past, Tensor) and limit is None else limit
+
+    @cached_property
+    def rows_B1(self) -> Tensor:
+        assert isinstance(self.past, Tensor)
+        return torch.arange(len(self.past), device=self.past.device)[:, None]
+
+    @cached_property
+    def at_BT(self) -> Tensor:
+        """The new positions; those behind the last slot, of rows that are done, are the last."""
+        assert isinstance(self.past, Tensor)
+        at_BT = self.past[:, None]
+        if self.length > 1:
+            at_BT = at_BT + torch.arange(self.length, device=self.past.device)
+        return at_BT.clamp(max=self.cache.slots - 1)
 
     def at(self, x: Tensor, counted: bool = False) -> Tensor:
         """Return the positions of x, [T] or [B, T]; all are counted from 0."""
         if isinstance(self.past, int):
             return torch.arange(self.past + self.length, device=x.device)[-x.shape[1] :]
-        at_T = torch.arange(x.shape[1], device=x.device)
-        return self.past[:, None] + at_T if x.shape[1] == self.length else at_T
+        return self.at_BT if x.shape[1] == self.length else torch.arange(x.shape[1], device=x.device)
 
     def with_earlier(self, key: Any, value: Tensor, last: int | None = None) -> Tensor:
         """Return the cached values of earlier positions followed by ``value``, and cache them."""
-        return self.cache.extended(key, value, self.past, last)
+        if isinstance(self.past, int):
+            return self.cache.extended(key, value, self.past, last)
+        buffer = self.cache.buffer(key, value)
+        buffer[self.rows_B1, self.at_BT] = value
+        return buffer[:, : self.limit]
 
     def newest(self, value: Tensor, axis: int = 1) -> Tensor:
         """Return the part of the value at the new positions."""
         if isinstance(self.past, int):
             return value.narrow(axis, value.shape[axis] - self.length, self.length)
-        at_BT = self.past[:, None] + torch.arange(self.length, device=value.device)
-        rows = value.movedim(axis, 1)
-        found = rows[torch.arange(len(at_BT), device=value.device)[:, None], at_BT]
-        return found.movedim(1, axis)
+        return value.movedim(axis, 1)[self.rows_B1, self.at_BT].movedim(1, axis)
 
     def state(self, key: Any) -> Any:
         """Return the state that `keep` stored at the last position before these; None at the start of a row."""
-        return self.cache.states.get(key) if self.past else None
+        start = isinstance(self.past, int) and self.past == 0
+        return None if start else self.cache.states.get(key)
 
     def keep(self, key: Any, state: Any) -> None:
-        """Store a state for the next positions."""
-        self.cache.states[key] = state
+        """Store a state for the next positions, in place where all shapes stay the same."""
+        if isinstance(self.past, Tensor) and key in self.cache.states:
+            self.cache.states[key].copy_(state)
+        else:
+            self.cache.states[key] = state
 
     def copied(self, i: int) -> StepContext:
         """Return the context of copy i of a module whose copies share their weights."""
@@ -117,17 +144,28 @@ class StepContext(plain.Context):
         found.__dict__ = {**self.__dict__, "copy_index": (*self.copy_index, i)}
         return found
 
-    def visible(self, queries: int, keys: int, window: int | None, like: Tensor, seen: Any = None) -> Tensor:
-        """Return which keys each new position sees, [B, 1, T, C]: rows differ in how many positions count."""
-        assert isinstance(self.past, Tensor)
-        at_BT1 = (self.past[:, None] + torch.arange(queries, device=like.device))[:, :, None]
-        at_C = torch.arange(keys, device=like.device)
+    def visible(self, keys: int, window: int | None, seen: Any = None) -> Tensor:
+        """Return which of the first ``keys`` positions each new one sees, [B, 1, T, C]."""
+        key = "visible", keys, window
+        if seen is None and key in self.memo:
+            return self.memo[key]
+        at_BT1 = self.at_BT[:, :, None]
+        at_C = torch.arange(keys, device=at_BT1.device)
         seen_BTC = at_C <= at_BT1
         if window is not None:
             seen_BTC = seen_BTC & (at_C > at_BT1 - window)
         if seen is not None:
-            seen_BTC = seen_BTC & seen(at_BT1, at_C)
-        return seen_BTC[:, None]
+            return (seen_BTC & seen(at_BT1, at_C))[:, None]
+        self.memo[key] = seen_BTC[:, None]
+        return self.memo[key]
+
+    def bias(self, keys: int, window: int | None, dtype: torch.dtype) -> Tensor:
+        """Return what is added to scores: 0 where a position is seen, else minus infinity, [B, 1, T, C]."""
+        key = "bias", keys, window, dtype
+        if key not in self.memo:
+            seen = self.visible(keys, window)
+            self.memo[key] = torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, -torch.inf)
+        return self.memo[key]
 
 
 class DraftContext(StepContext):
@@ -165,37 +203,3 @@ class DraftContext(StepContext):
     def with_earlier(self, key: Any, value: Tensor, last: int | None = None) -> Tensor:
         """Return the cached values of earlier positions followed by ``value``; a copy used again has its own."""
         return super().with_earlier((key, self.again[0]) if self.again[0] else key, value, last)
-
-
-# -- what stands behind the names of plain.py in a module that is decoded ---------------------------
-
-
-def attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal=True, sinks=None, window=None, seen=None):
-    """plain.attention; where rows differ in length, each position sees what counts of its own row."""
-    whole = not causal and seen is None  # a mask that is decoded step by step lets no query look ahead
-    if whole or not isinstance(ctx, StepContext) or isinstance(ctx.past, int):
-        return plain.attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal, sinks, window, seen)
-    mask, V = ctx.visible(q_BTHQ.shape[1], k_BCGQ.shape[1], window, q_BTHQ, seen), v_BCGV.shape[-1]
-    blind = None if seen is None or sinks is not None else ~mask.any(-1, keepdim=True)
-    mask = mask if blind is None else mask | blind
-    if sinks is not None:
-        q_BTHQ, k_BCGQ, v_BCGV, mask = plain.with_sinks(q_BTHQ, k_BCGQ, v_BCGV, mask, sinks / scale)
-    wide = max(q_BTHQ.shape[-1], V)
-    q, k, v = (F.pad(x, (0, wide - x.shape[-1])).transpose(1, 2) for x in (q_BTHQ, k_BCGQ, v_BCGV))
-    y = F.scaled_dot_product_attention(q, k, v, mask, scale=scale, enable_gqa=q.shape[1] != k.shape[1])
-    y = y if blind is None else y.masked_fill(blind, 0)
-    return y.transpose(1, 2)[..., :V]
-
-
-def shift(x_BT, by, ctx, fill=0):
-    """plain.shift; where heads draft, the tokens of later positions are known."""
-    ahead = ctx.ahead_of(x_BT) if isinstance(ctx, DraftContext) else None
-    return plain.shift(x_BT, by, ctx, fill) if ahead is None else ctx.tokens(ahead + by)
-
-
-def CopyContext(ctx, i):
-    """The context of copy i of a module whose copies share their weights: each copy has its own cache entries."""
-    return ctx.copied(i) if isinstance(ctx, StepContext) else plain.CopyContext(ctx, i)
-
-
-NAMES = {"attention": attention, "shift": shift, "CopyContext": CopyContext}

@@ -8,6 +8,7 @@ drawn but not read yet, is what a step begins with.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor
 from dsvgraph_torch.decoding.context import Cache, Past, StepContext
 from dsvgraph_torch.decoding.heads import Drafted, Heads
 from dsvgraph_torch.decoding.sampling import Sampler, later_half
+from dsvgraph_torch.decoding.step import Burst, Step
 
 
 @dataclass
@@ -59,7 +61,11 @@ class Rows:
         self.context = min(context, max(map(len, prompts)) + tokens)
         self.rows = [DecodedRow(prompt[-self.context :], tokens) for prompt in prompts]
         self.device = next(module.parameters()).device
-        self.cache = Cache(len(prompts), self.context, forgets=len(prompts) == 1 and heads is None)
+        on_gpu = self.device.type == "cuda"
+        slots = -(-self.context // 64) * 64 if on_gpu else self.context  # kernels want whole blocks of positions
+        forgets = len(prompts) == 1 and heads is None and not on_gpu
+        self.cache = Cache(len(prompts), slots, forgets)
+        self.plain = Step(module, self.cache, sampler, size)
         self.counts = Counts(reached=[0] * self.most, accepted=[0] * self.most)
         if heads:
             heads.begin(len(prompts), self.context)
@@ -74,7 +80,7 @@ class Rows:
         with torch.inference_mode():
             while going := [b for b, row in enumerate(self.rows) if not row.done]:
                 fresh = [b for b in going if self.rows[b].fresh]
-                yield from self._begin(fresh) if fresh else self._step(going)
+                yield from self._begin(fresh) if fresh else self._step(going) if self.heads else self._bursts(going)
 
     def stop(self, row: int) -> None:
         """End a row."""
@@ -96,21 +102,25 @@ class Rows:
         ids_BT = torch.zeros(len(rows), max(lengths), dtype=torch.long)
         for i, row in enumerate(rows):
             ids_BT[i, : lengths[i]] = torch.tensor(row.window)
-        logits_BTV, handed = self._trunk(ids_BT.to(self.device), cache, 0)
-        last_BV = torch.stack([logits_BTV[i, length - 1] for i, length in enumerate(lengths)])
-        drawn_B = self.sampler.draw(self.sampler.sampling.chances(last_BV), chosen)
+        last_B = torch.tensor(lengths, device=self.device) - 1
+        logits_BTV, handed = self._trunk(ids_BT.to(self.device), cache, 0, last_B)
+        whole = logits_BTV.shape[1] == ids_BT.shape[1]
+        last_BV = logits_BTV[torch.arange(len(rows), device=self.device), last_B if whole else 0]
+        drawn = self.sampler.draw(self.sampler.sampling.chances(last_BV), chosen).tolist()
         for i, b in enumerate(chosen):
             rows[i].read = lengths[i]
             if self.heads:
                 self.heads.restart(b, [value[i, : lengths[i]] for value in handed])
-            yield self._grown(b, [int(drawn_B[i])])
+            yield self._grown(b, [drawn[i]])
 
-    def _trunk(self, ids_BT: Tensor, cache: Cache, past: Past) -> tuple[Tensor, list[Tensor]]:
-        """Return logits on the CPU, in float32 or wider, and what the trunk hands to its heads."""
-        found = self.module._trunk(ids_BT, StepContext(cache, past, ids_BT.shape[1]))
+    def _trunk(
+        self, ids_BT: Tensor, cache: Cache, past: Past, last_B: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return logits in float32 or wider, of the last positions alone if these are given, and what heads take."""
+        found = self.module._trunk(ids_BT, StepContext(cache, past, ids_BT.shape[1], last_B=last_B))
         handed = list(found) if isinstance(found, tuple) else [found]
         logits = handed[-1][..., : self.size]
-        return logits.to(torch.promote_types(logits.dtype, torch.float32)).cpu(), handed
+        return logits.to(torch.promote_types(logits.dtype, torch.float32)), handed
 
     def _grown(self, b: int, tokens: list[int]) -> tuple[int, list[int]]:
         """Add tokens to a row; when it is full, it goes on from its later half."""
@@ -122,7 +132,37 @@ class Rows:
             row.window, row.read = later_half(row.window, self.context), 0
         return b, tokens
 
-    # -- steps -------------------------------------------------------------------------------------
+    # -- steps without drafts ----------------------------------------------------------------------
+
+    def _bursts(self, going: list[int]) -> Iterator[tuple[int, list[int]]]:
+        """Take steps until a row is full or all have what they want; what a row draws after it has ended is cut."""
+        rows = [row if b in going else self.rows[going[0]] for b, row in enumerate(self.rows)]
+        read = [row.read for row in rows]
+        self.plain.begin([row.window[-1] for row in rows], read)
+        flying = deque[tuple[int, Burst]]()
+        while live := [self.rows[b] for b in going if not self.rows[b].done]:
+            queued = sum(count for count, _ in flying)
+            room = self.context + 1 - max(len(row.window) for row in live)
+            count = min(self.plain.burst, min(room, max(row.left for row in live)) - queued)
+            if any(row.fresh for row in live) or (count <= 0 and not flying):
+                return
+            if count > 0:
+                flying.append((count, self.plain.run(count, [min(n, self.cache.slots - 1) for n in read])))
+                read = [n + count for n in read]
+            if count <= 0 or len(flying) > self.plain.ahead:
+                yield from self._taken(flying.popleft()[1])
+
+    def _taken(self, burst: Burst) -> Iterator[tuple[int, list[int]]]:
+        """Add to each row the tokens of steps."""
+        for token_B in burst.read():
+            self.counts.steps += 1
+            for row, token in enumerate(token_B):
+                if not self.rows[row].done:
+                    self.counts.tokens += 1
+                    self.rows[row].read += 1
+                    yield self._grown(row, [token])
+
+    # -- steps with drafts -------------------------------------------------------------------------
 
     def _step(self, going: list[int]) -> Iterator[tuple[int, list[int]]]:
         """Read the last token of every row, behind it drafts, and keep what of these a plain step could have drawn."""
@@ -135,6 +175,7 @@ class Rows:
         ids_BT = last_B1 if drafted is None else torch.cat([last_B1, drafted.ids_BK[:, :count]], 1)
         past = lengths([row.read for row in rows], self.device)
         logits_BTV, handed = self._trunk(ids_BT.to(self.device), self.cache, past)
+        logits_BTV = logits_BTV.cpu()
         accepted_B, next_B = self._checked(logits_BTV, drafted, count)
         self.counts.steps += 1
         for b in going:

@@ -67,7 +67,9 @@ class Sampling:
 class Sampler:
     """Draws tokens for rows, each with chance of its own: what a row draws does not depend on the others.
 
-    ``together``: one chance for all rows, which is much faster for many.
+    A token is drawn by one number from 0 to 1, in float64 from a generator on the CPU: where the sum of the chances up
+    to a token is first above it. So a seed draws the same on every device. ``together``: one generator for all rows,
+    which is much faster for many.
     """
 
     def __init__(self, sampling: Sampling, rows: int = 1, together: bool = False) -> None:
@@ -82,16 +84,21 @@ class Sampler:
         """Return one token for each of ``rows``, [B]."""
         if self.sampling.greedy:
             return p_BV.argmax(-1)
-        if self.together:
-            return torch.multinomial(p_BV, 1, generator=self.generators[0])[:, 0]
-        drawn = [torch.multinomial(p, 1, generator=self.generators[r]) for p, r in zip(p_BV, rows, strict=True)]
-        return torch.cat(drawn)
+        return drawn(p_BV, self.uniform(1, rows)[:, 0].to(p_BV.device))
 
     def uniform(self, count: int, rows: Sequence[int]) -> Tensor:
         """Return ``count`` numbers from 0 to 1 for each of ``rows``, [B, count], in float64."""
         if self.together:
             return torch.rand(len(rows), count, generator=self.generators[0], dtype=torch.float64)
         return torch.stack([torch.rand(count, generator=self.generators[r], dtype=torch.float64) for r in rows])
+
+
+def drawn(p_BV: Tensor, uniform_B: Tensor) -> Tensor:
+    """Return the first token of each row up to which the chances add up to more than a number from 0 to 1."""
+    sums_BV = p_BV.cumsum(-1, dtype=torch.float64)
+    total_B1 = sums_BV[:, -1:]
+    below_B1 = torch.minimum(uniform_B[:, None] * total_B1, torch.nextafter(total_B1, torch.zeros_like(total_B1)))
+    return torch.searchsorted(sums_BV, below_B1, right=True)[:, 0]
 
 
 def sample(
