@@ -18,6 +18,7 @@ from dsvgraph.graph import Graph, Model, join
 from dsvgraph.names import listed
 from dsvgraph.patterns import regex
 from dsvgraph_torch.decoding.absorbed import absorb, absorbed
+from dsvgraph_torch.decoding.experts import repeating
 from dsvgraph_torch.decoding.functions import NAMES as DECODING
 from dsvgraph_torch.emitted import load_source
 from dsvgraph_torch.lowering.emit import classes_of, emit
@@ -65,7 +66,10 @@ class Uninitialised(TorchFunctionMode):
 
 def _decoding(model: Model) -> dict[str, Any]:
     """Return the model's classes on functions that know a preallocated cache."""
-    return _on_functions(model, [absorb(one) for one in classes_of(model)], {**DECODING, "absorbed": absorbed})
+    classes, functions = [absorb(one) for one in classes_of(model)], {**DECODING, "absorbed": absorbed}
+    namespace = _on_functions(model, classes, functions)
+    namespace["dispatch"] = repeating(namespace["dispatch"])
+    return namespace
 
 
 def _on_functions(model: Model, classes: list[ast.stmt], functions: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,11 @@ Letters in names of tensors are those of plain.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -55,3 +60,33 @@ def of_all(x_SD: Tensor, weight_EFD: Tensor, expert_S: Tensor) -> Tensor:
     """Multiply every row by every expert's weight, and take its own: each weight is read once."""
     y_ESF = torch.matmul(x_SD, weight_EFD.transpose(1, 2))
     return y_ESF[expert_S, torch.arange(len(x_SD), device=x_SD.device)]
+
+
+# -- products that do not depend on how many tokens an expert gets -----------------------------------
+
+FEWEST = 4
+"""Rows of a product from which on CPUs sum each row in the same order, however many there are."""
+
+_equal_shapes: ContextVar[bool] = ContextVar("equal_shapes", default=False)
+
+
+@contextmanager
+def equal_shapes() -> Iterator[None]:
+    """Let a token's result on a CPU not depend on how many tokens its experts get."""
+    before = _equal_shapes.set(True)
+    try:
+        yield
+    finally:
+        _equal_shapes.reset(before)
+
+
+def repeating(dispatch: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a `dispatch` that under `equal_shapes` sends tokens several times; the copies are not read."""
+
+    def sent(x_BTD, index_BTK, experts):
+        if not _equal_shapes.get() or x_BTD.device.type != "cpu":
+            return dispatch(x_BTD, index_BTK, experts)
+        found = dispatch(x_BTD.repeat(FEWEST, 1, 1), index_BTK.repeat(FEWEST, 1, 1), experts)
+        return found._replace(inverse=found.inverse[: len(found.inverse) // FEWEST])
+
+    return sent

@@ -27,7 +27,10 @@ Piece = tuple[int, str]
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateOptions:
-    """The options of `generate`. ``draft``: `mtp`, or None; ``predict``: a device as `cost --device` takes it."""
+    """The options of `generate`. ``draft``: `mtp`, or None; ``predict``: a device as `cost --device` takes it.
+
+    ``step_width``: how many positions every step computes, so that greedy text does not depend on drafts at all.
+    """
 
     tokens: int = 200
     temperature: float = 0.8
@@ -41,6 +44,7 @@ class GenerateOptions:
     drafts: int | None = None
     reuse_last: bool = False
     predict: str | None = None
+    step_width: int | None = None
     cached: bool = True
     device: str = "auto"
     dtype: str | None = None
@@ -62,9 +66,9 @@ class GenerateOptions:
 
     def check(self) -> None:
         """Raise DsvError if an option makes no sense."""
-        for name in ("tokens", "context", "drafts"):
+        for name in ("tokens", "context", "drafts", "step_width"):
             if (value := getattr(self, name)) is not None and value < 1:
-                raise DsvError(f"--{name}: must be at least 1, got {value}")
+                raise DsvError(f"--{name.replace('_', '-')}: must be at least 1, got {value}")
         if self.draft not in (None, "mtp"):
             raise DsvError(f"--draft: there is mtp, the model's own heads; got {self.draft}")
         if self.draft is None and (self.drafts is not None or self.reuse_last or self.predict):
@@ -94,8 +98,19 @@ class Generation:
         self.stop: Callable[[int], object] = lambda row: None
         why = getattr(source.module, "looks_ahead", "")
         self.cached = options.cached and not why
+        if options.step_width:
+            self._check_width(options.step_width, why)
         if why and options.cached:
             self.note(f"note: {why}; every token takes a whole row")
+
+    def _check_width(self, width: int, why: str) -> None:
+        """Raise DsvError if steps cannot have so many positions."""
+        if why or carries_state(self.source.model):
+            why = why or f"`{self.source.model.name}` carries a state from token to token"
+            raise DsvError(f"--step-width: {why}, so a step has no place for positions that are not read")
+        if self.heads and self.heads.drafting.count >= width:
+            most = self.heads.drafting.count
+            raise DsvError(f"--step-width: a step checks {most} drafts behind one token, so at least {most + 1}")
 
     def __iter__(self) -> Iterator[Piece]:
         started = time.perf_counter()
@@ -129,7 +144,7 @@ class Generation:
             mine = Sampler(self.options.sampling, len(self.ids)) if not apart else _of_row(sampler, group[0])
             self.rows = Rows(
                 self.source.module, [self.ids[row] for row in group], self.options.tokens, self.context, mine,
-                self.source.tokens.size, self.heads,
+                self.source.tokens.size, self.heads, self.options.step_width,
             )  # fmt: skip
             self.stop = partial(self._stop, group)
             for row, tokens in self.timing.of(self.rows):

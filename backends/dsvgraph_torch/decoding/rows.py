@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dsvgraph_torch.decoding.context import Cache, Past, StepContext
+from dsvgraph_torch.decoding.experts import equal_shapes
 from dsvgraph_torch.decoding.heads import Drafted, Heads
 from dsvgraph_torch.decoding.sampling import Sampler, later_half
 from dsvgraph_torch.decoding.step import Burst, Step
@@ -51,19 +53,24 @@ class Counts:
 
 
 class Rows:
-    """Decodes rows together. ``context`` is how many tokens the model sees at most, ``size`` how many ids there are."""
+    """Decodes rows together. ``context`` is how many tokens the model sees at most, ``size`` how many ids there are.
+
+    ``width``: every step computes so many positions of each row, over all of the cache, however many it reads. Then
+    products have equal shapes, and greedy text is the same with any number of drafts below ``width``, to the last bit.
+    """
 
     def __init__(
         self, module: Any, prompts: list[list[int]], tokens: int, context: int, sampler: Sampler, size: int,
-        heads: Heads | None = None,
+        heads: Heads | None = None, width: int | None = None,
     ) -> None:  # fmt: skip
-        self.module, self.sampler, self.size, self.heads = module, sampler, size, heads
+        self.module, self.sampler, self.size, self.heads, self.width = module, sampler, size, heads, width
         self.context = min(context, max(map(len, prompts)) + tokens)
         self.rows = [DecodedRow(prompt[-self.context :], tokens) for prompt in prompts]
         self.device = next(module.parameters()).device
         on_gpu = self.device.type == "cuda"
-        slots = -(-self.context // 64) * 64 if on_gpu else self.context  # kernels want whole blocks of positions
-        forgets = len(prompts) == 1 and heads is None and not on_gpu
+        slots = self.context + (width or 0)
+        slots = -(-slots // 64) * 64 if on_gpu else slots  # kernels want whole blocks of positions
+        forgets = len(prompts) == 1 and heads is None and width is None and not on_gpu
         self.cache = Cache(len(prompts), slots, forgets)
         self.plain = Step(module, self.cache, sampler, size)
         self.counts = Counts(reached=[0] * self.most, accepted=[0] * self.most)
@@ -80,7 +87,10 @@ class Rows:
         with torch.inference_mode():
             while going := [b for b, row in enumerate(self.rows) if not row.done]:
                 fresh = [b for b in going if self.rows[b].fresh]
-                yield from self._begin(fresh) if fresh else self._step(going) if self.heads else self._bursts(going)
+                yield from self._begin(fresh) if fresh else self._steps(going)
+
+    def _steps(self, going: list[int]) -> Iterator[tuple[int, list[int]]]:
+        return self._step(going) if self.heads or self.width else self._bursts(going)
 
     def stop(self, row: int) -> None:
         """End a row."""
@@ -90,7 +100,8 @@ class Rows:
 
     def _begin(self, fresh: list[int]) -> Iterator[tuple[int, list[int]]]:
         """Read what is new of rows that are not read yet, and draw a token for each."""
-        if len(fresh) == len(self.rows):
+        begins = self.counts.steps == 0  # later, which rows are full at once may depend on drafts
+        if len(fresh) == len(self.rows) and (begins or self.width is None):
             yield from self._read(fresh, self.cache)
         else:
             for b in fresh:
@@ -117,10 +128,21 @@ class Rows:
         self, ids_BT: Tensor, cache: Cache, past: Past, last_B: Tensor | None = None
     ) -> tuple[Tensor, list[Tensor]]:
         """Return logits in float32 or wider, of the last positions alone if these are given, and what heads take."""
-        found = self.module._trunk(ids_BT, StepContext(cache, past, ids_BT.shape[1], last_B=last_B))
+        limit = None if self.width is None else cache.slots
+        found = self.module._trunk(ids_BT, StepContext(cache, past, ids_BT.shape[1], limit, last_B))
         handed = list(found) if isinstance(found, tuple) else [found]
         logits = handed[-1][..., : self.size]
         return logits.to(torch.promote_types(logits.dtype, torch.float32)), handed
+
+    def _trunk_of_step(self, ids_BT: Tensor, past: Past) -> tuple[Tensor, list[Tensor]]:
+        if self.width is None:
+            return self._trunk(ids_BT, self.cache, past)
+        count = ids_BT.shape[1]
+        ids_BW = F.pad(ids_BT, (0, self.width - count))
+        past_B = past if isinstance(past, Tensor) else torch.full((len(ids_BT),), past, device=self.device)
+        with equal_shapes():
+            logits_BWV, handed = self._trunk(ids_BW, self.cache, past_B)
+        return logits_BWV[:, :count], [value[:, :count] for value in handed]
 
     def _grown(self, b: int, tokens: list[int]) -> tuple[int, list[int]]:
         """Add tokens to a row; when it is full, it goes on from its later half."""
@@ -174,7 +196,7 @@ class Rows:
         last_B1 = torch.tensor([[row.window[-1]] for row in rows])
         ids_BT = last_B1 if drafted is None else torch.cat([last_B1, drafted.ids_BK[:, :count]], 1)
         past = lengths([row.read for row in rows], self.device)
-        logits_BTV, handed = self._trunk(ids_BT.to(self.device), self.cache, past)
+        logits_BTV, handed = self._trunk_of_step(ids_BT.to(self.device), past)
         logits_BTV = logits_BTV.cpu()
         accepted_B, next_B = self._checked(logits_BTV, drafted, count)
         self.counts.steps += 1

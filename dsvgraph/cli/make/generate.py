@@ -75,6 +75,13 @@ Predict = Annotated[
         "--predict", metavar="DEVICE", help="Compare with `cost --drafting`: h200, ..., a YAML file.", panel=DRAFTING
     ),
 ]
+StepWidth = Annotated[
+    int | None,
+    option(
+        "--step-width", metavar="N", min=1, help="Positions that each step computes: equal shapes, equal text, "
+        "whatever is drafted.", panel=DRAFTING,
+    ),
+]  # fmt: skip
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda, ...")]
 Dtype = Annotated[
     str | None, typer.Option("--dtype", metavar="NAME", help="float32, bfloat16 or float64. [as saved by runs]")
@@ -99,6 +106,7 @@ def run(
     drafts: Count = None,
     reuse_last: ReuseLast = False,
     predict: Predict = None,
+    step_width: StepWidth = None,
     device: Device = "auto",
     dtype: Dtype = None,
     backend: BackendOption = None,
@@ -112,7 +120,7 @@ def run(
     options = {
         "tokens": tokens, "context": context, "stop": stop or (), "temperature": temperature, "top_k": top_k,
         "top_p": top_p, "min_p": min_p, "seed": seed, "draft": draft and str(draft), "drafts": drafts,
-        "reuse_last": reuse_last, "predict": predict, "device": device, "dtype": dtype,
+        "reuse_last": reuse_last, "predict": predict, "step_width": step_width, "device": device, "dtype": dtype,
     }  # fmt: skip
     if settings and spec is None:
         raise typer.BadParameter("goes with --spec", param_hint="--set")
