@@ -55,7 +55,8 @@ def loss_details(loss: Loss, depth: int) -> dict[str, Any]:
     """Return what is known of one term of the loss; its output, target and weight are those of the spec's line."""
     rows = {
         "weight": weight(loss.weight, depth), "depth": str(depth) if depth and not loss.end_to_end else "",
-        "output": loss.output, "target": loss.target, "against": loss.against,
+        "output": loss.output, "target": loss.target, "draft": loss.draft,
+        "against": loss.against,
     }  # fmt: skip
     return {
         "name": loss.name,

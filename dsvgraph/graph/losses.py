@@ -19,6 +19,7 @@ class LossKind(StrEnum):
     SOFT_CROSS_ENTROPY = "soft_cross_entropy"
     TOTAL_VARIATION = "total_variation"
     SMOOTH_L1 = "smooth_l1"
+    CONFIDENCE = "confidence"
     Z_LOSS = "z_loss"
     SEQUENCE_BALANCE = "sequence_balance"
     BIAS_UPDATE = "bias_update"
@@ -31,12 +32,13 @@ class LossKind(StrEnum):
     @property
     def compares(self) -> bool:
         """Return whether an output is scored against another output, `against`."""
-        return self in (LossKind.KL, LossKind.SOFT_CROSS_ENTROPY, LossKind.TOTAL_VARIATION, LossKind.SMOOTH_L1)
+        kinds = (LossKind.KL, LossKind.SOFT_CROSS_ENTROPY, LossKind.TOTAL_VARIATION)
+        return self in (*kinds, LossKind.SMOOTH_L1, LossKind.CONFIDENCE)
 
     @property
     def of_logits(self) -> bool:
         """Return whether what is scored are logits, over the vocabulary."""
-        return self is not LossKind.SMOOTH_L1 and not self.of_routers
+        return self not in (LossKind.SMOOTH_L1, LossKind.CONFIDENCE) and not self.of_routers
 
     @property
     def of_routers(self) -> bool:
@@ -60,6 +62,7 @@ class Loss:
     output: str | None = None
     target: str | None = None
     against: str | None = None
+    draft: str | None = None  # of a confidence: the output of logits whose acceptance it tells
     shift: Expr | None = None
     stride: Expr | None = None
     divide: Expr | None = None

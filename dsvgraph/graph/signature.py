@@ -96,7 +96,7 @@ def loss_parts(found: Loss) -> dict[str, str]:
     """Return the parts of a loss as text: what is scored against what, shift, divisor, weight, depths."""
     trees = {"shift": found.shift, "stride": found.stride, "divide": found.divide, "weight": found.weight}
     parts: dict[str, str] = {found.kind: found.output or found.routers or ""}
-    parts |= {"target": found.target or "", "against": found.against or ""}
+    parts |= {"target": found.target or "", "draft": found.draft or "", "against": found.against or ""}
     parts |= {key: expression(tree) for key, tree in trees.items() if tree is not None}
     parts |= {name: shown(value) for name in CONSTANTS if (value := getattr(found, name)) != _default(name)}
     if found.depths != (0,):

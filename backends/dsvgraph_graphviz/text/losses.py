@@ -42,6 +42,7 @@ VERBS = {
     LossKind.SOFT_CROSS_ENTROPY: "soft targets {}",
     LossKind.TOTAL_VARIATION: "total variation to {}",
     LossKind.SMOOTH_L1: "smooth L1 to {}",
+    LossKind.CONFIDENCE: "accepted by {}",
     LossKind.Z_LOSS: "log² of the denominator",
 }
 

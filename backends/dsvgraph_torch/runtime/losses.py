@@ -205,6 +205,22 @@ def smooth_l1(value, against, targets_BT, shift, ctx, fill=0, beta=1.0):
     return compared(part, value, against, targets_BT, shift, ctx, fill)
 
 
+def confidence(value, draft, against, targets_BT, shift, ctx, fill=0, vocabulary=None, temperature=1.0):
+    """Return the sum of the binary cross-entropies of how likely a draft is accepted, against how likely it is: what
+    its distribution and that of ``against`` at i + shift have in common."""
+    keep_Bn = scored(targets_BT, shift + 1, fill, ctx) != -100
+    ids = slice(vocabulary) if vocabulary is None or isinstance(vocabulary, int) else list(vocabulary)
+
+    def part(x_NV, y_NV):
+        q_NV, p_NV = ((z / temperature).softmax(-1) for z in (x_NV, y_NV))
+        return torch.minimum(q_NV, p_NV[:, ids]).sum(-1)
+
+    count = keep_Bn.shape[1]
+    accepted_N = by_rows(part, [cut(draft, 0, count), cut(against, shift, count)])
+    said_N = precise(value[:, :count].flatten())
+    return counted(F.binary_cross_entropy_with_logits(said_N, accepted_N, reduction="none"), keep_Bn)
+
+
 # -- vocabularies and draws -------------------------------------------------------------------------------------------
 
 

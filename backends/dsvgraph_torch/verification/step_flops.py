@@ -52,9 +52,10 @@ def _unused(model: Model, counter: GraphCounter, seq: int) -> Iterator[_Unused]:
     """Yield what each loss does not need. A head that several losses score is counted once and multiplied for each."""
     ways, seen_heads = Backward(counter), set[tuple[str, int, bool]]()
     for loss in model.losses:
-        for depth in loss.depths if loss.kind.of_logits else ():
+        for depth in loss.depths if loss.kind.of_logits or loss.draft else ():
             used = max(0, seq - _lost(model, loss, depth))
-            for name, trained in ((loss.output, True), (loss.against, loss.target_gradient)):
+            scored = (loss.draft, False) if loss.draft else (loss.output, True)
+            for name, trained in (scored, (loss.against, loss.target_gradient)):
                 ref = model.outputs.get(name or "")
                 if name is None or ref is None or not linears_behind(model, model, ref):
                     continue
@@ -62,7 +63,7 @@ def _unused(model: Model, counter: GraphCounter, seq: int) -> Iterator[_Unused]:
                 flops, products = _head(ways, Copy(model, NONE, root(model)), ref, piece)
                 new = {(name, piece, False), *([(name, piece, True)] if trained else [])} - seen_heads
                 seen_heads |= new
-                part = _share(loss, model, ref) if name == loss.against else 1
+                part = _share(loss, model, ref) if name == loss.against and not loss.draft else 1
                 ours = products - ("head" in loss.detach and name == loss.output) if trained else 0
                 ahead = flops * seq * ((name, piece, False) in new) - int(flops * used * part)
                 behind = flops * products * seq * ((name, piece, True) in new) - int(flops * ours * used * part)

@@ -25,6 +25,7 @@ KINDS: Mapping[LossKind, tuple[str, ...]] = {
     LossKind.SOFT_CROSS_ENTROPY: (*COMPARED, "temperature", "vocabulary"),
     LossKind.TOTAL_VARIATION: (*COMPARED, "temperature", "vocabulary", "end_to_end"),
     LossKind.SMOOTH_L1: ("against", *SCORED[:-1], "target_gradient", "beta"),
+    LossKind.CONFIDENCE: ("draft", "against", *SCORED[:-1], "temperature", "vocabulary"),
     LossKind.Z_LOSS: SCORED,
     LossKind.SEQUENCE_BALANCE: ("weight",),
     LossKind.BIAS_UPDATE: ("speed",),

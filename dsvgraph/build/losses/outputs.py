@@ -8,7 +8,7 @@ from typing import Any
 
 from dsvgraph.build.horizons import slices
 from dsvgraph.build.losses.formulas import Formula, number
-from dsvgraph.build.losses.kinds import constants
+from dsvgraph.build.losses.kinds import KINDS, constants
 from dsvgraph.build.losses.predictions import seen
 from dsvgraph.build.ports import unknown
 from dsvgraph.build.scope import Scope
@@ -27,7 +27,7 @@ def scored_output(
 ) -> Loss | None:
     """Return the loss of a line over an output; None where a mistake in the graph hides what it names."""
     kind = LossKind(part.model.callee)
-    keys = [kind, *(["against"] if kind.compares else [])]
+    keys = [kind, *[key for key in ("against", "draft") if key in KINDS[kind]]]
     target = _target(part.model.get("target"), model, part) if kind.scores_tokens else None
     if not whole and any(_hidden(part.model.get(key), model) for key in keys):
         return None
@@ -35,6 +35,7 @@ def scored_output(
     loss = Loss(
         name=name, kind=kind, output=part.model.wired, target=target, span=part.key(),
         against=part.model.get("against") if kind.compares else None,
+        draft=part.model.get("draft"),
         depths=_depths(model, refs[0], _row(model, target, part), part),
         weight=formula["weight"].tree, shift=formula["shift"].tree, divide=formula["divide"].tree,
         stride=formula["stride"].tree if "stride" in part.model else None,
@@ -60,6 +61,7 @@ def _output(key: str, model: Model, part: SpecPart) -> Ref:
     name = part.model.get(key)
     if name is None:
         words = f"`{key}` is missing: the output that `{part.model.wired}` is compared with"
+        words = f"`{key}` is missing: the logits whose drafts may be accepted" if key == "draft" else words
         raise DsvError(words, part.key(), code=Code.LOSS_NAMES)
     if not isinstance(name, str) or name not in model.outputs:
         message, hint = unknown("output", shown(name), model.outputs)
@@ -98,6 +100,7 @@ def _depths(model: Model, ref: Ref, row: tuple[str, Type], part: SpecPart) -> tu
     fits = found.rank in (3, 4) and found.shape[-3:-1] == type_.shape
     if not fits or found.dtype is not ElementType.FLOAT:
         what, last = ("logits", "V") if kind.of_logits else ("states", "H")
+        what, last = ("confidences", "1") if kind is LossKind.CONFIDENCE else (what, last)
         words = f"`{part.model.wired}` is {found} and `{ids}` is {type_}: {what} are [B, T, {last}] or stacked"
         raise DsvError(f"{words} [D, B, T, {last}]", part.value(kind), code=Code.LOSS_SHAPE)
     if found.rank == 3:
@@ -125,25 +128,37 @@ def _check_constants(loss: Loss, model: Model, part: SpecPart) -> None:
     if stacked and loss.depths and loss.sample > len(loss.depths):
         words = f"`sample` is at most the number of depths, {len(loss.depths)}, found {loss.sample}"
         raise DsvError(words, part.value("sample"), code=Code.LOSS_NUMBER)
-    size = model.type(model.outputs[str(loss.output)]).shape[-1]
+    size = model.type(model.outputs[loss.draft or str(loss.output)]).shape[-1]
     ids = loss.vocabulary
     count = len(ids) if isinstance(ids, tuple) else ids
     if count is not None and isinstance(size, int) and count != size:
-        words = f"`vocabulary` has {count:,} token ids, and `{loss.output}` {size:,} logits"
+        words = f"`vocabulary` has {count:,} token ids, and `{loss.draft or loss.output}` {size:,} logits"
         raise DsvError(words, part.value("vocabulary"), code=Code.LOSS_SHAPE)
+    if loss.draft:
+        _check_draft(loss, model, part)
     if loss.against:
         _check_against(loss, model, part)
 
 
+def _check_draft(loss: Loss, model: Model, part: SpecPart) -> None:
+    """Raise DsvError unless there is one confidence for each draft."""
+    one, draft = (model.type(model.outputs[str(name)]) for name in (loss.output, loss.draft))
+    if one.shape[-1] != 1 or one.shape[:-1] != draft.shape[:-1]:
+        words = f"`{loss.output}` is {one}, and the drafts of `{loss.draft}` are {draft}: each has one confidence"
+        raise DsvError(words, part.key(), code=Code.LOSS_SHAPE, hint="`{linear: ..., out: 1, bias: true}`")
+
+
 def _check_against(loss: Loss, model: Model, part: SpecPart) -> None:
     """Raise DsvError if what is compared with an output has another form."""
-    one, other = (model.type(model.outputs[name]) for name in (str(loss.output), str(loss.against)))
+    name = loss.draft or str(loss.output)
+    one, other = (model.type(model.outputs[output]) for output in (name, str(loss.against)))
     same = other.rank in (3, one.rank) and other.dtype is one.dtype and other.shape[-3:-1] == one.shape[-3:-1]
     same &= other.rank == 3 or other.shape == one.shape[:1] + other.shape[1:]
     same &= loss.vocabulary is not None or other.shape[-1] == one.shape[-1]
     if not same:
-        words = f"`{loss.output}` is {one}, and cannot be compared with `{loss.against}`, which is {other}"
-        hint = "a `vocabulary` says which token ids the fewer logits stand for" if loss.kind.of_logits else ""
+        words = f"`{name}` is {one}, and cannot be compared with `{loss.against}`, which is {other}"
+        hint = "a `vocabulary` says which token ids the fewer logits stand for"
+        hint = "" if loss.kind is LossKind.SMOOTH_L1 else hint
         raise DsvError(words, part.value("against"), code=Code.LOSS_SHAPE, hint=hint)
     last = other.shape[-1]
     if isinstance(last, int) and loss.vocabulary is not None and _largest(loss.vocabulary) >= last:

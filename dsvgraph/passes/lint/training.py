@@ -50,7 +50,7 @@ def _unread(model: Model) -> Iterator[Diagnostic]:
     """Yield outputs that no loss reads, or rather the lines with weights that only these need."""
     trained = [(loss.output, loss.against if loss.target_gradient else None) for loss in model.losses]
     read = frozenset(name for names in trained for name in names if name)
-    compared = {loss.against for loss in model.losses}
+    compared = {name for loss in model.losses for name in (loss.against, loss.draft)}
     scored = computed_nodes(model, read)
     for name in (name for name in model.outputs if name not in read):
         span = model.spec.graph.key("out", name) if model.spec else model.span

@@ -20,6 +20,8 @@ def aim(loss: Loss, depth: int) -> str:
     if loss.kind.scores_tokens:
         verb = "orders" if loss.kind is LossKind.LISTNET else "predicts which tokens come in"
         return f"{loss.output} {verb} {loss.target} at i + {shift}{last}"
+    if loss.kind is LossKind.CONFIDENCE:
+        return f"{loss.output} predicts how likely {loss.against} at i + {shift} accepts {loss.draft}"
     if loss.kind.compares:
         joint = ", over all depths together" if loss.end_to_end else ""
         place = f" at i + {shift}" if shift else ""

@@ -95,6 +95,11 @@ def test_names_of_values() -> None:
             "kl: ahead, against: logits, shift: depth, target_gradient: 1",
             "`target_gradient` is `true` or `false`, found `1`",
         ),
+        ("confidence: few, against: logits", "`draft` is missing: the logits whose drafts may be accepted"),
+        (
+            "confidence: few, draft: logits, against: logits",
+            "`few` is [B, T, 3], and the drafts of `logits` are [B, T, 9]: each has one confidence",
+        ),
         ("z_loss: logits, sample: 1", "`sample` speaks of depths, and `logits` is not stacked"),
         ("z_loss: ahead, shift: depth + 1, sample: 4", "`sample` is at most the number of depths, 3, found 4"),
         (

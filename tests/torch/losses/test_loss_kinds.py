@@ -30,7 +30,8 @@ blocks:
       s: {add: [h, e]}
       m: {linear: s, out: d}
       o: {linear: m, out: V, weight: head}
-    out: {h: m, ids: n, o: o, state: m}
+      c: {linear: m, out: 1, bias: true}
+    out: {h: m, ids: n, o: o, state: m, c: c}
 graph:
   in: {ids: "int[B, T]"}
   body:
@@ -45,7 +46,8 @@ graph:
     far: {shift: h, by: 2}
     back: {shift: far, by: -2}                     # nothing of ahead, but the end of a document is fill
     late: {linear: back, out: V}
-  out: {logits: l, deep: m.o, states: m.state, trunk: h, top: top, small: small, late: late}
+    one: {linear: h, out: 1}
+  out: {logits: l, deep: m.o, states: m.state, trunk: h, top: top, small: small, late: late, sure: m.c, one: one}
 loss:
   plain: {cross_entropy: logits, target: ids}
   smooth: {cross_entropy: deep, target: ids, shift: depth + 1, smoothing: 0.2}
@@ -63,6 +65,8 @@ loss:
   lag_kl: {kl: late, against: logits}
   onto: {soft_cross_entropy: top, against: late, target_gradient: true}
   l1: {smooth_l1: states, against: trunk, shift: depth, beta: 0.5}
+  sure: {confidence: sure, draft: deep, against: logits, shift: depth, temperature: 2}
+  few_sure: {confidence: one, draft: small, against: logits, vocabulary: few}
   z: {z_loss: deep, shift: depth + 1, weight: 0.01}
 """
 
@@ -137,6 +141,9 @@ class Loops:
         yield "onto", [-(y.softmax(-1) * x.log_softmax(-1)).sum() for x, y in self.pairs("top", "late", 0, 0)]
         yield "order", [self.order(b, i, first) for b, i, first in self.windows(1, 4)]
         yield "some", [divergence(x, y[FEW]) for x, y in self.pairs("small", "logits", 0, 0)]
+        shared = [common(x.softmax(-1), y.softmax(-1)[FEW]) for x, y in self.pairs("small", "logits", 0, 0)]
+        said = [x for x, _ in self.pairs("one", "logits", 0, 0)]
+        yield "few_sure", [entropy(s, a) for s, a in zip(said, shared, strict=True)]
         yield "chain", [1 - (a + a * b) / D for a, b in self.overlaps()]
         for k in range(1, D + 1):
             yield from self.at(k)
@@ -149,6 +156,11 @@ class Loops:
         yield f"kl.{k}", [4 * divergence(x / 2, y / 2) for x, y in pairs]
         yield f"soft.{k}", [-(y.softmax(-1) * x.log_softmax(-1)).sum() for x, y in pairs]
         yield f"tv.{k}", [(x.softmax(-1) - y.softmax(-1)).abs().sum() / 2 for x, y in pairs]
+        shared, said = (
+            [common((x / 2).softmax(-1), (y / 2).softmax(-1)) for x, y in pairs],
+            self.pairs("sure", "logits", k, k),
+        )
+        yield f"sure.{k}", [entropy(s, a) for (s, _), a in zip(said, shared, strict=True)]
         yield f"self.{k}", [divergence(x, y) for x, y in self.pairs("deep", "deep", 1, k)]
         yield f"l1.{k}", [self.distance(x - y) for x, y in self.pairs("states", "trunk", k, k)]
         yield f"z.{k}", [self.logits("deep", b, i, k).exp().sum().log() ** 2 for b, i, _ in self.positions(k + 1)]
@@ -176,6 +188,15 @@ class Loops:
     @staticmethod
     def distance(x):
         return sum(v**2 if abs(v) < 0.5 else abs(v) - 0.25 for v in x) / len(x)
+
+
+def common(p, q):
+    return sum(min(a, b) for a, b in zip(p.tolist(), q.tolist(), strict=True))
+
+
+def entropy(x, share):
+    """The binary cross-entropy of one logit against a share."""
+    return -(share * x.sigmoid().log() + (1 - share) * (1 - x.sigmoid()).log()).sum()
 
 
 def divergence(x, y):

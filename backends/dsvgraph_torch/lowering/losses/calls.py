@@ -21,6 +21,7 @@ OPTIONS = {
     LossKind.SOFT_CROSS_ENTROPY: ("vocabulary", "temperature"),
     LossKind.TOTAL_VARIATION: ("vocabulary", "temperature"),
     LossKind.SMOOTH_L1: ("beta",),
+    LossKind.CONFIDENCE: ("vocabulary", "temperature"),
 }
 """Attributes that the function of a kind takes, where they have no default."""
 
@@ -42,7 +43,8 @@ class LossCall:
         """Return the call for one depth, whose output is ``value``."""
         loss = self.loss
         assert loss.shift is not None
-        sides = [self._value(value), *([self._against(stacked=False)] if loss.against else [])]
+        others = [name for name in (loss.draft, loss.against) if name]
+        sides = [self._value(value), *(self._other(name) for name in others)]
         args = [*sides, self._targets(), arithmetic(loss.shift), path("ctx"), *self._fill()]
         return expression("function(*args, **more)", function=path(self._function()), args=args, more=self._options())
 
@@ -56,9 +58,7 @@ class LossCall:
         fill = max((self._filled(depth) for depth in loss.depths), default=0)
         more = {"fill": fill} if fill > max(shifts) else {}
         call = "accepted(value, against, targets, shifts, ctx, **more)"
-        return expression(
-            call, value=value, against=self._against(stacked=True), shifts=shifts, more={**more, **self._options()}
-        )
+        return expression(call, value=value, against=self._others(), shifts=shifts, more={**more, **self._options()})
 
     def _function(self) -> str:
         """Return the function of a kind; that of a cross-entropy depends on what is special about it."""
@@ -72,15 +72,20 @@ class LossCall:
     def _value(self, value: ast.expr) -> ast.expr:
         return expression("fixed_head(value)", value=value) if self.loss.detach else value
 
-    def _against(self, stacked: bool) -> ast.expr:
-        """Return the other side, for one depth or for all of them, without its gradient unless it is wanted."""
-        loss, model = self.loss, self.model
-        name = loss.against or ""
-        other, deep = path(self.names[name]), model.type(model.outputs[name]).rank == 4
-        if not stacked:
-            other = expression("other[depth - 1]", other=other) if deep else other
-            return other if loss.target_gradient else expression("fixed(other)", other=other)
-        if not deep:
+    def _deep(self, name: str) -> bool:
+        return self.model.type(self.model.outputs[name]).rank == 4
+
+    def _other(self, name: str) -> ast.expr:
+        """Return what an output is compared with at one depth, without its gradient unless it is wanted."""
+        other = path(self.names[name])
+        other = expression("other[depth - 1]", other=other) if self._deep(name) else other
+        return other if self.loss.target_gradient else expression("fixed(other)", other=other)
+
+    def _others(self) -> ast.expr:
+        """Return the other side of all depths."""
+        loss, name = self.loss, self.loss.against or ""
+        other = path(self.names[name])
+        if not self._deep(name):
             other = other if loss.target_gradient else expression("fixed(other)", other=other)
             return expression("[other] * depths", other=other, depths=len(loss.depths))
         return other if loss.target_gradient else expression("[fixed(copy) for copy in other]", other=other)
@@ -100,7 +105,8 @@ class LossCall:
     def _filled(self, depth: int) -> int:
         """Return how many tokens ahead of a position the prediction, or what it is compared with, has read."""
         loss, model = self.loss, self.model
-        fill = seen(model, model.outputs[loss.output or ""], depth).fill
+        read = [name for name in (loss.output, loss.draft) if name]
+        fill = max(seen(model, model.outputs[name], depth).fill for name in read)
         if loss.against is None:
             return fill
         assert loss.shift is not None

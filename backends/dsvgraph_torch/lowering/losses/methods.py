@@ -28,7 +28,7 @@ def losses_method(model: Model) -> list[ast.stmt]:
 
 def scored_outputs(model: Model) -> list[str]:
     """Return the outputs that the losses read, in their order."""
-    read = [name for loss in model.losses if loss.depths for name in (loss.output, loss.against) if name]
+    read = [name for loss in model.losses if loss.depths for name in (loss.output, loss.draft, loss.against) if name]
     return list(dict.fromkeys(read))
 
 

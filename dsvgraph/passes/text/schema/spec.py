@@ -29,6 +29,7 @@ def _several(items: Json) -> Json:
 LOSS_KEYS: dict[str, Json] = {
     "target": {"type": "string", "description": "The input whose tokens are predicted."},
     "against": {"type": "string", "description": "The output that this one is compared with."},
+    "draft": {"type": "string", "description": "The output of logits whose drafts may be accepted."},
     "shift": {"$ref": "#/$defs/number", "description": "How far ahead the target lies; may read `depth`."},
     "stride": {"$ref": "#/$defs/number", "description": "How far targets lie apart, where tokens are left out."},
     "weight": {"$ref": "#/$defs/number", "description": "The factor; may read `depth`, `tokens` and `step`."},
@@ -63,6 +64,7 @@ LOSS_WORDS: dict[str, str] = {
     LossKind.SOFT_CROSS_ENTROPY: "Cross-entropy of an output of logits against another output's distribution.",
     LossKind.TOTAL_VARIATION: "Total variation distance of two outputs' distributions: what is not common to both.",
     LossKind.SMOOTH_L1: "Smooth L1 distance of an output of states to another one, mean over the features.",
+    LossKind.CONFIDENCE: "Binary cross-entropy of how likely another output accepts the drafts of a third.",
     LossKind.Z_LOSS: "Square of the logarithm of the softmax's denominator.",
     LossKind.SEQUENCE_BALANCE: "The balance loss of each sequence, of the routers that a path pattern names.",
     LossKind.BIAS_UPDATE: "The loss-free update of selection biases, of the routers that a path pattern names.",
