@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -16,13 +16,14 @@ from dsvgraph_torch.training.preflight import memory_of
 
 
 def empty(
-    model: Model, device: str | torch.device = "cpu", dtype: torch.dtype | None = None, kernels: str = "plain"
-) -> nn.Module:
+    model: Model, device: str | torch.device = "cpu", dtype: torch.dtype | None = None, kernels: str = "plain",
+    functions: Mapping[str, Any] | None = None,
+) -> nn.Module:  # fmt: skip
     """Return the module of `compile` with weights that hold nothing yet: never more in memory than they take.
 
     Parameters are of ``dtype``, buffers of float32. Raise DsvError if ``device`` has less memory.
     """
-    module, dtype = constructed(model, "meta", kernels), dtype or torch.float32
+    module, dtype = constructed(model, "meta", kernels, functions), dtype or torch.float32
     for parameter in module.parameters():
         parameter.data = parameter.data.to(dtype)
     if str(device) == "meta":

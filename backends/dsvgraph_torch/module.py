@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -27,28 +28,38 @@ from dsvgraph_torch.lowering.registry import extensions
 from dsvgraph_torch.lowering.source import printed
 
 
-def compile(model: Model, device: str | torch.device | None = None, seed: int = 0, kernels: str = "plain") -> nn.Module:
+def compile(
+    model: Model, device: str | torch.device | None = None, seed: int = 0, kernels: str = "plain",
+    functions: Mapping[str, Any] | None = None,
+) -> nn.Module:  # fmt: skip
     """Return a torch module of the model, initialised, whose weights are at the graph's paths.
 
     ``kernels="plain"`` runs exactly what `emit` writes; ``"fast"`` runs the same classes on
     kernels that train faster on a CPU, equal up to rounding, and ``"decoding"`` on functions besides
-    that know a preallocated cache (`dsvgraph_torch.decoding`). ``device="meta"`` allocates nothing and
-    initialises nothing. Raise DsvError if the module's parameters differ from the graph's, by path or by shape.
+    that know a preallocated cache (`dsvgraph_torch.decoding`). ``functions`` stand behind their names in
+    place of any others. ``device="meta"`` allocates nothing and initialises nothing. Raise DsvError if
+    the module's parameters differ from the graph's, by path or by shape.
     """
-    module = constructed(model, device or "cpu", kernels)
+    module = constructed(model, device or "cpu", kernels, functions)
     if str(device) != "meta":
         module.initialise(seed)
     return module
 
 
-def constructed(model: Model, device: str | torch.device, kernels: str) -> nn.Module:
+def constructed(
+    model: Model, device: str | torch.device, kernels: str, functions: Mapping[str, Any] | None = None
+) -> nn.Module:
     """Return the module as its classes leave it, its weights proved to be the graph's by path and shape."""
     if kernels not in ("plain", "fast", "decoding"):
         raise ValueError(f"kernels are plain, fast or decoding, not {kernels!r}")
-    if kernels == "plain":
+    if kernels == "plain" and not functions:
         namespace = load_source(emit(model, full=True), model.name).__dict__
     else:
-        namespace = _decoding(model) if kernels == "decoding" else _on_functions(model, classes_of(model), {})
+        namespace = (
+            _decoding(model)
+            if kernels == "decoding"
+            else _on_functions(model, classes_of(model), {**(functions or {})})
+        )
     with torch.device(device), Uninitialised():
         module: nn.Module = namespace[class_names(model)[model]]()
     prove(module, model)

@@ -16,12 +16,13 @@ class Precision(StrEnum):
     """The numbers of a training run.
 
     Under `bfloat16` the weights that compute are bfloat16, and the optimizer has float32 ones behind them, with float32
-    states. `pure-bf16` has bfloat16 weights and states alone.
+    states; `fp8` is that with products of 8-bit tiles. `pure-bf16` has bfloat16 weights and states alone.
     """
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
     PURE_BF16 = "pure-bf16"
+    FP8 = "fp8"
 
 
 class ScheduleKind(StrEnum):

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "dsvgraph_html": [],
     "dsvgraph_lsp": ["lsp"],
     "dsvgraph_testbed": ["testbed"],
-    "dsvgraph_torch": ["torch", "data"],
+    "dsvgraph_torch": ["torch", "data", "triton"],
 }  # extras
 MODULE_OF = {
     "ruamel.yaml": "ruamel",

@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from dsvgraph.errors import DsvError
 from dsvgraph.graph import Loss, Model
 from dsvgraph.passes.lint.training import computed_nodes, trained_nodes
 from dsvgraph_torch.data.tokens import BYTES
+from dsvgraph_torch.kernels.float8.layers import missing, tiles_product
 from dsvgraph_torch.module import weights
 from dsvgraph_torch.runs.notices import emulated
 from dsvgraph_torch.runs.tokens import check_embeddings
@@ -25,6 +26,8 @@ from dsvgraph_torch.training.predictions import Prediction, predictions_of
 
 BYTES_PER_PARAMETER = 16
 """A float32 weight, its gradient and AdamW's two moments."""
+
+Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 DISK_PER_PARAMETER = 12
 """A weight and its moments in one checkpoint; an average of the weights takes 4 more."""
@@ -114,25 +117,33 @@ def check_disk(graph: Model, folder: Path, options: TrainOptions) -> None:
 def check_precision(options: TrainOptions) -> str:
     """Return what there is to know of numbers that ``options`` allow the machine to emulate, or nothing.
 
-    Raise DsvError, with the time that they take, if they are not allowed.
+    Raise DsvError, with the time that they take, if they are not allowed, or if the device lacks what they need.
     """
-    device = options.torch_device()
-    if options.precision is Precision.FLOAT32 or not (machine := emulated(device)):
+    device, precision = options.torch_device(), options.precision
+    if precision is Precision.FP8 and (lacking := missing(device)):
+        raise DsvError(f"--precision fp8: {lacking}", hint="--precision bfloat16")
+    if precision is Precision.FP8 and device.type == "cpu":
+        return _emulation(options, "8-bit tiles", "a processor", product_seconds(device, torch.float32, tiles_product))
+    if precision is Precision.FLOAT32 or not (machine := emulated(device)):
         return ""
-    low, full = product_seconds(device, torch.bfloat16), product_seconds(device, torch.float32)
+    return _emulation(options, "bfloat16", machine, product_seconds(device, torch.bfloat16))
+
+
+def _emulation(options: TrainOptions, numbers: str, machine: str, low: float) -> str:
+    full = product_seconds(options.torch_device(), torch.float32)
     times = f"of {MEASURED} x {MEASURED} takes {low * 1e3:.3g} ms, in float32 {full * 1e3:.3g} ms"
-    words = f"--precision {options.precision}: {machine} emulates bfloat16: a product {times}"
+    words = f"--precision {options.precision}: {machine} emulates {numbers}: a product {times}"
     if low > full and not options.emulate:
         raise DsvError(words, hint="leave --precision out, or allow it by --emulate")
     return words
 
 
-def product_seconds(device: torch.device, dtype: torch.dtype) -> float:
+def product_seconds(device: torch.device, dtype: torch.dtype, product: Product = torch.matmul) -> float:
     """Return the seconds of a product of two matrices, the least of several."""
     a, found = torch.ones(MEASURED, MEASURED, dtype=dtype, device=device), []
     for _ in range(6):
         started = time.perf_counter()
-        (a @ a)[0, 0].item()
+        product(a, a)[0, 0].item()
         found.append(time.perf_counter() - started)
     return min(found)
 

@@ -11,11 +11,14 @@ import torch
 
 import dsvgraph
 from dsvgraph.backends import weight_reader
+from dsvgraph.backends.training import Precision
 from dsvgraph.graph import Model
 from dsvgraph.passes.estimate.fit import Fitting
+from dsvgraph_torch.kernels.float8 import layers as float8
 from dsvgraph_torch.optimizers.average import Average
 from dsvgraph_torch.optimizers.masters import Masters, with_precision
 from dsvgraph_torch.optimizers.optimizer import Optimizer, of_optimizer, optimizer_for
+from dsvgraph_torch.optimizers.weights import vocabulary_weights
 from dsvgraph_torch.runs.checkpoint import Checkpoint
 from dsvgraph_torch.training.layers import (
     checkpoint_layers,
@@ -99,11 +102,14 @@ def build(graph: Model, options: TrainOptions, device: torch.device) -> Any:
     from dsvgraph_torch import compile, empty
 
     kernels = "fast" if device.type == "cpu" and not options.compile else "plain"
+    functions = float8.FUNCTIONS if options.precision is Precision.FP8 else {}
     if options.weights:
-        module = empty(graph, device, kernels=kernels)
+        module = empty(graph, device, kernels=kernels, functions=functions)
         weight_reader().fill(module, graph, options.weights, drop_mtp=options.drop_mtp)
-        return module
-    return compile(graph, seed=options.seed, kernels=kernels).to(device)
+    else:
+        module = compile(graph, seed=options.seed, kernels=kernels, functions=functions).to(device)
+    float8.keep_exact(module, vocabulary_weights(graph))
+    return module
 
 
 @contextmanager

@@ -100,7 +100,7 @@ OPTIONS: dict[str, Any] = {
     "device": Annotated[str | None, _option("--device", "cpu, cuda, ... [the best there is]", "NAME")],
     "precision": Annotated[
         Precision | None,
-        _option("--precision --dtype", "float32, bfloat16 (over float32 weights), pure-bf16. [float32]", "NAME"),
+        _option("--precision --dtype", "float32, bfloat16 (over float32 weights), pure-bf16, fp8. [float32]", "NAME"),
     ],
     "lr": Annotated[Any, _option("--lr", "The learning rate after warm-up, above 0. [0.002]", "X", parser=rate)],
     "warmup": Annotated[int | None, _option("--warmup", "Steps of warm-up. [a twentieth of all]", least=0)],

@@ -278,7 +278,7 @@ def test_training_options_are_those_of_the_backend():
         if isinstance(default, (int, float, str)) and default not in (False, "auto"):
             assert f"[{default:g}]" in param.help if default != str(default) else f"[{default}]" in param.help
     offered, _ = typing.get_args(typing.get_args(training_options.OPTIONS["precision"])[0])
-    assert {*offered} == {*fields["precision"].annotation} == {"float32", "bfloat16", "pure-bf16"}
+    assert {*offered} == {*fields["precision"].annotation} == {"float32", "bfloat16", "pure-bf16", "fp8"}
 
 
 DATA = {

@@ -49,7 +49,7 @@ def signal_at(monkeypatch, number, *signals):
         (dict(save_every=0), "--save-every: "),
         (
             dict(precision="float8"),
-            "--precision: `float32`, `bfloat16` or `pure-bf16` is expected, got 'float8'",
+            "--precision: `float32`, `bfloat16`, `pure-bf16` or `fp8` is expected, got 'float8'",
         ),
         (dict(dtype="bfloat16"), "--dtype: training has --precision"),
         (dict(schedule="step"), "--schedule: `cosine`, `wsd` or `constant` is expected, got 'step'"),

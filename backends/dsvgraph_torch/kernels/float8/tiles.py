@@ -1,0 +1,93 @@
+"""Tensors as 8-bit numbers with a scale for each tile, and their products.
+
+Letters in names of tensors: M rows, K contraction, N outputs, k tiles along K, n tiles along N; E experts, S rows
+sorted by expert.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+TILE = 128
+LARGEST = 448.0
+"""The largest E4M3 number."""
+
+
+class Tiles(NamedTuple):
+    """8-bit ``values``, [..., M, K], and ``scales`` of tiles of 1 x 128, [..., M, k], or of 128 x 128, [..., m, k].
+
+    Both sizes of the values are multiples of 128; what was added to a tensor is zero.
+    """
+
+    values: Tensor
+    scales: Tensor
+
+    @property
+    def exact(self) -> Tensor:
+        """What the values stand for, in float32."""
+        rows = self.values.shape[-2] // max(1, self.scales.shape[-2])
+        scales = self.scales.repeat_interleave(TILE, -1).repeat_interleave(rows, -2)
+        return self.values.float() * scales
+
+    @property
+    def mT(self) -> Tiles:
+        """The transpose of tiles of 128 x 128."""
+        return Tiles(self.values.mT.contiguous(), self.scales.mT.contiguous())
+
+
+def padded(x: Tensor) -> Tensor:
+    """Return ``x`` with zeros behind its last two axes, up to multiples of 128."""
+    rows, columns = (-size % TILE for size in x.shape[-2:])
+    return F.pad(x, (0, columns, 0, rows)) if rows or columns else x
+
+
+def scale_of(largest: Tensor) -> Tensor:
+    """Return the scale of tiles whose largest magnitudes are given."""
+    return torch.where(largest > 0, largest / LARGEST, 1.0)
+
+
+def by_row(x_MK: Tensor) -> Tiles:
+    """Return tiles of 1 x 128."""
+    tiles = padded(x_MK).float().unflatten(-1, (-1, TILE))
+    scales = scale_of(tiles.abs().amax(-1))
+    return Tiles((tiles / scales[..., None]).flatten(-2).to(torch.float8_e4m3fn), scales)
+
+
+def by_block(w_NK: Tensor) -> Tiles:
+    """Return tiles of 128 x 128; of a stack for each of its matrices."""
+    tiles = padded(w_NK).float().unflatten(-1, (-1, TILE)).unflatten(-3, (-1, TILE))
+    scales = scale_of(tiles.abs().amax((-1, -3)))
+    values = (tiles / scales[..., :, None, :, None]).to(torch.float8_e4m3fn)
+    return Tiles(values.flatten(-2).flatten(-3, -2), scales)
+
+
+def product(a: Tiles, b: Tiles, dtype: torch.dtype) -> Tensor:
+    """Return a b^T, summed in float32; ``a`` has tiles of 1 x 128."""
+    if a.values.device.type == "cuda":
+        return scaled_product(a, b, dtype)
+    return (a.exact @ b.exact.mT).to(dtype)
+
+
+def scaled_product(a: Tiles, b: Tiles, dtype: torch.dtype) -> Tensor:
+    """Return ``product`` by torch's scaled product, which wants scales along the rows of tiles side by side."""
+    by_rows = b.scales.shape[0] == b.values.shape[0]
+    scales_b = outer_major(b.scales) if by_rows else F.pad(b.scales, (0, -b.scales.shape[1] % 4))
+    kind = F.ScalingType
+    return F.scaled_mm(
+        a.values,
+        b.values.t(),
+        outer_major(a.scales),
+        kind.BlockWise1x128,
+        scales_b.t(),
+        kind.BlockWise1x128 if by_rows else kind.BlockWise128x128,
+        output_dtype=dtype,
+    )
+
+
+def outer_major(scales: Tensor) -> Tensor:
+    """Return a matrix whose columns are in one piece each."""
+    return scales.t().contiguous().t()
