@@ -2,11 +2,11 @@
 
 A block that keeps latents makes keys and values of all cached positions again in every step. If the lines between are
 linear, the products move to the query and to the result: (q M_k) c^T in place of q (c M_k)^T, and (p c) M_v in place of
-p (c M_v). `absorb` finds such lines in the source of a class and makes a function of them; `absorbed` runs them on
-unit vectors, which gives M_k and M_v, and takes the form that needs fewer multiply-adds.
+p (c M_v). `absorb` finds such lines in the source of a class and makes a function of them; `absorbed`
+runs it on unit vectors, which gives M_k and M_v, and takes the form that needs fewer multiply-adds.
 
-Letters in names of tensors: B rows, T new positions, C cached ones, R numbers kept of a position, H heads, Q and V
-widths of a head.
+Letters in names of tensors: B rows, T new positions, C cached ones, R numbers kept of a position (all kept values side
+by side), H heads, Q and V widths of a head, S queries of all heads (H * T).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from dsvgraph_torch.decoding.context import StepContext
 from dsvgraph_torch.decoding.functions import attention
+from dsvgraph_torch.decoding.linear_lines import bias_free, is_linear
 
 KNOWN = {"self", "torch", "F", "nn", "math"}
 Rows = Callable[..., tuple[Tensor, Tensor]]
@@ -31,9 +32,10 @@ Rows = Callable[..., tuple[Tensor, Tensor]]
 
 def absorb(definition: ast.stmt) -> ast.stmt:
     """Return a class in which attention gets what it caches, and how keys and values are made of it."""
+    linears = bias_free(definition)
     for function in [n for n in ast.walk(definition) if isinstance(n, ast.FunctionDef) and n.name == "forward"]:
         for line in [n for n in function.body if _attends(n)]:
-            _rewrite(function, line)
+            _rewrite(function, line, linears)
     return ast.fix_missing_locations(definition)
 
 
@@ -44,7 +46,7 @@ def _attends(line: ast.stmt) -> bool:
     return False
 
 
-def _rewrite(function: ast.FunctionDef, line: Any) -> None:
+def _rewrite(function: ast.FunctionDef, line: Any, linears: set[str]) -> None:
     """Move the lines between the cache and ``line`` into a function of what is cached, if nothing else reads them."""
     query, key, value, *others = line.value.args
     before = function.body[: function.body.index(line)]
@@ -53,41 +55,46 @@ def _rewrite(function: ast.FunctionDef, line: Any) -> None:
     rest = [one for one in function.body if one not in between and one is not line]
     if not between or not kept or made & {n for one in rest for n in _loaded(one)}:
         return
+    if not is_linear(between, set(kept), linears):
+        return
     names = sorted(kept)
     name = f"{line.targets[0].id}_rows"
     returned = ast.Return(ast.Tuple([ast.Name(key.id, ast.Load()), ast.Name(value.id, ast.Load())], ast.Load()))
     arguments = ast.arguments([], [ast.arg(n) for n in names], None, [], [], None, [])
     rows = ast.FunctionDef(name, arguments, [*between, returned], [])
     cached = ast.Tuple([ast.Name(n, ast.Load()) for n in names], ast.Load())
-    place = ast.Tuple([ast.Name("self", ast.Load()), ast.Constant(name)], ast.Load())
+    keys = ast.Tuple([kept[n] for n in names], ast.Load())
     line.value.func = ast.Name("absorbed", ast.Load())
-    line.value.args = [place, ast.Name(name, ast.Load()), cached, query, *others]
+    line.value.args = [keys, ast.Name(name, ast.Load()), cached, query, *others]
     function.body[:] = [one for one in function.body if one not in between]
     function.body.insert(function.body.index(line), rows)
 
 
-def _between(before: list[ast.stmt], wanted: set[str]) -> tuple[list[ast.stmt], set[str]]:
-    """Return the lines that make ``wanted`` of cached values, and these; nothing if there is another source."""
-    found, kept = list[ast.stmt](), set[str]()
+def _between(before: list[ast.stmt], wanted: set[str]) -> tuple[list[ast.stmt], dict[str, ast.expr]]:
+    """Return the lines that make ``wanted`` of cached values, and these with their places in the cache; nothing if
+    there is another source."""
+    found, kept = list[ast.stmt](), dict[str, ast.expr]()
     for line in reversed(before):
         if not wanted & _stored(line):
             continue
-        if _caches(line):
-            kept |= wanted & _stored(line)
+        place = _place(line)
+        if place is not None:
+            kept |= dict.fromkeys(wanted & _stored(line), place)
         elif "ctx" in _loaded(line) or not isinstance(line, ast.Assign):
-            return [], set()
+            return [], {}
         else:
             found.insert(0, line)
             wanted = wanted | (_loaded(line) - KNOWN)
         wanted = wanted - _stored(line)
-    return ([], set()) if wanted else (found, kept)
+    return ([], {}) if wanted else (found, kept)
 
 
-def _caches(line: ast.stmt) -> bool:
+def _place(line: ast.stmt) -> ast.expr | None:
+    """Return the place in the cache of what a line keeps, None if it keeps nothing, or the last positions alone."""
     match line:
-        case ast.Assign([ast.Name()], ast.Call(ast.Attribute(ast.Name("ctx"), "with_earlier"), [_, _], [])):
-            return True
-    return False
+        case ast.Assign([ast.Name()], ast.Call(ast.Attribute(ast.Name("ctx"), "with_earlier"), [place, _], [])):
+            return place
+    return None
 
 
 def _stored(line: ast.stmt) -> set[str]:
@@ -103,95 +110,81 @@ def _loaded(line: ast.stmt) -> set[str]:
 
 @dataclass(frozen=True)
 class CachedMaps:
-    """What keys and values are of one cached value: M_k and M_v; None where they do not depend on it."""
+    """What keys and values are of all that is kept of a position; values of the numbers from ``first`` on alone."""
 
-    key_RHQ: Tensor | None
-    value_RHV: Tensor | None
+    key_HQR: Tensor
+    value_HRV: Tensor
+    first: int
 
 
-def absorbed(place, rows, kept, q_BTHQ, ctx, scale, causal=True, sinks=None, window=None, seen=None):
+def absorbed(keys, rows, kept, q_BTHQ, ctx, scale, causal=True, sinks=None, window=None, seen=None):
     """Attention to ``rows(*kept)``, in the form that needs fewer multiply-adds."""
     plain = not causal or sinks is not None or seen is not None
-    parts = None if plain else _parts(place, rows, kept, q_BTHQ, ctx)
-    if parts is None or not _pays(parts, kept, q_BTHQ.shape[1]):
+    maps = None if plain else _maps(keys, rows, kept, q_BTHQ, ctx)
+    if maps is None or not _pays(maps, kept[0].shape[1], q_BTHQ.shape[1]):
         key_BCHQ, value_BCHV = rows(*kept)
         return attention(q_BTHQ, key_BCHQ, value_BCHV, ctx, scale, causal, sinks, window, seen)
-    T, C = q_BTHQ.shape[1], kept[0].shape[1]
-    pairs = list(zip(parts, kept, strict=True))
-    scores = [_scores(q_BTHQ, part.key_RHQ, c_BCR) for part, c_BCR in pairs if part.key_RHQ is not None]
-    scores_BHTC = sum(scores[1:], start=scores[0])
-    scores_BHTC = scores_BHTC.to(torch.promote_types(scores_BHTC.dtype, torch.float32)) * scale
-    mask = _mask(T, C, ctx, window, q_BTHQ)
-    if mask is not None:
-        scores_BHTC = scores_BHTC.masked_fill(~mask, -torch.inf)
-    p_BHTC = scores_BHTC.softmax(-1).to(q_BTHQ.dtype)
-    found = [
-        torch.einsum("bhtr,rhv->bthv", torch.einsum("bhtc,bcr->bhtr", p_BHTC, c_BCR), part.value_RHV)
-        for part, c_BCR in pairs
-        if part.value_RHV is not None
-    ]
-    return sum(found[1:], start=found[0])
+    B, T, H, _ = q_BTHQ.shape
+    kept_BCR = ctx.cache.joined(tuple(map(ctx.place, keys)), kept)
+    query_HNR = torch.bmm(q_BTHQ.permute(2, 0, 1, 3).flatten(1, 2), maps.key_HQR)
+    query_BSR = query_HNR.unflatten(1, (B, T)).transpose(0, 1).flatten(1, 2) if T > 1 else query_HNR.transpose(0, 1)
+    scores_BSC = _product(query_BSR, kept_BCR.transpose(1, 2)) * scale
+    bias = _bias(scores_BSC, T, ctx, window)
+    if bias is not None:
+        scores_BSC = (scores_BSC.unflatten(1, (H, T)) + bias).flatten(1, 2)
+    latent_BSR = torch.bmm(scores_BSC.softmax(-1).to(q_BTHQ.dtype), kept_BCR[..., maps.first :])
+    latent_HNR = latent_BSR.unflatten(1, (H, T)).transpose(0, 1).flatten(1, 2)
+    return torch.bmm(latent_HNR, maps.value_HRV).unflatten(1, (B, T)).permute(1, 2, 0, 3)
 
 
-def _scores(q_BTHQ: Tensor, key_RHQ: Tensor, c_BCR: Tensor) -> Tensor:
-    return torch.einsum("bhtr,bcr->bhtc", torch.einsum("bthq,rhq->bhtr", q_BTHQ, key_RHQ), c_BCR)
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """Return the products of a batch in float32, or in a wider dtype."""
+    if a.device.type == "cuda" and a.dtype in (torch.bfloat16, torch.float16):
+        return torch.bmm(a, b, out_dtype=torch.float32)
+    found = torch.bmm(a, b)
+    return found.to(torch.promote_types(found.dtype, torch.float32))
 
 
-def _mask(queries: int, keys: int, ctx: StepContext, window: int | None, like: Tensor) -> Tensor | None:
+def _bias(scores_BSC: Tensor, queries: int, ctx: StepContext, window: int | None) -> Tensor | None:
+    """Return what is added to the scores of positions that a query does not see; None if it sees all."""
+    C, dtype = scores_BSC.shape[-1], scores_BSC.dtype
     if isinstance(ctx.past, Tensor):
-        return ctx.visible(keys, window)
+        return ctx.bias(C, window, dtype)
     if queries == 1 and window is None:
         return None
-    mask = torch.ones(queries, keys, dtype=torch.bool, device=like.device).tril(keys - queries)
-    return mask if window is None else mask.triu(keys - queries - window + 1)
+    seen = torch.ones(queries, C, dtype=torch.bool, device=scores_BSC.device).tril(C - queries)
+    seen = seen if window is None else seen.triu(C - queries - window + 1)
+    return torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, -torch.inf)
 
 
-def _pays(parts: list[CachedMaps], kept: tuple[Tensor, ...], queries: int) -> bool:
-    """Return whether the absorbed form needs fewer multiply-adds for ``queries`` new positions."""
-    count, numbers = kept[0].shape[1], sum(c_BCR.shape[-1] for c_BCR in kept)
-    found = [[getattr(part, name) for part in parts] for name in ("key_RHQ", "value_RHV")]
-    widths = sum(next(matrix.shape[-1] for matrix in of if matrix is not None) for of in found)
-    plain = count * numbers * widths + queries * count * widths
-    return queries * numbers * widths + queries * count * 2 * numbers < plain
+def _pays(maps: CachedMaps, count: int, queries: int) -> bool:
+    """Return whether the absorbed form needs fewer multiply-adds for ``queries`` new positions and ``count`` in all."""
+    (_, q, numbers), v = maps.key_HQR.shape, maps.value_HRV.shape[-1]
+    plain = count * numbers * (q + v) + queries * count * (q + v)
+    return queries * numbers * (q + v) + queries * count * 2 * numbers < plain
 
 
-def _parts(place: Any, rows: Rows, kept: tuple[Tensor, ...], q_BTHQ: Tensor, ctx: Any) -> list[CachedMaps] | None:
-    """Return M_k and M_v, computed once for a cache; None if keys and values are not linear in what is kept."""
+def _maps(keys: Any, rows: Rows, kept: tuple[Tensor, ...], q_BTHQ: Tensor, ctx: Any) -> CachedMaps | None:
+    """Return M_k and M_v, computed once for a cache; None where keys and values are no heads of what is kept."""
     if not isinstance(ctx, StepContext):
         return None
-    if place not in ctx.cache.products:
-        ctx.cache.products[place] = _measured(rows, kept, q_BTHQ.shape[2])
-    return ctx.cache.products[place]
+    if keys not in ctx.cache.products:
+        ctx.cache.products[keys] = _measured(rows, kept, q_BTHQ.shape[2])
+    return ctx.cache.products[keys]
 
 
-def _measured(rows: Rows, kept: tuple[Tensor, ...], heads: int) -> list[CachedMaps] | None:
+def _measured(rows: Rows, kept: tuple[Tensor, ...], heads: int) -> CachedMaps | None:
+    """Run the lines between on unit vectors: they are linear, so that what comes out are the maps themselves."""
     if any(c.dim() != 3 for c in kept):
         return None
-    zeros = [c.new_zeros(1, 1, c.shape[-1]) for c in kept]
-    if any(x.any() for x in rows(*zeros)):
+    widths = [c.shape[-1] for c in kept]
+    units_RR = torch.eye(sum(widths), dtype=kept[0].dtype, device=kept[0].device)
+    key_RHQ, value_RHV = (found[0] for found in rows(*units_RR[None].split(widths, -1)))
+    if key_RHQ.dim() != 3 or value_RHV.dim() != 3 or not key_RHQ.shape[1] == value_RHV.shape[1] == heads:
         return None
-    parts = []
-    for i, c_BCR in enumerate(kept):
-        size = c_BCR.shape[-1]
-        units = torch.eye(size, dtype=c_BCR.dtype, device=c_BCR.device)[None]
-        given = [units if j == i else zero.expand(1, size, -1) for j, zero in enumerate(zeros)]
-        key, value = (found[0] for found in rows(*given))
-        if key.dim() != 3 or value.dim() != 3 or key.shape[1] != heads or value.shape[1] != heads:
-            return None
-        parts.append(CachedMaps(key if key.any() else None, value if value.any() else None))
-    return parts if _linear(rows, kept, parts) else None
-
-
-def _linear(rows: Rows, kept: tuple[Tensor, ...], parts: list[CachedMaps]) -> bool:
-    """Return whether M_k and M_v give the keys and values of numbers that are no unit vectors."""
-    generator = torch.Generator().manual_seed(0)
-    some = [(3 * torch.randn(1, 4, c.shape[-1], generator=generator)).to(c) for c in kept]
-    for found, name in zip(rows(*some), ("key_RHQ", "value_RHV"), strict=True):
-        used = [(c, m) for c, part in zip(some, parts, strict=True) if (m := getattr(part, name)) is not None]
-        if not used:
-            return False
-        want = sum(torch.einsum("bcr,rhx->bchx", c, m) for c, m in used)
-        close = {torch.float64: 1e-9, torch.float32: 1e-4}.get(found.dtype, 5e-2)
-        if not (found - want).abs().max() <= close * found.abs().max():
-            return False
-    return True
+    starts = [sum(widths[:i]) for i in range(len(widths))]
+    used = [value_RHV[start : start + n].any().item() for start, n in zip(starts, widths, strict=True)]
+    if not any(used):
+        return None
+    first = starts[used.index(True)]
+    return CachedMaps(key_RHQ.permute(1, 2, 0).contiguous(), value_RHV[first:].transpose(0, 1).contiguous(), first)

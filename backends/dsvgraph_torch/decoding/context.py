@@ -36,6 +36,7 @@ class Cache:
         self.states: dict[Any, Any] = {}
         self.products: dict[Any, Any] = {}  # of weights, which do not change while a cache lives
         self.tables: dict[Any, Any] = {}  # of numbers that depend on the position alone
+        self.whole: dict[Any, Tensor] = {}  # of values side by side, which are parts of it
 
     def extended(self, key: Any, value: Tensor, past: int, last: int | None) -> Tensor:
         """Write ``value`` behind the positions that count, and return those and it."""
@@ -54,10 +55,23 @@ class Cache:
             self.buffers[key] = like.new_zeros(self.rows, self.slots, *like.shape[2:])
         return self.buffers[key]
 
+    def joined(self, keys: tuple[Any, ...], kept: tuple[Tensor, ...]) -> Tensor:
+        """Return kept values side by side in their last axis, without a copy once they lie so."""
+        if len(keys) == 1:
+            return kept[0]
+        if keys not in self.whole:
+            if isinstance(self.buffers, _Row):  # the other rows lie elsewhere
+                return torch.cat(kept, -1)
+            self.whole[keys] = torch.cat([self.buffers[key] for key in keys], -1)
+            widths = [kept_BCR.shape[-1] for kept_BCR in kept]
+            self.buffers.update(zip(keys, self.whole[keys].split(widths, -1), strict=True))
+        return self.whole[keys][:, : kept[0].shape[1]]
+
     def only(self, row: int) -> Cache:
         """Return a cache that is one row of this one: what is written there is written here."""
         found = Cache(1, self.slots, self.forgets)
         found.buffers, found.products, found.tables = _Row(self.buffers, row, self), self.products, self.tables
+        found.whole = {keys: whole[row : row + 1] for keys, whole in self.whole.items()}
         return found
 
     def elements(self) -> int:
@@ -112,8 +126,13 @@ class StepContext(plain.Context):
             return torch.arange(self.past + self.length, device=x.device)[-x.shape[1] :]
         return self.at_BT if x.shape[1] == self.length else torch.arange(x.shape[1], device=x.device)
 
+    def place(self, key: Any) -> Any:
+        """Return under which key the cache has what a line keeps."""
+        return key
+
     def with_earlier(self, key: Any, value: Tensor, last: int | None = None) -> Tensor:
         """Return the cached values of earlier positions followed by ``value``, and cache them."""
+        key = self.place(key)
         if isinstance(self.past, int):
             return self.cache.extended(key, value, self.past, last)
         buffer = self.cache.buffer(key, value)
@@ -200,6 +219,6 @@ class DraftContext(StepContext):
             yield modules[min(i, len(modules) - 1)]
         self.again[0] = 0
 
-    def with_earlier(self, key: Any, value: Tensor, last: int | None = None) -> Tensor:
-        """Return the cached values of earlier positions followed by ``value``; a copy used again has its own."""
-        return super().with_earlier((key, self.again[0]) if self.again[0] else key, value, last)
+    def place(self, key: Any) -> Any:
+        """Return under which key the cache has what a line keeps; a copy used again has entries of its own."""
+        return (key, self.again[0]) if self.again[0] else key
