@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import networkx as nx
 import pytest
@@ -19,6 +19,7 @@ SMALL = {
     "copying": "copying:copied=4,distance=5",
     "addition": "addition:digits=3",
     "countdown": "countdown:numbers=3,limit=30",
+    "sudoku": "sudoku:box=2,empty=8",
     "depo": "depo:nodes=7,hops=3,queries=4",
     "brevo": "brevo:nodes=8",
 }
@@ -109,6 +110,49 @@ def test_countdown_accepts_every_right_way() -> None:
         "= = = = = = = = = = =",
     ):
         assert not task.accepts(asked, drawn, wrong.split())
+
+
+def fills(box: int, cells: list[int]) -> list[list[int]]:
+    """Every way to fill the empty cells, by trying all digits in all of them."""
+    size, empty = box * box, [cell for cell, digit in enumerate(cells) if not digit]
+    found = []
+    for digits in product(range(1, size + 1), repeat=len(empty)):
+        grid = list(cells)
+        for cell, digit in zip(empty, digits, strict=True):
+            grid[cell] = digit
+        rows = [grid[i * size : (i + 1) * size] for i in range(size)]
+        boxes = [
+            [rows[r + i][c + j] for i in range(box) for j in range(box)]
+            for r, c in product(range(0, size, box), repeat=2)
+        ]
+        if all(len({*group}) == size for group in [*rows, *zip(*rows, strict=True), *boxes]):
+            found.append([*digits])
+    return found
+
+
+@few
+@given(numbers, st.booleans(), st.integers(1, 5))
+def test_sudoku_has_the_answers_of_brute_force(number: int, unique: bool, empty: int) -> None:
+    task = task_of(f"sudoku:box=2,empty={empty},unique={int(unique)}")
+    asked, found = answer(task.example(number, False))
+    assert asked[-1] == "=" and asked.count("/") == 3
+    ways = fills(2, [0 if word == "." else int(word) for word in asked[:-1] if word != "/"])
+    assert [*map(int, found)] in ways and (len(ways) == 1 or not unique)
+    accepted = [d for d in product(range(1, 5), repeat=empty) if task.accepts(asked, found, [*map(str, d)])]
+    assert [*map(list, accepted)] == ways
+    assert not task.accepts(asked, found, found[1:]) and not task.accepts(asked, found, [*found, "1"])
+
+
+def test_a_large_sudoku_has_one_answer() -> None:
+    """All cells but three are filled again, so that trying all digits is quick."""
+    for number in range(3):
+        asked, found = answer(task_of("sudoku").example(number, False))
+        digits = iter(found)
+        cells = [int(next(digits)) if word == "." else int(word) for word in asked[:-1] if word != "/"]
+        places = [i for i, word in enumerate(w for w in asked[:-1] if w != "/") if word == "."]
+        assert len(places) == 30 == len(found)
+        for three in (places[:3], places[10:13]):
+            assert fills(3, [0 if i in three else d for i, d in enumerate(cells)]) == [[cells[i] for i in three]]
 
 
 @few

@@ -10,11 +10,12 @@ from dsvgraph_torch.data.tasks.arithmetic import Addition, Countdown
 from dsvgraph_torch.data.tasks.physics import Brevo, Depo
 from dsvgraph_torch.data.tasks.recall import Copying, Induction
 from dsvgraph_torch.data.tasks.star_graph import StarGraph
+from dsvgraph_torch.data.tasks.sudoku import Sudoku
 from dsvgraph_torch.data.tasks.task import Task
 from dsvgraph_torch.training.options import first_fault
 
 TASKS: dict[str, type[Task]] = {
-    kind.name: kind for kind in (StarGraph, Induction, Copying, Addition, Countdown, Depo, Brevo)
+    kind.name: kind for kind in (StarGraph, Induction, Copying, Addition, Countdown, Sudoku, Depo, Brevo)
 }
 
 
