@@ -23,7 +23,7 @@ def empty(
 
     Parameters are of ``dtype``, buffers of float32. Raise DsvError if ``device`` has less memory.
     """
-    module, dtype = constructed(model, "meta", kernels, functions), dtype or torch.float32
+    module, dtype = constructed(model, "meta", kernels, functions, device), dtype or torch.float32
     for parameter in module.parameters():
         parameter.data = parameter.data.to(dtype)
     if str(device) == "meta":

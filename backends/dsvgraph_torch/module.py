@@ -22,6 +22,7 @@ from dsvgraph_torch.decoding.absorbed import absorb, absorbed
 from dsvgraph_torch.decoding.experts import repeating
 from dsvgraph_torch.decoding.functions import NAMES as DECODING
 from dsvgraph_torch.emitted import load_source
+from dsvgraph_torch.kernels import choice
 from dsvgraph_torch.lowering.emit import classes_of, emit
 from dsvgraph_torch.lowering.names import class_names
 from dsvgraph_torch.lowering.registry import extensions
@@ -35,7 +36,7 @@ def compile(
     """Return a torch module of the model, initialised, whose weights are at the graph's paths.
 
     ``kernels="plain"`` runs exactly what `emit` writes; ``"fast"`` runs the same classes on
-    kernels that train faster on a CPU, equal up to rounding, and ``"decoding"`` on functions besides
+    functions that train faster on the device, equal up to rounding, and ``"decoding"`` on functions besides
     that know a preallocated cache (`dsvgraph_torch.decoding`). ``functions`` stand behind their names in
     place of any others. ``device="meta"`` allocates nothing and initialises nothing. Raise DsvError if
     the module's parameters differ from the graph's, by path or by shape.
@@ -47,19 +48,24 @@ def compile(
 
 
 def constructed(
-    model: Model, device: str | torch.device, kernels: str, functions: Mapping[str, Any] | None = None
+    model: Model,
+    device: str | torch.device,
+    kernels: str,
+    functions: Mapping[str, Any] | None = None,
+    runs_on: str | torch.device | None = None,
 ) -> nn.Module:
-    """Return the module as its classes leave it, its weights proved to be the graph's by path and shape."""
+    """Return the module as its classes leave it, its weights proved to be the graph's by path and shape.
+
+    ``runs_on`` is the device that it will run on, if it is constructed elsewhere.
+    """
     if kernels not in ("plain", "fast", "decoding"):
         raise ValueError(f"kernels are plain, fast or decoding, not {kernels!r}")
     if kernels == "plain" and not functions:
         namespace = load_source(emit(model, full=True), model.name).__dict__
     else:
-        namespace = (
-            _decoding(model)
-            if kernels == "decoding"
-            else _on_functions(model, classes_of(model), {**(functions or {})})
-        )
+        fast = {} if kernels == "plain" else choice.functions("cpu" if kernels == "decoding" else runs_on or device)
+        known = {**fast, **(functions or {})}
+        namespace = _decoding(model, known) if kernels == "decoding" else _on_functions(model, classes_of(model), known)
     with torch.device(device), Uninitialised():
         module: nn.Module = namespace[class_names(model)[model]]()
     prove(module, model)
@@ -75,24 +81,24 @@ class Uninitialised(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def _decoding(model: Model) -> dict[str, Any]:
-    """Return the model's classes on functions that know a preallocated cache."""
-    classes, functions = [absorb(one) for one in classes_of(model)], {**DECODING, "absorbed": absorbed}
-    namespace = _on_functions(model, classes, functions)
+def _decoding(model: Model, fast: dict[str, Any]) -> dict[str, Any]:
+    """Return the model's classes on ``fast`` functions, and on functions that know a preallocated cache."""
+    functions = {**fast, **DECODING, "absorbed": absorbed}
+    namespace = _on_functions(model, [absorb(one) for one in classes_of(model)], functions)
     namespace["dispatch"] = repeating(namespace["dispatch"])
     return namespace
 
 
 def _on_functions(model: Model, classes: list[ast.stmt], functions: dict[str, Any]) -> dict[str, Any]:
-    """Return ``classes`` on the fast kernels, and on ``functions``: other functions behind the same names."""
-    from dsvgraph_torch.kernels import cpu
+    """Return ``classes`` on ``functions``, which stand behind the names of plain ones."""
     from dsvgraph_torch.runtime import interleaving, losses, modules, plain, scoring
 
     known = {**vars(plain), **vars(interleaving), **vars(scoring), **vars(losses), **vars(modules)}
     for file in extensions():
         exec(builtins.compile(file.read_text(encoding="utf-8"), str(file), "exec", dont_inherit=True), known)
-    known |= cpu.FUNCTIONS | functions
-    classes = [_FastLinear().visit(definition) for definition in classes]
+    known |= functions
+    if "Linear" in functions:
+        classes = [_FastLinear().visit(definition) for definition in classes]
     return load_source(printed(classes), model.name, known).__dict__
 
 

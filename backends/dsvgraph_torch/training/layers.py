@@ -131,18 +131,6 @@ def aside(value: Any) -> Any:
     return found
 
 
-def compile_layers(layers: list[nn.Module]) -> None:
-    """Let ``layers`` run through torch.compile, but for their experts.
-
-    How many tokens an expert gets is known only while it runs: torch.compile would compile every such number anew.
-    """
-    for layer in layers:
-        for part in layer.modules():
-            if any(base.__name__ == "Each" for base in type(part).__mro__):
-                part.forward = torch.compiler.disable(part.forward)
-        layer.forward = torch.compile(layer.forward, dynamic=False)
-
-
 @contextmanager
 def compile_errors() -> Iterator[None]:
     """Raise DsvError where torch.compile fails in the block."""

@@ -14,6 +14,7 @@ from dsvgraph.backends import weight_reader
 from dsvgraph.backends.training import Precision
 from dsvgraph.graph import Model
 from dsvgraph.passes.estimate.fit import Fitting
+from dsvgraph_torch.kernels.compiling import compile_layers
 from dsvgraph_torch.kernels.float8 import layers as float8
 from dsvgraph_torch.optimizers.average import Average
 from dsvgraph_torch.optimizers.masters import Masters, with_precision
@@ -23,7 +24,6 @@ from dsvgraph_torch.runs.checkpoint import Checkpoint
 from dsvgraph_torch.training.layers import (
     checkpoint_layers,
     compile_errors,
-    compile_layers,
     fitting,
     of_fitting,
     recomputed_modules,
@@ -82,7 +82,7 @@ def set_up(graph: Model, options: TrainOptions, device: torch.device, checkpoint
     if checkpoint:
         state.restore(checkpoint)
     if options.compile:
-        compile_layers(repeated_layers(graph, model, "--compile"))
+        compile_layers(graph, repeated_layers(graph, model, "--compile"))
     if fits:
         checkpoint_layers(recomputed_modules(model, fits.recomputed))
     if options.checkpoint_activations:
@@ -101,13 +101,13 @@ def build(graph: Model, options: TrainOptions, device: torch.device) -> Any:
     """Return the module on its device, with the weights of a folder or those of the seed."""
     from dsvgraph_torch import compile, empty
 
-    kernels = "fast" if device.type == "cpu" and not options.compile else "plain"
+    kernels = "plain" if device.type == "cpu" and options.compile else "fast"
     functions = float8.FUNCTIONS if options.precision is Precision.FP8 else {}
     if options.weights:
         module = empty(graph, device, kernels=kernels, functions=functions)
         weight_reader().fill(module, graph, options.weights, drop_mtp=options.drop_mtp)
     else:
-        module = compile(graph, seed=options.seed, kernels=kernels, functions=functions).to(device)
+        module = compile(graph, device, options.seed, kernels, functions)
     float8.keep_exact(module, vocabulary_weights(graph))
     return module
 

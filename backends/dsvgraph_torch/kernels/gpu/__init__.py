@@ -1,0 +1,14 @@
+"""Functions for training on a GPU: same names as in `runtime`, same results up to rounding.
+
+They are written for torch.compile: shapes do not depend on values, nothing waits for the device, and what a layer adds
+to the context looks the same for every copy of the layer.
+"""
+
+from dsvgraph_torch.kernels.gpu.attention import attention
+from dsvgraph_torch.kernels.gpu.experts import Linears, Ragged, combine, dispatch, grouped
+from dsvgraph_torch.kernels.gpu.losses import head_cross_entropy
+from dsvgraph_torch.kernels.gpu.positions import rope
+from dsvgraph_torch.kernels.gpu.routing import Router
+
+_FAST = (attention, Linears, Ragged, combine, dispatch, grouped, head_cross_entropy, rope, Router)
+FUNCTIONS = {one.__name__: one for one in _FAST}
