@@ -23,6 +23,7 @@ from dsvgraph_torch.decoding.experts import repeating
 from dsvgraph_torch.decoding.functions import NAMES as DECODING
 from dsvgraph_torch.emitted import load_source
 from dsvgraph_torch.kernels import choice
+from dsvgraph_torch.kernels.cpu import gated
 from dsvgraph_torch.lowering.emit import classes_of, emit
 from dsvgraph_torch.lowering.names import class_names
 from dsvgraph_torch.lowering.registry import extensions
@@ -99,6 +100,8 @@ def _on_functions(model: Model, classes: list[ast.stmt], functions: dict[str, An
     known |= functions
     if "Linear" in functions:
         classes = [_FastLinear().visit(definition) for definition in classes]
+    if gated.NAME in functions:
+        classes = [gated.with_gated(definition) for definition in classes]
     return load_source(printed(classes), model.name, known).__dict__
 
 

@@ -15,6 +15,7 @@ from dsvgraph.backends.training import Precision
 from dsvgraph.graph import Model
 from dsvgraph.passes.estimate.fit import Fitting
 from dsvgraph_torch.kernels.compiling import compile_layers
+from dsvgraph_torch.kernels.cpu.memory import keep_memory
 from dsvgraph_torch.kernels.float8 import layers as float8
 from dsvgraph_torch.optimizers.average import Average
 from dsvgraph_torch.optimizers.masters import Masters, with_precision
@@ -75,6 +76,8 @@ class State:
 def set_up(graph: Model, options: TrainOptions, device: torch.device, checkpoint: Checkpoint | None) -> State:
     """Return the state of a new run, or that of ``checkpoint``. Raise DsvError for options that the model refuses."""
     fits = fitting(graph, options, device)
+    if device.type == "cpu":
+        keep_memory()
     model = build(graph, options.model_copy(update={"weights": None}) if checkpoint else options, device)
     masters = with_precision(model, options.precision)
     average = Average(masters, options.ema) if options.ema else None

@@ -17,7 +17,6 @@ import dsvgraph_torch  # noqa: E402
 from dsvgraph_torch.kernels import cpu  # noqa: E402
 from dsvgraph_torch.kernels.cpu.experts import grouped_linear  # noqa: E402
 from dsvgraph_torch.kernels.cpu.losses import linear_cross_entropy  # noqa: E402
-from dsvgraph_torch.kernels.cpu.products import windows  # noqa: E402
 from dsvgraph_torch.runtime import plain, scoring  # noqa: E402
 from dsvgraph_torch.runtime.plain import Context  # noqa: E402
 
@@ -498,18 +497,6 @@ def test_experts_in_bfloat16(R, case):
     for a, b in zip(ours, torch.autograd.grad(want, (x, score, w), g), strict=True):
         assert a.dtype == torch.float32
         assert (a - b).norm() < 0.02 * b.norm()
-
-
-@pytest.mark.parametrize("counts", [[0], [1], [63, 1], [64, 64], [65, 0, 63], [3, 2, 1], [200, 7, 0, 0], [0, 70]])
-def test_windows_cover_every_row_and_the_owner_comes_last(counts):
-    ends = torch.tensor(counts).cumsum(0)
-    expert_S, own_S = torch.full((sum(counts),), -1), torch.zeros(sum(counts), dtype=torch.long)
-    for e, rows, own in windows(ends.int(), sum(counts)):
-        assert rows.start <= own.start < own.stop <= rows.stop <= sum(counts)
-        expert_S[rows] = e
-        own_S[own] += 1
-    assert expert_S.tolist() == [e for e, n in enumerate(counts) for _ in range(n)]
-    assert (own_S == 1).all()
 
 
 # -- losses -----------------------------------------------------------------------------------------

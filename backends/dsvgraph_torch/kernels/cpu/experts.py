@@ -70,7 +70,7 @@ class Gather(torch.autograd.Function):
 
 
 class Linears(plain.Linears):
-    """plain.Linears, whose product on a CPU is oneDNN's, expert by expert."""
+    """plain.Linears through `grouped`."""
 
     def forward(self, x_SD, sent):
         y_SF = grouped(x_SD, self.weight, sent.offsets)
@@ -92,12 +92,12 @@ class GroupedLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x_SD, weight_EFD, offsets_E):
         ctx.save_for_backward(x_SD, weight_EFD, offsets_E)
-        return grouped_rows(x_SD, weight_EFD, offsets_E)
+        return grouped_rows(x_SD, weight_EFD.mT, offsets_E)
 
     @staticmethod
     def backward(ctx, g_SF):
         x_SD, weight_EFD, offsets_E = ctx.saved_tensors
         g_SF = g_SF.contiguous()
-        gx = grouped_rows(g_SF, weight_EFD.mT, offsets_E) if ctx.needs_input_grad[0] else None
+        gx = grouped_rows(g_SF, weight_EFD, offsets_E) if ctx.needs_input_grad[0] else None
         gw = grouped_weight(g_SF, x_SD, offsets_E) if ctx.needs_input_grad[1] else None
         return gx, gw, None

@@ -10,8 +10,6 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-MOST_EXPERTS = 64  # with more of them torch's own loop over experts is the shorter one
-
 
 def eager_cpu(x: Tensor) -> bool:
     """Whether the CPU's detours apply: a compiler would rather see the plain functions."""
@@ -68,8 +66,8 @@ def product(a_ND, b_FD):
 
 
 def weight_gradient(g_NF, x_ND):
-    """g^T x; oneDNN copies its first factor, so that is the narrower one."""
-    return product(g_NF.t(), x_ND.t()) if g_NF.shape[1] <= x_ND.shape[1] else product(x_ND.t(), g_NF.t()).t()
+    """g^T x, by torch's default product: oneDNN's copies the transposed factors and is slower for it."""
+    return g_NF.t() @ x_ND
 
 
 def onednn_serves(x):
@@ -78,55 +76,24 @@ def onednn_serves(x):
     return has and x.dtype == torch.float32 and eager_cpu(x)
 
 
-def grouped_rows(x_SD, weight_EFD, offsets_E):
-    """Each row of x times the transpose of its expert's weight."""
-    if not eager_cpu(x_SD) or offsets_E.numel() > MOST_EXPERTS:
-        return grouped_mm(x_SD, weight_EFD.mT, offsets_E)
-    y_SF = x_SD.new_empty(x_SD.shape[0], weight_EFD.shape[1])
-    for e, rows, _ in windows(offsets_E, x_SD.shape[0]):
-        if onednn_serves(x_SD):
-            y_SF[rows] = product(x_SD[rows], weight_EFD[e])
-        else:
-            torch.mm(x_SD[rows], weight_EFD[e].t(), out=y_SF[rows])
+def grouped_rows(x_SD, weight_EDF, offsets_E):
+    """Each row of x times its expert's weight."""
+    y_SF = x_SD.new_empty(x_SD.shape[0], weight_EDF.shape[2])
+    for weight, x, y in zip(weight_EDF, *per_expert(offsets_E, x_SD, y_SF), strict=True):
+        torch.mm(x, weight, out=y)
     return y_SF
 
 
 def grouped_weight(g_SF, x_SD, offsets_E):
     """The sum of g^T x over each expert's rows: [E, F, D]."""
-    if not eager_cpu(g_SF) or offsets_E.numel() > MOST_EXPERTS:
-        return grouped_mm(g_SF.t(), x_SD, offsets_E)
-    gw_EFD = g_SF.new_zeros(offsets_E.numel(), g_SF.shape[1], x_SD.shape[1])
-    for e, rows, own in windows(offsets_E, x_SD.shape[0]):
-        g = g_SF[rows]
-        if own != rows:
-            g = torch.zeros_like(g)
-            g[own.start - rows.start : own.stop - rows.start] = g_SF[own]
-        if onednn_serves(g):
-            gw_EFD[e] += weight_gradient(g, x_SD[rows])
-        else:
-            gw_EFD[e].addmm_(g.t(), x_SD[rows])
+    gw_EFD = g_SF.new_empty(offsets_E.numel(), g_SF.shape[1], x_SD.shape[1])
+    for g, x, gw in zip(*per_expert(offsets_E, g_SF, x_SD), gw_EFD, strict=True):
+        torch.mm(g.t(), x, out=gw)
     return gw_EFD
 
 
-def windows(offsets_E, size):
-    """Windows of 64 n rows over each expert's rows: (expert, the window, which of its rows are his).
-
-    oneDNN compiles a kernel for each number of rows (a millisecond: more than the product itself),
-    and the number of tokens of an expert is always new; multiples of 64 repeat. What a window does
-    beyond its own rows, the next expert's does again.
-    """
-    start = 0
-    for e, end in enumerate(offsets_E.tolist()):
-        stop = end + (start - end) % 64
-        if start < end and stop <= size:
-            yield e, slice(start, stop), slice(start, end)
-        elif start < end:  # no room behind: go back into its own rows
-            if start < stop - 64:
-                yield e, slice(start, stop - 64), slice(start, stop - 64)
-            yield e, slice(max(start, end - 64), end), slice(stop - 64, end)
-        start = end
-
-
-def grouped_mm(a, b, offsets):
-    """torch's grouped product under its two names (public since torch 2.10)."""
-    return (F.grouped_mm if hasattr(F, "grouped_mm") else torch._grouped_mm)(a, b, offs=offsets)
+def per_expert(offsets_E, *tensors):
+    """The rows of each expert, one tuple of views for each tensor."""
+    ends = offsets_E.tolist()
+    sizes = [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    return [x.split(sizes) for x in tensors]
