@@ -5,13 +5,22 @@ Shape legend: B rows, T tokens, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModelForCausalLM
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    AutoConfig,
+    AutoModelForCausalLM,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import LossKind, Model
@@ -107,11 +116,36 @@ def loss(module: nn.Module, ids: Tensor) -> Tensor:
     return found
 
 
-@torch.inference_mode()
-def decode(module: nn.Module, ids: Tensor, tokens: int) -> Iterator[None]:
-    """Continue rows of ids, [B, T], greedily with a dynamic cache; yield after each token of all rows."""
-    cache = None
-    for _ in range(tokens):
-        found = module(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache, ids = found.past_key_values, found.logits[:, -1:].argmax(-1)
-        yield
+CACHES: dict[str, dict[str, Any]] = {
+    "dynamic cache": {},
+    "static cache, compiled": {"cache_implementation": "static"},
+}
+
+
+def decode_ways(device: str) -> Sequence[str]:
+    """Return the caches worth measuring: on a GPU `generate` compiles a step of a static one by itself."""
+    return ["dynamic cache", *(["static cache, compiled"] if device == "cuda" else [])]
+
+
+class Clock(StoppingCriteria):
+    """Never stops, and marks the time at which each token is there."""
+
+    def __init__(self) -> None:
+        self.marks = [time.perf_counter()]
+
+    def __call__(self, input_ids: Any, scores: Any, **more: Any) -> Any:
+        input_ids[0, -1].item()
+        self.marks.append(time.perf_counter())
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+@torch.no_grad()
+def decode(module: Any, way: str, ids: Tensor, tokens: int) -> Sequence[float]:
+    """Continue rows of ids, [B, T], greedily by `generate`; return the seconds of each token, the prompt's first."""
+    module.generation_config.eos_token_id = None
+    clock = Clock()
+    module.generate(
+        ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=tokens, pad_token_id=0,
+        stopping_criteria=StoppingCriteriaList([clock]), **CACHES[way],
+    )  # fmt: skip
+    return [end - start for start, end in pairwise(clock.marks)]

@@ -14,8 +14,8 @@ from dsvgraph.errors import DsvError
 class BenchmarkOptions:
     """The options of `dsvgraph bench`.
 
-    ``decode`` is how many tokens are decoded, 0 for none; ``fit_memory`` are bytes that the training step has to fit
-    in; ``against`` names another library.
+    ``steps`` 0 measures decoding alone; ``decode`` is how many tokens are decoded, 0 for none; ``fit_memory`` are bytes
+    that the training step has to fit in; ``against`` names another library.
     """
 
     batch: int = 8
@@ -121,7 +121,10 @@ class BlockTimes:
 
 @dataclass(frozen=True)
 class DecodingSteps:
-    """Tokens that one model made, a step after another, behind prompts: seconds of the prompts, and of a step."""
+    """Tokens that one model made, a step after another, behind prompts: seconds of the prompts, and of each step.
+
+    Steps whose tokens were read together share the seconds until these were there evenly.
+    """
 
     name: str
     ours: bool
@@ -149,7 +152,7 @@ class Benchmark:
     options: BenchmarkOptions
     machine: Machine
     steps: tuple[TrainingSteps, ...]
-    blocks: BlockTimes
+    blocks: BlockTimes | None
     decoding: tuple[DecodingSteps, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -166,7 +169,7 @@ class Benchmark:
             "options": asdict(self.options),
             "machine": asdict(self.machine),
             "steps": [self._steps(one, rate, peak) for one in self.steps],
-            "blocks": asdict(self.blocks) | {"rest": self.blocks.rest},
+            "blocks": asdict(self.blocks) | {"rest": self.blocks.rest} if self.blocks else None,
             "decoding": [self._decoding(one) for one in self.decoding],
             "notes": list(self.notes),
         }
@@ -187,6 +190,8 @@ def median(seconds: Sequence[float]) -> float:
 
 def check(options: BenchmarkOptions) -> None:
     """Raise DsvError if an option makes no sense with another."""
+    if not options.steps and not options.decode:
+        raise DsvError("--steps 0 measures decoding alone, and there is none", hint="--decode N tokens")
     if options.compile and options.fit_memory is not None:
         words = "torch.compile does not compute the same layers again in the same way"
         raise DsvError(f"--compile: {words}", hint="leave out --fit-memory")

@@ -189,8 +189,11 @@ class Peer(Protocol):
     def loss(self, module: Any, ids: Any) -> Any:
         """Return the loss of the next token over rows of ``ids``, a tensor with a gradient."""
 
-    def decode(self, module: Any, ids: Any, tokens: int) -> Iterator[None]:
-        """Continue rows of ``ids`` greedily; yield after each token, the one that follows the prompt first."""
+    def decode_ways(self, device: str) -> Sequence[str]:
+        """Return the names of the ways in which the library decodes on a device."""
+
+    def decode(self, module: Any, way: str, ids: Any, tokens: int) -> Sequence[float]:
+        """Continue rows of ``ids`` greedily; return the seconds of each token of all rows, the prompt's first."""
 
 
 class Prober(Protocol):

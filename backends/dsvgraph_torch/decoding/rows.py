@@ -44,9 +44,13 @@ class DecodedRow:
 
 @dataclass
 class Counts:
-    """Steps after the prompts, tokens made by them, and for each draft how often it was reached and accepted."""
+    """Steps after the prompts, tokens made by them, and for each draft how often it was reached and accepted.
+
+    ``reads`` is how often tokens were read from the device, those of several steps at once.
+    """
 
     steps: int = 0
+    reads: int = 0
     tokens: int = 0
     reached: list[int] = field(default_factory=list)
     accepted: list[int] = field(default_factory=list)
@@ -176,7 +180,9 @@ class Rows:
 
     def _taken(self, burst: Burst) -> Iterator[tuple[int, list[int]]]:
         """Add to each row the tokens of steps."""
-        for token_B in burst.read():
+        tokens_NB = burst.read()
+        self.counts.reads += 1
+        for token_B in tokens_NB:
             self.counts.steps += 1
             for row, token in enumerate(token_B):
                 if not self.rows[row].done:
@@ -198,6 +204,7 @@ class Rows:
         past = lengths([row.read for row in rows], self.device)
         logits_BTV, handed = self._trunk_of_step(ids_BT.to(self.device), past)
         logits_BTV = logits_BTV.cpu()
+        self.counts.reads += 1
         accepted_B, next_B = self._checked(logits_BTV, drafted, count)
         self.counts.steps += 1
         for b in going:

@@ -8,7 +8,7 @@ import torch
 
 import dsvgraph
 from dsvgraph.backends import peer
-from dsvgraph.backends.benchmark import Benchmark, BenchmarkOptions, DecodingSteps, TrainingSteps, check
+from dsvgraph.backends.benchmark import Benchmark, BenchmarkOptions, BlockTimes, DecodingSteps, TrainingSteps, check
 from dsvgraph.backends.training import Precision
 from dsvgraph.graph import Model
 from dsvgraph.passes.estimate.memory import training
@@ -50,7 +50,7 @@ class _Run:
     def __init__(self, model: Model, options: BenchmarkOptions, device: torch.device, notify: Notify) -> None:
         self.model, self.options, self.device, self.notify = model, options, device, notify
         self.fitting = fitting(model, training_options(options), device)
-        self.done, self.parts = 0, 4 + options.steps + bool(options.decode)
+        self.done, self.parts = 0, (4 + options.steps if options.steps else 1) + bool(options.decode)
 
     def begin(self, words: str) -> None:
         """Notify that the next part begins."""
@@ -60,14 +60,8 @@ class _Run:
     def measured(self, notes: list[str]) -> Benchmark:
         self.begin("multiplying matrices")
         machine = described(getattr(torch, self.options.dtype), self.device)
-        self.begin("building")
-        contenders = [ours(self.model, self.options, self.device)]
+        steps, blocks = self.training() if self.options.steps else ([], None)
         notes = [*notes, of_fitting(self.fitting)] if self.fitting else notes
-        contenders += theirs(self.model, self.options, self.device)
-        steps = self.steps(contenders)
-        self.begin("timing blocks")
-        blocks = block_times(self.model, contenders[0], self.options.batch, self.options.seq, self.device)
-        released(contenders, self.device)
         return Benchmark(
             name=self.model.name,
             options=self.options,
@@ -77,6 +71,17 @@ class _Run:
             decoding=tuple(self.decoding()),
             notes=tuple(notes),
         )
+
+    def training(self) -> tuple[list[TrainingSteps], BlockTimes]:
+        """Let all models take steps in turns, and ours one with a clock at every block."""
+        self.begin("building")
+        contenders = [ours(self.model, self.options, self.device)]
+        contenders += theirs(self.model, self.options, self.device)
+        steps = self.steps(contenders)
+        self.begin("timing blocks")
+        blocks = block_times(self.model, contenders[0], self.options.batch, self.options.seq, self.device)
+        released(contenders, self.device)
+        return steps, blocks
 
     def steps(self, contenders: list[Contender]) -> list[TrainingSteps]:
         """Let all step once, then a few times that do not count, then in turns."""

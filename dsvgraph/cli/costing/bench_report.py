@@ -45,7 +45,8 @@ def title(found: Benchmark) -> Iterator[str]:
     """Yield what was measured, and where."""
     o, machine = found.options, found.machine
     how = [o.precision, *(["compiled"] if o.compile else [])]
-    yield f"{output.cell(found.name)}: {o.batch:,} x {o.seq:,} tokens, {o.steps} steps in turns, {', '.join(how)}"
+    steps = [f"{o.steps} steps in turns"] if o.steps else []
+    yield f"{output.cell(found.name)}: {', '.join([f'{o.batch:,} x {o.seq:,} tokens', *steps, *how])}"
     threads = f", {machine.threads} threads" if machine.threads else ""
     peak = f"; nominal peak {flops(machine.peak)}" if machine.peak else ""
     yield f"{machine.device}, {machine.software}{threads}; matrix products at {flops(machine.rate)}{peak}"
@@ -58,8 +59,10 @@ def flops(rate: float) -> str:
 
 def sections(found: Benchmark) -> Iterator[Section]:
     """Yield the tables: training, blocks, decoding."""
-    yield _training(found)
-    yield _blocks(found.blocks, found)
+    if found.steps:
+        yield _training(found)
+    if found.blocks:
+        yield _blocks(found.blocks, found)
     if found.decoding:
         yield _decoding(found)
 
@@ -131,7 +134,7 @@ def _decoding(found: Benchmark) -> Section:
     columns = ["decoding", ">rows", ">prompt, ms", ">ms/token", ">from", ">to", ">tokens/s"]
     first = found.decoding[0]
     many = f"{len(first.seconds)} tokens behind {first.context:,}"
-    words = f"decoding {many}, greedily, weights in {found.options.dtype}, not compiled"
+    words = f"decoding {many}, greedily, weights in {found.options.dtype}"
     rows = [_decoding_row(one, found, peers) for one in found.decoding]
     return Section(words, [*columns, *([">ours"] if peers else [])], rows)
 

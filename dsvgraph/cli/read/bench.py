@@ -15,7 +15,10 @@ from dsvgraph.cli.options import BackendOption, FitMemoryOption, JsonOption, Set
 
 BatchOption = Annotated[int, typer.Option("--batch", metavar="B", min=1, help="Rows of the batch.")]
 SeqOption = Annotated[int, typer.Option("--seq", metavar="T", min=2, help="Tokens of a row.")]
-Steps = Annotated[int, typer.Option("--steps", metavar="N", min=1, help="Steps that count, after three more.")]
+Steps = Annotated[
+    int,
+    typer.Option("--steps", metavar="N", min=0, help="Steps that count, after three more; 0: decoding alone."),
+]
 Against = Annotated[
     str | None,
     typer.Option("--against", metavar="NAME", help="Another library to step in turns with: transformers."),

@@ -126,8 +126,14 @@ def test_a_library_that_is_not_there_is_refused() -> None:
         bench(small(NAME), replace(OPTIONS, against="jax"))
 
 
+def test_decoding_alone_has_no_other_tables() -> None:
+    found = bench(small(NAME, num_nextn_predict_layers=0), replace(OPTIONS, steps=0))
+    assert [section.columns[0] for section in bench_report.sections(found)] == ["decoding"]
+    assert found.as_dict()["blocks"] is None and "steps" not in bench_report.markdown(found)
+
+
 def test_options_that_contradict_are_refused() -> None:
-    for options in (replace(OPTIONS, compile=True, fit_memory=1),):
+    for options in (replace(OPTIONS, compile=True, fit_memory=1), replace(OPTIONS, steps=0, decode=0)):
         with pytest.raises(dsvgraph.DsvError):
             check(options)
 
