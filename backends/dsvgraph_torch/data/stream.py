@@ -100,7 +100,8 @@ class TextCorpus:
         if self.tokens is not BYTES:
             return list(ids[:length])
         text = bytes(ids)
-        return list(text[text.find(b"\n") + 1 :].lstrip(b"\n")[:length])
+        later = text[text.find(b"\n") + 1 :].lstrip(b"\n")
+        return list((later or text)[:length])  # a text of one line has no later one
 
 
 def split(text: bytes | bytearray, source: str, batch: int, seq: int) -> TextCorpus:

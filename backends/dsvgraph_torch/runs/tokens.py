@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from dsvgraph.errors import DsvError, Span
 from dsvgraph.graph import Graph, Model, Node, Ref
+from dsvgraph.ops.sequence import Overwrite
 from dsvgraph.types import ElementType
 
 
@@ -56,7 +57,8 @@ class _Tokens:
             return self.copies(node, ins)
         if node.callee == "embedding":
             self.check(graph, node, ins["x"])
-        ids = {**_all(ins.values()), **_filled(node)}
+        replaced = isinstance(node.op, Overwrite) and node.op.start == 0
+        ids = {**_all([] if replaced else ins.values()), **_filled(node)}
         return {port: ids for port, type_ in node.outputs.items() if type_.dtype is ElementType.INT}
 
     def copies(self, node: Node, ins: dict[str, Ids]) -> dict[str, Ids]:

@@ -16,6 +16,8 @@ torch = pytest.importorskip("torch")
 
 from helpers import randomised  # noqa: E402
 
+from dsvgraph_torch.runs.tokens import check_embeddings  # noqa: E402
+
 SPEC = """
 config: {D: 2, V: 11}
 blocks:
@@ -176,6 +178,13 @@ def test_where_inserted_tokens_may_not_be(line: str, other: str, words: str) -> 
     added = 's: {einsum: parts.inserted, equation: "n b t d -> b t d"}\n    ' if "linear: s" in other else ""
     with pytest.raises(DsvError, match=words):
         dsvgraph.loads(text.replace(line, added + other))
+
+
+def test_the_table_of_registers_has_one_row() -> None:
+    """No token of the text reaches it: ids are all overwritten before."""
+    check_embeddings(model(), 11)
+    with pytest.raises(DsvError, match="`e` has 11 rows"):
+        check_embeddings(model(), 12)
 
 
 def test_they_cannot_draft() -> None:

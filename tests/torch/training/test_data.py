@@ -32,6 +32,11 @@ def numbered(path: Path, size: int) -> Path:
     return path
 
 
+def test_a_text_of_one_line_has_a_prompt_too(tmp_path: Path) -> None:
+    (tmp_path / "line.txt").write_text("one line and no other. " * 400 + "\n")
+    assert len(read(tmp_path / "line.txt").prompt(64)) == 64
+
+
 def test_default_is_the_standard_library() -> None:
     first, second = read(None), read(None)
     assert first.digest == second.digest
