@@ -11,9 +11,11 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from dsvgraph.backends.training import Precision
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Graph, Mode, Model, join
 from dsvgraph.passes.estimate.fit import Fitting, FittingOptions, fit, gib, grouped
+from dsvgraph.passes.options import Dtype
 from dsvgraph_torch.module import expert_load
 from dsvgraph_torch.training.options import TrainOptions
 
@@ -59,7 +61,7 @@ def fitting(graph: Model, options: TrainOptions, device: torch.device) -> Fittin
             batch=options.batch,
             seq=options.seq,
             limit=options.fit_memory,
-            dtype=options.precision,
+            dtype=Dtype.FLOAT32 if options.precision is Precision.FLOAT32 else Dtype.BFLOAT16,
             fused=device.type != "cpu",
             accumulated=options.accumulate > 1,
             average=options.ema is not None,

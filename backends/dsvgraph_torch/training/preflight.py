@@ -133,7 +133,7 @@ def _emulation(options: TrainOptions, numbers: str, machine: str, low: float) ->
     full = product_seconds(options.torch_device(), torch.float32)
     times = f"of {MEASURED} x {MEASURED} takes {low * 1e3:.3g} ms, in float32 {full * 1e3:.3g} ms"
     words = f"--precision {options.precision}: {machine} emulates {numbers}: a product {times}"
-    if low > full and not options.emulate:
+    if (low > full or options.precision is Precision.FP8) and not options.emulate:
         raise DsvError(words, hint="leave --precision out, or allow it by --emulate")
     return words
 

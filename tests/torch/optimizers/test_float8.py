@@ -11,8 +11,15 @@ import dsvgraph_torch
 from dsvgraph_torch.kernels.float8 import layers
 from dsvgraph_torch.kernels.float8.layers import Linear, Linears, TiledGroupedProduct, TiledProduct, keep_exact
 from dsvgraph_torch.kernels.float8.tiles import by_block, by_row
+from dsvgraph_torch.training import heldout, loop
 
-quick = pytest.fixture(autouse=True)(plain)
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Runs without pictures, long samples and long evaluations."""
+    plain(monkeypatch)
+    monkeypatch.setattr(loop, "FINAL_TOKENS", 64)
+    monkeypatch.setattr(heldout, "EVAL_TOKENS", 64)
 
 
 def drawn(*shape, seed=0):
@@ -103,13 +110,13 @@ def test_what_does_not_train_multiplies_by_the_weights():
 
 
 def test_a_run_learns_as_one_in_bfloat16_does(tmp_path):
-    graph, losses = small(), {}
+    graph, losses = small(num_nextn_predict_layers=0), {}
     assert "--precision fp8: a processor emulates 8-bit tiles: a product of" in refused(
         tmp_path, graph, precision="fp8"
     )
     for precision in ("bfloat16", "fp8"):
         (tmp_path / precision).mkdir()
-        run(tmp_path / precision, graph, precision=precision, emulate=True, steps=12, lr=0.02, eval_every=100)
+        run(tmp_path / precision, graph, precision=precision, emulate=True, steps=10, lr=0.02, eval_every=100)
         losses[precision] = [record["losses"]["next_token"] for record in records(tmp_path / precision)]
     assert losses["fp8"] != losses["bfloat16"] and losses["bfloat16"][-1] < losses["bfloat16"][0] - 0.5
     assert losses["fp8"] == pytest.approx(losses["bfloat16"], rel=0.02)

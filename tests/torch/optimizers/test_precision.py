@@ -14,18 +14,26 @@ from dsvgraph_torch.data.batch import Batch
 from dsvgraph_torch.optimizers import optimizer as optimizers
 from dsvgraph_torch.optimizers.masters import with_precision
 from dsvgraph_torch.optimizers.optimizer import optimizer_for, set_rate
-from dsvgraph_torch.training import loop
+from dsvgraph_torch.training import heldout, loop
 from dsvgraph_torch.training.options import TrainOptions
 from dsvgraph_torch.training.step import Diverged, take_step, train_step
 
-quick = pytest.fixture(autouse=True)(plain)
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Runs without pictures, long samples and long evaluations."""
+    plain(monkeypatch)
+    monkeypatch.setattr(loop, "FINAL_TOKENS", 64)
+    monkeypatch.setattr(heldout, "EVAL_TOKENS", 64)
+
+
 CPU = torch.device("cpu")
 BF16 = dict(precision="bfloat16", emulate=True)
 
 
 @pytest.fixture(scope="module")
 def model():
-    return small()
+    return small(num_nextn_predict_layers=1)
 
 
 def trained(model, precision, **options):
@@ -41,14 +49,14 @@ def batch(seed, rows=4):
 
 def losses(model, precision, steps=20):
     module, _, optimizer = trained(model, precision)
-    return [train_step(module, optimizer, [batch(step % 3)], 0.01, 1.0, CPU).loss for step in range(steps)]
+    return [train_step(module, optimizer, [batch(step % 3)], 0.004, 1.0, CPU).loss for step in range(steps)]
 
 
 def test_losses_over_masters_are_close_to_those_of_float32(model):
-    full, low, pure = (losses(model, precision) for precision in Precision)
+    full, low, pure = (losses(model, precision) for precision in ("float32", "bfloat16", "pure-bf16"))
     assert full[-1] < full[0] - 0.5
     far, further = (max(abs(a - b) / b for a, b in zip(found, full, strict=True)) for found in (low, pure))
-    assert 0 < far < 0.004 and far < further / 3
+    assert 0 < far < 0.001 and far < further / 10
 
 
 def numbers_of(module):
@@ -168,15 +176,15 @@ def late(monkeypatch):
     return lambda: monkeypatch.setattr(loop.Trainer, "__init__", delayed)
 
 
-@pytest.mark.parametrize("options", [dict(optimizer="muon"), dict(BF16, probe_every=3, ema=0.5)])
-def test_a_run_that_reads_late_is_the_same(options, model, tmp_path, late):
+def test_a_run_that_reads_late_is_the_same(model, tmp_path, late):
+    options = dict(BF16, optimizer="muon", probe_every=4, ema=0.5)
     folders = tmp_path / "once", tmp_path / "late"
     for folder in folders:
         folder.mkdir()
-        run(folder, model, **options, steps=7, save_every=4, eval_every=5)
+        run(folder, model, **options, steps=6, save_every=4, eval_every=5)
         late()
     one, two = map(records, folders)
-    assert [record["step"] for record in one] == [*range(1, 8)] and one == two
+    assert [record["step"] for record in one] == [*range(1, 7)] and one == two
     for name in ("model", "optimizer"):
         files = [(newest(folder / "run") / f"{name}.safetensors").read_bytes() for folder in folders]
         assert files[0] == files[1]

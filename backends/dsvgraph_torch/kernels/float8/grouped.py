@@ -8,15 +8,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dsvgraph_torch.kernels.float8.tiles import Tiles, by_row, padded
+from dsvgraph_torch.kernels.float8.tiles import Tiles, by_row, kernels, padded
 
 
 def grouped_product(x_SD: Tensor, weight_EFD: Tiles, offsets_E: Tensor) -> Tensor:
     """Return each row of x times the transpose of its expert's weight: [S, F], F with what was added to it."""
     if x_SD.device.type == "cuda":
-        from dsvgraph_torch.kernels.float8 import triton
-
-        return triton.grouped_product(x_SD, weight_EFD, offsets_E)
+        return kernels().grouped_product(x_SD, weight_EFD, offsets_E)
     x = by_row(x_SD).exact[: len(x_SD)]
     parts = [x[rows] @ w.mT for rows, w in zip(groups(offsets_E), weight_EFD.exact, strict=True)]
     return torch.cat([*parts, x.new_zeros(len(x_SD) - sum(map(len, parts)), weight_EFD.values.shape[1])]).to(x_SD.dtype)
@@ -25,9 +23,7 @@ def grouped_product(x_SD: Tensor, weight_EFD: Tiles, offsets_E: Tensor) -> Tenso
 def grouped_weight_gradient(g_SF: Tensor, x_SD: Tensor, offsets_E: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the sum of g^T x over each expert's rows, [E, F, D], whose tiles begin at the first of them."""
     if x_SD.device.type == "cuda":
-        from dsvgraph_torch.kernels.float8 import triton
-
-        return triton.grouped_weight_gradient(g_SF, x_SD, offsets_E, dtype)
+        return kernels().grouped_weight_gradient(g_SF, x_SD, offsets_E, dtype)
     found = [_gradient(g_SF[rows], x_SD[rows]) for rows in groups(offsets_E)]
     return torch.stack(found)[:, : g_SF.shape[1], : x_SD.shape[1]].to(dtype)
 

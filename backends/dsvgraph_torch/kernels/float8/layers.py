@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dsvgraph_torch.kernels.float8.grouped import grouped_product, grouped_weight_gradient
-from dsvgraph_torch.kernels.float8.tiles import by_block, by_row, product
+from dsvgraph_torch.kernels.float8.tiles import by_block, by_column, by_row, product
 from dsvgraph_torch.runtime import plain
 
 
@@ -54,7 +54,7 @@ class TiledProduct(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             gx = product(by_row(g_NF), by_block(weight_FD).mT, x_ND.dtype)[: len(x_ND), : x_ND.shape[1]]
         if ctx.needs_input_grad[1]:
-            gw = product(by_row(g_NF.t()), by_row(x_ND.t()), weight_FD.dtype)[: len(weight_FD), : x_ND.shape[1]]
+            gw = product(by_column(g_NF), by_column(x_ND), weight_FD.dtype)[: len(weight_FD), : x_ND.shape[1]]
         return gx, gw
 
 

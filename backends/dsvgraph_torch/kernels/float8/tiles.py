@@ -6,7 +6,7 @@ sorted by expert.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,13 @@ class Tiles(NamedTuple):
         return Tiles(self.values.mT.contiguous(), self.scales.mT.contiguous())
 
 
+def kernels() -> Any:
+    """Return the kernels of a GPU."""
+    from dsvgraph_torch.kernels.float8 import triton
+
+    return triton
+
+
 def padded(x: Tensor) -> Tensor:
     """Return ``x`` with zeros behind its last two axes, up to multiples of 128."""
     rows, columns = (-size % TILE for size in x.shape[-2:])
@@ -52,13 +59,22 @@ def scale_of(largest: Tensor) -> Tensor:
 
 def by_row(x_MK: Tensor) -> Tiles:
     """Return tiles of 1 x 128."""
+    if x_MK.is_cuda:
+        return kernels().by_row(x_MK)
     tiles = padded(x_MK).float().unflatten(-1, (-1, TILE))
     scales = scale_of(tiles.abs().amax(-1))
     return Tiles((tiles / scales[..., None]).flatten(-2).to(torch.float8_e4m3fn), scales)
 
 
+def by_column(x_MK: Tensor) -> Tiles:
+    """Return tiles of 1 x 128 of the transpose."""
+    return kernels().by_column(x_MK) if x_MK.is_cuda else by_row(x_MK.t())
+
+
 def by_block(w_NK: Tensor) -> Tiles:
     """Return tiles of 128 x 128; of a stack for each of its matrices."""
+    if w_NK.is_cuda:
+        return kernels().by_block(w_NK)
     tiles = padded(w_NK).float().unflatten(-1, (-1, TILE)).unflatten(-3, (-1, TILE))
     scales = scale_of(tiles.abs().amax((-1, -3)))
     values = (tiles / scales[..., :, None, :, None]).to(torch.float8_e4m3fn)
