@@ -135,11 +135,11 @@ class Comparison:
 
 
 def epsilon(exact: Any, dtype: torch.dtype) -> float:
-    """Return 12 sqrt(R) u s; R counts two sums a layer, the last norm and the logits."""
+    """Return 12 sqrt(R) u s; R counts two branches and two sums a layer, the last norm and the logits."""
     with torch.inference_mode():
         ids_BT = torch.randint(VOCABULARY, (64, 16), generator=torch.Generator().manual_seed(1))
         spread = float(exact.predict(ids_BT).std())
-    return 12 * (2 * LAYERS + 2) ** 0.5 * torch.finfo(dtype).eps / 2 * spread
+    return 12 * (4 * LAYERS + 2) ** 0.5 * torch.finfo(dtype).eps / 2 * spread
 
 
 def random_prompts(count: int, seed: int) -> list[list[int]]:

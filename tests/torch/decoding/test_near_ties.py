@@ -44,13 +44,13 @@ def compared(dtype, widths, prompts=16, length=8, drafts=(1, 4)):
 def test_texts_part_at_near_ties_alone():
     found = compared(torch.float32, (None, None))
     assert len(found.gaps) > 5
-    assert max(found.gaps) < found.epsilon < 3e-6
+    assert max(found.gaps) < found.epsilon < 4e-6
     assert any(gap > found.epsilon for gap in found.all_gaps)
 
 
 def test_in_bfloat16_texts_part_at_near_ties_alone():
     found = compared(torch.bfloat16, (None, None))
-    assert max(found.gaps, default=0.0) < found.epsilon < 0.2
+    assert max(found.gaps, default=0.0) < found.epsilon < 0.25
 
 
 def test_steps_of_equal_width_part_at_the_same_places_or_nowhere():
