@@ -10,7 +10,7 @@ from rich.console import Console
 
 from dsvgraph.graph import Model
 from dsvgraph.passes.graph.instances import aliases
-from dsvgraph_torch.allocation import empty, initial
+from dsvgraph_torch.allocation import draw, empty, initial
 from dsvgraph_torch.lowering.emit import emit
 from dsvgraph_torch.lowering.registry import Code, Site, code, load, lowers, runtime_file
 from dsvgraph_torch.module import after_step, compile, expert_load, prove, report, weights
@@ -25,6 +25,7 @@ __all__ = [
     "code",
     "compile",
     "continuations",
+    "draw",
     "emit",
     "empty",
     "expert_load",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
+from math import prod
 from typing import Any
 
 import torch
@@ -12,7 +14,10 @@ from torch import Tensor, nn
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph_torch.module import constructed
+from dsvgraph_torch.runtime.modules import normal
 from dsvgraph_torch.training.preflight import memory_of
+
+Rules = tuple[tuple[str, float, float], ...]
 
 
 def empty(
@@ -43,7 +48,34 @@ def empty(
 
 def initial(module: Any, seed: int = 0) -> Iterator[tuple[str, Tensor]]:
     """Yield path and value of every weight as ``initialise`` sets it; the module itself may be on the meta device."""
-    generator = torch.Generator().manual_seed(seed)
     for path, weight in module.state_dict().items():
-        start, spread = [rule[1:] for rule in module.init if re.fullmatch(rule[0], path)][-1]
-        yield path, torch.randn(weight.shape, generator=generator) * spread + start
+        yield path, draw(module.init, path, tuple(weight.shape), seed=seed)
+
+
+def draw(
+    rules: Rules,
+    path: str,
+    shape: tuple[int, ...],
+    index: tuple[slice, ...] = (),
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> Tensor:
+    """Return the part ``index`` of the weight at ``path`` as ``initialise`` sets it, in float32, drawn on ``device``.
+
+    ``rules`` is the attribute `init` of a compiled module, ``shape`` that of the whole weight. Rows of the first axis
+    are drawn whole, about a million numbers at a time, and only those in ``index``. Raise ValueError if a slice has a
+    step.
+    """
+    if not shape:
+        return draw(rules, path, (1,), (), seed, device)[0]
+    first, *others = (range(size)[part] for part, size in zip_longest(index, shape, fillvalue=slice(None)))
+    if any(kept.step != 1 for kept in (first, *others)):
+        raise ValueError("a part of a weight is a slice of each axis, without steps")
+    mean, std = next(rule[1:] for rule in reversed(rules) if re.fullmatch(rule[0], path))
+    inner = tuple(slice(kept.start, kept.stop) for kept in others)
+    drawn, row = torch.empty(len(first), *map(len, others), device=device), prod(shape[1:])
+    for part in drawn.split(max(1, 2**20 // max(row, 1))):
+        values = normal(f"{seed} {path}", first.start * row, len(part) * row, device).mul_(std).add_(mean)
+        part.copy_(values.view(len(part), *shape[1:])[:, *inner])
+        first = first[len(part) :]
+    return drawn

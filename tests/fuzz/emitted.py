@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 
-IMPORTS = {"math", "re", "typing", "torch", "torch.nn", "torch.nn.functional", "torch.utils.checkpoint"}
+IMPORTS = {"hashlib", "math", "re", "typing", "torch", "torch.nn", "torch.nn.functional", "torch.utils.checkpoint"}
 BUILTINS = {
     "ArithmeticError", "ValueError", "TypeError", "abs", "all", "any", "bool", "dict", "enumerate", "float", "getattr",
     "hasattr", "int", "isinstance", "len", "list", "map", "max", "min", "next", "range", "reversed", "set", "slice",

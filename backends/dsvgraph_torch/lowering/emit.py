@@ -19,6 +19,7 @@ from dsvgraph_torch.runtime.trees import nodes
 from dsvgraph_torch.runtime.uses import names
 
 IMPORTS = {
+    "hashlib": "import hashlib",
     "math": "import math",
     "re": "import re",
     "NamedTuple": "from typing import NamedTuple",
@@ -83,7 +84,7 @@ def classes_of(model: Model, full: bool = True) -> list[ast.stmt]:
 
 def _head(model: Model) -> str:
     words = textwrap.fill(one_line(f"{model.name}. {model.doc}"), 120)
-    return printed([ast.Expr(ast.Constant(f"{words}\n\n{textwrap.fill(LEGEND, 148)}\n"))])
+    return printed([ast.Expr(ast.Constant(f"{words}\n{textwrap.fill(LEGEND, 145)}"))])
 
 
 def _helper(tree: ast.stmt) -> str:

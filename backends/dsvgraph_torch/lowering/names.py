@@ -18,7 +18,22 @@ from dsvgraph_torch.lowering.registry import RUNTIME
 from dsvgraph_torch.lowering.source import one_line
 from dsvgraph_torch.runtime.uses import names
 
-OWN = ["self", "ctx", "torch", "nn", "F", "re", "math", "Linear", "NamedTuple", "checkpoint", "targets", "copy", "i"]
+OWN = [
+    "self",
+    "ctx",
+    "torch",
+    "nn",
+    "F",
+    "hashlib",
+    "re",
+    "math",
+    "Linear",
+    "NamedTuple",
+    "checkpoint",
+    "targets",
+    "copy",
+    "i",
+]
 
 
 def camel(name: str) -> str:

@@ -45,7 +45,7 @@ def _reason(ahead: Node) -> str:
 
 
 def init_rules(model: Model) -> tuple[tuple[str, float, float], ...]:
-    """(pattern, start, spread): what ops say of weights that the spec does not name, then the spec."""
+    """(pattern, mean, std): what ops say of weights that the spec does not name, then the spec."""
     rules = []
     for visit in walk(model):
         for name, weight in visit.node.weights.items():
@@ -59,8 +59,8 @@ def init_rules(model: Model) -> tuple[tuple[str, float, float], ...]:
 def _grouped(rules: list[Rule]) -> list[Rule]:
     """Return rules of folded paths as patterns; one for all paths of one end, where the end tells them apart."""
     ends: dict[str, set[tuple[float, float]]] = {}
-    for owner, start, spread in rules:
-        ends.setdefault(_end(owner), set()).add((start, spread))
+    for owner, mean, std in rules:
+        ends.setdefault(_end(owner), set()).add((mean, std))
     return [(rf"(.*\.)?{ranged(_end(p))}" if len(ends[_end(p)]) == 1 else ranged(p), a, b) for p, a, b in rules]
 
 
@@ -69,7 +69,7 @@ def _end(place: str) -> str:
 
 
 def _init(init: Init) -> tuple[float, float]:
-    """Return start and spread of a weight's beginning."""
+    """Return mean and std of a weight's beginning."""
     return {InitKind.ZEROS: (0.0, 0.0), InitKind.ONES: (1.0, 0.0)}.get(init.kind, (0.0, init.value))
 
 

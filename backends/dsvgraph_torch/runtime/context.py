@@ -11,10 +11,10 @@ class Context:
     """What ops read besides their inputs; one object per forward pass. ``collect``: losses are computed."""
 
     def __init__(self, positions=None, documents=None, cache=None, row=None, collect=False, numbered=False):
-        self.positions, self.cache, self.collect = positions, cache, collect
+        self.positions, self.cache, self.collect, self.balance, self.memo = positions, cache, collect, {}, {}
         # numbered anew: a number that comes again is another document
         self.documents = None if documents is None else F.pad((documents.diff() != 0).cumsum(1), (1, 0))
-        self.balance, self.memo, self.copy_index = {}, {}, ()
+        self.copy_index = ()
         if cache is not None:
             # the entry that counts has no elements: entries are [B, positions, ...] and add up to what is kept
             self.past, self.length = (cache["past"].shape[1] if cache else 0), row.shape[1]

@@ -1,5 +1,6 @@
 """What stands around the functions of plain.py in an emitted model: names of weights, beginnings."""
 
+import hashlib
 import re
 
 import torch
@@ -74,19 +75,39 @@ class Runs(nn.Module):
         return own if row is None or row.shape != own.shape else row
 
 
+def normal(name, first, count, device):
+    """Return standard normal numbers ``first`` to ``first + count`` of the sequence ``name``, equal on all devices.
+
+    SplitMix64 (doi 10.1145/2660193.2660195) hashes the number of a pair. Each half of the hash is a sign and the
+    probability of a tail, whose quantile is a rational function of its eighth root: a distribution within 1.6e-5 of the
+    normal one, its tails within 0.6 % and up to 6.17. Integers and single, correctly rounded operations are used alone.
+    """
+    key = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
+    x = torch.arange(first // 2, (first + count + 1) // 2, device=device) * -7046029254386353131 + key
+    for bits, factor in ((30, -4658895280553007687), (27, -7723592293110705685)):
+        x.bitwise_xor_(x >> bits).mul_(factor)
+    u = x.add_(x >> 32).view(torch.int32)[first % 2 :][:count].float()
+    t = u.abs().add_(0.5).sqrt_().sqrt_().sqrt_()
+    # in steps: one operation that multiplies and adds would round once on some devices, and twice on others
+    y = t.mul(-6.292907e-4).add_(0.02729013).mul_(t).add_(-0.7013174).mul_(t).add_(11.97813).mul_(t)
+    return y.add_(-73.86698).mul_(t).add_(-116.4561).div_((t - 16.10745).mul_(t).add_(-13.62205)).copysign_(u)
+
+
 class Model(nn.Module):
     """Base of the models; the trainer sets tokens_seen and steps_taken, which drive schedules."""
 
-    tokens_seen = 0
-    steps_taken = 0
+    tokens_seen = steps_taken = 0
 
-    @torch.no_grad()
     def initialise(self, seed=0):
-        """Weights begin at start + spread * normal, by the last rule of ``init`` that matches their path."""
-        generator = torch.Generator().manual_seed(seed)
+        """Weights begin at mean + std * normal, by the last rule of ``init`` that matches their path."""
         for path, weight in self.state_dict().items():
-            start, spread = [rule[1:] for rule in self.init if re.fullmatch(rule[0], path)][-1]
-            weight.copy_(torch.randn(weight.shape, generator=generator) * spread + start)
+            mean, std = [rule[1:] for rule in self.init if re.fullmatch(rule[0], path)][-1]
+            for i, part in enumerate(weight.view(-1).split(2**20)):  # parts that stay in a processor's cache
+                part.copy_(
+                    normal(f"{seed} {path}", i << 20, len(part), part.device if part.is_cuda else "cpu")
+                    .mul_(std)
+                    .add_(mean)
+                )
         return self
 
 

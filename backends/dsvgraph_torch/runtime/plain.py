@@ -79,11 +79,10 @@ def llama3(dim, theta, scaling):
 
 def rope(x, ctx, theta, interleave=False, scaling=None):
     """Rotate pairs of the last axis by the angle of their position (arXiv 2104.09864)."""
-    spread = (..., *[None] * (x.dim() - 3), slice(None))  # heads, and what else stands between
-    cos, sin = (t.to(x.dtype)[spread] for t in rotary(ctx, x, theta, scaling))
+    # axes of size 1 for heads, and what else stands between
+    cos, sin = (t.to(x.dtype)[(..., *[None] * (x.dim() - 3), slice(None))] for t in rotary(ctx, x, theta, scaling))
     a, b = x.unflatten(-1, (-1, 2)).unbind(-1) if interleave else x.chunk(2, -1)
-    rotated = a * cos - b * sin, b * cos + a * sin
-    return torch.stack(rotated, -1).flatten(-2) if interleave else torch.cat(rotated, -1)
+    return torch.stack((a * cos - b * sin, b * cos + a * sin), -1 if interleave else -2).flatten(-2)
 
 
 def attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal=True, sinks=None, window=None, seen=None):
@@ -93,9 +92,11 @@ def attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal=True, sinks=None, windo
     function of their places; a query that sees none gives zeros.
     """
     T, C, V = q_BTHQ.shape[1], k_BCGQ.shape[1], v_BCGV.shape[-1]
-    # where it can, the kernel masks
-    plain = window is None and sinks is None and seen is None and ctx.documents is None and (not causal or T in (1, C))
-    mask = None if plain else q_BTHQ.new_ones(T, C, dtype=torch.bool).tril(C - T if causal else C)
+    mask = (
+        None  # where it can, the kernel masks
+        if window is None and sinks is None and seen is None and ctx.documents is None and (not causal or T in (1, C))
+        else q_BTHQ.new_ones(T, C, dtype=torch.bool).tril(C - T if causal else C)
+    )
     if window is not None:
         mask = mask.triu(C - T - window + 1)  # type: ignore[union-attr]
     if seen is not None:
@@ -112,7 +113,7 @@ def attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal=True, sinks=None, windo
     # fused kernels want equal widths; zeros change nothing
     q, k, v = (F.pad(x, (0, max(q_BTHQ.shape[-1], V) - x.shape[-1])).transpose(1, 2) for x in (q_BTHQ, k_BCGQ, v_BCGV))
     y = F.scaled_dot_product_attention(
-        q, k, v, mask, is_causal=causal and plain and T > 1, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+        q, k, v, mask, is_causal=causal and mask is None and T > 1, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
     )
     if blind is not None:
         y = y.masked_fill(blind, 0)
@@ -259,8 +260,7 @@ def dispatch(x_BTD, index_BTK, experts):
     """Send each token to each of its experts: no token is dropped, nothing is padded."""
     expert_S, order_S = index_BTK.flatten().sort(stable=True)
     offsets_E = torch.searchsorted(expert_S, torch.arange(experts, device=x_BTD.device), right=True, out_int32=True)
-    x_SD = x_BTD.flatten(0, 1)[order_S // index_BTK.shape[-1]]
-    return Ragged(x_SD, offsets_E, order_S.argsort().view_as(index_BTK))
+    return Ragged(x_BTD.flatten(0, 1)[order_S // index_BTK.shape[-1]], offsets_E, order_S.argsort().view_as(index_BTK))
 
 
 def combine(sent, score_BTK):
@@ -285,15 +285,14 @@ class Linears(nn.Module):
 
 def grouped(x_SD, weight_EFD, offsets_E):
     """Each expert's rows times its weight: torch's grouped product, or a loop for what that does not take."""
-    kind = x_SD.device.type  # autocast does not know this product
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_SD.dtype
+    # autocast does not know this product
+    dtype = torch.get_autocast_dtype(x_SD.device.type) if torch.is_autocast_enabled(x_SD.device.type) else x_SD.dtype
     x_SD, weight_EFD = x_SD.to(dtype), weight_EFD.to(dtype)
-    odd = x_SD.dtype == torch.float64 or any(n * x_SD.element_size() % 16 for n in weight_EFD.shape[1:])
-    if odd or (torch.compiler.is_compiling() and x_SD.dtype != torch.bfloat16):
+    odd = dtype == torch.float64 or any(n * dtype.itemsize % 16 for n in weight_EFD.shape[1:])
+    if odd or (torch.compiler.is_compiling() and dtype != torch.bfloat16):
         ends = offsets_E.tolist()
         return torch.cat([x_SD[a:b] @ w.t() for a, b, w in zip([0, *ends[:-1]], ends, weight_EFD, strict=True)])
-    product = getattr(F, "grouped_mm", None) or torch._grouped_mm
-    y_SF = product(x_SD, weight_EFD.transpose(1, 2), offs=offsets_E)
+    y_SF = (getattr(F, "grouped_mm", None) or torch._grouped_mm)(x_SD, weight_EFD.transpose(1, 2), offs=offsets_E)
     if y_SF.requires_grad:
         y_SF.register_hook(torch.Tensor.contiguous)  # its backward wants plain strides
     return y_SF

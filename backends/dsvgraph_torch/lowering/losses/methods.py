@@ -117,6 +117,6 @@ def _update(loss: Loss, chosen: str) -> ast.stmt:
     """Return the loop that moves the biases of the routers that a line names, or of all."""
     speed = statement("router.update_bias(speed)", speed=formula(loss, "speed"))
     if not chosen:
-        return block("for router in self.modules():", [block("if isinstance(router, Router):", [speed])])
+        return block("for router in (m for m in self.modules() if isinstance(m, Router)):", [speed])
     test = block("if isinstance(router, Router) and re.fullmatch(chosen, path):", [speed], chosen=chosen)
     return block("for path, router in self.named_modules():", [test])
