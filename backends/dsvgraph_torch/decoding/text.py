@@ -23,6 +23,7 @@ class TextStream:
         self.decoder, self.stops, self.ends = tokens.decoder(), [s for s in stops if s], ends
         self.held, self.end = "", End.LENGTH
         self.count = 0
+        self.ended = False
 
     def add(self, token: int) -> tuple[str, bool]:
         """Return the text that ``token`` settles, and whether the row has ended."""
@@ -31,7 +32,8 @@ class TextStream:
             self.end = End.TOKEN
             return self.rest(), True
         self.held += self.decoder.add(token)
-        return self._settled()
+        piece, self.ended = self._settled()
+        return piece, self.ended
 
     def _settled(self) -> tuple[str, bool]:
         found = [at for stop in self.stops if (at := self.held.find(stop)) >= 0]
@@ -43,7 +45,10 @@ class TextStream:
         return piece, False
 
     def rest(self) -> str:
-        """Return what was held back when no more tokens come."""
+        """Return what was held back when no more tokens come; nothing if the row has ended."""
+        if self.ended:
+            return ""
+        self.ended = True
         self.held += self.decoder.rest()
         piece, _ = self._settled()
         piece, self.held = piece + self.held, ""
