@@ -21,6 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import dsvgraph
 import dsvgraph_torch
@@ -70,18 +71,24 @@ class GivenDrafts:
     """Stands for heads: drafts what each row goes on with, known before, some tokens replaced by others."""
 
     def __init__(self, count: int, texts: list[list[int]]) -> None:
-        self.drafting, self.texts = SimpleNamespace(count=count), texts
+        self.drafting = SimpleNamespace(count=count)
         self.generator = torch.Generator().manual_seed(count)
-        self.begin = self.restart = self.keep = self.follow = lambda *_: None  # drafts need nothing of the model
+        self.begin = self.read = self.follow = lambda *_: None  # drafts need nothing of the model
+        self.texts_BC = torch.zeros(len(texts), max(map(len, texts)) + 2 * count + 1, dtype=torch.long)
+        for b, text in enumerate(texts):
+            self.texts_BC[b, : len(text)] = torch.tensor(text)
 
-    def draft(self, rows: list[Any], sampler: Sampler, size: int) -> Drafted:
-        """Return the drafts of a step."""
-        count = self.drafting.count
-        known = [text[len(row.window) :][:count] for text, row in zip(self.texts, rows, strict=True)]
-        ids_BK = torch.tensor([[*ids, *[0] * (count - len(ids))] for ids in known])
+    def draft(
+        self, ids_BC: Tensor, read_B: Tensor, sampler: Sampler, uniform_BU: Tensor, size: int, limit: int
+    ) -> Drafted:
+        """Write the drafts of a step behind the last token of each row, and return them."""
+        at_BK = read_B[:, None] + 1 + torch.arange(self.drafting.count)
+        ids_BK = self.texts_BC.gather(1, at_BK.clamp(max=self.texts_BC.shape[1] - 1))
         other_BK = torch.randint(size, ids_BK.shape, generator=self.generator)
         wrong_BK = torch.rand(ids_BK.shape, generator=self.generator) < WRONG
-        return Drafted(torch.where(wrong_BK, other_BK, ids_BK), None)
+        drafted_BK = torch.where(wrong_BK, other_BK, ids_BK)
+        ids_BC.scatter_(1, at_BK, drafted_BK)
+        return Drafted(drafted_BK, None)
 
 
 def continued(module: Any, prompts: list[list[int]], length: int, heads: Any, width: int | None) -> list[list[int]]:

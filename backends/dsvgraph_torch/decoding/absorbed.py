@@ -59,9 +59,9 @@ def _rewrite(function: ast.FunctionDef, line: Any, linears: set[str]) -> None:
         return
     names = sorted(kept)
     name = f"{line.targets[0].id}_rows"
-    returned = ast.Return(ast.Tuple([ast.Name(key.id, ast.Load()), ast.Name(value.id, ast.Load())], ast.Load()))
-    arguments = ast.arguments([], [ast.arg(n) for n in names], None, [], [], None, [])
-    rows = ast.FunctionDef(name, arguments, [*between, returned], [])
+    text = f"def {name}({', '.join(names)}):\n    return {key.id}, {value.id}"
+    (rows,) = ast.parse(text).body
+    rows.body[:0] = between  # type: ignore[attr-defined]
     cached = ast.Tuple([ast.Name(n, ast.Load()) for n in names], ast.Load())
     keys = ast.Tuple([kept[n] for n in names], ast.Load())
     line.value.func = ast.Name("absorbed", ast.Load())

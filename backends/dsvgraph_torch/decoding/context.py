@@ -194,8 +194,11 @@ class DraftContext(StepContext):
     a chain run, None for as many as there are.
     """
 
-    def __init__(self, cache: Cache, past: Past, length: int, row: Tensor, depths: int | None) -> None:
-        super().__init__(cache, past, length)
+    def __init__(
+        self, cache: Cache, past: Past, length: int, row: Tensor, depths: int | None, limit: int | None = None,
+        last_B: Tensor | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(cache, past, length, limit, last_B)
         self.row, self.depths, self.again = row, depths, [0]
         self.views: list[tuple[Tensor, int]] = []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from statistics import median
 from typing import Any
 
 import torch
@@ -11,8 +12,8 @@ import torch
 from dsvgraph.graph import Model
 from dsvgraph.passes.estimate import PlanOptions, device, plan
 from dsvgraph.passes.estimate.drafting import tokens_per_step
-from dsvgraph_torch.decoding.context import StepContext
-from dsvgraph_torch.decoding.rows import Rows, lengths
+from dsvgraph_torch.decoding.rows import Rows
+from dsvgraph_torch.decoding.step import Step
 
 PLAIN_STEPS = 16
 """Steps of one token that are timed to compare with."""
@@ -37,19 +38,17 @@ class Timing:
             started = time.perf_counter()
 
 
-@torch.inference_mode()
 def plain_step(rows: Rows) -> float:
     """Return the seconds of a step that reads one token of each row and drafts none; nothing is kept of it."""
-    read = [min(row.read, rows.context - 1) for row in rows.rows]
-    ids_B1 = torch.zeros(len(read), 1, dtype=torch.long, device=rows.device)
-    past, times = lengths(read, rows.device), []
-    for _ in range(PLAIN_STEPS):
+    step = Step(rows.module, rows.cache, rows.sampler, rows.size)
+    read = [min(row.read, max(0, rows.cache.slots - step.burst - 1)) for row in rows.rows]
+    times = []
+    for _ in range(1 + PLAIN_STEPS // step.burst):  # the first one records
+        step.begin([row.window for row in rows.rows], read)
         started = time.perf_counter()
-        found = rows.module._trunk(ids_B1, StepContext(rows.cache, past, 1))
-        logits = (found[-1] if isinstance(found, tuple) else found)[..., : rows.size].float().cpu()
-        rows.sampler.sampling.chances(logits[:, -1]).argmax(-1).tolist()
-        times.append(time.perf_counter() - started)
-    return sorted(times)[len(times) // 2]
+        step.run(step.burst, read).read()
+        times.append((time.perf_counter() - started) / step.burst)
+    return median(times[1:])
 
 
 def drafting_report(rows: Rows, timing: Timing, model: Model, predict: str | None) -> dict[str, Any]:
@@ -59,7 +58,7 @@ def drafting_report(rows: Rows, timing: Timing, model: Model, predict: str | Non
     acceptance = [a / r if r else None for a, r in zip(counts.accepted, counts.reached, strict=True)]
     measured = [a for a in acceptance if a is not None]
     plain = plain_step(rows)
-    step = timing.stepping / counts.steps if counts.steps else None
+    step = (timing.stepping - rows.step.recording) / counts.steps if counts.steps else None
     per_row = counts.tokens / counts.steps / len(rows.rows) if counts.steps else None
     found: dict[str, Any] = {
         "drafts": heads.drafting.count,

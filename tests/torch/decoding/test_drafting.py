@@ -71,18 +71,17 @@ def test_greedy_text_is_the_same(name):
 class Watched(Heads):
     """Remembers the logits that drafts were drawn from, with the tokens that they were made of."""
 
-    def draft(self, rows, sampler, size):
-        self.seen = getattr(self, "seen", [])
-        before = [list(row.window) for row in rows]
-        asked, chances = [], sampler.sampling.chances
-        watched = Sampler(sampler.sampling, len(rows))
-        object.__setattr__(watched.sampling, "chances", lambda x: asked.append(x) or chances(x))
-        try:
-            drafted = super().draft(rows, watched, size)
-        finally:
-            object.__delattr__(watched.sampling, "chances")
-        self.seen += [(row, drafted.ids_BK[b].tolist(), [x[b] for x in asked]) for b, row in enumerate(before)]
+    def draft(self, ids_BC, read_B, *more):
+        self.logits_of_step, self.seen = [], getattr(self, "seen", [])
+        drafted = super().draft(ids_BC, read_B, *more)
+        for b, read in enumerate(read_B.tolist()):
+            row, ids = ids_BC[b, : read + 1].tolist(), drafted.ids_BK[b].tolist()
+            self.seen.append((row, ids, [logits_BV[b] for logits_BV in self.logits_of_step]))
         return drafted
+
+    def logits(self, *given):
+        self.logits_of_step.append(super().logits(*given))
+        return self.logits_of_step[-1]
 
 
 @pytest.mark.parametrize("name", ["deepseek_v3_tiny", "variants/fastmtp", "variants/l_mtp"])

@@ -11,8 +11,11 @@ torch = pytest.importorskip("torch")
 import decodes  # noqa: E402
 from test_decoding import SPECS, small  # noqa: E402
 
+from dsvgraph.loader import bundled  # noqa: E402
 from dsvgraph.passes.graph.decoding import looks_ahead  # noqa: E402
+from dsvgraph.passes.graph.drafting import drafting  # noqa: E402
 from dsvgraph_torch.decoding import step  # noqa: E402
+from dsvgraph_torch.decoding.heads import Heads  # noqa: E402
 from dsvgraph_torch.decoding.rows import Rows  # noqa: E402
 from dsvgraph_torch.decoding.sampling import Sampler, Sampling  # noqa: E402
 
@@ -32,12 +35,12 @@ def judged(module, prompt, tokens, context):
     return found
 
 
-def texts(module, prompts, sampling=GREEDY, static=True, burst=1, ahead=0, size=61):
+def texts(module, prompts, sampling=GREEDY, static=True, burst=1, ahead=0, size=61, heads=None):
     """The tokens that follow each prompt."""
-    rows = Rows(module, prompts, TOKENS, CONTEXT, Sampler(sampling, len(prompts)), size)
-    rows.plain.static = static or rows.plain.static
-    rows.cache.forgets = not rows.plain.static and rows.cache.forgets
-    rows.plain.burst, rows.plain.ahead = burst, ahead
+    rows = Rows(module, prompts, TOKENS, CONTEXT, Sampler(sampling, len(prompts)), size, heads)
+    rows.step.static = static or rows.step.static
+    rows.cache.forgets = not rows.step.static and rows.cache.forgets
+    rows.step.burst, rows.step.ahead = burst, ahead
     found = [[] for _ in prompts]
     for row, new in rows.run():
         found[row] += new
@@ -68,6 +71,36 @@ def test_a_seed_draws_the_same_however_steps_are_queued():
     assert want != texts(module, PROMPTS)
     assert texts(module, PROMPTS, sampling, burst=4, ahead=1) == want
     assert [texts(module, PROMPTS[:1], sampling)[0], *want[1:]] == want
+
+
+def test_drafts_that_are_queued_draw_the_same():
+    """Rows that are full, or done, in the middle of what is queued."""
+    model = small(bundled() / "deepseek_v3_tiny.yaml", num_hidden_layers=2)
+    module = decodes.module_of(model, kernels="decoding")
+    heads = Heads(module, drafting(model, 3, reuse_last=True))
+    want = [judged(module, prompt, TOKENS, CONTEXT) for prompt in PROMPTS]
+    assert texts(module, PROMPTS, burst=3, ahead=1, heads=heads) == want
+    assert texts(module, PROMPTS[:1], burst=2, ahead=2, heads=heads) == want[:1]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize(
+    "name", ["deepseek_v3_tiny", *(f"variants/{n}" for n in ("fastmtp", "eagle3", "jtp", "l_mtp"))]
+)
+def test_graphs_that_draft_draw_what_whole_rows_draw(name, monkeypatch):
+    monkeypatch.setattr(step, "SHORTEST", 8)
+    model = small(bundled() / f"{name}.yaml", num_hidden_layers=2)
+    module = decodes.module_of(model, kernels="decoding").cuda()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        want = [judged(module, prompt, TOKENS, CONTEXT) for prompt in PROMPTS]
+        heads = Heads(module, drafting(model))
+        assert texts(module, PROMPTS, burst=3, ahead=1, heads=heads) == want
+        sampling = Sampling(temperature=1.2, top_k=20, top_p=0.9, seed=5)
+        drawn = texts(module, PROMPTS[:1], sampling, burst=3, ahead=1, heads=heads)
+        heads = Heads(module.cpu(), drafting(model))
+        assert texts(module, PROMPTS[:1], sampling, heads=heads) == drawn
 
 
 @pytest.mark.gpu
