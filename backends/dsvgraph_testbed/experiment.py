@@ -128,6 +128,13 @@ class Experiment:
             return None
         if (steps := steps_of(budget, self.pilot)) is not None:
             return steps
+        if budget.kind is BudgetKind.FLOPS:
+            if self.comparison.anneal:
+                words = (
+                    f"the steps of `{self.pilot.variant.name}` leave out losses that weigh nothing, and differ in FLOPs"
+                )
+                raise DsvError(f"--anneal: {words}", hint="give the budget in tokens")
+            return max(1, round(budget.amount / self.pilot.step_flops))
         curve = self._look(self.pilot)
         if curve is None or curve.steps < PROBE:
             return None

@@ -25,7 +25,7 @@ MakeRun = Callable[[Variant, int, int | None], PlannedRun]
 
 
 def steps_of(budget: Budget, run: PlannedRun) -> int | None:
-    """Return the steps in which ``run`` uses up ``budget``, at least one; None for a budget of time."""
+    """Return the steps in which ``run`` uses up ``budget``, at least one; None where that is not known before."""
     per_step = run.rates().get(budget.kind)
     return max(1, math.ceil(budget.amount / per_step - 1e-9)) if per_step else None
 
@@ -35,32 +35,32 @@ def three_budgets(
 ) -> dict[BudgetKind, float]:
     """Return what the first variant uses up of each budget, as far as it is known yet.
 
-    By tokens or FLOPs, that is after its last step, ``steps``; minutes are the mean over its runs. By minutes, it is
-    the mean number of whole steps that its runs take in that time.
+    By tokens, or FLOPs of steps that are all alike, that is after its last step, ``steps``; the others are means over
+    its runs. By minutes, or FLOPs of steps that differ, it is the mean number of whole steps that its runs take in it.
     """
     runs = list(baseline)
     known = [curves[run] for run in runs if run in curves]
     found: dict[BudgetKind, float] = {}
-    if budget.kind is BudgetKind.MINUTES:
-        found[BudgetKind.MINUTES] = budget.amount
-        reached = [c for c in known if c.used[BudgetKind.MINUTES][-1] >= budget.amount]
-        steps = None
+    if steps is None:
+        found[budget.kind] = budget.amount
+        reached = [c for c in known if c.used[budget.kind][-1] >= budget.amount]
         if known and len(reached) == len(runs):
-            steps = max(1, int(np.mean([c.step_at(BudgetKind.MINUTES, budget.amount) for c in reached])))
+            steps = max(1, int(np.mean([c.step_at(budget.kind, budget.amount) for c in reached])))
     if steps is None:
         return found
     found |= {kind: steps * per_step for kind, per_step in runs[0].rates().items()}
     ended = [c for c in known if c.steps >= steps]
-    if budget.kind is not BudgetKind.MINUTES and known and len(ended) == len(runs):
-        found[BudgetKind.MINUTES] = float(np.mean([c.used_at(BudgetKind.MINUTES, steps) for c in ended]))
+    if known and len(ended) == len(runs):
+        left = [kind for kind in BudgetKind if kind not in found]
+        found |= {kind: float(np.mean([c.used_at(kind, steps) for c in ended])) for kind in left}
     return found
 
 
 def ends(run: PlannedRun, curve: Curve | None, amounts: Amounts) -> list[int]:
     """Return the steps at which ``run`` has to be measured, one for each budget that it is known for.
 
-    A time is reached by the rate so far; one that lies ahead is aimed a little further, so that it lies between two
-    evaluations. Before the first step, a run that only has a time is sent PROBE steps.
+    A time, or FLOPs of steps that differ, is reached by the rate so far; one that lies ahead is aimed a little further,
+    so that it lies between two evaluations. Before the first step, a run that only has a time is sent PROBE steps.
     """
     done, rates, wanted = (curve.steps if curve else 0), run.rates(), list[int]()
     for kind, amount in amounts.items():
@@ -152,23 +152,24 @@ class OneRunPerBudget:
         amounts = {kind: self.steps * per_step for kind, per_step in rates.items()}
         left = [run for run in runs if run not in gone]
         if left and all(run in curves and curves[run].steps >= self.steps for run in left):
-            spent = [curves[run].used_at(BudgetKind.MINUTES, self.steps) for run in left]
-            amounts[BudgetKind.MINUTES] = float(np.mean(spent))
+            for kind in [kind for kind in BudgetKind if kind not in rates]:
+                amounts[kind] = float(np.mean([curves[run].used_at(kind, self.steps) for run in left]))
         for variant in self.variants[1:]:
             self._note_lengths(variant, amounts, curves, gone)
         return amounts
 
     def _note_lengths(self, variant: Variant, amounts: Amounts, curves: Curves, lost: set[PlannedRun]) -> None:
-        """Note the steps in which a variant uses up each budget, of minutes once its runs of equal tokens ended."""
+        """Note the steps in which a variant uses up each budget, by its speed once its runs of equal tokens ended."""
         self.lengths[variant.name, BudgetKind.TOKENS] = self.steps
         runs = [run for seed in self.seeds if (run := self.run(variant, seed, BudgetKind.TOKENS))]
-        per_step = runs[0].step_flops
-        self.lengths[variant.name, BudgetKind.FLOPS] = max(1, round(amounts[BudgetKind.FLOPS] / per_step))
+        rates = runs[0].rates()
         left = [run for run in runs if run not in lost]
         ended = left and all(run in curves and curves[run].steps >= self.steps for run in left)
-        if ended and BudgetKind.MINUTES in amounts and (variant.name, BudgetKind.MINUTES) not in self.lengths:
-            rate = float(np.mean([curves[run].rate(BudgetKind.MINUTES) for run in left]))
-            self.lengths[variant.name, BudgetKind.MINUTES] = max(1, round(amounts[BudgetKind.MINUTES] / rate))
+        for kind in (BudgetKind.FLOPS, BudgetKind.MINUTES):
+            known = kind in amounts and (variant.name, kind) not in self.lengths
+            if known and (kind in rates or ended):
+                rate = rates.get(kind) or float(np.mean([curves[run].rate(kind) for run in left]))
+                self.lengths[variant.name, kind] = max(1, round(amounts[kind] / rate))
 
     def ends(self, run: PlannedRun, curve: Curve | None, amounts: Amounts) -> list[int]:
         """Return the last step of ``run``."""

@@ -1,4 +1,7 @@
-"""Training processes: several at a time, each in a place of its own, all ended cleanly when this one is."""
+"""Training processes: several at a time, each in a place of its own, all ended cleanly when this one is, or is killed.
+
+Each reads a pipe of this process: where that is killed the pipe ends, and each saves its run and ends too.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 from dsvgraph.files import write_errors
+from dsvgraph.processes import VARIABLE
 from dsvgraph_testbed.devices import Places
 from dsvgraph_testbed.experiment import Task
 from dsvgraph_testbed.runs import PlannedRun
@@ -44,8 +48,10 @@ class Pool:
     def __init__(self, places: Places) -> None:
         self.places = places
         self.running: dict[Task, tuple[subprocess.Popen[bytes], int]] = {}
+        self.held: tuple[int, ...] = ()
 
     def __enter__(self) -> Pool:
+        self.held = os.pipe()  # its other end is this process's alone
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -59,6 +65,8 @@ class Pool:
                 process.kill()
                 process.wait()
         self.running.clear()
+        for end in self.held:
+            os.close(end)
 
     @property
     def full(self) -> bool:
@@ -71,10 +79,10 @@ class Pool:
         run.begin()
         command = [*run.command(task.steps, task.at), "--json"]
         place = self.places.free.pop(0)
-        environment = {**os.environ, **self.places.environments[place], "NO_COLOR": "1"}
+        environment = {**os.environ, **self.places.environments[place], "NO_COLOR": "1", VARIABLE: "1"}
         with write_errors(run.log), run.log.open("ab") as log, _answer(run).open("wb") as answer:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=answer, stderr=log, env=environment, start_new_session=True
+                command, stdin=self.held[0], stdout=answer, stderr=log, env=environment, start_new_session=True
             )
         self.running[task] = process, place
 

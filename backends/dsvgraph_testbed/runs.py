@@ -9,12 +9,14 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from dsvgraph.backends import BudgetKind, Variant
 from dsvgraph.errors import DsvError
 from dsvgraph.files import opened, write_atomic
+from dsvgraph.passes.graph.optional import optional_losses
 from dsvgraph_testbed.curves import Curve, curve_of, records_of
 
 CHECKPOINT = re.compile(r"checkpoint-(\d{1,18})")
@@ -91,8 +93,14 @@ class PlannedRun:
         return Stop(int(found["step"]), str(found.get("message", "")), True)
 
     def rates(self) -> dict[BudgetKind, float]:
-        """Return what a step takes of the budgets that are known before it is taken."""
-        return {BudgetKind.TOKENS: self.step_tokens, BudgetKind.FLOPS: self.step_flops}
+        """Return what a step takes of the budgets of which each step takes equally much."""
+        flops = {} if self.varies else {BudgetKind.FLOPS: self.step_flops}
+        return {BudgetKind.TOKENS: self.step_tokens, **flops}
+
+    @cached_property
+    def varies(self) -> bool:
+        """Whether steps leave losses out that weigh nothing in them, so that ``step_flops`` are the most of a step."""
+        return bool(optional_losses(self.variant.model))
 
     # -- going on -------------------------------------------------------------------------------
 

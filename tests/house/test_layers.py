@@ -12,7 +12,7 @@ import networkx
 from sources import CORE, PACKAGES, PROJECT, ROOT, ident, imports, nodes, sources
 
 LAYERS = """
-codes errors dims files names patterns tensorfile wanted
+codes errors dims files names patterns processes tensorfile wanted
 expr
 types
 ops

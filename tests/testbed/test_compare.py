@@ -12,8 +12,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from trained import loss
-from variants import asking, quiet, stand_in, variant
+from variants import asking, quiet, scheduled, stand_in, variant
 
+import dsvgraph
 import dsvgraph_testbed
 from dsvgraph.backends import Budget, BudgetKind, Pairs
 from dsvgraph.errors import DsvError
@@ -46,6 +47,29 @@ def planted(tmp_path_factory):
         use(base={"noise": NOISE}, noop={"noise": NOISE}, better={"noise": NOISE, "ratio": 0.99, "speed": 0.02})
         comparison = asking(folder)(variant("base"), variant("noop"), variant("better", 8), seeds=5)
         return comparison, *compare(comparison)
+
+
+@pytest.mark.parametrize("first", ["base", "later"])
+def test_equal_flops_are_those_of_the_steps_that_were_taken(first, tmp_path, monkeypatch) -> None:
+    """`later` leaves a loss out at half the FLOPs for 50 steps: it has used those of 100 whole steps after 125."""
+    both = {"base": variant("base"), "later": scheduled("later")}
+    whole = int(dsvgraph.cost(both["base"].model, 4, 16, formulas=False).flops.train)
+    stand_in(tmp_path, monkeypatch)(later={"flops": [whole // 2, whole]})
+    asked = {"base": Budget(BudgetKind.TOKENS, 6400), "later": Budget(BudgetKind.FLOPS, 100 * whole)}[first]
+    variants = [both.pop(first), *both.values()]
+    _, data = compare(asking(tmp_path)(*variants, seeds=1, budget=asked))
+    budgets = {budget["kind"]: budget for budget in data["budgets"]}
+    assert data["complete"] and budgets["flops"]["amount"] == 100 * whole
+    assert budgets["tokens"]["amount"] == (6400 if first == "base" else 125 * 64)
+    read = {r["variant"]: r["value"] for r in budgets["flops"]["readings"] if r["seed"] == 0}
+    assert read["later"] / read["base"] == pytest.approx(loss(125) / loss(100), rel=1e-3)
+
+
+def test_annealed_runs_need_to_know_how_many_steps_a_budget_of_flops_is(tmp_path, monkeypatch) -> None:
+    stand_in(tmp_path, monkeypatch)()
+    asked = asking(tmp_path)(scheduled("later"), variant("base"), budget=Budget(BudgetKind.FLOPS, 1e9), anneal=True)
+    with pytest.raises(DsvError, match="--anneal: the steps of `later` leave out losses that weigh nothing"):
+        compare(asked)
 
 
 def test_a_planted_improvement_is_found_and_a_planted_no_op_is_not(planted) -> None:

@@ -2,7 +2,8 @@
 
 As a program it is called with the command line of a run. The losses of a spec are in the JSON file that the environment
 variable TRAINED names, by the spec's name: `ratio` of the loss, `noise` between seeds, `speed` (seconds a step),
-`diverges` (a step), `wait` (seconds that a step really takes), `data` (its digest).
+`diverges` (a step), `wait` (seconds that a step really takes), `data` (its digest), `flops` (of a step, up to
+the 50th and after it).
 """
 
 from __future__ import annotations
@@ -18,7 +19,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-DEFAULT = {"ratio": 1.0, "noise": 0.0, "speed": 0.01, "diverges": 0, "wait": 0.0, "data": "d" * 64, "heads": 0}
+DEFAULT = {
+    "ratio": 1.0,
+    "noise": 0.0,
+    "speed": 0.01,
+    "diverges": 0,
+    "wait": 0.0,
+    "data": "d" * 64,
+    "heads": 0,
+    "flops": [],
+}
 
 
 def loss(step: int, ratio: float = 1.0, shared: float = 0.0, own: float = 0.0) -> float:
@@ -70,6 +80,8 @@ def train(given: Any) -> int:
         measured = step in (1, given.steps, *given.eval_at) or step % given.eval_every == 0
         record = {"step": step, "tokens": step * given.batch * given.seq, "losses": {}, "lr": 1.0}
         record |= {"train_seconds": step * about["speed"], "seconds": step * about["speed"]}
+        if about["flops"]:
+            record["flops"] = sum(about["flops"][step > 50] for step in range(1, step + 1))
         if measured:
             value = loss(step, about["ratio"], shared, own)
             heads = {f"mtp.{d}": value * (1 + 0.1 * d) for d in range(1, about["heads"] + 1)}

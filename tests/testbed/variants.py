@@ -32,6 +32,15 @@ def variant(name: str, width: int = 4) -> Variant:
     return Variant(name, dsvgraph.loads(SPEC.format(name=name, width=width)))
 
 
+def scheduled(name: str) -> Variant:
+    """A variant whose steps leave out a loss until the 50th."""
+    aside = "{next_token: {cross_entropy: logits, target: ids, shift: 1}, z: {z_loss: logits, weight: step // 50}}"
+    text = SPEC.format(name=name, width=4).replace(
+        "{next_token: {cross_entropy: logits, target: ids, shift: 1}}", aside
+    )
+    return Variant(name, dsvgraph.loads(text))
+
+
 def quiet() -> Console:
     return Console(file=io.StringIO(), width=160)
 

@@ -6,7 +6,7 @@ import ast
 
 from dsvgraph.graph import Model, Node, PortRole, Ref
 from dsvgraph_torch.lowering.sharing import Construction, construction
-from dsvgraph_torch.lowering.source import NOTHING, assign, block, expression, path, statement, tree
+from dsvgraph_torch.lowering.source import NOTHING, assign, block, expression, literal, path, statement, tree
 from dsvgraph_torch.lowering.writer import ClassWriter
 
 LONGEST = 6  # copies of a pattern that one line lists
@@ -136,7 +136,10 @@ def _loop(
     copy = part if node.reused else expression("copy")
     body = _step(writer, node, copy, names, carried, sliced)
     body += [statement("yield parts[-1:]", parts=path(names[port])) for port in drafted]
-    if node.reused:
+    if node.name in writer.lowering.skippable and writer.graph is writer.lowering.model:
+        body = [_skipped([name for port, name in names.items() if port not in carried]), *body]
+        writer.line(_over_needed(writer, node, part, body, bool(sliced)))
+    elif node.reused:
         count = expression("ctx.depths or count" if drafted else "count", count=node.count)
         writer.line(block("for i in range(count):", body, count=count))
     elif drafted:
@@ -144,6 +147,23 @@ def _loop(
     else:
         writer.line(block("for i, copy in enumerate(part):" if sliced else "for copy in part:", body, part=part))
     return {p: n for p, n in names.items() if p not in carried}
+
+
+def _skipped(stacks: list[str]) -> ast.stmt:
+    """Return the lines that pass over a copy that need not run."""
+    empty = [statement("parts.append(None)", parts=path(name)) for name in stacks]
+    return block("if not runs:", [*empty, ast.Continue()])
+
+
+def _over_needed(writer: ClassWriter, node: Node, part: ast.expr, body: list[ast.stmt], sliced: bool) -> ast.stmt:
+    """Return the loop over copies of which a training step needs not all."""
+    names = [literal(loss.name) for loss in writer.lowering.skippable[node.name]]
+    more = {"chain": True} if node.carried else {}
+    needed = expression("needed(self, weights, count, *names, **more)", count=node.count, names=names, more=more)
+    if node.reused:
+        return block("for i, runs in enumerate(needed):", body, needed=needed)
+    loop = "for i, (copy, runs) in enumerate(zip(part, needed)):" if sliced else "for copy, runs in zip(part, needed):"
+    return block(loop, body, part=part, needed=needed)
 
 
 def _step(

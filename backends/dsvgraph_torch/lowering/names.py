@@ -33,6 +33,7 @@ OWN = [
     "targets",
     "copy",
     "i",
+    "runs",
 ]
 
 

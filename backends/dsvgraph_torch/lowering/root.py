@@ -6,12 +6,18 @@ import ast
 
 from dsvgraph.graph import Mode, Model, Node, Ref, join, walk
 from dsvgraph.passes.graph.instances import fills
+from dsvgraph.passes.graph.optional import optional_losses, skippable_lines
 from dsvgraph.patterns import matches_all, ranged, regex
 from dsvgraph.types import Init, InitKind
 from dsvgraph_torch.lowering.analysis import shared
 from dsvgraph_torch.lowering.body import GraphWriter
 from dsvgraph_torch.lowering.forms import inputs, numbered
-from dsvgraph_torch.lowering.losses.methods import after_step_method, losses_method, scored_outputs
+from dsvgraph_torch.lowering.losses.methods import (
+    after_step_method,
+    loss_weights_method,
+    losses_method,
+    scored_outputs,
+)
 from dsvgraph_torch.lowering.names import document, reserved
 from dsvgraph_torch.lowering.sharing import ClassSource
 from dsvgraph_torch.lowering.source import assign, block, expression, function, literal, path, statement, tree
@@ -26,8 +32,10 @@ TARGETS = "targets are the token after each position: row[:, 1:] for row[:, :-1]
 def write(lowering: Lowering) -> ClassSource:
     """Return the root class, after the classes that it uses."""
     model = lowering.model
+    lowering.skippable = skippable_lines(model)
     source = ClassSource(lowering.names[model], "", 0, {}, doc=document(model), base="Model")
-    source.body = [*_methods(lowering, source), *losses_method(model), *after_step_method(model)]
+    losses = [*losses_method(model), *loss_weights_method(model), *after_step_method(model)]
+    source.body = [*_methods(lowering, source), *losses]
     source.constants = [assign("init", init_rules(model))]
     if lowering.ahead:
         source.constants.append(assign("looks_ahead", _reason(lowering.ahead)))
@@ -78,7 +86,7 @@ def _methods(lowering: Lowering, source: ClassSource) -> list[ast.stmt]:
     model = lowering.model
     first = next(iter(model.outputs))
     needed = model.needed([first])
-    taken = reserved() | {"positions", "documents", "labels", "cache"}
+    taken = reserved() | {"positions", "documents", "labels", "cache", "weights"}
     out = Class(source, taken=taken, shared=shared(model))
     writer = GraphWriter(lowering, out, lowering.root())
     args = inputs(writer)
@@ -107,6 +115,8 @@ def _forward(lowering: Lowering, args: list[str], body: list[ast.stmt]) -> ast.s
     doc += ") or labels (the tokens)." if lowering.full else "; values are not checked)."
     ctx = statement("ctx = Context(*known, collect=targets is not None)", known=[*map(path, known)])
     given = _given(lowering, args, known)
+    if optional_losses(model):
+        given.append(statement("weights = self.loss_weights() if targets is not None else None"))
     options = ["targets", *known, *(["labels"] if lowering.full else [])]
     return function("def forward(self):", [*given, ctx, *body], args, doc, options)
 
@@ -138,7 +148,8 @@ def _results(model: Model, writer: GraphWriter) -> list[ast.stmt]:
     if not model.losses:
         return [returned]
     outputs = [tree(writer.value(model.outputs[o])) for o in scored_outputs(model)]
-    losses = statement("return self.losses(*outputs, targets, ctx)", outputs=outputs)
+    more = [path("weights")] if optional_losses(model) else []
+    losses = statement("return self.losses(*outputs, targets, ctx, *more)", outputs=outputs, more=more)
     return [block("if targets is not None:", [losses]), returned]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dsvgraph.build.decoding.state import Decoder, Decoding
-from dsvgraph.graph import Graph, LossKind, Model, Node
+from dsvgraph.graph import Graph, Loss, LossKind, Model, Node
 from dsvgraph.passes.graph.decoding import decoding, looks_ahead
 from dsvgraph.passes.graph.instances import fills
 from dsvgraph_torch.lowering.analysis import chunked_linears
@@ -51,6 +51,7 @@ class Lowering:
         self.filled = bool(fills(model))
         self.shared = any(n.reused for g in model.graphs() for n in g.nodes.values())
         self.balanced = any(loss.kind is LossKind.SEQUENCE_BALANCE for loss in model.losses)
+        self.skippable: dict[str, tuple[Loss, ...]] = {}
         self.classes: list[ClassSource] = []
         self.units: dict[ClassKey, int] = {}
 

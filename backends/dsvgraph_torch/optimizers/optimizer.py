@@ -33,13 +33,15 @@ class Optimizer:
     """torch's optimizers, ``parts``, over the trained weights of a module: over their masters where they are rounded.
 
     A step reads the gradients of the module's parameters, moves the masters in float32 and rounds them into the
-    parameters. Muon moves the weights of ``views``: matrices, one by one where they are stacked.
+    parameters. Muon moves the weights of ``views``: matrices, one by one where they are stacked. A parameter of
+    ``reached`` that has no gradient has one of 0: the losses that reach it weigh nothing in this step.
     """
 
     def __init__(
         self, weights: Sequence[tuple[Weight, dict[str, Any]]], by_muon: Iterable[str], masters: Masters, lr: float
     ) -> None:
         self.masters, self.sums, muon = masters, dict[nn.Parameter, Tensor](), set(by_muon)
+        self.reached = frozenset[nn.Parameter]()
         self.weights = [weight for weight, _ in weights]
         self.views = {
             path: (weight, part_of(masters.of(weight.parameter).detach(), part, weight.parameter))
@@ -79,7 +81,8 @@ class Optimizer:
 
     def gradient(self, weight: Weight) -> Tensor | None:
         """Return the gradient of a weight, None where it has none."""
-        return self.sums.get(weight.parameter, weight.parameter.grad)
+        found = self.sums.get(weight.parameter, weight.parameter.grad)
+        return torch.zeros_like(weight.parameter) if found is None and weight.parameter in self.reached else found
 
     @torch.no_grad()
     def gradient_norm(self) -> Tensor:

@@ -17,7 +17,7 @@ from dsvgraph_torch.runs.files import write_text
 from dsvgraph_torch.runs.folder import Run
 from dsvgraph_torch.runs.schema import About
 from dsvgraph_torch.training.options import TrainOptions, option_name
-from dsvgraph_torch.training.predictions import Prediction, predictions_of
+from dsvgraph_torch.training.predictions import Prediction, always_computed, predictions_of
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2430; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -71,9 +71,10 @@ def report(run: Path, folder: Path) -> list[Path]:
 def report_of(run: Run) -> Report:
     """Return the report of a run. Raise DsvError if it is none, was changed or is damaged."""
     about = run.read_about()
-    predictions = predictions_of(dsvgraph.load(str(run.spec)))
+    graph = dsvgraph.load(str(run.spec))
+    predictions = predictions_of(graph)
     names = [prediction.name for prediction in predictions]
-    records = [record.model_dump() for record in run.records(names)]
+    records = [record.model_dump() for record in run.records(always_computed(graph))]
     drawn = {
         "losses": plots.losses(records, names), "rate": plots.rate(records), "gradient": plots.gradient(records),
         "balance": plots.balance(records), "load": plots.load(records),

@@ -104,6 +104,7 @@ class Record(BaseModel):
     heldout: Numbers = {}
     grad_norm: Number = 0.0
     accuracy: Numbers = {}
+    flops: Annotated[int, Field(ge=0)] = 0
     seconds: Seconds = 0.0
     train_seconds: Seconds = 0.0
 

@@ -221,6 +221,23 @@ def confidence(value, draft, against, targets_BT, shift, ctx, fill=0, vocabulary
     return counted(F.binary_cross_entropy_with_logits(said_N, accepted_N, reduction="none"), keep_Bn)
 
 
+# -- what a step leaves out -------------------------------------------------------------------------------------------
+
+
+def skips(model, weight):
+    """Return whether a loss of this weight is left out: while training, one that weighs 0 changes nothing."""
+    return model.training and not weight
+
+
+def needed(model, weights, count, *names, chain=False):
+    """Return for each copy whether it runs: all do where nothing is trained, else those whose depth one of the named
+    losses weighs, and in a ``chain`` those before them."""
+    if weights is None:
+        return [True] * count
+    runs = [not all(skips(model, weights[name][depth]) for name in names) for depth in range(count)]
+    return [any(runs[depth:]) for depth in range(count)] if chain else runs
+
+
 # -- vocabularies and draws -------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ import dsvgraph
 from dsvgraph.backends import weight_reader
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
+from dsvgraph.passes.graph.optional import optional_losses
 from dsvgraph_torch.data.batch import Batch
 from dsvgraph_torch.data.corpus import Corpus, Numbered, batches, take
 from dsvgraph_torch.data.opened import open_corpus, vocabulary, with_row_length
@@ -29,14 +30,14 @@ from dsvgraph_torch.training.guard import PATIENCE, Guard
 from dsvgraph_torch.training.heldout import FINAL_TOKENS, HeldOut
 from dsvgraph_torch.training.logs import Logs
 from dsvgraph_torch.training.options import UNBOUNDED, TrainOptions
-from dsvgraph_torch.training.predictions import predictions_of, shares
+from dsvgraph_torch.training.predictions import always_computed, predictions_of, shares
 from dsvgraph_torch.training.preflight import check, check_disk, check_precision, memory_errors
 from dsvgraph_torch.training.progress import ProgressDisplay, plot_losses, progress_display
 from dsvgraph_torch.training.results import RunResult, continuation, failure, report, report_interrupted
 from dsvgraph_torch.training.schedule import Schedule, learning_rate
-from dsvgraph_torch.training.setup import of_state, set_up, step_errors, step_flops
+from dsvgraph_torch.training.setup import TrainedFlops, of_state, set_up, step_errors
 from dsvgraph_torch.training.signals import StopSignal
-from dsvgraph_torch.training.step import Diverged, StepMetrics, TakenStep, take_step
+from dsvgraph_torch.training.step import Diverged, StepMetrics, TakenStep, reached, take_step
 
 LATE = 2
 """Steps after which the metrics of one are read on a GPU, which does not wait for the host until then."""
@@ -122,7 +123,8 @@ class Trainer:
         self.heldout = HeldOut(corpus, options, self.device, self.predictions)
         self.first, self.step, self.saved = 0, 0, False
         self.schedule = Schedule(options)
-        self.step_flops = step_flops(graph, options)
+        self.flops = TrainedFlops(graph, options)
+        self.optional = bool(optional_losses(graph))
         self.last_heldout: tuple[int, dict[str, dict[str, float]]] = 0, {}
         self.result: Result | None = None
         self.stopped: Stopped | None = None
@@ -145,13 +147,14 @@ class Trainer:
 
     def continue_run(self, before: TrainOptions) -> None:
         """Go on after the last checkpoint, with the metrics up to it; ``before`` are the options so far."""
-        records = self.run.records(self.names)
+        records = self.run.records(always_computed(self.graph))
         if len(records) < self.first:
             words = f"ends with step {len(records)}, and the checkpoint is of step {self.first}"
             raise DsvError(f"{self.run.metrics} {words}")
         last = records[self.first - 1] if self.first else None
         if last:
             self.schedule.spent, self.schedule.trained = last.seconds, last.train_seconds
+            self.flops.total = last.flops or self.first * self.flops.of_step
         for record in records[: self.first]:
             self.guard.judge(record.losses[self.names[0]], record.grad_norm)
         if self.finished:
@@ -216,6 +219,8 @@ class Trainer:
         with self.schedule.training(), step_errors(options):
             batches = take(made, options.accumulate)
             parts = shares(self.graph, batches)
+            if self.optional and not self.optimizer.reached:
+                self.optimizer.reached = reached(self.model, batches[0], self.device)
             args = self.model, self.optimizer, batches, rate, options.clip, self.device, when, parts, self.late > 0
             self.taken.append((step, take_step(*args)))
             self.state.stepped()
@@ -234,7 +239,7 @@ class Trainer:
         with self.schedule.training():
             metrics = taken.read()
         record = {"step": step, "tokens": step * options.step_tokens, **metrics.record(load=measured)}
-        record |= {"flops": step * self.step_flops, "train_seconds": round(self.schedule.trained, 3)}
+        record |= {"flops": self.flops.add(taken.computed), "train_seconds": round(self.schedule.trained, 3)}
         record["seconds"] = round(self.schedule.seconds, 3)
         trouble = self.judge(step, metrics)
         record |= {"spike": trouble} if trouble else {}
@@ -286,7 +291,7 @@ class Trainer:
         if not self.saved:
             self.saved = True
             self.write_about()
-        records, title = [r.model_dump() for r in self.run.records(self.names)], self.graph.name
+        records, title = [r.model_dump() for r in self.run.records(always_computed(self.graph))], self.graph.name
         write_whole(self.run.plot, lambda path: plot_losses(records, self.names, title, path))
         return step
 

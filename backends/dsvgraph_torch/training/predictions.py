@@ -15,6 +15,7 @@ from dsvgraph.build.losses.lines import number
 from dsvgraph.build.losses.predictions import seen
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Loss, LossKind, Model
+from dsvgraph.passes.graph.optional import optional_losses
 from dsvgraph_torch.data.batch import IGNORED, Batch
 from dsvgraph_torch.runtime.context import Context
 from dsvgraph_torch.runtime.scoring import next_tokens, scored
@@ -56,6 +57,12 @@ def predictions_of(graph: Model) -> list[Prediction]:
     """Return every prediction that the spec's loss scores, in its order."""
     scored = [loss for loss in graph.losses if loss.kind is LossKind.CROSS_ENTROPY]
     return [Prediction(f"{loss.name}.{d}" if d else loss.name, loss, d) for loss in scored for d in loss.depths]
+
+
+def always_computed(graph: Model) -> list[str]:
+    """Return the names of the predictions that every training step computes."""
+    optional = {id(loss) for loss in optional_losses(graph)}
+    return [prediction.name for prediction in predictions_of(graph) if id(prediction.loss) not in optional]
 
 
 @torch.no_grad()

@@ -136,8 +136,8 @@ def summary(metrics: StepMetrics, names: list[str]) -> str:
 
 
 def losses_text(losses: dict[str, float], names: list[str]) -> str:
-    """Return the named losses, in one line."""
-    return "  ".join(f"{name} {losses[name]:.3f}" for name in names)
+    """Return the named losses, as far as they were computed, in one line."""
+    return "  ".join(f"{name} {losses[name]:.3f}" for name in names if name in losses)
 
 
 # -- the plot -----------------------------------------------------------------------------------
@@ -179,8 +179,9 @@ def smoothed(values: list[float], share: float = 0.02) -> list[float]:
 
 
 def _draw_loss(axes: Axes, steps: list[dict[str, Any]], name: str, colour: str) -> None:
-    tokens = [s["tokens"] for s in steps]
-    axes.plot(tokens, smoothed([s["losses"][name] for s in steps]), color=colour, alpha=0.45, linewidth=1)
+    computed = [s for s in steps if name in s["losses"]]
+    trained = smoothed([s["losses"][name] for s in computed])
+    axes.plot([s["tokens"] for s in computed], trained, color=colour, alpha=0.45, linewidth=1)
     measured = [(s["tokens"], s["heldout"][name]) for s in steps if name in s.get("heldout", ())]
     if not measured:
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +32,7 @@ from dsvgraph_torch.training.layers import (
 )
 from dsvgraph_torch.training.options import TrainOptions
 from dsvgraph_torch.training.step import Diverged
+from dsvgraph_torch.verification.step_flops import StepFlops
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,16 @@ def step_errors(options: TrainOptions) -> Iterator[None]:
         yield
 
 
-def step_flops(graph: Model, options: TrainOptions) -> int:
-    """Return the FLOPs of one optimizer step, forward and backward, by the count of the graph."""
-    cost = dsvgraph.cost(graph, options.batch, options.seq, formulas=False)
-    return round(cost.flops.train) * options.accumulate
+class TrainedFlops:
+    """The FLOPs of all steps so far, forward and backward, by the count of the graph, without losses left out."""
+
+    def __init__(self, graph: Model, options: TrainOptions) -> None:
+        self.of_batch = round(dsvgraph.cost(graph, options.batch, options.seq, formulas=False).flops.train)
+        self.of_step = self.of_batch * options.accumulate
+        self.flops = StepFlops(graph, options.batch, options.seq)
+        self.total = 0
+
+    def add(self, computed: Iterable[Iterable[str]]) -> int:
+        """Add a step, of which each batch had these losses; return the sum."""
+        self.total += sum(self.of_batch - self.flops.saved(names) for names in computed)
+        return self.total

@@ -57,12 +57,16 @@ def schedule_errors() -> Iterator[None]:
 
 
 class TakenStep:
-    """A step that the device may still compute, and its numbers, which are copied from there without a wait."""
+    """A step that the device may still compute, and its numbers, which are copied from there without a wait.
+
+    ``computed`` are the names of the losses of each batch: those that weigh nothing are left out.
+    """
 
     def __init__(self, device: torch.device, rate: float, tokens: int, when: str) -> None:
         self.rate, self.tokens, self.when = rate, tokens, when
         self.clock = Clock(device)
         self.values: dict[str, Tensor] = {}
+        self.computed: list[frozenset[str]] = []
         self.loads: dict[str, Tensor] = {}
 
     def finite(self) -> Tensor:
@@ -161,7 +165,7 @@ def take_step(
     """
     taken = TakenStep(device, rate, sum(batch.tokens for batch in batches), when)
     model.train()
-    taken.values = backward(model, batches, device, shares)
+    taken.values = backward(model, batches, device, shares, taken.computed)
     taken.values["grad_norm"] = norm = optimizer.gradient_norm()
     skip = None
     if late:
@@ -200,26 +204,52 @@ def losses_of(model: nn.Module, batch: Batch, device: torch.device) -> dict[str,
     return found
 
 
-def backward(model: nn.Module, batches: list[Batch], device: torch.device, shares: Shares = None) -> dict[str, Tensor]:
-    """Add the gradient of the loss over ``batches``; returns the losses over them.
+def reached(model: nn.Module, batch: Batch, device: torch.device) -> frozenset[nn.Parameter]:
+    """Return the parameters that the losses of a batch depend on, those included that weigh nothing now."""
+    model.eval()
+    left, seen, found = [losses_of(model, batch, device)["loss"].grad_fn], set[Any](), set[nn.Parameter]()
+    while left:
+        node = left.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            left += [before for before, _ in node.next_functions]
+            found |= {node.variable} if hasattr(node, "variable") else set()
+    return frozenset(found)
 
-    That is the mean over the batches. ``shares`` has for each batch the factor by which a loss counts there more than
-    an equal part, where batches have unequally many targets.
+
+def backward(
+    model: nn.Module, batches: list[Batch], device: torch.device, shares: Shares = None,
+    computed: list[frozenset[str]] | None = None,
+) -> dict[str, Tensor]:  # fmt: skip
+    """Add the gradient of the loss over ``batches``; return the losses over them, and put the names of those of each
+    batch into ``computed``.
+
+    They are means, each over the batches that computed it. ``shares`` has for each batch the factor by which a loss
+    counts there more than an equal part, where batches have unequally many targets.
     """
-    means: dict[str, Tensor] = {}
+    found: list[dict[str, Tensor]] = []
     for batch, share in zip(batches, shares or [{}] * len(batches), strict=True):
         losses = losses_of(model, batch, device)
         if not losses["loss"].requires_grad:
             raise DsvError("there is nothing to train: no loss depends on a parameter that is trained")
         losses = shared(losses, share)
         (losses["loss"] / len(batches)).backward()
-        for name, value in losses.items():
-            means[name] = means.get(name, 0) + value.detach().float() / len(batches)
-    return means
+        found.append({name: value.detach().float() for name, value in losses.items()})
+    if computed is not None:
+        computed += [frozenset(losses) for losses in found]
+    return means(found)
+
+
+def means(found: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the mean of each loss over the batches that have it."""
+    names = dict.fromkeys(name for losses in found for name in losses)
+    values = {name: [losses[name] for losses in found if name in losses] for name in names}
+    return {name: sum(value / len(of) for value in of) for name, of in values.items()}
 
 
 def shared(losses: dict[str, Tensor], share: dict[str, float]) -> dict[str, Tensor]:
     """Return ``losses`` with those in ``share`` times their factor, in the weighted sum `loss` too."""
+    share = {name: factor for name, factor in share.items() if name in losses}
     trained = [name for name in share if losses[name].requires_grad]
     if not trained:
         return losses

@@ -306,15 +306,15 @@ def counted(module: nn.Module, inputs: dict[str, Tensor]) -> Counts:
     return counter.counts
 
 
-def counted_step(module: nn.Module, inputs: dict[str, Tensor], targets: Tensor) -> Counts:
-    """Return fLOPs of a forward pass to the losses and of the backward pass from their sum, without updates."""
-    training = module.training
-    module.eval()  # routers count no tokens
+def counted_step(module: nn.Module, inputs: dict[str, Tensor], targets: Tensor, training: bool = False) -> Counts:
+    """Return FLOPs from the losses, and back from their sum; ``training`` leaves out those that weigh nothing."""
+    before = module.training
+    module.train(training)  # or else routers count no tokens
     try:
         with SiteCounter(module) as counter, one_thread():
             loss = module(*inputs.values(), targets)["loss"]
             if isinstance(loss, Tensor) and loss.requires_grad:
                 loss.backward()
     finally:
-        module.train(training)
+        module.train(before)
     return counter.counts

@@ -6,7 +6,7 @@ ops that pass gradients on. A product y = a b costs as much again for each of a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from dsvgraph.passes.count.graph_counts import GraphCounter, known_types
 from dsvgraph.types import ElementType, WeightKind
 
 Costs = Mapping[Key, Size]
+Idle = Mapping[str, Sequence[Ports]]
 SAMPLE = 3  # copies that stand for a number of them that is open: the first, the last, one between
 NONE: Ports = frozenset()
 
@@ -64,18 +65,22 @@ def below(costs: Costs) -> Costs:
 class Backward:
     """Both ways through a graph: forward for what needs gradients, backward for what gets them.
 
-    Blocks that models share are looked at once.
+    Blocks that models share are looked at once. ``idle`` says of repeated lines of the model which outputs of each copy
+    get no gradient, ``unbalanced`` of which lines no loss is over the routers.
     """
 
-    def __init__(self, counter: GraphCounter, balanced: bool = False) -> None:
-        self.counter, self.balanced = counter, balanced
+    def __init__(
+        self, counter: GraphCounter, balanced: bool = False, idle: Idle | None = None, unbalanced: Ports = NONE
+    ) -> None:
+        self.counter, self.balanced, self.idle, self.unbalanced = counter, balanced, idle or {}, unbalanced
+        self.model: Graph | None = None
         self.chooses: dict[Graph, bool] = {}  # whether there are routers in it or below
         self.flows: dict[Copy, Flow] = {}
         self.memo: dict[tuple[Copy, Ports], tuple[Costs, Ports]] = {}
 
     def of(self, model: Model, outputs: Ports | None = None) -> Costs:
         """Return what `backward` returns for a model."""
-        whole = Copy(model, NONE, root(model))
+        self.model, whole = model, Copy(model, NONE, root(model))
         return self.costs(whole, frozenset(model.outputs) if outputs is None else outputs)[0]
 
     # -- forward -----------------------------------------------------------------------------
@@ -136,9 +141,13 @@ class Backward:
         got = {copy.graph.outputs[p] for p in outputs} & flow.needed
         for node in reversed(copy.graph.nodes.values()):
             ports = frozenset(p for p in node.outputs if Ref(node.name, p) in got)
-            if not ports and not (self.balanced and self._routes(node)):
+            of_model = copy.graph is self.model
+            if not ports and not (
+                self.balanced and self._routes(node) and not (of_model and node.name in self.unbalanced)
+            ):
                 continue
-            passed = self._op(node, copy, flow, found) if node.op else self._block(node, flow, ports, found)
+            idle = self.idle.get(node.name, ()) if of_model else ()
+            passed = self._op(node, copy, flow, found) if node.op else self._block(node, flow, ports, found, idle)
             got |= {node.sources[p] for p in passed if p in node.sources} & flow.needed
         return found, frozenset(p for p in copy.graph.inputs if Ref(p, p) in got)
 
@@ -163,16 +172,17 @@ class Backward:
             found[((node.name, 0),)] = total
         return needed
 
-    def _block(self, node: Node, flow: Flow, ports: Ports, found: dict[Key, Size]) -> Ports:
-        carried = frozenset(node.carried)
+    def _block(self, node: Node, flow: Flow, ports: Ports, found: dict[Key, Size], idle: Sequence[Ports] = ()) -> Ports:
+        carried, unread, quiet = frozenset(node.carried), [*idle], bool(idle) and node.name in self.unbalanced
         state, passed, steps = ports & carried, NONE, dict[tuple[Copy, Ports], Size]()
         for one, left in reversed(flow.copies[node.name]):
             while left:
-                wanted = (state | (ports - carried)) & self.given(one)
-                got = self.costs(one, wanted)[1]
-                equal = left if got & carried == state else 1
+                wanted = (state | (ports - carried - (unread.pop() if unread else NONE))) & self.given(one)
+                got = self.costs(one, wanted)[1] if wanted or not quiet else NONE
+                equal = left if got & carried == state and not idle else 1
                 state, passed, left = got & carried, passed | (got - carried), left - equal
-                steps[one, wanted] = steps.get((one, wanted), 0) + equal
+                if wanted or not quiet:
+                    steps[one, wanted] = steps.get((one, wanted), 0) + equal
         place = {graph: i for i, graph in enumerate(dict.fromkeys(copies.graph for copies in node.copies))}
         for which, count in self._counted(node, steps):
             index = place[which[0].graph]
