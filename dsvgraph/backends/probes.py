@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from dsvgraph.backends.training import RunWeights
 from dsvgraph.graph import Model
 
 
@@ -15,7 +16,8 @@ class ProbeOptions:
     """What is asked of a prober.
 
     ``text`` is shown token by token, at most ``tokens`` of it; None for held-out text of the run. Numbers are taken
-    over about ``measured`` held-out tokens. ``spec`` is the model of a folder of weights that has no config.json.
+    over about ``measured`` held-out tokens. ``weights`` are those of a run that are measured, ``spec`` is
+    the model of a folder of weights that has no config.json.
     """
 
     text: str | None = None
@@ -25,6 +27,7 @@ class ProbeOptions:
     mtp_matrix: bool = False
     gradients: bool = True
     device: str = "auto"
+    weights: RunWeights = RunWeights.LAST
     spec: Model | None = None
 
 

@@ -40,6 +40,14 @@ class OptimizerKind(StrEnum):
     MUON = "muon"
 
 
+class RunWeights(StrEnum):
+    """Which weights of a run are read."""
+
+    LAST = "last"  # of the newest checkpoint
+    EMA = "ema"  # their average in it
+    BEST = "best"  # of the checkpoint with the lowest held-out loss, of those that are kept
+
+
 class Packing(StrEnum):
     """How documents become rows."""
 

@@ -12,6 +12,7 @@ import typer
 
 from dsvgraph import load as load_model
 from dsvgraph import loader
+from dsvgraph.backends.training import RunWeights
 from dsvgraph.errors import DsvError, clipped, printable
 from dsvgraph.graph import Model
 from dsvgraph.names import NAME
@@ -84,6 +85,9 @@ SetOption = Annotated[
 BackendOption = Annotated[
     str | None,
     typer.Option("--backend", metavar="NAME", help="Which installed backend to use. [the one of dsvgraph]"),
+]
+RunWeightsOption = Annotated[
+    RunWeights, typer.Option("--weights", help="Which weights of a run: the newest, their average, or the best kept.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, errors too.")]
 CsvOption = Annotated[

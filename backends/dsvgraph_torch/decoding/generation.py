@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dsvgraph.backends.training import RunWeights
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph.names import listed
@@ -29,7 +30,8 @@ Piece = tuple[int, str]
 class GenerateOptions:
     """The options of `generate`. ``draft``: `mtp`, or None; ``predict``: a device as `cost --device` takes it.
 
-    ``step_width``: how many positions every step computes, so that greedy text does not depend on drafts at all.
+    ``weights``: which ones of a run, of `RunWeights`. ``step_width``: how many positions every step computes, so that
+    greedy text does not depend on drafts at all.
     """
 
     tokens: int = 200
@@ -48,6 +50,7 @@ class GenerateOptions:
     cached: bool = True
     device: str = "auto"
     dtype: str | None = None
+    weights: str = RunWeights.LAST
 
     @classmethod
     def given(cls, options: Mapping[str, Any]) -> GenerateOptions:
@@ -69,6 +72,8 @@ class GenerateOptions:
         for name in ("tokens", "context", "drafts", "step_width"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise DsvError(f"--{name.replace('_', '-')}: must be at least 1, got {value}")
+        if self.weights not in list(RunWeights):
+            raise DsvError(f"--weights: there are {listed(list(RunWeights))}, got {self.weights}")
         if self.draft not in (None, "mtp"):
             raise DsvError(f"--draft: there is mtp, the model's own heads; got {self.draft}")
         if self.draft is None and (self.drafts is not None or self.reuse_last or self.predict):
@@ -207,7 +212,7 @@ def generate(
     asked = GenerateOptions.given(options)
     if not prompts:
         raise DsvError("--prompts: there is no prompt")
-    source = read_source(Path(folder), model, asked.device, asked.dtype, progress)
+    source = read_source(Path(folder), model, asked.device, asked.dtype, progress, RunWeights(asked.weights))
     return Generation(source, list(prompts), asked, note or _print_note)
 
 

@@ -12,13 +12,14 @@ import torch
 
 import dsvgraph
 from dsvgraph.backends import importer, weight_reader
+from dsvgraph.backends.training import RunWeights
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph_torch.allocation import empty
 from dsvgraph_torch.data.tokenizer import read_tokenizer
 from dsvgraph_torch.data.tokens import BYTES, Tokens
 from dsvgraph_torch.module import compile
-from dsvgraph_torch.runs.folder import Run
+from dsvgraph_torch.runs.folder import Run, check_single
 from dsvgraph_torch.training.options import TrainOptions
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -40,17 +41,19 @@ class TextModel:
 
 def read_source(
     folder: Path, spec: Model | None = None, device: str = "auto", dtype: str | None = None,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Callable[[int, int], object] | None = None, weights: RunWeights = RunWeights.LAST,
 ) -> TextModel:  # fmt: skip
     """Return what a folder holds: a run, or weights that ``spec`` or the folder's config.json describes.
 
-    Raise DsvError if it holds neither, or if the weights are not those of the model.
+    ``weights`` are those of a run that are read. Raise DsvError if it holds neither, if there are none of these, or if
+    they are not those of the model.
     """
     if dtype is not None and dtype not in DTYPES:
         raise DsvError(f"--dtype: there are {', '.join(DTYPES)}, found {dtype}")
     if Run(folder).exists() or (spec is None and not (folder / "config.json").is_file()):
-        found = _of_run(folder, spec, device)
+        found = _of_run(folder, spec, device, weights)
     else:
+        check_single(folder, weights)
         found = _of_weights(folder, spec, device, dtype, progress)
     if dtype is not None:
         for parameter in found.module.parameters():
@@ -58,9 +61,9 @@ def read_source(
     return found
 
 
-def _of_run(folder: Path, spec: Model | None, device: str) -> TextModel:
+def _of_run(folder: Path, spec: Model | None, device: str, weights: RunWeights) -> TextModel:
     run = Run(folder)
-    options, checkpoint = run.read_about().options, run.trained()
+    options, checkpoint = run.read_about().options, run.trained(weights)
     if spec is not None:
         raise DsvError(f"{folder} is a run, which has its spec", hint="leave --spec out")
     model = dsvgraph.load(str(run.spec))

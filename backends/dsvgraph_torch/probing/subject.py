@@ -15,6 +15,7 @@ import torch
 import dsvgraph
 from dsvgraph.backends import importer, weight_reader
 from dsvgraph.backends.probes import ProbeOptions
+from dsvgraph.backends.training import RunWeights
 from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph_torch.data.batch import Batch
@@ -23,7 +24,7 @@ from dsvgraph_torch.data.tokenizer import read_tokenizer
 from dsvgraph_torch.data.tokens import BYTES, Tokens
 from dsvgraph_torch.probing.recording import followed
 from dsvgraph_torch.runs.checkpoint import Checkpoint, checkpoints
-from dsvgraph_torch.runs.folder import Run
+from dsvgraph_torch.runs.folder import Run, check_single
 from dsvgraph_torch.training.options import TrainOptions
 
 ROW_TOKENS = 256
@@ -131,8 +132,10 @@ def _of_run(run: Run, options: ProbeOptions) -> Subject:
     if options.spec is not None:
         raise DsvError(f"--spec: {run.path} is a run, and has its own spec")
     trained = about.options
-    newest = run.trained()
-    kept = checkpoints(run.path, about.identity) if options.over_training else [newest]
+    if options.over_training and options.weights is not RunWeights.LAST:
+        raise DsvError(f"--over-training goes through the weights of all checkpoints, not --weights {options.weights}")
+    read = run.trained(options.weights)
+    kept = checkpoints(run.path, about.identity) if options.over_training else [read]
     graph = dsvgraph.load(str(run.spec))
     corpus = open_corpus(trained, run.path, run.tokens())
     if corpus.digest != about.data.sha256:
@@ -161,6 +164,7 @@ def _of_run(run: Run, options: ProbeOptions) -> Subject:
 def _of_weights(folder: Path, options: ProbeOptions) -> Subject:
     from dsvgraph_torch.allocation import empty
 
+    check_single(folder, options.weights)
     graph = options.spec or _imported(folder)
     if options.over_training:
         raise DsvError(f"--over-training: {folder} is no run: it holds the weights of one moment")

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -30,15 +30,23 @@ ABOUT = "checkpoint.json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder `checkpoint-STEP` of a run, proved to be whole."""
+    """A folder `checkpoint-STEP` of a run, proved to be whole; ``average``: its weights are the averaged ones."""
 
     path: Path
     step: int
+    average: bool = False
 
     @property
     def weights(self) -> Path:
         """The weights alone, by the names that the model's family uses."""
-        return self.path / WEIGHTS
+        return self.path / (AVERAGE if self.average else WEIGHTS)
+
+    def averaged(self) -> Checkpoint:
+        """Return the same with its averaged weights. Raise DsvError if it has none."""
+        if not (self.path / AVERAGE).exists():
+            words = f"{self.path} holds no average of the weights"
+            raise DsvError(words, hint="the run was trained without `--ema`")
+        return replace(self, average=True)
 
     def load_weights(self, model: nn.Module) -> None:
         """Raise DsvError if they are not those of the model."""
@@ -150,6 +158,18 @@ def latest(run: Path, identity: str) -> Checkpoint | None:
 def checkpoints(run: Path, identity: str) -> list[Checkpoint]:
     """Return the checkpoints that a run has kept, the oldest first. Raise DsvError as `latest` does."""
     return [_proved(path, step, identity) for step, path in sorted(_found(run).items())]
+
+
+def best(run: Path, identity: str) -> Checkpoint:
+    """Return the checkpoint with the lowest held-out loss, of those that are kept, the first of equal ones.
+
+    Raise DsvError as `latest` does, or if no checkpoint has a held-out loss.
+    """
+    found = checkpoints(run, identity)
+    losses = {one.step: loss for one in found if (loss := heldout_of(one.path)) is not None}
+    if not losses:
+        raise DsvError(f"no checkpoint in {run} has a held-out loss", hint="`--eval-every` measures one")
+    return next(one for one in found if losses.get(one.step) == min(losses.values()))
 
 
 def _found(run: Path) -> dict[int, Path]:

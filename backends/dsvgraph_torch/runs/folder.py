@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from dsvgraph.backends.training import RunWeights
 from dsvgraph.errors import DsvError
 from dsvgraph.files import to_disk, write_errors
 from dsvgraph_torch.data.corpus import Corpus
@@ -172,10 +173,13 @@ class Run:
             raise DsvError(f"{self.path} holds no checkpoint, and {self.about.name} says that there was one")
         return found
 
-    def trained(self) -> Checkpoint:
-        """Return the newest checkpoint. Raise DsvError if there is none."""
-        if found := self.checkpoint(self.read_about()):
-            return found
+    def trained(self, weights: RunWeights = RunWeights.LAST) -> Checkpoint:
+        """Return the checkpoint with the weights that are asked for. Raise DsvError if there is none."""
+        about = self.read_about()
+        if found := self.checkpoint(about):
+            if weights is RunWeights.BEST:
+                return checkpoint.best(self.path, about.identity)
+            return found.averaged() if weights is RunWeights.EMA else found
         raise DsvError(f"{self.path} has no weights yet: its run was stopped before the first checkpoint")
 
     def draw(self, render: Callable[[Path], object]) -> str:
@@ -185,6 +189,12 @@ class Run:
         except DsvError as error:
             return f"no diagram: {error.diagnostics[0].message}"
         return ""
+
+
+def check_single(folder: Path, weights: RunWeights) -> None:
+    """Raise DsvError if weights are asked for that a folder, which is no run, cannot have."""
+    if weights is not RunWeights.LAST:
+        raise DsvError(f"--weights {weights}: {folder} is no run: it holds the weights of one moment")
 
 
 def default_folder(name: str) -> Path:

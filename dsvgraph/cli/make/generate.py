@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dsvgraph import backends
+from dsvgraph.backends.training import RunWeights
 from dsvgraph.cli import output
-from dsvgraph.cli.options import BackendOption, JsonOption, SetOption, load
+from dsvgraph.cli.options import BackendOption, JsonOption, RunWeightsOption, SetOption, load
 from dsvgraph.errors import DsvError, printable
 from dsvgraph.loader.files import text_of
 
@@ -107,6 +108,7 @@ def run(
     reuse_last: ReuseLast = False,
     predict: Predict = None,
     step_width: StepWidth = None,
+    weights: RunWeightsOption = RunWeights.LAST,
     device: Device = "auto",
     dtype: Dtype = None,
     backend: BackendOption = None,
@@ -121,6 +123,7 @@ def run(
         "tokens": tokens, "context": context, "stop": stop or (), "temperature": temperature, "top_k": top_k,
         "top_p": top_p, "min_p": min_p, "seed": seed, "draft": draft and str(draft), "drafts": drafts,
         "reuse_last": reuse_last, "predict": predict, "step_width": step_width, "device": device, "dtype": dtype,
+        "weights": str(weights),
     }  # fmt: skip
     if settings and spec is None:
         raise typer.BadParameter("goes with --spec", param_hint="--set")

@@ -10,8 +10,9 @@ import typer
 
 from dsvgraph import backends
 from dsvgraph.backends.probes import ProbeOptions
+from dsvgraph.backends.training import RunWeights
 from dsvgraph.cli import output, progress
-from dsvgraph.cli.options import BackendOption, JsonOption, bundled_names, load
+from dsvgraph.cli.options import BackendOption, JsonOption, RunWeightsOption, bundled_names, load
 from dsvgraph.errors import DsvError
 from dsvgraph.files import opened, write_atomic
 
@@ -51,6 +52,7 @@ def run(
     gradients: GradientsOption = True,
     html: Html = None,
     spec: SpecOption = None,
+    weights: RunWeightsOption = RunWeights.LAST,
     device: Device = "auto",
     backend: BackendOption = None,
     as_json: JsonOption = False,
@@ -64,6 +66,7 @@ def run(
         mtp_matrix=mtp_matrix,
         gradients=gradients,
         device=device,
+        weights=weights,
         spec=load(spec) if spec else None,
     )
     prober = backends.prober(backend)
