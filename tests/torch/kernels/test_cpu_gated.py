@@ -12,7 +12,6 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from dsvgraph_torch.kernels.cpu import gated as module  # noqa: E402
-from dsvgraph_torch.kernels.cpu.products import Linear  # noqa: E402
 from dsvgraph_torch.lowering.emit import classes_of  # noqa: E402
 from dsvgraph_torch.runtime import plain  # noqa: E402
 
@@ -46,31 +45,21 @@ def test_experts_equal_their_lines(counts, sizes):
     parts = [filled(plain.Linears(E, *shape)).double() for shape in shapes]
     x = torch.randn(sum(counts), inputs, dtype=torch.float64)
     sent = plain.Ragged(x, torch.tensor(counts).cumsum(0).int(), x)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "ROWS", 5)
-        got = gradients(module.gated_network, parts, x, sent)
+    got = gradients(module.gated_network, parts, x, sent)
     torch.testing.assert_close(got, gradients(by_lines, parts, x, sent), rtol=1e-10, atol=1e-10)
 
 
-@settings(deadline=None, max_examples=40)
-@given(lead=st.lists(st.integers(1, 4), max_size=2), sizes=st.tuples(widths, widths, widths), lowered=st.booleans())
-def test_a_network_equals_its_lines(lead, sizes, lowered):
+@pytest.mark.parametrize("lowered", [False, True])
+def test_precision_and_biases(lowered):
     torch.manual_seed(0)
-    inputs, width, outputs = sizes
-    shapes = (inputs, width), (inputs, width), (width, outputs)
-    parts, x = [filled(Linear(*shape, bias=False)) for shape in shapes], torch.randn(*lead, 3, inputs)
-    with torch.autocast("cpu", torch.bfloat16, enabled=lowered), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "ROWS", 2)
-        got, want = (gradients(run, parts, x) for run in (module.gated_network, by_lines))
-    for a, b in zip(got, want, strict=True):
-        assert a.dtype == b.dtype
-        assert (a - b).norm() <= (0.04 if lowered else 1e-5) * (1 + b.norm())
-
-
-def test_biases_are_not_left_out():
-    torch.manual_seed(0)
-    parts, x = [filled(Linear(3, 3)) for _ in range(3)], torch.randn(4, 3)
-    torch.testing.assert_close(module.gated_network(*parts, x), by_lines(*parts, x))
+    for biased in (False, True):
+        parts = [filled(plain.Linears(3, 8, 8, bias=biased)) for _ in range(3)]
+        sent = plain.Ragged(x := torch.randn(9, 8), torch.tensor([2, 2, 9], dtype=torch.int32), x)
+        with torch.autocast("cpu", torch.bfloat16, enabled=lowered):
+            got, want = (gradients(run, parts, x, sent) for run in (module.gated_network, by_lines))
+        for a, b in zip(got, want, strict=True):
+            assert a.dtype == b.dtype
+            assert (a - b).norm() <= (0.04 if lowered else 1e-5) * (1 + b.norm())
 
 
 @pytest.mark.parametrize("spec, classes", [("deepseek_v3", {"Mlp", "MlpEach"}), ("gpt_oss_20b", set())])

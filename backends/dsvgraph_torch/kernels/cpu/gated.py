@@ -1,6 +1,6 @@
-"""Gated feed-forward networks, down(silu(gate(x)) * up(x)), in one pass over their rows, for training on a CPU.
+"""Experts down(silu(gate(x)) * up(x)) in one pass over the rows of each, for training on a CPU.
 
-A few hundred rows at a time go through all three products, so that what lies between them stays in a core's cache.
+What lies between the products of one expert stays in a core's cache, and the backward keeps less.
 Letters in names of tensors are those of plain.py.
 """
 
@@ -11,81 +11,54 @@ import ast
 import torch
 import torch.nn.functional as F
 
-from dsvgraph_torch.kernels.cpu.products import Linear, compute_dtype, eager_cpu
+from dsvgraph_torch.kernels.cpu.products import compute_dtype, eager_cpu, per_expert
 from dsvgraph_torch.runtime import plain
-
-ROWS = 512
-"""Rows that go through at once: with widths of a few hundred they fit into a core's cache."""
 
 
 def gated_network(gate, up, down, x, *sent):
-    """down(silu(gate(x)) * up(x)); the three are modules, of each expert its own where the rows are ``sent``."""
+    """down(silu(gate(x)) * up(x)) of three modules, each expert on its rows where they are ``sent``."""
     if not fits(gate, up, down, x):
         return down(F.silu(gate(x, *sent)) * up(x, *sent), *sent)
-    dtype, rows = compute_dtype(x), x.reshape(-1, x.shape[-1])
-    weights = [one.weight.to(dtype) if sent else one.weight.to(dtype)[None] for one in (gate, up, down)]
-    ends = tuple(sent[0].offsets.tolist()) if sent else (len(rows),)
-    y = GatedProducts.apply(rows.to(dtype), *weights, ends)
-    return y.view(*x.shape[:-1], y.shape[-1])
+    dtype = compute_dtype(x)
+    return GatedExperts.apply(x.to(dtype), *(one.weight.to(dtype) for one in (gate, up, down)), sent[0].offsets)
 
 
 def fits(gate, up, down, x):
-    """Whether one pass serves: in training on a CPU, without biases."""
-    modules = gate, up, down
-    kinds = (Linear, plain.Linears)
-    plain_weights = all(isinstance(one, kinds) and getattr(one, "bias", None) is None for one in modules)
-    return plain_weights and eager_cpu(x) and torch.is_grad_enabled()
+    """Whether one pass serves: experts without biases, in training on a CPU."""
+    experts = all(isinstance(one, plain.Linears) and not one.biased for one in (gate, up, down))
+    return experts and eager_cpu(x) and torch.is_grad_enabled()
 
 
-class GatedProducts(torch.autograd.Function):
-    """Expert e has the rows from ``ends[e - 1]`` to ``ends[e]``; a network without experts is one of them."""
+class GatedExperts(torch.autograd.Function):
+    """Rows of expert e through its gate, up and down."""
 
     @staticmethod
-    def forward(ctx, x_SD, gate_EFD, up_EFD, down_EDF, ends):
-        S, width = len(x_SD), gate_EFD.shape[1]
-        a_SF, b_SF = x_SD.new_empty(S, width), x_SD.new_empty(S, width)
-        y_SD = x_SD.new_empty(S, down_EDF.shape[1])
-        for e, rows, _ in pieces(ends):
-            x, a, b = x_SD[rows], a_SF[rows], b_SF[rows]
-            torch.mm(x, gate_EFD[e].t(), out=a)
-            torch.mm(x, up_EFD[e].t(), out=b)
-            torch.mm(F.silu(a).mul_(b), down_EDF[e].t(), out=y_SD[rows])
-        ctx.save_for_backward(x_SD, gate_EFD, up_EFD, down_EDF, a_SF, b_SF)
-        ctx.ends = ends
+    def forward(ctx, x_SD, gate_EFD, up_EFD, down_EDF, offsets_E):
+        a_SF, b_SF = (x_SD.new_empty(len(x_SD), gate_EFD.shape[1]) for _ in range(2))
+        y_SD = x_SD.new_empty(len(x_SD), down_EDF.shape[1])
+        weights = gate_EFD.mT, up_EFD.mT, down_EDF.mT
+        for x, a, b, y, gate, up, down in zip(*per_expert(offsets_E, x_SD, a_SF, b_SF, y_SD), *weights, strict=True):
+            torch.mm(x, gate, out=a)
+            torch.mm(x, up, out=b)
+            torch.mm(F.silu(a).mul_(b), down, out=y)
+        ctx.save_for_backward(x_SD, gate_EFD, up_EFD, down_EDF, offsets_E, a_SF, b_SF)
         return y_SD
 
     @staticmethod
     def backward(ctx, g_SD):
-        x_SD, gate_EFD, up_EFD, down_EDF, a_SF, b_SF = ctx.saved_tensors
-        gx_SD, *g_weights = (torch.empty_like(t) for t in (x_SD, gate_EFD, up_EFD, down_EDF))
-        for e, rows, first in pieces(ctx.ends):
-            g, x, a, b = g_SD[rows], x_SD[rows], a_SF[rows], b_SF[rows]
-            g_gate, g_up, g_down = (weight[e] for weight in g_weights)
-            act, gh = F.silu(a), g @ down_EDF[e]
-            added(g_down, g, act * b, first)
+        x_SD, *weights, offsets_E, a_SF, b_SF = ctx.saved_tensors
+        gx_SD, *g_weights = (torch.empty_like(t) for t in (x_SD, *weights))
+        rows = zip(*per_expert(offsets_E, g_SD, x_SD, a_SF, b_SF, gx_SD), strict=True)
+        of_weights = zip(*weights, *g_weights, strict=True)
+        for (g, x, a, b, gx), (gate, up, down, g_gate, g_up, g_down) in zip(rows, of_weights, strict=True):
+            act, gh = F.silu(a), g @ down
+            torch.mm(g.t(), act * b, out=g_down)
             gb = act.mul_(gh)
             ga = torch.ops.aten.silu_backward(gh.mul_(b), a)
-            added(g_gate, ga, x, first)
-            added(g_up, gb, x, first)
-            torch.mm(ga, gate_EFD[e], out=gx_SD[rows]).addmm_(gb, up_EFD[e])
+            torch.mm(ga.t(), x, out=g_gate)
+            torch.mm(gb.t(), x, out=g_up)
+            torch.mm(ga, gate, out=gx).addmm_(gb, up)
         return gx_SD, *g_weights, None
-
-
-def pieces(ends):
-    """For up to ROWS rows of one expert: the expert, the rows, and whether they are his first; one without rows too."""
-    start = 0
-    for e, end in enumerate(ends):
-        for at in range(start, max(end, start + 1), ROWS):
-            yield e, slice(at, min(at + ROWS, end)), at == start
-        start = end
-
-
-def added(total, g, x, first):
-    """Add g^T x to ``total``, or set it to that at ``first``."""
-    if first:
-        torch.mm(g.t(), x, out=total)
-    else:
-        total.addmm_(g.t(), x)
 
 
 # -- the lines that it stands for ---------------------------------------------------------------------

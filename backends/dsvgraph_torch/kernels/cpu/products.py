@@ -1,9 +1,13 @@
-"""Matrix products for training on a CPU: oneDNN's in float32, where torch's default is slower.
+"""Matrix products for training on a CPU: oneDNN's in float32 on AMD's processors, where torch's default is slower.
 
 Letters in names of tensors are those of plain.py.
 """
 
 from __future__ import annotations
+
+import platform
+from functools import cache
+from pathlib import Path
 
 import torch
 import torch.nn as nn
@@ -59,7 +63,7 @@ class OneDNNLinear(torch.autograd.Function):
 
 
 def product(a_ND, b_FD):
-    """a b^T. oneDNN's float32 product is twice as fast as MKL's, torch's default, on AMD CPUs."""
+    """a b^T; by oneDNN where `onednn_serves`."""
     if onednn_serves(a_ND) and a_ND.numel():
         return torch.ops.mkldnn._linear_pointwise(a_ND, b_FD, None, "none", [], "")
     return a_ND @ b_FD.t()
@@ -71,9 +75,19 @@ def weight_gradient(g_NF, x_ND):
 
 
 def onednn_serves(x):
-    """Whether oneDNN's float32 product can be had for x."""
+    """Whether oneDNN's float32 product is the faster one for x: on AMD's processors, where MKL's is slower."""
     has = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return has and x.dtype == torch.float32 and eager_cpu(x)
+    return has and x.dtype == torch.float32 and eager_cpu(x) and made_by_amd()
+
+
+@cache
+def made_by_amd() -> bool:
+    """Whether the processor is AMD's, as far as the system tells."""
+    try:
+        told = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        told = platform.processor()
+    return "AuthenticAMD" in told
 
 
 def grouped_rows(x_SD, weight_EDF, offsets_E):
