@@ -48,7 +48,7 @@ class TrainOptions(BaseModel):
     device: str = "auto"
     precision: Precision = Precision.FLOAT32
     dtype: TensorDtype = TensorDtype.FLOAT32  # of runs before there was `precision`: bfloat16 was autocast
-    lr: float = Field(2e-3, gt=0, allow_inf_nan=False)
+    lr: float = Field(3e-3, gt=0, allow_inf_nan=False)
     warmup: int | None = Field(None, ge=0)
     schedule: ScheduleKind = ScheduleKind.COSINE
     decay: float | None = Field(None, ge=0, le=1)

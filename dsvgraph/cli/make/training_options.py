@@ -102,7 +102,7 @@ OPTIONS: dict[str, Any] = {
         Precision | None,
         _option("--precision --dtype", "float32, bfloat16 (over float32 weights), pure-bf16, fp8. [float32]", "NAME"),
     ],
-    "lr": Annotated[Any, _option("--lr", "The learning rate after warm-up, above 0. [0.002]", "X", parser=rate)],
+    "lr": Annotated[Any, _option("--lr", "The learning rate after warm-up, above 0. [0.003]", "X", parser=rate)],
     "warmup": Annotated[int | None, _option("--warmup", "Steps of warm-up. [a twentieth of all]", least=0)],
     "schedule": Annotated[
         ScheduleKind | None,

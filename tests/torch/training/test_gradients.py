@@ -23,7 +23,7 @@ from dsvgraph_torch.training.predictions import shares
 from dsvgraph_torch.training.step import backward
 
 CPU = torch.device("cpu")
-WIDE = dict(SIZES, hidden_size=32, moe_intermediate_size=16, intermediate_size=48)
+WIDE = dict(SIZES, hidden_size=32, moe_intermediate_size=16, intermediate_size=48, initializer_range=0.02)
 DEPTHS = 2
 SEED = 7  # the rounding of float32 alone is up to 1.6e-6 for other weights
 
