@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,14 +14,16 @@ from dsvgraph_graphviz.model.layers import bottlenecks, strands
 from dsvgraph_graphviz.model.merge import may_merge, turned, value_name
 from dsvgraph_graphviz.style.words import number
 
+MASK_WIDTH = 36  # characters of a line of a card
+
 
 def attention_heads(node: Node) -> list[str]:
-    """Return heads and groups, the window, the mask, sinks."""
+    """Return heads and groups, the window, the mask or its beginning, sinks."""
     op: Any = node.op
     heads, groups = node.input_types["q"].shape[2], node.input_types["k"].shape[2]
     found = [f"{number(heads)} heads" + (f" in {number(groups)} groups" if groups != heads else "")]
     found += [f"window {number(op.window)}"] if op.window is not None else []
-    found += [f"mask {op.mask}"] if op.mask else []
+    found += [textwrap.shorten(f"mask {op.mask}", MASK_WIDTH, placeholder=" …")] if op.mask else []
     return [*found, "a sink each"] if op.sinks else found
 
 

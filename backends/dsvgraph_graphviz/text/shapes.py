@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from dsvgraph.dims import Size
 from dsvgraph.graph import Graph, Model, Node, Ref
 from dsvgraph.passes.count.generic import generic_model
@@ -42,11 +44,14 @@ class Shapes:
         return "" if self.mode == "off" else shape(type_)
 
 
+TIMES = re.compile(r"(\d+)\*([A-Za-z]\w*)\Z")  # 3*T, which pictures call 3T
+
+
 def shape(type_: Type) -> str:
     """Return the shape on an edge: B,T,7168."""
     return ",".join(_axis(s) for s in type_.shape)
 
 
 def _axis(size: Size) -> str:
-    text = str(size)
+    text = TIMES.sub(r"\1\2", str(size))
     return text if " " not in text else f"({text})"

@@ -26,6 +26,7 @@ MORE = {  # layers x vectors more than one x weights, twice
     "variants/eagle3": 2 * 3 * 128 * 128,  # the matrix on the taps, which no depth reads any more
     "losses/frequent_tokens": 2 * 3 * 128 * 128,  # the same model
     "variants/jtp": 2 * (4 * 128 * 128 + 256 * 128),  # the next token through the fetch layer, which stays without MTP
+    "variants/dflash": 2 * (2 * 128 * 128 + 2 * (4 * 128 * 128 + 3 * 128 * 384 + 4 * 128) + 3 * 128),  # the draft
     "losses/fsp": 2 * 128 * 256,  # a head that only trains: FLOPs of the step, no active parameter
     "losses/top": 2 * 128 * 256,
     "variants/hyper_connections": 2 * 2 * 4 * 3 * (1 + 1 + 4 + 1) * 128,
