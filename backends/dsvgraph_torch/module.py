@@ -98,6 +98,7 @@ def _on_functions(model: Model, classes: list[ast.stmt], functions: dict[str, An
     for file in extensions():
         exec(builtins.compile(file.read_text(encoding="utf-8"), str(file), "exec", dont_inherit=True), known)
     known |= functions
+    classes = choice.classes_for(classes, functions)
     if "Linear" in functions:
         classes = [_FastLinear().visit(definition) for definition in classes]
     if gated.NAME in functions:

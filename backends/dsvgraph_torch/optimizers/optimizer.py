@@ -12,6 +12,7 @@ from dsvgraph.backends.training import OptimizerKind
 from dsvgraph.graph import Model
 from dsvgraph.names import listed
 from dsvgraph.passes.estimate.memory import AT_ONCE
+from dsvgraph_torch.kernels.gpu.gathers import has_triton
 from dsvgraph_torch.optimizers.masters import Masters, part_of
 from dsvgraph_torch.optimizers.weights import (
     SCALE,
@@ -105,12 +106,42 @@ class Optimizer:
         """Take a step by the gradients times ``factor``; none where ``skip`` is 1, which is known on the device."""
         gradients = {weight.name: self.gradient(weight) for weight in self.weights}
         self.zero_grad()  # a piece has its own alone
+        if self.fused():
+            self._step_at_once(gradients, factor, skip)
+            return
         for weights in self._pieces():
             self._give_gradients(weights, gradients, factor)
             for part in self.parts:
                 step_of(part, skip)
             self.masters.round(weight.parameter for weight in weights)
             self._forget_gradients(weights)
+
+    def fused(self) -> bool:
+        """Return whether one kernel takes the step: AdamW alone, on a GPU, with the package triton."""
+        devices = {self.masters.of(weight.parameter).device.type for weight in self.weights}
+        return devices == {"cuda"} and not self.views and has_triton()
+
+    def _step_at_once(self, gradients: dict[str, Tensor | None], factor: Tensor | None, skip: Tensor | None) -> None:
+        from dsvgraph_torch.kernels.gpu.adamw import adamw as move
+
+        (part,) = self.parts
+        names = {self.masters.of(weight.parameter): weight for weight in self.weights}
+        for settings in part.param_groups:
+            moved = [(names[p], p, gradients.pop(names[p].name)) for p in settings["params"]]
+            moved = [one for one in moved if one[2] is not None]
+            for _, exact, _ in moved:
+                if not part.state[exact]:
+                    part.state[exact] = {
+                        "step": torch.zeros((), device=exact.device),
+                        "exp_avg": torch.zeros_like(exact),
+                        "exp_avg_sq": torch.zeros_like(exact),
+                    }
+            steps = [part.state[exact]["step"] for _, exact, _ in moved]
+            if steps:
+                torch._foreach_add_(steps, 1 if skip is None else 1 - skip)
+            for weight, exact, gradient in moved:
+                rounded = weight.parameter if weight.parameter in self.masters.exact else None
+                move(exact, rounded, gradient.contiguous(), part.state[exact], settings, factor, skip)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from dsvgraph_torch.kernels.gpu.dtypes import cast, wide
+from dsvgraph_torch.kernels.gpu.gathers import gathered_sum
 from dsvgraph_torch.runtime import plain
 
 
@@ -61,7 +63,7 @@ class Spread(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g_SD):
         (inverse_NK,) = ctx.saved_tensors
-        return F.embedding_bag(inverse_NK, g_SD, mode="sum"), None, None
+        return gathered_sum([g_SD], inverse_NK), None, None
 
 
 class Gather(torch.autograd.Function):
@@ -78,17 +80,6 @@ class Gather(torch.autograd.Function):
         g_SD = wide(g_ND[order_S // inverse_NK.shape[1]])
         g_score = cast((wide(x_SD) * g_SD).sum(-1)[inverse_NK], score_NK.dtype)
         return cast(g_SD * score_NK.flatten()[order_S, None], x_SD.dtype), g_score, None, None
-
-
-# Conversions that change nothing are left out: torch.compile of torch 2.11 loses the gradients of a function with one.
-def cast(x, dtype):
-    """x in ``dtype``."""
-    return x if x.dtype == dtype else x.to(dtype)
-
-
-def wide(x):
-    """x in float32, or in its dtype if that is wider."""
-    return cast(x, torch.promote_types(x.dtype, torch.float32))
 
 
 class Linears(plain.Linears):
