@@ -41,7 +41,7 @@ def compile_layers(graph: Model, layers: list[nn.Module]) -> None:
         if layer.__class__ not in compiled:
             compiled[layer.__class__] = torch.compile(layer.__class__.forward, dynamic=False)
         exclude_experts(layer)
-        layer.forward = _Compiled(layer, compiled[layer.__class__], rotations)
+        layer.forward = CompiledLayer(layer, compiled[layer.__class__], rotations)
 
 
 def rotations_of(graph: Model) -> Iterator[Rotation]:
@@ -65,7 +65,7 @@ def exclude_experts(layer: nn.Module) -> None:
             part.forward = torch.compiler.disable(part.forward)
 
 
-class _Compiled:
+class CompiledLayer:
     """The forward of ``layer``: ``compiled`` while it trains, the class's own otherwise."""
 
     def __init__(self, layer: nn.Module, compiled: Callable[..., Any], rotations: tuple[Rotation, ...]) -> None:

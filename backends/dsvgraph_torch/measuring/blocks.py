@@ -17,6 +17,7 @@ import dsvgraph
 from dsvgraph.backends.benchmark import BlockTime, BlockTimes
 from dsvgraph.graph import Model
 from dsvgraph.passes.count.by_block import BlockCost
+from dsvgraph_torch.kernels.compiling import CompiledLayer
 from dsvgraph_torch.measuring.contenders import Contender
 from dsvgraph_torch.measuring.machine import synchronise
 
@@ -91,7 +92,7 @@ def block_times(model: Model, contender: Contender, batch: int, seq: int, device
 
 def inside_compiled(module: nn.Module) -> set[nn.Module]:
     """Return the modules inside of those that run through torch.compile: a hook on them would be compiled too."""
-    outer = [one for one in module.modules() if hasattr(vars(one).get("forward"), "_torchdynamo_orig_callable")]
+    outer = [one for one in module.modules() if isinstance(vars(one).get("forward"), CompiledLayer)]
     return {inner for one in outer for inner in one.modules() if inner is not one}
 
 

@@ -54,7 +54,7 @@ def training_options(options: BenchmarkOptions) -> TrainOptions:
     """Return the options of `compile --train` with which our model is set up."""
     return TrainOptions.given(
         batch=options.batch, seq=options.seq, device=options.device, precision=options.precision, lr=LR, clip=CLIP,
-        compile=options.compile or None, fit_memory=options.fit_memory, seed=options.seed, emulate=True,
+        compile=options.compile, fit_memory=options.fit_memory, seed=options.seed, emulate=True,
     )  # fmt: skip
 
 

@@ -142,4 +142,6 @@ def compile_errors() -> Iterator[None]:
         yield
     except TorchDynamoException as error:
         words = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise DsvError(f"--compile: torch.compile failed: {words}", hint="leave --compile out") from error
+        raise DsvError(
+            f"--compile: torch.compile failed: {words}", hint="--no-compile runs the layers as they are"
+        ) from error

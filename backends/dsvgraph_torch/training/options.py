@@ -70,12 +70,21 @@ class TrainOptions(BaseModel):
     keep_best: bool = False
     checkpoint_activations: bool = False
     fit_memory: int | None = Field(None, gt=0)
-    compile: bool = False
+    compile: bool | None = None
     emulate: bool = False
     log: tuple[MetricLog, ...] = ()
     resume: bool = False
     weights: Path | None = None
     drop_mtp: bool = False
+
+    def compiles(self, device: torch.device) -> bool:
+        """Return whether repeated layers run through torch.compile: if asked for, and by default on a GPU.
+
+        Not by default where layers are computed again, nor under fp8, whose products torch.compile does not see.
+        """
+        again = self.checkpoint_activations or self.fit_memory is not None
+        by_default = device.type == "cuda" and not again and self.precision is not Precision.FP8
+        return by_default if self.compile is None else self.compile
 
     @field_validator("data", "weights")
     @classmethod

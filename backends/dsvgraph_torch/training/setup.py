@@ -12,6 +12,7 @@ import torch
 import dsvgraph
 from dsvgraph.backends import weight_reader
 from dsvgraph.backends.training import Precision
+from dsvgraph.errors import DsvError
 from dsvgraph.graph import Model
 from dsvgraph.passes.estimate.fit import Fitting
 from dsvgraph_torch.kernels.compiling import compile_layers
@@ -85,8 +86,8 @@ def set_up(graph: Model, options: TrainOptions, device: torch.device, checkpoint
     state = State(masters, optimizer_for(model, options, graph, masters), average, fits)
     if checkpoint:
         state.restore(checkpoint)
-    if options.compile:
-        compile_layers(graph, repeated_layers(graph, model, "--compile"))
+    if options.compiles(device):
+        compile_layers(graph, layers_to_compile(graph, model, options))
     if fits:
         checkpoint_layers(recomputed_modules(model, fits.recomputed))
     if options.checkpoint_activations:
@@ -105,7 +106,7 @@ def build(graph: Model, options: TrainOptions, device: torch.device) -> Any:
     """Return the module on its device, with the weights of a folder or those of the seed."""
     from dsvgraph_torch import compile, empty
 
-    kernels = "plain" if device.type == "cpu" and options.compile else "fast"
+    kernels = "plain" if device.type == "cpu" and options.compiles(device) else "fast"
     functions = float8.FUNCTIONS if options.precision is Precision.FP8 else {}
     if options.weights:
         module = empty(graph, device, kernels=kernels, functions=functions)
@@ -116,10 +117,20 @@ def build(graph: Model, options: TrainOptions, device: torch.device) -> Any:
     return module
 
 
+def layers_to_compile(graph: Model, model: torch.nn.Module, options: TrainOptions) -> list[torch.nn.Module]:
+    """Return the repeated layers of ``model``. Raise DsvError if there are none and `--compile` was given."""
+    try:
+        return repeated_layers(graph, model, "--compile")
+    except DsvError:
+        if options.compile:
+            raise
+        return []
+
+
 @contextmanager
 def step_errors(options: TrainOptions) -> Iterator[None]:
     """Raise DsvError for what a step may fail with because of an option."""
-    if not options.compile:
+    if not options.compiles(options.torch_device()):
         yield
         return
     with compile_errors():

@@ -153,7 +153,10 @@ OPTIONS: dict[str, Any] = {
         Any,
         _option("--fit-memory", "Recompute what makes a step fit into so much, such as 32GiB.", "SIZE", parser=memory),
     ],
-    "compile": _flag("--compile", "Run repeated layers through torch.compile."),
+    "compile": Annotated[
+        bool | None,
+        typer.Option("--compile/--no-compile", help="Run repeated layers through torch.compile. [on a GPU]"),
+    ],
     "emulate": _flag("--emulate", "Allow a --precision that this machine only emulates."),
     "log": Annotated[
         list[MetricLog] | None,
@@ -195,7 +198,7 @@ def _in_panel(option: Any, panel: str) -> Any:
 
 def given(training: dict[str, Any]) -> dict[str, Any]:
     """Return the options that were given, as plain values."""
-    found = {name: value for name, value in training.items() if value is not None and value is not False}
+    found = {name: value for name, value in training.items() if value is not _default(OPTIONS[name])}
     return {name: _plain(value) for name, value in found.items() if value != []}
 
 

@@ -3,6 +3,8 @@
 They run on the CPU in the suite, and with ``-m gpu`` on a GPU, where products of bfloat16 take other ways.
 """
 
+import ast
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -14,9 +16,11 @@ from hypothesis import strategies as st  # noqa: E402
 from dsvgraph_torch.kernels import choice, compiling, gpu  # noqa: E402
 from dsvgraph_torch.kernels.gpu.experts import counted_rows  # noqa: E402
 from dsvgraph_torch.kernels.gpu.losses import linear_cross_entropy  # noqa: E402
+from dsvgraph_torch.kernels.gpu.rewriting import rewritten  # noqa: E402
 from dsvgraph_torch.kernels.gpu.routing import Router, ranks, router_logits  # noqa: E402
 from dsvgraph_torch.runtime import plain  # noqa: E402
 from dsvgraph_torch.training.layers import repeated_layers  # noqa: E402
+from dsvgraph_torch.training.options import TrainOptions  # noqa: E402
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 on_gpu = pytest.param(
@@ -253,3 +257,67 @@ def test_layers_are_compiled_once_for_all_copies_and_without_breaks(as_on_a_gpu,
         losses(module, model)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 3  # dense layers, those with experts, MTP modules
     torch._dynamo.reset()
+
+
+# -- choice -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options, cpu, cuda",
+    [
+        ({}, False, True),
+        ({"compile": True}, True, True),
+        ({"compile": False}, False, False),
+        ({"checkpoint_activations": True}, False, False),
+        ({"fit_memory": 2**30}, False, False),
+        ({"precision": "fp8"}, False, False),
+    ],
+)
+def test_layers_are_compiled_by_default_on_a_gpu(options, cpu, cuda):
+    found = TrainOptions.given(**options)
+    assert [found.compiles(torch.device(name)) for name in ("cpu", "cuda")] == [cpu, cuda]
+
+
+MOE = """
+class Experts(Each):
+    def __init__(self):
+        super().__init__()
+        self.up = Linears(4, 8, 6{bias})
+        self.down = Linears(4, 6, 8)
+
+    def forward(self, x, sent):
+        up = self.up(x, sent)
+        act = F.relu(up){also}
+        return {last}
+
+class Moe(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gate = Router(8, 4, 2)
+        self.experts = Experts()
+
+    def forward(self, x, ctx):
+        index, score = self.gate(x, ctx)
+        sent = dispatch(x, index, 4)
+        y = sent._replace(x=self.experts(sent.x, sent))
+        return combine(y, score){more}
+"""
+
+
+@pytest.mark.parametrize(
+    "change, fits",
+    [
+        ({}, True),
+        ({"bias": ", bias=True"}, False),
+        ({"also": " + x.mean()"}, False),
+        ({"last": "self.down(act, sent) * 2"}, False),
+        ({"last": "self.down(x, sent)"}, False),
+        ({"more": " + sent.x.sum()"}, False),
+        ({"more": " + y.x.sum()"}, False),
+    ],
+)
+def test_mixtures_are_one_call_where_nothing_else_reads_what_is_sent(change, fits):
+    text = MOE.format(**{"bias": "", "also": "", "last": "self.down(act, sent)", "more": "", **change})
+    found = ast.unparse(ast.Module(rewritten(ast.parse(text).body), []))
+    assert ("self.experts.mixture(sent, score)" in found) is fits
+    assert ("dispatch" not in found) is fits

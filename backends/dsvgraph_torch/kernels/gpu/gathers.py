@@ -1,6 +1,6 @@
-"""Sums of gathered rows: in one kernel of Triton where there is one.
+"""Rows gathered for experts, and sums of them: by kernels of Triton where there are such.
 
-torch.compile would put the gather into a reduction that follows, and read all rows twice.
+torch.compile would put a sum into a reduction that follows, and read all rows twice.
 Letters in names of tensors are those of plain.py.
 """
 
@@ -12,6 +12,15 @@ from importlib.util import find_spec
 import torch
 
 from dsvgraph_torch.kernels.gpu.dtypes import cast, wide
+
+
+def gathered(x_ND, order_S, top_k):
+    """Row s of the result is the token of choice order[s]: [S, D]."""
+    if x_ND.device.type == "cuda" and has_triton():
+        from dsvgraph_torch.kernels.gpu.triton import gathered as kernel
+
+        return kernel(x_ND.contiguous(), order_S.contiguous(), top_k)
+    return x_ND[order_S // top_k]
 
 
 @torch.library.custom_op("dsvgraph::gathered_sum", mutates_args=())

@@ -11,7 +11,7 @@ import torch
 
 from dsvgraph_torch.kernels.gpu.dtypes import cast, wide
 from dsvgraph_torch.kernels.gpu.experts import Ragged, counted_rows, grouped, rows_product, weight_product
-from dsvgraph_torch.kernels.gpu.gathers import gathered_sum
+from dsvgraph_torch.kernels.gpu.gathers import gathered, gathered_sum
 
 
 def ordered(x_BTD, index_BTK, experts):
@@ -57,7 +57,7 @@ def products(
     x_ND: torch.Tensor, order_S: torch.Tensor, top_k: int, offsets_E: torch.Tensor, weights_EFD: list[torch.Tensor]
 ) -> list[torch.Tensor]:
     """The gathered rows of x times each weight."""
-    x_SD = x_ND[order_S // top_k]
+    x_SD = gathered(x_ND, order_S, top_k)
     return [rows_product(x_SD, w.mT, offsets_E) for w in weights_EFD]
 
 
@@ -74,7 +74,7 @@ def products_backward(
     """The gradients of x and of each weight."""
     g_SF = [g.contiguous() for g in g_SF]
     gx = gathered_sum([rows_product(g, w, offsets_E) for g, w in zip(g_SF, weights_EFD, strict=True)], inverse_NK)
-    x_SD = x_ND[order_S // inverse_NK.shape[1]]
+    x_SD = gathered(x_ND, order_S, inverse_NK.shape[1])
     return [gx, *(weight_product(g, x_SD, offsets_E) for g in g_SF)]
 
 

@@ -36,3 +36,22 @@ def gathered_sum(sources_SD, inverse_NK):
             sources_SD[0], sources_SD[-1], inverse_NK, out_ND, D, CHOICES=K, TWO=len(sources_SD) == 2, BLOCK=block
         )
     return out_ND
+
+
+@triton.jit
+def _gathered(source, order, out, columns, CHOICES: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    token = tl.load(order + row) // CHOICES
+    there = column < columns
+    tl.store(out + row * columns + column, tl.load(source + token * columns + column, mask=there), mask=there)
+
+
+def gathered(x_ND, order_S, top_k):
+    """Row s of the result is the token of choice order[s]: [S, D]."""
+    S, D = order_S.shape[0], x_ND.shape[1]
+    out_SD = x_ND.new_empty(S, D)
+    block = min(WIDEST, triton.next_power_of_2(D))
+    if S:
+        _gathered[S, triton.cdiv(D, block)](x_ND, order_S, out_SD, D, CHOICES=top_k, BLOCK=block)
+    return out_SD
