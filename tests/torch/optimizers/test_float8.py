@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from runs import plain, records, refused, run, small
 
-import dsvgraph_torch
 from dsvgraph_torch.kernels.float8 import layers
 from dsvgraph_torch.kernels.float8.layers import Linear, Linears, TiledGroupedProduct, TiledProduct, keep_exact
 from dsvgraph_torch.kernels.float8.tiles import by_block, by_row
+from dsvgraph_torch.module import constructed
 from dsvgraph_torch.training import heldout, loop
 
 
@@ -90,11 +90,20 @@ def test_the_product_of_experts_is_that_of_each():
         assert torch.equal(gradient, weight.grad)
 
 
-def test_which_layers_have_tiles():
-    """All linear maps, those of experts too; not the embedding, the output layer, routers and norms."""
-    module = dsvgraph_torch.compile(small(), functions=layers.FUNCTIONS)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_which_layers_have_tiles(device):
+    """All linear maps, those of experts too; not the embedding, the output layer, routers and norms.
+
+    Each of them is called: no fast function of a device goes around it.
+    """
+    module = constructed(small(), "cpu", "fast", layers.FUNCTIONS, runs_on=device).initialise()
     keep_exact(module, frozenset({"lm_head.weight", "model.embed_tokens.weight"}))
     tiled = {name for name, m in module.named_modules() if isinstance(m, (Linear, Linears)) and m.rounded}
+    called = set()
+    for name in tiled:
+        module.get_submodule(name).register_forward_hook(lambda *_, name=name: called.add(name))
+    module.train()(torch.zeros(2, 8, dtype=torch.long), torch.ones(2, 8, dtype=torch.long))["loss"].backward()
+    assert called == tiled
     weights = {name for name, w in module.named_parameters() if w.dim() > 1}
     others = {name.rpartition(".")[0] for name in weights} - tiled
     assert {name.rpartition(".")[2] for name in others} == {"embed_tokens", "lm_head", "gate"}

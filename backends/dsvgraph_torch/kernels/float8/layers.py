@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dsvgraph_torch.kernels.cpu import gated
 from dsvgraph_torch.kernels.float8.grouped import grouped_product, grouped_weight_gradient
-from dsvgraph_torch.kernels.float8.tiles import by_block, by_column, by_row, product
+from dsvgraph_torch.kernels.float8.tiles import Tiles, by_block, product, split
 from dsvgraph_torch.runtime import plain
 
 
@@ -36,7 +37,7 @@ class Linear(nn.Linear):
 
 def tiles_product(a_ND: torch.Tensor, b_FD: torch.Tensor) -> torch.Tensor:
     """Return a b^T, of 1 x 128 by 128 x 128 tiles."""
-    return product(by_row(a_ND), by_block(b_FD), a_ND.dtype)[: len(a_ND), : len(b_FD)]
+    return product(split(a_ND, turned=False)[0], by_block(b_FD), a_ND.dtype)[: len(a_ND), : len(b_FD)]
 
 
 class TiledProduct(torch.autograd.Function):
@@ -44,17 +45,17 @@ class TiledProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x_ND, weight_FD):
-        ctx.save_for_backward(x_ND, weight_FD)
-        return tiles_product(x_ND, weight_FD)
+        x, turned = split(x_ND, turned=ctx.needs_input_grad[1])
+        ctx.save_for_backward(weight_FD, *(turned or ()))
+        return product(x, by_block(weight_FD), x_ND.dtype)[: len(x_ND), : len(weight_FD)]
 
     @staticmethod
     def backward(ctx, g_NF):
-        x_ND, weight_FD = ctx.saved_tensors
-        gx = gw = None
-        if ctx.needs_input_grad[0]:
-            gx = product(by_row(g_NF), by_block(weight_FD).mT, x_ND.dtype)[: len(x_ND), : x_ND.shape[1]]
-        if ctx.needs_input_grad[1]:
-            gw = product(by_column(g_NF), by_column(x_ND), weight_FD.dtype)[: len(weight_FD), : x_ND.shape[1]]
+        weight_FD, *turned = ctx.saved_tensors
+        F, D = weight_FD.shape
+        g, g_turned = split(g_NF, None, *ctx.needs_input_grad)
+        gx = product(g, by_block(weight_FD).mT, g_NF.dtype)[: len(g_NF), :D] if g else None
+        gw = product(g_turned, Tiles(*turned), weight_FD.dtype)[:F, :D] if g_turned else None
         return gx, gw
 
 
@@ -75,21 +76,30 @@ class TiledGroupedProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x_SD, weight_EFD, offsets_E):
-        ctx.save_for_backward(x_SD, weight_EFD, offsets_E)
-        return grouped_product(x_SD, by_block(weight_EFD), offsets_E)[:, : weight_EFD.shape[1]]
+        x, turned = split(x_SD, offsets_E, turned=ctx.needs_input_grad[1])
+        ctx.save_for_backward(weight_EFD, offsets_E, *(turned or ()))
+        y_SF = grouped_product(x, by_block(weight_EFD), offsets_E, len(x_SD), x_SD.dtype)
+        return y_SF[:, : weight_EFD.shape[1]]
 
     @staticmethod
     def backward(ctx, g_SF):
-        x_SD, weight_EFD, offsets_E = ctx.saved_tensors
+        weight_EFD, offsets_E, *turned = ctx.saved_tensors
+        _, F, D = weight_EFD.shape
+        g, g_turned = split(g_SF, offsets_E, *ctx.needs_input_grad[:2])
         gx = gw = None
-        if ctx.needs_input_grad[0]:
-            gx = grouped_product(g_SF, by_block(weight_EFD).mT, offsets_E)[:, : x_SD.shape[1]]
-        if ctx.needs_input_grad[1]:
-            gw = grouped_weight_gradient(g_SF, x_SD, offsets_E, weight_EFD.dtype)
+        if g:
+            gx = grouped_product(g, by_block(weight_EFD).mT, offsets_E, len(g_SF), g_SF.dtype)[:, :D]
+        if g_turned:
+            gw = grouped_weight_gradient(g_turned, Tiles(*turned), offsets_E, weight_EFD.dtype)[:, :F, :D]
         return gx, gw, None
 
 
-FUNCTIONS: dict[str, Any] = {"Linear": Linear, "Linears": Linears}
+def gated_network(gate, up, down, x, *sent):
+    """down(silu(gate(x)) * up(x)), layer by layer: no other function multiplies their weights."""
+    return down(F.silu(gate(x, *sent)) * up(x, *sent), *sent)
+
+
+FUNCTIONS: dict[str, Any] = {"Linear": Linear, "Linears": Linears, gated.NAME: gated_network}
 """What stands behind these names in the classes of a model."""
 
 

@@ -57,18 +57,29 @@ def scale_of(largest: Tensor) -> Tensor:
     return torch.where(largest > 0, largest / LARGEST, 1.0)
 
 
+def split(
+    x_SD: Tensor, offsets_E: Tensor | None = None, rows: bool = True, turned: bool = True
+) -> tuple[Tiles | None, Tiles | None]:
+    """Return tiles of 1 x 128, and those of the transpose, whose blocks along the rows begin anew with each expert."""
+    if x_SD.is_cuda:
+        return kernels().split(x_SD, offsets_E, rows, turned)
+    groups = [slice(0, len(x_SD))] if offsets_E is None else groups_of(offsets_E)
+    parts = [by_row(padded(x_SD[rows_of]).t()) for rows_of in groups] if turned else []
+    other = Tiles(*(torch.cat(one, 1) for one in zip(*parts, strict=True))) if turned else None
+    return by_row(x_SD) if rows else None, other
+
+
+def groups_of(offsets_E: Tensor) -> list[slice]:
+    """Return the rows of each expert."""
+    ends = offsets_E.tolist()
+    return [slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
 def by_row(x_MK: Tensor) -> Tiles:
     """Return tiles of 1 x 128."""
-    if x_MK.is_cuda:
-        return kernels().by_row(x_MK)
     tiles = padded(x_MK).float().unflatten(-1, (-1, TILE))
     scales = scale_of(tiles.abs().amax(-1))
     return Tiles((tiles / scales[..., None]).flatten(-2).to(torch.float8_e4m3fn), scales)
-
-
-def by_column(x_MK: Tensor) -> Tiles:
-    """Return tiles of 1 x 128 of the transpose."""
-    return kernels().by_column(x_MK) if x_MK.is_cuda else by_row(x_MK.t())
 
 
 def by_block(w_NK: Tensor) -> Tiles:
@@ -90,15 +101,14 @@ def product(a: Tiles, b: Tiles, dtype: torch.dtype) -> Tensor:
 
 def scaled_product(a: Tiles, b: Tiles, dtype: torch.dtype) -> Tensor:
     """Return ``product`` by torch's scaled product, which wants scales along the rows of tiles side by side."""
-    by_rows = b.scales.shape[0] == b.values.shape[0]
-    scales_b = outer_major(b.scales) if by_rows else F.pad(b.scales, (0, -b.scales.shape[1] % 4))
-    kind = F.ScalingType
+    by_rows, kind = b.scales.shape[0] == b.values.shape[0], F.ScalingType
+    scales_b = outer_major(b.scales) if by_rows else F.pad(b.scales, (0, -b.scales.shape[1] % 4)).t()
     return F.scaled_mm(
         a.values,
         b.values.t(),
         outer_major(a.scales),
         kind.BlockWise1x128,
-        scales_b.t(),
+        scales_b,
         kind.BlockWise1x128 if by_rows else kind.BlockWise128x128,
         output_dtype=dtype,
     )

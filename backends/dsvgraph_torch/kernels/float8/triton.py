@@ -14,40 +14,70 @@ from torch import Tensor
 from dsvgraph_torch.kernels.float8.tiles import LARGEST, TILE, Tiles
 
 COLUMNS = 128
-"""Columns of a block of the result."""
+"""Columns of a block of a product."""
+
+WARPS, STAGES = 8, 3
+"""How many warps make tiles, and how far ahead a product loads."""
 
 
-def blocks_of(offsets_E: Tensor, rows: int) -> tuple[Tensor, Tensor, int]:
-    """Return the expert of each block of 128 rows and its first row, [most] each, and how many there could be.
+def blocks_of(offsets_E: Tensor | None, x_SD: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Return the expert of each block of 128 rows and its first row, where experts end, and how many there could be.
 
-    The expert is E behind the last block.
+    The expert is E behind the last block. Without ``offsets_E`` all rows are of one.
     """
+    if offsets_E is None:
+        blocks = -(-len(x_SD) // TILE)
+        first = TILE * torch.arange(blocks, dtype=torch.int32, device=x_SD.device)
+        return torch.zeros_like(first), first, torch.full_like(first[:1], len(x_SD)), blocks
     experts = offsets_E.numel()
-    most = -(-rows // TILE) + experts
-    begins = torch.cat([offsets_E.new_zeros(1), offsets_E[:-1]])
-    blocks = (offsets_E - begins + TILE - 1) // TILE
-    ends = blocks.cumsum(0)
-    number = torch.arange(most, device=offsets_E.device)
+    most = -(-len(x_SD) // TILE) + experts
+    counts = counts_of(offsets_E)
+    blocks_E = (counts + TILE - 1) // TILE
+    ends = blocks_E.cumsum(0)
+    number = torch.arange(most, device=x_SD.device)
     expert = torch.searchsorted(ends, number, right=True)
     inside = expert.clamp(max=experts - 1)
-    first = begins[inside] + (number - (ends - blocks)[inside]) * TILE
-    return expert.int(), first.int(), most
+    first = (offsets_E - counts)[inside] + (number - (ends - blocks_E)[inside]) * TILE
+    return expert.int(), first.int(), offsets_E, most
+
+
+def counts_of(offsets_E: Tensor) -> Tensor:
+    """Return how many rows each expert has."""
+    return offsets_E.diff(prepend=torch.zeros_like(offsets_E[:1]))
 
 
 @triton.jit
-def row_tiles(x, values, scales, rows, columns, LARGEST: tl.constexpr, TILE: tl.constexpr):
-    """Tiles of 1 x 128: values [blocks * 128, tiles * 128], scales [tiles, blocks * 128]; zeros around x."""
-    row = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
-    tile = tl.program_id(1)
-    column = tile * TILE + tl.arange(0, TILE)
-    there = (row[:, None] < rows) & (column[None, :] < columns)
-    numbers = tl.load(x + row[:, None] * columns + column[None, :], mask=there, other=0.0).to(tl.float32)
-    largest = tl.max(tl.abs(numbers), 1)
-    scale = tl.where(largest > 0, tl.div_rn(largest, LARGEST), 1.0)
-    width = tl.num_programs(1) * TILE
-    at = values + row[:, None] * width + column[None, :]
-    tl.store(at, tl.div_rn(numbers, scale[:, None]).to(tl.float8e4nv))
-    tl.store(scales + tile * (tl.num_programs(0) * TILE) + row, scale)
+def split_tiles(x, values, scales, turned, turned_scales, expert, first, offsets, columns, experts, height,
+                LARGEST: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr, TURNED: tl.constexpr):  # fmt: skip
+    """Up to 128 rows of one expert by 128 columns, read once.
+
+    With ROWS tiles of 1 x 128: values [height, tiles * 128], scales [tiles, height]. With TURNED tiles of 128 x 1,
+    transposed: turned [tiles * 128, blocks * 128], turned_scales [blocks, tiles * 128].
+    """
+    block, tile = tl.program_id(1), tl.program_id(0)
+    own = tl.load(expert + block)
+    if own < experts:
+        row = tl.load(first + block).to(tl.int64) + tl.arange(0, TILE)
+        column = tile * TILE + tl.arange(0, TILE)
+        here = row < tl.load(offsets + own)
+        at = x + row[:, None] * columns + column[None, :]
+        numbers = tl.load(at, mask=here[:, None] & (column[None, :] < columns), other=0.0).to(tl.float32)
+        sizes = tl.abs(numbers)
+        width = tl.num_programs(0) * TILE
+        if ROWS:
+            largest = tl.max(sizes, 1)
+            scale = tl.where(largest > 0, tl.div_rn(largest, LARGEST), 1.0)
+            rounded = tl.div_rn(numbers, scale[:, None]).to(tl.float8e4nv)
+            tl.store(values + row[:, None] * width + column[None, :], rounded, mask=here[:, None])
+            tl.store(scales + tile * height + row, scale, mask=here)
+        if TURNED:
+            largest = tl.max(sizes, 0)
+            scale = tl.where(largest > 0, tl.div_rn(largest, LARGEST), 1.0)
+            rounded = tl.trans(tl.div_rn(numbers, scale[None, :]).to(tl.float8e4nv))
+            long = tl.num_programs(1) * TILE
+            to = turned + column[:, None].to(tl.int64) * long + block * TILE + tl.arange(0, TILE)[None, :]
+            tl.store(to, rounded)
+            tl.store(turned_scales + block * width + column, scale)
 
 
 @triton.jit
@@ -64,26 +94,6 @@ def block_tiles(w, values, scales, rows, columns, LARGEST: tl.constexpr, TILE: t
     to = values + (matrix * blocks * TILE + row[:, None]) * (tiles * TILE) + column[None, :]
     tl.store(to, tl.div_rn(numbers, scale).to(tl.float8e4nv))
     tl.store(scales + (matrix * blocks + block) * tiles + tile, scale)
-
-
-@triton.jit
-def column_tiles(
-    x, values, scales, expert, first, offsets, columns, experts, LARGEST: tl.constexpr, TILE: tl.constexpr
-):
-    """Tiles of 128 x 1, transposed: values [tiles * 128, blocks * 128], scales [blocks, tiles * 128]."""
-    block = tl.program_id(0)
-    own = tl.load(expert + block)
-    if own < experts:
-        row = tl.load(first + block).to(tl.int64) + tl.arange(0, TILE)
-        column = tl.program_id(1) * TILE + tl.arange(0, TILE)
-        there = (row[:, None] < tl.load(offsets + own)) & (column[None, :] < columns)
-        numbers = tl.load(x + row[:, None] * columns + column[None, :], mask=there, other=0.0).to(tl.float32)
-        largest = tl.max(tl.abs(numbers), 0)
-        scale = tl.where(largest > 0, tl.div_rn(largest, LARGEST), 1.0)
-        width = tl.num_programs(0) * TILE
-        at = values + column[:, None].to(tl.int64) * width + block * TILE + tl.arange(0, TILE)[None, :]
-        tl.store(at, tl.trans(tl.div_rn(numbers, scale[None, :])).to(tl.float8e4nv))
-        tl.store(scales + block * (tl.num_programs(1) * TILE) + column, scale)
 
 
 @triton.jit
@@ -112,7 +122,7 @@ def forward(x, x_scales, w, w_scales, y, expert, first, offsets, rows, outputs, 
 
 
 @triton.jit
-def weight_gradient(g, g_scales, x, x_scales, out, ends, outputs, inputs, width, g_width, x_width,
+def weight_gradient(g, g_scales, x, x_scales, out, ends, outputs, inputs, width,
                     TILE: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
     """A block of the gradient of one expert's weight: over the blocks of its rows."""
     own = tl.program_id(2)
@@ -126,21 +136,31 @@ def weight_gradient(g, g_scales, x, x_scales, out, ends, outputs, inputs, width,
     total = tl.zeros((TILE, COLUMNS), tl.float32)
     for block in range(begin, end):
         a, b = tl.load(g_at + block * TILE), tl.load(x_at + block * TILE)
-        a_scale = tl.load(g_scales + block * g_width + output)
-        b_scale = tl.load(x_scales + block * x_width + column)
+        a_scale = tl.load(g_scales + block * outputs + output)
+        b_scale = tl.load(x_scales + block * inputs + column)
         total += tl.dot(a, b) * a_scale[:, None] * b_scale[None, :]
     at = out + (own.to(tl.int64) * outputs + output[:, None]) * inputs + column[None, :]
-    tl.store(at, total.to(out.dtype.element_ty), mask=(output < outputs)[:, None] & (column < inputs)[None, :])
+    tl.store(at, total.to(out.dtype.element_ty))
 
 
-def by_row(x_MK: Tensor) -> Tiles:
-    """tiles.by_row."""
-    x_MK = x_MK.contiguous()
-    blocks, tiles = (triton.cdiv(size, TILE) for size in x_MK.shape)
-    values = x_MK.new_empty(blocks * TILE, tiles * TILE, dtype=torch.float8_e4m3fn)
-    scales = x_MK.new_empty(tiles, blocks * TILE, dtype=torch.float32)
-    row_tiles[(blocks, tiles)](x_MK, values, scales, *x_MK.shape, LARGEST, TILE)
-    return Tiles(values, scales.t())
+def split(x_SD: Tensor, offsets_E: Tensor | None, rows: bool, turned: bool) -> tuple[Tiles | None, Tiles | None]:
+    """tiles.split."""
+    x_SD = x_SD.contiguous()
+    expert, first, offsets, blocks = blocks_of(offsets_E, x_SD)
+    tiles, height = triton.cdiv(x_SD.shape[1], TILE), -(-len(x_SD) // TILE) * TILE
+    low, full = torch.float8_e4m3fn, len(x_SD) == height
+    values = (x_SD.new_empty if full else x_SD.new_zeros)(height if rows else 0, tiles * TILE, dtype=low)
+    scales = (x_SD.new_empty if full else x_SD.new_ones)(tiles, height if rows else 0, dtype=torch.float32)
+    long = blocks if turned else 0
+    other = (
+        x_SD.new_empty(tiles * TILE, long * TILE, dtype=low),
+        x_SD.new_empty(long, tiles * TILE, dtype=torch.float32),
+    )
+    split_tiles[(tiles, blocks)](
+        x_SD, values, scales, *other, expert, first, offsets, x_SD.shape[1], len(offsets), height,
+        LARGEST, TILE, rows, turned, num_warps=WARPS,
+    )  # fmt: skip
+    return Tiles(values, scales.t()) if rows else None, Tiles(other[0], other[1].t()) if turned else None
 
 
 def by_block(w_NK: Tensor) -> Tiles:
@@ -154,48 +174,25 @@ def by_block(w_NK: Tensor) -> Tiles:
     return Tiles(values.view(*w_NK.shape[:-2], *values.shape[-2:]), scales.view(*w_NK.shape[:-2], *scales.shape[-2:]))
 
 
-def by_column(x_SD: Tensor, offsets_E: Tensor | None = None) -> Tiles:
-    """Return tiles.by_row of the transpose, [D, blocks * 128]; with ``offsets_E`` blocks begin with each expert."""
-    x_SD = x_SD.contiguous()
-    rows, columns = x_SD.shape
-    if offsets_E is None:
-        offsets_E = torch.full((1,), rows, dtype=torch.int32, device=x_SD.device)
-        blocks = triton.cdiv(rows, TILE)
-        first = TILE * torch.arange(blocks, dtype=torch.int32, device=x_SD.device)
-        expert = torch.zeros_like(first)
-    else:
-        expert, first, blocks = blocks_of(offsets_E, rows)
-    tiles = triton.cdiv(columns, TILE)
-    values = x_SD.new_empty(tiles * TILE, blocks * TILE, dtype=torch.float8_e4m3fn)
-    scales = x_SD.new_empty(blocks, tiles * TILE, dtype=torch.float32)
-    column_tiles[(blocks, tiles)](
-        x_SD, values, scales, expert, first, offsets_E, columns, len(offsets_E), LARGEST, TILE
-    )
-    return Tiles(values, scales.t())
-
-
-def grouped_product(x_SD: Tensor, weight_EFD: Tiles, offsets_E: Tensor) -> Tensor:
+def grouped_product(x: Tiles, weight_EFD: Tiles, offsets_E: Tensor, rows: int, dtype: torch.dtype) -> Tensor:
     """grouped.grouped_product."""
-    x = by_row(x_SD)
     experts, outputs, inputs = weight_EFD.values.shape
-    expert, first, most = blocks_of(offsets_E, len(x_SD))
-    y_SF = x_SD.new_empty(len(x_SD), outputs)
+    expert, first, offsets, most = blocks_of(offsets_E, x.values[:rows])
+    y_SF = x.values.new_empty(rows, outputs, dtype=dtype)
     forward[(outputs // COLUMNS, most)](
-        x.values, x.scales, weight_EFD.values, weight_EFD.scales.contiguous(), y_SF, expert, first, offsets_E,
-        len(x.values), outputs, inputs, experts, TILE, COLUMNS, num_warps=8, num_stages=3,
+        x.values, x.scales, weight_EFD.values, weight_EFD.scales.contiguous(), y_SF, expert, first, offsets,
+        len(x.values), outputs, inputs, experts, TILE, COLUMNS, num_warps=8, num_stages=STAGES,
     )  # fmt: skip
     return y_SF
 
 
-def grouped_weight_gradient(g_SF: Tensor, x_SD: Tensor, offsets_E: Tensor, dtype: torch.dtype) -> Tensor:
+def grouped_weight_gradient(g: Tiles, x: Tiles, offsets_E: Tensor, dtype: torch.dtype) -> Tensor:
     """grouped.grouped_weight_gradient."""
-    g, x = by_column(g_SF, offsets_E), by_column(x_SD, offsets_E)
-    outputs, inputs, experts = g_SF.shape[1], x_SD.shape[1], offsets_E.numel()
-    begins = torch.cat([offsets_E.new_zeros(1), offsets_E[:-1]])
-    ends = ((offsets_E - begins + TILE - 1) // TILE).cumsum(0)
-    out = x_SD.new_empty(experts, outputs, inputs, dtype=dtype)
-    weight_gradient[(triton.cdiv(outputs, TILE), triton.cdiv(inputs, COLUMNS), experts)](
-        g.values, g.scales, x.values, x.scales, out, ends, outputs, inputs, g.values.shape[1],
-        len(g.values), len(x.values), TILE, COLUMNS, num_warps=8, num_stages=3,
+    (outputs, width), inputs, experts = g.values.shape, len(x.values), offsets_E.numel()
+    ends = ((counts_of(offsets_E) + TILE - 1) // TILE).cumsum(0)
+    out = g.values.new_empty(experts, outputs, inputs, dtype=dtype)
+    weight_gradient[(outputs // TILE, inputs // COLUMNS, experts)](
+        g.values, g.scales, x.values, x.scales, out, ends, outputs, inputs, width,
+        TILE, COLUMNS, num_warps=8, num_stages=STAGES,
     )  # fmt: skip
     return out
