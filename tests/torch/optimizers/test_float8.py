@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from runs import plain, records, refused, run, small
 
 from dsvgraph_torch.kernels.float8 import layers
-from dsvgraph_torch.kernels.float8.layers import Linear, Linears, TiledGroupedProduct, TiledProduct, keep_exact
+from dsvgraph_torch.kernels.float8.layers import Linear, Linears, TiledProduct, keep_exact
 from dsvgraph_torch.kernels.float8.tiles import by_block, by_row
 from dsvgraph_torch.module import constructed
 from dsvgraph_torch.training import heldout, loop
@@ -64,7 +64,7 @@ def test_a_product_and_its_gradients():
     """The gradient of the input has tiles along the outputs, that of the weight along the rows: 1 x 128 both."""
     x, w, g = drawn(200, 300), drawn(144, 300, seed=1), drawn(200, 144, seed=2)
     x.requires_grad_(), w.requires_grad_()
-    y = TiledProduct.apply(x, w)
+    y = TiledProduct.apply(x, w, None)
     y.backward(g)
     with torch.no_grad():
         close(y, rounded(x, 1) @ rounded(w, 128).T)
@@ -78,12 +78,12 @@ def test_the_product_of_experts_is_that_of_each():
     counts = [130, 0, 5, 200]
     x, w, g = drawn(335, 40), drawn(4, 24, 40, seed=1), drawn(335, 24, seed=2)
     x.requires_grad_(), w.requires_grad_()
-    y = TiledGroupedProduct.apply(x, w, torch.tensor(counts).cumsum(0).int())
+    y = TiledProduct.apply(x, w, torch.tensor(counts).cumsum(0).int())
     y.backward(g)
     for rows, gradient, weight, part in zip(range(4), w.grad, w.detach(), g.split(counts)):
         start = sum(counts[:rows])
         own, weight = x.detach()[start : start + counts[rows]].requires_grad_(), weight.clone().requires_grad_()
-        alone = TiledProduct.apply(own, weight)
+        alone = TiledProduct.apply(own, weight, None)
         alone.backward(part)
         assert torch.equal(y[start : start + counts[rows]], alone)
         assert torch.equal(x.grad[start : start + counts[rows]], own.grad)

@@ -26,5 +26,6 @@ def grouped_weight_gradient(g: Tiles, x: Tiles, offsets_E: Tensor, dtype: torch.
     if x.values.is_cuda:
         return kernels().grouped_weight_gradient(g, x, offsets_E, dtype)
     sizes = [-(-(own.stop - own.start) // TILE) * TILE for own in groups_of(offsets_E)]
-    parts = zip(g.exact.split(sizes, 1), x.exact.split(sizes, 1), strict=True)
+    sizes.append(g.values.shape[1] - sum(sizes))
+    parts = list(zip(g.exact.split(sizes, 1), x.exact.split(sizes, 1), strict=True))[:-1]
     return torch.stack([one @ other.t() for one, other in parts]).to(dtype)

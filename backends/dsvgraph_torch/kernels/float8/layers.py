@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dsvgraph_torch.kernels.cpu import gated
-from dsvgraph_torch.kernels.float8.grouped import grouped_product, grouped_weight_gradient
-from dsvgraph_torch.kernels.float8.tiles import Tiles, by_block, product, split
+from dsvgraph_torch.kernels.float8.ops import TiledProduct, tiled_product
 from dsvgraph_torch.runtime import plain
 
 
@@ -31,32 +30,13 @@ class Linear(nn.Linear):
     def forward(self, x):
         if not rounds(self):
             return F.linear(x, self.weight, self.bias)
-        y = TiledProduct.apply(x.flatten(0, -2), self.weight).unflatten(0, x.shape[:-1])
+        y = TiledProduct.apply(x.flatten(0, -2), self.weight, None).unflatten(0, x.shape[:-1])
         return y if self.bias is None else y + self.bias
 
 
 def tiles_product(a_ND: torch.Tensor, b_FD: torch.Tensor) -> torch.Tensor:
     """Return a b^T, of 1 x 128 by 128 x 128 tiles."""
-    return product(split(a_ND, turned=False)[0], by_block(b_FD), a_ND.dtype)[: len(a_ND), : len(b_FD)]
-
-
-class TiledProduct(torch.autograd.Function):
-    """x weight^T, [N, D] -> [N, F]; the gradient of x is of tiles of 1 x 128 along F, that of the weight along N."""
-
-    @staticmethod
-    def forward(ctx, x_ND, weight_FD):
-        x, turned = split(x_ND, turned=ctx.needs_input_grad[1])
-        ctx.save_for_backward(weight_FD, *(turned or ()))
-        return product(x, by_block(weight_FD), x_ND.dtype)[: len(x_ND), : len(weight_FD)]
-
-    @staticmethod
-    def backward(ctx, g_NF):
-        weight_FD, *turned = ctx.saved_tensors
-        F, D = weight_FD.shape
-        g, g_turned = split(g_NF, None, *ctx.needs_input_grad)
-        gx = product(g, by_block(weight_FD).mT, g_NF.dtype)[: len(g_NF), :D] if g else None
-        gw = product(g_turned, Tiles(*turned), weight_FD.dtype)[:F, :D] if g_turned else None
-        return gx, gw
+    return tiled_product(a_ND, b_FD, None, False)[0]
 
 
 class Linears(plain.Linears):
@@ -67,31 +47,8 @@ class Linears(plain.Linears):
     def forward(self, x_SD, sent):
         if not rounds(self):
             return super().forward(x_SD, sent)
-        y_SF = TiledGroupedProduct.apply(x_SD, self.weight, sent.offsets)
+        y_SF = TiledProduct.apply(x_SD, self.weight, sent.offsets)
         return y_SF + plain.per_row(self.bias, sent, y_SF) if self.biased else y_SF
-
-
-class TiledGroupedProduct(torch.autograd.Function):
-    """Rows of expert e times its weight transposed, [S, D] -> [S, F]; tiles of the rows of one expert alone."""
-
-    @staticmethod
-    def forward(ctx, x_SD, weight_EFD, offsets_E):
-        x, turned = split(x_SD, offsets_E, turned=ctx.needs_input_grad[1])
-        ctx.save_for_backward(weight_EFD, offsets_E, *(turned or ()))
-        y_SF = grouped_product(x, by_block(weight_EFD), offsets_E, len(x_SD), x_SD.dtype)
-        return y_SF[:, : weight_EFD.shape[1]]
-
-    @staticmethod
-    def backward(ctx, g_SF):
-        weight_EFD, offsets_E, *turned = ctx.saved_tensors
-        _, F, D = weight_EFD.shape
-        g, g_turned = split(g_SF, offsets_E, *ctx.needs_input_grad[:2])
-        gx = gw = None
-        if g:
-            gx = grouped_product(g, by_block(weight_EFD).mT, offsets_E, len(g_SF), g_SF.dtype)[:, :D]
-        if g_turned:
-            gw = grouped_weight_gradient(g_turned, Tiles(*turned), offsets_E, weight_EFD.dtype)[:, :F, :D]
-        return gx, gw, None
 
 
 def gated_network(gate, up, down, x, *sent):

@@ -64,9 +64,15 @@ def split(
     if x_SD.is_cuda:
         return kernels().split(x_SD, offsets_E, rows, turned)
     groups = [slice(0, len(x_SD))] if offsets_E is None else groups_of(offsets_E)
-    parts = [by_row(padded(x_SD[rows_of]).t()) for rows_of in groups] if turned else []
-    other = Tiles(*(torch.cat(one, 1) for one in zip(*parts, strict=True))) if turned else None
+    parts = [padded(x_SD[rows_of]) for rows_of in groups] if turned else []
+    spare = most_blocks(x_SD, offsets_E) * TILE - sum(map(len, parts))
+    other = by_row(F.pad(torch.cat(parts), (0, 0, 0, spare)).t().contiguous()) if turned else None
     return by_row(x_SD) if rows else None, other
+
+
+def most_blocks(x_SD: Tensor, offsets_E: Tensor | None) -> int:
+    """Return into how many blocks of 128 the rows of x can fall, whose blocks begin anew with each expert."""
+    return -(-x_SD.shape[0] // TILE) + (0 if offsets_E is None else offsets_E.shape[0])
 
 
 def groups_of(offsets_E: Tensor) -> list[slice]:

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from dsvgraph_torch.kernels.float8.tiles import LARGEST, TILE, Tiles
+from dsvgraph_torch.kernels.float8.tiles import LARGEST, TILE, Tiles, most_blocks
 
 COLUMNS = 128
 """Columns of a block of a product."""
@@ -26,11 +26,11 @@ def blocks_of(offsets_E: Tensor | None, x_SD: Tensor) -> tuple[Tensor, Tensor, T
     The expert is E behind the last block. Without ``offsets_E`` all rows are of one.
     """
     if offsets_E is None:
-        blocks = -(-len(x_SD) // TILE)
+        blocks = most_blocks(x_SD, None)
         first = TILE * torch.arange(blocks, dtype=torch.int32, device=x_SD.device)
         return torch.zeros_like(first), first, torch.full_like(first[:1], len(x_SD)), blocks
     experts = offsets_E.numel()
-    most = -(-len(x_SD) // TILE) + experts
+    most = most_blocks(x_SD, offsets_E)
     counts = counts_of(offsets_E)
     blocks_E = (counts + TILE - 1) // TILE
     ends = blocks_E.cumsum(0)
@@ -105,6 +105,7 @@ def forward(x, x_scales, w, w_scales, y, expert, first, offsets, rows, outputs, 
     if own < experts:
         row = tl.load(first + block) + tl.arange(0, TILE)
         there = row < tl.load(offsets + own)
+        row = tl.minimum(row, rows - 1)  # rows of the next expert are read, and not written
         column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
         along = tl.arange(0, TILE)
         tiles = inputs // TILE
@@ -113,9 +114,8 @@ def forward(x, x_scales, w, w_scales, y, expert, first, offsets, rows, outputs, 
         w_scale = w_scales + (own * (outputs // TILE) + tl.program_id(0) * COLUMNS // TILE) * tiles
         total = tl.zeros((TILE, COLUMNS), tl.float32)
         for tile in range(tiles):
-            a = tl.load(x_at + tile * TILE, mask=there[:, None], other=0.0)
-            b = tl.load(w_at + tile * TILE)
-            a_scale = tl.load(x_scales + tile * rows + row, mask=there, other=0.0)
+            a, b = tl.load(x_at + tile * TILE), tl.load(w_at + tile * TILE)
+            a_scale = tl.load(x_scales + tile * rows + row)
             total += tl.dot(a, b) * (a_scale * tl.load(w_scale + tile))[:, None]
         tl.store(y + row[:, None].to(tl.int64) * outputs + column[None, :], total.to(y.dtype.element_ty),
                  mask=there[:, None])  # fmt: skip
@@ -147,7 +147,7 @@ def split(x_SD: Tensor, offsets_E: Tensor | None, rows: bool, turned: bool) -> t
     """tiles.split."""
     x_SD = x_SD.contiguous()
     expert, first, offsets, blocks = blocks_of(offsets_E, x_SD)
-    tiles, height = triton.cdiv(x_SD.shape[1], TILE), -(-len(x_SD) // TILE) * TILE
+    tiles, height = -(-x_SD.shape[1] // TILE), -(-len(x_SD) // TILE) * TILE
     low, full = torch.float8_e4m3fn, len(x_SD) == height
     values = (x_SD.new_empty if full else x_SD.new_zeros)(height if rows else 0, tiles * TILE, dtype=low)
     scales = (x_SD.new_empty if full else x_SD.new_ones)(tiles, height if rows else 0, dtype=torch.float32)
