@@ -21,6 +21,7 @@ from dsvgraph_torch.kernels.float8.tiles import TILE, Tiles, by_block, most_bloc
 def tiled_product(x_SD, weight, offsets_E, keep):
     """x weight^T, [S, F], and with ``keep`` the tiles of x^T, whose scales are transposed."""
     x, turned = split(x_SD, offsets_E, turned=keep)
+    assert x is not None
     values, scales = turned or (x_SD.new_empty(0, 0, dtype=torch.float8_e4m3fn), x_SD.new_empty(0, 0).float())
     y_SF = rows_product(x, by_block(weight), offsets_E, x_SD)[:, : weight.shape[-2]]
     return y_SF.contiguous(), values, scales.t().contiguous()
