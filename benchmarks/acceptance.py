@@ -3,7 +3,7 @@
 A small model with MTP modules is trained on the pages of docs/ and exported. Then `dsvgraph generate --draft mtp` and
 transformers' `generate(use_mtp=True)` continue the same prompts, greedily. transformers drafts one token with each
 module. It adds up, for each draft, how often the drafts before it were accepted, and how often it was too. Steps that
-may draft past the last token are left out, as transformers drafts there and dsvgraph does not.
+may draft past the last token are left out, as transformers does not count what it accepts there.
 """
 
 from __future__ import annotations
@@ -84,9 +84,9 @@ def of_transformers(folder: Path, depth: int, prompts: list[list[int]], dtype: t
 class WatchedRows(Rows):
     """Remembers how many drafts each step accepted."""
 
-    def _count(self, took: int, count: int) -> None:
-        super()._count(took, count)
-        self.accepted = [*getattr(self, "accepted", []), took]
+    def _measure(self, accepted: int) -> None:
+        super()._measure(accepted)
+        self.accepted = [*getattr(self, "accepted", []), accepted]
 
 
 def of_dsvgraph(model: dsvgraph.Model, folder: Path, prompts: list[list[int]], dtype: torch.dtype) -> list[Steps]:
