@@ -19,6 +19,7 @@ from dsvgraph_torch.data.batch import Batch
 from dsvgraph_torch.data.corpus import Corpus, Numbered, batches, take
 from dsvgraph_torch.data.opened import open_corpus, vocabulary, with_row_length
 from dsvgraph_torch.data.stored import write_tokens
+from dsvgraph_torch.kernels.messages import CompilerMessages
 from dsvgraph_torch.probing.recording import record as record_probe
 from dsvgraph_torch.runs import notices
 from dsvgraph_torch.runs.checkpoint import Checkpoint, Keep
@@ -35,7 +36,7 @@ from dsvgraph_torch.training.preflight import check, check_disk, check_precision
 from dsvgraph_torch.training.progress import ProgressDisplay, plot_losses, progress_display
 from dsvgraph_torch.training.results import RunResult, continuation, failure, report, report_interrupted
 from dsvgraph_torch.training.schedule import Schedule, learning_rate
-from dsvgraph_torch.training.setup import TrainedFlops, of_state, set_up, step_errors
+from dsvgraph_torch.training.setup import TrainedFlops, compiling, of_state, set_up
 from dsvgraph_torch.training.signals import StopSignal
 from dsvgraph_torch.training.step import Diverged, StepMetrics, TakenStep, reached, take_step
 
@@ -129,6 +130,7 @@ class Trainer:
         self.result: Result | None = None
         self.stopped: Stopped | None = None
         self.guard, self.logs = Guard(options.spike), Logs(run, options)
+        self.messages = CompilerMessages()
         self.taken = deque[tuple[int, TakenStep]]()
         self.late = LATE if self.device.type == "cuda" else 0
         if checkpoint:
@@ -216,7 +218,7 @@ class Trainer:
         self.model.tokens_seen, self.model.steps_taken = (step - 1) * options.step_tokens, step - 1
         torch.manual_seed(options.seed + step)
         rate, when = learning_rate(self.schedule.begin(step), options), f"at step {step}"
-        with self.schedule.training(), step_errors(options):
+        with self.schedule.training(), compiling(options, self.messages):
             batches = take(made, options.accumulate)
             parts = shares(self.graph, batches)
             if self.optional and not self.optimizer.reached:
@@ -224,6 +226,7 @@ class Trainer:
             args = self.model, self.optimizer, batches, rate, options.clip, self.device, when, parts, self.late > 0
             self.taken.append((step, take_step(*args)))
             self.state.stepped()
+        self.print_lines(self.messages.lines(step))
         measured = step if self.measured(step) else 0
         self.write_taken(show, 0 if measured else self.late, measured)
 

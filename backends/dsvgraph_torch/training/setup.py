@@ -18,6 +18,7 @@ from dsvgraph.passes.estimate.fit import Fitting
 from dsvgraph_torch.kernels.compiling import compile_layers
 from dsvgraph_torch.kernels.cpu.memory import keep_memory
 from dsvgraph_torch.kernels.float8 import layers as float8
+from dsvgraph_torch.kernels.messages import CompilerMessages
 from dsvgraph_torch.optimizers.average import Average
 from dsvgraph_torch.optimizers.masters import Masters, with_precision
 from dsvgraph_torch.optimizers.optimizer import Optimizer, of_optimizer, optimizer_for
@@ -128,12 +129,15 @@ def layers_to_compile(graph: Model, model: torch.nn.Module, options: TrainOption
 
 
 @contextmanager
-def step_errors(options: TrainOptions) -> Iterator[None]:
-    """Raise DsvError for what a step may fail with because of an option."""
+def compiling(options: TrainOptions, messages: CompilerMessages) -> Iterator[None]:
+    """Let a step in the block run under `--compile`: ``messages`` takes what torch.compile says.
+
+    Raise DsvError where it fails.
+    """
     if not options.compiles(options.torch_device()):
         yield
         return
-    with compile_errors():
+    with compile_errors(), messages.of_step():
         yield
 
 

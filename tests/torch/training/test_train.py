@@ -12,6 +12,7 @@ import shutil
 import signal
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -338,15 +339,23 @@ def test_schedules_see_the_tokens(data: Path, tmp_path: Path) -> None:
         "name: scheduled\nextends: deepseek_v3_tiny.yaml\nloss:\n"
         "  next_token: {cross_entropy: logits, target: input_ids, shift: 1}\n"
         "  mtp: {cross_entropy: mtp_logits, target: input_ids, shift: depth + 1,\n"
-        "        weight: 1 if tokens < 64 else 0}\n"
+        "        weight: 1 if tokens < 64 else 0.25 if tokens < 128 else 0}\n"
     )
-    run(dsvgraph.load(str(spec), SIZES), data, tmp_path / "run", steps=4)
-    weights = []
+    graph = dsvgraph.load(str(spec), SIZES)
+    run(graph, data, tmp_path / "run", steps=6)
+    weights, flops = [], [0]
     for record in metrics(tmp_path / "run"):
         losses = record["losses"]
         rest = record["loss"] - losses["next_token"]
-        weights.append(round(rest / (losses["mtp.1"] + losses["mtp.2"]), 4))
-    assert weights == [1, 1, 0, 0]
+        heads = losses["mtp.1"] + losses["mtp.2"] if len(losses) > 1 else 0
+        weights.append(round(rest / heads, 4) if heads else "left out")
+        assert heads or rest == 0
+        flops.append(record["flops"])
+    assert weights == [1, 1, 0.25, 0.25, "left out", "left out"]
+    taken = [after - before for before, after in pairwise(flops)]
+    alone = dsvgraph.load(str(spec), {**SIZES, "num_nextn_predict_layers": 0})
+    whole = [dsvgraph.cost(one, 2, 16, formulas=False).flops.train for one in (graph, alone)]
+    assert taken == [whole[0]] * 4 + [whole[1]] * 2
 
 
 def test_weight_decay_is_of_matrices_alone(model: dsvgraph.Model) -> None:
