@@ -20,7 +20,7 @@ from dsvgraph_torch.optimizers.masters import with_precision
 from dsvgraph_torch.optimizers.optimizer import optimizer_for
 from dsvgraph_torch.training.options import TrainOptions
 from dsvgraph_torch.training.predictions import shares
-from dsvgraph_torch.training.setup import set_up, step_errors
+from dsvgraph_torch.training.setup import compiling, set_up
 from dsvgraph_torch.training.step import clipping, train_step
 
 LR = 1e-4
@@ -82,7 +82,7 @@ def ours(model: Model, options: BenchmarkOptions, device: torch.device) -> Conte
     parts = shares(model, [batch])
 
     def step() -> float:
-        with step_errors(given):
+        with compiling(given):
             return train_step(state.model, state.optimizer, [batch], LR, CLIP, device, shares=parts).loss
 
     return Contender("dsvgraph", True, state.model, state.optimizer, step, built)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,15 +129,15 @@ def layers_to_compile(graph: Model, model: torch.nn.Module, options: TrainOption
 
 
 @contextmanager
-def compiling(options: TrainOptions, messages: CompilerMessages) -> Iterator[None]:
-    """Let a step in the block run under `--compile`: ``messages`` takes what torch.compile says.
+def compiling(options: TrainOptions, messages: CompilerMessages | None = None) -> Iterator[None]:
+    """Let a step in the block run under `--compile`: ``messages`` takes what torch.compile warns of.
 
     Raise DsvError where it fails.
     """
     if not options.compiles(options.torch_device()):
         yield
         return
-    with compile_errors(), messages.of_step():
+    with compile_errors(), messages.of_step() if messages else nullcontext():
         yield
 
 
