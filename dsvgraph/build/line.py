@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from dsvgraph.build.ports import unknown
+from dsvgraph.build.refused import REFUSED
 from dsvgraph.build.scope import BlockValue, Scope, Word
 from dsvgraph.codes import Code
 from dsvgraph.errors import DsvError, Span
@@ -137,7 +138,11 @@ def _near_callee(written: WrittenLine, part: SpecPart, scope: Scope) -> str:
     if others:
         return f"the first key says what the line is: put `{others[0]}` first"
     blocks = [n for n, v in scope.values.items() if isinstance(v, BlockValue)]
-    return nearest(key, [*scope.library.names(), *blocks]) or "see `dsvgraph ops` and `dsvgraph blocks`"
+    return (
+        REFUSED.get(key)
+        or nearest(key, [*scope.library.names(), *blocks])
+        or "see `dsvgraph ops` and `dsvgraph blocks`"
+    )
 
 
 def _address(name: str, raw: WrittenLine, part: SpecPart) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from dsvgraph.build.refused import REFUSED
 from dsvgraph.build.scope import At, Library, Scope
 from dsvgraph.codes import Code
 from dsvgraph.dims import Size, symbol
@@ -123,7 +124,8 @@ def unknown(what: str, name: str, known: Any, on: str = "") -> tuple[str, str]:
     """Message and hint for a name, of something on ``on``, that is not among the known ones."""
     names = list(dict.fromkeys(known))
     where = f" on `{on}`" if on else ""
-    return f"there is no {what} `{name}`{where}", nearest(name, names) or f"there are: {listed(names)}"
+    hint = REFUSED.get(name) or nearest(name, names) or f"there are: {listed(names)}"
+    return f"there is no {what} `{name}`{where}", hint
 
 
 def misread(key: str, library: Library) -> str:

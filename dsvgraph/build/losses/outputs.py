@@ -11,6 +11,7 @@ from dsvgraph.build.losses.formulas import Formula, number
 from dsvgraph.build.losses.kinds import KINDS, constants
 from dsvgraph.build.losses.predictions import seen
 from dsvgraph.build.ports import unknown
+from dsvgraph.build.refused import REVERSED
 from dsvgraph.build.scope import Scope
 from dsvgraph.codes import Code
 from dsvgraph.dims import Poly
@@ -191,7 +192,8 @@ def _check_depth(loss: Loss, depth: int, model: Model, ref: Ref, part: SpecPart,
     least = 0 if loss.kind.compares else 1
     if not isinstance(shift, int) or shift < least:
         words = f"`shift` is a whole number of at least {least}, found {shift}"
-        raise DsvError(words, part.value("shift"), code=Code.LOSS_NUMBER)
+        backwards = isinstance(shift, int) and shift < 0 and not loss.kind.compares
+        raise DsvError(words, part.value("shift"), code=Code.LOSS_NUMBER, hint=REVERSED if backwards else "")
     if loss.against == loss.output and not shift:
         words = f"`{loss.output}` is compared with itself, at the same position"
         raise DsvError(words, part.key(), code=Code.LOSS_NAMES, hint="`shift` says how far ahead it is compared")
