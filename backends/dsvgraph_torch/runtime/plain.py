@@ -195,7 +195,7 @@ class Router(nn.Module):
             if self.biased:
                 logits = logits + precise(self.bias)
         s_BTE = logits.sigmoid() if self.score == "sigmoid" else logits.softmax(-1)
-        index_BTK = self.choose(s_BTE.detach())
+        index_BTK = self.choose(s_BTE.detach() + self.e_score_correction_bias if self.corrected else s_BTE.detach())
         score_BTK = s_BTE.gather(-1, index_BTK)
         if self.normalize:
             score_BTK = score_BTK / (score_BTK.sum(-1, keepdim=True) + 1e-20)
@@ -219,8 +219,6 @@ class Router(nn.Module):
 
     def choose(self, c_BTE):
         """Return the indices of the top_k experts, out of the top_groups groups if there are several."""
-        if self.corrected:
-            c_BTE = c_BTE + self.e_score_correction_bias
         if self.groups > 1:
             grouped = c_BTE.unflatten(-1, (self.groups, -1))
             best = grouped.amax(-1) if self.group_score == "max" else grouped.topk(2).values.sum(-1)

@@ -62,12 +62,11 @@ def cross_entropy(logits, targets_BT, ahead, ctx, fill=0):
 
 def head_cross_entropy(factors, targets_BT, ahead, ctx, fill=0):
     """Return what cross_entropy of logits x weight^T is, in chunks of rows: all logits never exist at once."""
-    x, weight = factors
     t_Bn = scored(targets_BT, ahead, fill, ctx)
-    size = max(1, 2**25 // len(weight))
-    part = lambda x, t: F.cross_entropy(precise(F.linear(x, weight)), t, reduction="sum")  # noqa: E731
+    size = max(1, 2**25 // len(factors[1]))
+    part = lambda x, t: F.cross_entropy(precise(F.linear(x, factors[1])), t, reduction="sum")  # noqa: E731
     run = part if t_Bn.numel() <= size else lambda x, t: checkpoint(part, x, t, use_reentrant=False)
-    loss = sum(map(run, x[:, : t_Bn.shape[1]].flatten(0, 1).split(size), t_Bn.flatten().split(size)))
+    loss = sum(map(run, factors[0][:, : t_Bn.shape[1]].flatten(0, 1).split(size), t_Bn.flatten().split(size)))
     return loss, (t_Bn != -100).sum().clamp(min=1)
 
 
