@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from dsvgraph.backends.training import MetricLog
@@ -14,6 +14,7 @@ from dsvgraph_torch.training.options import TrainOptions
 
 MODULES = {MetricLog.TENSORBOARD: "torch.utils.tensorboard", MetricLog.WANDB: "wandb", MetricLog.TRACKIO: "trackio"}
 PROJECT = "dsvgraph"
+HINTS = {MetricLog.WANDB: "`wandb login`, or WANDB_MODE=offline, which keeps all in the run folder"}
 
 
 class Logger(Protocol):
@@ -74,29 +75,48 @@ LOGGERS: dict[MetricLog, Any] = {MetricLog.TENSORBOARD: TensorBoard, MetricLog.W
 
 
 class Logs:
-    """The loggers of a run, opened with its first step."""
+    """The loggers of a run, opened with its first step. One that fails later on is told, and gets no more."""
 
     def __init__(self, run: Run, options: TrainOptions) -> None:
         self.run, self.options = run, options
         self.modules = {log: module_of(log) for log in dict.fromkeys(options.log)}
-        self.open: list[Logger] = []
+        self.open: dict[MetricLog, Logger] = {}
 
     def start(self, first: int) -> None:
-        """Open the loggers of a run that goes on after ``first``."""
-        self.open = [LOGGERS[log](module, self.run, self.options, first) for log, module in self.modules.items()]
+        """Open the loggers of a run that goes on after ``first``. Raise DsvError if one cannot be opened."""
+        for log, module in self.modules.items():
+            try:
+                self.open[log] = LOGGERS[log](module, self.run, self.options, first)
+            except Exception as error:  # the logger's code: no account, no network, a full disk
+                raise DsvError(f"--log {log}: {said(error)}", hint=HINTS.get(log, "")) from error
 
-    def write(self, record: dict[str, Any]) -> None:
-        """Give the numbers of a step to all of them."""
-        if self.open:
-            numbers = dict(flat(record))
-            for logger in self.open:
-                logger.write(numbers, record["step"])
+    def write(self, record: dict[str, Any]) -> list[str]:
+        """Give the numbers of a step to all of them; return a line for each that failed."""
+        numbers = dict(flat(record)) if self.open else {}
+        after = f"after step {record['step']}"
+        return self._of_each(lambda logger: logger.write(numbers, record["step"]), f"no more is logged {after}")
 
-    def close(self) -> None:
-        """Close them, so that all is written."""
-        for logger in self.open:
-            logger.close()
-        self.open = []
+    def close(self) -> list[str]:
+        """Close them, so that all is written; return a line for each that failed."""
+        found = self._of_each(lambda logger: logger.close(), "the last steps may be missing")
+        self.open = {}
+        return found
+
+    def _of_each(self, ask: Callable[[Logger], None], so: str) -> list[str]:
+        lines = []
+        for log, logger in list(self.open.items()):
+            try:
+                ask(logger)
+            except Exception as error:  # noqa: BLE001 - as above: a run does not end for it
+                del self.open[log]
+                lines.append(f"--log {log}: {so}: {said(error)}")
+        return lines
+
+
+def said(error: Exception) -> str:
+    """Return what an error says, in one line."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)
 
 
 def flat(record: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -201,8 +201,8 @@ class Trainer:
     @contextmanager
     def stops_recorded(self) -> Iterator[None]:
         """Write to run.json that the run failed in the block, where it does."""
-        self.logs.start(self.first)
         try:
+            self.logs.start(self.first)
             yield
         except DsvError as error:
             self.stopped = failure(error, self.step)
@@ -210,7 +210,7 @@ class Trainer:
                 self.write_about()
             raise
         finally:
-            self.logs.close()
+            self.print_lines(self.logs.close())
 
     def run_step(self, step: int, made: Iterator[Batch], show: ProgressDisplay) -> None:
         """Take one step on the next of ``made``, and write down those whose metrics are there."""
@@ -253,7 +253,7 @@ class Trainer:
                 record |= {"accuracy": found} if (found := self.heldout.answers(self.model)) else {}
         finally:
             self.run.log(record)  # a step that made the model diverge was taken
-            self.logs.write(record)
+            self.print_lines(self.logs.write(record))
         show.step(step, metrics, record.get("heldout", {}), self.schedule.last(step))
         self.print_lines(answers.answers_text(step, record.get("accuracy", {})))
         if self.guard.exhausted:
