@@ -99,6 +99,7 @@ def set_up(graph: Model, options: TrainOptions, device: torch.device, checkpoint
 def of_state(state: State) -> Iterator[str]:
     """Yield lines about what a run is set up with."""
     yield from of_optimizer(state.optimizer)
+    yield from float8.of_layers(state.model)
     if state.fitting:
         yield of_fitting(state.fitting)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from runs import plain, records, refused, run, small
+from runs import plain, quiet, records, refused, run, small
 
 from dsvgraph_torch.kernels.float8 import layers
 from dsvgraph_torch.kernels.float8.layers import Linear, Linears, TiledProduct, keep_exact
@@ -90,6 +90,22 @@ def test_the_product_of_experts_is_that_of_each():
         assert torch.equal(gradient, weight.grad)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("counts", [None, [100, 0, 200, 1], [256, 300, 77, 1000]])
+def test_a_gpu_computes_what_is_emulated(counts):
+    """But for the order of sums, and the rounding of the result to bfloat16."""
+    rows, found = sum(counts or [500]), []
+    x, w, g = drawn(rows, 512), drawn(*([len(counts)] if counts else []), 576, 512, seed=1), drawn(rows, 576, seed=2)
+    for device in ("cpu", "cuda"):
+        leaves = [t.to(device).requires_grad_() for t in (x, w)]
+        y = TiledProduct.apply(*leaves, torch.tensor(counts, device=device).cumsum(0).int() if counts else None)
+        y.backward(g.to(device))
+        found.append([t.detach().cpu().double() for t in (y, *(leaf.grad for leaf in leaves))])
+    for one, other in zip(*found):
+        assert (one - other).norm() < 2e-3 * one.norm()
+
+
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_which_layers_have_tiles(device):
     """All linear maps, those of experts too; not the embedding, the output layer, routers and norms.
@@ -125,7 +141,10 @@ def test_a_run_learns_as_one_in_bfloat16_does(tmp_path):
     )
     for precision in ("bfloat16", "fp8"):
         (tmp_path / precision).mkdir()
-        run(tmp_path / precision, graph, precision=precision, emulate=True, steps=10, lr=0.02, eval_every=100)
+        console, options = quiet(), dict(precision=precision, emulate=True, lr=0.02)
+        run(tmp_path / precision, graph, console, steps=10, eval_every=100, **options)
         losses[precision] = [record["losses"]["next_token"] for record in records(tmp_path / precision)]
     assert losses["fp8"] != losses["bfloat16"] and losses["bfloat16"][-1] < losses["bfloat16"][0] - 0.5
+    linear, experts = 2 * 5 + 3 + 3, 3  # of two attentions, a dense network and a shared expert
+    assert f"8-bit tiles in {linear} linear maps and {experts} of experts" in console.file.getvalue()
     assert losses["fp8"] == pytest.approx(losses["bfloat16"], rel=0.02)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from runs import SEVEN_LINES, newest, plain, records, refused, run, small
@@ -14,6 +16,7 @@ from dsvgraph_torch.data.batch import Batch
 from dsvgraph_torch.optimizers import optimizer as optimizers
 from dsvgraph_torch.optimizers.masters import with_precision
 from dsvgraph_torch.optimizers.optimizer import optimizer_for, set_rate
+from dsvgraph_torch.runs import schema
 from dsvgraph_torch.training import heldout, loop
 from dsvgraph_torch.training.options import TrainOptions
 from dsvgraph_torch.training.step import Diverged, take_step, train_step
@@ -158,6 +161,23 @@ def test_a_run_in_bfloat16_alone(model, tmp_path):
     found, average = (load_file(newest(tmp_path / "run") / f"{name}.safetensors") for name in ("model", "ema"))
     assert {w.dtype for name, w in found.items() if "bias" not in name} == {torch.bfloat16}
     assert {w.dtype for w in average.values()} == {torch.float32}
+    assert "".join(dsvgraph_torch.generate(tmp_path / "run", "a", 4))
+
+
+def test_a_run_under_autocast_does_not_go_on(tmp_path):
+    """One of an earlier version, of which the weights are still there."""
+    graph = dsvgraph.loads(SEVEN_LINES)
+    run(tmp_path, graph, steps=2)
+    about, spec = tmp_path / "run/run.json", (tmp_path / "run/spec.yaml").read_text()
+    found = json.loads(about.read_text())
+    assert "dtype" not in found["options"]
+    found["options"]["dtype"] = "bfloat16"
+    before = TrainOptions(**found["options"])
+    new = schema.identity(before, found["data"]["sha256"], spec)
+    for path in (about, newest(tmp_path / "run") / "checkpoint.json"):
+        path.write_text(path.read_text().replace(found["identity"], new))
+    about.write_text(json.dumps({**found, "identity": new}))
+    assert "multiplied in bfloat16 by autocast" in refused(tmp_path, graph, steps=4, resume=True)
     assert "".join(dsvgraph_torch.generate(tmp_path / "run", "a", 4))
 
 

@@ -5,6 +5,7 @@ Letters in names of tensors are those of plain.py.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -67,6 +68,15 @@ def keep_exact(module: nn.Module, paths: frozenset[str]) -> None:
     for layer in module.modules():
         if isinstance(layer, (Linear, Linears)) and any(id(p) in held for p in layer.parameters(recurse=False)):
             layer.rounded = False
+
+
+def of_layers(module: nn.Module) -> Iterator[str]:
+    """Yield a line about which layers multiply 8-bit tiles, where there are any."""
+    tiled = [layer for layer in module.modules() if isinstance(layer, (Linear, Linears)) and layer.rounded]
+    if tiled:
+        experts = sum(isinstance(layer, Linears) for layer in tiled)
+        kept = "the embedding, output layers, routers and all that does not train multiply bfloat16 numbers"
+        yield f"--precision fp8: 8-bit tiles in {len(tiled) - experts} linear maps and {experts} of experts; {kept}"
 
 
 def missing(device: torch.device) -> str:
