@@ -70,25 +70,28 @@ def flat_model(settings: dict[str, int], dtype: torch.dtype, device: str = "cpu"
 class GivenDrafts:
     """Stands for heads: drafts what each row goes on with, known before, some tokens replaced by others."""
 
-    def __init__(self, count: int, texts: list[list[int]]) -> None:
+    def __init__(self, count: int, texts: list[list[int]], device: torch.device) -> None:
         self.drafting = SimpleNamespace(count=count)
-        self.generator = torch.Generator().manual_seed(count)
         self.begin = self.read = self.follow = lambda *_: None  # drafts need nothing of the model
-        self.texts_BC = torch.zeros(len(texts), max(map(len, texts)) + 2 * count + 1, dtype=torch.long)
+        self.held = list[Tensor]
+        generator = torch.Generator().manual_seed(count)
+        shape = len(texts), max(map(len, texts)) + 2 * count + 1
+        drafts_BC = torch.randint(VOCABULARY, shape, generator=generator)
+        right_BC = torch.rand(shape, generator=generator) >= WRONG
         for b, text in enumerate(texts):
-            self.texts_BC[b, : len(text)] = torch.tensor(text)
+            drafts_BC[b, : len(text)] = torch.where(
+                right_BC[b, : len(text)], torch.tensor(text), drafts_BC[b, : len(text)]
+            )
+        self.drafts_BC = drafts_BC.to(device)
 
     def draft(
         self, ids_BC: Tensor, read_B: Tensor, sampler: Sampler, uniform_BU: Tensor, size: int, limit: int
     ) -> Drafted:
         """Write the drafts of a step behind the last token of each row, and return them."""
-        at_BK = read_B[:, None] + 1 + torch.arange(self.drafting.count)
-        ids_BK = self.texts_BC.gather(1, at_BK.clamp(max=self.texts_BC.shape[1] - 1))
-        other_BK = torch.randint(size, ids_BK.shape, generator=self.generator)
-        wrong_BK = torch.rand(ids_BK.shape, generator=self.generator) < WRONG
-        drafted_BK = torch.where(wrong_BK, other_BK, ids_BK)
-        ids_BC.scatter_(1, at_BK, drafted_BK)
-        return Drafted(drafted_BK, None)
+        at_BK = read_B[:, None] + 1 + torch.arange(self.drafting.count, device=read_B.device)
+        ids_BK = self.drafts_BC.gather(1, at_BK.clamp(max=self.drafts_BC.shape[1] - 1))
+        ids_BC.scatter_(1, at_BK, ids_BK)
+        return Drafted(ids_BK, None)
 
 
 def continued(module: Any, prompts: list[list[int]], length: int, heads: Any, width: int | None) -> list[list[int]]:
@@ -128,7 +131,10 @@ class Comparison:
     def add(self, module: Any, exact: Any, prompts: list[list[int]], length: int, widths: tuple[Any, Any]) -> None:
         """Decode prompts of one length without drafts and with them, in steps of the two ``widths``."""
         plain = continued(module, prompts, length, None, widths[0])
-        others = [continued(module, prompts, length, GivenDrafts(n, plain), widths[1]) for n in self.drafts]
+        others = [
+            continued(module, prompts, length, GivenDrafts(n, plain, next(module.parameters()).device), widths[1])
+            for n in self.drafts
+        ]
         start, end = len(prompts[0]), len(plain[0])
         with torch.inference_mode():
             best_BT2 = exact.predict(torch.tensor(plain))[:, start - 1 : -1].topk(2).values
