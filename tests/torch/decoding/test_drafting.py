@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 scipy_stats = pytest.importorskip("scipy.stats")
 
 import decodes  # noqa: E402
-from test_decoding import small  # noqa: E402
+from test_decoding import SMALL, small  # noqa: E402
 
 from dsvgraph.loader import bundled  # noqa: E402
 from dsvgraph_torch.decoding import absorbed  # noqa: E402
@@ -22,12 +22,34 @@ from dsvgraph_torch.decoding.sampling import Sampler, Sampling  # noqa: E402
 
 GREEDY = Sampling(temperature=0)
 PROMPTS = [[1, 2, 3, 4, 5, 6, 7], [9, 8, 7], [5], [30, 31, 32, 33, 34]]
-VARIANTS = ["deepseek_v3_tiny", *(f"variants/{n}" for n in ("fastmtp", "eagle3", "jtp", "l_mtp", "hyper_connections"))]
+SIZES = SMALL | {"num_hidden_layers": 4}
+BUNDLED = ("fastmtp", "eagle3", "jtp", "l_mtp", "hyper_connections")
+VARIANTS = ["deepseek_v3_tiny", "its own vocabulary", *(f"variants/{name}" for name in BUNDLED)]
+
+
+OWN_VOCABULARY = """
+extends: variants/eagle3.yaml
+config: {{draft_vocab_size: {count}}}
+loss:
+  next_token: {{cross_entropy: logits, target: input_ids, shift: 1}}
+  mtp: {{kl: mtp_logits, against: logits, shift: depth, vocabulary: {ids}}}
+"""
+
+
+def own_vocabulary(size=61):
+    """A model whose heads follow the divergence from its own output, over half of its tokens in no order."""
+    ids = torch.randperm(size, generator=torch.Generator().manual_seed(2))[: size // 2 + 1].tolist()
+    text = OWN_VOCABULARY.format(count=len(ids), ids=ids)
+    names = dsvgraph.loads(text).config
+    return dsvgraph.loads(text, {k: v for k, v in SIZES.items() if k in names} | {"vocab_size": size})
 
 
 def of(name, **settings):
     """A small model of a bundled spec, and its module in float64, ready to decode."""
-    model = small(bundled() / f"{name}.yaml", num_hidden_layers=2, **settings)
+    if name == "its own vocabulary":
+        model = own_vocabulary(settings.get("vocab_size", 61))
+    else:
+        model = small(bundled() / f"{name}.yaml", num_hidden_layers=2, **settings)
     return model, decodes.module_of(model, kernels="decoding")
 
 
@@ -84,7 +106,7 @@ class Watched(Heads):
         return self.logits_of_step[-1]
 
 
-@pytest.mark.parametrize("name", ["deepseek_v3_tiny", "variants/fastmtp", "variants/l_mtp"])
+@pytest.mark.parametrize("name", ["deepseek_v3_tiny", "its own vocabulary", "variants/fastmtp", "variants/l_mtp"])
 def test_drafts_are_what_the_heads_say_of_the_whole_row(name):
     """Each draft's logits against the forward of the row with the drafts before it: no stale entry, no shift by one."""
     model, module = of(name, num_nextn_predict_layers=3)
@@ -100,6 +122,8 @@ def test_drafts_are_what_the_heads_say_of_the_whole_row(name):
             whole = torch.tensor([[*row, *ids[:number], *[0] * 9]])  # behind what is known, anything
             with torch.no_grad():
                 want = module(whole)["mtp_logits"][draft.drafter.depth - 1, 0, at]
+            if ids_of_logits := draft.drafter.vocabulary:
+                want = torch.full_like(found, -torch.inf).index_copy_(0, torch.tensor(ids_of_logits), want)
             torch.testing.assert_close(found, want, rtol=1e-9, atol=1e-9)
             compared += 1
     assert compared > 20
@@ -130,10 +154,11 @@ def test_a_sliding_window_keeps_no_more_than_its_positions():
 # -- distributions ---------------------------------------------------------------------------------
 
 
-def test_what_is_drawn_follows_the_models_distribution():
-    """The pair of tokens after a prompt, of 4,000 rows that draft, against the exact chances of all pairs."""
-    model, module = of("deepseek_v3_tiny", vocab_size=7)
-    sampling, rows, prompt = Sampling(temperature=1.3, top_k=5, top_p=0.95, seed=3), 4000, [1, 2, 3]
+@pytest.mark.parametrize(("name", "rows"), [("deepseek_v3_tiny", 4000), ("its own vocabulary", 2000)])
+def test_what_is_drawn_follows_the_models_distribution(name, rows):
+    """The pair of tokens after a prompt, of rows that draft, against the exact chances of all pairs."""
+    model, module = of(name, vocab_size=7)
+    sampling, prompt = Sampling(temperature=1.3, top_k=5, top_p=0.95, seed=3), [1, 2, 3]
     heads = Heads(module, drafting(model))
     made = Rows(module, [prompt] * rows, 3, 50, Sampler(sampling, rows, together=True), 7, heads)
     found = [[] for _ in range(rows)]
