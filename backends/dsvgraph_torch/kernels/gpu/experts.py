@@ -63,7 +63,7 @@ class Spread(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g_SD):
         (inverse_NK,) = ctx.saved_tensors
-        return gathered_sum([g_SD], inverse_NK), None, None
+        return gathered_sum(g_SD, inverse_NK), None, None
 
 
 class Gather(torch.autograd.Function):

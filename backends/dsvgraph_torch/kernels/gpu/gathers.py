@@ -24,19 +24,18 @@ def gathered(x_ND, order_S, top_k):
 
 
 @torch.library.custom_op("dsvgraph::gathered_sum", mutates_args=())
-def gathered_sum(sources_SD: list[torch.Tensor], inverse_NK: torch.Tensor) -> torch.Tensor:
-    """The sum over k and the sources of their rows inverse[n, k], added up in float32: [N, D]."""
-    first = sources_SD[0]
-    if first.device.type == "cuda" and first.dtype != torch.float64 and len(sources_SD) <= 2 and has_triton():
+def gathered_sum(x_SD: torch.Tensor, inverse_NK: torch.Tensor) -> torch.Tensor:
+    """The sum over k of the rows inverse[n, k] of x, added up in float32: [N, D]."""
+    if x_SD.device.type == "cuda" and x_SD.dtype != torch.float64 and has_triton():
         from dsvgraph_torch.kernels.gpu.triton import gathered_sum as kernel
 
-        return kernel([x.contiguous() for x in sources_SD], inverse_NK.contiguous())
-    return cast(sum(wide(x[inverse_NK]).sum(1) for x in sources_SD), first.dtype)
+        return kernel(x_SD.contiguous(), inverse_NK.contiguous())
+    return cast(wide(x_SD[inverse_NK]).sum(1), x_SD.dtype)
 
 
 @gathered_sum.register_fake
-def _(sources_SD, inverse_NK):
-    return sources_SD[0].new_empty(inverse_NK.shape[0], sources_SD[0].shape[1])
+def _(x_SD, inverse_NK):
+    return x_SD.new_empty(inverse_NK.shape[0], x_SD.shape[1])
 
 
 @cache

@@ -47,7 +47,8 @@ class FirstProducts(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *g_SF):
         x_ND, order_S, inverse_NK, offsets_E, *weights_EFD = ctx.saved_tensors
-        grads = products_backward(list(g_SF), x_ND, order_S, inverse_NK, offsets_E, weights_EFD)
+        g_SF = torch.cat(g_SF, 1)  # side by side: one product of all widths is faster than one of each
+        grads = products_backward(g_SF, x_ND, order_S, inverse_NK, offsets_E, weights_EFD)
         return grads[0], None, None, None, *grads[1:]
 
 
@@ -68,14 +69,15 @@ def _(x_ND, order_S, top_k, offsets_E, weights_EFD):
 
 @torch.library.custom_op("dsvgraph::products_backward", mutates_args=())
 def products_backward(
-    g_SF: list[torch.Tensor], x_ND: torch.Tensor, order_S: torch.Tensor, inverse_NK: torch.Tensor,
+    g_SF: torch.Tensor, x_ND: torch.Tensor, order_S: torch.Tensor, inverse_NK: torch.Tensor,
     offsets_E: torch.Tensor, weights_EFD: list[torch.Tensor],
 ) -> list[torch.Tensor]:  # fmt: skip
-    """The gradients of x and of each weight."""
-    g_SF = [g.contiguous() for g in g_SF]
-    gx = gathered_sum([rows_product(g, w, offsets_E) for g, w in zip(g_SF, weights_EFD, strict=True)], inverse_NK)
+    """The gradients of x and of each weight, of those of their products side by side."""
+    g_SF = g_SF.contiguous()
+    gx = gathered_sum(rows_product(g_SF, torch.cat(weights_EFD, 1), offsets_E), inverse_NK)
     x_SD = gathered(x_ND, order_S, inverse_NK.shape[1])
-    return [gx, *(weight_product(g, x_SD, offsets_E) for g in g_SF)]
+    parts = g_SF.split([w.shape[1] for w in weights_EFD], 1)
+    return [gx, *(weight_product(g, x_SD, offsets_E) for g in parts)]
 
 
 @products_backward.register_fake

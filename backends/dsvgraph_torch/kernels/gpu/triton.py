@@ -13,28 +13,24 @@ WIDEST = 2048
 
 
 @triton.jit
-def _gathered_sum(first, second, inverse, out, columns, CHOICES: tl.constexpr, TWO: tl.constexpr, BLOCK: tl.constexpr):
+def _gathered_sum(source, inverse, out, columns, CHOICES: tl.constexpr, BLOCK: tl.constexpr):
     token = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     there = column < columns
     total = tl.zeros((BLOCK,), tl.float32)
     for choice in tl.static_range(CHOICES):
         row = tl.load(inverse + token * CHOICES + choice)
-        total += tl.load(first + row * columns + column, mask=there, other=0.0).to(tl.float32)
-        if TWO:
-            total += tl.load(second + row * columns + column, mask=there, other=0.0).to(tl.float32)
+        total += tl.load(source + row * columns + column, mask=there, other=0.0).to(tl.float32)
     tl.store(out + token * columns + column, total.to(out.dtype.element_ty), mask=there)
 
 
-def gathered_sum(sources_SD, inverse_NK):
-    """The sum over k and one or two sources of their rows inverse[n, k]: [N, D]."""
-    (N, K), D = inverse_NK.shape, sources_SD[0].shape[1]
-    out_ND = sources_SD[0].new_empty(N, D)
+def gathered_sum(x_SD, inverse_NK):
+    """The sum over k of the rows inverse[n, k] of x: [N, D]."""
+    (N, K), D = inverse_NK.shape, x_SD.shape[1]
+    out_ND = x_SD.new_empty(N, D)
     block = min(WIDEST, triton.next_power_of_2(D))
     if N:
-        _gathered_sum[N, triton.cdiv(D, block)](
-            sources_SD[0], sources_SD[-1], inverse_NK, out_ND, D, CHOICES=K, TWO=len(sources_SD) == 2, BLOCK=block
-        )
+        _gathered_sum[N, triton.cdiv(D, block)](x_SD, inverse_NK, out_ND, D, CHOICES=K, BLOCK=block)
     return out_ND
 
 
