@@ -65,7 +65,8 @@ class Trackio:
         module.init(project=PROJECT, name=f"{run.path.name}-{run_id(run)}", config=config, resume="allow")
 
     def write(self, numbers: dict[str, float], step: int) -> None:
-        self.module.log(numbers, step=step)
+        own = {name: number for name, number in numbers.items() if name != "step"}  # a name that trackio keeps for itself
+        self.module.log(own, step=step)
 
     def close(self) -> None:
         self.module.finish()

@@ -52,12 +52,15 @@ def test_an_offline_run_of_wandb_holds_what_the_json_lines_say(tmp_path: Path, m
 
 def test_a_local_run_of_trackio_holds_what_the_json_lines_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
-    trackio = pytest.importorskip("trackio")
+    pytest.importorskip("trackio")
+    stored = pytest.importorskip("trackio.sqlite_storage").SQLiteStorage
     run(tmp_path, small(num_nextn_predict_layers=0), log=["trackio"], steps=2)
-    (found,) = trackio.Api().runs(logs.PROJECT)
-    lines = metrics(tmp_path / "run")
-    assert found.name.startswith("run-")
-    assert [value["value"] for value in found.history("loss")] == [line["loss"] for line in lines]
+    (name,) = stored.get_runs(logs.PROJECT)
+    found, lines = stored.get_logs(logs.PROJECT, name), metrics(tmp_path / "run")
+    assert name.startswith("run-")
+    for key in ("step", "loss", "grad_norm", "flops"):
+        assert [value[key] for value in found] == [line[key] for line in lines]
+    assert [value["losses/next_token"] for value in found] == [line["losses"]["next_token"] for line in lines]
 
 
 class Failing:
