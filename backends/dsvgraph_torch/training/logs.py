@@ -65,7 +65,7 @@ class Trackio:
         module.init(project=PROJECT, name=f"{run.path.name}-{run_id(run)}", config=config, resume="allow")
 
     def write(self, numbers: dict[str, float], step: int) -> None:
-        own = {name: number for name, number in numbers.items() if name != "step"}  # a name that trackio keeps for itself
+        own = {name: number for name, number in numbers.items() if name != "step"}  # a name of trackio's own
         self.module.log(own, step=step)
 
     def close(self) -> None:

@@ -57,6 +57,7 @@ def train(graph: Model, options: TrainOptions, console: Console) -> RunResult:
         if trainer.finished:
             return trainer.report(trainer.finished)
         with StopSignal() as stop, trainer.stops_recorded():
+            stop.heed(console)
             step = trainer.fit(stop)
         return trainer.finish(step) if trainer.schedule.over(step) else report_interrupted(trainer.run, step, console)
 

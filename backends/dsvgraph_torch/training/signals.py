@@ -1,12 +1,15 @@
-"""Signals that ask a run to end: it takes the step that it has begun, saves, and exits."""
+"""What asks a run to end, signals or output that nobody reads: it takes the step that it began, saves, and exits."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import IO, Any, cast
+
+from rich.console import Console
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -39,6 +42,43 @@ class StopSignal:
             raise KeyboardInterrupt
         self.requested = found
 
+    def heed(self, console: Console) -> None:
+        """Take it as a request, too, that nobody reads the output of ``console`` any more."""
+        console.file = cast("IO[str]", _Output(console.file, self))
+
+    def unread(self) -> None:
+        """Note that nobody reads the output any more."""
+        self.requested = self.requested or getattr(signal, "SIGPIPE", signal.SIGTERM)
+
+
+class _Output:
+    """Writes to ``file`` as long as its reader is there, and nowhere then."""
+
+    def __init__(self, file: IO[str], stop: StopSignal) -> None:
+        self.file, self.stop = file, stop
+
+    def write(self, text: str) -> int:
+        try:
+            return self.file.write(text)
+        except BrokenPipeError:
+            self._leave()
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self.file.flush()
+        except BrokenPipeError:
+            self._leave()
+
+    def _leave(self) -> None:
+        self.stop.unread()
+        with suppress(OSError, ValueError):
+            if (stream := self.file.fileno()) in (1, 2):  # whose text is written again when the process ends
+                silence(stream)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
 
 def leave_terminal() -> None:
     """Let output go nowhere where its terminal is gone: a failing write would end the run before it is saved."""
@@ -46,6 +86,11 @@ def leave_terminal() -> None:
         try:
             os.write(stream, b"")
         except OSError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream)
-            os.close(nowhere)
+            silence(stream)
+
+
+def silence(stream: int) -> None:
+    """Let what is written to the descriptor ``stream`` go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream)
+    os.close(nowhere)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import signal
 
 import pytest
+from rich.console import Console
 from runs import checkpoint, plain, records, refused, run, small
 from test_run_folder import same_run, signal_at
 
@@ -31,6 +33,23 @@ def test_a_run_of_everything_goes_on_bit_for_bit(tmp_path, monkeypatch):
     assert {path.name for path in checkpoint(tmp_path / "run").iterdir()} == {
         "model.safetensors", "optimizer.safetensors", "ema.safetensors", "checkpoint.json",
     }  # fmt: skip
+
+
+class Unread(io.StringIO):
+    """Output whose reader is gone after the first line."""
+
+    def write(self, text):
+        if self.getvalue():
+            raise BrokenPipeError
+        return super().write(text)
+
+
+def test_output_that_nobody_reads_ends_a_run_that_is_saved(tmp_path):
+    model, console = small(num_nextn_predict_layers=0), Console(file=Unread(), width=200)
+    assert run(tmp_path, model, console, steps=9, save_every=9).interrupted
+    step = len(records(tmp_path))
+    assert step < 9 and (tmp_path / f"run/checkpoint-{step}").is_dir()
+    assert not run(tmp_path, model, resume=True).interrupted
 
 
 # -- TensorBoard, Weights & Biases, trackio ----------------------------------------------------------
