@@ -115,7 +115,7 @@ class Op(BaseModel):
     whose text may read these names beside values. ``may_be_empty`` are inputs that may be a stack of no copies.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     op: ClassVar[str] = ""
     kind: ClassVar[Kind]

@@ -37,7 +37,7 @@ Convention = Literal["all", "without_embedding", "without_embedding_and_head"]
 class BlockModel(BaseModel):
     """A block (or the graph itself): arguments, typed inputs, named lines, outputs, cache."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
     doc: str = Field(default="", description="What the block is, with its source.")
     args: dict[Name, Any] = Field(
@@ -58,7 +58,7 @@ class PublishedModel(BaseModel):
     and must not claim the figures of the one that it started from.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
     parameters: Figure = Field(description="All weights of the first output, such as 671B.")
     active: Figure | None = Field(default=None, description="Weights that a token meets, such as 37B.")
@@ -77,7 +77,7 @@ class PublishedModel(BaseModel):
 class SpecModel(BaseModel):
     """One YAML file."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
     name: str = Field(default="", max_length=100, description="The model's name.")
     doc: str = Field(default="", description="What the model is, with its sources.")
