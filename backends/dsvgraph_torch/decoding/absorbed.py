@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from dsvgraph_torch.decoding.context import StepContext
+from dsvgraph_torch.decoding.experts import serves
 from dsvgraph_torch.decoding.functions import attention
 from dsvgraph_torch.decoding.linear_lines import bias_free, is_linear
 
@@ -128,11 +129,9 @@ def absorbed(keys, rows, kept, q_BTHQ, ctx, scale, causal=True, sinks=None, wind
     kept_BCR = ctx.cache.joined(tuple(map(ctx.place, keys)), kept)
     query_HNR = torch.bmm(q_BTHQ.permute(2, 0, 1, 3).flatten(1, 2), maps.key_HQR)
     query_BSR = query_HNR.unflatten(1, (B, T)).transpose(0, 1).flatten(1, 2) if T > 1 else query_HNR.transpose(0, 1)
-    scores_BSC = _product(query_BSR, kept_BCR.transpose(1, 2)) * scale
-    bias = _bias(scores_BSC, T, ctx, window)
-    if bias is not None:
-        scores_BSC = (scores_BSC.unflatten(1, (H, T)) + bias).flatten(1, 2)
-    latent_BSR = torch.bmm(scores_BSC.softmax(-1).to(q_BTHQ.dtype), kept_BCR[..., maps.first :])
+    scores_BSC = _product(query_BSR, kept_BCR.transpose(1, 2))
+    p_BSC = _softmax(scores_BSC, _bias(scores_BSC, T, ctx, window), scale, q_BTHQ.dtype, T)
+    latent_BSR = torch.bmm(p_BSC, kept_BCR[..., maps.first :])
     latent_HNR = latent_BSR.unflatten(1, (H, T)).transpose(0, 1).flatten(1, 2)
     return torch.bmm(latent_HNR, maps.value_HRV).unflatten(1, (B, T)).permute(1, 2, 0, 3)
 
@@ -143,6 +142,17 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
         return torch.bmm(a, b, out_dtype=torch.float32)
     found = torch.bmm(a, b)
     return found.to(torch.promote_types(found.dtype, torch.float32))
+
+
+def _softmax(scores_BSC: Tensor, bias: Tensor | None, scale: float, dtype: torch.dtype, queries: int) -> Tensor:
+    """Return softmax(scale scores + bias)."""
+    kernels = None if bias is None or bias.dim() < 4 or dtype == torch.float64 else serves(scores_BSC, 0)
+    if kernels:
+        return kernels.softmax(scores_BSC, bias, scale, dtype)
+    scores_BSC = scores_BSC * scale
+    if bias is not None:
+        scores_BSC = (scores_BSC.unflatten(1, (-1, queries)) + bias).flatten(1, 2)
+    return scores_BSC.softmax(-1).to(dtype)
 
 
 def _bias(scores_BSC: Tensor, queries: int, ctx: StepContext, window: int | None) -> Tensor | None:

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dsvgraph_torch.decoding.context import DraftContext, StepContext
-from dsvgraph_torch.decoding.experts import Linears, grouped
+from dsvgraph_torch.decoding.experts import Linears, Router, combine, dispatch, gated_network, grouped
+from dsvgraph_torch.kernels.cpu.gated import NAME as GATED
 from dsvgraph_torch.runtime import plain, scoring
 
 
@@ -104,4 +105,5 @@ def CopyContext(ctx, i):
     return ctx.copied(i) if isinstance(ctx, StepContext) else plain.CopyContext(ctx, i)
 
 
-NAMES = {f.__name__: f for f in (attention, rope, shift, head, CopyContext, Linears, grouped)}
+_STEPS = (attention, rope, shift, head, CopyContext, Router, dispatch, combine, Linears, grouped)
+NAMES = {one.__name__: one for one in _STEPS} | {GATED: gated_network}
