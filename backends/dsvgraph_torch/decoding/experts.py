@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsvgraph_torch.kernels import cpu
+from dsvgraph_torch.kernels.cpu import experts as on_cpu
 from dsvgraph_torch.kernels.cpu import gated as cpu_gated
 from dsvgraph_torch.runtime import plain
 
@@ -81,7 +81,7 @@ def dispatch(x_BTD, index_BTK, experts):
     """plain.dispatch."""
     kernels = serves(x_BTD, index_BTK.numel())
     if not kernels:
-        return cpu.FUNCTIONS["dispatch"](x_BTD, index_BTK, experts)
+        return on_cpu.dispatch(x_BTD, index_BTK, experts)
     rank_NK, token_S, offsets_E = kernels.order(index_BTK.flatten(0, 1), experts)
     return Few(x_BTD.flatten(0, 1).index_select(0, token_S), offsets_E, rank_NK)
 
@@ -89,7 +89,7 @@ def dispatch(x_BTD, index_BTK, experts):
 def combine(sent, score_BTK):
     """plain.combine."""
     if not isinstance(sent, Few):
-        return cpu.FUNCTIONS["combine"](sent, score_BTK)
+        return on_cpu.combine(sent, score_BTK)
     y_ND = serves(sent.x, 0).combine(sent.x, sent.inverse, score_BTK.flatten(0, 1))
     return y_ND.unflatten(0, score_BTK.shape[:2])
 
@@ -98,6 +98,10 @@ def gated_network(gate, up, down, x, *sent):
     """down(silu(gate(x)) * up(x)), of each expert its own where the rows are ``sent``."""
     simple = sent and not any(one.biased or one.weight.dtype != x.dtype for one in (gate, up, down))
     kernels = serves(x, len(x)) if simple else None
+    if simple and x.device.type == "cpu" and len(x) * gate.weight[0].numel() <= SMALL:
+        own_S = _expert(sent[0].offsets, len(x))
+        h_SF = F.silu(of_chosen(x, gate.weight, own_S)) * of_chosen(x, up.weight, own_S)
+        return of_chosen(h_SF, down.weight, own_S)
     if not kernels:
         return cpu_gated.gated_network(gate, up, down, x, *sent)
     h_SF = kernels.expert_rows(x, gate.weight, sent[0].offsets, up.weight)
@@ -125,7 +129,7 @@ def grouped(x_SD, weight_EFD, offsets_E):
         return of_chosen(x_SD, weight_EFD, _expert(offsets_E, S))
     if not here and E * S * width <= LARGE:
         return of_all(x_SD, weight_EFD, _expert(offsets_E, S))
-    return cpu.FUNCTIONS["grouped"](x_SD, weight_EFD, offsets_E)
+    return on_cpu.grouped(x_SD, weight_EFD, offsets_E)
 
 
 def _expert(offsets_E: Tensor, rows: int) -> Tensor:

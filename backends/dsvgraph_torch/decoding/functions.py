@@ -13,8 +13,12 @@ from torch import Tensor
 
 from dsvgraph_torch.decoding.context import DraftContext, StepContext
 from dsvgraph_torch.decoding.experts import Linears, Router, combine, dispatch, gated_network, grouped
+from dsvgraph_torch.kernels.cpu import norms, products
 from dsvgraph_torch.kernels.cpu.gated import NAME as GATED
 from dsvgraph_torch.runtime import plain, scoring
+
+FEW = 16
+"""Rows of a product or norm up to which what torch does before it counts for more than the numbers."""
 
 
 def attention(q_BTHQ, k_BCGQ, v_BCGV, ctx, scale, causal=True, sinks=None, window=None, seen=None):
@@ -93,6 +97,22 @@ def shift(x_BT, by, ctx, fill=0):
     return plain.shift(x_BT, by, ctx, fill) if ahead is None else ctx.tokens(ahead + by)
 
 
+class Linear(products.Linear):
+    """nn.Linear; of few rows by the product that begins the soonest."""
+
+    def forward(self, x):
+        few = x.numel() <= FEW * x.shape[-1]
+        return F.linear(x, self.weight, self.bias) if few else super().forward(x)
+
+
+class RMSNorm(norms.RMSNorm):
+    """plain.RMSNorm; of few rows by torch's own function."""
+
+    def forward(self, x):
+        few = x.numel() <= FEW * x.shape[-1]
+        return plain.RMSNorm.forward(self, x) if few else super().forward(x)
+
+
 def head(x, weight, ctx):
     """scoring.head; of the one position of each row whose logits are wanted, if the context says so."""
     if isinstance(ctx, StepContext) and ctx.last_B is not None:
@@ -105,5 +125,5 @@ def CopyContext(ctx, i):
     return ctx.copied(i) if isinstance(ctx, StepContext) else plain.CopyContext(ctx, i)
 
 
-_STEPS = (attention, rope, shift, head, CopyContext, Router, dispatch, combine, Linears, grouped)
+_STEPS = (attention, rope, shift, head, CopyContext, Linear, RMSNorm, Router, dispatch, combine, Linears, grouped)
 NAMES = {one.__name__: one for one in _STEPS} | {GATED: gated_network}

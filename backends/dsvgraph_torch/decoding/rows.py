@@ -68,10 +68,11 @@ class Rows:
         self.rows = [DecodedRow(prompt[-self.context :], tokens) for prompt in prompts]
         self.device = next(module.parameters()).device
         drafted = heads is not None or width is not None
-        self.cache = Cache(len(prompts), self._slots(drafted), self._forgets(drafted))
+        self.cache = Cache(len(prompts), self._slots(drafted))
         self.step = Step(module, self.cache, sampler, size)
         if drafted:
             self.step = DraftedStep(module, self.cache, sampler, size, heads, width)
+        self.cache.forgets = len(prompts) == 1 and not self.step.static
         self.counts = Counts(reached=[0] * self.most, accepted=[0] * self.most)
         if heads:
             heads.begin(len(prompts), self.cache.slots)
@@ -80,9 +81,6 @@ class Rows:
         """Return how many positions a cache needs: those of a step that goes beyond the context too."""
         slots = self.context + (max(self.width or 0, self.most + 1) if drafted else 0)
         return -(-slots // 64) * 64 if self.device.type == "cuda" else slots  # kernels want whole blocks of positions
-
-    def _forgets(self, drafted: bool) -> bool:
-        return len(self.rows) == 1 and not drafted and self.device.type != "cuda"
 
     @property
     def most(self) -> int:

@@ -59,7 +59,8 @@ class Step:
         self.device = next(module.parameters()).device
         self.graphed = self.device.type == "cuda"
         self.burst, self.ahead = (BURST, 1) if self.graphed else (1, 0)
-        self.static = self.graphed  # shapes do not depend on how many positions count
+        # shapes do not depend on how many positions count: for graphs, and for kernels that are made for each shape
+        self.static = self.graphed or next(module.parameters()).dtype in (torch.bfloat16, torch.float16)
         whole = dict(dtype=torch.long, device=self.device)
         self.rows_B = torch.arange(cache.rows, device=self.device)
         self.ids_BC, self.read_B = torch.zeros(cache.rows, 1, **whole), torch.zeros(cache.rows, **whole)
