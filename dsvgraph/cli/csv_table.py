@@ -12,7 +12,7 @@ from typing import Any
 from dsvgraph.files import write_atomic
 
 UNITS = (
-    ("cache_per_token", "byte/token"), ("break_even_batch", "row"), ("memory.", "byte"),
+    ("cache_per_token", "byte/token"), ("break_even_batch", "row"), ("paying_batches", "row"), ("memory.", "byte"),
     ("mfu", "1"), ("share", "1"), ("speedup", "1"), ("acceptance", "1"), ("copies", "1"),
     ("tokens_per_second", "token/s"), ("tokens_per_step", "token"), ("device_hours", "hour"), ("seconds", "s"),
     ("peak_flops", "FLOP/s"), ("bandwidth", "byte/s"), ("intensity", "FLOP/byte"),

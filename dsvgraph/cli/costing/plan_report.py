@@ -235,12 +235,20 @@ def _estimate(found: Plan) -> Iterator[RenderableType]:
         chance = "no acceptance pays" if e.break_even_acceptance is None else f"{e.break_even_acceptance:.1%}"
         rows.append(("break-even acceptance", chance))
     if e.seconds and e.acceptance:
-        words = {None: "pays for all batches up to 65,536 rows", 0: "pays for no batch"}
-        most = e.break_even_batch
-        rows.append(("break-even batch", words.get(most) or f"{most:,} rows, the most for which it pays"))
+        rows.append(("batches for which it pays", _batches(e.paying_batches or ())))
     if rows:
         yield ""
         yield output.pairs(rows)
+
+
+def _batches(ranges: tuple[tuple[int, int | None], ...]) -> str:
+    """Return numbers of rows in words."""
+    if not ranges:
+        return "none"
+    if ranges == ((1, None),):
+        return "all up to 65,536 rows"
+    words = [f"from {a:,} on" if b is None else f"{a:,}" if a == b else f"{a:,} to {b:,}" for a, b in ranges]
+    return ", ".join(words) + " rows"
 
 
 def _grouped(found: Plan, by: str, on: Device | None) -> Iterator[RenderableType]:

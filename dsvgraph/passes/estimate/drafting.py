@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from operator import mul
 
 from dsvgraph.errors import DsvError
@@ -22,9 +22,10 @@ class DraftingEstimate:
     """What ``drafts`` tokens a step give, the k-th accepted with chance ``acceptance[k - 1]`` if those before it are.
 
     ``break_even_acceptance`` is the chance, one for all drafts, at which a step with drafts makes as many tokens a
-    second as plain ones; None if even all accepted drafts do not pay. ``break_even_batch`` is the largest number of
-    rows for which drafting still pays at this acceptance, 0 if for none, None if for all up to 65,536. What needs a
-    device, or an acceptance, is None without.
+    second as plain ones; None if even all accepted drafts do not pay. ``paying_batches`` are the numbers of rows for
+    which drafting pays at this acceptance, as pairs of the first and the last one: drafts may read more experts of few
+    rows, and need more FLOPs of many. ``break_even_batch`` is the largest of them, 0 if there is none, None if it
+    still pays for 65,536. What needs a device, or an acceptance, is None without.
     """
 
     drafts: int
@@ -35,6 +36,7 @@ class DraftingEstimate:
     speedup: Quantity | None
     break_even_acceptance: float | None
     break_even_batch: int | None
+    paying_batches: tuple[tuple[int, int | None], ...] | None
 
 
 StepTimes = Callable[[int], tuple[Seconds, Seconds]]
@@ -56,6 +58,7 @@ def estimated(drafts: int, acceptance: Sequence[float] | None, batch: int, times
     made = None if chances is None else Quantity(tokens_per_step(chances), formula)
     both = times(batch) if times else None
     ratio = both[0].best.value / both[1].best.value if both else None
+    paying = paying_batches(times, made.value) if times and made else None
     return DraftingEstimate(
         drafts=drafts,
         acceptance=chances,
@@ -64,7 +67,8 @@ def estimated(drafts: int, acceptance: Sequence[float] | None, batch: int, times
         seconds_plain=both[1].best if both else None,
         speedup=_speedup(made, both) if made and both else None,
         break_even_acceptance=None if ratio is None else break_even_acceptance(ratio, drafts),
-        break_even_batch=break_even_batch(times, made.value) if times and made else None,
+        break_even_batch=None if paying is None else paying[-1][1] if paying else 0,
+        paying_batches=paying,
     )
 
 
@@ -94,20 +98,30 @@ def break_even_acceptance(ratio: float, drafts: int) -> float | None:
     return high if ratio > 1 else 0.0
 
 
-def break_even_batch(times: StepTimes, tokens: float) -> int | None:
-    """Return the largest number of rows for which a step with drafts makes more tokens a second than plain ones."""
+def paying_batches(times: StepTimes, tokens: float) -> tuple[tuple[int, int | None], ...]:
+    """Return from how many rows to how many a step with drafts makes more tokens a second than plain ones.
+
+    The last number is None where it still does at 65,536 rows. Powers of two are tried, and where two of them that
+    follow each other differ, the numbers between are halved: it is taken to change there once, and elsewhere not.
+    """
 
     def pays(rows: int) -> bool:
         long, short = times(rows)
         return bool(tokens * short.best.value > long.best.value)
 
-    rows: list[int] = [2**k for k in range(MOST_ROWS.bit_length())]
-    paying = [n for n in rows if pays(n)]
-    if not paying or paying[-1] == MOST_ROWS:
-        return None if paying else 0
-    low: int = paying[-1]
-    high = low * 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if pays(middle) else (low, middle)
-    return low
+    powers = [2**k for k in range(MOST_ROWS.bit_length())]
+    paid = [pays(n) for n in powers]
+    starts = [1] if paid[0] else []
+    ends = list[int | None]()
+    for k, (before, after) in enumerate(pairwise(paid)):
+        if before == after:
+            continue
+        low, high = powers[k], powers[k + 1]
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if pays(middle) == before else (low, middle)
+        if after:
+            starts.append(high)
+        else:
+            ends.append(low)
+    return tuple(zip(starts, [*ends, *([None] if paid[-1] else [])], strict=True))
