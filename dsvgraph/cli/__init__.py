@@ -10,7 +10,7 @@ import typer
 
 from dsvgraph import __version__
 from dsvgraph.cli import data
-from dsvgraph.cli.data import prepare, tasks
+from dsvgraph.cli.data import prepare, tasks, vocabulary
 from dsvgraph.cli.data import show as show_rows
 from dsvgraph.cli.exits import Command, exit_on_error, report_internal
 from dsvgraph.cli.make import compare, compile, export, fmt, generate, import_, new, render, report
@@ -24,7 +24,7 @@ PANELS = {
     "Make": (new, import_, fmt, render, compile, compare, report, generate, export),
 }
 
-GROUPS = {"data": (data, {"prepare": prepare, "show": show_rows, "tasks": tasks})}
+GROUPS = {"data": (data, {"prepare": prepare, "show": show_rows, "tasks": tasks, "vocabulary": vocabulary})}
 """Commands that have commands of their own."""
 
 app = typer.Typer(

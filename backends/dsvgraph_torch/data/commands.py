@@ -14,6 +14,7 @@ from dsvgraph.names import listed, nearest
 from dsvgraph_torch.data.batch import IGNORED, Batch
 from dsvgraph_torch.data.corpus import Corpus
 from dsvgraph_torch.data.documents import DocumentSource
+from dsvgraph_torch.data.frequent import most, token_counts
 from dsvgraph_torch.data.opened import chosen, open_corpus, with_row_length
 from dsvgraph_torch.data.rows.prepared import prepare as write
 from dsvgraph_torch.data.tasks.registry import TASKS
@@ -48,6 +49,23 @@ def rows(options: Mapping[str, Any], count: int, *, heldout: bool = False) -> di
         "vocabulary": f"{corpus.tokens.name}: {corpus.tokens.size:,} tokens",
         "heldout": heldout,
         "rows": [_row(corpus, batch, row) for batch in batches for row in range(len(batch.inputs))],
+    }
+
+
+def frequent(options: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """Return the tokens met most in training data, in ascending order, and which share of it they are."""
+    corpus = open_corpus(with_row_length(TrainOptions.given(**options)))
+    counts = token_counts(corpus)
+    if count > (there := int((counts > 0).sum())):
+        raise DsvError(f"--size: {corpus.source} has {there:,} different tokens, fewer than {count:,}")
+    ids = most(counts, count)
+    total = int(counts.sum())
+    return {
+        "source": corpus.source,
+        "vocabulary": f"{corpus.tokens.name}: {corpus.tokens.size:,} tokens",
+        "tokens": total,
+        "share": int(counts[ids].sum()) / total,
+        "ids": ids,
     }
 
 

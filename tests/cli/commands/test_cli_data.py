@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
+from dsvgraph.spec.vocabulary import token_ids
+
 torch = pytest.importorskip("torch")
+
+from dsvgraph_torch.data.text import load_corpus  # noqa: E402
 
 
 def test_prepare_and_show(dsv, tmp_path) -> None:
@@ -22,6 +28,30 @@ def test_prepare_and_show(dsv, tmp_path) -> None:
     assert "bytes: 256 tokens" in told.out and "‖" in told.out and "row 2" in told.out
     again = dsv("data", "prepare", tmp_path / "a.jsonl", "-o", tmp_path / "out")
     assert again.code == 1 and "exists" in again.err
+
+
+def test_vocabulary(dsv, tmp_path) -> None:
+    """What is written is what is met most in the part that is trained on, by a count in Python; a loss takes it."""
+    words = [f"w{n * n % 89} " for n in range(4000)]
+    (tmp_path / "a.txt").write_text("".join(words))
+    answer = dsv("data", "vocabulary", tmp_path / "a.txt", "--size", 7, "-o", tmp_path / "kept.txt", "--json")
+    assert answer.code == 0
+    trained = load_corpus(tmp_path / "a.txt", 2, 16).train
+    counts = Counter(token for start, stop in trained.spans for token in trained.ids_N[start:stop].tolist())
+    assert answer.json["tokens"] == counts.total() == len(trained)
+    assert answer.json["ids"] == sorted(sorted(counts, key=lambda token: (-counts[token], token))[:7])
+    assert answer.json["share"] == sum(counts[t] for t in answer.json["ids"]) / len(trained)
+    assert list(token_ids((tmp_path / "kept.txt").read_text(), "kept.txt")) == answer.json["ids"]
+    assert "7 token ids of bytes" in (tmp_path / "kept.txt").read_text()
+    few = dsv("data", "vocabulary", tmp_path / "a.txt", "--size", 250, "-o", tmp_path / "kept.txt")
+    assert few.code == 1 and "different tokens, fewer than 250" in few.err
+
+
+def test_vocabulary_of_prepared_documents(dsv, tmp_path) -> None:
+    (tmp_path / "a.jsonl").write_text("".join(f'{{"text": "{"ab"[n % 3 > 0]}{n % 7}"}}\n' for n in range(4000)))
+    assert dsv("data", "prepare", tmp_path / "a.jsonl", "-o", tmp_path / "out").code == 0
+    found = dsv("data", "vocabulary", tmp_path / "out", "--size", 2, "-o", tmp_path / "kept.txt", "--json").json
+    assert found["ids"] == [ord("\n"), ord("b")]  # each document ends with a line break
 
 
 def test_show_a_task(dsv) -> None:
