@@ -137,11 +137,9 @@ class Datasets(Protocol):
         """
 
     def frequent(self, options: Mapping[str, Any], count: int) -> dict[str, Any]:
-        """Return the ``count`` tokens met most in training data, for options of training.
+        """Return the ``count`` tokens met most: `ids`, their `share` of all `tokens`, `source`, `vocabulary`.
 
-        `ids` in ascending order, `share` of all tokens that they are, `tokens` counted, `source` and `vocabulary`.
-        Raise DsvError as training does, and if the data has no end or fewer different tokens.
-        """
+        Raise DsvError as training does, and if the data has no end or fewer different tokens."""
 
     def tasks(self, name: str | None = None) -> list[dict[str, Any]]:
         """Return the tasks with exact answers, or the task ``name``. Raise DsvError if there is none of this name.
