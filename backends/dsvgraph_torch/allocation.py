@@ -75,7 +75,8 @@ def draw(
     inner = tuple(slice(kept.start, kept.stop) for kept in others)
     drawn, row = torch.empty(len(first), *map(len, others), device=device), prod(shape[1:])
     for part in drawn.split(max(1, 2**20 // max(row, 1))):
-        values = normal(f"{seed} {path}", first.start * row, len(part) * row, device).mul_(std).add_(mean)
+        rows = part.new_empty(len(part) * row)
+        values = normal(f"{seed} {path}", first.start * row, rows).mul_(std).add_(mean)
         part.copy_(values.view(len(part), *shape[1:])[:, *inner])
         first = first[len(part) :]
     return drawn

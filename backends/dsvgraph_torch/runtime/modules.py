@@ -75,8 +75,8 @@ class Runs(nn.Module):
         return own if row is None or row.shape != own.shape else row
 
 
-def normal(name, first, count, device):
-    """Return standard normal numbers ``first`` to ``first + count`` of the sequence ``name``, equal on all devices.
+def normal(name, first, like):
+    """Return standard normal numbers, from that at ``first`` of the sequence ``name``, as many as ``like`` has.
 
     SplitMix64 (doi 10.1145/2660193.2660195) hashes the number of a pair. Each half of the hash is a sign and the
     probability of a tail, whose quantile is a rational function of its eighth root: a distribution within 1.5e-5 of the
@@ -85,10 +85,14 @@ def normal(name, first, count, device):
     exponent, and corrected by a polynomial of what the guess leaves.
     """
     key = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
-    x = torch.arange(first // 2, (first + count + 1) // 2, device=device) * -7046029254386353131 + key
+    x = (
+        torch.arange(first // 2, (first + len(like) + 1) // 2, device=like.device if like.is_cuda else "cpu")
+        * -7046029254386353131
+        + key
+    )
     for bits, factor in ((30, -4658895280553007687), (27, -7723592293110705685)):
         x.bitwise_xor_(x >> bits).mul_(factor)
-    u = x.add_(x >> 32).view(torch.int32)[first % 2 :][:count].float()
+    u = x.add_(x >> 32).view(torch.int32)[first % 2 :][: len(like)].float()
     t = (u.abs().add_(0.5).view(torch.int32) >> 3).add_(931864064).view(torch.float32)
     r = u.abs().add_(0.5).div_((t * t).square_().square_())
     t *= r.mul(-0.0231842).add_(0.128473).mul_(r).add_(-0.301109).mul_(r).add_(0.434508).mul_(r).add_(0.761312)
@@ -105,11 +109,10 @@ class Model(nn.Module):
         """Weights begin at mean + std * normal, by the last rule of ``init`` that matches their path."""
         for path, weight in self.state_dict().items():
             mean, std = [rule[1:] for rule in self.init if re.fullmatch(rule[0], path)][-1]
-            for i, part in enumerate(weight.view(-1).split(2**20)):  # parts that stay in a processor's cache
+            # pieces that stay in the caches of all processors, or that keep a GPU busy
+            for part in weight.view(-1).split(2**22 if weight.is_cuda else torch.get_num_threads() << 17):
                 part.copy_(
-                    normal(f"{seed} {path}", i << 20, len(part), part.device if part.is_cuda else "cpu")
-                    .mul_(std)
-                    .add_(mean)
+                    normal(f"{seed} {path}", part.storage_offset() - weight.storage_offset(), part).mul_(std).add_(mean)
                 )
         return self
 
