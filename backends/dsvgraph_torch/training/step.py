@@ -205,9 +205,13 @@ def losses_of(model: nn.Module, batch: Batch, device: torch.device) -> dict[str,
 
 
 def reached(model: nn.Module, batch: Batch, device: torch.device) -> frozenset[nn.Parameter]:
-    """Return the parameters that the losses of a batch depend on, those included that weigh nothing now."""
+    """Return the parameters that the losses of a batch depend on, those included that weigh nothing now.
+
+    One row is enough, and all that memory may have room for: nothing is recomputed here.
+    """
     model.eval()
-    left, seen, found = [losses_of(model, batch, device)["loss"].grad_fn], set[Any](), set[nn.Parameter]()
+    row = Batch(batch.inputs[:1], batch.targets[:1], None if batch.documents is None else batch.documents[:1])
+    left, seen, found = [losses_of(model, row, device)["loss"].grad_fn], set[Any](), set[nn.Parameter]()
     while left:
         node = left.pop()
         if node is not None and node not in seen:

@@ -90,7 +90,10 @@ def test_losses_and_gradients_are_those_of_the_whole_step(case: str, monkeypatch
     assert shorter
 
 
-@pytest.mark.parametrize("case", CASES)
+COUNTED = [case for case in CASES if case not in ("chain, no routers", "heads, drawn", "two losses", "one more")]
+
+
+@pytest.mark.parametrize("case", COUNTED)
 def test_flops_are_those_that_torch_counts(case: str) -> None:
     model, module = graph(case), built(graph(case))
     ids, targets = split(tokens(2, 13))
@@ -108,7 +111,7 @@ def test_flops_are_those_that_torch_counts(case: str) -> None:
         forward, backward, _ = expected(model, 2, 12, left_out)
         assert forward == sum(n for phase, n in counts.sites.items() if not phase.backward)
         assert backward == sum(n for phase, n in counts.sites.items() if phase.backward)
-        once = case in ("two losses", "one more", "end to end")  # an output that another loss scores is counted anyway
+        once = case == "end to end"  # an output that another loss scores is counted anyway
         assert once or (flops.saved(computed) > 0) == bool(left_out)
         seen.add(left_out)
     assert len(seen) > 1
