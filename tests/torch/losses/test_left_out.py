@@ -14,6 +14,7 @@ from helpers import V3, built, gradients, split, tokens  # noqa: E402
 import dsvgraph  # noqa: E402
 from dsvgraph.passes.graph.optional import optional_losses, skippable_lines  # noqa: E402
 from dsvgraph_torch.data.batch import Batch  # noqa: E402
+from dsvgraph_torch.measuring.contenders import weigh_all  # noqa: E402
 from dsvgraph_torch.optimizers.optimizer import optimizer_for  # noqa: E402
 from dsvgraph_torch.training.options import TrainOptions  # noqa: E402
 from dsvgraph_torch.training.step import backward, reached, take_step  # noqa: E402
@@ -161,3 +162,11 @@ def test_what_is_never_left_out() -> None:
 def test_a_line_that_a_balance_loss_or_an_update_is_over_runs() -> None:
     for line in (ROUTERS, 'bias: {bias_update: "**.gate", speed: 0.001}'):
         assert not skippable_lines(model_of(CHAIN, [MAIN, FORWARD, line]))
+
+
+@pytest.mark.parametrize("case", ["chain", "one more"])
+def test_a_measured_step_computes_all_that_is_counted(case: str) -> None:
+    module = built(graph(case)).train()
+    before = module(*split(tokens(2, 11))).keys()
+    weigh_all(module)
+    assert before < module(*split(tokens(2, 11))).keys()
