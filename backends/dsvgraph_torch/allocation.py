@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from itertools import zip_longest
 from math import prod
 from typing import Any
 
@@ -68,7 +67,8 @@ def draw(
     """
     if not shape:
         return draw(rules, path, (1,), (), seed, device)[0]
-    first, *others = (range(size)[part] for part, size in zip_longest(index, shape, fillvalue=slice(None)))
+    parts = (*index, *[slice(None)] * (len(shape) - len(index)))
+    first, *others = (range(size)[part] for part, size in zip(parts, shape, strict=True))
     if any(kept.step != 1 for kept in (first, *others)):
         raise ValueError("a part of a weight is a slice of each axis, without steps")
     mean, std = next(rule[1:] for rule in reversed(rules) if re.fullmatch(rule[0], path))

@@ -18,7 +18,6 @@ from dsvgraph.graph import Model
 from dsvgraph_torch.allocation import empty
 from dsvgraph_torch.data.tokenizer import read_tokenizer
 from dsvgraph_torch.data.tokens import BYTES, Tokens
-from dsvgraph_torch.module import compile
 from dsvgraph_torch.runs.folder import Run, check_single
 from dsvgraph_torch.training.options import TrainOptions
 
@@ -67,12 +66,12 @@ def _of_run(folder: Path, spec: Model | None, device: str, weights: RunWeights) 
     if spec is not None:
         raise DsvError(f"{folder} is a run, which has its spec", hint="leave --spec out")
     model = dsvgraph.load(str(run.spec))
-    module = compile(model, kernels="decoding")
+    target = options.model_copy(update={"device": device}).torch_device()
+    module = empty(model, target, kernels="decoding")
     checkpoint.load_weights(module)
     tokens = run.tokens()
-    target = options.model_copy(update={"device": device}).torch_device()
     ends = () if tokens.end is None else (tokens.end,)
-    return TextModel(model, module.to(target).eval(), tokens, options.seq, ends)
+    return TextModel(model, module.eval(), tokens, options.seq, ends)
 
 
 def _of_weights(
