@@ -94,14 +94,19 @@ def stepped(limit: int | None, dtype: str, seq: int) -> tuple[list[torch.Tensor]
     return gradients, loads, traced(step, lambda: held(state.model, state.optimizer)), [*of_state(state)]
 
 
-@pytest.mark.parametrize(("dtype", "share", "seq"), [("float32", 0.87, SEQ), ("bfloat16", 0.9, 2 * SEQ)])
-def test_a_step_takes_the_predicted_peak_with_equal_gradients(dtype: str, share: float, seq: int) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "share", "seq", "within"), [("float32", 0.87, SEQ, 0.1), ("bfloat16", 0.9, 2 * SEQ, 0.15)]
+)
+def test_a_step_takes_the_predicted_peak_with_equal_gradients(
+    dtype: str, share: float, seq: int, within: float
+) -> None:
+    """Under bfloat16 it takes less: activations are predicted as autocast keeps them."""
     without = fit(model(), options(2**40, dtype=dtype, seq=seq)).peak
     limit = int(share * without)
     chosen = fit(model(), options(limit, dtype=dtype, seq=seq))
     gradients, loads, peak, told = stepped(limit, dtype, seq)
     plain, counted, before, nothing = stepped(None, dtype, seq)
-    assert peak < before and peak <= limit and peak == pytest.approx(chosen.peak, rel=0.1)
+    assert peak < before and peak <= limit and peak == pytest.approx(chosen.peak, rel=within)
     assert told == [of_fitting(chosen)] and not nothing and f"{chosen.share:.1%}" in told[0]
     assert all(torch.equal(a, b) for a, b in zip(loads, counted, strict=True)) and loads
     for ours, wanted in zip(gradients, plain, strict=True):
