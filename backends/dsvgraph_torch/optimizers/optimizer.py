@@ -127,8 +127,8 @@ class Optimizer:
         (part,) = self.parts
         names = {self.masters.of(weight.parameter): weight for weight in self.weights}
         for settings in part.param_groups:
-            moved = [(names[p], p, gradients.pop(names[p].name)) for p in settings["params"]]
-            moved = [one for one in moved if one[2] is not None]
+            given = [(names[p], p, gradients.pop(names[p].name)) for p in settings["params"]]
+            moved = [(weight, exact, gradient) for weight, exact, gradient in given if gradient is not None]
             for _, exact, _ in moved:
                 if not part.state[exact]:
                     part.state[exact] = {
