@@ -9,7 +9,7 @@ from pydantic import BeforeValidator
 
 from dsvgraph import expr
 from dsvgraph.codes import Code
-from dsvgraph.dims import Size
+from dsvgraph.dims import Poly, Size
 from dsvgraph.errors import Fault
 from dsvgraph.ops.base import CARD, AlongRow, Drawn, Kind, Types, Uncounted, Weightless, by_label
 from dsvgraph.ops.decoding import stateless
@@ -46,11 +46,11 @@ class InterleaveTokens(Weightless, Uncounted, AlongRow):
     side_by_side: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
     decoding_state = stateless
-    ahead: Annotated[str, BeforeValidator(_number)] = "0"
+    ahead: Annotated[str | None, BeforeValidator(_number)] = None
 
     def details(self, ins: Types, outs: Types) -> list[str]:
         count = shown_size(ins["inserted"].shape[0])
-        return [f"{count} behind each token", f"position + {self.ahead}"]
+        return [f"{count} behind each token", *([f"position + {self.ahead}"] if self.ahead else [])]
 
     def outputs(self, ins: Types) -> dict[str, Type]:
         x, inserted = ins["x"], ins["inserted"]
@@ -58,7 +58,9 @@ class InterleaveTokens(Weightless, Uncounted, AlongRow):
         same(inserted.shape[1:], x.shape, "the inserted tokens, but for their first axis, and x differ")
         same(inserted.dtype, x.dtype, "x and the inserted tokens are other kinds of numbers")
         count = inserted.shape[0]
-        if not isinstance(count, int) or count > MAX_INSERTED:
+        if isinstance(count, Poly):  # of a page on the op; nothing takes such rows apart
+            return {"y": Type((x.shape[0], x.shape[1] * (count + 1), *x.shape[2:]), x.dtype)}
+        if count > MAX_INSERTED:
             words = f"behind a token stand at most {MAX_INSERTED} others, found {count}"
             raise Fault(Code.NUMBER_LIMIT, words, about=[inserted])
         places = Interleaving(x.shape[1], (0, *(self._ahead(lane) for lane in range(1, count + 1))))
@@ -66,7 +68,7 @@ class InterleaveTokens(Weightless, Uncounted, AlongRow):
 
     def _ahead(self, lane: int) -> int:
         """Return how far ahead of its token's position the token of a lane stands."""
-        found = expr.evaluate(expr.parse(self.ahead), lambda name: lane)
+        found = expr.evaluate(expr.parse(self.ahead or "0"), lambda name: lane)
         if isinstance(found, bool) or not isinstance(found, int) or abs(found) > MAX_AHEAD:
             words = f"`ahead` is a whole number of at most {MAX_AHEAD}, found {shown(found)} at lane {lane}"
             raise Fault(Code.BAD_VALUE, words)
