@@ -36,7 +36,7 @@ BF16 = dict(precision="bfloat16", emulate=True)
 
 @pytest.fixture(scope="module")
 def model():
-    return small(num_nextn_predict_layers=1)
+    return small(num_nextn_predict_layers=1, initializer_range=0.02)
 
 
 def trained(model, precision, **options):
