@@ -39,10 +39,9 @@ def test_what_torch_compile_says_is_told_in_one_line(monkeypatch: pytest.MonkeyP
     logged.setLevel(logging.WARNING)
     monkeypatch.setattr(logging.getLogger("torch._dynamo"), "handlers", [logged])
     monkeypatch.delenv("TORCH_LOGS", raising=False)
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 3)
     times, messages, told = torch.compile(lambda x, n: x * n, dynamic=False), CompilerMessages(), []
     for step in range(1, 6):
-        with messages.of_step():
+        with messages.of_step(), torch._dynamo.config.patch(recompile_limit=3):
             times(torch.ones(step), step)
             logging.getLogger("torch._dynamo").error("an error is logged as ever")
         told += messages.lines(step)

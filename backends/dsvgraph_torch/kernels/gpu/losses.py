@@ -39,7 +39,7 @@ class LinearCrossEntropy(torch.autograd.Function):
     def forward(ctx, x_ND, weight_VD, targets_N, chunk, wanted):
         w = weight_VD.to(x_ND.dtype)
         total = plain.precise(x_ND.new_zeros(()))
-        gx, gw = (torch.empty_like(x_ND) if wanted else None), None
+        gx, gw = torch.empty_like(x_ND if wanted else x_ND[:0]), None
         for start in range(0, len(x_ND), chunk):
             rows = slice(start, start + chunk)
             logits_nV = x_ND[rows] @ w.t()

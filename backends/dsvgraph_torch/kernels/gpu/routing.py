@@ -23,7 +23,8 @@ class Router(plain.Router):
     place of the router itself, and ``fill_count`` is ``fill`` as a tensor.
     """
 
-    place = fill_count = None
+    place: int | None = None
+    fill_count: torch.Tensor | None = None
 
     def forward(self, x_BTD, ctx):
         return self.by_ranks(x_BTD, ctx) if torch.compiler.is_compiling() else super().forward(x_BTD, ctx)
@@ -84,7 +85,7 @@ class Router(plain.Router):
         if self.fill_count is not None and ctx.documents is None:
             at_T = torch.arange(s_BTE.shape[1], device=s_BTE.device)
             return ones_BT1 * (at_T < len(at_T) - self.fill_count)[:, None]
-        fill = self.fill[ctx.copy_index] if self.shared and self.fill else self.fill
+        fill = self.fill[ctx.copy_index] if self.shared and self.fill else self.fill  # type: ignore[index]
         return plain.shift(ones_BT1, fill, ctx)
 
 
