@@ -28,7 +28,18 @@ def lines() -> list[str]:
     assert {page for page, _ in found} == set(PAGES)
     text = (pages.DOCS.parent / "README.md").read_text(encoding="utf-8")
     readme = [line for line in text.splitlines() if line.startswith(STARTS)]
-    return readme + [line for _, fence in found for line in re.findall(r"^\$ .*$", joined(fence.text), re.MULTILINE)]
+    shown = [line for _, fence in found for line in re.findall(r"^\$ .*$", joined(fence.text), re.MULTILINE)]
+    return readme + [line for line in shown if not line.startswith(BENCHMARK)]
+
+
+BENCHMARK = "$ python benchmarks/"
+"""Programs of this folder are no commands: `test_benchmarks_are_there` reads them."""
+
+
+def test_benchmarks_are_there() -> None:
+    text = "".join((pages.DOCS / page).read_text(encoding="utf-8") for page in PAGES)
+    named = set(re.findall(r"python (benchmarks/\w+\.py)", text))
+    assert named and all((pages.DOCS.parent / name).is_file() for name in named)
 
 
 @pytest.mark.parametrize("line", lines())

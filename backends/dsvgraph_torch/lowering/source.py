@@ -110,7 +110,19 @@ def function(
         tree.args.args.append(ast.arg(identifier(name)))
         tree.args.defaults.append(ast.Constant(None))
     tree.body = [*([ast.Expr(ast.Constant(doc))] if doc else []), *body]
+    _leave_out_unread(tree)
     return tree
+
+
+def _leave_out_unread(definition: ast.FunctionDef) -> None:
+    """Name ``_`` what lines with several targets give and nothing reads."""
+    names = [node for node in nodes(definition) if isinstance(node, ast.Name)]
+    read = {name.id for name in names if isinstance(name.ctx, ast.Load)}
+    for line in nodes(definition):
+        if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Tuple):
+            for target in line.targets[0].elts:
+                if isinstance(target, ast.Name) and target.id not in read:
+                    target.id = "_"
 
 
 def block(template: str, body: list[ast.stmt], note: str = "", **values: Any) -> ast.stmt:

@@ -106,7 +106,8 @@ def test_generate(dsv, torch):
     assert answer.out == "xa\nb\x1b[2J\n"  # a file gets what was made
     asked = {name: value for name, value in torch.asked.items() if value}
     assert asked == {
-        "folder": Path("run"), "prompts": ["x"], "tokens": 3, "top_k": 50, "top_p": 1.0, "seed": 7, "device": "auto"
+        "folder": Path("run"), "prompts": ["x"], "tokens": 3, "top_k": 50, "top_p": 1.0, "seed": 7, "device": "auto",
+        "weights": "last",
     }  # fmt: skip
 
 

@@ -107,7 +107,7 @@ FILES = {
     "two documents": (b"name: a\n---\nname: b\n", "one document"),
     "deep": (b"name: " + b"[" * 1000, "deep"),
     "a block only": (b"name: a\nblocks: {}\n", "no `graph`"),
-    "big": (b"#" * 3_000_000, "the most a spec may have"),
+    "big": (b"#" * 3_000_000, "the most that such a file may have"),
 }  # fmt: skip
 
 

@@ -29,7 +29,7 @@ MASK = "mask = mask & (ctx.documents[:, None, -T:, None] == ctx.documents[:, Non
 CHAIN = "copy(mtp_h, mtp_ids, self.model.embed_tokens.weight, self.lm_head.weight, ctx)"
 GATHERED = "score_BTK = s_BTE.gather(-1, index_BTK)"
 NORMED = "score_BTK = score_BTK / (score_BTK.sum(-1, keepdim=True) + 1e-20)"
-EACH_ROUTER = "for router in self.modules():"
+EACH_ROUTER = "for router in (m for m in self.modules() if isinstance(m, Router)):"
 SUMMED = "losses['balance'] = sum(ctx.balance.values())"
 
 TARGETS = [
@@ -281,7 +281,7 @@ ATTENTION = [
             MASK.replace("mask & (", "(1 - (mask & (") + ").double()) * -math.inf",
         ),
     ),
-    _bug("not causal", "a mask that is not handed on", ("is_causal=plain and T > 1", "is_causal=False")),
+    _bug("not causal", "a mask that is not handed on", ("is_causal=mask is None and T > 1", "is_causal=False")),
     _bug(
         "scale of one part of the head",
         "1 / sqrt(nope) in place of nope + rope",
@@ -294,7 +294,10 @@ ATTENTION = [
         "halves rotated in place of pairs",
         "rope layout of Llama on DeepSeek's weights",
         ("a, b = x.unflatten(-1, (-1, 2)).unbind(-1)", "a, b = x.chunk(2, -1)"),
-        ("return torch.stack(rotated, -1).flatten(-2)", "return torch.cat(rotated, -1)"),
+        (
+            "torch.stack((a * cos - b * sin, b * cos + a * sin), -1).flatten(-2)",
+            "torch.cat((a * cos - b * sin, b * cos + a * sin), -1)",
+        ),
     ),
     _bug(
         "positions run on across documents and rows of a cache",
