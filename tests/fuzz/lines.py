@@ -208,6 +208,24 @@ def stack_attention(b: Body) -> None:
     b.line({"einsum": pieces, "equation": equation}, Value("*", (*BATCH, WIDTH), ahead=x.ahead))
 
 
+def interleaved(b: Body) -> None:
+    """What copies in a row gave, behind each token of a line, and both apart again."""
+    inserted = b.pick(lambda v: v.dtype == "float" and len(v.shape) == 4 and v.shape[1:] == (*BATCH, WIDTH))
+    own = b.pick(lambda v: v.dtype == "float" and v.shape == (*BATCH, WIDTH))
+    if not inserted or not own:
+        return
+    more = b.chance.choice([{}, {}, {"ahead": "lane"}, {"ahead": 2}, {"ahead": "1 - lane"}])
+    rows = b.line({"interleave_tokens": {"x": own.ref, "inserted": inserted.ref}, **more})
+    if b.chance.random() < 0.5:
+        rows = b.line({b.chance.choice(POINTWISE): rows})
+    ahead = own.ahead or inserted.ahead
+    b.line(
+        {"separate_tokens": rows},
+        Value("*.own", own.shape, ahead=ahead),
+        Value("*.inserted", inserted.shape, ahead=ahead),
+    )
+
+
 LINES = [pointwise, pointwise, numbers, linear, linear, tied, joined, joined, cut, spread, products, along, attention]
 ROWS = [pointwise, numbers, linear, joined, cut]  # what an expert can hold
 

@@ -20,6 +20,7 @@ from lines import (
     Value,
     attention,
     fill,
+    interleaved,
     joined,
     pointwise,
     stack_attention,
@@ -108,6 +109,8 @@ class Maker:
             b.values.append(Value(f"{b.stem}{b.taken}.side", shape, ahead=ahead))
             if self.chance.random() < 0.7:
                 stack_attention(b)
+            if self.chance.random() < 0.5:
+                interleaved(b)
 
     def experts(self, b: Body) -> None:
         """A router, and what it chooses among: equal experts, some that differ, or one matrix each."""
